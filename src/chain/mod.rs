@@ -1,0 +1,12 @@
+//! The Filecoin domain without I/O: types and arithmetic. Imports nothing of ours.
+//!
+//! * [`lotus_json`] — serde adaptors for the JSON shapes that Lotus gives CIDs, big integers, bitfields, bytes.
+//! * [`types`] — what a full node tells and takes: tipsets, miner state, messages, blocks.
+
+pub mod lotus_json;
+pub mod types;
+
+pub use fvm_shared::address::Address;
+pub use fvm_shared::clock::ChainEpoch;
+pub use fvm_shared::econ::TokenAmount;
+pub use fvm_shared::sector::SectorNumber;

@@ -1,0 +1,1 @@
+//! The embedded chain: a small real Filecoin network in one process, spoken to only through `Filecoin.*` JSON-RPC.

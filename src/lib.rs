@@ -1,0 +1,28 @@
+//! Bulkhead: a Filecoin storage provider that keeps proving while parts of it fail.
+//!
+//! The map of the crate; arrows point one way:
+//! `cli -> node -> actors -> {rpc, proofs, store, chain} -> supervisor`.
+//!
+//! * [`supervisor`] — Erlang/OTP's supervision rules on actix; knows nothing of Filecoin.
+//! * [`chain`] — the Filecoin domain without I/O: epochs, deadlines, messages, Lotus' JSON shapes.
+//! * [`store`] — durable state (redb), fenced.
+//! * [`proofs`] — proof tasks, the prover child process, proving keys.
+//! * [`rpc`] — everything that crosses a process boundary: full node client, admin HTTP.
+//! * [`actors`] — one folder a concern.
+//! * [`node`] — THE supervision tree, written down once.
+//! * [`devnet`] — the embedded chain; serves the full node's JSON-RPC as Lotus does.
+//! * [`config`], [`cli`] — typed configuration; one file per command group.
+
+#[cfg(panic = "abort")]
+compile_error!("bulkhead isolates faults by catching panics: build it with panic = \"unwind\"");
+
+pub mod actors;
+pub mod chain;
+pub mod cli;
+pub mod config;
+pub mod devnet;
+pub mod node;
+pub mod proofs;
+pub mod rpc;
+pub mod store;
+pub mod supervisor;

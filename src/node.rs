@@ -1,0 +1,1 @@
+//! THE supervision tree, written down once: config -> child specs.

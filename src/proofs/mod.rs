@@ -1,0 +1,183 @@
+//! Proof tasks, the prover child process, proving keys.
+//!
+//! A proof never runs in the node's process: [`Prover`] hands a [`Task`] to a child (`bulkhead prover`) over dedicated pipe fds.
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// The actor ID of a miner address, as proofs want it.
+pub type ActorId = u64;
+/// 32 bytes: ticket, seed, challenge randomness, CommD, CommR.
+pub type Bytes32 = [u8; 32];
+
+/// One sector as PoSt needs it.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
+pub struct PostSector {
+    pub number: u64,
+    pub comm_r: Bytes32,
+    pub cache_dir: PathBuf,
+    pub sealed_path: PathBuf,
+}
+
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
+pub struct PublicSector {
+    pub number: u64,
+    pub comm_r: Bytes32,
+}
+
+/// What a prover can be asked. `proof_type` is the network's RegisteredSealProof / RegisteredPoStProof number
+/// (seal V1_1 2 KiB = 5; winning 2 KiB = 0; window V1_1 2 KiB = 10).
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
+pub enum Task {
+    /// Writes a CC (all-zero) unsealed file.
+    AddPiece {
+        proof_type: i64,
+        unsealed_path: PathBuf,
+    },
+    Pc1 {
+        proof_type: i64,
+        cache_dir: PathBuf,
+        unsealed_path: PathBuf,
+        sealed_path: PathBuf,
+        miner: ActorId,
+        number: u64,
+        ticket: Bytes32,
+    },
+    /// `pc1` is the output of [`Task::Pc1`].
+    Pc2 {
+        pc1: Vec<u8>,
+        cache_dir: PathBuf,
+        sealed_path: PathBuf,
+    },
+    C1 {
+        proof_type: i64,
+        cache_dir: PathBuf,
+        sealed_path: PathBuf,
+        miner: ActorId,
+        number: u64,
+        ticket: Bytes32,
+        seed: Bytes32,
+        comm_r: Bytes32,
+        comm_d: Bytes32,
+    },
+    /// `c1` is the output of [`Task::C1`].
+    C2 {
+        c1: Vec<u8>,
+        miner: ActorId,
+        number: u64,
+    },
+    /// Drops what proving does not need from the cache.
+    Finalize {
+        cache_dir: PathBuf,
+    },
+    WinningPost {
+        proof_type: i64,
+        miner: ActorId,
+        randomness: Bytes32,
+        sectors: Vec<PostSector>,
+    },
+    WindowPost {
+        proof_type: i64,
+        miner: ActorId,
+        randomness: Bytes32,
+        sectors: Vec<PostSector>,
+    },
+    VerifySeal {
+        proof_type: i64,
+        miner: ActorId,
+        number: u64,
+        ticket: Bytes32,
+        seed: Bytes32,
+        comm_r: Bytes32,
+        comm_d: Bytes32,
+        proof: Vec<u8>,
+    },
+    VerifyWindowPost {
+        proof_type: i64,
+        miner: ActorId,
+        randomness: Bytes32,
+        sectors: Vec<PublicSector>,
+        proof: Vec<u8>,
+    },
+    /// `proof_type` winning; which of `sector_count` sectors a WinningPoSt challenges.
+    WinningChallenge {
+        proof_type: i64,
+        miner: ActorId,
+        randomness: Bytes32,
+        sector_count: u64,
+    },
+}
+
+impl Task {
+    pub fn name(&self) -> &'static str {
+        match self {
+            Task::AddPiece { .. } => "AddPiece",
+            Task::Pc1 { .. } => "PC1",
+            Task::Pc2 { .. } => "PC2",
+            Task::C1 { .. } => "C1",
+            Task::C2 { .. } => "C2",
+            Task::Finalize { .. } => "Finalize",
+            Task::WinningPost { .. } => "WinningPoSt",
+            Task::WindowPost { .. } => "WindowPoSt",
+            Task::VerifySeal { .. } => "VerifySeal",
+            Task::VerifyWindowPost { .. } => "VerifyWindowPoSt",
+            Task::WinningChallenge { .. } => "WinningChallenge",
+        }
+    }
+}
+
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
+pub enum Output {
+    /// AddPiece: the piece commitment (CommP of the whole sector).
+    Piece {
+        comm_p: Bytes32,
+    },
+    /// PC1, C1: opaque, for the next phase.
+    Phase1(Vec<u8>),
+    Pc2 {
+        comm_r: Bytes32,
+        comm_d: Bytes32,
+    },
+    /// C2, Winning-, WindowPoSt.
+    Proof(Vec<u8>),
+    /// A PoSt could not read these sectors: prove without them.
+    Skipped(Vec<u64>),
+    Verified(bool),
+    Challenged(Vec<u64>),
+    Done,
+}
+
+/// How a prover child ended, when not with a result.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, thiserror::Error)]
+pub enum ProverError {
+    #[error("{task}: {why}")]
+    Failed { task: String, why: String },
+    #[error("{task}: the prover aborted (SIGABRT)")]
+    Aborted { task: String },
+    #[error("{task}: the prover crashed (SIGSEGV)")]
+    Segfault { task: String },
+    #[error("{task}: the prover was killed for memory")]
+    OutOfMemory { task: String },
+    #[error("{task}: the prover was killed (signal {signal})")]
+    Killed { task: String, signal: i32 },
+    #[error("{task}: the prover gave no result within {after:?} and was killed")]
+    Hung { task: String, after: Duration },
+    #[error("{task}: the prover could not be started: {why}")]
+    NotStarted { task: String, why: String },
+}
+
+/// `job_dir`: a result is fsynced and renamed in there before it is acknowledged, so that a node that died adopts it.
+#[derive(Clone, Debug)]
+pub struct Job {
+    pub task: Task,
+    pub job_dir: Option<PathBuf>,
+    pub max_runtime: Duration,
+}
+
+/// Runs proof tasks. Dropping the returned future kills the child that runs it.
+#[async_trait]
+pub trait Prover: Send + Sync + 'static {
+    async fn run(&self, job: Job) -> Result<Output, ProverError>;
+}

@@ -1,0 +1,181 @@
+//! What the provider asks of a full node (Lotus, Forest, Venus, the embedded devnet), as a trait.
+//!
+//! One method per `Filecoin.*` JSON-RPC method that we use; every call has a deadline inside its implementation.
+
+use crate::chain::types::*;
+use async_trait::async_trait;
+use cid::Cid;
+use fvm_ipld_bitfield::BitField;
+use fvm_shared::address::Address;
+use fvm_shared::clock::ChainEpoch;
+use fvm_shared::econ::TokenAmount;
+use tokio::sync::mpsc;
+
+/// Why a call to a full node gave no result.
+#[derive(Debug, thiserror::Error, Clone)]
+pub enum FullNodeError {
+    /// Nothing listens there, the connection broke, or TLS/WebSocket set-up failed: try the next node, or again later.
+    #[error("full node {node}: cannot reach it: {why}")]
+    Unreachable { node: String, why: String },
+    /// The node did not answer within the call's deadline.
+    #[error("full node {node}: {method} did not answer within {after:?}")]
+    Timeout { node: String, method: &'static str, after: std::time::Duration },
+    /// 401/403: check the token in FULLNODE_API_INFO.
+    #[error(
+        "full node {node}: {method} refused: {why}; check the token in FULLNODE_API_INFO (admin permission is needed)"
+    )]
+    Unauthorized { node: String, method: &'static str, why: String },
+    /// The node lacks the method (JSON-RPC -32601).
+    #[error("full node {node}: it has no method {method}")]
+    NoSuchMethod { node: String, method: &'static str },
+    /// The node answered with a JSON-RPC error.
+    #[error("full node {node}: {method}: {message}")]
+    Rpc { node: String, method: &'static str, code: i64, message: String },
+    /// The answer is not the JSON that the method gives.
+    #[error("full node {node}: {method} answered something else than expected: {why}")]
+    BadAnswer { node: String, method: &'static str, why: String },
+}
+
+impl FullNodeError {
+    /// The same call may succeed later or on another node; no verdict was given.
+    pub fn is_transient(&self) -> bool {
+        matches!(self, FullNodeError::Unreachable { .. } | FullNodeError::Timeout { .. })
+    }
+}
+
+pub type Result<T> = std::result::Result<T, FullNodeError>;
+
+/// Domain separation tags for randomness (`go-state-types/crypto/randomness.go`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(i64)]
+pub enum RandomnessTag {
+    TicketProduction = 1,
+    ElectionProofProduction = 2,
+    WinningPoStChallengeSeed = 3,
+    WindowedPoStChallengeSeed = 4,
+    SealRandomness = 5,
+    InteractiveSealChallengeSeed = 6,
+    WindowedPoStDeadlineAssignment = 7,
+    MarketDealCronSeed = 8,
+    PoStChainCommit = 9,
+}
+
+#[async_trait]
+pub trait FullNode: Send + Sync + 'static {
+    /// How logs and errors name this node (`host:port`).
+    fn name(&self) -> String;
+
+    async fn version(&self) -> Result<Version>;
+    async fn chain_head(&self) -> Result<TipSet>;
+    /// The feed of head changes: the first batch is one `Current`. The channel is bounded; it closes when the connection breaks.
+    async fn chain_notify(&self) -> Result<mpsc::Receiver<Vec<HeadChange>>>;
+    async fn chain_get_tip_set(&self, key: &TipSetKey) -> Result<TipSet>;
+    async fn chain_get_tip_set_by_height(&self, height: ChainEpoch, key: &TipSetKey) -> Result<TipSet>;
+    async fn chain_tip_set_weight(&self, key: &TipSetKey) -> Result<num_bigint::BigInt>;
+
+    async fn state_network_name(&self) -> Result<String>;
+    async fn state_network_version(&self, key: &TipSetKey) -> Result<u32>;
+    async fn state_get_network_params(&self) -> Result<NetworkParams>;
+    async fn state_get_actor(&self, who: &Address, key: &TipSetKey) -> Result<ActorState>;
+    async fn state_lookup_id(&self, who: &Address, key: &TipSetKey) -> Result<Address>;
+    async fn state_account_key(&self, who: &Address, key: &TipSetKey) -> Result<Address>;
+
+    async fn state_miner_info(&self, miner: &Address, key: &TipSetKey) -> Result<MinerInfo>;
+    async fn state_miner_power(&self, miner: &Address, key: &TipSetKey) -> Result<MinerPower>;
+    async fn state_miner_available_balance(&self, miner: &Address, key: &TipSetKey) -> Result<TokenAmount>;
+    async fn state_miner_proving_deadline(&self, miner: &Address, key: &TipSetKey) -> Result<DeadlineInfo>;
+    async fn state_miner_deadlines(&self, miner: &Address, key: &TipSetKey) -> Result<Vec<Deadline>>;
+    async fn state_miner_partitions(&self, miner: &Address, deadline: u64, key: &TipSetKey) -> Result<Vec<Partition>>;
+    /// `None` asks for all sectors.
+    async fn state_miner_sectors(
+        &self,
+        miner: &Address,
+        numbers: Option<&BitField>,
+        key: &TipSetKey,
+    ) -> Result<Vec<SectorOnChainInfo>>;
+    /// Every sector number that the miner has ever allocated on chain.
+    async fn state_miner_allocated(&self, miner: &Address, key: &TipSetKey) -> Result<BitField>;
+    async fn state_miner_pre_commit_deposit_for_power(
+        &self,
+        miner: &Address,
+        info: &SectorPreCommitInfo,
+        key: &TipSetKey,
+    ) -> Result<TokenAmount>;
+    async fn state_miner_initial_pledge_collateral(
+        &self,
+        miner: &Address,
+        info: &SectorPreCommitInfo,
+        key: &TipSetKey,
+    ) -> Result<TokenAmount>;
+    /// `None` when no pre-commit of that number is on chain.
+    async fn state_sector_pre_commit_info(
+        &self,
+        miner: &Address,
+        number: u64,
+        key: &TipSetKey,
+    ) -> Result<Option<SectorPreCommitOnChainInfo>>;
+    /// `None` when the sector is not proven on chain.
+    async fn state_sector_get_info(
+        &self,
+        miner: &Address,
+        number: u64,
+        key: &TipSetKey,
+    ) -> Result<Option<SectorOnChainInfo>>;
+    async fn state_sector_partition(&self, miner: &Address, number: u64, key: &TipSetKey) -> Result<SectorLocation>;
+
+    /// 32 bytes.
+    async fn state_get_randomness_from_tickets(
+        &self,
+        tag: RandomnessTag,
+        epoch: ChainEpoch,
+        entropy: &[u8],
+        key: &TipSetKey,
+    ) -> Result<Vec<u8>>;
+    /// 32 bytes.
+    async fn state_get_randomness_from_beacon(
+        &self,
+        tag: RandomnessTag,
+        epoch: ChainEpoch,
+        entropy: &[u8],
+        key: &TipSetKey,
+    ) -> Result<Vec<u8>>;
+
+    /// `None` when the message is not on chain within `lookback` epochs (-1: no limit). Does not wait.
+    async fn state_search_msg(
+        &self,
+        from: &TipSetKey,
+        message: &Cid,
+        lookback: ChainEpoch,
+        allow_replaced: bool,
+    ) -> Result<Option<MsgLookup>>;
+
+    async fn mpool_get_nonce(&self, who: &Address) -> Result<u64>;
+    async fn mpool_push(&self, message: &SignedMessage) -> Result<Cid>;
+    async fn mpool_pending(&self, key: &TipSetKey) -> Result<Vec<SignedMessage>>;
+    async fn mpool_select(&self, key: &TipSetKey, ticket_quality: f64) -> Result<Vec<SignedMessage>>;
+    /// Fills gas limit, fee cap and premium. `max_fee` in attoFIL bounds fee cap x limit; zero = the node's default.
+    async fn gas_estimate_message_gas(
+        &self,
+        message: &Message,
+        max_fee: &TokenAmount,
+        key: &TipSetKey,
+    ) -> Result<Message>;
+
+    async fn wallet_has(&self, who: &Address) -> Result<bool>;
+    async fn wallet_list(&self) -> Result<Vec<Address>>;
+    async fn wallet_new(&self, kind: &str) -> Result<Address>;
+    async fn wallet_balance(&self, who: &Address) -> Result<TokenAmount>;
+    async fn wallet_default_address(&self) -> Result<Option<Address>>;
+    async fn wallet_sign(&self, who: &Address, bytes: &[u8]) -> Result<Signature>;
+    async fn wallet_sign_message(&self, who: &Address, message: &Message) -> Result<SignedMessage>;
+
+    /// `None` when the miner may not mine at this height.
+    async fn miner_get_base_info(
+        &self,
+        miner: &Address,
+        epoch: ChainEpoch,
+        key: &TipSetKey,
+    ) -> Result<Option<MiningBaseInfo>>;
+    async fn miner_create_block(&self, template: &BlockTemplate) -> Result<BlockMsg>;
+    async fn sync_submit_block(&self, block: &BlockMsg) -> Result<()>;
+}
