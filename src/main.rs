@@ -10,6 +10,7 @@ fn main() -> std::process::ExitCode {
             println!("{:?}", bulkhead::proofs::keys::check(&dir));
             std::process::ExitCode::SUCCESS
         }
+        Some("prover") => bulkhead::proofs::child::main(),
         _ => std::process::ExitCode::from(2),
     }
 }
