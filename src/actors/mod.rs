@@ -4,3 +4,6 @@ pub mod daemon_link;
 pub mod message_sender;
 pub mod seal_scheduler;
 pub mod sector_allocator;
+pub mod sector_files;
+pub mod window_post;
+pub mod winning_post;

@@ -1,5 +1,7 @@
 //! What the daemon link tells the rest of the node.
 
+use super::follow::FeedStatus;
+use super::pool::Health;
 use crate::chain::ChainEpoch;
 use crate::chain::types::TipSet;
 use crate::supervisor::Message;
@@ -15,4 +17,20 @@ pub struct HeadUpdate {
 
 impl Message for HeadUpdate {
     type Reply = ();
+}
+
+/// How the head feed stands.
+#[derive(Clone, Copy, Debug)]
+pub struct FeedInfo;
+
+impl Message for FeedInfo {
+    type Reply = FeedStatus;
+}
+
+/// How the full nodes are.
+#[derive(Clone, Copy, Debug)]
+pub struct PoolInfo;
+
+impl Message for PoolInfo {
+    type Reply = Vec<Health>;
 }

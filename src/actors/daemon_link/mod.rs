@@ -1,3 +1,135 @@
 //! The full nodes behind a provider: which are usable, and ONE feed of their heads.
+//!
+//! [`feed`] decides what a head means, [`follow`] keeps the subscription alive; the actors below own both.
 
+pub mod feed;
+pub mod follow;
 pub mod messages;
+pub mod pool;
+pub mod settings;
+
+use crate::rpc::full_node::FullNodeError;
+use crate::supervisor::{Actor, CallError, Cx, Exit, Handler, Message, Recipient, StartError};
+use follow::FeedStatus;
+use messages::{FeedInfo, HeadUpdate, PoolInfo};
+use pool::{Health, Pool};
+use settings::LinkSettings;
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::time::Duration;
+
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum LinkError {
+    #[error("full node {node} is on network {found}, this provider is for {expected}; check FULLNODE_API_INFO")]
+    WrongNetwork { node: String, expected: String, found: String },
+    #[error("no full node is configured for this network; set FULLNODE_API_INFO")]
+    NoNode,
+    #[error("full node {node}: the channel of head changes was closed")]
+    Closed { node: String },
+    #[error("full node {node}: no head change within {after:?}")]
+    Silent { node: String, after: Duration },
+    #[error(transparent)]
+    Node(#[from] FullNodeError),
+}
+
+/// Checks the health of every node, so that the others know which to use.
+pub struct DaemonPool {
+    pool: Pool,
+}
+
+impl DaemonPool {
+    pub async fn start(cx: Cx<Self>, pool: Pool, settings: LinkSettings) -> Result<Self, StartError> {
+        let watched = pool.clone();
+        cx.spawn_detached(async move {
+            loop {
+                check_all(&watched, &settings).await;
+                tokio::time::sleep(settings.check_every).await;
+            }
+        });
+        Ok(DaemonPool { pool })
+    }
+}
+
+/// One round over all nodes, at the same time.
+pub async fn check_all(pool: &Pool, settings: &LinkSettings) {
+    let checks = pool.nodes().iter().enumerate().map(|(index, node)| async move {
+        let checked = async {
+            follow::check_network(&**node, settings.network.as_deref()).await?;
+            Ok::<_, LinkError>(node.chain_head().await?.height)
+        };
+        let mut health = Health { node: node.name(), ..Default::default() };
+        match checked.await {
+            Ok(height) => health.height = Some(height),
+            Err(error) => {
+                health.wrong_network = matches!(error, LinkError::WrongNetwork { .. });
+                health.error = Some(error.to_string());
+            }
+        }
+        pool.report(index, health);
+    });
+    futures::future::join_all(checks).await;
+}
+
+impl Actor for DaemonPool {}
+
+impl Handler<PoolInfo> for DaemonPool {
+    async fn handle(&mut self, _: PoolInfo, _cx: &Cx<Self>) -> Result<Vec<Health>, Exit> {
+        Ok(self.pool.health())
+    }
+}
+
+/// Pushes every new head to its subscribers.
+pub struct HeadFeed {
+    status: Rc<RefCell<FeedStatus>>,
+}
+
+impl HeadFeed {
+    /// Starts also while no node can be reached: it tries until one can. A node of a wrong network ends the actor.
+    pub async fn start(
+        cx: Cx<Self>,
+        pool: Pool,
+        subscribers: Vec<Recipient<HeadUpdate>>,
+        settings: LinkSettings,
+    ) -> Result<Self, StartError> {
+        let status = Rc::new(RefCell::new(FeedStatus::default()));
+        let shown = status.clone();
+        cx.spawn(async move {
+            let tell = |update: HeadUpdate| {
+                for subscriber in &subscribers {
+                    push(subscriber, update.clone());
+                }
+            };
+            let publish = |status: &FeedStatus| *shown.borrow_mut() = status.clone();
+            FeedEnded(follow::follow(&pool, &settings, tell, publish).await)
+        });
+        Ok(HeadFeed { status })
+    }
+}
+
+/// A subscriber that restarts or is overrun misses this head and gets the next.
+fn push(subscriber: &Recipient<HeadUpdate>, update: HeadUpdate) {
+    let height = update.tipset.height;
+    match subscriber.tell(update) {
+        Ok(()) | Err(CallError::NotRunning(_) | CallError::Restarting(_)) => {}
+        Err(error) => tracing::warn!(subscriber = subscriber.path(), height, %error, "a head was not delivered"),
+    }
+}
+
+struct FeedEnded(LinkError);
+impl Message for FeedEnded {
+    type Reply = ();
+}
+
+impl Actor for HeadFeed {}
+
+impl Handler<FeedEnded> for HeadFeed {
+    async fn handle(&mut self, FeedEnded(error): FeedEnded, _cx: &Cx<Self>) -> Result<(), Exit> {
+        Err(Exit::failed(error))
+    }
+}
+
+impl Handler<FeedInfo> for HeadFeed {
+    async fn handle(&mut self, _: FeedInfo, _cx: &Cx<Self>) -> Result<FeedStatus, Exit> {
+        Ok(self.status.borrow().clone())
+    }
+}

@@ -1,0 +1,179 @@
+//! Follows the chain: one subscription, made anew when it closes or falls silent, gaps filled, ChainHead while there is none.
+
+use super::LinkError;
+use super::feed::{Feed, Step};
+use super::messages::HeadUpdate;
+use super::pool::Pool;
+use super::settings::LinkSettings;
+use crate::chain::types::NetworkParams;
+use crate::rpc::full_node::FullNode;
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::{sleep, timeout};
+
+/// How the feed stands.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, Default)]
+pub struct FeedStatus {
+    /// The node that is followed now.
+    pub node: Option<String>,
+    pub network: Option<String>,
+    pub block_delay_secs: Option<u64>,
+    /// False while heads come from polling.
+    pub subscribed: bool,
+    pub height: Option<i64>,
+    pub subscriptions: u64,
+    pub last_error: Option<String>,
+}
+
+/// Asks the node for its network and compares with the configured one.
+pub async fn check_network(node: &dyn FullNode, expected: Option<&str>) -> Result<NetworkParams, LinkError> {
+    let params = node.state_get_network_params().await?;
+    let name = match params.network_name.is_empty() {
+        true => node.state_network_name().await?,
+        false => params.network_name.clone(),
+    };
+    match expected {
+        Some(expected) if expected != name => {
+            Err(LinkError::WrongNetwork { node: node.name(), expected: expected.to_string(), found: name })
+        }
+        _ => Ok(NetworkParams { network_name: name, ..params }),
+    }
+}
+
+/// Runs until the node is found to be of another network; every other failure is tried again.
+pub async fn follow(
+    pool: &Pool,
+    settings: &LinkSettings,
+    tell: impl FnMut(HeadUpdate),
+    status: impl FnMut(&FeedStatus),
+) -> LinkError {
+    let feed = Feed::new(settings.max_gap, settings.remembered);
+    let mut follower = Follower { settings, feed, tell, status, now: FeedStatus::default() };
+    let mut failures: u32 = 0;
+    loop {
+        let Some(node) = pool.pick() else { return LinkError::NoNode };
+        let before = follower.now.subscriptions;
+        let error = follower.one_subscription(node).await;
+        if let LinkError::WrongNetwork { .. } = error {
+            return error;
+        }
+        // A subscription that lived resets the pause.
+        failures = if follower.now.subscriptions > before { 1 } else { failures.saturating_add(1) };
+        tracing::warn!(%error, "the head feed broke; it is made anew");
+        follower.now.subscribed = false;
+        follower.now.last_error = Some(error.to_string());
+        follower.publish();
+        sleep(settings.pause(failures)).await;
+    }
+}
+
+struct Follower<'a, T, S> {
+    settings: &'a LinkSettings,
+    feed: Feed,
+    tell: T,
+    status: S,
+    now: FeedStatus,
+}
+
+impl<T: FnMut(HeadUpdate), S: FnMut(&FeedStatus)> Follower<'_, T, S> {
+    fn publish(&mut self) {
+        (self.status)(&self.now);
+    }
+
+    /// From connecting to the end of the channel; returns why it ended.
+    async fn one_subscription(&mut self, node: Arc<dyn FullNode>) -> LinkError {
+        match self.try_subscription(&*node).await {
+            Ok(never) => match never {},
+            Err(error) => error,
+        }
+    }
+
+    async fn try_subscription(&mut self, node: &dyn FullNode) -> Result<std::convert::Infallible, LinkError> {
+        let params = check_network(node, self.settings.network.as_deref()).await?;
+        let block_delay = Duration::from_secs(params.block_delay_secs.max(1));
+        self.now.node = Some(node.name());
+        self.now.network = Some(params.network_name);
+        self.now.block_delay_secs = Some(params.block_delay_secs);
+
+        // A head at once: a node that cannot notify (HTTP only) is followed by polling.
+        let step = self.feed.polled(node.chain_head().await?);
+        self.carry_out(step, node).await;
+        let mut channel = match node.chain_notify().await {
+            Ok(channel) => channel,
+            Err(error) => return self.poll(node, block_delay, error.into()).await,
+        };
+        self.now.subscriptions += 1;
+        self.now.subscribed = true;
+        self.now.last_error = None;
+        self.publish();
+
+        let silence = block_delay.saturating_mul(self.settings.silent_block_delays.max(1));
+        let mut silent = false;
+        loop {
+            match timeout(silence, channel.recv()).await {
+                Ok(Some(batch)) => {
+                    silent = false;
+                    let step = self.feed.batch(batch);
+                    self.carry_out(step, node).await;
+                }
+                Ok(None) => return Err(LinkError::Closed { node: node.name() }),
+                Err(_) if silent => return Err(LinkError::Silent { node: node.name(), after: silence }),
+                // A chain that stands still is silent too: only a head that the channel kept from us proves it dead.
+                Err(_) => {
+                    let head = node.chain_head().await?;
+                    let missed = self.feed.head().is_none_or(|told| told.cids != head.cids);
+                    let step = self.feed.polled(head);
+                    self.carry_out(step, node).await;
+                    if missed {
+                        return Err(LinkError::Silent { node: node.name(), after: silence });
+                    }
+                    silent = true;
+                }
+            }
+        }
+    }
+
+    /// Without a channel: ChainHead each half block delay for a while, then try to subscribe again.
+    async fn poll(
+        &mut self,
+        node: &dyn FullNode,
+        block_delay: Duration,
+        error: LinkError,
+    ) -> Result<std::convert::Infallible, LinkError> {
+        self.now.subscribed = false;
+        self.now.last_error = Some(error.to_string());
+        self.publish();
+        for _ in 0..2 * self.settings.silent_block_delays.max(1) {
+            sleep(block_delay / 2).await;
+            let step = self.feed.polled(node.chain_head().await?);
+            self.carry_out(step, node).await;
+        }
+        Err(error)
+    }
+
+    async fn carry_out(&mut self, mut step: Step, node: &dyn FullNode) {
+        loop {
+            match step {
+                Step::Known => return,
+                Step::Tell(updates) => {
+                    for update in updates {
+                        self.now.height = Some(update.tipset.height);
+                        (self.tell)(update);
+                    }
+                    self.publish();
+                    return;
+                }
+                Step::Fetch(key) => {
+                    step = match node.chain_get_tip_set(&key).await {
+                        Ok(tipset) => self.feed.fetched(tipset),
+                        Err(error) => {
+                            tracing::warn!(%error, "a tipset of the chain cannot be fetched; the feed jumps over it");
+                            self.feed.jump()
+                        }
+                    }
+                }
+            }
+        }
+    }
+}

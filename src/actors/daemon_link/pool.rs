@@ -1,0 +1,98 @@
+//! The full nodes behind this provider and which of them is usable.
+
+use super::settings::LinkSettings;
+use crate::chain::ChainEpoch;
+use crate::rpc::full_node::FullNode;
+use serde::{Deserialize, Serialize};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// What the last check of a node found.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, Default)]
+pub struct Health {
+    pub node: String,
+    /// `None` before the first check and after a failed one.
+    pub height: Option<ChainEpoch>,
+    pub error: Option<String>,
+    /// Another network than the configured one: never used.
+    pub wrong_network: bool,
+}
+
+/// Usable: answered, right network, not too far behind the best. A node that was not checked yet counts as usable.
+pub fn usable(all: &[Health], index: usize, max_behind: ChainEpoch) -> bool {
+    let Some(health) = all.get(index) else { return false };
+    if health.wrong_network || health.error.is_some() {
+        return false;
+    }
+    let best = all.iter().filter(|other| !other.wrong_network).filter_map(|other| other.height).max();
+    match (health.height, best) {
+        (Some(height), Some(best)) => best - height <= max_behind,
+        _ => true,
+    }
+}
+
+struct Nodes {
+    nodes: Vec<Arc<dyn FullNode>>,
+    health: Mutex<Vec<Health>>,
+    max_behind: ChainEpoch,
+}
+
+/// Shared by all who talk to full nodes. Cheap to clone.
+#[derive(Clone)]
+pub struct Pool {
+    inner: Arc<Nodes>,
+}
+
+impl Pool {
+    pub fn new(nodes: Vec<Arc<dyn FullNode>>, settings: &LinkSettings) -> Pool {
+        let health = nodes.iter().map(|node| Health { node: node.name(), ..Default::default() }).collect();
+        Pool { inner: Arc::new(Nodes { nodes, health: Mutex::new(health), max_behind: settings.max_behind }) }
+    }
+
+    pub fn nodes(&self) -> &[Arc<dyn FullNode>] {
+        &self.inner.nodes
+    }
+
+    pub fn health(&self) -> Vec<Health> {
+        self.inner.health.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub fn report(&self, index: usize, health: Health) {
+        let mut all = self.inner.health.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(place) = all.get_mut(index) {
+            *place = health;
+        }
+    }
+
+    /// The first usable node; when none is, the first that is not of a wrong network: to try is better than to stop.
+    pub fn pick(&self) -> Option<Arc<dyn FullNode>> {
+        let health = self.health();
+        let indices = || 0..self.inner.nodes.len();
+        let found = indices().find(|index| usable(&health, *index, self.inner.max_behind));
+        let found = found.or_else(|| indices().find(|index| !health[*index].wrong_network));
+        found.map(|index| self.inner.nodes[index].clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(height: ChainEpoch) -> Health {
+        Health { height: Some(height), ..Default::default() }
+    }
+
+    #[test]
+    fn a_node_too_far_behind_the_best_is_not_used() {
+        for (height, expected) in [(97, false), (98, true), (99, true), (100, true)] {
+            assert_eq!(usable(&[at(height), at(100)], 0, 2), expected, "height {height}");
+        }
+    }
+
+    #[test]
+    fn errors_and_wrong_networks_count_out() {
+        let failed = Health { error: Some("refused".into()), ..Default::default() };
+        let wrong = Health { wrong_network: true, ..at(1_000_000) };
+        let all = [failed, wrong, Health::default(), at(100)];
+        assert_eq!([0, 1, 2, 3, 4].map(|index| usable(&all, index, 2)), [false, false, true, true, false]);
+    }
+}

@@ -1,0 +1,43 @@
+//! What an operator can set about the link to full nodes.
+
+use std::time::Duration;
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct LinkSettings {
+    /// The network that this provider is for; another one is refused. `None` takes what the node says.
+    pub network: Option<String>,
+    /// Block delays without a word on the channel after which it is taken for dead and made anew.
+    pub silent_block_delays: u32,
+    /// Pause after a connection failed; doubles up to `retry_cap`.
+    pub retry_first: Duration,
+    pub retry_cap: Duration,
+    /// Between two health checks of each node.
+    pub check_every: Duration,
+    /// A node this many epochs behind the best one is not used.
+    pub max_behind: i64,
+    /// Tipsets fetched at most to fill one gap; beyond it the feed jumps to the new head.
+    pub max_gap: usize,
+    /// Tipsets remembered, to tell how far a reorganisation goes back.
+    pub remembered: usize,
+}
+
+impl Default for LinkSettings {
+    fn default() -> Self {
+        LinkSettings {
+            network: None,
+            silent_block_delays: 4,
+            retry_first: Duration::from_millis(500),
+            retry_cap: Duration::from_secs(30),
+            check_every: Duration::from_secs(15),
+            max_behind: 2,
+            max_gap: 120,
+            remembered: 900,
+        }
+    }
+}
+
+impl LinkSettings {
+    pub fn pause(&self, failures: u32) -> Duration {
+        self.retry_first.saturating_mul(1 << failures.saturating_sub(1).min(16)).min(self.retry_cap)
+    }
+}

@@ -1,0 +1,318 @@
+//! One batch of partitions of one deadline: a small state machine from Waiting to Landed.
+
+use crate::chain::ChainEpoch;
+use crate::chain::types::DeadlineInfo;
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+
+/// A proof that was verified and waits to be sent, or was sent.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+pub struct ReadyProof {
+    /// Each proven partition with the sectors that the proof leaves out.
+    pub partitions: Vec<(u64, Vec<u64>)>,
+    pub proof_type: i64,
+    pub proof: Vec<u8>,
+    /// What it was made on; when the chain no longer draws it, the proof is worthless.
+    pub randomness: [u8; 32],
+}
+
+/// How far the message of a submission is.
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sent {
+    /// Parameters are made and given to the message sender; not acknowledged yet.
+    Sending,
+    /// The message sender holds it.
+    Queued,
+    /// It failed on chain: see whether the partitions are proven all the same.
+    Checking,
+}
+
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// For the challenge to be deep enough, for a free slot, or for a pause after a failure to end.
+    Waiting,
+    Proving,
+    /// Waits for Open + confidence.
+    Proved(ReadyProof),
+    Submitting {
+        proof: ReadyProof,
+        key: String,
+        sent: Sent,
+    },
+    Landed {
+        proof: ReadyProof,
+        key: String,
+        at: ChainEpoch,
+    },
+    Nothing,
+    Missed {
+        why: String,
+    },
+}
+
+impl Phase {
+    pub fn name(&self) -> &'static str {
+        match self {
+            Phase::Waiting => "waiting",
+            Phase::Proving => "proving",
+            Phase::Proved(_) => "proved",
+            Phase::Submitting { .. } => "submitting",
+            Phase::Landed { .. } => "landed",
+            Phase::Nothing => "nothing",
+            Phase::Missed { .. } => "missed",
+        }
+    }
+}
+
+/// How an attempt to prove ended. A crash is never "nothing to prove".
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    Nothing,
+    Proved(ReadyProof),
+    Failed(String),
+    Crashed(String),
+}
+
+/// How an attempt to hand a proof to the message sender ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Submission {
+    Queued,
+    /// The chain draws another challenge than the one that was proven.
+    Stale(String),
+    Failed(String),
+}
+
+/// What became of the message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PostStatus {
+    Unknown,
+    Waiting,
+    Landed { at: ChainEpoch },
+    Failed { why: String },
+}
+
+/// Which job of the shell works for a batch; a result that carries another number is of an aborted one.
+pub type JobId = u64;
+
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+pub struct Batch {
+    pub partitions: Vec<u64>,
+    pub phase: Phase,
+    /// Proofs begun.
+    pub attempt: u32,
+    /// Messages made.
+    pub submission: u32,
+    /// Messages that failed on chain.
+    pub refused: u32,
+    pub last_error: Option<String>,
+    /// Failures in a row; sets the next pause.
+    #[serde(skip)]
+    pub failures: u32,
+    #[serde(skip)]
+    pub not_before: Duration,
+    #[serde(skip)]
+    pub job: Option<JobId>,
+    #[serde(skip)]
+    pub watched_at: Option<ChainEpoch>,
+}
+
+/// What a transition asks for beside the new phase.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum After {
+    /// Nothing changed that must survive.
+    Same,
+    Save,
+    /// Save, and end that job.
+    Abort(Option<JobId>),
+}
+
+impl Batch {
+    pub fn new(partitions: Vec<u64>) -> Batch {
+        Batch {
+            partitions,
+            phase: Phase::Waiting,
+            attempt: 0,
+            submission: 0,
+            refused: 0,
+            last_error: None,
+            failures: 0,
+            not_before: Duration::ZERO,
+            job: None,
+            watched_at: None,
+        }
+    }
+
+    /// After a restart no job runs. A proof that was under way is begun again under the same number, so that the
+    /// prover finds the job's folder and adopts what it holds.
+    pub fn restored(mut self) -> Batch {
+        if self.phase == Phase::Proving {
+            self.phase = Phase::Waiting;
+            self.attempt = self.attempt.saturating_sub(1);
+        }
+        self
+    }
+
+    fn fail(&mut self, why: String, now: Duration, pause: impl Fn(u32) -> Duration) {
+        self.failures = self.failures.saturating_add(1);
+        self.not_before = now + pause(self.failures);
+        self.last_error = Some(why);
+    }
+
+    fn enter(&mut self, phase: Phase) {
+        self.phase = phase;
+        self.failures = 0;
+        self.not_before = Duration::ZERO;
+    }
+
+    /// The chain went back to `to` and stands at `height` now.
+    pub fn revert(&mut self, to: ChainEpoch, height: ChainEpoch, di: &DeadlineInfo) -> After {
+        let challenge_gone = to < di.challenge;
+        let open_gone = to < di.open;
+        let next = match &self.phase {
+            Phase::Waiting | Phase::Nothing => return After::Same,
+            Phase::Proving | Phase::Proved(_) if challenge_gone => Phase::Waiting,
+            Phase::Proving | Phase::Proved(_) => return After::Same,
+            // The message commits to a ticket at Open that the chain no longer has: send again with the new one.
+            Phase::Submitting { .. } if challenge_gone => Phase::Waiting,
+            Phase::Submitting { proof, .. } if open_gone => Phase::Proved(proof.clone()),
+            Phase::Submitting { .. } => return After::Same,
+            Phase::Landed { .. } if challenge_gone => Phase::Waiting,
+            Phase::Landed { proof, .. } if open_gone => Phase::Proved(proof.clone()),
+            Phase::Landed { proof, key, at } if to < *at => {
+                Phase::Submitting { proof: proof.clone(), key: key.clone(), sent: Sent::Queued }
+            }
+            Phase::Landed { .. } => return After::Same,
+            Phase::Missed { .. } if height < di.close => Phase::Waiting,
+            Phase::Missed { .. } => return After::Same,
+        };
+        self.watched_at = None;
+        self.enter(next);
+        After::Abort(self.job.take())
+    }
+
+    /// The head is at Close or later. `watch_until`: from then on a message that has not landed is given up.
+    pub fn close(&mut self, height: ChainEpoch, watch_until: ChainEpoch) -> After {
+        let error = self.last_error.as_deref().unwrap_or("no failure was seen");
+        let why = match &self.phase {
+            Phase::Landed { .. } | Phase::Nothing | Phase::Missed { .. } => return After::Same,
+            Phase::Waiting => format!("no proof before Close; last error: {error}"),
+            Phase::Proving => "the proof was not ready at Close".to_string(),
+            Phase::Proved(_) => format!("a proof was ready but was not sent before Close; last error: {error}"),
+            Phase::Submitting { sent: Sent::Sending, .. } => {
+                format!("the message could not be queued before Close; last error: {error}")
+            }
+            // It may have landed in the window's last epochs: the receipt decides.
+            Phase::Submitting { sent: Sent::Queued, .. } if height < watch_until => return After::Same,
+            Phase::Submitting { key, sent: Sent::Queued, .. } => format!("message {key} did not land before Close"),
+            Phase::Submitting { sent: Sent::Checking, .. } => format!("the message failed on chain: {error}"),
+        };
+        self.enter(Phase::Missed { why });
+        After::Abort(self.job.take())
+    }
+
+    pub fn proven(&mut self, outcome: Outcome, now: Duration, pause: impl Fn(u32) -> Duration) -> After {
+        self.job = None;
+        match outcome {
+            Outcome::Nothing => self.enter(Phase::Nothing),
+            Outcome::Proved(proof) => self.enter(Phase::Proved(proof)),
+            Outcome::Failed(why) => {
+                self.phase = Phase::Waiting;
+                self.fail(why, now, pause);
+            }
+            Outcome::Crashed(why) => {
+                self.phase = Phase::Waiting;
+                self.fail(format!("crashed: {why}"), now, pause);
+            }
+        }
+        After::Save
+    }
+
+    pub fn submitted(&mut self, result: Submission, now: Duration, pause: impl Fn(u32) -> Duration) -> After {
+        self.job = None;
+        let Phase::Submitting { proof, key, .. } = &self.phase else { return After::Same };
+        match result {
+            Submission::Queued => {
+                let (proof, key) = (proof.clone(), key.clone());
+                self.watched_at = None;
+                self.enter(Phase::Submitting { proof, key, sent: Sent::Queued });
+                After::Save
+            }
+            Submission::Stale(why) => {
+                self.enter(Phase::Waiting);
+                self.last_error = Some(why);
+                After::Save
+            }
+            // Stays `Sending`: goes out again under the same key.
+            Submission::Failed(why) => {
+                self.fail(why, now, pause);
+                After::Same
+            }
+        }
+    }
+
+    /// `result` is an error when the message sender could not be asked.
+    pub fn watched(&mut self, result: Result<PostStatus, String>, closed: bool) -> After {
+        self.job = None;
+        let Phase::Submitting { proof, key, sent } = &mut self.phase else { return After::Same };
+        match result {
+            Ok(PostStatus::Waiting) => After::Same,
+            Err(why) => {
+                self.last_error = Some(why);
+                After::Same
+            }
+            // The message sender does not know it (its store was lost): hand it over again under the same key.
+            Ok(PostStatus::Unknown) => {
+                *sent = Sent::Sending;
+                After::Save
+            }
+            Ok(PostStatus::Landed { at }) => {
+                let landed = Phase::Landed { proof: proof.clone(), key: key.clone(), at };
+                self.enter(landed);
+                After::Save
+            }
+            Ok(PostStatus::Failed { why }) => {
+                self.refused = self.refused.saturating_add(1);
+                if closed {
+                    let why = format!("message {key} failed on chain: {why}");
+                    self.enter(Phase::Missed { why });
+                } else {
+                    *sent = Sent::Checking;
+                    self.last_error = Some(why);
+                }
+                After::Save
+            }
+        }
+    }
+
+    /// A message failed; `proven`: whether the chain counts the partitions as proven all the same.
+    pub fn checked(
+        &mut self,
+        proven: Result<bool, String>,
+        height: ChainEpoch,
+        now: Duration,
+        pause: impl Fn(u32) -> Duration,
+    ) -> After {
+        self.job = None;
+        let Phase::Submitting { proof, key, sent: Sent::Checking } = &self.phase else { return After::Same };
+        match proven {
+            Ok(true) => {
+                let landed = Phase::Landed { proof: proof.clone(), key: key.clone(), at: height };
+                self.enter(landed);
+                After::Save
+            }
+            // The first time the cause may be a reorganised commit ticket: the proof may go again. Then prove anew.
+            Ok(false) => {
+                let next = if self.refused <= 1 { Phase::Proved(proof.clone()) } else { Phase::Waiting };
+                self.phase = next;
+                let why = self.last_error.clone().unwrap_or_default();
+                self.failures = self.refused;
+                self.fail(why, now, pause);
+                After::Save
+            }
+            Err(why) => {
+                self.fail(why, now, pause);
+                After::Same
+            }
+        }
+    }
+}

@@ -1,0 +1,378 @@
+//! WindowPoSt of one miner: proves every deadline, sends the proof, watches it until it is on chain or the window closes.
+//!
+//! [`poster`] decides (a pure state machine over [`batch`]es); this shell fetches, runs and saves what it commands.
+//! A job that panics is one crashed attempt of one batch: it is tried again, and no other batch notices.
+
+pub mod batch;
+pub mod batching;
+pub mod messages;
+pub mod outbox;
+pub mod params;
+pub mod poster;
+pub mod recoveries;
+pub mod schedule;
+pub mod settings;
+pub mod work;
+
+use crate::actors::daemon_link::messages::HeadUpdate;
+use crate::actors::sector_files::SectorFiles;
+use crate::chain::types::{DeadlineInfo, TipSet};
+use crate::chain::{Address, ChainEpoch};
+use crate::proofs::Prover;
+use crate::rpc::full_node::FullNode;
+use crate::store::{Record, Store, StoreError};
+use crate::supervisor::{Actor, Cx, Exit, Handler, Message, StartError};
+use batch::{JobId, Outcome, PostStatus, Submission};
+use futures::FutureExt;
+use futures::future::{AbortHandle, Abortable};
+use messages::{WindowPostInfo, WindowPostReport};
+use outbox::PostMessages;
+use poster::{Command, DeadlineRun, Poster};
+use settings::WindowPostSettings;
+use std::collections::HashMap;
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+use work::Work;
+
+impl Record for DeadlineRun {
+    const TABLE: &'static str = "window_post";
+}
+
+#[derive(Clone)]
+pub struct WindowPostDeps {
+    /// An ID address.
+    pub miner: Address,
+    pub node: Arc<dyn FullNode>,
+    pub prover: Arc<dyn Prover>,
+    pub files: Arc<dyn SectorFiles>,
+    pub outbox: Arc<dyn PostMessages>,
+    pub store: Store,
+    /// `<repo>/jobs`.
+    pub jobs: Option<PathBuf>,
+    pub settings: WindowPostSettings,
+}
+
+pub struct WindowPost {
+    miner: Address,
+    work: Arc<Work>,
+    store: Store,
+    poster: Poster,
+    started: Instant,
+    /// The newest head whose deadline is known.
+    head: Option<Arc<TipSet>>,
+    looking_up: bool,
+    next: Option<HeadUpdate>,
+    jobs: HashMap<JobId, AbortHandle>,
+    wake_at: Option<Duration>,
+    recovering: bool,
+    /// Open of the deadline for which nothing is left to declare.
+    declared: Option<ChainEpoch>,
+}
+
+impl WindowPost {
+    pub async fn start(_cx: Cx<Self>, deps: WindowPostDeps) -> Result<Self, StartError> {
+        let WindowPostDeps { miner, node, prover, files, outbox, store, jobs, settings } = deps;
+        let work = Work::new(miner, node, prover, files, outbox, jobs, settings.clone()).map_err(StartError)?;
+        // A record that cannot be read costs a second proof; refusing to start would cost a fault.
+        let records = store.list::<DeadlineRun>().unwrap_or_else(|error| {
+            tracing::error!(%error, "window_post starts without its records: proofs in work are made again");
+            Vec::new()
+        });
+        let ours = format!("{miner}/");
+        let records = records.into_iter().filter(|(key, _)| key.starts_with(&ours)).map(|(_, run)| run).collect();
+        Ok(WindowPost {
+            miner,
+            work: Arc::new(work),
+            store,
+            poster: Poster::new(miner.to_string(), settings, records),
+            started: Instant::now(),
+            head: None,
+            looking_up: false,
+            next: None,
+            jobs: HashMap::new(),
+            wake_at: None,
+            recovering: false,
+            declared: None,
+        })
+    }
+
+    fn now(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    fn look_up(&mut self, update: HeadUpdate, cx: &Cx<Self>) {
+        self.looking_up = true;
+        let work = self.work.clone();
+        cx.spawn(async move {
+            let found = work.node.state_miner_proving_deadline(&work.miner, &update.tipset.key()).await;
+            DeadlineSeen { update, found: found.map_err(|error| error.to_string()) }
+        });
+    }
+
+    fn carry_out(&mut self, commands: Vec<Command>, cx: &Cx<Self>) -> Result<(), Exit> {
+        let Some(head) = self.head.clone() else { return Ok(()) };
+        for command in commands {
+            let (work, head) = (self.work.clone(), head.clone());
+            match command {
+                Command::Save(open) => self.save(open, cx)?,
+                Command::Forget(open) => {
+                    work.forget_jobs(open);
+                    self.stored(self.store.delete::<DeadlineRun>(&cx.token(), &record_key(&self.miner, open)))?;
+                }
+                Command::Abort(job) => {
+                    if let Some(handle) = self.jobs.remove(&job) {
+                        handle.abort();
+                    }
+                }
+                Command::WakeIn(after) => {
+                    let at = self.now() + after;
+                    if self.wake_at.is_none_or(|known| at < known) {
+                        self.wake_at = Some(at);
+                        cx.tell_after(after, Wake);
+                    }
+                }
+                Command::Plan { job, di } => {
+                    let work = async move { JobEnd::Planned(work.plan(&di, &head).await) };
+                    self.run(di.open, 0, job, work, |why| JobEnd::Planned(Err(crashed(why))), cx);
+                }
+                Command::Prove { job, di, batch, partitions, attempt } => {
+                    tracing::info!(deadline = di.index, ?partitions, attempt, close = di.close, "proving");
+                    let work = async move { JobEnd::Proven(work.prove(&di, &partitions, attempt, &head).await) };
+                    self.run(di.open, batch, job, work, |why| JobEnd::Proven(Outcome::Crashed(why)), cx);
+                }
+                Command::Submit { job, di, batch, proof, key } => {
+                    tracing::info!(deadline = di.index, %key, close = di.close, "submitting");
+                    let work = async move { JobEnd::Submitted(work.submit(&di, &proof, &key, &head).await) };
+                    let on_panic = |why| JobEnd::Submitted(Submission::Failed(crashed(why)));
+                    self.run(di.open, batch, job, work, on_panic, cx);
+                }
+                Command::Watch { job, di, batch, key } => {
+                    let work = async move { JobEnd::Watched(work.outbox.status(&key).await) };
+                    self.run(di.open, batch, job, work, |why| JobEnd::Watched(Err(crashed(why))), cx);
+                }
+                Command::Check { job, di, batch, partitions } => {
+                    let work = async move { JobEnd::Checked(work.check(&di, &partitions, &head).await) };
+                    self.run(di.open, batch, job, work, |why| JobEnd::Checked(Err(crashed(why))), cx);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Runs a job whose end comes back as a message, a panic included. Aborting drops it, and with it the prover's child.
+    fn run(
+        &mut self,
+        open: ChainEpoch,
+        batch: usize,
+        job: JobId,
+        work: impl Future<Output = JobEnd> + 'static,
+        on_panic: impl FnOnce(String) -> JobEnd + 'static,
+        cx: &Cx<Self>,
+    ) {
+        let (handle, registration) = AbortHandle::new_pair();
+        self.jobs.insert(job, handle);
+        cx.spawn(async move {
+            let end = match Abortable::new(AssertUnwindSafe(work).catch_unwind(), registration).await {
+                Ok(Ok(end)) => Some(end),
+                Ok(Err(panic)) => Some(on_panic(panic_text(panic.as_ref()))),
+                Err(_aborted) => None,
+            };
+            JobDone { open, batch, job, end }
+        });
+    }
+
+    fn save(&self, open: ChainEpoch, cx: &Cx<Self>) -> Result<(), Exit> {
+        let Some(run) = self.poster.run(open) else { return Ok(()) };
+        self.stored(self.store.put(&cx.token(), &record_key(&self.miner, open), run))
+    }
+
+    /// A full disk must not cost a fault: without a record a crash costs a second proof, no more. A fence ends us.
+    fn stored(&self, result: Result<(), StoreError>) -> Result<(), Exit> {
+        match result {
+            Ok(()) => Ok(()),
+            Err(error @ StoreError::Fenced { .. }) => Err(Exit::failed(error)),
+            Err(error) => {
+                tracing::error!(%error, "window_post goes on without a record");
+                Ok(())
+            }
+        }
+    }
+
+    fn declare_recoveries(&mut self, di: &DeadlineInfo, head: &Arc<TipSet>, cx: &Cx<Self>) {
+        let landing = self.work.settings.landing_time.max(1);
+        let Some(target) = recoveries::target(di, head.height, landing) else { return };
+        if self.recovering || self.declared == Some(target.open) {
+            return;
+        }
+        self.recovering = true;
+        let (work, head) = (self.work.clone(), head.clone());
+        cx.spawn(async move {
+            let left = AssertUnwindSafe(work.recover(&target, &head)).catch_unwind().await;
+            let left = left.unwrap_or_else(|panic| Err(crashed(panic_text(panic.as_ref()))));
+            Recovered { open: target.open, left }
+        });
+    }
+}
+
+fn record_key(miner: &Address, open: ChainEpoch) -> String {
+    format!("{miner}/{open:020}")
+}
+
+fn crashed(why: String) -> String {
+    format!("crashed: {why}")
+}
+
+fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| text.to_string());
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "a panic without a message".to_string())
+}
+
+impl Actor for WindowPost {}
+
+impl Handler<HeadUpdate> for WindowPost {
+    async fn handle(&mut self, update: HeadUpdate, cx: &Cx<Self>) -> Result<(), Exit> {
+        if !self.looking_up {
+            self.look_up(update, cx);
+            return Ok(());
+        }
+        // Only the newest head matters, and the deepest revert on the way to it.
+        let earlier = self.next.take().and_then(|earlier| earlier.reverted_to);
+        let reverted_to = [earlier, update.reverted_to].into_iter().flatten().min();
+        self.next = Some(HeadUpdate { tipset: update.tipset, reverted_to });
+        Ok(())
+    }
+}
+
+struct DeadlineSeen {
+    update: HeadUpdate,
+    found: Result<DeadlineInfo, String>,
+}
+impl Message for DeadlineSeen {
+    type Reply = ();
+}
+
+impl Handler<DeadlineSeen> for WindowPost {
+    async fn handle(&mut self, DeadlineSeen { update, found }: DeadlineSeen, cx: &Cx<Self>) -> Result<(), Exit> {
+        self.looking_up = false;
+        let HeadUpdate { tipset, reverted_to } = update;
+        if let Err(error) = &found {
+            tracing::warn!(%error, height = tipset.height, "cannot read the proving deadline; going by the last known one");
+            let again = HeadUpdate { tipset: tipset.clone(), reverted_to: None };
+            cx.tell_after(self.work.settings.retry_first, LookUpAgain(again));
+        }
+        self.head = Some(tipset.clone());
+        let commands = self.poster.head(tipset.height, reverted_to, found.ok(), self.now());
+        self.carry_out(commands, cx)?;
+        if let Some(di) = self.poster.current().copied() {
+            self.declare_recoveries(&di, &tipset, cx);
+        }
+        if let Some(next) = self.next.take() {
+            self.look_up(next, cx);
+        }
+        Ok(())
+    }
+}
+
+/// The node failed to tell the deadline of this head; no newer head may come for a while.
+struct LookUpAgain(HeadUpdate);
+impl Message for LookUpAgain {
+    type Reply = ();
+}
+
+impl Handler<LookUpAgain> for WindowPost {
+    async fn handle(&mut self, LookUpAgain(update): LookUpAgain, cx: &Cx<Self>) -> Result<(), Exit> {
+        let newest = self.head.as_ref().is_some_and(|head| head.cids == update.tipset.cids);
+        if newest && !self.looking_up {
+            self.look_up(update, cx);
+        }
+        Ok(())
+    }
+}
+
+enum JobEnd {
+    Planned(Result<Vec<Vec<u64>>, String>),
+    Proven(Outcome),
+    Submitted(Submission),
+    Watched(Result<PostStatus, String>),
+    Checked(Result<bool, String>),
+}
+
+struct JobDone {
+    open: ChainEpoch,
+    batch: usize,
+    job: JobId,
+    end: Option<JobEnd>,
+}
+impl Message for JobDone {
+    type Reply = ();
+}
+
+impl Handler<JobDone> for WindowPost {
+    async fn handle(&mut self, JobDone { open, batch, job, end }: JobDone, cx: &Cx<Self>) -> Result<(), Exit> {
+        self.jobs.remove(&job);
+        let now = self.now();
+        let commands = match end {
+            None => return Ok(()),
+            Some(JobEnd::Planned(plan)) => self.poster.planned(open, job, plan, now),
+            Some(JobEnd::Proven(outcome)) => {
+                if let Outcome::Failed(error) | Outcome::Crashed(error) = &outcome {
+                    tracing::warn!(open, batch, %error, "a window proof failed; it is tried again until Close");
+                }
+                self.poster.proven(open, batch, job, outcome, now)
+            }
+            Some(JobEnd::Submitted(result)) => self.poster.submitted(open, batch, job, result, now),
+            Some(JobEnd::Watched(result)) => self.poster.watched(open, batch, job, result, now),
+            Some(JobEnd::Checked(result)) => self.poster.checked(open, batch, job, result, now),
+        };
+        self.carry_out(commands, cx)
+    }
+}
+
+struct Wake;
+impl Message for Wake {
+    type Reply = ();
+}
+
+impl Handler<Wake> for WindowPost {
+    async fn handle(&mut self, _: Wake, cx: &Cx<Self>) -> Result<(), Exit> {
+        self.wake_at = None;
+        let commands = self.poster.wake(self.now());
+        self.carry_out(commands, cx)
+    }
+}
+
+struct Recovered {
+    open: ChainEpoch,
+    left: Result<usize, String>,
+}
+impl Message for Recovered {
+    type Reply = ();
+}
+
+impl Handler<Recovered> for WindowPost {
+    async fn handle(&mut self, Recovered { open, left }: Recovered, _cx: &Cx<Self>) -> Result<(), Exit> {
+        self.recovering = false;
+        match left {
+            // Faults that stay unreadable are looked at again on every head until the cutoff.
+            Ok(0) => self.declared = Some(open),
+            Ok(_) => {}
+            Err(error) => tracing::warn!(%error, "cannot declare recoveries; again on the next head"),
+        }
+        Ok(())
+    }
+}
+
+impl Handler<WindowPostInfo> for WindowPost {
+    async fn handle(&mut self, _: WindowPostInfo, _cx: &Cx<Self>) -> Result<WindowPostReport, Exit> {
+        Ok(WindowPostReport {
+            miner: self.miner.to_string(),
+            height: self.head.as_ref().map(|head| head.height),
+            current: self.poster.current().copied(),
+            deadlines: self.poster.runs().map(Into::into).collect(),
+        })
+    }
+}
