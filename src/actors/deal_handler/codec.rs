@@ -7,6 +7,8 @@ use libp2p::StreamProtocol;
 use libp2p::request_response;
 use serde::{Serialize, de::DeserializeOwned};
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A request is a map with one address: a few dozen bytes.
 pub const MAX_REQUEST: usize = 1024;
@@ -14,7 +16,10 @@ pub const MAX_REQUEST: usize = 1024;
 pub const MAX_RESPONSE: usize = 8 * 1024;
 
 #[derive(Clone, Default)]
-pub struct AskCodec;
+pub struct AskCodec {
+    /// Streams on which no request came: garbage, too much, or not in time. libp2p tells nobody of them.
+    pub bad_requests: Arc<AtomicU64>,
+}
 
 impl request_response::Codec for AskCodec {
     type Protocol = StreamProtocol;
@@ -26,7 +31,12 @@ impl request_response::Codec for AskCodec {
         _: &StreamProtocol,
         io: &mut T,
     ) -> io::Result<AskRequest> {
-        read_item(io, MAX_REQUEST).await
+        let mut unless_read = CountBad(Some(&self.bad_requests));
+        let request = read_item(io, MAX_REQUEST).await;
+        if request.is_ok() {
+            unless_read.0 = None;
+        }
+        request
     }
     async fn read_response<T: AsyncRead + Unpin + Send>(
         &mut self,
@@ -50,6 +60,17 @@ impl request_response::Codec for AskCodec {
         response: AskResponse,
     ) -> io::Result<()> {
         write_item(io, &response).await
+    }
+}
+
+/// Counts on drop, so that a read which its deadline cut off counts too.
+struct CountBad<'a>(Option<&'a AtomicU64>);
+
+impl Drop for CountBad<'_> {
+    fn drop(&mut self) {
+        if let Some(counter) = self.0 {
+            counter.fetch_add(1, Ordering::Relaxed);
+        }
     }
 }
 
@@ -93,7 +114,8 @@ mod tests {
         let request = AskRequest { miner: Address::new_id(1000) };
         let bytes = fvm_ipld_encoding::to_vec(&request).unwrap();
         // A stream that stays open after the item: reading again would wait for ever.
-        let open = Cursor::new(bytes.clone()).chain(futures::stream::pending::<io::Result<Vec<u8>>>().into_async_read());
+        let open =
+            Cursor::new(bytes.clone()).chain(futures::stream::pending::<io::Result<Vec<u8>>>().into_async_read());
         let got: AskRequest = read_item(&mut Box::pin(open), MAX_REQUEST).await.unwrap();
         assert_eq!(got, request);
         use futures::TryStreamExt;

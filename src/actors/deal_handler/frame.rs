@@ -84,9 +84,7 @@ mod tests {
     #[test]
     fn the_limit_is_on_the_whole_item() {
         let item = [0x43, 1, 2, 3];
-        for (limit, want) in
-            [(3, Err(FrameError::TooLarge { limit: 3 })), (4, Ok(Some(4))), (5, Ok(Some(4)))]
-        {
+        for (limit, want) in [(3, Err(FrameError::TooLarge { limit: 3 })), (4, Ok(Some(4))), (5, Ok(Some(4)))] {
             assert_eq!(item_len(&item, limit), want);
         }
     }

@@ -9,10 +9,12 @@ use fvm_shared::address::Address;
 use libp2p::connection_limits::{self, ConnectionLimits, Exceeded};
 use libp2p::core::transport::ListenerId;
 use libp2p::identity::Keypair;
-use libp2p::request_response::{self, InboundFailure, ProtocolSupport};
+use libp2p::multiaddr::Protocol;
+use libp2p::request_response::{self, ProtocolSupport};
 use libp2p::swarm::{ListenError, NetworkBehaviour, SwarmEvent};
 use libp2p::{Multiaddr, PeerId, StreamProtocol, Swarm, identify, noise, ping, tcp, yamux};
 use std::collections::HashSet;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
@@ -47,7 +49,8 @@ pub struct HostStats {
     pub asks_served: AtomicU64,
     /// Asks for another miner, or before there was an ask: answered with null.
     pub asks_without_answer: AtomicU64,
-    pub bad_requests: AtomicU64,
+    /// Streams that never became an ask.
+    pub bad_requests: Arc<AtomicU64>,
 }
 
 #[derive(NetworkBehaviour)]
@@ -84,10 +87,11 @@ impl Host {
         let (settings, counted) = (settings.clone(), stats.clone());
         let (stop, mut ended) = runtime::spawn(&format!("market-{miner}"), move |stopped| async move {
             // The swarm is made here: its connections run on the runtime that it is made on.
-            let built = build(key, &settings).and_then(|mut swarm| {
-                let waiting = listen_on(&mut swarm, &listen)?;
-                Ok((swarm, waiting))
-            });
+            let built =
+                build(key, &settings, AskCodec { bad_requests: counted.bad_requests.clone() }).and_then(|mut swarm| {
+                    let waiting = listen_on(&mut swarm, &listen)?;
+                    Ok((swarm, waiting))
+                });
             match built {
                 Err(e) => {
                     let _ = ready_tx.send(Err(e));
@@ -119,7 +123,7 @@ impl Host {
     }
 }
 
-fn build(key: Keypair, settings: &MarketSettings) -> Result<Swarm<Behaviour>, HostError> {
+fn build(key: Keypair, settings: &MarketSettings, codec: AskCodec) -> Result<Swarm<Behaviour>, HostError> {
     let built = |e: &dyn std::fmt::Display| HostError::Build(e.to_string());
     let limits = ConnectionLimits::default()
         .with_max_established(Some(settings.max_connections))
@@ -141,25 +145,42 @@ fn build(key: Keypair, settings: &MarketSettings) -> Result<Swarm<Behaviour>, Ho
             ),
             ping: ping::Behaviour::default(),
             ask: request_response::Behaviour::with_codec(
-                AskCodec,
+                codec,
                 [(StreamProtocol::new(ask::PROTOCOL), ProtocolSupport::Inbound)],
                 ask_config,
             ),
         })
         .map_err(|e| built(&e))?
         .with_swarm_config(|config| {
-            config
-                .with_idle_connection_timeout(idle)
-                .with_max_negotiating_inbound_streams(STREAMS_PER_CONNECTION)
+            config.with_idle_connection_timeout(idle).with_max_negotiating_inbound_streams(STREAMS_PER_CONNECTION)
         })
         .build())
 }
 
 fn listen_on(swarm: &mut Swarm<Behaviour>, addrs: &[Multiaddr]) -> Result<HashSet<ListenerId>, HostError> {
     let each = |addr: &Multiaddr| {
-        swarm.listen_on(addr.clone()).map_err(|e| HostError::Listen { addr: addr.clone(), why: e.to_string() })
+        let refused = |why: String| HostError::Listen { addr: addr.clone(), why };
+        // libp2p shares a port between listeners of one user: two nodes on it would each get some of the connections.
+        if let Some(at) = fixed_port(addr) {
+            std::net::TcpListener::bind(at).map_err(|e| refused(e.to_string()))?;
+        }
+        swarm.listen_on(addr.clone()).map_err(|e| refused(e.to_string()))
     };
     addrs.iter().map(each).collect()
+}
+
+/// The socket address of a TCP multiaddr that names its port.
+fn fixed_port(addr: &Multiaddr) -> Option<SocketAddr> {
+    let mut parts = addr.iter();
+    let ip = match parts.next()? {
+        Protocol::Ip4(ip) => IpAddr::from(ip),
+        Protocol::Ip6(ip) => IpAddr::from(ip),
+        _ => return None,
+    };
+    match parts.next()? {
+        Protocol::Tcp(port) if port != 0 => Some((ip, port).into()),
+        _ => None,
+    }
 }
 
 struct Serving {
@@ -174,11 +195,7 @@ struct Serving {
 }
 
 impl Serving {
-    async fn run(
-        mut self,
-        mut stopped: oneshot::Receiver<()>,
-        mut panic: mpsc::Receiver<()>,
-    ) -> Result<(), HostError> {
+    async fn run(mut self, mut stopped: oneshot::Receiver<()>, mut panic: mpsc::Receiver<()>) -> Result<(), HostError> {
         loop {
             tokio::select! {
                 _ = &mut stopped => return Ok(()),
@@ -244,15 +261,33 @@ impl Serving {
                 let _ = self.swarm.behaviour_mut().ask.send_response(channel, response);
             }
             request_response::Event::InboundFailure { peer, error, .. } => {
-                if matches!(error, InboundFailure::Io(_) | InboundFailure::Timeout) {
-                    self.stats.bad_requests.fetch_add(1, Relaxed);
-                }
                 tracing::debug!(miner = %self.miner, %peer, %error, "ask stream closed");
             }
             // We ask nobody.
             request_response::Event::Message { .. }
             | request_response::Event::OutboundFailure { .. }
             | request_response::Event::ResponseSent { .. } => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_named_tcp_port_can_be_taken() {
+        let cases = [
+            ("/ip4/127.0.0.1/tcp/0", None),
+            ("/ip4/127.0.0.1/tcp/1", Some("127.0.0.1:1")),
+            ("/ip6/::1/tcp/65535", Some("[::1]:65535")),
+            ("/ip4/127.0.0.1/udp/7/quic-v1", None),
+            ("/dns4/localhost/tcp/7", None),
+            ("/ip4/127.0.0.1", None),
+        ];
+        for (addr, want) in cases {
+            let got = fixed_port(&addr.parse().unwrap());
+            assert_eq!(got, want.map(|w| w.parse().unwrap()), "{addr}");
         }
     }
 }

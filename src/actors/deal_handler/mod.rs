@@ -84,17 +84,7 @@ impl DealHandler {
         let (serve, served) = watch::channel(kept.as_ref().map(|k| Arc::new(k.signed.clone())));
         let (host, ended) =
             Host::start(config.miner, key, &config.settings, served).await.map_err(|e: HostError| why(&e))?;
-        Ok(DealHandler {
-            config,
-            terms,
-            deps,
-            host,
-            ended: Some(ended),
-            serve,
-            kept,
-            failures: 0,
-            last_error: None,
-        })
+        Ok(DealHandler { config, terms, deps, host, ended: Some(ended), serve, kept, failures: 0, last_error: None })
     }
 
     fn spawn_round(&self, cx: &Cx<Self>) {
@@ -102,9 +92,11 @@ impl DealHandler {
         let (kept, terms) = (self.kept.clone(), self.terms.clone());
         cx.spawn(async move {
             let round = ask_round(signer.as_ref(), kept.as_ref(), miner, &terms);
-            RoundDone(tokio::time::timeout(ROUND_DEADLINE, round).await.unwrap_or_else(|_| {
-                Err(format!("signing a storage ask took more than {ROUND_DEADLINE:?}"))
-            }))
+            RoundDone(
+                tokio::time::timeout(ROUND_DEADLINE, round)
+                    .await
+                    .unwrap_or_else(|_| Err(format!("signing a storage ask took more than {ROUND_DEADLINE:?}"))),
+            )
         });
     }
 

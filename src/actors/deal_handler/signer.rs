@@ -74,8 +74,7 @@ fn book_key(miner: &Address) -> String {
 impl AskBook for Store {
     fn load(&self, miner: &Address) -> Result<Option<KeptAsk>, StoreError> {
         let Some(record) = self.get::<AskRecord>(&book_key(miner))? else { return Ok(None) };
-        let signed: SignedStorageAsk =
-            fvm_ipld_encoding::from_slice(&record.signed).map_err(|e| corrupt(miner, e))?;
+        let signed: SignedStorageAsk = fvm_ipld_encoding::from_slice(&record.signed).map_err(|e| corrupt(miner, e))?;
         let signer = Address::from_bytes(&record.signer).map_err(|e| corrupt(miner, e))?;
         Ok(Some(KeptAsk { signed, signer }))
     }

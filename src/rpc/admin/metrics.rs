@@ -22,7 +22,8 @@ pub fn render(rows: &[ActorInfo], rss: Option<u64>) -> String {
     let mut family = |name: &str, kind: &str, help: &str, value: &dyn Fn(&ActorInfo) -> u64| {
         head(&mut out, name, kind, help);
         for row in rows {
-            let _ = writeln!(out, "{name}{{path=\"{}\",kind=\"{}\"}} {}", label(&row.path), label(&row.kind), value(row));
+            let _ =
+                writeln!(out, "{name}{{path=\"{}\",kind=\"{}\"}} {}", label(&row.path), label(&row.kind), value(row));
         }
     };
     family("bulkhead_actor_restarts_total", "counter", "Restarts since the node started.", &|r| r.restarts);

@@ -119,7 +119,8 @@ fn find(state: &State, path: &str) -> Result<ActorInfo, HttpResponse> {
 
 /// Who may change something; every attempt is on record.
 fn authorize(state: &State, request: &HttpRequest, action: &str) -> Result<(), HttpResponse> {
-    let token = request.headers().get(AUTHORIZATION).and_then(|v| v.to_str().ok()).and_then(|v| v.strip_prefix("Bearer "));
+    let token =
+        request.headers().get(AUTHORIZATION).and_then(|v| v.to_str().ok()).and_then(|v| v.strip_prefix("Bearer "));
     let allowed = match token {
         Some(token) => look(|| (state.allow)(token.trim()))?,
         None => false,
@@ -130,7 +131,9 @@ fn authorize(state: &State, request: &HttpRequest, action: &str) -> Result<(), H
         return Ok(());
     }
     let why = match token {
-        None => "this needs the admin token: send `Authorization: Bearer <token>` with what `token` in the node's repo holds",
+        None => {
+            "this needs the admin token: send `Authorization: Bearer <token>` with what `token` in the node's repo holds"
+        }
         Some(_) => "that token may not administer this node",
     };
     Err(HttpResponse::Unauthorized().insert_header((WWW_AUTHENTICATE, "Bearer")).json(json!({ "error": why })))
@@ -140,6 +143,7 @@ async fn kill(state: Data<State>, request: HttpRequest, path: Path<String>) -> H
     let done = authorize(&state, &request, &format!("kill {path}"))
         .and_then(|()| find(&state, &path))
         .and_then(|_| look(|| state.views.tree.kill(&path)));
+    tracing::info!(target: "audit", action = "kill", path = %*path, killed = matches!(done, Ok(true)), "admin action");
     match done {
         Err(response) => response,
         Ok(true) => HttpResponse::Ok().json(json!({ "killed": *path })),

@@ -112,7 +112,11 @@ mod tests {
         ];
         for (i, (rows, critical, want)) in cases.into_iter().enumerate() {
             let got = readiness(&rows, critical);
-            assert_eq!((got.ready, got.waiting_for), (want.is_empty(), want.iter().map(|s| s.to_string()).collect()), "{i}");
+            assert_eq!(
+                (got.ready, got.waiting_for),
+                (want.is_empty(), want.iter().map(|s| s.to_string()).collect()),
+                "{i}"
+            );
         }
     }
 }
