@@ -2,7 +2,8 @@
 
 use super::ask::{self, AskRequest, AskResponse, SignedStorageAsk};
 use super::codec::AskCodec;
-use super::runtime::{self, Ended, Stop};
+use super::runtime::{self, Stop};
+pub use super::runtime::{End, Ended};
 use super::settings::{MarketSettings, SettingError};
 use futures::StreamExt;
 use fvm_shared::address::Address;
@@ -71,13 +72,13 @@ pub struct Host {
 }
 
 impl Host {
-    /// Returns when every address is listened on. The receiver tells how the host's thread ended.
+    /// Returns when every address is listened on. [`End`] tells how the host's thread ended.
     pub async fn start(
         miner: Address,
         key: Keypair,
         settings: &MarketSettings,
         ask: watch::Receiver<Option<Arc<SignedStorageAsk>>>,
-    ) -> Result<(Host, oneshot::Receiver<Ended>), HostError> {
+    ) -> Result<(Host, End), HostError> {
         let listen = settings.listen_addrs()?;
         let peer_id = key.public().to_peer_id();
         let stats = Arc::new(HostStats::default());
@@ -85,7 +86,7 @@ impl Host {
         let (ready_tx, ready) = oneshot::channel();
         let (panic, panic_rx) = mpsc::channel(1);
         let (settings, counted) = (settings.clone(), stats.clone());
-        let (stop, mut ended) = runtime::spawn(&format!("market-{miner}"), move |stopped| async move {
+        let (stop, ended) = runtime::spawn(&format!("market-{miner}"), move |stopped| async move {
             // The swarm is made here: its connections run on the runtime that it is made on.
             let built =
                 build(key, &settings, AskCodec { bad_requests: counted.bad_requests.clone() }).and_then(|mut swarm| {
@@ -108,11 +109,11 @@ impl Host {
         match ready.await {
             Ok(Ok(())) => Ok((Host { peer_id, stats, addrs, stop, panic }, ended)),
             Ok(Err(e)) => Err(e),
-            Err(_) => Err(HostError::Died(format!("{:?}", (&mut ended).await))),
+            Err(_) => Err(HostError::Died(format!("{:?}", ended.wait().await))),
         }
     }
 
-    /// The thread ends soon after; the receiver of [`Host::start`] tells when.
+    /// The thread ends soon after; [`End`] tells when.
     pub fn stop(&mut self) {
         self.stop.now();
     }

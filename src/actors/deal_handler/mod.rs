@@ -21,13 +21,12 @@ use crate::store::StoreError;
 use crate::supervisor::{Actor, ChildSpec, Cx, Exit, Handler, Message, Ref, StartError, Thread};
 use ask::{AskStep, KeptAsk, SignedStorageAsk, Terms, next_ask};
 use fvm_shared::address::Address;
-use host::{Host, HostError};
-use runtime::Ended;
+use host::{End, Ended, Host, HostError};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 
 /// Signing is one RPC to the full node; a round that takes longer is tried again.
 const ROUND_DEADLINE: Duration = Duration::from_secs(30);
@@ -64,8 +63,7 @@ pub struct DealHandler {
     terms: Terms,
     deps: MarketDeps,
     host: Host,
-    /// Taken by the task that waits for the host's end.
-    ended: Option<oneshot::Receiver<Ended>>,
+    end: End,
     /// What the host serves.
     serve: watch::Sender<Option<Arc<SignedStorageAsk>>>,
     kept: Option<KeptAsk>,
@@ -82,9 +80,9 @@ impl DealHandler {
         let key = key::load_or_create(&config.key_path).map_err(|e| why(&e))?;
         // The last ask is served at once, also while the full node is away.
         let (serve, served) = watch::channel(kept.as_ref().map(|k| Arc::new(k.signed.clone())));
-        let (host, ended) =
+        let (host, end) =
             Host::start(config.miner, key, &config.settings, served).await.map_err(|e: HostError| why(&e))?;
-        Ok(DealHandler { config, terms, deps, host, ended: Some(ended), serve, kept, failures: 0, last_error: None })
+        Ok(DealHandler { config, terms, deps, host, end, serve, kept, failures: 0, last_error: None })
     }
 
     fn spawn_round(&self, cx: &Cx<Self>) {
@@ -177,16 +175,16 @@ impl Message for HostEnded {
 
 impl Actor for DealHandler {
     async fn started(&mut self, cx: &Cx<Self>) -> Result<(), Exit> {
-        if let Some(ended) = self.ended.take() {
-            let gone = || Ended::Failed("the market host's thread is gone".to_string());
-            cx.spawn(async move { HostEnded(ended.await.unwrap_or_else(|_| gone())) });
-        }
+        let end = self.end.clone();
+        cx.spawn(async move { HostEnded(end.wait().await) });
         self.spawn_round(cx);
         Ok(())
     }
 
     async fn stopping(&mut self, _cx: &Cx<Self>) {
         self.host.stop();
+        // So that the sockets are closed when the tree says that this child has stopped.
+        self.end.clone().wait().await;
     }
 }
 

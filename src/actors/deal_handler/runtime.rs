@@ -3,7 +3,7 @@
 use std::any::Any;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 /// How the thread came to its end.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,8 +22,19 @@ impl Stop {
     }
 }
 
+/// Tells how a thread ended, to as many as want to know.
+#[derive(Clone)]
+pub struct End(watch::Receiver<Option<Ended>>);
+
+impl End {
+    pub async fn wait(mut self) -> Ended {
+        let told = self.0.wait_for(Option::is_some).await.ok().and_then(|ended| ended.clone());
+        told.unwrap_or_else(|| Ended::Failed("the thread is gone without a word".to_string()))
+    }
+}
+
 /// Runs `body` on a new thread; it should end soon after the receiver that it gets has resolved.
-pub fn spawn<F, Fut, E>(name: &str, body: F) -> std::io::Result<(Stop, oneshot::Receiver<Ended>)>
+pub fn spawn<F, Fut, E>(name: &str, body: F) -> std::io::Result<(Stop, End)>
 where
     F: FnOnce(oneshot::Receiver<()>) -> Fut + Send + 'static,
     Fut: Future<Output = Result<(), E>>,
@@ -31,7 +42,7 @@ where
 {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (stop, stopped) = oneshot::channel();
-    let (tell, ended) = oneshot::channel();
+    let (tell, ended) = watch::channel(None);
     std::thread::Builder::new().name(name.to_string()).spawn(move || {
         let result = catch_unwind(AssertUnwindSafe(move || {
             let result = runtime.block_on(body(stopped));
@@ -39,13 +50,14 @@ where
             drop(runtime);
             result
         }));
-        let _ = tell.send(match result {
+        let ended = match result {
             Ok(Ok(())) => Ended::Stopped,
             Ok(Err(why)) => Ended::Failed(why.to_string()),
             Err(panic) => Ended::Panicked(panic_text(panic.as_ref())),
-        });
+        };
+        tell.send_replace(Some(ended));
     })?;
-    Ok((Stop(Some(stop)), ended))
+    Ok((Stop(Some(stop)), End(ended)))
 }
 
 fn panic_text(panic: &(dyn Any + Send)) -> String {
@@ -63,7 +75,7 @@ mod tests {
     #[tokio::test]
     async fn every_way_to_end_is_told() {
         let (_stop, ended) = spawn("t", |_| async { Err("no") }).unwrap();
-        assert_eq!(ended.await.unwrap(), Ended::Failed("no".into()));
+        assert_eq!(ended.wait().await, Ended::Failed("no".into()));
         let (_stop, ended) = spawn("t", |_| async {
             if true {
                 panic!("at {}", 7);
@@ -71,16 +83,16 @@ mod tests {
             Ok::<(), String>(())
         })
         .unwrap();
-        assert_eq!(ended.await.unwrap(), Ended::Panicked("at 7".into()));
+        assert_eq!(ended.wait().await, Ended::Panicked("at 7".into()));
         let wait = |stopped: oneshot::Receiver<()>| async {
             let _ = stopped.await;
             Ok::<(), String>(())
         };
         let (mut stop, ended) = spawn("t", wait).unwrap();
         stop.now();
-        assert_eq!(ended.await.unwrap(), Ended::Stopped);
+        assert_eq!(ended.wait().await, Ended::Stopped);
         let (stop, ended) = spawn("t", wait).unwrap();
         drop(stop);
-        assert_eq!(ended.await.unwrap(), Ended::Stopped);
+        assert_eq!(ended.wait().await, Ended::Stopped);
     }
 }

@@ -4,16 +4,19 @@
 //! open to whoever reaches the address (loopback by default); what changes something needs the admin token and leaves a
 //! line in the audit log. `views` decides what is said, `metrics` how Prometheus gets it, `routes` is the HTTP shell.
 
+mod actor;
 mod metrics;
 mod routes;
 mod views;
 
+pub use actor::{AdminHttp, WhereIs, child};
 pub use views::{AdminViews, Readiness, TreeView, readiness};
 
 use actix_web::dev::ServerHandle;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::watch;
 
 /// Says whether a bearer token may administer this node.
 pub type AdminCheck = Arc<dyn Fn(&str) -> bool + Send + Sync>;
@@ -48,9 +51,15 @@ pub enum AdminError {
 pub struct AdminHandle {
     addr: SocketAddr,
     server: ServerHandle,
+    ended: watch::Receiver<()>,
 }
 
 impl AdminHandle {
+    /// Completes when the server's thread has ended, for whatever reason.
+    pub fn ended(&self) -> impl Future<Output = ()> + use<> {
+        let mut ended = self.ended.clone();
+        async move { while ended.changed().await.is_ok() {} }
+    }
     /// Where it listens, with the real port.
     pub fn addr(&self) -> SocketAddr {
         self.addr
@@ -58,6 +67,7 @@ impl AdminHandle {
     /// Lets answers under way finish.
     pub async fn stop(&self) {
         self.server.stop(true).await;
+        self.ended().await;
     }
 }
 
@@ -87,7 +97,9 @@ pub fn start(config: AdminConfig, views: AdminViews) -> Result<AdminHandle, Admi
         tracing::warn!(addr = %bound, "admin HTTP is open beyond this host: anyone who reaches it can read the actor tree");
     }
     let (tell, told) = std::sync::mpsc::sync_channel(1);
+    let (alive, ended) = watch::channel(());
     let run = move || {
+        let _alive = alive; // dropped when the thread ends, by a panic too
         actix_web::rt::System::new().block_on(async move {
             let state = actix_web::web::Data::new(routes::State { views, allow: config.allow });
             let server = actix_web::HttpServer::new(move || {
@@ -118,7 +130,7 @@ pub fn start(config: AdminConfig, views: AdminViews) -> Result<AdminHandle, Admi
     thread.map_err(|e| AdminError::Thread(e.to_string()))?;
     let server = told.recv().map_err(|_| AdminError::Thread("it ended at once".into()))??;
     tracing::info!(addr = %bound, "admin HTTP listens");
-    Ok(AdminHandle { addr: bound, server })
+    Ok(AdminHandle { addr: bound, server, ended })
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use crate::supervisor::{ActorInfo, ActorState, Tree};
 use arc_swap::ArcSwap;
 use serde::Serialize;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// The supervision tree as the admin endpoint sees it. Both calls return at once, whatever the actors do.
 pub trait TreeView: Send + Sync + 'static {
@@ -22,6 +22,16 @@ impl TreeView for Tree {
     }
     fn kill(&self, path: &str) -> bool {
         Tree::kill(self, path)
+    }
+}
+
+/// For an endpoint that is itself a child of the tree: empty until the tree has started.
+impl TreeView for OnceLock<Tree> {
+    fn snapshot(&self) -> Vec<ActorInfo> {
+        self.get().map(Tree::snapshot).unwrap_or_default()
+    }
+    fn kill(&self, path: &str) -> bool {
+        self.get().is_some_and(|tree| tree.kill(path))
     }
 }
 
