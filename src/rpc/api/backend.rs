@@ -54,8 +54,6 @@ pub trait MinerBackend: Send + Sync + 'static {
     /// Lotus' names: `Mining`, `Sealing`, `SectorStorage`, `Markets`.
     fn subsystems(&self) -> Vec<String>;
     fn version(&self) -> Version;
-    /// What a token allows (`read`, `write`, `sign`, `admin`).
-    fn auth_verify(&self, token: &str) -> Result<Vec<String>, BackendError>;
     /// Begins an orderly stop; returns at once.
     fn shutdown(&self);
     async fn report(&self, report: Report) -> Result<Value, BackendError>;

@@ -1,6 +1,7 @@
 //! The methods by name, and the permission that each needs: Lotus' own, and ours under `Bulkhead.`.
 
 use super::backend::Report;
+use crate::rpc::auth::Perm;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Method {
@@ -14,20 +15,11 @@ pub enum Method {
     SectorsStatus,
     RuntimeSubsystems,
     Version,
-    AuthVerify,
     Shutdown,
     Report(Report),
 }
 
-/// What a caller's token has to allow.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Permission {
-    Read,
-    Write,
-    Admin,
-}
-
-pub const ALL: [(&str, Method); 18] = [
+pub const ALL: [(&str, Method); 17] = [
     ("Filecoin.ActorAddress", Method::ActorAddress),
     ("Filecoin.ActorSectorSize", Method::ActorSectorSize),
     ("Filecoin.MiningBase", Method::MiningBase),
@@ -38,7 +30,6 @@ pub const ALL: [(&str, Method); 18] = [
     ("Filecoin.SectorsStatus", Method::SectorsStatus),
     ("Filecoin.RuntimeSubsystems", Method::RuntimeSubsystems),
     ("Filecoin.Version", Method::Version),
-    ("Filecoin.AuthVerify", Method::AuthVerify),
     ("Filecoin.Shutdown", Method::Shutdown),
     ("Bulkhead.Info", Method::Report(Report::Info)),
     ("Bulkhead.Tree", Method::Report(Report::Tree)),
@@ -53,10 +44,10 @@ impl Method {
         ALL.iter().find(|(known, _)| *known == name).map(|(_, method)| *method)
     }
 
-    pub fn permission(self) -> Permission {
+    pub fn permission(self) -> Perm {
         match self {
-            Method::PledgeSector => Permission::Write,
-            Method::Shutdown => Permission::Admin,
+            Method::PledgeSector => Perm::Write,
+            Method::Shutdown => Perm::Admin,
             Method::ActorAddress
             | Method::ActorSectorSize
             | Method::MiningBase
@@ -66,14 +57,13 @@ impl Method {
             | Method::SectorsStatus
             | Method::RuntimeSubsystems
             | Method::Version
-            | Method::AuthVerify
-            | Method::Report(_) => Permission::Read,
+            | Method::Report(_) => Perm::Read,
         }
     }
 
     pub fn arity(self) -> usize {
         match self {
-            Method::ActorSectorSize | Method::SectorsListInStates | Method::AuthVerify => 1,
+            Method::ActorSectorSize | Method::SectorsListInStates => 1,
             Method::SectorsStatus => 2,
             Method::ActorAddress
             | Method::MiningBase

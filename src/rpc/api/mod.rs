@@ -3,34 +3,29 @@
 //! `methods` names them, `types` has Lotus' shapes, `backend` is the node that answers. The JSON-RPC transport, tokens
 //! and permissions are the generic server's; this folder only turns parameters into calls.
 
+mod actor;
 mod backend;
 mod methods;
 mod types;
 
+pub use actor::{ApiConfig, ApiServer, WhereIs, child};
 pub use backend::{BackendError, MinerBackend, Report, SectorBrief};
-pub use methods::{ALL as METHODS, Method, Permission};
+pub use methods::{ALL as METHODS, Method};
 pub use types::{PieceInfo, SealRandomness, SectorId, SectorInfo, SectorLog, SectorPiece};
 
 use crate::chain::lotus_json as lj;
+use crate::rpc::auth::Perm;
+use crate::rpc::server::{ExtraMethods, RpcError};
+use async_trait::async_trait;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// JSON-RPC's "invalid params"; go-jsonrpc gives 1 for an error of the method itself.
-const INVALID_PARAMS: i64 = -32602;
-const METHOD_FAILED: i64 = 1;
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ApiError {
-    pub code: i64,
-    pub message: String,
-}
-
-impl From<BackendError> for ApiError {
+impl From<BackendError> for RpcError {
     fn from(why: BackendError) -> Self {
-        ApiError { code: METHOD_FAILED, message: why.to_string() }
+        RpcError::verdict(why.to_string())
     }
 }
 
@@ -44,8 +39,7 @@ impl StorageMinerApi {
         StorageMinerApi { backend }
     }
 
-    /// `params` is the request's `params`: an array, or nothing.
-    pub async fn call(&self, name: &str, method: Method, params: Value) -> Result<Value, ApiError> {
+    async fn run(&self, name: &str, method: Method, params: Vec<Value>) -> Result<Value, RpcError> {
         let params = Params::new(name, method.arity(), params)?;
         let backend = &self.backend;
         match method {
@@ -82,7 +76,6 @@ impl StorageMinerApi {
             }
             Method::RuntimeSubsystems => json(backend.subsystems()),
             Method::Version => json(backend.version()),
-            Method::AuthVerify => json(backend.auth_verify(&params.get::<String>(0)?)?),
             Method::Shutdown => {
                 tracing::info!(target: "audit", action = "stop", "API request");
                 backend.shutdown();
@@ -93,12 +86,22 @@ impl StorageMinerApi {
     }
 }
 
+#[async_trait]
+impl ExtraMethods for StorageMinerApi {
+    fn permission(&self, method: &str) -> Option<Perm> {
+        Method::named(method).map(Method::permission)
+    }
+    async fn call(&self, method: &str, params: Vec<Value>) -> Option<Result<Value, RpcError>> {
+        Some(self.run(method, Method::named(method)?, params).await)
+    }
+}
+
 fn numbers(sectors: Vec<SectorBrief>, keep: impl Fn(&SectorBrief) -> bool) -> Vec<u64> {
     sectors.into_iter().filter(keep).map(|sector| sector.number).collect()
 }
 
-fn json(answer: impl Serialize) -> Result<Value, ApiError> {
-    serde_json::to_value(answer).map_err(|e| ApiError { code: METHOD_FAILED, message: e.to_string() })
+fn json(answer: impl Serialize) -> Result<Value, RpcError> {
+    serde_json::to_value(answer).map_err(|e| RpcError::verdict(e.to_string()))
 }
 
 /// Positional parameters of the right count.
@@ -108,26 +111,22 @@ struct Params<'a> {
 }
 
 impl<'a> Params<'a> {
-    fn new(name: &'a str, want: usize, params: Value) -> Result<Params<'a>, ApiError> {
-        let invalid = |message| Err(ApiError { code: INVALID_PARAMS, message });
-        match params {
-            Value::Null if want == 0 => Ok(Params { name, list: Vec::new() }),
-            Value::Array(list) if list.len() == want => Ok(Params { name, list }),
-            // The words of go-jsonrpc.
-            Value::Array(list) => invalid(format!("wrong param count (method '{name}'): {} != {want}", list.len())),
-            Value::Null => invalid(format!("wrong param count (method '{name}'): 0 != {want}")),
-            _ => invalid(format!("params of {name} have to be an array")),
+    fn new(name: &'a str, want: usize, list: Vec<Value>) -> Result<Params<'a>, RpcError> {
+        if list.len() == want {
+            return Ok(Params { name, list });
         }
+        // The words of go-jsonrpc.
+        Err(RpcError::invalid_params(format!("wrong param count (method '{name}'): {} != {want}", list.len())))
     }
 
     /// `null` is the empty value, as in Go.
-    fn get<T: DeserializeOwned + Default>(&self, at: usize) -> Result<T, ApiError> {
+    fn get<T: DeserializeOwned + Default>(&self, at: usize) -> Result<T, RpcError> {
         let value = self.list.get(at).cloned().unwrap_or_default();
         serde_json::from_value::<Option<T>>(value).map(Option::unwrap_or_default).map_err(|e| self.wrong(at, e))
     }
 
-    fn wrong(&self, at: usize, why: impl std::fmt::Display) -> ApiError {
-        ApiError { code: INVALID_PARAMS, message: format!("{}: parameter {}: {why}", self.name, at + 1) }
+    fn wrong(&self, at: usize, why: impl std::fmt::Display) -> RpcError {
+        RpcError::invalid_params(format!("{}: parameter {}: {why}", self.name, at + 1))
     }
 }
 
