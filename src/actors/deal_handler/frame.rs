@@ -58,7 +58,8 @@ mod tests {
 
     #[test]
     fn an_item_ends_where_its_head_says() {
-        let cases: &[(&[u8], Result<Option<usize>, FrameError>)] = &[
+        type Case<'a> = (&'a [u8], Result<Option<usize>, FrameError>);
+        let cases: &[Case] = &[
             (&[], Ok(None)),
             (&[0x00], Ok(Some(1))),
             (&[0x18], Ok(None)),

@@ -6,7 +6,7 @@ use crate::supervisor::ActorInfo;
 use actix_web::http::StatusCode;
 use actix_web::http::header::{AUTHORIZATION, WWW_AUTHENTICATE};
 use actix_web::web::{self, Data, Path};
-use actix_web::{HttpRequest, HttpResponse, Responder};
+use actix_web::{HttpRequest, HttpResponse, ResponseError};
 use serde_json::json;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -31,29 +31,58 @@ pub fn configure(config: &mut web::ServiceConfig) {
         .default_service(web::to(nothing_here));
 }
 
-fn error(status: StatusCode, why: impl std::fmt::Display) -> HttpResponse {
-    HttpResponse::build(status).json(json!({ "error": why.to_string() }))
+/// An answer that is an error: `{"error": why}`.
+#[derive(Debug)]
+struct Refusal {
+    status: StatusCode,
+    why: String,
 }
+
+fn refuse<T>(status: StatusCode, why: impl Into<String>) -> Result<T, Refusal> {
+    Err(Refusal { status, why: why.into() })
+}
+
+impl std::fmt::Display for Refusal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.why)
+    }
+}
+
+impl ResponseError for Refusal {
+    fn status_code(&self) -> StatusCode {
+        self.status
+    }
+    fn error_response(&self) -> HttpResponse {
+        let mut response = HttpResponse::build(self.status);
+        if self.status == StatusCode::UNAUTHORIZED {
+            response.insert_header((WWW_AUTHENTICATE, "Bearer"));
+        }
+        response.json(json!({ "error": self.why }))
+    }
+}
+
+type Answer = Result<HttpResponse, Refusal>;
 
 /// A view that panics costs one answer, never the endpoint.
-fn look<T>(at: impl FnOnce() -> T) -> Result<T, HttpResponse> {
-    catch_unwind(AssertUnwindSafe(at))
-        .map_err(|_| error(StatusCode::INTERNAL_SERVER_ERROR, "the snapshot could not be taken; see the log"))
+fn look<T>(at: impl FnOnce() -> T) -> Result<T, Refusal> {
+    catch_unwind(AssertUnwindSafe(at)).or_else(|_| {
+        refuse(StatusCode::INTERNAL_SERVER_ERROR, "what was asked for could not be looked up; see the node's log")
+    })
 }
 
-fn rows(state: &State) -> Result<Vec<ActorInfo>, HttpResponse> {
+fn rows(state: &State) -> Result<Vec<ActorInfo>, Refusal> {
     look(|| state.views.tree.snapshot())
 }
 
-async fn nothing_here(request: HttpRequest) -> impl Responder {
-    error(StatusCode::NOT_FOUND, format!("nothing is at {}; GET / lists what there is", request.path()))
+async fn nothing_here(request: HttpRequest) -> Answer {
+    refuse(StatusCode::NOT_FOUND, format!("nothing is at {}; GET / lists what there is", request.path()))
 }
 
-async fn wrong_method(request: HttpRequest) -> impl Responder {
-    error(StatusCode::METHOD_NOT_ALLOWED, format!("{} does not take {}", request.path(), request.method()))
+async fn wrong_method(request: HttpRequest) -> Answer {
+    refuse(StatusCode::METHOD_NOT_ALLOWED, format!("{} does not take {}", request.path(), request.method()))
 }
 
-async fn index() -> impl Responder {
+async fn index() -> HttpResponse {
     HttpResponse::Ok().json(json!({
         "node": concat!("bulkhead/", env!("CARGO_PKG_VERSION")),
         "get": ["/health/live", "/health/ready", "/info", "/actors", "/actors/{path}", "/dead-letters", "/metrics"],
@@ -61,99 +90,84 @@ async fn index() -> impl Responder {
     }))
 }
 
-async fn live() -> impl Responder {
+async fn live() -> HttpResponse {
     HttpResponse::Ok().json(json!({ "live": true }))
 }
 
-async fn ready(state: Data<State>) -> HttpResponse {
-    match rows(&state) {
-        Err(response) => response,
-        Ok(rows) => {
-            let answer = readiness(&rows, &state.views.critical);
-            let status = if answer.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-            HttpResponse::build(status).json(answer)
-        }
-    }
+async fn ready(state: Data<State>) -> Answer {
+    let answer = readiness(&rows(&state)?, &state.views.critical);
+    let status = if answer.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    Ok(HttpResponse::build(status).json(answer))
 }
 
-async fn info(state: Data<State>) -> impl Responder {
+async fn info(state: Data<State>) -> HttpResponse {
     HttpResponse::Ok().json(&**state.views.info.load())
 }
 
-async fn prometheus(state: Data<State>) -> HttpResponse {
-    match rows(&state) {
-        Err(response) => response,
-        Ok(rows) => HttpResponse::Ok()
-            .content_type("text/plain; version=0.0.4; charset=utf-8")
-            .body(metrics::render(&rows, metrics::resident_bytes())),
+async fn prometheus(state: Data<State>) -> Answer {
+    let text = metrics::render(&rows(&state)?, metrics::resident_bytes());
+    Ok(HttpResponse::Ok().content_type("text/plain; version=0.0.4; charset=utf-8").body(text))
+}
+
+async fn dead_letters(state: Data<State>) -> Answer {
+    match look(|| state.views.tree.dead_letters())? {
+        Some(letters) => Ok(HttpResponse::Ok().json(letters)),
+        None => refuse(StatusCode::NOT_FOUND, "this node keeps no dead letters"),
     }
 }
 
-async fn dead_letters(state: Data<State>) -> HttpResponse {
-    match look(|| state.views.tree.dead_letters()) {
-        Err(response) => response,
-        Ok(Some(letters)) => HttpResponse::Ok().json(letters),
-        Ok(None) => error(StatusCode::NOT_FOUND, "this node keeps no dead letters"),
-    }
+async fn actors(state: Data<State>) -> Answer {
+    Ok(HttpResponse::Ok().json(rows(&state)?))
 }
 
-async fn actors(state: Data<State>) -> HttpResponse {
-    rows(&state).map_or_else(|response| response, |rows| HttpResponse::Ok().json(rows))
+async fn actor(state: Data<State>, path: Path<String>) -> Answer {
+    Ok(HttpResponse::Ok().json(find(&state, &path)?))
 }
 
-async fn actor(state: Data<State>, path: Path<String>) -> HttpResponse {
-    match find(&state, &path) {
-        Err(response) => response,
-        Ok(row) => HttpResponse::Ok().json(row),
-    }
-}
-
-fn find(state: &State, path: &str) -> Result<ActorInfo, HttpResponse> {
+fn find(state: &State, path: &str) -> Result<ActorInfo, Refusal> {
     if path.is_empty() || path.contains('\0') || path.starts_with('/') || path.ends_with('/') {
         let why = format!("{path:?} is no actor path; they look like root/proving/window_post, see GET /actors");
-        return Err(error(StatusCode::BAD_REQUEST, why));
+        return refuse(StatusCode::BAD_REQUEST, why);
     }
-    let row = rows(state)?.into_iter().find(|row| row.path == path);
-    row.ok_or_else(|| error(StatusCode::NOT_FOUND, format!("no actor is at {path}; GET /actors lists them")))
+    match rows(state)?.into_iter().find(|row| row.path == path) {
+        Some(row) => Ok(row),
+        None => refuse(StatusCode::NOT_FOUND, format!("no actor is at {path}; GET /actors lists them")),
+    }
 }
 
 /// Who may change something; every attempt is on record.
-fn authorize(state: &State, request: &HttpRequest, action: &str) -> Result<(), HttpResponse> {
-    let token =
-        request.headers().get(AUTHORIZATION).and_then(|v| v.to_str().ok()).and_then(|v| v.strip_prefix("Bearer "));
+fn authorize(state: &State, request: &HttpRequest, action: &str) -> Result<(), Refusal> {
+    let header = request.headers().get(AUTHORIZATION).and_then(|v| v.to_str().ok());
+    let token = header.and_then(|v| v.strip_prefix("Bearer "));
     let allowed = match token {
         Some(token) => look(|| (state.allow)(token.trim()))?,
         None => false,
     };
     let from = request.peer_addr().map(|a| a.to_string()).unwrap_or_default();
     tracing::info!(target: "audit", action, from, allowed, "admin request");
-    if allowed {
-        return Ok(());
-    }
-    let why = match token {
-        None => {
-            "this needs the admin token: send `Authorization: Bearer <token>` with what `token` in the node's repo holds"
-        }
-        Some(_) => "that token may not administer this node",
-    };
-    Err(HttpResponse::Unauthorized().insert_header((WWW_AUTHENTICATE, "Bearer")).json(json!({ "error": why })))
-}
-
-async fn kill(state: Data<State>, request: HttpRequest, path: Path<String>) -> HttpResponse {
-    let done = authorize(&state, &request, &format!("kill {path}"))
-        .and_then(|()| find(&state, &path))
-        .and_then(|_| look(|| state.views.tree.kill(&path)));
-    tracing::info!(target: "audit", action = "kill", path = %*path, killed = matches!(done, Ok(true)), "admin action");
-    match done {
-        Err(response) => response,
-        Ok(true) => HttpResponse::Ok().json(json!({ "killed": *path })),
-        Ok(false) => error(StatusCode::CONFLICT, format!("{path} has no running incarnation that could be killed")),
+    match (allowed, token) {
+        (true, _) => Ok(()),
+        (false, Some(_)) => refuse(StatusCode::UNAUTHORIZED, "that token may not administer this node"),
+        (false, None) => refuse(
+            StatusCode::UNAUTHORIZED,
+            "this needs the admin token: send `Authorization: Bearer <token>` with what `token` in the node's repo holds",
+        ),
     }
 }
 
-async fn stop(state: Data<State>, request: HttpRequest) -> HttpResponse {
-    match authorize(&state, &request, "stop").and_then(|()| look(|| (state.views.stop)())) {
-        Err(response) => response,
-        Ok(()) => HttpResponse::Accepted().json(json!({ "stopping": true })),
+async fn kill(state: Data<State>, request: HttpRequest, path: Path<String>) -> Answer {
+    authorize(&state, &request, &format!("kill {path}"))?;
+    find(&state, &path)?;
+    let killed = look(|| state.views.tree.kill(&path))?;
+    tracing::info!(target: "audit", action = "kill", path = %*path, killed, "admin action");
+    if !killed {
+        return refuse(StatusCode::CONFLICT, format!("{path} has no running incarnation that could be killed"));
     }
+    Ok(HttpResponse::Ok().json(json!({ "killed": *path })))
+}
+
+async fn stop(state: Data<State>, request: HttpRequest) -> Answer {
+    authorize(&state, &request, "stop")?;
+    look(|| (state.views.stop)())?;
+    Ok(HttpResponse::Accepted().json(json!({ "stopping": true })))
 }
