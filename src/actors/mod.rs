@@ -7,3 +7,4 @@ pub mod sector_allocator;
 pub mod sector_files;
 pub mod window_post;
 pub mod winning_post;
+pub mod deal_handler;

@@ -1,1 +1,150 @@
-//! The admin HTTP endpoint.
+//! Admin HTTP: what is up, what restarted and why. Answers when all else hangs.
+//!
+//! It has a thread and a runtime of its own, and its handlers read snapshots only: they never ask an actor. Reading is
+//! open to whoever reaches the address (loopback by default); what changes something needs the admin token and leaves a
+//! line in the audit log. `views` decides what is said, `metrics` how Prometheus gets it, `routes` is the HTTP shell.
+
+mod actor;
+mod metrics;
+mod routes;
+mod views;
+
+pub use actor::{AdminHttp, WhereIs, child};
+pub use views::{AdminViews, Readiness, TreeView, readiness};
+
+use actix_web::dev::ServerHandle;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+
+/// Says whether a bearer token may administer this node.
+pub type AdminCheck = Arc<dyn Fn(&str) -> bool + Send + Sync>;
+
+/// The one token in the repo's `token` file, compared without telling by time how much of it was right.
+pub fn only(token: String) -> AdminCheck {
+    Arc::new(move |given| {
+        let (a, b) = (token.as_bytes(), given.as_bytes());
+        let differs = a.iter().zip(b).fold(0u8, |d, (x, y)| d | (x ^ y));
+        !a.is_empty() && a.len() == b.len() && differs == 0
+    })
+}
+
+#[derive(Clone)]
+pub struct AdminConfig {
+    /// `127.0.0.1:2346` by default; port 0 takes any free one.
+    pub listen: SocketAddr,
+    pub allow: AdminCheck,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum AdminError {
+    #[error("admin HTTP: {addr} is in use by another program; stop that one, or set another address for admin.listen")]
+    InUse { addr: SocketAddr },
+    #[error("admin HTTP: cannot listen on {addr}: {why}; set another address for admin.listen")]
+    Bind { addr: SocketAddr, why: String },
+    #[error("admin HTTP: its thread did not start: {0}")]
+    Thread(String),
+}
+
+/// A running endpoint. Dropping it closes it.
+pub struct AdminHandle {
+    addr: SocketAddr,
+    server: ServerHandle,
+    ended: watch::Receiver<()>,
+}
+
+impl AdminHandle {
+    /// Completes when the server's thread has ended, for whatever reason.
+    pub fn ended(&self) -> impl Future<Output = ()> + use<> {
+        let mut ended = self.ended.clone();
+        async move { while ended.changed().await.is_ok() {} }
+    }
+    /// Where it listens, with the real port.
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+    /// Lets answers under way finish.
+    pub async fn stop(&self) {
+        self.server.stop(true).await;
+        self.ended().await;
+    }
+}
+
+impl Drop for AdminHandle {
+    fn drop(&mut self) {
+        // The command is sent by the call; nobody waits for its end.
+        drop(self.server.stop(false));
+    }
+}
+
+/// One thread is enough for people and a scraper, and leaves the cores to proofs.
+const WORKERS: usize = 1;
+const MAX_CONNECTIONS: usize = 256;
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+const STOP_TIMEOUT_SECS: u64 = 2;
+
+/// Listens before it returns.
+pub fn start(config: AdminConfig, views: AdminViews) -> Result<AdminHandle, AdminError> {
+    let addr = config.listen;
+    let listener = TcpListener::bind(addr).map_err(|e| match e.kind() {
+        std::io::ErrorKind::AddrInUse => AdminError::InUse { addr },
+        _ => AdminError::Bind { addr, why: e.to_string() },
+    })?;
+    let bound = listener.local_addr().map_err(|e| AdminError::Bind { addr, why: e.to_string() })?;
+    if !bound.ip().is_loopback() {
+        tracing::warn!(addr = %bound, "admin HTTP is open beyond this host: anyone who reaches it can read the actor tree");
+    }
+    let (tell, told) = std::sync::mpsc::sync_channel(1);
+    let (alive, ended) = watch::channel(());
+    let run = move || {
+        let _alive = alive; // dropped when the thread ends, by a panic too
+        actix_web::rt::System::new().block_on(async move {
+            let state = actix_web::web::Data::new(routes::State { views, allow: config.allow });
+            let server = actix_web::HttpServer::new(move || {
+                actix_web::App::new().app_data(state.clone()).configure(routes::configure)
+            })
+            .workers(WORKERS)
+            .max_connections(MAX_CONNECTIONS)
+            .client_request_timeout(REQUEST_TIMEOUT)
+            .keep_alive(KEEP_ALIVE)
+            .shutdown_timeout(STOP_TIMEOUT_SECS)
+            .disable_signals()
+            .listen(listener);
+            let server = match server {
+                Ok(server) => server.run(),
+                Err(e) => {
+                    let _ = tell.send(Err(AdminError::Bind { addr, why: e.to_string() }));
+                    return;
+                }
+            };
+            if tell.send(Ok(server.handle())).is_ok()
+                && let Err(e) = server.await
+            {
+                tracing::error!(error = %e, "admin HTTP ended");
+            }
+        })
+    };
+    let thread = std::thread::Builder::new().name("admin-http".into()).spawn(run);
+    thread.map_err(|e| AdminError::Thread(e.to_string()))?;
+    let server = told.recv().map_err(|_| AdminError::Thread("it ended at once".into()))??;
+    tracing::info!(addr = %bound, "admin HTTP listens");
+    Ok(AdminHandle { addr: bound, server, ended })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_very_token_opens() {
+        let check = only("secret".into());
+        let cases =
+            [("secret", true), ("secre", false), ("secrets", false), ("Secret", false), ("secreT", false), ("", false)];
+        for (given, want) in cases {
+            assert_eq!(check(given), want, "{given:?}");
+        }
+        assert!(!only(String::new())(""), "no token set means nobody");
+    }
+}

@@ -1,0 +1,57 @@
+//! The endpoint as a child of the tree: when its thread ends, so does the incarnation, and a new one listens.
+
+use super::{AdminConfig, AdminHandle, AdminViews, start};
+use crate::supervisor::{Actor, ChildSpec, Cx, Exit, Handler, Message, Ref, StartError};
+use std::net::SocketAddr;
+
+pub struct AdminHttp {
+    http: AdminHandle,
+}
+
+/// The address that it listens on now.
+#[derive(Clone, Copy, Debug)]
+pub struct WhereIs;
+
+impl Message for WhereIs {
+    type Reply = SocketAddr;
+}
+
+struct ThreadEnded;
+
+impl Message for ThreadEnded {
+    type Reply = ();
+}
+
+pub fn child(config: AdminConfig, views: AdminViews, address: &Ref<AdminHttp>) -> ChildSpec {
+    ChildSpec::actor("admin_http", address, move |_cx| {
+        let started = start(config.clone(), views.clone());
+        async move { started.map(|http| AdminHttp { http }).map_err(|e| StartError(e.to_string())) }
+    })
+}
+
+impl Actor for AdminHttp {
+    async fn started(&mut self, cx: &Cx<Self>) -> Result<(), Exit> {
+        let ended = self.http.ended();
+        cx.spawn(async move {
+            ended.await;
+            ThreadEnded
+        });
+        Ok(())
+    }
+
+    async fn stopping(&mut self, _cx: &Cx<Self>) {
+        self.http.stop().await;
+    }
+}
+
+impl Handler<ThreadEnded> for AdminHttp {
+    async fn handle(&mut self, _: ThreadEnded, _cx: &Cx<Self>) -> Result<(), Exit> {
+        Err(Exit::failed("the admin HTTP thread ended"))
+    }
+}
+
+impl Handler<WhereIs> for AdminHttp {
+    async fn handle(&mut self, _: WhereIs, _cx: &Cx<Self>) -> Result<SocketAddr, Exit> {
+        Ok(self.http.addr())
+    }
+}

@@ -1,0 +1,90 @@
+//! The actor tree in Prometheus' text format (0.0.4).
+
+use crate::supervisor::{ActorInfo, ActorState};
+use std::fmt::Write;
+
+const STATES: [ActorState; 5] =
+    [ActorState::Starting, ActorState::Up, ActorState::Restarting, ActorState::Stopping, ActorState::Stopped];
+
+fn state_name(state: ActorState) -> &'static str {
+    match state {
+        ActorState::Starting => "starting",
+        ActorState::Up => "up",
+        ActorState::Restarting => "restarting",
+        ActorState::Stopping => "stopping",
+        ActorState::Stopped => "stopped",
+    }
+}
+
+/// `rss` is left out where the system does not tell it.
+pub fn render(rows: &[ActorInfo], rss: Option<u64>) -> String {
+    let mut out = String::new();
+    let mut family = |name: &str, kind: &str, help: &str, value: &dyn Fn(&ActorInfo) -> u64| {
+        head(&mut out, name, kind, help);
+        for row in rows {
+            let _ =
+                writeln!(out, "{name}{{path=\"{}\",kind=\"{}\"}} {}", label(&row.path), label(&row.kind), value(row));
+        }
+    };
+    family("bulkhead_actor_restarts_total", "counter", "Restarts since the node started.", &|r| r.restarts);
+    family("bulkhead_actor_incarnation", "gauge", "The present incarnation.", &|r| r.incarnation);
+    family("bulkhead_actor_mailbox_depth", "gauge", "Messages that wait.", &|r| r.mailbox_depth as u64);
+    family("bulkhead_actor_mailbox_bound", "gauge", "Messages that may wait.", &|r| r.mailbox_bound as u64);
+    head(&mut out, "bulkhead_actor_state", "gauge", "1 for the state that the actor is in.");
+    for row in rows {
+        for state in STATES {
+            let is = u8::from(row.state == state);
+            let _ = writeln!(
+                out,
+                "bulkhead_actor_state{{path=\"{}\",state=\"{}\"}} {is}",
+                label(&row.path),
+                state_name(state)
+            );
+        }
+    }
+    if let Some(rss) = rss {
+        head(&mut out, "process_resident_memory_bytes", "gauge", "Resident memory of the node, provers not included.");
+        let _ = writeln!(out, "process_resident_memory_bytes {rss}");
+    }
+    out
+}
+
+fn head(out: &mut String, name: &str, kind: &str, help: &str) {
+    let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}");
+}
+
+fn label(value: &str) -> String {
+    value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+}
+
+/// From `/proc/self/status`.
+pub fn resident_bytes() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:"))?;
+    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kib| kib * 1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::views::row;
+    use super::*;
+
+    #[test]
+    fn every_actor_has_its_lines() {
+        let text = render(&[row("root/a", ActorState::Up), row("root/\"b\\\n", ActorState::Stopped)], Some(4096));
+        for line in [
+            "# TYPE bulkhead_actor_restarts_total counter",
+            "bulkhead_actor_restarts_total{path=\"root/a\",kind=\"worker\"} 2",
+            "bulkhead_actor_mailbox_depth{path=\"root/a\",kind=\"worker\"} 1",
+            "bulkhead_actor_mailbox_bound{path=\"root/a\",kind=\"worker\"} 256",
+            "bulkhead_actor_state{path=\"root/a\",state=\"up\"} 1",
+            "bulkhead_actor_state{path=\"root/a\",state=\"stopped\"} 0",
+            "bulkhead_actor_state{path=\"root/\\\"b\\\\\\n\",state=\"stopped\"} 1",
+            "process_resident_memory_bytes 4096",
+        ] {
+            assert!(text.lines().any(|l| l == line), "{line}\n{text}");
+        }
+        assert!(!render(&[], None).contains("process_resident"));
+        assert!(resident_bytes().unwrap() > 1 << 20);
+    }
+}

@@ -1,0 +1,173 @@
+//! The HTTP shell: paths, statuses, JSON errors, the token on what changes something.
+
+use super::views::{AdminViews, readiness};
+use super::{AdminCheck, metrics};
+use crate::supervisor::ActorInfo;
+use actix_web::http::StatusCode;
+use actix_web::http::header::{AUTHORIZATION, WWW_AUTHENTICATE};
+use actix_web::web::{self, Data, Path};
+use actix_web::{HttpRequest, HttpResponse, ResponseError};
+use serde_json::json;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+pub struct State {
+    pub views: AdminViews,
+    pub allow: AdminCheck,
+}
+
+pub fn configure(config: &mut web::ServiceConfig) {
+    let get = |path: &str| web::resource(path.to_string()).default_service(web::to(wrong_method));
+    config
+        .service(get("/").route(web::get().to(index)))
+        .service(get("/health/live").route(web::get().to(live)))
+        .service(get("/health/ready").route(web::get().to(ready)))
+        .service(get("/info").route(web::get().to(info)))
+        .service(get("/metrics").route(web::get().to(prometheus)))
+        .service(get("/dead-letters").route(web::get().to(dead_letters)))
+        .service(get("/stop").route(web::post().to(stop)))
+        .service(get("/actors").route(web::get().to(actors)))
+        .service(get("/actors/{path:.+}/kill").route(web::post().to(kill)))
+        .service(get("/actors/{path:.*}").route(web::get().to(actor)))
+        .default_service(web::to(nothing_here));
+}
+
+/// An answer that is an error: `{"error": why}`.
+#[derive(Debug)]
+struct Refusal {
+    status: StatusCode,
+    why: String,
+}
+
+fn refuse<T>(status: StatusCode, why: impl Into<String>) -> Result<T, Refusal> {
+    Err(Refusal { status, why: why.into() })
+}
+
+impl std::fmt::Display for Refusal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.why)
+    }
+}
+
+impl ResponseError for Refusal {
+    fn status_code(&self) -> StatusCode {
+        self.status
+    }
+    fn error_response(&self) -> HttpResponse {
+        let mut response = HttpResponse::build(self.status);
+        if self.status == StatusCode::UNAUTHORIZED {
+            response.insert_header((WWW_AUTHENTICATE, "Bearer"));
+        }
+        response.json(json!({ "error": self.why }))
+    }
+}
+
+type Answer = Result<HttpResponse, Refusal>;
+
+/// A view that panics costs one answer, never the endpoint.
+fn look<T>(at: impl FnOnce() -> T) -> Result<T, Refusal> {
+    catch_unwind(AssertUnwindSafe(at)).or_else(|_| {
+        refuse(StatusCode::INTERNAL_SERVER_ERROR, "what was asked for could not be looked up; see the node's log")
+    })
+}
+
+fn rows(state: &State) -> Result<Vec<ActorInfo>, Refusal> {
+    look(|| state.views.tree.snapshot())
+}
+
+async fn nothing_here(request: HttpRequest) -> Answer {
+    refuse(StatusCode::NOT_FOUND, format!("nothing is at {}; GET / lists what there is", request.path()))
+}
+
+async fn wrong_method(request: HttpRequest) -> Answer {
+    refuse(StatusCode::METHOD_NOT_ALLOWED, format!("{} does not take {}", request.path(), request.method()))
+}
+
+async fn index() -> HttpResponse {
+    HttpResponse::Ok().json(json!({
+        "node": concat!("bulkhead/", env!("CARGO_PKG_VERSION")),
+        "get": ["/health/live", "/health/ready", "/info", "/actors", "/actors/{path}", "/dead-letters", "/metrics"],
+        "post_with_admin_token": ["/actors/{path}/kill", "/stop"],
+    }))
+}
+
+async fn live() -> HttpResponse {
+    HttpResponse::Ok().json(json!({ "live": true }))
+}
+
+async fn ready(state: Data<State>) -> Answer {
+    let answer = readiness(&rows(&state)?, &state.views.critical);
+    let status = if answer.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    Ok(HttpResponse::build(status).json(answer))
+}
+
+async fn info(state: Data<State>) -> HttpResponse {
+    HttpResponse::Ok().json(&**state.views.info.load())
+}
+
+async fn prometheus(state: Data<State>) -> Answer {
+    let text = metrics::render(&rows(&state)?, metrics::resident_bytes());
+    Ok(HttpResponse::Ok().content_type("text/plain; version=0.0.4; charset=utf-8").body(text))
+}
+
+async fn dead_letters(state: Data<State>) -> Answer {
+    match look(|| state.views.tree.dead_letters())? {
+        Some(letters) => Ok(HttpResponse::Ok().json(letters)),
+        None => refuse(StatusCode::NOT_FOUND, "this node keeps no dead letters"),
+    }
+}
+
+async fn actors(state: Data<State>) -> Answer {
+    Ok(HttpResponse::Ok().json(rows(&state)?))
+}
+
+async fn actor(state: Data<State>, path: Path<String>) -> Answer {
+    Ok(HttpResponse::Ok().json(find(&state, &path)?))
+}
+
+fn find(state: &State, path: &str) -> Result<ActorInfo, Refusal> {
+    if path.is_empty() || path.contains('\0') || path.starts_with('/') || path.ends_with('/') {
+        let why = format!("{path:?} is no actor path; they look like root/proving/window_post, see GET /actors");
+        return refuse(StatusCode::BAD_REQUEST, why);
+    }
+    match rows(state)?.into_iter().find(|row| row.path == path) {
+        Some(row) => Ok(row),
+        None => refuse(StatusCode::NOT_FOUND, format!("no actor is at {path}; GET /actors lists them")),
+    }
+}
+
+/// Who may change something; every attempt is on record.
+fn authorize(state: &State, request: &HttpRequest, action: &str) -> Result<(), Refusal> {
+    let header = request.headers().get(AUTHORIZATION).and_then(|v| v.to_str().ok());
+    let token = header.and_then(|v| v.strip_prefix("Bearer "));
+    let allowed = match token {
+        Some(token) => look(|| (state.allow)(token.trim()))?,
+        None => false,
+    };
+    let from = request.peer_addr().map(|a| a.to_string()).unwrap_or_default();
+    tracing::info!(target: "audit", action, from, allowed, "admin request");
+    match (allowed, token) {
+        (true, _) => Ok(()),
+        (false, Some(_)) => refuse(StatusCode::UNAUTHORIZED, "that token may not administer this node"),
+        (false, None) => refuse(
+            StatusCode::UNAUTHORIZED,
+            "this needs the admin token: send `Authorization: Bearer <token>` with what `token` in the node's repo holds",
+        ),
+    }
+}
+
+async fn kill(state: Data<State>, request: HttpRequest, path: Path<String>) -> Answer {
+    authorize(&state, &request, &format!("kill {path}"))?;
+    find(&state, &path)?;
+    let killed = look(|| state.views.tree.kill(&path))?;
+    tracing::info!(target: "audit", action = "kill", path = %*path, killed, "admin action");
+    if !killed {
+        return refuse(StatusCode::CONFLICT, format!("{path} has no running incarnation that could be killed"));
+    }
+    Ok(HttpResponse::Ok().json(json!({ "killed": *path })))
+}
+
+async fn stop(state: Data<State>, request: HttpRequest) -> Answer {
+    authorize(&state, &request, "stop")?;
+    look(|| (state.views.stop)())?;
+    Ok(HttpResponse::Accepted().json(json!({ "stopping": true })))
+}

@@ -1,0 +1,132 @@
+//! What the admin endpoint looks at, and what "ready" means.
+
+use crate::supervisor::{ActorInfo, ActorState, Tree};
+use arc_swap::ArcSwap;
+use serde::Serialize;
+use std::sync::{Arc, OnceLock};
+
+/// The supervision tree as the admin endpoint sees it. Both calls return at once, whatever the actors do.
+pub trait TreeView: Send + Sync + 'static {
+    fn snapshot(&self) -> Vec<ActorInfo>;
+    /// False when nothing runs at that path.
+    fn kill(&self, path: &str) -> bool;
+    /// The newest undeliverable messages, where the tree keeps them.
+    fn dead_letters(&self) -> Option<serde_json::Value> {
+        None
+    }
+}
+
+impl TreeView for Tree {
+    fn snapshot(&self) -> Vec<ActorInfo> {
+        Tree::snapshot(self)
+    }
+    fn kill(&self, path: &str) -> bool {
+        Tree::kill(self, path)
+    }
+}
+
+/// For an endpoint that is itself a child of the tree: empty until the tree has started.
+impl TreeView for OnceLock<Tree> {
+    fn snapshot(&self) -> Vec<ActorInfo> {
+        self.get().map(Tree::snapshot).unwrap_or_default()
+    }
+    fn kill(&self, path: &str) -> bool {
+        self.get().is_some_and(|tree| tree.kill(path))
+    }
+}
+
+/// What the handlers may read and set off.
+#[derive(Clone)]
+pub struct AdminViews {
+    pub tree: Arc<dyn TreeView>,
+    /// Published by the node: miner, network, head, versions.
+    pub info: Arc<ArcSwap<serde_json::Value>>,
+    /// Tree paths that have to be up, with all below them, for the node to be ready; empty means the whole tree.
+    pub critical: Vec<String>,
+    /// Begins an orderly stop; returns at once.
+    pub stop: Arc<dyn Fn() + Send + Sync>,
+}
+
+#[derive(Serialize, Debug, PartialEq, Eq)]
+pub struct Readiness {
+    pub ready: bool,
+    /// What is not up, or not there at all.
+    pub waiting_for: Vec<String>,
+}
+
+/// Ready: every critical path is there, and it and everything below it is up.
+pub fn readiness(rows: &[ActorInfo], critical: &[String]) -> Readiness {
+    let mut waiting_for: Vec<String> = Vec::new();
+    for path in critical {
+        if !rows.iter().any(|row| row.path == *path) {
+            waiting_for.push(path.clone());
+        }
+    }
+    if rows.is_empty() && critical.is_empty() {
+        waiting_for.push("root".to_string());
+    }
+    let counts = |row: &&ActorInfo| critical.is_empty() || critical.iter().any(|path| is_within(&row.path, path));
+    for row in rows.iter().filter(counts) {
+        match row.state {
+            ActorState::Up => {}
+            ActorState::Starting | ActorState::Restarting | ActorState::Stopping | ActorState::Stopped => {
+                waiting_for.push(row.path.clone())
+            }
+        }
+    }
+    Readiness { ready: waiting_for.is_empty(), waiting_for }
+}
+
+fn is_within(path: &str, root: &str) -> bool {
+    path.strip_prefix(root).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+#[cfg(test)]
+pub(super) fn row(path: &str, state: ActorState) -> ActorInfo {
+    ActorInfo {
+        path: path.into(),
+        kind: "worker".into(),
+        state,
+        incarnation: 3,
+        restarts: 2,
+        mailbox_depth: 1,
+        mailbox_bound: 256,
+        last_exit: None,
+        last_exit_at: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ActorState::*;
+
+    #[test]
+    fn ready_means_all_that_is_critical_is_up() {
+        let rows = |proving, markets| {
+            vec![row("root", Up), row("root/proving", Up), row("root/proving/w", proving), row("root/markets", markets)]
+        };
+        let proving = ["root/proving".to_string()];
+        let near = ["root/prov".to_string()];
+        // (rows, critical, what is waited for)
+        let cases: [(Vec<ActorInfo>, &[String], &[&str]); 9] = [
+            (rows(Up, Up), &[], &[]),
+            (rows(Up, Restarting), &[], &["root/markets"]),
+            (rows(Up, Restarting), &proving, &[]),
+            (rows(Restarting, Up), &proving, &["root/proving/w"]),
+            (rows(Starting, Up), &proving, &["root/proving/w"]),
+            (rows(Stopping, Up), &proving, &["root/proving/w"]),
+            (rows(Stopped, Up), &proving, &["root/proving/w"]),
+            (rows(Up, Up), &near, &["root/prov"]),
+            (vec![], &[], &["root"]),
+        ];
+        for (i, (rows, critical, want)) in cases.into_iter().enumerate() {
+            let got = readiness(&rows, critical);
+            assert_eq!(
+                (got.ready, got.waiting_for),
+                (want.is_empty(), want.iter().map(|s| s.to_string()).collect()),
+                "{i}"
+            );
+        }
+    }
+}

@@ -1,0 +1,68 @@
+//! The API server as a child of the tree; each start leaves its address and the admin's token in the repo.
+
+use super::{MinerBackend, StorageMinerApi};
+use crate::rpc::auth::Auth;
+use crate::rpc::server::{self, ServerHandle, Service};
+use crate::supervisor::{Actor, ChildSpec, Cx, Exit, Handler, Message, Ref, StartError};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+#[derive(Clone)]
+pub struct ApiConfig {
+    /// `127.0.0.1:2345` by default; port 0 takes any free one.
+    pub listen: SocketAddr,
+    /// Where `token` and `api` are written.
+    pub repo: PathBuf,
+    pub auth: Arc<Auth>,
+}
+
+pub struct ApiServer {
+    /// Taken when it is stopped.
+    server: Option<ServerHandle>,
+    addr: SocketAddr,
+}
+
+/// The address that it listens on now.
+#[derive(Clone, Copy, Debug)]
+pub struct WhereIs;
+
+impl Message for WhereIs {
+    type Reply = SocketAddr;
+}
+
+pub fn child(config: ApiConfig, backend: Arc<dyn MinerBackend>, address: &Ref<ApiServer>) -> ChildSpec {
+    ChildSpec::actor("api_server", address, move |_cx| {
+        let started = ApiServer::start(&config, backend.clone());
+        async move { started }
+    })
+}
+
+impl ApiServer {
+    pub fn start(config: &ApiConfig, backend: Arc<dyn MinerBackend>) -> Result<ApiServer, StartError> {
+        let service =
+            Service { auth: config.auth.clone(), node: None, extras: Some(Arc::new(StorageMinerApi::new(backend))) };
+        let server = server::serve(config.listen, service).map_err(|e| StartError(e.to_string()))?;
+        let addr = server.addr();
+        config.auth.write_repo_files(&config.repo, addr).map_err(|e| StartError(e.to_string()))?;
+        Ok(ApiServer { server: Some(server), addr })
+    }
+
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+}
+
+impl Actor for ApiServer {
+    async fn stopping(&mut self, _cx: &Cx<Self>) {
+        if let Some(server) = self.server.take() {
+            server.stop().await;
+        }
+    }
+}
+
+impl Handler<WhereIs> for ApiServer {
+    async fn handle(&mut self, _: WhereIs, _cx: &Cx<Self>) -> Result<SocketAddr, Exit> {
+        Ok(self.addr)
+    }
+}

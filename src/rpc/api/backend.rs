@@ -1,0 +1,60 @@
+//! What the StorageMiner API needs of the node behind it.
+
+use super::types::SectorInfo;
+use crate::chain::types::{TipSet, Version};
+use async_trait::async_trait;
+use fvm_shared::address::Address;
+use serde_json::Value;
+
+/// Why a call has no result; the text goes to the caller as it is.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BackendError {
+    #[error("sector {0} is not known to this miner; `sectors list` shows those that are")]
+    NoSuchSector(u64),
+    #[error("{0} is not the miner of this node")]
+    OtherMiner(String),
+    /// An actor restarts or its mailbox is full: the same call may succeed later.
+    #[error("{what} cannot answer now: {why}; try again")]
+    Unavailable { what: &'static str, why: String },
+    #[error("{0}")]
+    Failed(String),
+}
+
+/// A sector's number and state, for lists and counts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SectorBrief {
+    pub number: u64,
+    /// Lotus' name: `PreCommit1`, `WaitSeed`, `Proving`, ….
+    pub state: String,
+}
+
+/// What `Bulkhead.*` methods report; each is JSON of the concern that answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Report {
+    Info,
+    Tree,
+    ProvingDeadlines,
+    WindowPost,
+    WinningPost,
+    Market,
+}
+
+/// The node, to its API. Every call has a deadline inside its implementation.
+#[async_trait]
+pub trait MinerBackend: Send + Sync + 'static {
+    fn miner(&self) -> Address;
+    async fn sector_size(&self) -> Result<u64, BackendError>;
+    /// The tipset that the provider would mine on.
+    async fn mining_base(&self) -> Result<TipSet, BackendError>;
+    /// Allocates a number and starts a committed-capacity sector: durable when it returns.
+    async fn pledge_sector(&self) -> Result<u64, BackendError>;
+    /// In order of numbers.
+    async fn sectors(&self) -> Result<Vec<SectorBrief>, BackendError>;
+    async fn sector(&self, number: u64, on_chain: bool) -> Result<SectorInfo, BackendError>;
+    /// Lotus' names: `Mining`, `Sealing`, `SectorStorage`, `Markets`.
+    fn subsystems(&self) -> Vec<String>;
+    fn version(&self) -> Version;
+    /// Begins an orderly stop; returns at once.
+    fn shutdown(&self);
+    async fn report(&self, report: Report) -> Result<Value, BackendError>;
+}

@@ -1,0 +1,79 @@
+//! The methods by name, and the permission that each needs: Lotus' own, and ours under `Bulkhead.`.
+
+use super::backend::Report;
+use crate::rpc::auth::Perm;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Method {
+    ActorAddress,
+    ActorSectorSize,
+    MiningBase,
+    PledgeSector,
+    SectorsList,
+    SectorsListInStates,
+    SectorsSummary,
+    SectorsStatus,
+    RuntimeSubsystems,
+    Version,
+    Shutdown,
+    Report(Report),
+}
+
+pub const ALL: [(&str, Method); 17] = [
+    ("Filecoin.ActorAddress", Method::ActorAddress),
+    ("Filecoin.ActorSectorSize", Method::ActorSectorSize),
+    ("Filecoin.MiningBase", Method::MiningBase),
+    ("Filecoin.PledgeSector", Method::PledgeSector),
+    ("Filecoin.SectorsList", Method::SectorsList),
+    ("Filecoin.SectorsListInStates", Method::SectorsListInStates),
+    ("Filecoin.SectorsSummary", Method::SectorsSummary),
+    ("Filecoin.SectorsStatus", Method::SectorsStatus),
+    ("Filecoin.RuntimeSubsystems", Method::RuntimeSubsystems),
+    ("Filecoin.Version", Method::Version),
+    ("Filecoin.Shutdown", Method::Shutdown),
+    ("Bulkhead.Info", Method::Report(Report::Info)),
+    ("Bulkhead.Tree", Method::Report(Report::Tree)),
+    ("Bulkhead.ProvingDeadlines", Method::Report(Report::ProvingDeadlines)),
+    ("Bulkhead.WindowPost", Method::Report(Report::WindowPost)),
+    ("Bulkhead.WinningPost", Method::Report(Report::WinningPost)),
+    ("Bulkhead.Market", Method::Report(Report::Market)),
+];
+
+impl Method {
+    pub fn named(name: &str) -> Option<Method> {
+        ALL.iter().find(|(known, _)| *known == name).map(|(_, method)| *method)
+    }
+
+    pub fn permission(self) -> Perm {
+        match self {
+            Method::PledgeSector => Perm::Write,
+            Method::Shutdown => Perm::Admin,
+            Method::ActorAddress
+            | Method::ActorSectorSize
+            | Method::MiningBase
+            | Method::SectorsList
+            | Method::SectorsListInStates
+            | Method::SectorsSummary
+            | Method::SectorsStatus
+            | Method::RuntimeSubsystems
+            | Method::Version
+            | Method::Report(_) => Perm::Read,
+        }
+    }
+
+    pub fn arity(self) -> usize {
+        match self {
+            Method::ActorSectorSize | Method::SectorsListInStates => 1,
+            Method::SectorsStatus => 2,
+            Method::ActorAddress
+            | Method::MiningBase
+            | Method::PledgeSector
+            | Method::SectorsList
+            | Method::SectorsSummary
+            | Method::RuntimeSubsystems
+            | Method::Version
+            | Method::Shutdown
+            | Method::Report(_) => 0,
+        }
+    }
+}

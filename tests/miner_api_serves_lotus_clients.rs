@@ -1,0 +1,162 @@
+//! The StorageMiner API over real sockets: repo files, permissions by token, answers and refusals.
+
+use async_trait::async_trait;
+use bulkhead::chain::types::{TipSet, Version};
+use bulkhead::rpc::api::{ApiConfig, ApiServer, BackendError, MinerBackend, Report, SectorBrief, SectorId, SectorInfo};
+use bulkhead::rpc::api_info::ApiInfo;
+use bulkhead::rpc::auth::{Auth, Perm};
+use bulkhead::rpc::client::{CallErrorKind, RpcClient};
+use fvm_shared::address::Address;
+use serde_json::{Value, json};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+use std::time::Duration;
+
+#[derive(Default)]
+struct OneMiner {
+    next: AtomicU64,
+    stopping: AtomicBool,
+}
+
+#[async_trait]
+impl MinerBackend for OneMiner {
+    fn miner(&self) -> Address {
+        Address::new_id(1000)
+    }
+    async fn sector_size(&self) -> Result<u64, BackendError> {
+        Ok(2048)
+    }
+    async fn mining_base(&self) -> Result<TipSet, BackendError> {
+        panic!("a backend that panics")
+    }
+    async fn pledge_sector(&self) -> Result<u64, BackendError> {
+        Ok(self.next.fetch_add(1, SeqCst))
+    }
+    async fn sectors(&self) -> Result<Vec<SectorBrief>, BackendError> {
+        let brief = |number| SectorBrief { number, state: "PreCommit1".into() };
+        Ok((0..self.next.load(SeqCst)).map(brief).collect())
+    }
+    async fn sector(&self, number: u64, _: bool) -> Result<SectorInfo, BackendError> {
+        if number < self.next.load(SeqCst) {
+            Ok(SectorInfo::new(number, "PreCommit1"))
+        } else {
+            Err(BackendError::NoSuchSector(number))
+        }
+    }
+    fn subsystems(&self) -> Vec<String> {
+        vec!["Mining".into()]
+    }
+    fn version(&self) -> Version {
+        Version { version: "bulkhead".into(), api_version: 0x010500, block_delay: 10 }
+    }
+    fn shutdown(&self) {
+        self.stopping.store(true, SeqCst);
+    }
+    async fn report(&self, report: Report) -> Result<Value, BackendError> {
+        Ok(json!(format!("{report:?}")))
+    }
+}
+
+struct Fixture {
+    server: ApiServer,
+    auth: Arc<Auth>,
+    node: Arc<OneMiner>,
+    repo: tempfile::TempDir,
+}
+
+fn fixture() -> Fixture {
+    let repo = tempfile::tempdir().unwrap();
+    let auth = Arc::new(Auth::open(repo.path()).unwrap());
+    let node = Arc::new(OneMiner::default());
+    let config =
+        ApiConfig { listen: "127.0.0.1:0".parse().unwrap(), repo: repo.path().to_path_buf(), auth: auth.clone() };
+    let server = ApiServer::start(&config, node.clone()).unwrap();
+    Fixture { server, auth, node, repo }
+}
+
+impl Fixture {
+    fn client(&self, token: Option<String>) -> RpcClient {
+        RpcClient::new(&ApiInfo::local(self.server.addr(), token), "v0").unwrap()
+    }
+}
+
+async fn call(client: &RpcClient, method: &str, params: Value) -> Result<Value, CallErrorKind> {
+    let Value::Array(params) = params else { panic!("params are a list") };
+    client.call(method, params, Duration::from_secs(20)).await.map_err(|e| e.kind)
+}
+
+#[tokio::test]
+async fn the_repo_s_files_open_the_api() {
+    let f = fixture();
+    let read = |name: &str| std::fs::read_to_string(f.repo.path().join(name)).unwrap();
+    let info = ApiInfo::parse("MINER_API_INFO", &format!("{}:{}", read("token"), read("api"))).unwrap();
+    let client = RpcClient::new(&info, "v0").unwrap();
+    let at = Duration::from_secs(20);
+    let id: SectorId = client.call("Filecoin.PledgeSector", vec![], at).await.unwrap();
+    assert_eq!((id.miner, id.number), (1000, 0));
+    assert_eq!(call(&client, "Filecoin.SectorsList", json!([])).await, Ok(json!([0])));
+    assert_eq!(call(&client, "Filecoin.SectorsSummary", json!([])).await, Ok(json!({"PreCommit1": 1})));
+    let info: SectorInfo = client.call("Filecoin.SectorsStatus", vec![json!(0), json!(false)], at).await.unwrap();
+    assert_eq!(info.state, "PreCommit1");
+    assert_eq!(call(&client, "Filecoin.ActorSectorSize", json!(["t01000"])).await, Ok(json!(2048)));
+    assert_eq!(call(&client, "Bulkhead.Tree", json!([])).await, Ok(json!("Tree")));
+    let perms = call(&client, "Filecoin.AuthVerify", json!([read("token")])).await;
+    assert_eq!(perms, Ok(json!(["read", "write", "sign", "admin"])));
+    assert_eq!(call(&client, "Filecoin.Shutdown", json!([])).await, Ok(Value::Null));
+    assert!(f.node.stopping.load(SeqCst));
+}
+
+#[tokio::test]
+async fn a_token_opens_what_it_lists_and_no_more() {
+    let f = fixture();
+    let token = |perms: &[Perm]| Some(f.auth.token(perms).unwrap());
+    let methods = [
+        ("Filecoin.SectorsList", Perm::Read),
+        ("Filecoin.PledgeSector", Perm::Write),
+        ("Filecoin.Shutdown", Perm::Admin),
+    ];
+    let callers: [(Option<String>, &[Perm]); 5] = [
+        (None, &[Perm::Read]),
+        (token(&[Perm::Read]), &[Perm::Read]),
+        (token(&[Perm::Read, Perm::Write]), &[Perm::Read, Perm::Write]),
+        (token(&[Perm::Admin]), &[Perm::Admin]),
+        (token(&Perm::ALL), &Perm::ALL),
+    ];
+    for (token, may) in callers {
+        let client = f.client(token);
+        for (method, need) in methods {
+            let outcome = call(&client, method, json!([])).await;
+            assert_eq!(outcome.is_ok(), may.contains(&need), "{may:?} {method}: {outcome:?}");
+        }
+    }
+    let other = Auth::with_secret(vec![7; 32]).token(&Perm::ALL).unwrap();
+    for token in [other, "nonsense".to_string()] {
+        let outcome = call(&f.client(Some(token)), "Filecoin.SectorsList", json!([])).await;
+        assert!(matches!(outcome, Err(CallErrorKind::Unauthorized(_))), "{outcome:?}");
+    }
+}
+
+#[tokio::test]
+async fn refusals_are_json_rpc_errors() {
+    let f = fixture();
+    let client = f.client(Some(f.auth.token(&Perm::ALL).unwrap()));
+    let cases = [
+        ("Filecoin.SectorsStatus", json!([0, true]), 1, "sector 0 is not known"),
+        ("Filecoin.SectorsStatus", json!([0]), -32602, "wrong param count"),
+        ("Filecoin.SectorsStatus", json!(["x", true]), -32602, "parameter 1"),
+        ("Filecoin.ActorSectorSize", json!(["t01001"]), 1, "not the miner"),
+        ("Filecoin.MiningBase", json!([]), 0, "panic in rpc method"),
+    ];
+    for (method, params, code, part) in cases {
+        match call(&client, method, params).await {
+            Err(CallErrorKind::Rpc { code: got, message }) => {
+                assert!(got == code && message.contains(part), "{method}: {got} {message}")
+            }
+            other => panic!("{method}: {other:?}"),
+        }
+    }
+    for method in ["Filecoin.ChainHead", "Filecoin.NoSuch", "Bulkhead.NoSuch", "Tree"] {
+        assert_eq!(call(&client, method, json!([])).await, Err(CallErrorKind::NoSuchMethod), "{method}");
+    }
+    assert_eq!(call(&client, "Filecoin.SectorsList", json!([])).await, Ok(json!([])), "it still answers");
+}
