@@ -1,2 +1,4 @@
 //! Parse, dispatch; nothing else.
-fn main() {}
+fn main() -> std::process::ExitCode {
+    bulkhead::cli::main()
+}
