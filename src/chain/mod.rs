@@ -1,8 +1,10 @@
 //! The Filecoin domain without I/O: types and arithmetic. Imports nothing of ours.
 //!
 //! * [`lotus_json`] — serde adaptors for the JSON shapes that Lotus gives CIDs, big integers, bitfields, bytes.
+//! * [`cbor`] — the chain's own encoding of messages and block headers, and their CIDs.
 //! * [`types`] — what a full node tells and takes: tipsets, miner state, messages, blocks.
 
+pub mod cbor;
 pub mod lotus_json;
 pub mod types;
 
