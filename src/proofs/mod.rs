@@ -7,6 +7,8 @@ use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub mod keys;
+
 /// The actor ID of a miner address, as proofs want it.
 pub type ActorId = u64;
 /// 32 bytes: ticket, seed, challenge randomness, CommD, CommR.
