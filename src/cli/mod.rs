@@ -1,1 +1,155 @@
-//! One file per command group.
+//! One file per command group. Every command prints a text for people, or JSON with `--json`; an error is one sentence
+//! on stderr and an exit code (2 usage, 1 failure, 70 the supervision tree gave up).
+//!
+//! * [`args`] — the whole command line. [`error`], [`output`], [`logging`], [`signals`] — what all commands share.
+//! * [`client`] — how a command reaches a running node. [`seams`] — how a command reaches the rest of the crate.
+//! * [`render`] — tables, pure.
+
+pub mod args;
+pub mod client;
+pub mod config;
+pub mod devnet;
+pub mod error;
+pub mod info;
+pub mod init;
+pub mod keys;
+pub mod logging;
+pub mod output;
+pub mod proving;
+pub mod render;
+pub mod run;
+pub mod seams;
+pub mod sectors;
+pub mod signals;
+pub mod tree;
+
+pub use error::CliError;
+
+use crate::config::{Config, LogFormat, Overrides, load};
+use args::{Cli, Command, Global};
+use clap::Parser;
+use output::Out;
+use std::future::Future;
+use std::process::ExitCode;
+
+/// What every command gets.
+pub struct Context {
+    pub config: Config,
+    pub out: Out,
+    /// `--repo` was given: it beats MINER_API_INFO.
+    pub repo_given: bool,
+}
+
+pub fn main() -> ExitCode {
+    let args: Vec<std::ffi::OsString> = std::env::args_os().collect();
+    // before any runtime, parser or thread: a prover is a bare process
+    if args.get(1).is_some_and(|a| a == "prover") {
+        return seams::prover_main();
+    }
+    logging::report_panics();
+    let cli = match Cli::try_parse_from(args) {
+        Ok(cli) => cli,
+        Err(e) if !e.use_stderr() => {
+            output::print(&e.to_string());
+            return ExitCode::SUCCESS;
+        }
+        Err(e) => return finish(Err(CliError::Usage(error::one_sentence(&e)))),
+    };
+    // a panic that reaches this far is a bug: it ends with a sentence and a code, not with a backtrace
+    match std::panic::catch_unwind(|| dispatch(cli)) {
+        Ok(result) => finish(result),
+        Err(panic) => finish(Err(CliError::Bug(logging::panic_text(panic.as_ref())))),
+    }
+}
+
+fn finish(result: Result<(), CliError>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            output::print_error(&format!("error: {error}"));
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
+
+fn dispatch(cli: Cli) -> Result<(), CliError> {
+    let Cli { global, command } = cli;
+    let env = |name: &str| std::env::var(name).ok();
+    match command {
+        Command::Devnet(args) => {
+            let overrides = args.overrides(&global, &env)?;
+            let cx = context(&global, overrides)?;
+            block_on(devnet::run(args, cx))
+        }
+        Command::Init(args) => {
+            let cx = context(&global, overrides(&global))?;
+            log_to_stderr(&cx, &global, "warn")?;
+            block_on(init::run(args, cx))
+        }
+        Command::Run(args) => {
+            let overrides = args.overrides(overrides(&global));
+            let cx = context(&global, overrides)?;
+            log_to_stderr(&cx, &global, "")?;
+            block_on(run::run(cx))
+        }
+        Command::Keys(command) => {
+            let cx = context(&global, overrides(&global))?;
+            log_to_stderr(&cx, &global, "warn")?;
+            keys::run(command, cx)
+        }
+        Command::Config(command) => config::run(command, &global, overrides(&global)),
+        Command::Stop(args) => online(&global, |cx| run::stop(args, cx)),
+        Command::Info => online(&global, info::run),
+        Command::Sectors(command) => online(&global, |cx| sectors::run(command, cx)),
+        Command::Proving(command) => online(&global, |cx| proving::run(command, cx)),
+        Command::Tree => online(&global, tree::run),
+        Command::Prover(_) => Err(CliError::Usage("prover: it is started by a node, never by hand".to_string())),
+    }
+}
+
+/// The flags that every command has.
+pub fn overrides(global: &Global) -> Overrides {
+    Overrides { repo: global.repo.clone(), file: global.config.clone(), flags: vec![] }
+        .flag("node.log", "--log", global.log.as_ref())
+        .flag("node.log_format", "--log-format", global.log_format.as_ref())
+}
+
+fn context(global: &Global, overrides: Overrides) -> Result<Context, CliError> {
+    let config = load(&overrides, &|name| std::env::var(name).ok())?.config;
+    // SAFETY: this thread is the only one: no runtime, no logger, no prover has been started yet. The proofs library and
+    // the prover processes read the folder of the keys from this variable only.
+    unsafe { std::env::set_var("FIL_PROOFS_PARAMETER_CACHE", &config.proving.parameter_cache) };
+    Ok(Context { config, out: Out { json: global.json }, repo_given: global.repo.is_some() })
+}
+
+/// `quiet`: the filter of a one-shot command that was not asked to log.
+fn log_to_stderr(cx: &Context, global: &Global, quiet: &str) -> Result<(), CliError> {
+    let asked = global.log.is_some() || std::env::var_os("RUST_LOG").is_some();
+    let filter = if asked || quiet.is_empty() { cx.config.node.log.as_str() } else { quiet };
+    logging::init(filter, cx.config.node.log_format, logging::To::Stderr)
+}
+
+/// A command that asks a running node. It needs nothing of the configuration but the repo, so a file that is
+/// broken by now does not keep an operator from looking at, or stopping, a node that runs.
+fn online<F: Future<Output = Result<(), CliError>>>(
+    global: &Global,
+    command: impl FnOnce(Context) -> F,
+) -> Result<(), CliError> {
+    let mut config = Config::default();
+    config.repo = crate::config::load::repo(global.repo.as_deref(), &|name| std::env::var(name).ok())?;
+    logging::init(global.log.as_deref().unwrap_or("warn"), LogFormat::Pretty, logging::To::Stderr)?;
+    block_on(command(Context { config, out: Out { json: global.json }, repo_given: global.repo.is_some() }))
+}
+
+fn block_on<F: Future<Output = Result<(), CliError>>>(work: F) -> Result<(), CliError> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .thread_name("cli")
+        .enable_all()
+        .build()
+        .map_err(|e| CliError::Failed(format!("cannot start threads: {e}")))?;
+    let result = runtime.block_on(work);
+    // a blocking task that hangs (a dead NFS mount) must not keep the process
+    runtime.shutdown_timeout(std::time::Duration::from_secs(2));
+    result
+}

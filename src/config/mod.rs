@@ -1,1 +1,157 @@
 //! Typed configuration: defaults < file < environment < flags.
+//!
+//! * [`keys`] — every key described once: default, kind, environment variable, what it is for. All else follows from that table.
+//! * [`values`] — how durations, addresses and choices are written.
+//! * [`load`](mod@load) — the layers put on one another.
+//! * [`example`] — the annotated file (`config/bulkhead.toml`) and how `init` writes into a repo's own.
+
+mod error;
+pub mod example;
+pub mod keys;
+pub mod load;
+pub mod values;
+
+pub use error::{ConfigError, Source};
+pub use load::{Loaded, Overrides, load};
+
+use serde::{Deserialize, Serialize};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+use values::{duration, optional};
+
+/// Everything that can be set. [`Config::default`] is the table of [`keys`] read as a file.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// The node's folder; not a key of the file, which lies in it: `--repo`, `BULKHEAD_PATH`, `~/.bulkhead`.
+    #[serde(skip)]
+    pub repo: PathBuf,
+    pub node: Node,
+    pub full_node: FullNode,
+    pub proving: Proving,
+    pub sealing: Sealing,
+    pub market: Market,
+    pub api: Listen,
+    pub admin: Listen,
+    pub devnet: Devnet,
+}
+
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub struct Node {
+    /// The miner actor; `init` sets it.
+    #[serde(with = "optional")]
+    pub miner: Option<String>,
+    pub log: String,
+    pub log_format: LogFormat,
+}
+
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    Pretty,
+    Json,
+}
+
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub struct FullNode {
+    /// `<token>:/ip4/../tcp/../http`.
+    #[serde(with = "optional")]
+    pub api_info: Option<String>,
+    #[serde(with = "duration")]
+    pub call_timeout: Duration,
+}
+
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub struct Proving {
+    pub parameter_cache: PathBuf,
+    #[serde(with = "duration")]
+    pub window_post_timeout: Duration,
+    #[serde(with = "duration")]
+    pub winning_post_timeout: Duration,
+}
+
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub struct Sealing {
+    pub max_sealing: u64,
+    /// Epochs; 0 = as long as the network lets a new sector live.
+    pub sector_lifetime: i64,
+    #[serde(with = "duration")]
+    pub task_timeout: Duration,
+}
+
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub struct Market {
+    pub listen: String,
+    pub max_connections: u32,
+    /// attoFIL per GiB and epoch.
+    pub price: String,
+    pub verified_price: String,
+}
+
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub struct Listen {
+    pub listen: SocketAddr,
+}
+
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub struct Devnet {
+    pub listen: SocketAddr,
+    pub network_name: String,
+    #[serde(with = "duration")]
+    pub block_delay: Duration,
+    #[serde(with = "duration")]
+    pub warmup_delay: Duration,
+    pub deadlines: u64,
+    pub challenge_window: i64,
+    pub challenge_lookback: i64,
+    pub fault_cutoff: i64,
+    pub pre_commit_challenge_delay: i64,
+    pub chain_finality: i64,
+    pub winning_lookback: i64,
+    pub dispute_window: i64,
+    pub account_fil: u64,
+}
+
+impl Devnet {
+    /// Epochs in which every deadline comes up once.
+    pub fn proving_period(&self) -> i64 {
+        self.deadlines as i64 * self.challenge_window
+    }
+}
+
+impl Default for Config {
+    fn default() -> Config {
+        load::defaults()
+    }
+}
+
+impl Config {
+    pub fn lock_file(&self) -> PathBuf {
+        self.repo.join("repo.lock")
+    }
+    pub fn config_file(&self) -> PathBuf {
+        self.repo.join("config.toml")
+    }
+    pub fn store_file(&self) -> PathBuf {
+        self.repo.join("bulkhead.redb")
+    }
+    pub fn token_file(&self) -> PathBuf {
+        self.repo.join("token")
+    }
+    /// Where the running node's StorageMiner JSON-RPC listens (a multiaddr, as Lotus writes it).
+    pub fn api_file(&self) -> PathBuf {
+        self.repo.join("api")
+    }
+    /// Where the running node's admin HTTP listens (`host:port`).
+    pub fn admin_file(&self) -> PathBuf {
+        self.repo.join("admin")
+    }
+}

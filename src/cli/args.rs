@@ -1,0 +1,90 @@
+//! The whole command line.
+
+use super::{devnet, init, keys, proving, run, sectors};
+use clap::{Args, Parser, Subcommand};
+use std::path::PathBuf;
+
+#[derive(Parser, Debug)]
+#[command(name = "bulkhead", version, about, max_term_width = 110, disable_help_subcommand = true)]
+#[command(after_help = "Exit codes: 0 done, 1 failed, 2 wrong usage, 70 the supervision tree gave up.")]
+pub struct Cli {
+    #[command(flatten)]
+    pub global: Global,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Args, Debug, Clone, Default)]
+pub struct Global {
+    /// The node's folder [default: $BULKHEAD_PATH or ~/.bulkhead]
+    #[arg(long, global = true, value_name = "DIR")]
+    pub repo: Option<PathBuf>,
+    /// Configuration file [default: <repo>/config.toml]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// What to log, such as info or warn,bulkhead::actors::window_post=debug [default: $RUST_LOG or info]
+    #[arg(long, global = true, value_name = "FILTER")]
+    pub log: Option<String>,
+    /// pretty or json
+    #[arg(long, global = true, value_name = "FORMAT")]
+    pub log_format: Option<String>,
+    /// Print JSON instead of text
+    #[arg(long, global = true)]
+    pub json: bool,
+}
+
+#[derive(Subcommand, Debug)]
+pub enum Command {
+    /// An embedded chain and a whole provider in one process: watch a sector being sealed and proven
+    Devnet(devnet::Args),
+    /// Create a miner actor, or adopt one, and make this repo its home
+    Init(init::Args),
+    /// Run the node
+    Run(run::Args),
+    /// Stop the running node in order
+    Stop(run::StopArgs),
+    /// What the running node is and how it does
+    Info,
+    /// Sectors of the running node
+    #[command(subcommand)]
+    Sectors(sectors::Command),
+    /// WindowPoSt of the running node
+    #[command(subcommand)]
+    Proving(proving::Command),
+    /// The supervision tree of the running node: what is up, what restarted and why
+    Tree,
+    /// Proving keys (generated keys are for 2 KiB test sectors only)
+    #[command(subcommand)]
+    Keys(keys::Command),
+    /// The configuration: its defaults, or what holds now
+    #[command(subcommand)]
+    Config(super::config::Command),
+    /// One proof in a process of its own; a node starts it
+    #[command(hide = true)]
+    Prover(Rest),
+}
+
+#[derive(Args, Debug)]
+pub struct Rest {
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    pub rest: Vec<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn global_flags_go_anywhere() {
+        for line in [["bulkhead", "--repo", "/x", "tree", "--json"], ["bulkhead", "--json", "tree", "--repo", "/x"]] {
+            let cli = Cli::try_parse_from(line).unwrap();
+            assert!(cli.global.json && cli.global.repo == Some("/x".into()));
+        }
+    }
+}

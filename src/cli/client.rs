@@ -1,0 +1,232 @@
+//! How a command reaches a running node: its StorageMiner JSON-RPC and its admin HTTP.
+//!
+//! The node is the one in the repo (files `api`, `admin`, `token`), or the one that MINER_API_INFO names.
+
+use super::{CliError, Context};
+use crate::config::values::{address_to_url, parse_api_info};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// A node's answers come from memory or its store; a call to its full node inside has this long too.
+const CALL_TIMEOUT: Duration = Duration::from_secs(60);
+/// No answer of a node is this large; more is not read.
+const MAX_ANSWER: usize = 64 << 20;
+
+pub struct NodeClient {
+    http: reqwest::Client,
+    place: Place,
+    token: Option<String>,
+    api: Option<String>,
+    admin: Option<String>,
+}
+
+/// Where the node is, for error texts.
+enum Place {
+    Repo(PathBuf),
+    Remote(String),
+}
+
+#[derive(Deserialize)]
+struct RpcAnswer {
+    #[serde(default)]
+    result: serde_json::Value,
+    error: Option<RpcError>,
+}
+
+#[derive(Deserialize)]
+struct RpcError {
+    #[serde(default)]
+    code: i64,
+    #[serde(default)]
+    message: String,
+}
+
+impl NodeClient {
+    pub fn open(cx: &Context) -> Result<NodeClient, CliError> {
+        let variable = |name: &str| std::env::var(name).ok().filter(|v| !v.trim().is_empty());
+        let http = reqwest::Client::builder()
+            .no_proxy()
+            .connect_timeout(Duration::from_secs(5))
+            .timeout(CALL_TIMEOUT)
+            .build()
+            .map_err(|e| CliError::Failed(format!("cannot make an HTTP client: {e}")))?;
+        if let (false, Some(info)) = (cx.repo_given, variable("MINER_API_INFO")) {
+            let info = parse_api_info(&info)
+                .map_err(|why| CliError::Failed(format!("environment variable MINER_API_INFO: {why}")))?;
+            let admin = variable("BULKHEAD_ADMIN_INFO").map(|text| {
+                address_to_url(&text).ok_or_else(|| {
+                    CliError::Failed(
+                        "environment variable BULKHEAD_ADMIN_INFO: write it as host:port or http://host:port"
+                            .to_string(),
+                    )
+                })
+            });
+            let place = Place::Remote(info.url.clone());
+            return Ok(NodeClient { http, place, token: info.token, api: Some(info.url), admin: admin.transpose()? });
+        }
+        let repo = &cx.config.repo;
+        let api = address_file(&cx.config.api_file())?;
+        let admin = address_file(&cx.config.admin_file())?;
+        if api.is_none() && admin.is_none() {
+            return Err(no_node(repo));
+        }
+        let token = read_optional(&cx.config.token_file())?;
+        Ok(NodeClient { http, place: Place::Repo(repo.clone()), token, api, admin })
+    }
+
+    /// One `Filecoin.*` or `Bulkhead.*` call.
+    pub async fn call<T: DeserializeOwned>(&self, method: &str, params: impl Serialize) -> Result<T, CliError> {
+        let Some(api) = &self.api else { return Err(self.missing("api")) };
+        let body = serde_json::json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": params });
+        let request = self.http.post(format!("{api}/rpc/v0")).json(&body);
+        let bytes = self.send(request, method).await?;
+        let answer: RpcAnswer = self.parse(&bytes, method)?;
+        match answer.error {
+            Some(RpcError { code: -32601, .. }) => {
+                Err(self.fail(method, "this node has no such method; is it another version?"))
+            }
+            Some(error) => {
+                Err(self
+                    .fail(method, if error.message.is_empty() { "an error without a text" } else { &error.message }))
+            }
+            None => serde_json::from_value(answer.result)
+                .map_err(|e| self.fail(method, &format!("answered something else than expected: {e}"))),
+        }
+    }
+
+    pub async fn admin_get<T: DeserializeOwned>(&self, path: &str) -> Result<T, CliError> {
+        let Some(admin) = &self.admin else { return Err(self.missing("admin")) };
+        let bytes = self.send(self.http.get(format!("{admin}{path}")), path).await?;
+        self.parse(&bytes, path)
+    }
+
+    pub async fn admin_post(&self, path: &str) -> Result<(), CliError> {
+        let Some(admin) = &self.admin else { return Err(self.missing("admin")) };
+        self.send(self.http.post(format!("{admin}{path}")), path).await.map(|_| ())
+    }
+
+    /// Nothing accepts connections there any more.
+    pub async fn is_gone(&self) -> bool {
+        let Some(admin) = &self.admin else { return true };
+        matches!(self.http.get(format!("{admin}/health/live")).send().await, Err(e) if e.is_connect())
+    }
+
+    async fn send(&self, request: reqwest::RequestBuilder, what: &str) -> Result<Vec<u8>, CliError> {
+        let request = match &self.token {
+            Some(token) => request.bearer_auth(token),
+            None => request,
+        };
+        let mut answer = request.send().await.map_err(|e| self.transport(what, e))?;
+        let status = answer.status();
+        let mut bytes = Vec::new();
+        while let Some(chunk) = answer.chunk().await.map_err(|e| self.transport(what, e))? {
+            bytes.extend_from_slice(&chunk);
+            if bytes.len() > MAX_ANSWER {
+                return Err(self.fail(what, "the answer is larger than 64 MiB"));
+            }
+        }
+        match status.as_u16() {
+            200..=299 => Ok(bytes),
+            401 | 403 => Err(self.fail(what, &format!("refused ({}); {}", status.as_u16(), self.token_hint()))),
+            code => Err(self.fail(what, &format!("HTTP status {code}: {}", told(&bytes)))),
+        }
+    }
+
+    fn parse<T: DeserializeOwned>(&self, bytes: &[u8], what: &str) -> Result<T, CliError> {
+        serde_json::from_slice(bytes).map_err(|e| {
+            self.fail(what, &format!("the answer is not the JSON that a node gives ({e}): {}", short(bytes)))
+        })
+    }
+
+    fn transport(&self, what: &str, error: reqwest::Error) -> CliError {
+        if error.is_timeout() && !error.is_connect() {
+            return self.fail(what, &format!("no answer within {} s", CALL_TIMEOUT.as_secs()));
+        }
+        match &self.place {
+            Place::Repo(repo) if error.is_connect() => no_node(repo),
+            _ => self.fail(what, &format!("cannot reach it: {}", root_cause(&error))),
+        }
+    }
+
+    fn fail(&self, method: &str, why: &str) -> CliError {
+        let node = match &self.place {
+            Place::Repo(repo) => format!("the node in {}", repo.display()),
+            Place::Remote(url) => format!("the node at {url}"),
+        };
+        CliError::Node { node, method: method.to_string(), why: why.to_string() }
+    }
+
+    fn token_hint(&self) -> String {
+        match &self.place {
+            Place::Repo(repo) => format!("check {}", repo.join("token").display()),
+            Place::Remote(_) => "check the token in MINER_API_INFO".to_string(),
+        }
+    }
+
+    fn missing(&self, file: &str) -> CliError {
+        match &self.place {
+            Place::Repo(repo) => CliError::Failed(format!(
+                "{} is missing: the node that runs there does not serve it",
+                repo.join(file).display()
+            )),
+            Place::Remote(url) => CliError::Failed(format!(
+                "the admin address of the node at {url} is not known: set BULKHEAD_ADMIN_INFO=host:port"
+            )),
+        }
+    }
+}
+
+fn no_node(repo: &Path) -> CliError {
+    let devnet = repo.join("devnet").join("node");
+    let hint = match devnet.join("admin").exists() || devnet.join("api").exists() {
+        true => format!("; the devnet's node is in --repo {}", devnet.display()),
+        false => String::new(),
+    };
+    CliError::NoNode { repo: repo.to_path_buf(), hint }
+}
+
+fn address_file(path: &Path) -> Result<Option<String>, CliError> {
+    let Some(text) = read_optional(path)? else { return Ok(None) };
+    match address_to_url(&text) {
+        Some(url) => Ok(Some(url)),
+        None => Err(CliError::Failed(format!(
+            "{}: {:?} is not an address; restart the node, it writes the file anew",
+            path.display(),
+            short(text.as_bytes())
+        ))),
+    }
+}
+
+fn read_optional(path: &Path) -> Result<Option<String>, CliError> {
+    match std::fs::read_to_string(path) {
+        Ok(text) => Ok(Some(text.trim().to_string()).filter(|t| !t.is_empty())),
+        Err(e) if matches!(e.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => Ok(None),
+        Err(e) => Err(CliError::Failed(format!("{}: {e}", path.display()))),
+    }
+}
+
+fn root_cause(error: &reqwest::Error) -> String {
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(next) = cause.source() {
+        cause = next;
+    }
+    cause.to_string()
+}
+
+/// The admin HTTP says why in `{"error": ".."}`.
+fn told(bytes: &[u8]) -> String {
+    let value = serde_json::from_slice::<serde_json::Value>(bytes).unwrap_or_default();
+    value.get("error").and_then(|e| e.as_str()).map_or_else(|| short(bytes), str::to_string)
+}
+
+/// The first words of an answer, for an error text.
+fn short(bytes: &[u8]) -> String {
+    let text = String::from_utf8_lossy(&bytes[..bytes.len().min(400)]);
+    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    match line.char_indices().nth(120) {
+        Some((end, _)) => format!("{}..", &line[..end]),
+        None if line.is_empty() => "(empty)".to_string(),
+        None => line,
+    }
+}

@@ -1,0 +1,69 @@
+//! What a command ends with when it does not succeed: one sentence and an exit code.
+
+use crate::config::{ConfigError, Source};
+use crate::rpc::full_node::FullNodeError;
+use std::path::PathBuf;
+
+#[derive(Debug, thiserror::Error)]
+pub enum CliError {
+    #[error("{0}")]
+    Usage(String),
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error("no node is running in {repo} (start it with `bulkhead run`{hint})")]
+    NoNode { repo: PathBuf, hint: String },
+    #[error(
+        "{repo} has no miner yet: create one with `bulkhead init --owner <address> --sector-size 2KiB`, or adopt one with `bulkhead init --actor t01000`"
+    )]
+    NotInitialised { repo: PathBuf },
+    #[error("no full node is named: set FULLNODE_API_INFO, or full_node.api_info in {file}")]
+    NoFullNode { file: PathBuf },
+    #[error(transparent)]
+    FullNode(#[from] FullNodeError),
+    /// A running node, or what answers in its place.
+    #[error("{node}: {method}: {why}")]
+    Node { node: String, method: String, why: String },
+    #[error("{0}")]
+    Failed(String),
+    /// The root supervisor's restart budget is spent.
+    #[error("the supervision tree gave up: {0}")]
+    Escalated(String),
+    #[error("this is a bug in bulkhead: {0}")]
+    Bug(String),
+}
+
+impl CliError {
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            CliError::Usage(_) => 2,
+            CliError::Config(
+                ConfigError::BadValue { origin: Source::Flag(_), .. }
+                | ConfigError::Inconsistent { origin: Source::Flag(_), .. },
+            ) => 2,
+            CliError::Escalated(_) | CliError::Bug(_) => 70,
+            CliError::Config(_)
+            | CliError::NoNode { .. }
+            | CliError::NotInitialised { .. }
+            | CliError::NoFullNode { .. }
+            | CliError::FullNode(_)
+            | CliError::Node { .. }
+            | CliError::Failed(_) => 1,
+        }
+    }
+}
+
+/// The parser's message without its usage block: what is wrong, a tip if it has one, where to read on.
+pub fn one_sentence(error: &clap::Error) -> String {
+    use clap::error::ErrorKind;
+    if matches!(error.kind(), ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand | ErrorKind::MissingSubcommand) {
+        return "a command is missing; see `bulkhead --help`".to_string();
+    }
+    let text = error.to_string();
+    let wanted = |line: &&str| !line.is_empty() && !line.starts_with("Usage:") && !line.starts_with("For more");
+    let lines: Vec<&str> = text.lines().map(str::trim).filter(wanted).collect();
+    let joined = lines.join("; ").replace(":; ", ": ");
+    let joined = joined.strip_prefix("error: ").unwrap_or(&joined);
+    // clap proposes `-- --flag` for an unknown flag; no command of ours takes one
+    let joined = joined.split("; tip: to pass").next().unwrap_or(joined);
+    format!("{joined}; see `bulkhead --help`")
+}

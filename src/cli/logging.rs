@@ -1,0 +1,53 @@
+//! Log lines (tracing) to stderr or a file, and panics as log lines.
+
+use super::CliError;
+use crate::config::LogFormat;
+use std::any::Any;
+use std::path::PathBuf;
+use std::sync::Mutex;
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::writer::BoxMakeWriter;
+
+pub enum To {
+    Stderr,
+    /// Appended; for a terminal that shows something else.
+    File(PathBuf),
+}
+
+pub fn init(filter: &str, format: LogFormat, to: To) -> Result<(), CliError> {
+    let filter = EnvFilter::try_new(filter).map_err(|e| {
+        CliError::Usage(format!("--log {filter:?}: not a log filter such as info or warn,bulkhead=debug: {e}"))
+    })?;
+    let (writer, colour) = match to {
+        To::Stderr => (BoxMakeWriter::new(std::io::stderr), std::io::IsTerminal::is_terminal(&std::io::stderr())),
+        To::File(path) => {
+            let file = std::fs::OpenOptions::new().create(true).append(true).open(&path);
+            let file = file.map_err(|e| CliError::Failed(format!("log file {}: {e}", path.display())))?;
+            (BoxMakeWriter::new(Mutex::new(file)), false)
+        }
+    };
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer).with_ansi(colour);
+    // a second call (tests in one process) keeps the first subscriber
+    let _ = match format {
+        LogFormat::Pretty => builder.with_target(true).compact().try_init(),
+        LogFormat::Json => builder.json().try_init(),
+    };
+    Ok(())
+}
+
+/// Panics become log lines with place and thread; whoever catches them decides what follows.
+pub fn report_panics() {
+    std::panic::set_hook(Box::new(|info| {
+        let place = info.location().map(|l| format!("{}:{}", l.file(), l.line())).unwrap_or_default();
+        let thread = std::thread::current().name().unwrap_or("?").to_string();
+        tracing::error!(target: "bulkhead::panic", %thread, %place, "panic: {}", panic_text(info.payload()));
+    }));
+}
+
+pub fn panic_text(payload: &(dyn Any + Send)) -> String {
+    payload
+        .downcast_ref::<&str>()
+        .map(|s| s.to_string())
+        .or_else(|| payload.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "a panic without a text".to_string())
+}

@@ -1,0 +1,8 @@
+//! What commands show to people: pure functions from values to text, with golden tests.
+
+pub mod deadlines;
+pub mod facts;
+pub mod sectors;
+pub mod table;
+pub mod time;
+pub mod tree;

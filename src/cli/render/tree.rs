@@ -1,0 +1,147 @@
+//! The supervision tree: who stands under whom, how it does, what ended it last.
+
+use super::table::{Align, table};
+use super::time::ago;
+use crate::supervisor::{ActorInfo, ActorState, Exit};
+
+/// `actors` in tree order, parents first; `now` in Unix seconds.
+pub fn tree(actors: &[ActorInfo], now: u64) -> String {
+    let columns = [
+        ("ACTOR", Align::Left),
+        ("STATE", Align::Left),
+        ("INCARNATION", Align::Right),
+        ("RESTARTS", Align::Right),
+        ("MAILBOX", Align::Right),
+        ("LAST EXIT", Align::Left),
+    ];
+    let rows: Vec<Vec<String>> = actors
+        .iter()
+        .enumerate()
+        .map(|(i, actor)| {
+            vec![
+                branch(actors, i),
+                state(actor.state).to_string(),
+                actor.incarnation.to_string(),
+                actor.restarts.to_string(),
+                mailbox(actor),
+                last_exit(actor, now),
+            ]
+        })
+        .collect();
+    table(&columns, &rows)
+}
+
+fn parent(path: &str) -> Option<&str> {
+    path.rsplit_once('/').map(|(parent, _)| parent)
+}
+
+/// The lines that lead to an actor, and its name.
+fn branch(actors: &[ActorInfo], i: usize) -> String {
+    let path = &actors[i].path;
+    let has_later_sibling = |path: &str| actors[i + 1..].iter().any(|other| parent(&other.path) == parent(path));
+    let (mut lines, mut at) = (Vec::new(), path.as_str());
+    while let Some(up) = parent(at) {
+        lines.push(match (at == path, has_later_sibling(at)) {
+            (true, true) => "├─ ",
+            (true, false) => "└─ ",
+            (false, true) => "│  ",
+            (false, false) => "   ",
+        });
+        at = up;
+    }
+    lines.reverse();
+    lines.concat() + path.rsplit('/').next().unwrap_or(path)
+}
+
+fn state(state: ActorState) -> &'static str {
+    match state {
+        ActorState::Starting => "starting",
+        ActorState::Up => "up",
+        ActorState::Restarting => "restarting",
+        ActorState::Stopping => "stopping",
+        ActorState::Stopped => "stopped",
+    }
+}
+
+fn mailbox(actor: &ActorInfo) -> String {
+    // a supervisor has none
+    if actor.mailbox_bound == 0 { String::new() } else { format!("{}/{}", actor.mailbox_depth, actor.mailbox_bound) }
+}
+
+fn last_exit(actor: &ActorInfo, now: u64) -> String {
+    let Some(exit) = &actor.last_exit else { return String::new() };
+    match actor.last_exit_at {
+        Some(at) => format!("{}, {}", exit_text(exit), ago(at, now)),
+        None => exit_text(exit),
+    }
+}
+
+pub fn exit_text(exit: &Exit) -> String {
+    let line = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+    match exit {
+        Exit::Normal => "normal".to_string(),
+        Exit::Shutdown => "shutdown".to_string(),
+        Exit::ShutdownWith(why) => format!("shutdown: {}", line(why)),
+        Exit::Failed(why) => format!("failed: {}", line(why)),
+        Exit::Panicked(why) => format!("panicked: {}", line(why)),
+        Exit::Killed => "killed".to_string(),
+        Exit::Hung(why) => format!("hung: {}", line(why)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn actor(path: &str, bound: usize) -> ActorInfo {
+        ActorInfo {
+            path: path.to_string(),
+            kind: if bound == 0 { "supervisor" } else { "worker" }.to_string(),
+            state: ActorState::Up,
+            incarnation: 1,
+            restarts: 0,
+            mailbox_depth: 0,
+            mailbox_bound: bound,
+            last_exit: None,
+            last_exit_at: None,
+        }
+    }
+
+    #[test]
+    fn a_tree_with_a_crash_in_it() {
+        let mut actors = vec![
+            actor("root", 0),
+            actor("root/chain", 0),
+            actor("root/chain/head_feed", 64),
+            actor("root/chain/message_sender", 64),
+            actor("root/proving", 0),
+            actor("root/proving/window_post", 128),
+            actor("root/markets", 0),
+            actor("root/markets/deal_handler", 64),
+        ];
+        let crashed = &mut actors[7];
+        crashed.state = ActorState::Restarting;
+        crashed.incarnation = 3;
+        crashed.restarts = 2;
+        crashed.mailbox_depth = 7;
+        crashed.last_exit = Some(Exit::Panicked("ask: bad\n price".to_string()));
+        crashed.last_exit_at = Some(1000);
+        let expected = "\
+ACTOR                 STATE       INCARNATION  RESTARTS  MAILBOX  LAST EXIT
+root                  up                    1         0
+├─ chain              up                    1         0
+│  ├─ head_feed       up                    1         0     0/64
+│  └─ message_sender  up                    1         0     0/64
+├─ proving            up                    1         0
+│  └─ window_post     up                    1         0    0/128
+└─ markets            up                    1         0
+   └─ deal_handler    restarting            3         2     7/64  panicked: ask: bad price, 12 s ago
+";
+        assert_eq!(tree(&actors, 1012), expected);
+    }
+
+    #[test]
+    fn nothing_runs() {
+        assert_eq!(tree(&[], 0).lines().count(), 1);
+    }
+}

@@ -1,0 +1,119 @@
+//! `bulkhead run` and `bulkhead stop`.
+
+use super::client::NodeClient;
+use super::render::tree::exit_text;
+use super::seams;
+use super::signals::Signals;
+use super::{CliError, Context};
+use crate::config::values::{format_duration, parse_duration};
+use crate::config::{Config, Overrides};
+use crate::supervisor::Exit;
+use std::time::{Duration, Instant};
+
+#[derive(clap::Args, Debug, Clone, Default)]
+pub struct Args {
+    /// Address of the StorageMiner JSON-RPC [default: 127.0.0.1:2345]
+    #[arg(long, value_name = "IP:PORT")]
+    pub api_listen: Option<String>,
+    /// Address of the admin HTTP [default: 127.0.0.1:2346]
+    #[arg(long, value_name = "IP:PORT")]
+    pub admin_listen: Option<String>,
+    /// Address of the market's libp2p host, a multiaddr [default: /ip4/127.0.0.1/tcp/0]
+    #[arg(long, value_name = "MULTIADDR")]
+    pub market_listen: Option<String>,
+}
+
+impl Args {
+    pub fn overrides(&self, base: Overrides) -> Overrides {
+        base.flag("api.listen", "--api-listen", self.api_listen.as_ref())
+            .flag("admin.listen", "--admin-listen", self.admin_listen.as_ref())
+            .flag("market.listen", "--market-listen", self.market_listen.as_ref())
+    }
+}
+
+#[derive(clap::Args, Debug)]
+pub struct StopArgs {
+    /// How long to wait for the node to end; 0s: ask only
+    #[arg(long, value_name = "DURATION", default_value = "2m", value_parser = |s: &str| parse_duration(s).ok_or("a duration such as 30s or 2m"))]
+    pub wait: Duration,
+}
+
+pub async fn run(cx: Context) -> Result<(), CliError> {
+    let config = &cx.config;
+    ready(config)?;
+    let signals = Signals::install()?;
+    let node = seams::start_node(config).await?;
+    tracing::info!(repo = %config.repo.display(), miner = config.node.miner, "the node is up");
+    tokio::select! {
+        name = signals.first() => {
+            tracing::info!("{name}: stopping in order; once more to leave at once");
+            node.stop().await;
+            Ok(())
+        }
+        exit = node.ended() => outcome(exit),
+    }
+}
+
+/// What must be known before a tree is worth building.
+pub fn ready(config: &Config) -> Result<(), CliError> {
+    if config.node.miner.is_none() {
+        return Err(CliError::NotInitialised { repo: config.repo.clone() });
+    }
+    if config.full_node.api_info.is_none() {
+        return Err(CliError::NoFullNode { file: config.config_file() });
+    }
+    Ok(())
+}
+
+/// How a tree that ended by itself ends the process.
+pub fn outcome(exit: Exit) -> Result<(), CliError> {
+    match exit {
+        Exit::Normal | Exit::Shutdown => Ok(()),
+        Exit::ShutdownWith(_) | Exit::Failed(_) | Exit::Panicked(_) | Exit::Killed | Exit::Hung(_) => {
+            Err(CliError::Escalated(exit_text(&exit)))
+        }
+    }
+}
+
+pub async fn stop(args: StopArgs, cx: Context) -> Result<(), CliError> {
+    let node = NodeClient::open(&cx)?;
+    node.admin_post("/stop").await?;
+    let started = Instant::now();
+    let mut gone = false;
+    while !gone && started.elapsed() < args.wait {
+        // asked of another process: nothing here could be awaited instead
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        gone = node.is_gone().await;
+    }
+    if !gone && !args.wait.is_zero() {
+        let wait = format_duration(args.wait);
+        return Err(CliError::Failed(format!(
+            "the node has not ended within {wait}; `bulkhead tree` shows what it waits for"
+        )));
+    }
+    cx.out.answer(&serde_json::json!({ "stopped": gone }), |_| {
+        if gone { "stopped" } else { "asked to stop" }.to_string()
+    });
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_an_orderly_end_is_exit_0() {
+        let code = |exit| outcome(exit).err().map(|e| e.exit_code());
+        assert_eq!(code(Exit::Normal), None);
+        assert_eq!(code(Exit::Shutdown), None);
+        for exit in [
+            Exit::ShutdownWith("intensity".into()),
+            Exit::Failed("x".into()),
+            Exit::Panicked("x".into()),
+            Exit::Killed,
+            Exit::Hung("x".into()),
+        ] {
+            assert_eq!(code(exit), Some(70));
+        }
+    }
+}

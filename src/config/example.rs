@@ -1,0 +1,81 @@
+//! The annotated example, and how `init` writes a miner into a repo's own file without touching the rest of it.
+
+use super::keys::{KEYS, SECTIONS};
+use super::{Config, ConfigError};
+use std::io::Write;
+use std::path::Path;
+
+/// Every key with its default, what it takes and its environment variable. `config/bulkhead.toml` is this text.
+pub fn annotated() -> String {
+    let mut text = String::from(
+        "# Bulkhead's configuration: every key, with its default. `bulkhead config default` prints this file.\n\
+         # A node reads <repo>/config.toml, or the file given with --config. Flags beat the environment, the\n\
+         # environment beats the file, the file beats the defaults. Keys that are left out keep their default.\n",
+    );
+    for (section, about) in SECTIONS {
+        text += &format!("\n# {about}\n[{section}]\n");
+        for key in KEYS.iter().filter(|k| k.section() == *section) {
+            text += &format!("# {}\n# Takes {}. Environment: {}\n", key.help, key.kind.allowed(), key.env());
+            text += &format!("{} = {}\n", key.name(), key.default);
+        }
+    }
+    text
+}
+
+/// `text` with `node.miner = "<miner>"`, everything else as it was.
+pub fn with_miner(text: &str, miner: &str) -> String {
+    let entry = format!("miner = \"{miner}\"");
+    let (mut lines, mut section, mut done) = (Vec::<String>::new(), String::new(), false);
+    for line in text.lines() {
+        let bare = line.split('#').next().unwrap_or("").trim();
+        if bare.starts_with('[') {
+            section = bare.trim_matches(['[', ']', ' ']).to_string();
+            lines.push(line.to_string());
+            if section == "node" && !done {
+                lines.push(entry.clone());
+                done = true;
+            }
+        } else if section == "node" && bare.split('=').next().is_some_and(|name| name.trim() == "miner") {
+            // the entry stands above, right under [node]
+        } else {
+            lines.push(line.to_string());
+        }
+    }
+    if !done {
+        let head = [
+            "# This repo's node; every key: `bulkhead config default`.".to_string(),
+            "[node]".to_string(),
+            entry,
+            String::new(),
+        ];
+        lines.splice(0..0, head);
+    }
+    lines.join("\n").trim_end().to_string() + "\n"
+}
+
+/// Writes the miner into `<repo>/config.toml`: durable, atomic, and never over another miner.
+pub fn set_miner(config: &Config, miner: &str) -> Result<(), ConfigError> {
+    let path = config.config_file();
+    let fail = |e: std::io::Error| ConfigError::Write { path: path.clone(), why: e.to_string() };
+    if let Some(found) = config.node.miner.as_ref().filter(|found| *found != miner) {
+        return Err(ConfigError::OtherMiner { path, found: found.clone(), wanted: miner.to_string() });
+    }
+    std::fs::create_dir_all(&config.repo).map_err(fail)?;
+    let before = match std::fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => String::new(),
+        Err(e) => return Err(fail(e)),
+    };
+    write_durably(&path, with_miner(&before, miner).as_bytes()).map_err(fail)
+}
+
+/// Temporary file, fsync, rename, fsync of the folder: there is the old content or the new one, never half.
+pub fn write_durably(path: &Path, content: &[u8]) -> std::io::Result<()> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let temporary = path.with_extension("tmp");
+    let mut file = std::fs::File::create(&temporary)?;
+    file.write_all(content)?;
+    file.sync_all()?;
+    std::fs::rename(&temporary, path)?;
+    std::fs::File::open(folder)?.sync_all()
+}

@@ -1,0 +1,313 @@
+//! Every key of the configuration, described once. Parsing, defaults, environment names, the annotated example and
+//! the error texts all come from this table; a test holds it against the typed [`super::Config`].
+
+use super::values;
+use std::time::Duration;
+
+/// What a key takes.
+#[derive(Clone, Copy, Debug)]
+pub enum Kind {
+    /// Between these, both included.
+    Duration(Duration, Duration),
+    Int(i64, i64),
+    Choice(&'static [&'static str]),
+    /// `ip:port`.
+    Socket,
+    Path,
+    /// A text that the check accepts; the first field says what is allowed.
+    Text(&'static str, fn(&str) -> bool),
+}
+
+pub struct Key {
+    /// `section.key`.
+    pub path: &'static str,
+    pub kind: Kind,
+    /// As written in the file: TOML.
+    pub default: &'static str,
+    /// A name that operators know already; else the variable is `BULKHEAD_<SECTION>_<KEY>`.
+    pub known_env: Option<&'static str>,
+    /// What it is for, with its unit.
+    pub help: &'static str,
+}
+
+impl Key {
+    pub fn section(&self) -> &'static str {
+        self.path.split_once('.').map_or(self.path, |(section, _)| section)
+    }
+    pub fn name(&self) -> &'static str {
+        self.path.split_once('.').map_or(self.path, |(_, name)| name)
+    }
+    pub fn env(&self) -> String {
+        match self.known_env {
+            Some(name) => name.to_string(),
+            None => format!("BULKHEAD_{}", self.path.replace('.', "_").to_uppercase()),
+        }
+    }
+}
+
+pub fn find(path: &str) -> Option<&'static Key> {
+    KEYS.iter().find(|key| key.path == path)
+}
+
+const fn secs(s: u64) -> Duration {
+    Duration::from_secs(s)
+}
+
+const MS: Duration = Duration::from_millis(1);
+const DAY: Duration = secs(86400);
+
+fn is_empty_or(text: &str, check: impl Fn(&str) -> bool) -> bool {
+    text.is_empty() || check(text)
+}
+
+/// Only an ID address (`t01000`, `f01000`): the repo's names come from its number.
+pub fn is_miner(text: &str) -> bool {
+    crate::chain::lotus_json::address::parse(text).is_ok_and(|a| a.id().is_ok())
+}
+
+fn is_atto_fil(text: &str) -> bool {
+    !text.is_empty() && text.len() <= 40 && text.bytes().all(|b| b.is_ascii_digit())
+}
+
+fn is_log_filter(text: &str) -> bool {
+    !text.is_empty() && tracing_subscriber::EnvFilter::try_new(text).is_ok()
+}
+
+fn is_name(text: &str) -> bool {
+    !text.is_empty() && text.len() <= 64 && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
+}
+
+fn is_multiaddr(text: &str) -> bool {
+    text.parse::<libp2p::Multiaddr>().is_ok_and(|m| m.iter().count() >= 2)
+}
+
+macro_rules! key {
+    ($path:literal, $kind:expr, $default:literal, $help:literal) => {
+        Key { path: $path, kind: $kind, default: $default, known_env: None, help: $help }
+    };
+    ($path:literal, $kind:expr, $default:literal, env $env:literal, $help:literal) => {
+        Key { path: $path, kind: $kind, default: $default, known_env: Some($env), help: $help }
+    };
+}
+
+pub static SECTIONS: &[(&str, &str)] = &[
+    ("node", "The node itself."),
+    ("full_node", "The full node (Lotus, Forest, Venus, the devnet) behind this provider."),
+    ("proving", "WindowPoSt and WinningPoSt."),
+    ("sealing", "From an empty sector to a proven one."),
+    ("market", "The libp2p host that clients talk to."),
+    ("api", "The StorageMiner JSON-RPC; the CLI uses it. Tokens are in <repo>/token."),
+    ("admin", "The admin HTTP: health, the supervision tree, stop."),
+    (
+        "devnet",
+        "The embedded chain of `bulkhead devnet`; a node behind a real full node ignores it.\n# Delays and listen may change at every start; the rest is fixed when the chain is made.",
+    ),
+];
+
+pub static KEYS: &[Key] = &[
+    key!(
+        "node.miner",
+        Kind::Text("an ID address such as t01000, or empty", |s| is_empty_or(s, is_miner)),
+        "\"\"",
+        "The miner actor that this repo belongs to. `bulkhead init` writes it; do not change it by hand."
+    ),
+    key!(
+        "node.log",
+        Kind::Text("a tracing filter such as info or info,bulkhead::actors::window_post=debug", is_log_filter),
+        "\"info\"",
+        env "RUST_LOG",
+        "What is logged, per subsystem; flag --log."
+    ),
+    key!(
+        "node.log_format",
+        Kind::Choice(&["pretty", "json"]),
+        "\"pretty\"",
+        "How log lines are written to stderr; flag --log-format."
+    ),
+    key!(
+        "full_node.api_info",
+        Kind::Text("<token>:/ip4/127.0.0.1/tcp/1234/http or <token>:http://host:port", |s| is_empty_or(s, |s| values::parse_api_info(s).is_ok())),
+        "\"\"",
+        env "FULLNODE_API_INFO",
+        "Where the full node is, with a token of admin permission (Lotus: `lotus auth api-info --perm admin`)."
+    ),
+    key!(
+        "full_node.call_timeout",
+        Kind::Duration(MS, secs(600)),
+        "\"30s\"",
+        "Deadline of one call to the full node, seconds if without a unit."
+    ),
+    key!(
+        "proving.parameter_cache",
+        Kind::Path,
+        "\"/var/tmp/filecoin-proof-parameters\"",
+        env "FIL_PROOFS_PARAMETER_CACHE",
+        "Folder of the proving keys (2 KiB: 1.2 GB, 32 GiB: about 100 GB)."
+    ),
+    key!(
+        "proving.window_post_timeout",
+        Kind::Duration(secs(1), DAY),
+        "\"30m\"",
+        "Longest time that one WindowPoSt proof may take before its prover is killed and the proof tried again."
+    ),
+    key!(
+        "proving.winning_post_timeout",
+        Kind::Duration(secs(1), secs(3600)),
+        "\"60s\"",
+        "Longest time that one WinningPoSt proof may take before its prover is killed."
+    ),
+    key!(
+        "sealing.max_sealing",
+        Kind::Int(1, 10_000),
+        "8",
+        "Sectors that may be between AddPiece and ProveCommit at a time; further pledges are refused."
+    ),
+    key!(
+        "sealing.sector_lifetime",
+        Kind::Int(0, 5_256_000),
+        "0",
+        "Lifetime of a new sector in epochs; 0 = the longest that the network allows a new sector."
+    ),
+    key!(
+        "sealing.task_timeout",
+        Kind::Duration(secs(1), secs(7 * 86400)),
+        "\"1d\"",
+        "Longest time that one sealing task (PC1, PC2, C2, ..) may take before its prover is killed and the task tried again."
+    ),
+    key!(
+        "market.listen",
+        Kind::Text("a multiaddr such as /ip4/0.0.0.0/tcp/24001", is_multiaddr),
+        "\"/ip4/127.0.0.1/tcp/0\"",
+        "Where the market's libp2p host listens; port 0 takes any free one."
+    ),
+    key!(
+        "market.max_connections",
+        Kind::Int(1, 100_000),
+        "256",
+        "Connections that the market's libp2p host keeps open at a time."
+    ),
+    key!(
+        "market.price",
+        Kind::Text("a whole number of attoFIL", is_atto_fil),
+        "\"500000000\"",
+        "Asking price, attoFIL per GiB and epoch."
+    ),
+    key!(
+        "market.verified_price",
+        Kind::Text("a whole number of attoFIL", is_atto_fil),
+        "\"50000000\"",
+        "Asking price for verified clients, attoFIL per GiB and epoch."
+    ),
+    key!("api.listen", Kind::Socket, "\"127.0.0.1:2345\"", "Address and port; port 0 takes any free one."),
+    key!("admin.listen", Kind::Socket, "\"127.0.0.1:2346\"", "Address and port; port 0 takes any free one."),
+    key!(
+        "devnet.listen",
+        Kind::Socket,
+        "\"127.0.0.1:1234\"",
+        "Address and port of the full node's JSON-RPC; port 0 takes any free one."
+    ),
+    key!(
+        "devnet.network_name",
+        Kind::Text("letters, digits, `-`, `_`, `.`; at most 64", is_name),
+        "\"bulkhead-devnet-1\"",
+        "What StateNetworkName answers."
+    ),
+    key!(
+        "devnet.block_delay",
+        Kind::Duration(Duration::from_millis(100), secs(3600)),
+        "\"10s\"",
+        "Time between two epochs once the provider has power; flag --block-delay."
+    ),
+    key!(
+        "devnet.warmup_delay",
+        Kind::Duration(Duration::from_millis(100), secs(3600)),
+        "\"2s\"",
+        "Time between two epochs before that, so that a first sector need not wait; flag --warmup-delay."
+    ),
+    key!("devnet.deadlines", Kind::Int(3, 48), "6", "Deadlines in a proving period."),
+    key!(
+        "devnet.challenge_window",
+        Kind::Int(4, 60),
+        "10",
+        "Epochs that a deadline is open; the proving period is deadlines x challenge_window."
+    ),
+    key!(
+        "devnet.challenge_lookback",
+        Kind::Int(1, 20),
+        "4",
+        "Epochs before a deadline opens from which its challenge comes."
+    ),
+    key!(
+        "devnet.fault_cutoff",
+        Kind::Int(0, 70),
+        "4",
+        "Epochs before a deadline opens in which faults can no longer be declared."
+    ),
+    key!(
+        "devnet.pre_commit_challenge_delay",
+        Kind::Int(1, 150),
+        "10",
+        "Epochs between a pre-commit and its interactive seed."
+    ),
+    key!("devnet.chain_finality", Kind::Int(5, 900), "20", "Epochs after which a tipset is final."),
+    key!(
+        "devnet.winning_lookback",
+        Kind::Int(1, 900),
+        "10",
+        "Epochs that a winning sector must have been in the power table."
+    ),
+    key!(
+        "devnet.dispute_window",
+        Kind::Int(1, 5000),
+        "40",
+        "Epochs after a deadline in which its proof can be disputed; must end before the deadline opens again."
+    ),
+    key!("devnet.account_fil", Kind::Int(1, 1_000_000_000), "100000", "Whole FIL that each genesis account holds."),
+];
+
+impl Kind {
+    /// What may be written, for error texts and the example.
+    pub fn allowed(&self) -> String {
+        match self {
+            Kind::Duration(min, max) => {
+                let f = values::format_duration;
+                format!("a duration from {} to {}, such as 10s, 1m30s, 500ms", f(*min), f(*max))
+            }
+            Kind::Int(min, max) => format!("a whole number from {min} to {max}"),
+            Kind::Choice(names) => format!("one of {}", names.join(", ")),
+            Kind::Socket => "ip:port, such as 127.0.0.1:2345".to_string(),
+            Kind::Path => "a path".to_string(),
+            Kind::Text(allowed, _) => allowed.to_string(),
+        }
+    }
+
+    /// Text from the environment or a flag.
+    pub fn parse(&self, text: &str) -> Option<toml::Value> {
+        let text = text.trim();
+        match self {
+            Kind::Duration(min, max) => {
+                let d = values::parse_duration(text).filter(|d| (min..=max).contains(&d))?;
+                Some(toml::Value::String(values::format_duration(d)))
+            }
+            Kind::Int(min, max) => {
+                text.parse::<i64>().ok().filter(|n| (min..=max).contains(&n)).map(toml::Value::Integer)
+            }
+            Kind::Choice(names) => names.contains(&text).then(|| text.into()),
+            Kind::Socket => text.parse::<std::net::SocketAddr>().ok().map(|at| at.to_string().into()),
+            Kind::Path => (!text.is_empty() && !text.contains('\0')).then(|| text.into()),
+            Kind::Text(_, check) => check(text).then(|| text.into()),
+        }
+    }
+
+    /// A value from a file.
+    pub fn accept(&self, value: &toml::Value) -> Option<toml::Value> {
+        match (self, value) {
+            (Kind::Int(..), toml::Value::Integer(n)) => self.parse(&n.to_string()),
+            (Kind::Duration(..), toml::Value::Integer(n)) => self.parse(&n.to_string()),
+            (Kind::Duration(..), toml::Value::Float(n)) => self.parse(&format!("{n}s")),
+            (Kind::Int(..), _) => None,
+            (_, toml::Value::String(text)) => self.parse(text),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,240 @@
+//! How values are written in a file, in the environment and on the command line.
+
+use serde::{Deserialize, Deserializer, Serializer, de::Error};
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+/// `10s`, `500ms`, `1h30m`, or a bare number of seconds.
+pub fn parse_duration(text: &str) -> Option<Duration> {
+    let text = text.trim();
+    if let Ok(seconds) = text.parse::<u64>() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let mut total = Duration::ZERO;
+    let mut rest = text;
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
+        let number: f64 = rest[..digits].parse().ok()?;
+        rest = &rest[digits..];
+        let end = rest.find(|c: char| c.is_ascii_digit()).unwrap_or(rest.len());
+        let unit = match &rest[..end] {
+            "ms" => 0.001,
+            "s" => 1.0,
+            "m" => 60.0,
+            "h" => 3600.0,
+            "d" => 86400.0,
+            _ => return None,
+        };
+        // whole milliseconds: 0.3 s must not become 299.99 ms
+        let milliseconds = (number * unit * 1000.0).round();
+        if !(0.0..1e15).contains(&milliseconds) {
+            return None;
+        }
+        total = total.checked_add(Duration::from_millis(milliseconds as u64))?;
+        rest = &rest[end..];
+    }
+    (!text.is_empty()).then_some(total)
+}
+
+/// The shortest form that [`parse_duration`] reads back.
+pub fn format_duration(d: Duration) -> String {
+    let (mut ms, mut text) = (d.as_millis(), String::new());
+    for (unit, size) in [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)] {
+        if ms / size > 0 {
+            text += &format!("{}{unit}", ms / size);
+            ms %= size;
+        }
+    }
+    if text.is_empty() { "0s".to_string() } else { text }
+}
+
+/// Sector sizes that the network knows.
+pub const SECTOR_SIZES: [(&str, u64); 5] =
+    [("2KiB", 2 << 10), ("8MiB", 8 << 20), ("512MiB", 512 << 20), ("32GiB", 32 << 30), ("64GiB", 64 << 30)];
+
+/// `2KiB`, `32GiB`, .. or the same in bytes.
+pub fn parse_sector_size(text: &str) -> Result<u64, String> {
+    SECTOR_SIZES
+        .iter()
+        .find(|(name, bytes)| name.eq_ignore_ascii_case(text) || bytes.to_string() == text)
+        .map(|(_, bytes)| *bytes)
+        .ok_or_else(|| "a sector size is one of 2KiB, 8MiB, 512MiB, 32GiB, 64GiB".to_string())
+}
+
+pub fn format_size(bytes: u64) -> String {
+    let units = ["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
+    let mut step = 0;
+    while step + 1 < units.len() && bytes >> (10 * (step + 1)) > 0 {
+        step += 1;
+    }
+    let whole = bytes >> (10 * step);
+    if bytes == whole << (10 * step) {
+        format!("{whole} {}", units[step])
+    } else {
+        format!("{:.2} {}", bytes as f64 / (1u64 << (10 * step)) as f64, units[step])
+    }
+}
+
+/// An `<token>:<address>` string, or an address alone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ApiInfo {
+    pub token: Option<String>,
+    /// `http://host:port`, without a path.
+    pub url: String,
+}
+
+/// The form of `FULLNODE_API_INFO` and `MINER_API_INFO`: `<token>:/ip4/127.0.0.1/tcp/1234/http`, or a URL in place of the multiaddr.
+pub fn parse_api_info(text: &str) -> Result<ApiInfo, String> {
+    let allowed = || "write it as <token>:/ip4/127.0.0.1/tcp/1234/http or <token>:http://host:port".to_string();
+    let text = text.trim();
+    let is_address = |s: &str| s.starts_with('/') || s.starts_with("http") || s.starts_with("ws");
+    let (token, address) = if is_address(text) {
+        (None, text)
+    } else {
+        let (token, address) = text.split_once(':').ok_or_else(allowed)?;
+        (Some(token), address)
+    };
+    if token.is_some_and(|t| t.is_empty() || t.contains(char::is_whitespace)) {
+        return Err(allowed());
+    }
+    Ok(ApiInfo { token: token.map(str::to_string), url: address_to_url(address).ok_or_else(allowed)? })
+}
+
+/// A multiaddr with a TCP port, an HTTP or WebSocket URL, or `host:port`, as `http://host:port`.
+pub fn address_to_url(address: &str) -> Option<String> {
+    let address = address.trim();
+    if let Some(multiaddr) = address.strip_prefix('/') {
+        let parts: Vec<&str> = multiaddr.split('/').filter(|p| !p.is_empty()).collect();
+        let [kind, host, "tcp", port, rest @ ..] = parts.as_slice() else { return None };
+        let port: u16 = port.parse().ok()?;
+        let host = match *kind {
+            "ip4" => host.parse::<std::net::Ipv4Addr>().ok()?.to_string(),
+            "ip6" => format!("[{}]", host.parse::<std::net::Ipv6Addr>().ok()?),
+            "dns" | "dns4" | "dns6" => host.to_string(),
+            _ => return None,
+        };
+        let scheme = match rest {
+            [] | ["http"] | ["ws"] => "http",
+            ["https"] | ["wss"] | ["tls", "http"] | ["tls", "ws"] => "https",
+            _ => return None,
+        };
+        return Some(format!("{scheme}://{host}:{port}"));
+    }
+    let (scheme, rest) = match address.split_once("://") {
+        Some(("http" | "ws", rest)) => ("http", rest),
+        Some(("https" | "wss", rest)) => ("https", rest),
+        Some(_) => return None,
+        None => ("http", address),
+    };
+    let host = rest.split('/').next().filter(|h| !h.is_empty() && !h.contains(char::is_whitespace))?;
+    let port_ok = match host.rsplit_once(':') {
+        Some((_, port)) => port.parse::<u16>().is_ok() || host.ends_with(']'),
+        None => address.contains("://"),
+    };
+    port_ok.then(|| format!("{scheme}://{host}"))
+}
+
+/// A socket as Lotus writes it into `<repo>/api`.
+pub fn to_multiaddr(at: SocketAddr) -> String {
+    match at.ip() {
+        IpAddr::V4(ip) => format!("/ip4/{ip}/tcp/{}/http", at.port()),
+        IpAddr::V6(ip) => format!("/ip6/{ip}/tcp/{}/http", at.port()),
+    }
+}
+
+/// serde: a duration as text.
+pub mod duration {
+    use super::*;
+    pub fn serialize<S: Serializer>(v: &Duration, s: S) -> Result<S::Ok, S::Error> {
+        s.serialize_str(&format_duration(*v))
+    }
+    pub fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Duration, D::Error> {
+        let text = String::deserialize(d)?;
+        parse_duration(&text).ok_or_else(|| D::Error::custom(format!("{text:?} is not a duration")))
+    }
+}
+
+/// serde: an empty text is "not set".
+pub mod optional {
+    use super::*;
+    pub fn serialize<S: Serializer>(v: &Option<String>, s: S) -> Result<S::Ok, S::Error> {
+        s.serialize_str(v.as_deref().unwrap_or(""))
+    }
+    pub fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Option<String>, D::Error> {
+        Ok(Some(String::deserialize(d)?).filter(|text| !text.is_empty()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_read_and_written_back() {
+        let table = [
+            ("10", Some(10_000)),
+            ("10s", Some(10_000)),
+            ("0s", Some(0)),
+            ("500ms", Some(500)),
+            ("0.3s", Some(300)),
+            ("1h30m", Some(5_400_000)),
+            ("1d", Some(86_400_000)),
+            ("2m5s250ms", Some(125_250)),
+            ("", None),
+            ("-1", None),
+            ("s", None),
+            ("10 s", None),
+            ("10x", None),
+            ("1..2s", None),
+            ("99999999999999999999d", None),
+        ];
+        for (text, ms) in table {
+            assert_eq!(parse_duration(text).map(|d| d.as_millis() as u64), ms, "{text:?}");
+        }
+        for ms in [0, 1, 999, 1000, 1001, 59_999, 60_000, 86_400_000, 90_061_001] {
+            let d = Duration::from_millis(ms);
+            assert_eq!(parse_duration(&format_duration(d)), Some(d), "{ms}");
+        }
+    }
+
+    #[test]
+    fn api_infos_are_read() {
+        let ok = |text: &str, token: Option<&str>, url: &str| {
+            let want = ApiInfo { token: token.map(str::to_string), url: url.to_string() };
+            assert_eq!(parse_api_info(text), Ok(want), "{text:?}");
+        };
+        ok("tok.en-1:/ip4/127.0.0.1/tcp/1234/http", Some("tok.en-1"), "http://127.0.0.1:1234");
+        ok("/ip4/10.0.0.1/tcp/1234", None, "http://10.0.0.1:1234");
+        ok("t:/ip6/::1/tcp/1/http", Some("t"), "http://[::1]:1");
+        ok("t:/dns/node.example/tcp/443/https", Some("t"), "https://node.example:443");
+        ok("t:https://api.node.example/rpc/v1", Some("t"), "https://api.node.example");
+        ok("t:ws://h:65535", Some("t"), "http://h:65535");
+        ok("t:127.0.0.1:1234", Some("t"), "http://127.0.0.1:1234");
+        for bad in [
+            "",
+            "x",
+            ":/ip4/127.0.0.1/tcp/1/http",
+            "t:/ip4/127.0.0.1/udp/1",
+            "t:/ip4/1.2.3/tcp/1/http",
+            "t:",
+            "t:h:65536",
+            "t:/ip4/127.0.0.1/tcp/65536/http",
+            "to ken:/ip4/127.0.0.1/tcp/1",
+        ] {
+            assert!(parse_api_info(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn sizes_are_read_and_shown() {
+        assert_eq!(parse_sector_size("2kib"), Ok(2048));
+        assert_eq!(parse_sector_size("34359738368"), Ok(32 << 30));
+        assert!(parse_sector_size("2047").is_err() && parse_sector_size("2049").is_err());
+        let table =
+            [(0, "0 B"), (1023, "1023 B"), (1024, "1 KiB"), (1025, "1.00 KiB"), (1536, "1.50 KiB"), (2 << 10, "2 KiB")];
+        for (bytes, text) in table {
+            assert_eq!(format_size(bytes), text);
+        }
+        assert_eq!(format_size(u64::MAX), "16.00 EiB");
+    }
+}
