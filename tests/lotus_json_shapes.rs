@@ -195,3 +195,13 @@ fn what_is_no_tipset_is_refused() {
         assert!(serde_json::from_value::<TipSet>(bad.clone()).is_err(), "{bad}");
     }
 }
+
+proptest::proptest! {
+    #[test]
+    fn any_bitfield_survives(bits in proptest::collection::btree_set(0u64..200, 0..60)) {
+        let field = fvm_ipld_bitfield::BitField::try_from_bits(bits.iter().copied()).expect("bits");
+        let text = json!(WholeBitField(field)).to_string();
+        let back: WholeBitField = serde_json::from_str(&text).expect("runs");
+        proptest::prop_assert_eq!(back.0.iter().collect::<Vec<_>>(), bits.into_iter().collect::<Vec<_>>(), "{}", text);
+    }
+}
