@@ -216,7 +216,7 @@ pub mod bitfield {
             }
             at = end;
         }
-        Ok(BitField::from_ranges(fvm_ipld_bitfield::iter::Ranges::new(ranges.into_iter())))
+        Ok(BitField::from_ranges(fvm_ipld_bitfield::iter::Ranges::new(ranges)))
     }
     pub fn serialize<S: Serializer>(v: &BitField, s: S) -> Result<S::Ok, S::Error> {
         to_runs(v).serialize(s)

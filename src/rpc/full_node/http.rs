@@ -50,7 +50,7 @@ type Params = std::result::Result<Vec<Value>, serde_json::Error>;
 /// `params![a, b]`: each serialized, in order.
 macro_rules! params {
     ($($value:expr),* $(,)?) => {
-        (|| -> Params { Ok(vec![$(serde_json::to_value($value)?),*]) })()
+        Vec::<serde_json::Result<Value>>::from([$(serde_json::to_value($value)),*]).into_iter().collect::<Params>()
     };
 }
 

@@ -27,28 +27,29 @@ impl Shared {
 }
 
 /// A token in the header or, as go-jsonrpc takes it too, in the query; a wrong one is refused, none gives the default.
-fn permissions(shared: &Shared, request: &HttpRequest) -> Result<Vec<Perm>, HttpResponse> {
+fn permissions(shared: &Shared, request: &HttpRequest) -> Result<Vec<Perm>, String> {
     #[derive(Deserialize)]
     struct Query {
         token: Option<String>,
     }
     let auth = &shared.dispatch.service.auth;
-    let refused = |why: &str| {
-        tracing::warn!(peer = ?request.peer_addr(), why, "API call refused");
-        Err(HttpResponse::Unauthorized().body(why.to_string()))
-    };
     let token = match request.headers().get(AUTHORIZATION).map(|h| h.to_str()) {
         Some(Ok(header)) => match header.strip_prefix("Bearer ") {
             Some(token) => Some(token.to_string()),
-            None => return refused("missing Bearer prefix in auth header"),
+            None => return Err("missing Bearer prefix in auth header".into()),
         },
-        Some(Err(_)) => return refused("the auth header is not text"),
+        Some(Err(_)) => return Err("the auth header is not text".into()),
         None => web::Query::<Query>::from_query(request.query_string()).ok().and_then(|q| q.into_inner().token),
     };
     match token.filter(|t| !t.is_empty()) {
         None => Ok(auth.without_token().to_vec()),
-        Some(token) => auth.verify(&token).or_else(|e| refused(&e.to_string())),
+        Some(token) => auth.verify(&token).map_err(|e| e.to_string()),
     }
+}
+
+fn unauthorized(request: &HttpRequest, why: String) -> HttpResponse {
+    tracing::warn!(peer = ?request.peer_addr(), why, "API call refused");
+    HttpResponse::Unauthorized().body(why)
 }
 
 /// `POST /rpc/v1`; the content type does not matter.
@@ -60,7 +61,7 @@ pub async fn post(
 ) -> HttpResponse {
     let perms = match permissions(&shared, &request) {
         Ok(perms) => perms,
-        Err(refused) => return refused,
+        Err(why) => return unauthorized(&request, why),
     };
     let refuse = |e: RpcError| respond(e.http_status(), Some(answer(&Value::Null, &Err(e))));
     match serde_json::from_slice(&body) {
@@ -112,7 +113,7 @@ pub async fn upgrade(
 ) -> Result<HttpResponse, actix_web::Error> {
     let perms = match permissions(&shared, &request) {
         Ok(perms) => perms,
-        Err(refused) => return Ok(refused),
+        Err(why) => return Ok(unauthorized(&request, why)),
     };
     let (response, session, stream) = actix_ws::handle(&request, body)?;
     let stream = stream.max_frame_size(MAX_BODY).aggregate_continuations().max_continuation_size(MAX_BODY);
