@@ -34,8 +34,7 @@ pub trait RunningNode: Send + Sync {
 
 /// One proof in this process; before any runtime is made.
 pub fn prover_main() -> ExitCode {
-    super::output::print_error("error: prover: not wired yet");
-    ExitCode::from(2)
+    crate::proofs::child::main()
 }
 
 pub fn keys_list(_cache: &Path) -> Result<Vec<KeyRow>, CliError> {
@@ -110,6 +109,57 @@ pub fn full_node(config: &Config) -> Result<Arc<dyn FullNode>, CliError> {
 }
 
 /// Takes the repo's lock, builds the tree and starts it.
-pub async fn start_node(_config: &Config) -> Result<Box<dyn RunningNode>, CliError> {
-    Err(CliError::Failed("run: not wired yet".to_string()))
+pub async fn start_node(config: &Config) -> Result<Box<dyn RunningNode>, CliError> {
+    let Some(info) = &config.full_node.api_info else {
+        return Err(CliError::NoFullNode { file: config.config_file() });
+    };
+    let info = ApiInfo::parse("FULLNODE_API_INFO", info).map_err(failed)?;
+    Ok(Box::new(start(config, NodeSettings::of(config), &info).await?))
+}
+
+/// The node of `config`'s repo, behind the full node of `info`.
+pub async fn start(config: &Config, settings: NodeSettings, info: &ApiInfo) -> Result<Node, CliError> {
+    let Some(miner) = &config.node.miner else {
+        return Err(CliError::NotInitialised { repo: config.repo.clone() });
+    };
+    let miner = crate::chain::lotus_json::address::parse(miner).map_err(CliError::Failed)?;
+    let link = || -> Result<Arc<dyn FullNode>, CliError> { Ok(Arc::new(HttpFullNode::new(info.clone())?)) };
+    let links = Links { chain: link()?, proving: link()?, sealing: link()?, markets: link()?, admin: link()? };
+    let identity = Identity::establish(&config.repo, miner, &links.chain).await.map_err(failed)?;
+    keys_ready(&config.proving.parameter_cache, identity.sector_size)?;
+    let provers = ChildConfig::current_exe().map_err(|e| failed(format!("the prover's binary: {e}")))?;
+    let prover = Arc::new(ChildProver::new(provers));
+    tokio::task::spawn_blocking(move || Node::start(settings, identity, links, prover))
+        .await
+        .map_err(|e| CliError::Bug(e.to_string()))?
+        .map_err(failed)
+}
+
+#[async_trait]
+impl RunningNode for Node {
+    async fn ended(&self) -> Exit {
+        Node::ended(self).await
+    }
+    async fn stop(&self) -> Exit {
+        Node::stop(self).await
+    }
+}
+
+/// The devnet's part of the configuration in the chain's own terms; what has no key keeps the chain's default.
+pub fn devnet_settings(config: &crate::config::Devnet) -> DevnetSettings {
+    DevnetSettings {
+        network_name: config.network_name.clone(),
+        block_delay: config.block_delay,
+        warmup_delay: config.warmup_delay,
+        deadlines: config.deadlines,
+        challenge_window: config.challenge_window,
+        challenge_lookback: config.challenge_lookback,
+        fault_cutoff: config.fault_cutoff,
+        pre_commit_challenge_delay: config.pre_commit_challenge_delay,
+        chain_finality: config.chain_finality,
+        winning_lookback: config.winning_lookback,
+        dispute_window: config.dispute_window,
+        account_fil: config.account_fil,
+        ..DevnetSettings::default()
+    }
 }

@@ -33,6 +33,7 @@ pub struct SectorBrief {
 pub enum Report {
     Info,
     Tree,
+    ProvingInfo,
     ProvingDeadlines,
     WindowPost,
     WinningPost,

@@ -1,0 +1,88 @@
+//! The chain as supervised actors: its clock and its JSON-RPC server, each restarted alone.
+//!
+//! Both work on the one [`Devnet`], whose memory follows its database in whole commits: a panic in either leaves nothing
+//! half done, and the next incarnation goes on from there.
+
+use super::Devnet;
+use crate::rpc::auth::Auth;
+use crate::rpc::server::{self, ExtraMethods, ServerHandle, Service};
+use crate::supervisor::{Actor, ChildSpec, Cx, Exit, Handler, Message, Ref, StartError, SupervisorSpec, Thread};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Makes the chain tick.
+pub struct ChainClock;
+
+impl Actor for ChainClock {}
+
+/// Serves `Filecoin.*` for the chain.
+pub struct ChainServer {
+    server: Option<ServerHandle>,
+    addr: SocketAddr,
+}
+
+#[derive(Clone)]
+pub struct ServerConfig {
+    /// `127.0.0.1:1234` by default; port 0 takes any free one.
+    pub listen: SocketAddr,
+    /// Where `token` and `api` are written, as a full node's repo has them.
+    pub dir: PathBuf,
+    pub auth: Arc<Auth>,
+}
+
+/// The address that it listens on now.
+#[derive(Clone, Copy, Debug)]
+pub struct WhereIs;
+
+impl Message for WhereIs {
+    type Reply = SocketAddr;
+}
+
+impl ChainServer {
+    fn start(chain: Arc<Devnet>, config: &ServerConfig) -> Result<ChainServer, StartError> {
+        let why = |e: &dyn std::fmt::Display| StartError(e.to_string());
+        let extras: Arc<dyn ExtraMethods> = Arc::new(super::extra_rpc::DevnetMethods(chain.clone()));
+        let service = Service { auth: config.auth.clone(), node: Some(chain), extras: Some(extras) };
+        let server = server::serve(config.listen, service).map_err(|e| why(&e))?;
+        let addr = server.addr();
+        config.auth.write_repo_files(&config.dir, addr).map_err(|e| why(&e))?;
+        Ok(ChainServer { server: Some(server), addr })
+    }
+}
+
+impl Actor for ChainServer {
+    async fn stopping(&mut self, _cx: &Cx<Self>) {
+        if let Some(server) = self.server.take() {
+            server.stop().await;
+        }
+    }
+}
+
+impl Handler<WhereIs> for ChainServer {
+    async fn handle(&mut self, _: WhereIs, _cx: &Cx<Self>) -> Result<SocketAddr, Exit> {
+        Ok(self.addr)
+    }
+}
+
+/// `devnet` and its children. `server` is the address under which [`WhereIs`] is asked.
+pub fn spec(chain: Arc<Devnet>, config: ServerConfig, server: &Ref<ChainServer>) -> SupervisorSpec {
+    let clock = Ref::<ChainClock>::new("/devnet/clock", 16);
+    let ticking = chain.clone();
+    let clock = ChildSpec::actor("clock", &clock, move |cx: Cx<ChainClock>| {
+        let chain = ticking.clone();
+        async move {
+            cx.spawn_detached(async move { chain.run().await });
+            Ok(ChainClock)
+        }
+    });
+    let server = ChildSpec::actor("json_rpc", server, move |_cx| {
+        let started = ChainServer::start(chain.clone(), &config);
+        async move { started }
+    });
+    SupervisorSpec::new("devnet")
+        .intensity(10, Duration::from_secs(60))
+        .child(clock.on(Thread::Shared("devnet")))
+        .child(server.on(Thread::Shared("devnet")))
+}

@@ -1,0 +1,198 @@
+//! The node behind its own API: every answer comes from an actor or the full node, within a deadline.
+
+use super::{Refs, report};
+use crate::actors::daemon_link::messages::FeedInfo;
+use crate::actors::deal_handler::MarketInfo;
+use crate::actors::message_sender::messages::{MessageStatus, Status as MessageQuery};
+use crate::actors::seal_scheduler::Sector;
+use crate::actors::seal_scheduler::messages::{List, Pledge, PledgeAnswer, SectorDetail, SectorSummary, Status};
+use crate::actors::window_post::messages::{WindowPostInfo, WindowPostReport};
+use crate::actors::winning_post::messages::{WinningInfo, WinningReport};
+use crate::chain::Address;
+use crate::chain::miner_messages::sealed_cid;
+use crate::chain::types::{TipSet, TipSetKey, Version};
+use crate::rpc::api::{BackendError, MinerBackend, Report, SealRandomness, SectorBrief, SectorInfo, SectorLog};
+use crate::rpc::full_node::{FullNode, FullNodeError};
+use crate::supervisor::{Actor, CallError, Handler, Message, Ref, Tree};
+use async_trait::async_trait;
+use cid::Cid;
+use fvm_shared::commcid::data_commitment_v1_to_cid;
+use serde_json::Value;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::sync::Notify;
+
+/// One question to one actor.
+const DEADLINE: Duration = Duration::from_secs(10);
+
+pub struct NodeBackend {
+    pub(super) refs: Refs,
+    pub(super) node: Arc<dyn FullNode>,
+    pub(super) miner: Address,
+    pub(super) sector_size: u64,
+    pub(super) network: String,
+    pub(super) tree: Arc<OnceLock<Tree>>,
+    pub(super) stop: Arc<Notify>,
+}
+
+type Result<T> = std::result::Result<T, BackendError>;
+
+impl From<FullNodeError> for BackendError {
+    fn from(e: FullNodeError) -> BackendError {
+        BackendError::Failed(e.to_string())
+    }
+}
+
+async fn ask<A, M>(actor: &Ref<A>, what: &'static str, message: M) -> Result<M::Reply>
+where
+    A: Actor + Handler<M>,
+    M: Message,
+{
+    let answer = actor.ask(message, DEADLINE).await;
+    answer.map_err(|e: CallError<M>| BackendError::Unavailable { what, why: e.to_string() })
+}
+
+impl NodeBackend {
+    pub async fn sector_summaries(&self) -> Result<Vec<SectorSummary>> {
+        ask(&self.refs.sealing, "the seal scheduler", List).await
+    }
+
+    pub async fn sector_detail(&self, number: u64) -> Result<Option<SectorDetail>> {
+        ask(&self.refs.sealing, "the seal scheduler", Status { number }).await
+    }
+
+    pub async fn window_post(&self) -> Result<WindowPostReport> {
+        ask(&self.refs.window_post, "window_post", WindowPostInfo).await
+    }
+
+    pub async fn winning_post(&self) -> Result<WinningReport> {
+        ask(&self.refs.winning_post, "winning_post", WinningInfo).await
+    }
+
+    pub fn network(&self) -> &str {
+        &self.network
+    }
+
+    pub fn full_node(&self) -> &dyn FullNode {
+        self.node.as_ref()
+    }
+
+    pub(super) async fn feed(&self) -> Result<crate::actors::daemon_link::follow::FeedStatus> {
+        ask(&self.refs.feed, "the head feed", FeedInfo).await
+    }
+
+    /// Asks for one sector under a name of the caller's: the same name again is the same sector.
+    pub async fn pledge(&self, request: String) -> Result<u64> {
+        match ask(&self.refs.sealing, "the seal scheduler", Pledge { request }).await? {
+            PledgeAnswer::Sector(number) => Ok(number),
+            PledgeAnswer::Waiting(why) => Err(BackendError::Failed(format!(
+                "the pledge is stored, its number follows by itself ({why}); `sectors list` will show it"
+            ))),
+            PledgeAnswer::Refused(why) => Err(BackendError::Failed(why)),
+        }
+    }
+
+    /// The CID of a message that this sector has given to the sender, once it is signed.
+    async fn message_cid(&self, key: String) -> Option<Cid> {
+        match ask(&self.refs.messages, "the message sender", MessageQuery { key }).await {
+            Ok(MessageStatus::Pushed { cid, .. } | MessageStatus::Landed { cid, .. }) => Some(cid),
+            Ok(MessageStatus::Queued { .. } | MessageStatus::Failed { .. } | MessageStatus::Unknown) | Err(_) => None,
+        }
+    }
+}
+
+#[async_trait]
+impl MinerBackend for NodeBackend {
+    fn miner(&self) -> Address {
+        self.miner
+    }
+
+    async fn sector_size(&self) -> Result<u64> {
+        Ok(self.sector_size)
+    }
+
+    async fn mining_base(&self) -> Result<TipSet> {
+        Ok(self.node.chain_head().await?)
+    }
+
+    async fn pledge_sector(&self) -> Result<u64> {
+        // Lotus' call has no name for the wish: each call is a new one.
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_nanos());
+        self.pledge(format!("api-{now}")).await
+    }
+
+    async fn sectors(&self) -> Result<Vec<SectorBrief>> {
+        let list = self.sector_summaries().await?;
+        Ok(list.into_iter().map(|s| SectorBrief { number: s.number, state: s.phase.to_string() }).collect())
+    }
+
+    async fn sector(&self, number: u64, on_chain: bool) -> Result<SectorInfo> {
+        let detail = self.sector_detail(number).await?.ok_or(BackendError::NoSuchSector(number))?;
+        let mut info = sector_info(&detail.sector, detail.summary.reason);
+        info.pre_commit_msg = self.message_cid(detail.sector.pre_commit_key()).await;
+        info.commit_msg = self.message_cid(detail.sector.commit_key()).await;
+        if on_chain
+            && let Some(chain) = self.node.state_sector_get_info(&self.miner, number, &TipSetKey::default()).await?
+        {
+            info.seal_proof = chain.seal_proof;
+            info.activation = chain.activation;
+            info.expiration = chain.expiration;
+            info.initial_pledge = chain.initial_pledge.unwrap_or_default();
+        }
+        Ok(info)
+    }
+
+    fn subsystems(&self) -> Vec<String> {
+        ["Mining", "Sealing", "SectorStorage", "Markets"].map(String::from).to_vec()
+    }
+
+    fn version(&self) -> Version {
+        Version { version: format!("bulkhead-{}", env!("CARGO_PKG_VERSION")), api_version: 0x10501, block_delay: 0 }
+    }
+
+    fn shutdown(&self) {
+        self.stop.notify_one();
+    }
+
+    async fn report(&self, asked: Report) -> Result<Value> {
+        let json = |v: serde_json::Result<Value>| v.map_err(|e| BackendError::Failed(e.to_string()));
+        match asked {
+            Report::Info => Ok(report::info(self).await),
+            Report::Tree => json(serde_json::to_value(self.tree.get().map(Tree::snapshot).unwrap_or_default())),
+            Report::ProvingInfo => report::proving_info(self).await,
+            Report::ProvingDeadlines => json(serde_json::to_value(report::deadlines(self).await?)),
+            Report::WindowPost => json(serde_json::to_value(self.window_post().await?)),
+            Report::WinningPost => json(serde_json::to_value(self.winning_post().await?)),
+            Report::Market => {
+                json(serde_json::to_value(ask(&self.refs.market, "the deal handler", MarketInfo).await?))
+            }
+        }
+    }
+}
+
+/// The journal's record in Lotus' shape.
+fn sector_info(sector: &Sector, reason: Option<String>) -> SectorInfo {
+    let mut info = SectorInfo::new(sector.number, sector.phase.to_string());
+    let drawn = |d: Option<crate::actors::seal_scheduler::Drawn>| {
+        d.map_or_else(SealRandomness::default, |d| SealRandomness { value: d.value.to_vec(), epoch: d.epoch })
+    };
+    info.comm_d = sector.comm_d.and_then(|c| data_commitment_v1_to_cid(&c).ok());
+    info.comm_r = sector.comm_r.and_then(|c| sealed_cid(&c).ok());
+    info.proof = sector.proof.clone();
+    info.ticket = drawn(sector.ticket);
+    info.seed = drawn(sector.seed);
+    info.retries = u64::from(sector.fails.invalid_proofs);
+    info.last_err = reason.unwrap_or_default();
+    info.seal_proof = sector.seal_proof.unwrap_or_default();
+    info.log = sector
+        .log
+        .iter()
+        .map(|line| SectorLog {
+            kind: line.phase.to_string(),
+            timestamp: line.at / 1000,
+            trace: String::new(),
+            message: line.text.clone(),
+        })
+        .collect();
+    info
+}
