@@ -300,7 +300,8 @@ pub struct SectorOnChainInfo {
     pub seal_proof: i64,
     #[serde(rename = "SealedCID", with = "lj::cid")]
     pub sealed_cid: Cid,
-    #[serde(rename = "DealIDs", default, with = "lj::nullable")]
+    /// Only older nodes tell them.
+    #[serde(rename = "DealIDs", default, with = "lj::nullable", skip_serializing_if = "Vec::is_empty")]
     pub deal_ids: Vec<u64>,
     pub activation: ChainEpoch,
     pub expiration: ChainEpoch,

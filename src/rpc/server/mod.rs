@@ -40,7 +40,7 @@ pub trait ExtraMethods: Send + Sync + 'static {
 #[derive(Clone)]
 pub struct Service {
     pub auth: Arc<Auth>,
-    /// Without one only the extra methods (and Version-less trivia) are there.
+    /// Without one only the extra methods and those about tokens are there (a storage provider's own API).
     pub node: Option<Arc<dyn FullNode>>,
     pub extras: Option<Arc<dyn ExtraMethods>>,
 }
@@ -83,7 +83,7 @@ pub fn serve(addr: SocketAddr, service: Service) -> Result<ServerHandle, ServeEr
     let (stopping, stop) = watch::channel(false);
     let (started_tx, started) = std::sync::mpsc::channel();
     let run = move || {
-        let built = actix_web::rt::System::new().block_on(async move {
+        actix_web::rt::System::new().block_on(async move {
             let shared = web::Data::new(http::Shared::new(service, stop));
             let server = HttpServer::new(move || {
                 App::new().app_data(shared.clone()).app_data(web::PayloadConfig::new(MAX_BODY)).service(
@@ -110,7 +110,6 @@ pub fn serve(addr: SocketAddr, service: Service) -> Result<ServerHandle, ServeEr
                 }
             }
         });
-        built
     };
     let start_error = |why: String| ServeError::Start { addr, why };
     let thread = std::thread::Builder::new()
