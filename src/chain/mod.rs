@@ -2,10 +2,12 @@
 //!
 //! * [`lotus_json`] — serde adaptors for the JSON shapes that Lotus gives CIDs, big integers, bitfields, bytes.
 //! * [`cbor`] — the chain's own encoding of messages and block headers, and their CIDs.
+//! * [`miner_messages`] — the messages of a provider as CBOR, and message CIDs.
 //! * [`types`] — what a full node tells and takes: tipsets, miner state, messages, blocks.
 
 pub mod cbor;
 pub mod lotus_json;
+pub mod miner_messages;
 pub mod types;
 
 pub use fvm_shared::address::Address;
