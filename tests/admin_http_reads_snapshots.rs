@@ -20,16 +20,12 @@ struct Rows {
 impl TreeView for Rows {
     fn snapshot(&self) -> Vec<ActorInfo> {
         assert!(!self.broken.load(SeqCst), "a snapshot that panics");
-        let row = |path: &str, state| ActorInfo {
-            path: path.into(),
-            kind: "worker".into(),
-            state,
-            incarnation: 4,
-            restarts: 3,
-            mailbox_depth: 0,
-            mailbox_bound: 256,
-            last_exit: Some(Exit::Panicked("boom".into())),
-            last_exit_at: Some(1),
+        let row = |path: &str, state| -> ActorInfo {
+            let row = json!({
+                "path": path, "kind": "worker", "state": state, "incarnation": 4, "restarts": 3,
+                "mailbox_depth": 0, "mailbox_bound": 256, "last_exit": Exit::Panicked("boom".into()), "last_exit_at": 1,
+            });
+            serde_json::from_value(row).unwrap()
         };
         let market = if self.restarting.load(SeqCst) { ActorState::Restarting } else { ActorState::Up };
         vec![row("root", ActorState::Up), row("root/proving", ActorState::Up), row("root/markets/deal_handler", market)]

@@ -84,3 +84,40 @@ impl AskBook for Store {
         self.put(token, &book_key(miner), &AskRecord { signed, signer: ask.signer.to_bytes() })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::ask::StorageAsk;
+    use super::*;
+    use fvm_shared::econ::TokenAmount;
+
+    #[test]
+    fn the_ask_is_found_again_by_its_miner() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&dir.path().join("bulkhead.redb")).unwrap();
+        let miner = Address::new_id(1000);
+        let token = Token { path: "/t01000/market".into(), epoch: 1 };
+        assert_eq!(AskBook::load(&store, &miner).unwrap(), None);
+        let ask = |seq_no| KeptAsk {
+            signed: SignedStorageAsk {
+                ask: StorageAsk {
+                    price: TokenAmount::from_whole(1),
+                    verified_price: TokenAmount::from_atto(0),
+                    min_piece_size: 256,
+                    max_piece_size: 2048,
+                    miner,
+                    timestamp: 1,
+                    expiry: 2,
+                    seq_no,
+                },
+                signature: Signature { sig_type: SignatureType::Secp256k1, bytes: vec![1; 65] },
+            },
+            signer: Address::new_bls(&[7; 48]).unwrap(),
+        };
+        for seq_no in [0, 1] {
+            store.save(&token, &miner, &ask(seq_no)).unwrap();
+            assert_eq!(AskBook::load(&store, &miner).unwrap(), Some(ask(seq_no)));
+        }
+        assert_eq!(AskBook::load(&store, &Address::new_id(1001)).unwrap(), None);
+    }
+}

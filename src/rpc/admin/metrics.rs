@@ -1,5 +1,6 @@
 //! The actor tree in Prometheus' text format (0.0.4).
 
+use super::views::DeadLettersView;
 use crate::supervisor::{ActorInfo, ActorState};
 use std::fmt::Write;
 
@@ -16,8 +17,8 @@ fn state_name(state: ActorState) -> &'static str {
     }
 }
 
-/// `rss` is left out where the system does not tell it.
-pub fn render(rows: &[ActorInfo], rss: Option<u64>) -> String {
+/// `rss` is left out where the system does not tell it, dead letters where the tree keeps none.
+pub fn render(rows: &[ActorInfo], dead: Option<&DeadLettersView>, rss: Option<u64>) -> String {
     let mut out = String::new();
     let mut family = |name: &str, kind: &str, help: &str, value: &dyn Fn(&ActorInfo) -> u64| {
         head(&mut out, name, kind, help);
@@ -40,6 +41,14 @@ pub fn render(rows: &[ActorInfo], rss: Option<u64>) -> String {
                 label(&row.path),
                 state_name(state)
             );
+        }
+    }
+    if let Some(dead) = dead {
+        head(&mut out, "bulkhead_dead_letters_total", "counter", "Messages that nobody handled.");
+        for (reason, count) in &dead.counts {
+            let reason = serde_json::to_value(reason).unwrap_or_default();
+            let reason = reason.as_str().unwrap_or("other");
+            let _ = writeln!(out, "bulkhead_dead_letters_total{{reason=\"{}\"}} {count}", label(reason));
         }
     }
     if let Some(rss) = rss {
@@ -68,10 +77,13 @@ pub fn resident_bytes() -> Option<u64> {
 mod tests {
     use super::super::views::row;
     use super::*;
+    use crate::supervisor::DeadReason;
 
     #[test]
     fn every_actor_has_its_lines() {
-        let text = render(&[row("root/a", ActorState::Up), row("root/\"b\\\n", ActorState::Stopped)], Some(4096));
+        let dead = DeadLettersView { counts: vec![(DeadReason::ActorEnded, 5)], recent: vec![] };
+        let rows = [row("root/a", ActorState::Up), row("root/\"b\\\n", ActorState::Stopped)];
+        let text = render(&rows, Some(&dead), Some(4096));
         for line in [
             "# TYPE bulkhead_actor_restarts_total counter",
             "bulkhead_actor_restarts_total{path=\"root/a\",kind=\"worker\"} 2",
@@ -80,11 +92,13 @@ mod tests {
             "bulkhead_actor_state{path=\"root/a\",state=\"up\"} 1",
             "bulkhead_actor_state{path=\"root/a\",state=\"stopped\"} 0",
             "bulkhead_actor_state{path=\"root/\\\"b\\\\\\n\",state=\"stopped\"} 1",
+            "bulkhead_dead_letters_total{reason=\"actor_ended\"} 5",
             "process_resident_memory_bytes 4096",
         ] {
             assert!(text.lines().any(|l| l == line), "{line}\n{text}");
         }
-        assert!(!render(&[], None).contains("process_resident"));
+        let bare = render(&[], None, None);
+        assert!(!bare.contains("process_resident") && !bare.contains("dead_letters"));
         assert!(resident_bytes().unwrap() > 1 << 20);
     }
 }

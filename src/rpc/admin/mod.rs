@@ -10,7 +10,7 @@ mod routes;
 mod views;
 
 pub use actor::{AdminHttp, WhereIs, child};
-pub use views::{AdminViews, Readiness, TreeView, readiness};
+pub use views::{AdminViews, DeadLettersView, Readiness, TreeView, readiness};
 
 use actix_web::dev::ServerHandle;
 use std::net::{SocketAddr, TcpListener};

@@ -105,7 +105,8 @@ async fn info(state: Data<State>) -> HttpResponse {
 }
 
 async fn prometheus(state: Data<State>) -> Answer {
-    let text = metrics::render(&rows(&state)?, metrics::resident_bytes());
+    let text =
+        metrics::render(&rows(&state)?, look(|| state.views.tree.dead_letters())?.as_ref(), metrics::resident_bytes());
     Ok(HttpResponse::Ok().content_type("text/plain; version=0.0.4; charset=utf-8").body(text))
 }
 

@@ -1,17 +1,24 @@
 //! What the admin endpoint looks at, and what "ready" means.
 
-use crate::supervisor::{ActorInfo, ActorState, Tree};
+use crate::supervisor::{ActorInfo, ActorState, DeadLetter, DeadReason, Tree};
 use arc_swap::ArcSwap;
 use serde::Serialize;
 use std::sync::{Arc, OnceLock};
+
+/// Messages that nobody handled: how many for each reason, and the newest of them, oldest first.
+#[derive(Serialize, Clone, Debug, Default)]
+pub struct DeadLettersView {
+    pub counts: Vec<(DeadReason, u64)>,
+    pub recent: Vec<DeadLetter>,
+}
 
 /// The supervision tree as the admin endpoint sees it. Both calls return at once, whatever the actors do.
 pub trait TreeView: Send + Sync + 'static {
     fn snapshot(&self) -> Vec<ActorInfo>;
     /// False when nothing runs at that path.
     fn kill(&self, path: &str) -> bool;
-    /// The newest undeliverable messages, where the tree keeps them.
-    fn dead_letters(&self) -> Option<serde_json::Value> {
+    /// Undeliverable messages, where the tree keeps them.
+    fn dead_letters(&self) -> Option<DeadLettersView> {
         None
     }
 }
@@ -23,6 +30,10 @@ impl TreeView for Tree {
     fn kill(&self, path: &str) -> bool {
         Tree::kill(self, path)
     }
+    fn dead_letters(&self) -> Option<DeadLettersView> {
+        let letters = Tree::dead_letters(self);
+        Some(DeadLettersView { counts: letters.counts(), recent: letters.recent() })
+    }
 }
 
 /// For an endpoint that is itself a child of the tree: empty until the tree has started.
@@ -32,6 +43,9 @@ impl TreeView for OnceLock<Tree> {
     }
     fn kill(&self, path: &str) -> bool {
         self.get().is_some_and(|tree| tree.kill(path))
+    }
+    fn dead_letters(&self) -> Option<DeadLettersView> {
+        self.get().and_then(TreeView::dead_letters)
     }
 }
 
@@ -83,17 +97,11 @@ fn is_within(path: &str, root: &str) -> bool {
 
 #[cfg(test)]
 pub(super) fn row(path: &str, state: ActorState) -> ActorInfo {
-    ActorInfo {
-        path: path.into(),
-        kind: "worker".into(),
-        state,
-        incarnation: 3,
-        restarts: 2,
-        mailbox_depth: 1,
-        mailbox_bound: 256,
-        last_exit: None,
-        last_exit_at: None,
-    }
+    let row = serde_json::json!({
+        "path": path, "kind": "worker", "state": state, "incarnation": 3, "restarts": 2,
+        "mailbox_depth": 1, "mailbox_bound": 256, "last_exit": null, "last_exit_at": null,
+    });
+    serde_json::from_value(row).unwrap()
 }
 
 #[cfg(test)]

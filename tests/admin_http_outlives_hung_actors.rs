@@ -1,0 +1,106 @@
+//! On a real tree: the admin endpoint answers while actors hang, kills over HTTP, and comes back when it is killed itself.
+
+use arc_swap::ArcSwap;
+use bulkhead::rpc::admin::{AdminConfig, AdminHttp, AdminViews, WhereIs, child, only};
+use bulkhead::supervisor::{Actor, ChildSpec, Cx, Exit, Handler, Message, Ref, SupervisorSpec, Thread, Tree};
+use serde_json::{Value, json};
+use std::sync::{Arc, Condvar, Mutex, OnceLock};
+use std::time::Duration;
+
+/// Blocks its thread until the test lets go.
+struct Hangs(Arc<(Mutex<bool>, Condvar)>);
+
+impl Actor for Hangs {}
+
+struct Hang;
+impl Message for Hang {
+    type Reply = ();
+}
+
+impl Handler<Hang> for Hangs {
+    async fn handle(&mut self, _: Hang, _: &Cx<Self>) -> Result<(), Exit> {
+        let (let_go, woken) = &*self.0;
+        let _held = woken.wait_while(let_go.lock().unwrap(), |go| !*go).unwrap();
+        Ok(())
+    }
+}
+
+const WITHIN: Duration = Duration::from_secs(20);
+
+async fn http(method: &str, url: String, token: &str) -> Option<(u16, Value)> {
+    let request = reqwest::Client::new().request(method.parse().unwrap(), url).bearer_auth(token).timeout(WITHIN);
+    let response = request.send().await.ok()?;
+    Some((response.status().as_u16(), response.json().await.ok()?))
+}
+
+/// Looks again until `want` holds.
+async fn until(url: &str, want: impl Fn(&Value) -> bool) -> Value {
+    let mut last: Option<Value> = None;
+    let looked = async {
+        loop {
+            last = http("GET", url.to_string(), "").await.map(|(_, body)| body);
+            if let Some(body) = last.as_ref().filter(|body| want(body)) {
+                return body.clone();
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(WITHIN, looked).await.unwrap_or_else(|_| panic!("{url}: not as wanted"))
+}
+
+#[tokio::test]
+async fn it_answers_kills_and_comes_back() {
+    let gate = Arc::new((Mutex::new(false), Condvar::new()));
+    let hangs = Ref::<Hangs>::new("/hangs", 4);
+    let admin = Ref::<AdminHttp>::new("/admin", 16);
+    let slot = Arc::new(OnceLock::<Tree>::new());
+    let views = AdminViews {
+        tree: slot.clone(),
+        info: Arc::new(ArcSwap::from_pointee(json!({}))),
+        critical: vec!["root/work".into()],
+        stop: Arc::new(|| {}),
+    };
+    // A port of its own, named, so that the next incarnation has to get the same one.
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let config = AdminConfig { listen: free, allow: only("t".into()) };
+    let at = gate.clone();
+    let work = SupervisorSpec::new("work").child(
+        ChildSpec::actor("hangs", &hangs, move |_| {
+            let at = at.clone();
+            async move { Ok(Hangs(at)) }
+        })
+        .on(Thread::Dedicated),
+    );
+    let root = SupervisorSpec::new("root").child(ChildSpec::supervisor(work)).child(child(config, views, &admin));
+    let tree = Tree::start(root).unwrap();
+    let addr = admin.ask(WhereIs, WITHIN).await.unwrap();
+    assert_eq!(addr, free);
+    let url = |path: &str| format!("http://{addr}{path}");
+    assert_eq!(http("GET", url("/actors"), "").await.unwrap().1, json!([]), "before the tree is known");
+    assert!(slot.set(tree.clone()).is_ok());
+    assert_eq!(http("GET", url("/health/ready"), "").await.unwrap().0, 200);
+
+    // Every message to it waits now; the endpoint does not.
+    while hangs.tell(Hang).is_ok() {}
+    let row = until(&url("/actors/root/work/hangs"), |row| row["mailbox_depth"].as_u64() >= Some(3)).await;
+    assert_eq!((&row["state"], &row["mailbox_bound"]), (&json!("up"), &json!(4)));
+    let (_, letters) = http("GET", url("/dead-letters"), "").await.unwrap();
+    assert_eq!((&letters["recent"][0]["to"], &letters["recent"][0]["reason"]), (&json!("/hangs"), &json!("full")));
+    assert_eq!(http("GET", url("/health/live"), "").await.unwrap().0, 200);
+
+    let killed = http("POST", url("/actors/root/work/hangs/kill"), "t").await.unwrap();
+    assert_eq!(killed, (200, json!({"killed": "root/work/hangs"})));
+    {
+        *gate.0.lock().unwrap() = true;
+        gate.1.notify_all();
+    }
+    let row = until(&url("/actors/root/work/hangs"), |row| row["state"] == "up" && row["restarts"] == 1).await;
+    assert_eq!((&row["last_exit"], &row["incarnation"]), (&json!("Killed"), &json!(2)));
+
+    // Its own death, by its own hand: the answer may be lost, the next incarnation has the same address.
+    let _ = http("POST", url("/actors/root/admin_http/kill"), "t").await;
+    let row = until(&url("/actors/root/admin_http"), |row| row["restarts"] == 1).await;
+    assert_eq!(row["last_exit"], "Killed");
+    tree.shutdown().await;
+    assert!(std::net::TcpStream::connect(addr).is_err(), "an orderly stop closes the port");
+}
