@@ -1,11 +1,13 @@
 //! The Filecoin domain without I/O: types and arithmetic. Imports nothing of ours.
 //!
 //! * [`lotus_json`] — serde adaptors for the JSON shapes that Lotus gives CIDs, big integers, bitfields, bytes.
+//! * [`miner_messages`] — the messages of a provider as CBOR, and message CIDs.
 //! * [`types`] — what a full node tells and takes: tipsets, miner state, messages, blocks.
 
 pub mod deadlines;
 pub mod election;
 pub mod lotus_json;
+pub mod miner_messages;
 pub mod randomness;
 pub mod types;
 

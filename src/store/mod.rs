@@ -1,32 +1,22 @@
 //! Durable state of a node: redb tables of (key, record), written under a fencing token, durable before acknowledged.
 //!
-//! A record is bincode behind a `u16` schema number. `put` and `update` return after the commit is on disk.
+//! A record is bincode behind a `u16` schema number. Every write returns after the commit is on disk. A disk that failed
+//! (full, I/O error) fails that one write; the next call opens the file again, so that freed space is enough to go on.
 
+mod db;
+mod error;
+#[cfg(test)]
+mod tests;
+mod txn;
+
+use db::Db;
 use serde::{Serialize, de::DeserializeOwned};
 use std::path::Path;
 use std::sync::Arc;
 
 pub use crate::supervisor::Token;
-
-#[derive(Debug, thiserror::Error)]
-pub enum StoreError {
-    #[error("store {path}: {why}")]
-    Open { path: String, why: String },
-    #[error("store {path}: another node has it open; stop that node, or use another --repo")]
-    Locked { path: String },
-    #[error("store: {0}")]
-    Io(String),
-    #[error("store: no space left on the disk of {path}; free some, nothing was lost")]
-    Full { path: String },
-    #[error("store: record {table}/{key}: schema {found}, this version reads {known}")]
-    Schema { table: &'static str, key: String, found: u16, known: u16 },
-    #[error("store: record {table}/{key} cannot be read: {why}")]
-    Corrupt { table: &'static str, key: String, why: String },
-    #[error("store: {path} epoch {epoch} was fenced off by epoch {newer}")]
-    Fenced { path: String, epoch: u64, newer: u64 },
-}
-
-pub type Result<T> = std::result::Result<T, StoreError>;
+pub use error::{Result, StoreError};
+pub use txn::Txn;
 
 /// A record type and where it lives.
 pub trait Record: Serialize + DeserializeOwned {
@@ -37,29 +27,62 @@ pub trait Record: Serialize + DeserializeOwned {
 /// The embedded store. Cheap to clone. Calls block for a disk write: fine on an actor's own arbiter.
 #[derive(Clone)]
 pub struct Store {
-    _inner: Arc<()>,
+    db: Arc<Db>,
 }
 
 impl Store {
-    /// Opens or creates `path` (a redb file).
-    pub fn open(_path: &Path) -> Result<Store> {
-        todo!()
+    /// Opens or creates `path` (a redb file). A damaged file is refused with what to do; it is never overwritten.
+    pub fn open(path: &Path) -> Result<Store> {
+        Ok(Store { db: Arc::new(Db::open(path)?) })
     }
-    pub fn get<R: Record>(&self, _key: &str) -> Result<Option<R>> {
-        todo!()
+
+    pub fn get<R: Record>(&self, key: &str) -> Result<Option<R>> {
+        self.db.read(|r| txn::get::<R>(r, key))
     }
+
     /// In key order.
     pub fn list<R: Record>(&self) -> Result<Vec<(String, R)>> {
-        todo!()
+        self.list_prefix("")
     }
-    pub fn put<R: Record>(&self, _token: &Token, _key: &str, _record: &R) -> Result<()> {
-        todo!()
+
+    /// The records whose key starts with `prefix`, in key order.
+    pub fn list_prefix<R: Record>(&self, prefix: &str) -> Result<Vec<(String, R)>> {
+        self.db.read(|r| txn::list::<R>(r, prefix))
     }
-    pub fn delete<R: Record>(&self, _token: &Token, _key: &str) -> Result<()> {
-        todo!()
+
+    pub fn put<R: Record>(&self, token: &Token, key: &str, record: &R) -> Result<()> {
+        self.transact(token, |tx| tx.put(key, record))
     }
+
+    pub fn delete<R: Record>(&self, token: &Token, key: &str) -> Result<()> {
+        self.transact(token, |tx| tx.delete::<R>(key))
+    }
+
     /// Read, decide, write, in one transaction: `f` gets the present record and returns the next one and an answer.
-    pub fn update<R: Record, T>(&self, _token: &Token, _key: &str, _f: impl FnOnce(Option<R>) -> (R, T)) -> Result<T> {
-        todo!()
+    pub fn update<R: Record, T>(&self, token: &Token, key: &str, f: impl FnOnce(Option<R>) -> (R, T)) -> Result<T> {
+        self.transact(token, |tx| {
+            let (next, answer) = f(tx.get(key)?);
+            tx.put(key, &next)?;
+            Ok(answer)
+        })
+    }
+
+    /// Several records, of several tables, in one transaction: all of it is on disk when this returns, or none.
+    /// An error from `f` writes nothing.
+    pub fn transact<T, E: From<StoreError>>(
+        &self,
+        token: &Token,
+        f: impl FnOnce(&mut Txn) -> std::result::Result<T, E>,
+    ) -> std::result::Result<T, E> {
+        self.db.write(|w| {
+            txn::fence(w, token)?;
+            f(&mut Txn::new(w))
+        })
+    }
+
+    /// Counts the starts of this repo: 1 the first time, one more each call. The supervisor's incarnations are seeded
+    /// with it, so that a fencing epoch of an earlier process is never as high as one of this process.
+    pub fn next_boot(&self) -> Result<u64> {
+        self.db.write(txn::next_boot)
     }
 }

@@ -1,0 +1,174 @@
+//! Owns a message until it is on chain with exit 0: sign, store, push, watch, raise the fee, push the same bytes again.
+//!
+//! [`messages`] is the protocol, [`state`] the decisions, [`Engine`] the work; the actor runs one round per head.
+
+mod engine;
+pub mod messages;
+mod round;
+mod signer;
+pub mod state;
+mod verdict;
+
+pub use engine::{Engine, Report, SenderSettings};
+pub use signer::{NodeWallet, Signer};
+pub use state::Rules;
+
+use crate::actors::daemon_link::messages::HeadUpdate;
+use crate::chain::Address;
+use crate::chain::types::TipSet;
+use crate::rpc::full_node::FullNode;
+use crate::store::{Store, StoreError};
+use crate::supervisor::{Actor, Cx, Exit, Handler, Message, StartError};
+use messages::{Enqueue, EnqueueAnswer, MessageStatus, Pending, Status};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A round's RPC calls have deadlines of their own; this bounds their sum.
+const ROUND_LIMIT: Duration = Duration::from_secs(120);
+/// A node that could not be asked for its head is asked again after this.
+const HEAD_RETRY: Duration = Duration::from_secs(5);
+
+pub struct SenderDeps {
+    pub node: Arc<dyn FullNode>,
+    pub signer: Arc<dyn Signer>,
+    pub store: Store,
+    pub miner: Address,
+    pub settings: SenderSettings,
+}
+
+/// The actor; one per miner, `/t01000/message-sender`.
+pub struct MessageSender {
+    engine: Rc<Engine>,
+    head: Option<Arc<TipSet>>,
+    running: bool,
+    /// Something came while a round ran: run another.
+    again: bool,
+}
+
+impl MessageSender {
+    pub async fn start(cx: Cx<MessageSender>, deps: SenderDeps) -> Result<MessageSender, StartError> {
+        let engine = Engine {
+            scope: deps.miner.to_string(),
+            miner: Some(deps.miner),
+            node: deps.node,
+            signer: deps.signer,
+            store: deps.store,
+            token: cx.token(),
+            settings: deps.settings,
+        };
+        let open = engine.pending().map_err(|e| StartError(e.to_string()))?.len();
+        tracing::info!(open, "message sender");
+        Ok(MessageSender { engine: Rc::new(engine), head: None, running: false, again: false })
+    }
+
+    fn kick(&mut self, cx: &Cx<MessageSender>) {
+        if self.running {
+            self.again = true;
+            return;
+        }
+        self.running = true;
+        let (engine, head) = (self.engine.clone(), self.head.clone());
+        cx.spawn(async move {
+            let round = async {
+                let head = match head {
+                    Some(head) => head,
+                    None => Arc::new(engine.node.chain_head().await.map_err(|e| RoundError::Head(e.to_string()))?),
+                };
+                engine.round(&head).await.map_err(RoundError::Store)
+            };
+            let result = tokio::time::timeout(ROUND_LIMIT, round).await.unwrap_or(Err(RoundError::Slow));
+            RoundDone(result)
+        });
+    }
+}
+
+impl Actor for MessageSender {
+    async fn started(&mut self, cx: &Cx<Self>) -> Result<(), Exit> {
+        // What was open when the last incarnation ended goes on at once.
+        self.kick(cx);
+        Ok(())
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+enum RoundError {
+    #[error("{0}")]
+    Head(String),
+    #[error(transparent)]
+    Store(StoreError),
+    #[error("the round took longer than {ROUND_LIMIT:?}")]
+    Slow,
+}
+
+struct RoundDone(Result<Report, RoundError>);
+impl Message for RoundDone {
+    type Reply = ();
+}
+
+struct Retry;
+impl Message for Retry {
+    type Reply = ();
+}
+
+impl Handler<RoundDone> for MessageSender {
+    async fn handle(&mut self, done: RoundDone, cx: &Cx<Self>) -> Result<(), Exit> {
+        self.running = false;
+        match done.0 {
+            Ok(report) if report != Report::default() => tracing::debug!(?report, "messages"),
+            Ok(_) => {}
+            Err(RoundError::Store(e @ (StoreError::Fenced { .. } | StoreError::Corrupt { .. }))) => {
+                return Err(Exit::failed(e));
+            }
+            Err(e) => {
+                tracing::warn!("messages wait: {e}");
+                cx.tell_after(HEAD_RETRY, Retry);
+            }
+        }
+        if std::mem::take(&mut self.again) {
+            self.kick(cx);
+        }
+        Ok(())
+    }
+}
+
+impl Handler<Retry> for MessageSender {
+    async fn handle(&mut self, _: Retry, cx: &Cx<Self>) -> Result<(), Exit> {
+        self.kick(cx);
+        Ok(())
+    }
+}
+
+impl Handler<HeadUpdate> for MessageSender {
+    async fn handle(&mut self, update: HeadUpdate, cx: &Cx<Self>) -> Result<(), Exit> {
+        self.head = Some(update.tipset);
+        self.kick(cx);
+        Ok(())
+    }
+}
+
+impl Handler<Enqueue> for MessageSender {
+    async fn handle(&mut self, message: Enqueue, cx: &Cx<Self>) -> Result<EnqueueAnswer, Exit> {
+        let answer = match self.engine.enqueue(&message) {
+            Ok(answer) => answer,
+            Err(e @ StoreError::Fenced { .. }) => return Err(Exit::failed(e)),
+            Err(e) => return Ok(EnqueueAnswer::Refused(e.to_string())),
+        };
+        if answer == EnqueueAnswer::Accepted {
+            self.kick(cx);
+        }
+        Ok(answer)
+    }
+}
+
+impl Handler<Status> for MessageSender {
+    async fn handle(&mut self, ask: Status, _: &Cx<Self>) -> Result<MessageStatus, Exit> {
+        self.engine.status(&ask.key).map_err(Exit::failed)
+    }
+}
+
+impl Handler<Pending> for MessageSender {
+    async fn handle(&mut self, _: Pending, _: &Cx<Self>) -> Result<Vec<(String, MessageStatus)>, Exit> {
+        self.engine.pending().map_err(Exit::failed)
+    }
+}

@@ -1,0 +1,292 @@
+//! One round over the open messages at one head: what the node shows is gathered once, then each message takes its step.
+
+use super::engine::{Engine, Report, parse_address, parse_amount, parse_signed, to_signed};
+use super::state::{Done, NextNonce, Open, Outcome, Seen, Signed, Step, next_step, raised_fee};
+use super::verdict::{Estimate, Push, estimate_verdict, push_verdict};
+use crate::chain::types::{Message, MsgLookup, SignedMessage, TipSet};
+use crate::chain::{Address, TokenAmount, miner_messages};
+use crate::rpc::full_node::FullNodeError;
+use crate::store::StoreError;
+use cid::Cid;
+use num_traits::Zero;
+use std::collections::{HashMap, HashSet};
+
+/// A step that did not come through: the message waits with this reason.
+enum Held {
+    Why(String),
+    Store(StoreError),
+}
+
+impl From<FullNodeError> for Held {
+    fn from(e: FullNodeError) -> Held {
+        Held::Why(e.to_string())
+    }
+}
+impl From<StoreError> for Held {
+    fn from(e: StoreError) -> Held {
+        Held::Store(e)
+    }
+}
+
+pub(super) struct Round<'a> {
+    engine: &'a Engine,
+    head: &'a TipSet,
+    open: Vec<(String, Open)>,
+    chain_nonces: HashMap<String, u64>,
+    worker: Option<Address>,
+    report: Report,
+}
+
+impl<'a> Round<'a> {
+    pub(super) fn new(engine: &'a Engine, head: &'a TipSet, open: Vec<(String, Open)>) -> Round<'a> {
+        Round { engine, head, open, chain_nonces: HashMap::new(), worker: None, report: Report::default() }
+    }
+
+    pub(super) async fn run(mut self) -> Result<Report, StoreError> {
+        let open = std::mem::take(&mut self.open);
+        let mempool = match open.iter().any(|(_, o)| o.signed.is_some()) {
+            true => self.mempool().await,
+            false => None,
+        };
+        for (key, record) in open {
+            let step = match &record.signed {
+                Some(signed) => self.advance(&key, &record, signed, mempool.as_ref()).await,
+                None => self.send(&key, &record).await,
+            };
+            match step {
+                Ok(()) => {}
+                Err(Held::Store(e)) => return Err(e),
+                Err(Held::Why(why)) => {
+                    self.report.waiting += 1;
+                    self.note(&key, &why)?;
+                }
+            }
+        }
+        Ok(self.report)
+    }
+
+    /// `None` when the node cannot list its mempool.
+    async fn mempool(&self) -> Option<HashSet<Cid>> {
+        let pending = self.engine.node.mpool_pending(&self.head.key()).await.ok()?;
+        Some(pending.iter().filter_map(|m| miner_messages::message_cid(m).ok()).collect())
+    }
+
+    async fn chain_nonce(&mut self, from: &Address) -> Result<u64, FullNodeError> {
+        let name = from.to_string();
+        if let Some(known) = self.chain_nonces.get(&name) {
+            return Ok(*known);
+        }
+        let nonce = self.engine.node.state_get_actor(from, &self.head.key()).await?.nonce;
+        self.chain_nonces.insert(name, nonce);
+        Ok(nonce)
+    }
+
+    async fn sender(&mut self, key: &str, open: &Open) -> Result<Address, Held> {
+        let tip = self.head.key();
+        if let Some(from) = &open.from {
+            let from = parse_address(key, from)?;
+            return Ok(self.engine.node.state_account_key(&from, &tip).await?);
+        }
+        if let Some(worker) = self.worker {
+            return Ok(worker);
+        }
+        let Some(miner) = self.engine.miner else { return Err(Held::Why("it names no sender".into())) };
+        let info = self.engine.node.state_miner_info(&miner, &tip).await?;
+        let worker = self.engine.node.state_account_key(&info.worker, &tip).await?;
+        self.worker = Some(worker);
+        Ok(worker)
+    }
+
+    /// A message that has never been signed.
+    async fn send(&mut self, key: &str, open: &Open) -> Result<(), Held> {
+        let from = self.sender(key, open).await?;
+        let mut message = Message {
+            version: 0,
+            to: parse_address(key, &open.to)?,
+            from,
+            nonce: 0,
+            value: parse_amount(key, &open.value)?,
+            gas_limit: 0,
+            gas_fee_cap: TokenAmount::zero(),
+            gas_premium: TokenAmount::zero(),
+            method: open.method,
+            params: open.params.clone(),
+        };
+        let max_fee = self.max_fee(key, open)?;
+        match self.engine.node.gas_estimate_message_gas(&message, &max_fee, &self.head.key()).await {
+            Ok(estimated) => {
+                message.gas_limit = estimated.gas_limit;
+                message.gas_fee_cap = estimated.gas_fee_cap;
+                message.gas_premium = estimated.gas_premium;
+            }
+            Err(e) => return self.estimate_refused(key, open, &e),
+        }
+        message.nonce = self.next_nonce(&from).await?;
+        let signed = self.engine.signer.sign(&from, &message).await?;
+        if signed.message != message {
+            return Err(Held::Why("the wallet signed another message than it was given".into()));
+        }
+        let stored = to_signed(key, &signed, self.head.height, Vec::new())?;
+        if !self.engine.store_signed(key, open, stored.clone())? {
+            return Err(Held::Why("its nonce was taken meanwhile; signing again on the next head".into()));
+        }
+        self.push(key, &signed, stored).await
+    }
+
+    fn max_fee(&self, key: &str, open: &Open) -> Result<TokenAmount, StoreError> {
+        let asked = parse_amount(key, &open.max_fee)?;
+        Ok(if asked.is_zero() { self.engine.settings.max_fee.clone() } else { asked })
+    }
+
+    async fn next_nonce(&self, from: &Address) -> Result<u64, Held> {
+        let own = self.engine.store.get::<NextNonce>(&from.to_string())?.map_or(0, |n| n.0);
+        Ok(self.engine.node.mpool_get_nonce(from).await?.max(own))
+    }
+
+    fn estimate_refused(&mut self, key: &str, open: &Open, e: &FullNodeError) -> Result<(), Held> {
+        let (exit_code, why) = match estimate_verdict(e) {
+            Estimate::NoAnswer(why) => return Err(Held::Why(why)),
+            Estimate::WouldFail { exit_code, why } => (exit_code, why),
+        };
+        let refusals = open.refusals + 1;
+        if refusals >= self.engine.settings.estimate_tries {
+            let error = format!("refused {refusals} times before it was signed: {why}");
+            return self.finish(key, Outcome::Failed { exit_code, error });
+        }
+        self.report.waiting += 1;
+        let next = Open { refusals, why_waiting: why, ..open.clone() };
+        Ok(self.engine.store.put(&self.engine.token, key, &next)?)
+    }
+
+    /// A message that was signed: has it landed, is it still in the mempool, is its fee too low?
+    async fn advance(
+        &mut self,
+        key: &str,
+        open: &Open,
+        signed: &Signed,
+        mempool: Option<&HashSet<Cid>>,
+    ) -> Result<(), Held> {
+        let from = parse_address(key, &signed.from)?;
+        let chain_nonce = self.chain_nonce(&from).await?;
+        let lookup = if chain_nonce > signed.nonce { self.find(key, signed).await? } else { None };
+        let seen = Seen {
+            head: self.head.height,
+            executed_at: lookup.as_ref().map(|l| l.height),
+            chain_nonce,
+            in_mempool: mempool.map(|pool| pool.iter().any(|cid| cid.to_string() == signed.cid)),
+        };
+        let step = next_step(signed, &seen, &self.engine.settings.rules);
+        match step {
+            Step::Finish => match lookup {
+                Some(lookup) => self.finish(key, outcome(&lookup)),
+                None => Err(Held::Why("waiting for its receipt".into())),
+            },
+            Step::Push => {
+                let message = parse_signed(key, signed)?;
+                self.push(key, &message, signed.clone()).await
+            }
+            Step::Replace => self.replace(key, open, signed).await,
+            Step::Renew => {
+                let why = format!("nonce {} was used by another message; signing anew", signed.nonce);
+                tracing::warn!(key, "{why}");
+                let renewed = Open { signed: None, why_waiting: why, ..open.clone() };
+                self.engine.store.put(&self.engine.token, key, &renewed)?;
+                self.send(key, &renewed).await
+            }
+            Step::NoteNonceGone => self.put_signed(key, open, Some(self.head.height), signed),
+            Step::ForgetNonceGone => self.put_signed(key, open, None, signed),
+            Step::Wait(why) => Err(Held::Why(why.to_owned())),
+        }
+    }
+
+    fn put_signed(&mut self, key: &str, open: &Open, gone: Option<i64>, signed: &Signed) -> Result<(), Held> {
+        self.report.waiting += 1;
+        let signed = Signed { nonce_gone_since: gone, ..signed.clone() };
+        Ok(self.engine.store.put(&self.engine.token, key, &Open { signed: Some(signed), ..open.clone() })?)
+    }
+
+    /// Any version of the message that the chain has executed.
+    async fn find(&self, key: &str, signed: &Signed) -> Result<Option<MsgLookup>, Held> {
+        for text in std::iter::once(&signed.cid).chain(signed.replaced.iter().rev()) {
+            let cid = text.parse::<Cid>().map_err(|e| super::engine::damaged(key, e.to_string()))?;
+            if let Some(found) = self.engine.node.state_search_msg(&self.head.key(), &cid, -1, true).await? {
+                return Ok(Some(found));
+            }
+        }
+        Ok(None)
+    }
+
+    async fn push(&mut self, key: &str, message: &SignedMessage, signed: Signed) -> Result<(), Held> {
+        // The fence: a writer that was replaced must not push.
+        self.engine.store.transact(&self.engine.token, |_| Ok::<(), StoreError>(()))?;
+        let answer = self.engine.node.mpool_push(message).await;
+        match push_verdict(&answer) {
+            Push::Held => {
+                self.report.pushed += 1;
+                let head = self.head.height;
+                self.engine.store.update::<Open, _>(&self.engine.token, key, |open| {
+                    let mut open = open.expect("an open message is only removed by this round");
+                    open.why_waiting = String::new();
+                    open.signed = Some(Signed { pushed_at: Some(head), ..signed });
+                    (open, ())
+                })?;
+                tracing::info!(key, cid = %answer.map(|c| c.to_string()).unwrap_or_default(), nonce = message.message.nonce, "message pushed");
+                Ok(())
+            }
+            Push::NonceUsed => Err(Held::Why("its nonce is used on chain; looking for the receipt".into())),
+            Push::FeeTooLow => Err(Held::Why("the mempool holds this nonce with a fee that is not lower".into())),
+            Push::Later(why) => Err(Held::Why(why)),
+        }
+    }
+
+    async fn replace(&mut self, key: &str, open: &Open, signed: &Signed) -> Result<(), Held> {
+        let mut message = parse_signed(key, signed)?.message;
+        let max_fee = self.max_fee(key, open)?;
+        let raised = raised_fee(&message.gas_fee_cap, &message.gas_premium, message.gas_limit, &max_fee);
+        let Some((cap, premium)) = raised else {
+            return Err(Held::Why(format!("in the mempool; its fee is at the bound of {} attoFIL", max_fee.atto())));
+        };
+        message.gas_fee_cap = cap;
+        message.gas_premium = premium;
+        let from = message.from;
+        let again = self.engine.signer.sign(&from, &message).await?;
+        if again.message != message {
+            return Err(Held::Why("the wallet signed another message than it was given".into()));
+        }
+        let mut replaced = signed.replaced.clone();
+        replaced.push(signed.cid.clone());
+        let stored = to_signed(key, &again, self.head.height, replaced)?;
+        let next = Open { signed: Some(stored.clone()), ..open.clone() };
+        self.engine.store.put(&self.engine.token, key, &next)?;
+        self.push(key, &again, stored).await
+    }
+
+    fn finish(&mut self, key: &str, outcome: Outcome) -> Result<(), Held> {
+        tracing::info!(key, ?outcome, "message finished");
+        self.report.finished += 1;
+        Ok(self.engine.store_done(key, &Done { at: self.head.height, outcome })?)
+    }
+
+    fn note(&self, key: &str, why: &str) -> Result<(), StoreError> {
+        let Some(open) = self.engine.store.get::<Open>(key)? else { return Ok(()) };
+        if open.why_waiting == why {
+            return Ok(());
+        }
+        self.engine.store.put(&self.engine.token, key, &Open { why_waiting: why.to_owned(), ..open })
+    }
+}
+
+fn outcome(lookup: &MsgLookup) -> Outcome {
+    match lookup.receipt.exit_code {
+        0 => Outcome::Landed {
+            cid: lookup.message.to_string(),
+            epoch: lookup.height,
+            tipset: lookup.tip_set.0.iter().map(Cid::to_string).collect(),
+            return_data: lookup.receipt.return_data.clone(),
+        },
+        exit_code => Outcome::Failed {
+            exit_code,
+            error: format!("exit code {exit_code} on chain at epoch {} (message {})", lookup.height, lookup.message),
+        },
+    }
+}

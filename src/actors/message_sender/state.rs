@@ -1,0 +1,238 @@
+//! A message's life as a pure state machine: what is stored, what the chain shows, what to do next.
+
+use crate::chain::{ChainEpoch, TokenAmount};
+use crate::store::Record;
+use num_bigint::BigInt;
+use serde::{Deserialize, Serialize};
+
+/// A message on its way. Text forms, because the store's encoding is not self-describing.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
+pub struct Open {
+    /// Order of arrival.
+    pub seq: u64,
+    pub to: String,
+    pub from: Option<String>,
+    pub method: u64,
+    pub params: Vec<u8>,
+    /// attoFIL, decimal.
+    pub value: String,
+    pub max_fee: String,
+    pub why_waiting: String,
+    /// Verdicts (not outages) in a row by which the node refused to estimate it.
+    pub refusals: u32,
+    pub signed: Option<Signed>,
+}
+
+impl Record for Open {
+    const TABLE: &'static str = "messages";
+}
+
+/// What was signed. The bytes are stored before the first push; pushes only ever repeat them.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
+pub struct Signed {
+    /// `SignedMessage` in Lotus' JSON.
+    pub json: String,
+    pub cid: String,
+    pub nonce: u64,
+    /// Full address form that signed it.
+    pub from: String,
+    /// The last push that a node took.
+    pub pushed_at: Option<ChainEpoch>,
+    /// When these bytes were signed.
+    pub signed_at: ChainEpoch,
+    /// Earlier versions with the same nonce and a lower fee: any of them may land.
+    pub replaced: Vec<String>,
+    /// Since when the chain shows the nonce used while none of our versions is found.
+    pub nonce_gone_since: Option<ChainEpoch>,
+}
+
+/// How a message ended.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
+pub struct Done {
+    pub at: ChainEpoch,
+    pub outcome: Outcome,
+}
+
+impl Record for Done {
+    const TABLE: &'static str = "messages_done";
+}
+
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
+pub enum Outcome {
+    Landed { cid: String, epoch: ChainEpoch, tipset: Vec<String>, return_data: Vec<u8> },
+    Failed { exit_code: i64, error: String },
+}
+
+/// The next nonce of a sender address; shared by every miner that uses the address.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
+pub struct NextNonce(pub u64);
+
+impl Record for NextNonce {
+    const TABLE: &'static str = "nonces";
+}
+
+/// What the node shows of a signed message at a head.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Seen {
+    pub head: ChainEpoch,
+    /// Epoch of the tipset that executed one of its versions.
+    pub executed_at: Option<ChainEpoch>,
+    /// The sender's next nonce by the chain's state.
+    pub chain_nonce: u64,
+    /// `None` when the node cannot list its mempool.
+    pub in_mempool: Option<bool>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Rules {
+    /// Epochs on top of the executing tipset before an outcome is final.
+    pub confidence: ChainEpoch,
+    /// Epochs without landing before the fee is raised.
+    pub replace_after: ChainEpoch,
+    /// Epochs for which a used nonce without our message must be seen before it is believed.
+    pub lost_after: ChainEpoch,
+    /// Without a mempool listing, the same bytes are pushed again this often.
+    pub repush_every: ChainEpoch,
+}
+
+/// What to do with a signed message.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Step {
+    /// The outcome is final: record it.
+    Finish,
+    /// Push the stored bytes (again).
+    Push,
+    /// Sign the same nonce with a higher fee.
+    Replace,
+    /// Someone else used the nonce. Sign anew with another one.
+    Renew,
+    /// First seen with its nonce used by another message: remember since when.
+    NoteNonceGone,
+    /// The nonce is not used after all (a reorg): forget that it was.
+    ForgetNonceGone,
+    Wait(&'static str),
+}
+
+pub fn next_step(s: &Signed, seen: &Seen, rules: &Rules) -> Step {
+    if let Some(at) = seen.executed_at {
+        return if seen.head >= at + rules.confidence {
+            Step::Finish
+        } else {
+            Step::Wait("on chain, waiting for confidence")
+        };
+    }
+    if seen.chain_nonce > s.nonce {
+        return match s.nonce_gone_since {
+            None => Step::NoteNonceGone,
+            Some(since) if seen.head >= since + rules.lost_after => Step::Renew,
+            Some(_) => Step::Wait("its nonce is used on chain, its receipt is not found yet"),
+        };
+    }
+    if s.nonce_gone_since.is_some() {
+        return Step::ForgetNonceGone;
+    }
+    let Some(pushed_at) = s.pushed_at else { return Step::Push };
+    match seen.in_mempool {
+        Some(false) => return Step::Push,
+        None if seen.head >= pushed_at + rules.repush_every => return Step::Push,
+        Some(true) | None => {}
+    }
+    // Only the lowest open nonce can be late for its fee; the others wait for it.
+    if seen.chain_nonce == s.nonce && seen.head >= s.signed_at + rules.replace_after {
+        return Step::Replace;
+    }
+    Step::Wait("in the mempool")
+}
+
+/// Fee cap and premium x1.25 (the mempool's least raise), rounded up, fee cap bounded so that cap x limit stays within
+/// `max_fee`. `None` when the bound leaves no room for the least raise.
+pub fn raised_fee(
+    cap: &TokenAmount,
+    premium: &TokenAmount,
+    gas_limit: i64,
+    max_fee: &TokenAmount,
+) -> Option<(TokenAmount, TokenAmount)> {
+    let raise = |t: &TokenAmount| -> BigInt { (t.atto() * 125u8 + 99u8) / 100u8 + 1u8 };
+    let (cap, premium) = (raise(cap), raise(premium));
+    let cost: BigInt = &cap * gas_limit.max(1);
+    if cost > *max_fee.atto() {
+        return None;
+    }
+    let premium = premium.min(cap.clone());
+    Some((TokenAmount::from_atto(cap), TokenAmount::from_atto(premium)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RULES: Rules = Rules { confidence: 5, replace_after: 10, lost_after: 8, repush_every: 4 };
+
+    fn signed() -> Signed {
+        Signed {
+            json: String::new(),
+            cid: "c".into(),
+            nonce: 7,
+            from: "t3".into(),
+            pushed_at: Some(100),
+            signed_at: 100,
+            replaced: vec![],
+            nonce_gone_since: None,
+        }
+    }
+
+    fn seen(head: ChainEpoch) -> Seen {
+        Seen { head, executed_at: None, chain_nonce: 7, in_mempool: Some(true) }
+    }
+
+    #[test]
+    fn an_outcome_is_final_at_its_confidence() {
+        for (head, final_) in [(103, false), (104, false), (105, true), (106, true)] {
+            let step = next_step(&signed(), &Seen { executed_at: Some(100), chain_nonce: 8, ..seen(head) }, &RULES);
+            assert_eq!(step == Step::Finish, final_, "head {head}: {step:?}");
+        }
+    }
+
+    #[test]
+    fn stored_bytes_are_pushed_until_a_node_holds_them() {
+        let never = Signed { pushed_at: None, ..signed() };
+        assert_eq!(next_step(&never, &seen(100), &RULES), Step::Push);
+        let forgotten = Seen { in_mempool: Some(false), ..seen(101) };
+        assert_eq!(next_step(&signed(), &forgotten, &RULES), Step::Push);
+        for (head, push) in [(103, false), (104, true), (105, true)] {
+            let blind = Seen { in_mempool: None, ..seen(head) };
+            assert_eq!(next_step(&signed(), &blind, &RULES) == Step::Push, push, "head {head}");
+        }
+    }
+
+    #[test]
+    fn the_fee_is_raised_late_and_only_for_the_lowest_nonce() {
+        for (head, raise) in [(109, false), (110, true), (111, true)] {
+            assert_eq!(next_step(&signed(), &seen(head), &RULES) == Step::Replace, raise, "head {head}");
+        }
+        let behind = Seen { chain_nonce: 6, ..seen(200) };
+        assert_eq!(next_step(&signed(), &behind, &RULES), Step::Wait("in the mempool"));
+    }
+
+    #[test]
+    fn a_used_nonce_is_believed_only_after_a_while_and_forgotten_after_a_reorg() {
+        let used = |head| Seen { chain_nonce: 8, in_mempool: Some(false), ..seen(head) };
+        assert_eq!(next_step(&signed(), &used(100), &RULES), Step::NoteNonceGone);
+        let noted = Signed { nonce_gone_since: Some(100), ..signed() };
+        for (head, renew) in [(107, false), (108, true), (109, true)] {
+            assert_eq!(next_step(&noted, &used(head), &RULES) == Step::Renew, renew, "head {head}");
+        }
+        assert_eq!(next_step(&noted, &seen(120), &RULES), Step::ForgetNonceGone);
+    }
+
+    #[test]
+    fn a_raise_is_at_least_a_quarter_and_stays_within_the_bound() {
+        let t = |n: u64| TokenAmount::from_atto(n);
+        let (cap, premium) = raised_fee(&t(100), &t(10), 1000, &t(1_000_000)).unwrap();
+        assert_eq!((cap, premium), (t(126), t(14)));
+        assert!(raised_fee(&t(100), &t(10), 1000, &t(125_999)).is_none());
+        assert!(raised_fee(&t(100), &t(10), 1000, &t(126_000)).is_some());
+        let (cap, premium) = raised_fee(&t(0), &t(0), 1, &t(10)).unwrap();
+        assert!(cap > t(0) && premium > t(0), "a zero fee can be raised too");
+    }
+}

@@ -1,0 +1,81 @@
+//! Where a sector's files and a job's results lie, under Lotus' names.
+
+use crate::proofs::ActorId;
+use std::io;
+use std::path::{Path, PathBuf};
+
+#[derive(Clone, Debug)]
+pub struct SectorDirs {
+    /// Holds `unsealed/`, `sealed/`, `cache/`.
+    pub sectors: PathBuf,
+    pub jobs: PathBuf,
+    pub miner: ActorId,
+}
+
+impl SectorDirs {
+    /// The layout of a repo.
+    pub fn of_repo(repo: &Path, miner: ActorId) -> SectorDirs {
+        SectorDirs { sectors: repo.join("sectors"), jobs: repo.join("jobs"), miner }
+    }
+
+    /// `s-t01000-1`
+    pub fn name(&self, number: u64) -> String {
+        format!("s-t0{}-{number}", self.miner)
+    }
+    pub fn unsealed(&self, number: u64) -> PathBuf {
+        self.sectors.join("unsealed").join(self.name(number))
+    }
+    pub fn sealed(&self, number: u64) -> PathBuf {
+        self.sectors.join("sealed").join(self.name(number))
+    }
+    pub fn cache(&self, number: u64) -> PathBuf {
+        self.sectors.join("cache").join(self.name(number))
+    }
+    pub fn job(&self, number: u64, phase: &str, attempt: u32) -> PathBuf {
+        self.jobs.join(format!("{}-{phase}-{attempt}", self.name(number)))
+    }
+
+    pub fn create(&self) -> io::Result<()> {
+        for kind in ["unsealed", "sealed", "cache"] {
+            std::fs::create_dir_all(self.sectors.join(kind))?;
+        }
+        std::fs::create_dir_all(&self.jobs)
+    }
+
+    pub fn remove_jobs(&self, number: u64) -> io::Result<()> {
+        let prefix = format!("{}-", self.name(number));
+        let entries = match std::fs::read_dir(&self.jobs) {
+            Ok(entries) => entries,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(e) => return Err(e),
+        };
+        for entry in entries {
+            let entry = entry?;
+            if entry.file_name().to_string_lossy().starts_with(&prefix) {
+                remove(&entry.path())?;
+            }
+        }
+        Ok(())
+    }
+
+    pub fn remove_unsealed(&self, number: u64) -> io::Result<()> {
+        remove(&self.unsealed(number))
+    }
+
+    pub fn remove_all(&self, number: u64) -> io::Result<()> {
+        remove(&self.unsealed(number))?;
+        remove(&self.sealed(number))?;
+        remove(&self.cache(number))?;
+        self.remove_jobs(number)
+    }
+}
+
+/// File or folder, there or not.
+fn remove(path: &Path) -> io::Result<()> {
+    let gone = |e: io::Error| if e.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(e) };
+    match std::fs::symlink_metadata(path) {
+        Ok(m) if m.is_dir() => std::fs::remove_dir_all(path).or_else(gone),
+        Ok(_) => std::fs::remove_file(path).or_else(gone),
+        Err(e) => gone(e),
+    }
+}

@@ -1,0 +1,437 @@
+//! Carries out one action of one sector and says what happened. Every action may be carried out again after a crash:
+//! messages have keys, proofs have job folders, and the chain is asked before anything is sent to it.
+
+use super::dirs::SectorDirs;
+use super::machine::Event;
+use super::plan::Action;
+use super::ports::Outbox;
+use super::sector::{Drawn, Sector};
+use super::settings::{SealSettings, attach, preferred_seal_proof};
+use crate::actors::message_sender::messages::{Enqueue, EnqueueAnswer, MessageStatus};
+use crate::chain::miner_messages::{self, Call, EncodeError, PreCommit};
+use crate::chain::types::{SectorOnChainInfo, SectorPreCommitInfo, SectorPreCommitOnChainInfo, TipSet};
+use crate::chain::{Address, TokenAmount};
+use crate::proofs::{Bytes32, Job, Output, Prover, ProverError, Task};
+use crate::rpc::full_node::{FullNode, FullNodeError, RandomnessTag};
+use cid::Cid;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+pub struct Effects {
+    pub node: Arc<dyn FullNode>,
+    pub prover: Arc<dyn Prover>,
+    pub outbox: Rc<dyn Outbox>,
+    pub miner: Address,
+    pub dirs: SectorDirs,
+    pub settings: SealSettings,
+}
+
+/// Why an action came to nothing, as the machine wants it.
+struct Stop(Event);
+
+impl From<FullNodeError> for Stop {
+    fn from(e: FullNodeError) -> Stop {
+        Stop(Event::Silent(e.to_string()))
+    }
+}
+impl From<EncodeError> for Stop {
+    fn from(e: EncodeError) -> Stop {
+        Stop(Event::Silent(e.to_string()))
+    }
+}
+
+/// A disk that refuses, or a prover that was killed or not started, says nothing of the sector.
+fn prover_stop(e: ProverError) -> Stop {
+    let soft = match &e {
+        ProverError::Killed { .. } | ProverError::OutOfMemory { .. } | ProverError::NotStarted { .. } => true,
+        ProverError::Failed { .. }
+        | ProverError::Aborted { .. }
+        | ProverError::Segfault { .. }
+        | ProverError::Hung { .. } => false,
+    };
+    Stop(Event::TaskFailed { error: e.to_string(), soft })
+}
+
+fn disk_stop(e: std::io::Error) -> Stop {
+    Stop(Event::TaskFailed { error: format!("sector files: {e}"), soft: true })
+}
+
+type Done = Result<Event, Stop>;
+
+impl Effects {
+    /// `head` is the newest known; actions that need one are not started without.
+    pub async fn run(&self, s: &Sector, action: Action, head: Option<&TipSet>) -> Event {
+        let done = match (action, head) {
+            (Action::Describe, _) => self.describe().await,
+            (Action::AddPiece, _) => self.add_piece(s).await,
+            (Action::Pc1, _) => self.pc1(s).await,
+            (Action::Pc2, _) => self.pc2(s).await,
+            (Action::C1, _) => self.c1(s).await.map(|_| Event::C1Done),
+            (Action::C2, _) => self.c2(s).await,
+            (Action::Verify, _) => self.verify(s).await,
+            (Action::Finalize, _) => self.finalize(s).await,
+            (Action::RemoveFiles, _) => self.dirs.remove_all(s.number).map(|()| Event::FilesRemoved).map_err(disk_stop),
+            (Action::DrawTicket, Some(head)) => self.draw_ticket(head).await,
+            (Action::SendPreCommit, Some(head)) => self.send_pre_commit(s, head).await,
+            (Action::PollPreCommit, Some(head)) => self.poll_pre_commit(s, head).await,
+            (Action::PollSeed, Some(head)) => self.poll_seed(s, head).await,
+            (Action::SendCommit, Some(head)) => self.send_commit(s, head).await,
+            (Action::PollCommit, Some(head)) => self.poll_commit(s, head).await,
+            (Action::Retry | Action::Nothing, _) => Ok(Event::RetryDue),
+            (
+                Action::DrawTicket
+                | Action::SendPreCommit
+                | Action::PollPreCommit
+                | Action::PollSeed
+                | Action::SendCommit
+                | Action::PollCommit,
+                None,
+            ) => Ok(Event::Silent("no head of the chain is known yet".into())),
+        };
+        done.unwrap_or_else(|Stop(event)| event)
+    }
+
+    async fn describe(&self) -> Done {
+        if let Some(seal_proof) = self.settings.seal_proof {
+            return Ok(Event::Described { seal_proof });
+        }
+        let info = self.node.state_miner_info(&self.miner, &Default::default()).await?;
+        let seal_proof = preferred_seal_proof(info.sector_size)
+            .ok_or_else(|| Stop(Event::Silent(format!("no seal proof for sectors of {} bytes", info.sector_size))))?;
+        Ok(Event::Described { seal_proof })
+    }
+
+    // ---- tasks for the prover
+
+    async fn prove(
+        &self,
+        s: &Sector,
+        task: Task,
+        phase: &str,
+        attempt: u32,
+        max_runtime: Duration,
+    ) -> Result<Output, Stop> {
+        self.dirs.create().map_err(disk_stop)?;
+        let job = Job { task, job_dir: Some(self.dirs.job(s.number, phase, attempt)), max_runtime };
+        self.prover.run(job).await.map_err(prover_stop)
+    }
+
+    async fn add_piece(&self, s: &Sector) -> Done {
+        let task = Task::AddPiece { proof_type: proof_type(s)?, unsealed_path: self.dirs.unsealed(s.number) };
+        match self.prove(s, task, "ap", s.attempts.add_piece, self.settings.runtimes.add_piece).await? {
+            Output::Piece { .. } => Ok(Event::PieceAdded),
+            other => Err(odd("AddPiece", &other)),
+        }
+    }
+
+    async fn pc1(&self, s: &Sector) -> Done {
+        let task = Task::Pc1 {
+            proof_type: proof_type(s)?,
+            cache_dir: self.dirs.cache(s.number),
+            unsealed_path: self.dirs.unsealed(s.number),
+            sealed_path: self.dirs.sealed(s.number),
+            miner: self.dirs.miner,
+            number: s.number,
+            ticket: have(s.ticket, "ticket")?.value,
+        };
+        match self.prove(s, task, "pc1", s.attempts.pc1, self.settings.runtimes.pc1).await? {
+            Output::Phase1(bytes) => Ok(Event::Pc1Done(bytes)),
+            other => Err(odd("PC1", &other)),
+        }
+    }
+
+    async fn pc2(&self, s: &Sector) -> Done {
+        let task = Task::Pc2 {
+            pc1: s.pc1.clone(),
+            cache_dir: self.dirs.cache(s.number),
+            sealed_path: self.dirs.sealed(s.number),
+        };
+        match self.prove(s, task, "pc2", s.attempts.pc2, self.settings.runtimes.pc2).await? {
+            Output::Pc2 { comm_r, comm_d } => Ok(Event::Pc2Done { comm_r, comm_d }),
+            other => Err(odd("PC2", &other)),
+        }
+    }
+
+    /// C1's output stays in its job folder: it is large, and the folder gives it again without work.
+    async fn c1(&self, s: &Sector) -> Result<Vec<u8>, Stop> {
+        let task = Task::C1 {
+            proof_type: proof_type(s)?,
+            cache_dir: self.dirs.cache(s.number),
+            sealed_path: self.dirs.sealed(s.number),
+            miner: self.dirs.miner,
+            number: s.number,
+            ticket: have(s.ticket, "ticket")?.value,
+            seed: have(s.seed, "seed")?.value,
+            comm_r: have(s.comm_r, "CommR")?,
+            comm_d: have(s.comm_d, "CommD")?,
+        };
+        match self.prove(s, task, "c1", s.attempts.c1, self.settings.runtimes.c1).await? {
+            Output::Phase1(bytes) => Ok(bytes),
+            other => Err(odd("C1", &other)),
+        }
+    }
+
+    async fn c2(&self, s: &Sector) -> Done {
+        let c1 = self.c1(s).await?;
+        let task = Task::C2 { c1, miner: self.dirs.miner, number: s.number };
+        match self.prove(s, task, "c2", s.attempts.c2, self.settings.runtimes.c2).await? {
+            Output::Proof(proof) => Ok(Event::C2Done(proof)),
+            other => Err(odd("C2", &other)),
+        }
+    }
+
+    async fn verify(&self, s: &Sector) -> Done {
+        let task = Task::VerifySeal {
+            proof_type: proof_type(s)?,
+            miner: self.dirs.miner,
+            number: s.number,
+            ticket: have(s.ticket, "ticket")?.value,
+            seed: have(s.seed, "seed")?.value,
+            comm_r: have(s.comm_r, "CommR")?,
+            comm_d: have(s.comm_d, "CommD")?,
+            proof: s.proof.clone(),
+        };
+        match self.prove(s, task, "verify", s.attempts.verify, self.settings.runtimes.verify).await? {
+            Output::Verified(good) => Ok(Event::SealVerified(good)),
+            other => Err(odd("VerifySeal", &other)),
+        }
+    }
+
+    async fn finalize(&self, s: &Sector) -> Done {
+        let task = Task::Finalize { cache_dir: self.dirs.cache(s.number) };
+        self.prove(s, task, "fin", s.attempts.finalize, self.settings.runtimes.finalize).await?;
+        // A CC sector's unsealed copy is zeros.
+        self.dirs.remove_unsealed(s.number).map_err(disk_stop)?;
+        self.dirs.remove_jobs(s.number).map_err(disk_stop)?;
+        Ok(Event::Finalized)
+    }
+
+    // ---- the chain
+
+    async fn draw_ticket(&self, head: &TipSet) -> Done {
+        let epoch = (head.height - self.settings.ticket_lookback).max(0);
+        let entropy = miner_messages::entropy(&self.miner)?;
+        let key = head.key();
+        let value =
+            self.node.state_get_randomness_from_tickets(RandomnessTag::SealRandomness, epoch, &entropy, &key).await?;
+        Ok(Event::TicketDrawn(Drawn { value: bytes32(value)?, epoch }))
+    }
+
+    async fn on_chain(&self, s: &Sector, head: &TipSet) -> Result<Option<SectorOnChainInfo>, Stop> {
+        let info = self.node.state_sector_get_info(&self.miner, s.number, &head.key()).await?;
+        match info {
+            Some(info) if !is_ours(s, &info.sealed_cid)? => Err(foreign("sector", &info.sealed_cid)),
+            info => Ok(info),
+        }
+    }
+
+    async fn pre_committed(&self, s: &Sector, head: &TipSet) -> Result<Option<SectorPreCommitOnChainInfo>, Stop> {
+        let info = self.node.state_sector_pre_commit_info(&self.miner, s.number, &head.key()).await?;
+        match info {
+            Some(info) if !is_ours(s, &info.info.sealed_cid)? => Err(foreign("pre-commit", &info.info.sealed_cid)),
+            info => Ok(info),
+        }
+    }
+
+    /// The proven sector once it is deep enough; nothing before is final.
+    async fn proven(&self, s: &Sector, head: &TipSet) -> Result<Option<Event>, Stop> {
+        Ok(self.on_chain(s, head).await?.map(|info| {
+            let deep = info.activation + self.settings.commit_confidence;
+            if head.height >= deep {
+                Event::CommitOnChain { activation: info.activation }
+            } else {
+                Event::NotYet(format!("proven on chain, final at epoch {deep}"))
+            }
+        }))
+    }
+
+    async fn status(&self, key: &str) -> Result<MessageStatus, Stop> {
+        self.outbox.status(key).await.map_err(|why| Stop(Event::Silent(why)))
+    }
+
+    async fn enqueue(&self, key: String, call: Call, value: TokenAmount, max_fee: &TokenAmount) -> Result<(), Stop> {
+        let message = Enqueue {
+            key,
+            to: self.miner,
+            method: call.method,
+            params: call.params,
+            value,
+            max_fee: max_fee.clone(),
+            from: None,
+        };
+        match self.outbox.enqueue(message).await {
+            Ok(EnqueueAnswer::Accepted | EnqueueAnswer::Known(_)) => Ok(()),
+            Ok(EnqueueAnswer::Refused(why)) | Err(why) => Err(Stop(Event::Silent(why))),
+        }
+    }
+
+    fn pre_commit_of(&self, s: &Sector, head: &TipSet) -> Result<PreCommit, Stop> {
+        Ok(PreCommit {
+            seal_proof: proof_type(s)?,
+            number: s.number,
+            comm_r: have(s.comm_r, "CommR")?,
+            ticket_epoch: have(s.ticket, "ticket")?.epoch,
+            expiration: head.height + self.settings.expiration,
+        })
+    }
+
+    /// Collateral that goes with a message.
+    async fn collateral(&self, need: TokenAmount, head: &TipSet) -> Result<TokenAmount, Stop> {
+        let available = match self.settings.use_miner_balance {
+            true => self.node.state_miner_available_balance(&self.miner, &head.key()).await?,
+            false => TokenAmount::from_atto(0),
+        };
+        Ok(attach(&need, &available))
+    }
+
+    async fn send_pre_commit(&self, s: &Sector, head: &TipSet) -> Done {
+        if let Some(event) = self.proven(s, head).await? {
+            return Ok(event);
+        }
+        if let Some(found) = self.pre_committed(s, head).await? {
+            return Ok(Event::PreCommitOnChain { epoch: found.pre_commit_epoch });
+        }
+        // After a crash the message may be with the sender already.
+        if !matches!(self.status(&s.pre_commit_key()).await?, MessageStatus::Unknown) {
+            return Ok(Event::PreCommitSent);
+        }
+        let pre_commit = self.pre_commit_of(s, head)?;
+        if head.height - pre_commit.ticket_epoch > self.settings.max_ticket_age - self.settings.ticket_margin {
+            return Ok(Event::TicketTooOld);
+        }
+        if self.node.state_miner_allocated(&self.miner, &head.key()).await?.get(s.number) {
+            let why = "the chain has the number as used, and neither a pre-commit nor a sector under it";
+            return Ok(Event::NumberSpent(why.into()));
+        }
+        let info = chain_info(&pre_commit)?;
+        let need = self.node.state_miner_pre_commit_deposit_for_power(&self.miner, &info, &head.key()).await?;
+        let value = self.collateral(need, head).await?;
+        let call = miner_messages::pre_commit_sector_batch2(&[pre_commit])?;
+        self.enqueue(s.pre_commit_key(), call, value, &self.settings.max_pre_commit_fee).await?;
+        Ok(Event::PreCommitSent)
+    }
+
+    async fn poll_pre_commit(&self, s: &Sector, head: &TipSet) -> Done {
+        if let Some(found) = self.pre_committed(s, head).await? {
+            return Ok(Event::PreCommitOnChain { epoch: found.pre_commit_epoch });
+        }
+        if let Some(event) = self.proven(s, head).await? {
+            return Ok(event);
+        }
+        match self.status(&s.pre_commit_key()).await? {
+            MessageStatus::Failed { exit_code, error } => Ok(Event::PreCommitRefused { exit_code, error }),
+            MessageStatus::Unknown => {
+                Ok(Event::PreCommitRefused { exit_code: -1, error: "the message sender does not know it".into() })
+            }
+            MessageStatus::Landed { epoch, .. } if head.height > epoch + self.settings.landed_grace => {
+                Ok(Event::NumberSpent("its pre-commit landed and is not there any more".into()))
+            }
+            status => Ok(Event::NotYet(waiting(&status))),
+        }
+    }
+
+    async fn poll_seed(&self, s: &Sector, head: &TipSet) -> Done {
+        let Some(found) = self.pre_committed(s, head).await? else {
+            return Ok(self.proven(s, head).await?.unwrap_or(Event::PreCommitGone { head: head.height }));
+        };
+        let delay = self.node.state_get_network_params().await?.pre_commit_challenge_delay;
+        let epoch = found.pre_commit_epoch + delay;
+        let at = epoch + self.settings.seed_confidence;
+        if head.height < at {
+            return Ok(Event::NotYet(format!("seed at epoch {at}")));
+        }
+        let entropy = miner_messages::entropy(&self.miner)?;
+        let tag = RandomnessTag::InteractiveSealChallengeSeed;
+        let value = self.node.state_get_randomness_from_beacon(tag, epoch, &entropy, &head.key()).await?;
+        let seed = Drawn { value: bytes32(value)?, epoch };
+        Ok(Event::SeedDrawn { seed, pre_commit_epoch: found.pre_commit_epoch })
+    }
+
+    async fn send_commit(&self, s: &Sector, head: &TipSet) -> Done {
+        if let Some(event) = self.proven(s, head).await? {
+            return Ok(event);
+        }
+        if !matches!(self.status(&s.commit_key()).await?, MessageStatus::Unknown) {
+            return Ok(Event::CommitSent);
+        }
+        let Some(found) = self.pre_committed(s, head).await? else {
+            return Ok(Event::PreCommitGone { head: head.height });
+        };
+        if Some(found.pre_commit_epoch) != s.pre_commit_epoch {
+            return Ok(Event::PreCommitOnChain { epoch: found.pre_commit_epoch });
+        }
+        let pledge = self.node.state_miner_initial_pledge_collateral(&self.miner, &found.info, &head.key()).await?;
+        let value = self.collateral(pledge - found.pre_commit_deposit, head).await?;
+        let call = miner_messages::prove_commit_sectors3(&[(s.number, s.proof.clone())])?;
+        self.enqueue(s.commit_key(), call, value, &self.settings.max_commit_fee).await?;
+        Ok(Event::CommitSent)
+    }
+
+    async fn poll_commit(&self, s: &Sector, head: &TipSet) -> Done {
+        if let Some(event) = self.proven(s, head).await? {
+            return Ok(event);
+        }
+        match self.status(&s.commit_key()).await? {
+            MessageStatus::Failed { exit_code, error } => Ok(Event::CommitRefused { exit_code, error }),
+            MessageStatus::Unknown => {
+                Ok(Event::CommitRefused { exit_code: -1, error: "the message sender does not know it".into() })
+            }
+            MessageStatus::Landed { epoch, .. } if head.height > epoch + self.settings.landed_grace => {
+                Ok(Event::CommitRefused { exit_code: 0, error: "it landed and the sector is not there".into() })
+            }
+            status => Ok(Event::NotYet(waiting(&status))),
+        }
+    }
+}
+
+fn waiting(status: &MessageStatus) -> String {
+    match status {
+        MessageStatus::Queued { why_waiting } => format!("message queued: {why_waiting}"),
+        MessageStatus::Pushed { cid, nonce, since } => format!("message {cid} (nonce {nonce}) pushed at epoch {since}"),
+        MessageStatus::Landed { epoch, .. } => format!("message landed at epoch {epoch}"),
+        MessageStatus::Failed { .. } | MessageStatus::Unknown => "message".into(),
+    }
+}
+
+fn proof_type(s: &Sector) -> Result<i64, Stop> {
+    have(s.seal_proof, "seal proof type")
+}
+
+/// A field that an earlier phase must have left; without it the record is damaged and that is said, not unwrapped.
+fn have<T>(field: Option<T>, what: &str) -> Result<T, Stop> {
+    field.ok_or_else(|| Stop(Event::TaskFailed { error: format!("the sector's record has no {what}"), soft: false }))
+}
+
+fn odd(task: &str, output: &Output) -> Stop {
+    let text = format!("{output:?}");
+    let kind = text.split(|c: char| !c.is_alphanumeric()).next().unwrap_or_default();
+    Stop(Event::TaskFailed { error: format!("{task}: the prover answered with {kind}"), soft: false })
+}
+
+fn bytes32(value: Vec<u8>) -> Result<Bytes32, Stop> {
+    let len = value.len();
+    value.try_into().map_err(|_| Stop(Event::Silent(format!("the node gave {len} bytes of randomness, not 32"))))
+}
+
+fn is_ours(s: &Sector, sealed: &Cid) -> Result<bool, Stop> {
+    let Some(comm_r) = s.comm_r else { return Ok(false) };
+    Ok(miner_messages::sealed_cid(&comm_r)? == *sealed)
+}
+
+fn foreign(what: &str, sealed: &Cid) -> Stop {
+    Stop(Event::NumberSpent(format!("the chain has a {what} of it with another sealed CID, {sealed}")))
+}
+
+/// The form in which a node computes deposits.
+fn chain_info(p: &PreCommit) -> Result<SectorPreCommitInfo, Stop> {
+    Ok(SectorPreCommitInfo {
+        seal_proof: p.seal_proof,
+        sector_number: p.number,
+        sealed_cid: miner_messages::sealed_cid(&p.comm_r)?,
+        seal_rand_epoch: p.ticket_epoch,
+        deal_ids: Vec::new(),
+        expiration: p.expiration,
+        unsealed_cid: None,
+    })
+}

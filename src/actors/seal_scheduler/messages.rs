@@ -1,0 +1,77 @@
+//! The seal scheduler's public protocol.
+
+use super::sector::{Phase, Sector};
+use crate::supervisor::Message;
+use serde::{Deserialize, Serialize};
+
+/// Seal one sector of committed capacity. The request key names the wish: asked again, the same sector answers.
+/// The wish is durable when this answers, also when no number could be had yet.
+#[derive(Clone, Debug)]
+pub struct Pledge {
+    pub request: String,
+}
+
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
+pub enum PledgeAnswer {
+    Sector(u64),
+    /// Stored; a number follows by itself. Ask again with the same key to learn it.
+    Waiting(String),
+    /// Not stored.
+    Refused(String),
+}
+
+impl Message for Pledge {
+    type Reply = PledgeAnswer;
+}
+
+#[derive(Clone, Debug)]
+pub struct List;
+
+impl Message for List {
+    type Reply = Vec<SectorSummary>;
+}
+
+#[derive(Clone, Debug)]
+pub struct Status {
+    pub number: u64,
+}
+
+impl Message for Status {
+    type Reply = Option<SectorDetail>;
+}
+
+/// Stop sealing a sector and delete its files. What the chain knows of it stays.
+#[derive(Clone, Debug)]
+pub struct Remove {
+    pub number: u64,
+    pub why: String,
+    /// Needed for a sector that is proving: without its files it becomes faulty.
+    pub even_if_proving: bool,
+}
+
+impl Message for Remove {
+    type Reply = Result<(), String>;
+}
+
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
+pub struct SectorSummary {
+    pub number: u64,
+    pub phase: Phase,
+    /// Unix milliseconds of the entry into the phase.
+    pub since: u64,
+    /// A task or a question to the chain is under way.
+    pub working: bool,
+    /// Why it waits or last failed.
+    pub reason: Option<String>,
+    /// Unix milliseconds.
+    pub retry_at: Option<u64>,
+}
+
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
+pub struct SectorDetail {
+    pub summary: SectorSummary,
+    /// The journal record: tickets, commitments, epochs, timings, log.
+    pub sector: Sector,
+    /// Milliseconds in each phase.
+    pub durations: Vec<(Phase, u64)>,
+}

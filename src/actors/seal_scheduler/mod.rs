@@ -1,0 +1,345 @@
+//! Seals sectors: a journaled state machine per sector, tasks under limits, messages through the message sender.
+//!
+//! [`messages`] is the protocol; `machine` says what follows from what, `plan` what is due, [`Effects`] carries one
+//! action out, [`Driver`] holds the journal. Nothing here waits for a restart: a failure state carries its retry, a
+//! silent node is asked again, and after `kill -9` every action can be carried out once more.
+
+mod dirs;
+mod driver;
+mod effects;
+mod machine;
+#[cfg(test)]
+mod machine_tests;
+pub mod messages;
+mod plan;
+mod ports;
+mod sector;
+mod settings;
+
+pub use dirs::SectorDirs;
+pub use driver::{Driver, PledgeRecord, RemoveError, Work};
+pub use effects::Effects;
+pub use machine::{Event, Rules};
+pub use plan::{Action, Limits};
+pub use ports::{NumberSource, Outbox};
+pub use sector::{Attempts, Drawn, Phase, Sector};
+pub use settings::{Runtimes, SealSettings};
+
+use crate::actors::daemon_link::messages::HeadUpdate;
+use crate::actors::message_sender::MessageSender;
+use crate::actors::sector_allocator::SectorAllocator;
+use crate::chain::Address;
+use crate::chain::types::TipSet;
+use crate::proofs::Prover;
+use crate::rpc::full_node::FullNode;
+use crate::store::{Store, StoreError};
+use crate::supervisor::{Actor, Cx, Exit, Handler, Message, Ref, StartError};
+use messages::{List, Pledge, PledgeAnswer, Remove, SectorDetail, SectorSummary, Status};
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::sync::oneshot;
+
+/// How long a pledge waits for its number before it answers that the number will come.
+const NUMBER_WAIT: Duration = Duration::from_secs(6);
+const NUMBER_RETRY: Duration = Duration::from_secs(10);
+const HEAD_RETRY: Duration = Duration::from_secs(5);
+
+pub struct SealDeps {
+    pub node: Arc<dyn FullNode>,
+    pub prover: Arc<dyn Prover>,
+    pub store: Store,
+    pub messages: Ref<MessageSender>,
+    pub allocator: Ref<SectorAllocator>,
+    pub miner: Address,
+    pub settings: SealSettings,
+    pub dirs: SectorDirs,
+}
+
+/// The actor; one per miner, `/t01000/seal-scheduler`.
+pub struct SealScheduler {
+    driver: Driver,
+    effects: Rc<Effects>,
+    numbers: Rc<dyn NumberSource>,
+    head: Option<Arc<TipSet>>,
+    /// Dropping the sender ends the run; a prover's child dies with it.
+    cancel: HashMap<u64, oneshot::Sender<()>>,
+    /// The wake-up that is set, so that no second one is.
+    wake_at: Option<u64>,
+    numbering: bool,
+}
+
+fn now_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64)
+}
+
+impl SealScheduler {
+    pub async fn start(cx: Cx<SealScheduler>, deps: SealDeps) -> Result<SealScheduler, StartError> {
+        let SealDeps { node, prover, store, messages, allocator, miner, settings, dirs } = deps;
+        dirs.create().map_err(|e| StartError(format!("{}: {e}", dirs.sectors.display())))?;
+        let driver = Driver::load(store, cx.token(), miner.to_string(), settings.rules, settings.limits)
+            .map_err(|e| StartError(e.to_string()))?;
+        let effects = Effects { node, prover, outbox: Rc::new(messages), miner, dirs, settings };
+        Ok(SealScheduler {
+            driver,
+            effects: Rc::new(effects),
+            numbers: Rc::new(allocator),
+            head: None,
+            cancel: HashMap::new(),
+            wake_at: None,
+            numbering: false,
+        })
+    }
+
+    /// Starts what is due and sets the clock for what becomes due.
+    fn dispatch(&mut self, cx: &Cx<Self>) {
+        let now = now_ms();
+        for work in self.driver.due(now, self.head.as_ref().map(|h| h.height)) {
+            let (effects, head) = (self.effects.clone(), self.head.clone());
+            let (cancel, cancelled) = oneshot::channel::<()>();
+            let Work { sector, action, run } = work;
+            let number = sector.number;
+            self.cancel.insert(number, cancel);
+            cx.spawn(async move {
+                let event = tokio::select! {
+                    event = effects.run(&sector, action, head.as_deref()) => Some(event),
+                    _ = cancelled => None,
+                };
+                RunDone { number, run, event }
+            });
+        }
+        if let Some(at) = self.driver.next_wake(now) {
+            if self.wake_at.is_none_or(|set| at < set || set <= now) {
+                self.wake_at = Some(at);
+                cx.tell_after(Duration::from_millis(at - now), Wake);
+            }
+        }
+        self.number_pledges(cx);
+    }
+
+    /// Asks for the numbers that pledges still lack.
+    fn number_pledges(&mut self, cx: &Cx<Self>) {
+        let requests = self.driver.unnumbered();
+        if self.numbering || requests.is_empty() {
+            return;
+        }
+        self.numbering = true;
+        let numbers = self.numbers.clone();
+        cx.spawn(async move {
+            let mut given = Vec::new();
+            for request in requests {
+                match numbers.allocate(&allocation_key(&request)).await {
+                    Ok(number) => given.push((request, number)),
+                    Err(why) => return Numbered { given, missing: Some(why) },
+                }
+            }
+            Numbered { given, missing: None }
+        });
+    }
+
+    fn ask_head(&self, cx: &Cx<Self>) {
+        let node = self.effects.node.clone();
+        cx.spawn(async move { HeadAsked(node.chain_head().await.map_err(|e| e.to_string())) });
+    }
+}
+
+/// The allocator's request key of a pledge.
+pub fn allocation_key(request: &str) -> String {
+    format!("pledge-{request}")
+}
+
+/// A fenced or damaged journal ends the incarnation; a disk that is full does not: it is tried again.
+fn fatal(e: StoreError) -> Result<(), Exit> {
+    match e {
+        StoreError::Fenced { .. } | StoreError::Corrupt { .. } | StoreError::Schema { .. } => Err(Exit::failed(e)),
+        e => {
+            tracing::error!("sector journal: {e}");
+            Ok(())
+        }
+    }
+}
+
+impl Actor for SealScheduler {
+    async fn started(&mut self, cx: &Cx<Self>) -> Result<(), Exit> {
+        self.ask_head(cx);
+        self.dispatch(cx);
+        Ok(())
+    }
+}
+
+struct RunDone {
+    number: u64,
+    run: u64,
+    event: Option<Event>,
+}
+impl Message for RunDone {
+    type Reply = ();
+}
+struct Wake;
+impl Message for Wake {
+    type Reply = ();
+}
+struct Numbered {
+    given: Vec<(String, u64)>,
+    missing: Option<String>,
+}
+impl Message for Numbered {
+    type Reply = ();
+}
+struct NumberAgain;
+impl Message for NumberAgain {
+    type Reply = ();
+}
+struct HeadAsked(Result<TipSet, String>);
+impl Message for HeadAsked {
+    type Reply = ();
+}
+struct AskHead;
+impl Message for AskHead {
+    type Reply = ();
+}
+
+impl Handler<RunDone> for SealScheduler {
+    async fn handle(&mut self, done: RunDone, cx: &Cx<Self>) -> Result<(), Exit> {
+        if self.driver.is_running(done.number, done.run) {
+            self.cancel.remove(&done.number);
+            let event = done.event.unwrap_or_else(|| Event::Silent("the run was cancelled".into()));
+            if let Err(e) = self.driver.done(done.number, done.run, event, now_ms()) {
+                fatal(e)?;
+            }
+        }
+        self.dispatch(cx);
+        Ok(())
+    }
+}
+
+impl Handler<Wake> for SealScheduler {
+    async fn handle(&mut self, _: Wake, cx: &Cx<Self>) -> Result<(), Exit> {
+        self.wake_at = None;
+        self.dispatch(cx);
+        Ok(())
+    }
+}
+
+impl Handler<Numbered> for SealScheduler {
+    async fn handle(&mut self, numbered: Numbered, cx: &Cx<Self>) -> Result<(), Exit> {
+        for (request, number) in numbered.given {
+            if let Err(e) = self.driver.numbered(&request, number, now_ms()) {
+                fatal(e)?;
+            }
+        }
+        if let Some(why) = numbered.missing {
+            tracing::warn!("a pledge waits for its sector number: {why}");
+        }
+        // `numbering` stays set until the timer when some are missing, so that nothing spins.
+        if self.driver.unnumbered().is_empty() {
+            self.numbering = false;
+        } else {
+            cx.tell_after(NUMBER_RETRY, NumberAgain);
+        }
+        self.dispatch(cx);
+        Ok(())
+    }
+}
+
+impl Handler<NumberAgain> for SealScheduler {
+    async fn handle(&mut self, _: NumberAgain, cx: &Cx<Self>) -> Result<(), Exit> {
+        self.numbering = false;
+        self.dispatch(cx);
+        Ok(())
+    }
+}
+
+impl Handler<HeadAsked> for SealScheduler {
+    async fn handle(&mut self, asked: HeadAsked, cx: &Cx<Self>) -> Result<(), Exit> {
+        match asked.0 {
+            Ok(head) if self.head.is_none() => self.head = Some(Arc::new(head)),
+            Ok(_) => {}
+            Err(why) if self.head.is_none() => {
+                tracing::warn!("sealing waits for the chain's head: {why}");
+                cx.tell_after(HEAD_RETRY, AskHead);
+            }
+            Err(_) => {}
+        }
+        self.dispatch(cx);
+        Ok(())
+    }
+}
+
+impl Handler<AskHead> for SealScheduler {
+    async fn handle(&mut self, _: AskHead, cx: &Cx<Self>) -> Result<(), Exit> {
+        if self.head.is_none() {
+            self.ask_head(cx);
+        }
+        Ok(())
+    }
+}
+
+impl Handler<HeadUpdate> for SealScheduler {
+    async fn handle(&mut self, update: HeadUpdate, cx: &Cx<Self>) -> Result<(), Exit> {
+        self.head = Some(update.tipset);
+        self.dispatch(cx);
+        Ok(())
+    }
+}
+
+impl Handler<Pledge> for SealScheduler {
+    async fn handle(&mut self, pledge: Pledge, cx: &Cx<Self>) -> Result<PledgeAnswer, Exit> {
+        match self.driver.pledge(&pledge.request, now_ms()) {
+            Ok(Some(number)) => return Ok(PledgeAnswer::Sector(number)),
+            Ok(None) => {}
+            Err(e) => {
+                let why = e.to_string();
+                fatal(e)?;
+                return Ok(PledgeAnswer::Refused(why));
+            }
+        }
+        let asked = tokio::time::timeout(NUMBER_WAIT, self.numbers.allocate(&allocation_key(&pledge.request))).await;
+        let answer = match asked {
+            Ok(Ok(number)) => match self.driver.numbered(&pledge.request, number, now_ms()) {
+                Ok(()) => PledgeAnswer::Sector(number),
+                Err(e) => {
+                    let why = e.to_string();
+                    fatal(e)?;
+                    PledgeAnswer::Waiting(why)
+                }
+            },
+            Ok(Err(why)) => PledgeAnswer::Waiting(why),
+            Err(_) => PledgeAnswer::Waiting("the sector allocator has not answered yet".into()),
+        };
+        self.dispatch(cx);
+        Ok(answer)
+    }
+}
+
+impl Handler<List> for SealScheduler {
+    async fn handle(&mut self, _: List, _: &Cx<Self>) -> Result<Vec<SectorSummary>, Exit> {
+        Ok(self.driver.list())
+    }
+}
+
+impl Handler<Status> for SealScheduler {
+    async fn handle(&mut self, ask: Status, _: &Cx<Self>) -> Result<Option<SectorDetail>, Exit> {
+        Ok(self.driver.detail(ask.number, now_ms()))
+    }
+}
+
+impl Handler<Remove> for SealScheduler {
+    async fn handle(&mut self, m: Remove, cx: &Cx<Self>) -> Result<Result<(), String>, Exit> {
+        let answer = self.driver.remove(m.number, &m.why, m.even_if_proving, now_ms());
+        if answer.is_ok() {
+            // Before the files go, the child that writes them must.
+            self.cancel.remove(&m.number);
+            self.dispatch(cx);
+        }
+        match answer {
+            Err(RemoveError::Store(e)) => {
+                let why = e.to_string();
+                fatal(e)?;
+                Ok(Err(why))
+            }
+            other => Ok(other.map_err(|e| e.to_string())),
+        }
+    }
+}

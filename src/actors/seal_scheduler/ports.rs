@@ -1,0 +1,60 @@
+//! What the seal scheduler needs of other actors, as traits: an actor's address is one implementation, the plain engine
+//! behind it another.
+
+use crate::actors::message_sender::messages::{Enqueue, EnqueueAnswer, MessageStatus, Status};
+use crate::actors::message_sender::{Engine, MessageSender};
+use crate::actors::sector_allocator::messages::Allocate;
+use crate::actors::sector_allocator::{Book, SectorAllocator};
+use crate::supervisor::Ref;
+use async_trait::async_trait;
+use std::time::Duration;
+
+/// Answers come from the store; the deadline covers a restart of the other actor's thread.
+const ASK: Duration = Duration::from_secs(10);
+
+#[async_trait(?Send)]
+pub trait Outbox {
+    async fn enqueue(&self, message: Enqueue) -> Result<EnqueueAnswer, String>;
+    async fn status(&self, key: &str) -> Result<MessageStatus, String>;
+}
+
+#[async_trait(?Send)]
+pub trait NumberSource {
+    /// The same request gets the same number.
+    async fn allocate(&self, request: &str) -> Result<u64, String>;
+}
+
+#[async_trait(?Send)]
+impl Outbox for Ref<MessageSender> {
+    async fn enqueue(&self, message: Enqueue) -> Result<EnqueueAnswer, String> {
+        self.ask(message, ASK).await.map_err(|e| format!("message sender: {e}"))
+    }
+    async fn status(&self, key: &str) -> Result<MessageStatus, String> {
+        self.ask(Status { key: key.to_owned() }, ASK).await.map_err(|e| format!("message sender: {e}"))
+    }
+}
+
+#[async_trait(?Send)]
+impl Outbox for Engine {
+    async fn enqueue(&self, message: Enqueue) -> Result<EnqueueAnswer, String> {
+        Engine::enqueue(self, &message).map_err(|e| e.to_string())
+    }
+    async fn status(&self, key: &str) -> Result<MessageStatus, String> {
+        Engine::status(self, key).map_err(|e| e.to_string())
+    }
+}
+
+#[async_trait(?Send)]
+impl NumberSource for Ref<SectorAllocator> {
+    async fn allocate(&self, request: &str) -> Result<u64, String> {
+        let answer = self.ask(Allocate { request: request.to_owned() }, ASK).await;
+        answer.map_err(|e| format!("sector allocator: {e}"))?.map_err(|e| e.to_string())
+    }
+}
+
+#[async_trait(?Send)]
+impl NumberSource for Book {
+    async fn allocate(&self, request: &str) -> Result<u64, String> {
+        Book::allocate(self, request).await.map_err(|e| e.to_string())
+    }
+}

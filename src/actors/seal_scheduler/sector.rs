@@ -1,0 +1,237 @@
+//! A sector as it is journaled: phase, what each phase made, attempts, timings, log. Phase names are Lotus'.
+
+use crate::store::Record;
+use serde::{Deserialize, Serialize};
+
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Phase {
+    /// It has a number, nothing else yet; waits for its turn under `max_sealing`.
+    Allocated,
+    AddPiece,
+    GetTicket,
+    PreCommit1,
+    PreCommit2,
+    PreCommitting,
+    PreCommitWait,
+    WaitSeed,
+    /// C1 and C2 are Lotus' `Committing`.
+    Commit1,
+    Commit2,
+    /// Our own check of the proof before it costs gas.
+    VerifySeal,
+    SubmitCommit,
+    CommitWait,
+    FinalizeSector,
+    Proving,
+    AddPieceFailed,
+    SealPreCommit1Failed,
+    SealPreCommit2Failed,
+    PreCommitFailed,
+    ComputeProofFailed,
+    CommitFailed,
+    FinalizeFailed,
+    Removing,
+    Removed,
+}
+
+impl std::fmt::Display for Phase {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        std::fmt::Debug::fmt(self, f)
+    }
+}
+
+impl Phase {
+    /// Nothing more happens by itself.
+    pub fn is_final(self) -> bool {
+        matches!(self, Phase::Proving | Phase::Removed)
+    }
+    /// Counts against `max_sealing`.
+    pub fn is_sealing(self) -> bool {
+        !self.is_final() && self != Phase::Allocated
+    }
+}
+
+/// Randomness and the epoch that it was drawn at.
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Drawn {
+    pub value: [u8; 32],
+    pub epoch: i64,
+}
+
+/// How often each phase was entered. Part of the names of jobs and messages: one entry, one job folder, one message.
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Attempts {
+    pub add_piece: u32,
+    pub pc1: u32,
+    pub pc2: u32,
+    pub pre_commit: u32,
+    pub c1: u32,
+    pub c2: u32,
+    pub verify: u32,
+    pub commit: u32,
+    pub finalize: u32,
+}
+
+/// Failures in a row, for backoff and for giving a phase up; a success clears its count.
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Fails {
+    pub add_piece: u32,
+    pub pc1: u32,
+    pub pc2: u32,
+    pub pre_commit: u32,
+    pub c1: u32,
+    pub c2: u32,
+    pub commit: u32,
+    pub finalize: u32,
+    pub invalid_proofs: u32,
+}
+
+/// A failure state leaves by itself.
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retry {
+    /// Unix milliseconds.
+    pub at: u64,
+    pub into: Phase,
+}
+
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+pub struct Timing {
+    pub phase: Phase,
+    /// Unix milliseconds.
+    pub started: u64,
+    pub ended: Option<u64>,
+}
+
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+pub struct LogLine {
+    /// Unix milliseconds.
+    pub at: u64,
+    pub phase: Phase,
+    pub text: String,
+}
+
+const LOG_LINES: usize = 200;
+const TIMINGS: usize = 100;
+
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
+pub struct Sector {
+    pub number: u64,
+    /// The pledge that asked for it.
+    pub request: String,
+    pub created: u64,
+    pub phase: Phase,
+    /// `RegisteredSealProof`.
+    pub seal_proof: Option<i64>,
+    pub ticket: Option<Drawn>,
+    pub pc1: Vec<u8>,
+    pub comm_r: Option<[u8; 32]>,
+    pub comm_d: Option<[u8; 32]>,
+    pub pre_commit_epoch: Option<i64>,
+    pub seed: Option<Drawn>,
+    pub proof: Vec<u8>,
+    pub activation: Option<i64>,
+    pub attempts: Attempts,
+    pub fails: Fails,
+    pub retry: Option<Retry>,
+    /// A pause inside a phase: something outside (full node, disk, a killed prover) must come back first.
+    pub wait_until: Option<u64>,
+    /// Since which epoch the pre-commit is missing on chain.
+    pub gone_since: Option<i64>,
+    /// Why it waits or last failed.
+    pub reason: Option<String>,
+    pub timings: Vec<Timing>,
+    pub log: Vec<LogLine>,
+}
+
+impl Record for Sector {
+    const TABLE: &'static str = "sectors";
+}
+
+impl Sector {
+    pub fn new(number: u64, request: &str, now: u64) -> Sector {
+        Sector {
+            number,
+            request: request.to_owned(),
+            created: now,
+            phase: Phase::Allocated,
+            seal_proof: None,
+            ticket: None,
+            pc1: Vec::new(),
+            comm_r: None,
+            comm_d: None,
+            pre_commit_epoch: None,
+            seed: None,
+            proof: Vec::new(),
+            activation: None,
+            attempts: Attempts::default(),
+            fails: Fails::default(),
+            retry: None,
+            wait_until: None,
+            gone_since: None,
+            reason: None,
+            timings: vec![Timing { phase: Phase::Allocated, started: now, ended: None }],
+            log: vec![LogLine { at: now, phase: Phase::Allocated, text: format!("number {number} for {request}") }],
+        }
+    }
+
+    /// Message keys: the same entry into a phase always has the same key.
+    pub fn pre_commit_key(&self) -> String {
+        format!("precommit-{}-{}", self.number, self.attempts.pre_commit)
+    }
+    pub fn commit_key(&self) -> String {
+        format!("provecommit-{}-{}", self.number, self.attempts.commit)
+    }
+
+    /// Enters a phase: a new attempt of what it does.
+    pub(super) fn enter(&mut self, phase: Phase, now: u64, text: impl Into<String>) {
+        if let Some(last) = self.timings.last_mut() {
+            last.ended = Some(now);
+        }
+        if self.timings.len() == TIMINGS {
+            self.timings.remove(1);
+        }
+        self.timings.push(Timing { phase, started: now, ended: phase.is_final().then_some(now) });
+        let a = &mut self.attempts;
+        let count = match phase {
+            Phase::AddPiece => Some(&mut a.add_piece),
+            Phase::PreCommit1 => Some(&mut a.pc1),
+            Phase::PreCommit2 => Some(&mut a.pc2),
+            Phase::PreCommitting => Some(&mut a.pre_commit),
+            Phase::Commit1 => Some(&mut a.c1),
+            Phase::Commit2 => Some(&mut a.c2),
+            Phase::VerifySeal => Some(&mut a.verify),
+            Phase::SubmitCommit => Some(&mut a.commit),
+            Phase::FinalizeSector => Some(&mut a.finalize),
+            _ => None,
+        };
+        if let Some(count) = count {
+            *count += 1;
+        }
+        self.phase = phase;
+        self.wait_until = None;
+        self.retry = None;
+        self.reason = None;
+        self.note(now, text);
+    }
+
+    pub(super) fn note(&mut self, now: u64, text: impl Into<String>) {
+        if self.log.len() >= LOG_LINES {
+            // The first line says where the sector came from; the next oldest goes.
+            self.log.remove(1);
+        }
+        self.log.push(LogLine { at: now, phase: self.phase, text: text.into() });
+    }
+
+    /// Milliseconds spent in each phase so far, in the order of first entry; repeated phases add up.
+    pub fn durations(&self, now: u64) -> Vec<(Phase, u64)> {
+        let mut sums: Vec<(Phase, u64)> = Vec::new();
+        for t in &self.timings {
+            let spent = t.ended.unwrap_or(now).saturating_sub(t.started);
+            match sums.iter_mut().find(|(p, _)| *p == t.phase) {
+                Some((_, sum)) => *sum += spent,
+                None => sums.push((t.phase, spent)),
+            }
+        }
+        sums
+    }
+}

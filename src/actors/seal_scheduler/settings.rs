@@ -1,0 +1,124 @@
+//! What an operator can set about sealing, and the small sums that follow from it.
+
+use super::machine::Rules;
+use super::plan::Limits;
+use crate::chain::TokenAmount;
+use num_traits::Zero;
+use std::time::Duration;
+
+#[derive(Clone, Debug)]
+pub struct SealSettings {
+    pub rules: Rules,
+    pub limits: Limits,
+    /// `RegisteredSealProof`; `None` = the interactive V1_1 proof of the miner's sector size.
+    pub seal_proof: Option<i64>,
+    /// Epochs from the pre-commit to the sector's expiration. Networks want more than 180 days after the latest
+    /// activation; the default is 540 days of 30 s.
+    pub expiration: i64,
+    /// Epochs that a ticket lies behind the head, so that no reorg changes it. On a chain that is younger, epoch 0.
+    pub ticket_lookback: i64,
+    /// Networks refuse a pre-commit whose ticket is older than this (2880 + 900 epochs).
+    pub max_ticket_age: i64,
+    /// A ticket is given up this long before it is too old: the message needs time to land.
+    pub ticket_margin: i64,
+    /// Epochs on top of the seed's epoch before it is drawn (Lotus' InteractivePoRepConfidence).
+    pub seed_confidence: i64,
+    /// Epochs on top of the activation before the cache is cleared.
+    pub commit_confidence: i64,
+    /// Epochs that a landed message may be invisible in the state before that counts.
+    pub landed_grace: i64,
+    pub max_pre_commit_fee: TokenAmount,
+    pub max_commit_fee: TokenAmount,
+    /// Pay deposit and pledge from what the miner actor has free, as far as that goes. Two sectors at a time may count
+    /// on the same free balance; a message that then fails is sent again.
+    pub use_miner_balance: bool,
+    pub runtimes: Runtimes,
+}
+
+/// After this long a task counts as hung and its prover is killed.
+#[derive(Clone, Copy, Debug)]
+pub struct Runtimes {
+    pub add_piece: Duration,
+    pub pc1: Duration,
+    pub pc2: Duration,
+    pub c1: Duration,
+    pub c2: Duration,
+    pub verify: Duration,
+    pub finalize: Duration,
+}
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+impl Default for SealSettings {
+    fn default() -> Self {
+        SealSettings {
+            rules: Rules::default(),
+            limits: Limits::default(),
+            seal_proof: None,
+            expiration: 540 * 2880,
+            ticket_lookback: 900,
+            max_ticket_age: 2880 + 900,
+            ticket_margin: 120,
+            seed_confidence: 6,
+            commit_confidence: 10,
+            landed_grace: 20,
+            // Lotus' per-sector caps: 0.02 and 0.03 FIL.
+            max_pre_commit_fee: TokenAmount::from_atto(20_000_000_000_000_000u64),
+            max_commit_fee: TokenAmount::from_atto(30_000_000_000_000_000u64),
+            use_miner_balance: false,
+            runtimes: Runtimes {
+                add_piece: HOUR,
+                pc1: HOUR * 24,
+                pc2: HOUR * 6,
+                c1: HOUR,
+                c2: HOUR * 6,
+                verify: HOUR / 6,
+                finalize: HOUR,
+            },
+        }
+    }
+}
+
+/// The interactive V1_1 seal proof of a sector size (`PreferredSealProofTypeFromWindowPoStType`).
+pub fn preferred_seal_proof(sector_size: u64) -> Option<i64> {
+    const KIB: u64 = 1 << 10;
+    const MIB: u64 = 1 << 20;
+    const GIB: u64 = 1 << 30;
+    Some(match sector_size {
+        n if n == 2 * KIB => 5,
+        n if n == 8 * MIB => 6,
+        n if n == 512 * MIB => 7,
+        n if n == 32 * GIB => 8,
+        n if n == 64 * GIB => 9,
+        _ => return None,
+    })
+}
+
+/// What goes with the message: a tenth more than the node computed (the figure moves until the message lands), less what
+/// the miner has free. Never negative.
+pub fn attach(need: &TokenAmount, available: &TokenAmount) -> TokenAmount {
+    let with_reserve = TokenAmount::from_atto(need.atto() * 11u8 / 10u8);
+    (with_reserve - available).max(TokenAmount::zero())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn collateral_is_a_tenth_more_less_what_is_there() {
+        let t = |n: i64| TokenAmount::from_atto(n);
+        for (need, available, want) in
+            [(10, 100, 0), (10, 5, 6), (10, 0, 11), (10, 10, 1), (10, 11, 0), (10, 12, 0), (0, 0, 0), (-5, 0, 0)]
+        {
+            assert_eq!(attach(&t(need), &t(available)), t(want), "{need} {available}");
+        }
+    }
+
+    #[test]
+    fn each_network_size_has_its_proof_and_others_have_none() {
+        for (size, want) in [(2048, Some(5)), (2047, None), (2049, None), (32 << 30, Some(8)), (64 << 30, Some(9))] {
+            assert_eq!(preferred_seal_proof(size), want, "{size}");
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! The allocator's I/O: the ledger in the store, the chain's bitfield, and requests that are answered once and for all.
+
+use super::messages::{AllocateError, Numbers, ReserveError};
+use super::numbers::{Ledger, NumberSet};
+use crate::chain::Address;
+use crate::chain::lotus_json::bitfield;
+use crate::chain::types::TipSetKey;
+use crate::rpc::full_node::FullNode;
+use crate::store::{Record, Store, StoreError, Token};
+use serde::{Deserialize, Serialize};
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+use std::time::Duration;
+
+#[derive(Clone, Debug)]
+pub struct AllocatorSettings {
+    /// The lowest number ever given out. Lotus never gives out 0.
+    pub first: u64,
+    /// How many numbers are kept for when the chain cannot be asked.
+    pub lease: u64,
+    /// How long an allocation waits for the chain before it takes a leased number.
+    pub chain_deadline: Duration,
+}
+
+impl Default for AllocatorSettings {
+    fn default() -> Self {
+        AllocatorSettings { first: 1, lease: 8, chain_deadline: Duration::from_secs(5) }
+    }
+}
+
+/// Which number a request got.
+#[derive(Serialize, Deserialize, Clone, Debug)]
+struct Given(u64);
+
+impl Record for Given {
+    const TABLE: &'static str = "sector_number_requests";
+}
+
+pub struct Book {
+    pub node: Arc<dyn FullNode>,
+    pub store: Store,
+    pub token: Token,
+    pub miner: Address,
+    pub settings: AllocatorSettings,
+}
+
+impl Book {
+    fn ledger_key(&self) -> String {
+        self.miner.to_string()
+    }
+
+    /// What the chain has, or why it cannot be asked.
+    async fn on_chain(&self) -> Result<NumberSet, String> {
+        let heaviest = TipSetKey::default();
+        let ask = self.node.state_miner_allocated(&self.miner, &heaviest);
+        let answer = tokio::time::timeout(self.settings.chain_deadline, ask).await;
+        let field = answer
+            .map_err(|_| format!("the chain did not answer within {:?}", self.settings.chain_deadline))?
+            .map_err(|e| e.to_string())?;
+        // Run lengths, zeros first: no need to walk single bits of a field that may be huge.
+        let mut at = 0u64;
+        let mut ranges: Vec<RangeInclusive<u64>> = Vec::new();
+        for (i, len) in bitfield::to_runs(&field).into_iter().enumerate() {
+            if i % 2 == 1 && len > 0 {
+                ranges.push(at..=at.saturating_add(len - 1));
+            }
+            at = at.saturating_add(len);
+        }
+        Ok(NumberSet::from_ranges(ranges))
+    }
+
+    /// Durable and idempotent by `request`.
+    pub async fn allocate(&self, request: &str) -> Result<u64, AllocateError> {
+        let request = format!("{}/{request}", self.miner);
+        if let Some(given) = self.store.get::<Given>(&request).map_err(store)? {
+            return Ok(given.0);
+        }
+        let chain = self.on_chain().await;
+        let (first, lease) = (self.settings.first, self.settings.lease);
+        self.store
+            .transact(&self.token, |tx| {
+                if let Some(given) = tx.get::<Given>(&request)? {
+                    return Ok(Ok(given.0));
+                }
+                let mut ledger = tx.get::<Ledger>(&self.ledger_key())?.unwrap_or_default();
+                if let Ok(on_chain) = &chain {
+                    ledger.chain_says(on_chain);
+                }
+                let Some(number) = ledger.next(first, chain.is_ok()) else {
+                    return Ok(Err(match &chain {
+                        Ok(_) => AllocateError::Exhausted,
+                        Err(why) => AllocateError::ChainUnavailable { why: why.clone() },
+                    }));
+                };
+                ledger.take(number);
+                if chain.is_ok() {
+                    ledger.lease(first, lease);
+                }
+                tx.put(&self.ledger_key(), &ledger)?;
+                tx.put(&request, &Given(number))?;
+                Ok::<_, StoreError>(Ok(number))
+            })
+            .map_err(store)?
+    }
+
+    /// Keeps the lease filled ahead of an outage; true when the chain answered.
+    pub async fn refresh(&self) -> Result<bool, StoreError> {
+        let Ok(on_chain) = self.on_chain().await else { return Ok(false) };
+        let mut next = self.store.get::<Ledger>(&self.ledger_key())?.unwrap_or_default();
+        let before = next.clone();
+        next.chain_says(&on_chain);
+        next.lease(self.settings.first, self.settings.lease);
+        if next != before {
+            // Read again inside: nothing else writes this record, but a transaction costs nothing more.
+            self.store.update::<Ledger, _>(&self.token, &self.ledger_key(), |ledger| {
+                let mut ledger = ledger.unwrap_or_default();
+                ledger.chain_says(&on_chain);
+                ledger.lease(self.settings.first, self.settings.lease);
+                (ledger, ())
+            })?;
+        }
+        Ok(true)
+    }
+
+    pub async fn reserve(&self, name: &str, numbers: &[RangeInclusive<u64>]) -> Result<(), ReserveError> {
+        let numbers = NumberSet::from_ranges(numbers.iter().cloned());
+        self.change(|ledger| ledger.reserve(name, numbers)).await
+    }
+
+    pub async fn reserve_count(&self, name: &str, count: u64) -> Result<Vec<RangeInclusive<u64>>, ReserveError> {
+        self.change(|ledger| ledger.reserve_count(name, self.settings.first, count))
+            .await
+            .map(|set| set.ranges().collect())
+    }
+
+    pub fn free(&self, name: &str) -> Result<(), ReserveError> {
+        self.write(None, |ledger| ledger.free(name))
+    }
+
+    /// A change that must know what the chain has.
+    async fn change<T>(&self, f: impl FnOnce(&mut Ledger) -> Result<T, ReserveError>) -> Result<T, ReserveError> {
+        let on_chain = self.on_chain().await.map_err(ReserveError::ChainUnavailable)?;
+        self.write(Some(&on_chain), f)
+    }
+
+    fn write<T>(
+        &self,
+        on_chain: Option<&NumberSet>,
+        f: impl FnOnce(&mut Ledger) -> Result<T, ReserveError>,
+    ) -> Result<T, ReserveError> {
+        self.store
+            .transact(&self.token, |tx| {
+                let mut ledger = tx.get::<Ledger>(&self.ledger_key())?.unwrap_or_default();
+                if let Some(on_chain) = on_chain {
+                    ledger.chain_says(on_chain);
+                }
+                let answer = f(&mut ledger);
+                if answer.is_ok() {
+                    tx.put(&self.ledger_key(), &ledger)?;
+                }
+                Ok::<_, StoreError>(answer)
+            })
+            .map_err(|e| ReserveError::Store(e.to_string()))?
+    }
+
+    /// What is known; asks the chain, and falls back to its last answer.
+    pub async fn numbers(&self) -> Result<Numbers, AllocateError> {
+        let chain = self.on_chain().await;
+        let mut ledger = self.store.get::<Ledger>(&self.ledger_key()).map_err(store)?.unwrap_or_default();
+        if let Ok(on_chain) = &chain {
+            ledger.chain_says(on_chain);
+        }
+        Ok(Numbers {
+            next: ledger.next(self.settings.first, chain.is_ok()),
+            allocated: ledger.allocated.ranges().collect(),
+            on_chain: ledger.on_chain.ranges().collect(),
+            leased: ledger.leased.ranges().collect(),
+            reserved: ledger.reserved.into_iter().map(|(name, set)| (name, set.ranges().collect())).collect(),
+        })
+    }
+}
+
+fn store(e: StoreError) -> AllocateError {
+    AllocateError::Store(e.to_string())
+}

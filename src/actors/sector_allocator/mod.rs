@@ -1,0 +1,97 @@
+//! Gives out sector numbers, never the same twice: over crashes, retries, other software on the same miner (the chain's
+//! bitfield is merged) and times when the chain cannot be asked (a small range is leased ahead).
+//!
+//! [`messages`] is the protocol, [`numbers`] the decisions, [`Book`] the work.
+
+mod book;
+pub mod messages;
+pub mod numbers;
+
+pub use book::{AllocatorSettings, Book};
+
+use crate::chain::Address;
+use crate::rpc::full_node::FullNode;
+use crate::store::Store;
+use crate::supervisor::{Actor, Cx, Exit, Handler, Message, StartError};
+use messages::{Allocate, AllocateError, Allocated, Free, Numbers, Reserve, ReserveCount, ReserveError};
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+use std::time::Duration;
+
+const LEASE_REFRESH: Duration = Duration::from_secs(300);
+
+pub struct AllocatorDeps {
+    pub node: Arc<dyn FullNode>,
+    pub store: Store,
+    pub miner: Address,
+    pub settings: AllocatorSettings,
+}
+
+/// The actor; one per miner, `/t01000/sector-allocator`. Its handlers wait for the chain on purpose: the mailbox is the
+/// lock that makes allocations one after another.
+pub struct SectorAllocator {
+    book: Book,
+}
+
+impl SectorAllocator {
+    pub async fn start(cx: Cx<SectorAllocator>, deps: AllocatorDeps) -> Result<SectorAllocator, StartError> {
+        let AllocatorDeps { node, store, miner, settings } = deps;
+        Ok(SectorAllocator { book: Book { node, store, token: cx.token(), miner, settings } })
+    }
+}
+
+struct RefreshLease;
+impl Message for RefreshLease {
+    type Reply = ();
+}
+
+impl Actor for SectorAllocator {
+    async fn started(&mut self, cx: &Cx<Self>) -> Result<(), Exit> {
+        cx.tell_after(Duration::ZERO, RefreshLease);
+        Ok(())
+    }
+}
+
+impl Handler<RefreshLease> for SectorAllocator {
+    async fn handle(&mut self, _: RefreshLease, cx: &Cx<Self>) -> Result<(), Exit> {
+        if !self.book.refresh().await.map_err(Exit::failed)? {
+            tracing::debug!("the chain cannot be asked for sector numbers; leased ones serve");
+        }
+        cx.tell_after(LEASE_REFRESH, RefreshLease);
+        Ok(())
+    }
+}
+
+impl Handler<Allocate> for SectorAllocator {
+    async fn handle(&mut self, m: Allocate, _: &Cx<Self>) -> Result<Result<u64, AllocateError>, Exit> {
+        Ok(self.book.allocate(&m.request).await)
+    }
+}
+
+impl Handler<Allocated> for SectorAllocator {
+    async fn handle(&mut self, _: Allocated, _: &Cx<Self>) -> Result<Result<Numbers, AllocateError>, Exit> {
+        Ok(self.book.numbers().await)
+    }
+}
+
+impl Handler<Reserve> for SectorAllocator {
+    async fn handle(&mut self, m: Reserve, _: &Cx<Self>) -> Result<Result<(), ReserveError>, Exit> {
+        Ok(self.book.reserve(&m.name, &m.numbers).await)
+    }
+}
+
+impl Handler<ReserveCount> for SectorAllocator {
+    async fn handle(
+        &mut self,
+        m: ReserveCount,
+        _: &Cx<Self>,
+    ) -> Result<Result<Vec<RangeInclusive<u64>>, ReserveError>, Exit> {
+        Ok(self.book.reserve_count(&m.name, m.count).await)
+    }
+}
+
+impl Handler<Free> for SectorAllocator {
+    async fn handle(&mut self, m: Free, _: &Cx<Self>) -> Result<Result<(), ReserveError>, Exit> {
+        Ok(self.book.free(&m.name))
+    }
+}

@@ -1,0 +1,363 @@
+//! The messages that a provider sends: method numbers, params in CBOR as the actors of network version 28 read them,
+//! and the CIDs of messages.
+//!
+//! The tuple types are the network's own; nothing here knows a network's policy.
+
+use super::types::{Message, PoStProof, SignedMessage};
+use cid::Cid;
+use fil_actor_miner_state::v18 as miner;
+use fil_actor_power_state::v18 as power;
+use fvm_ipld_bitfield::BitField;
+use fvm_ipld_encoding::{BytesDe, DAG_CBOR, RawBytes, to_vec};
+use fvm_shared::address::Address;
+use fvm_shared::clock::ChainEpoch;
+use fvm_shared::econ::TokenAmount;
+use fvm_shared::randomness::Randomness;
+use fvm_shared::sector::{PoStProof as FvmPoStProof, RegisteredPoStProof, RegisteredSealProof};
+use multihash_codetable::{Code, MultihashDigest};
+
+/// A method of an actor with its params.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Call {
+    pub method: u64,
+    pub params: Vec<u8>,
+}
+
+pub mod method {
+    //! Method numbers (`builtin/methods`).
+    pub const SEND: u64 = 0;
+    /// Of the power actor.
+    pub const CREATE_MINER: u64 = 2;
+    pub const CHANGE_WORKER_ADDRESS: u64 = 3;
+    pub const CHANGE_PEER_ID: u64 = 4;
+    pub const SUBMIT_WINDOWED_POST: u64 = 5;
+    pub const TERMINATE_SECTORS: u64 = 9;
+    pub const DECLARE_FAULTS: u64 = 10;
+    pub const DECLARE_FAULTS_RECOVERED: u64 = 11;
+    pub const WITHDRAW_BALANCE: u64 = 16;
+    pub const CHANGE_MULTIADDRS: u64 = 18;
+    pub const CONFIRM_CHANGE_WORKER_ADDRESS: u64 = 21;
+    pub const DISPUTE_WINDOWED_POST: u64 = 24;
+    pub const PRE_COMMIT_SECTOR_BATCH2: u64 = 28;
+    pub const EXTEND_SECTOR_EXPIRATION2: u64 = 32;
+    pub const PROVE_COMMIT_SECTORS3: u64 = 34;
+}
+
+/// The power actor: [`method::CREATE_MINER`] goes to it.
+pub const POWER_ACTOR: Address = Address::new_id(4);
+
+#[derive(Debug, thiserror::Error)]
+#[error("message: {0}")]
+pub struct EncodeError(String);
+
+type Result<T> = std::result::Result<T, EncodeError>;
+
+fn call(method: u64, params: &impl serde::Serialize) -> Result<Call> {
+    Ok(Call { method, params: to_vec(params).map_err(|e| EncodeError(e.to_string()))? })
+}
+
+/// What a pre-commit of an empty (CC) sector says.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PreCommit {
+    pub seal_proof: i64,
+    pub number: u64,
+    pub comm_r: [u8; 32],
+    /// Where the ticket was drawn.
+    pub ticket_epoch: ChainEpoch,
+    pub expiration: ChainEpoch,
+}
+
+/// One declaration of [`declare_faults`], [`declare_faults_recovered`] or [`terminate_sectors`].
+#[derive(Clone, Debug)]
+pub struct InPartition {
+    pub deadline: u64,
+    pub partition: u64,
+    pub sectors: BitField,
+}
+
+/// `peer` is the libp2p peer id's bytes, `multiaddrs` in binary.
+pub fn create_miner(
+    owner: Address,
+    worker: Address,
+    window_post_proof: i64,
+    peer: Vec<u8>,
+    multiaddrs: Vec<Vec<u8>>,
+) -> Result<Call> {
+    let params = power::CreateMinerParams {
+        owner,
+        worker,
+        window_post_proof_type: RegisteredPoStProof::from(window_post_proof),
+        peer,
+        multiaddrs: multiaddrs.into_iter().map(BytesDe).collect(),
+    };
+    call(method::CREATE_MINER, &params)
+}
+
+/// What CreateMiner returns: (ID address, robust address).
+pub fn created_miner(return_data: &[u8]) -> Result<(Address, Address)> {
+    let r: power::CreateMinerReturn =
+        fvm_ipld_encoding::from_slice(return_data).map_err(|e| EncodeError(format!("CreateMiner's return: {e}")))?;
+    Ok((r.id_address, r.robust_address))
+}
+
+pub fn pre_commit_sector_batch2(sectors: &[PreCommit]) -> Result<Call> {
+    let sectors = sectors
+        .iter()
+        .map(|s| {
+            Ok(miner::SectorPreCommitInfo {
+                seal_proof: RegisteredSealProof::from(s.seal_proof),
+                sector_number: s.number,
+                sealed_cid: sealed_cid(&s.comm_r)?,
+                seal_rand_epoch: s.ticket_epoch,
+                deal_ids: Vec::new(),
+                expiration: s.expiration,
+                unsealed_cid: miner::CompactCommD::empty(),
+            })
+        })
+        .collect::<Result<Vec<_>>>()?;
+    call(method::PRE_COMMIT_SECTOR_BATCH2, &miner::PreCommitSectorBatchParams2 { sectors })
+}
+
+/// One proof a sector, no pieces (CC), all or nothing.
+pub fn prove_commit_sectors3(sectors: &[(u64, Vec<u8>)]) -> Result<Call> {
+    let params = miner::ProveCommitSectors3Params {
+        sector_activations: sectors
+            .iter()
+            .map(|(number, _)| miner::SectorActivationManifest { sector_number: *number, pieces: Vec::new() })
+            .collect(),
+        sector_proofs: sectors.iter().map(|(_, proof)| RawBytes::new(proof.clone())).collect(),
+        aggregate_proof: RawBytes::default(),
+        aggregate_proof_type: None,
+        require_activation_success: true,
+        require_notification_success: false,
+    };
+    call(method::PROVE_COMMIT_SECTORS3, &params)
+}
+
+/// `partitions`: (index, skipped sectors). `chain_commit_rand`: ticket randomness, tag PoStChainCommit, empty entropy.
+pub fn submit_windowed_post(
+    deadline: u64,
+    partitions: Vec<(u64, BitField)>,
+    proofs: &[PoStProof],
+    chain_commit_epoch: ChainEpoch,
+    chain_commit_rand: Vec<u8>,
+) -> Result<Call> {
+    let params = miner::SubmitWindowedPoStParams {
+        deadline,
+        partitions: partitions.into_iter().map(|(index, skipped)| miner::PoStPartition { index, skipped }).collect(),
+        proofs: proofs
+            .iter()
+            .map(|p| FvmPoStProof {
+                post_proof: RegisteredPoStProof::from(p.post_proof),
+                proof_bytes: p.proof_bytes.clone(),
+            })
+            .collect(),
+        chain_commit_epoch,
+        chain_commit_rand: Randomness(chain_commit_rand),
+    };
+    call(method::SUBMIT_WINDOWED_POST, &params)
+}
+
+pub fn declare_faults(faults: Vec<InPartition>) -> Result<Call> {
+    let faults = faults
+        .into_iter()
+        .map(|f| miner::FaultDeclaration { deadline: f.deadline, partition: f.partition, sectors: f.sectors })
+        .collect();
+    call(method::DECLARE_FAULTS, &miner::DeclareFaultsParams { faults })
+}
+
+pub fn declare_faults_recovered(recoveries: Vec<InPartition>) -> Result<Call> {
+    let recoveries = recoveries
+        .into_iter()
+        .map(|r| miner::RecoveryDeclaration { deadline: r.deadline, partition: r.partition, sectors: r.sectors })
+        .collect();
+    call(method::DECLARE_FAULTS_RECOVERED, &miner::DeclareFaultsRecoveredParams { recoveries })
+}
+
+pub fn terminate_sectors(terminations: Vec<InPartition>) -> Result<Call> {
+    let terminations = terminations
+        .into_iter()
+        .map(|t| miner::TerminationDeclaration { deadline: t.deadline, partition: t.partition, sectors: t.sectors })
+        .collect();
+    call(method::TERMINATE_SECTORS, &miner::TerminateSectorsParams { terminations })
+}
+
+pub fn extend_sector_expiration2(sectors: Vec<InPartition>, new_expiration: ChainEpoch) -> Result<Call> {
+    let extensions = sectors
+        .into_iter()
+        .map(|s| miner::ExpirationExtension2 {
+            deadline: s.deadline,
+            partition: s.partition,
+            sectors: s.sectors,
+            sectors_with_claims: Vec::new(),
+            new_expiration,
+        })
+        .collect();
+    call(method::EXTEND_SECTOR_EXPIRATION2, &miner::ExtendSectorExpiration2Params { extensions })
+}
+
+pub fn dispute_windowed_post(deadline: u64, post_index: u64) -> Result<Call> {
+    call(method::DISPUTE_WINDOWED_POST, &miner::DisputeWindowedPoStParams { deadline, post_index })
+}
+
+pub fn change_worker_address(new_worker: Address, new_control_addresses: Vec<Address>) -> Result<Call> {
+    let params = miner::ChangeWorkerAddressParams { new_worker, new_control_addresses };
+    call(method::CHANGE_WORKER_ADDRESS, &params)
+}
+
+pub fn confirm_change_worker_address() -> Call {
+    Call { method: method::CONFIRM_CHANGE_WORKER_ADDRESS, params: Vec::new() }
+}
+
+/// `new_id`: the peer id's bytes.
+pub fn change_peer_id(new_id: Vec<u8>) -> Result<Call> {
+    call(method::CHANGE_PEER_ID, &miner::ChangePeerIDParams { new_id })
+}
+
+/// Binary multiaddrs.
+pub fn change_multiaddrs(multiaddrs: Vec<Vec<u8>>) -> Result<Call> {
+    let new_multi_addrs = multiaddrs.into_iter().map(BytesDe).collect();
+    call(method::CHANGE_MULTIADDRS, &miner::ChangeMultiaddrsParams { new_multi_addrs })
+}
+
+pub fn withdraw_balance(amount_requested: TokenAmount) -> Result<Call> {
+    call(method::WITHDRAW_BALANCE, &miner::WithdrawBalanceParams { amount_requested })
+}
+
+/// CommR as the chain writes it.
+pub fn sealed_cid(comm_r: &[u8; 32]) -> Result<Cid> {
+    fvm_shared::commcid::replica_commitment_v1_to_cid(comm_r).map_err(|e| EncodeError(e.to_owned()))
+}
+
+/// Entropy of seal, WinningPoSt and WindowPoSt randomness: the miner's address in CBOR.
+pub fn entropy(miner: &Address) -> Result<Vec<u8>> {
+    to_vec(miner).map_err(|e| EncodeError(e.to_string()))
+}
+
+/// The message as it is on chain.
+pub fn to_fvm(m: &Message) -> fvm_shared::message::Message {
+    fvm_shared::message::Message {
+        version: m.version,
+        from: m.from,
+        to: m.to,
+        sequence: m.nonce,
+        value: m.value.clone(),
+        method_num: m.method,
+        params: RawBytes::new(m.params.clone()),
+        gas_limit: u64::try_from(m.gas_limit).unwrap_or(0),
+        gas_fee_cap: m.gas_fee_cap.clone(),
+        gas_premium: m.gas_premium.clone(),
+    }
+}
+
+fn cid_of(value: &impl serde::Serialize) -> Result<Cid> {
+    let bytes = to_vec(value).map_err(|e| EncodeError(e.to_string()))?;
+    Ok(Cid::new_v1(DAG_CBOR, Code::Blake2b256.digest(&bytes)))
+}
+
+/// What a wallet signs are this CID's bytes.
+pub fn unsigned_cid(m: &Message) -> Result<Cid> {
+    cid_of(&to_fvm(m))
+}
+
+const BLS: u8 = 2;
+
+/// The CID under which the chain knows a signed message: a BLS signature goes into the block's aggregate, so it is the
+/// unsigned message's; any other is part of it.
+pub fn message_cid(m: &SignedMessage) -> Result<Cid> {
+    if m.signature.kind == BLS {
+        return unsigned_cid(&m.message);
+    }
+    let mut signature = vec![m.signature.kind];
+    signature.extend_from_slice(&m.signature.data);
+    cid_of(&(to_fvm(&m.message), BytesDe(signature)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::chain::types::Signature;
+
+    fn hex_of(call: Result<Call>) -> (u64, String) {
+        let call = call.unwrap();
+        (call.method, hex::encode(call.params))
+    }
+
+    /// Written down by hand from the actors' tuple definitions and RFC 8949, so that a wrong type cannot agree with itself.
+    #[test]
+    fn params_are_the_bytes_that_the_actors_read() {
+        let sectors = |bits: &[u64]| BitField::try_from_bits(bits.iter().copied()).unwrap();
+        let at = |bits: &[u64]| vec![InPartition { deadline: 3, partition: 0, sectors: sectors(bits) }];
+        let (method, params) = hex_of(pre_commit_sector_batch2(&[PreCommit {
+            seal_proof: 5,
+            number: 7,
+            comm_r: [0xab; 32],
+            ticket_epoch: 10,
+            expiration: 1000,
+        }]));
+        // [[[5, 7, 42(0x00 01 f102 b401 20 <commR>), 10, [], 1000, null]]]
+        let sealed = "d82a582800018 2e20381e8 0220".replace(' ', "") + &"ab".repeat(32);
+        assert_eq!((method, params), (28, format!("8181870507{sealed}0a801903e8f6")));
+
+        // [[[7, []]], [h'0102'], h'', null, true, false]
+        assert_eq!(
+            hex_of(prove_commit_sectors3(&[(7, vec![1, 2])])),
+            (34, "868182078081420102 40f6f5f4".replace(' ', ""))
+        );
+
+        let proof = PoStProof { post_proof: 10, proof_bytes: vec![9] };
+        // [3, [[0, h'']], [[10, h'09']], 55, h'0707']
+        assert_eq!(
+            hex_of(submit_windowed_post(3, vec![(0, BitField::new())], &[proof], 55, vec![7, 7])),
+            (5, "85038182004081820a41091837420707".to_owned())
+        );
+        // RLE+ of {0}: version 00, first bit 1, one run of length 1 -> bits 00 1 1 -> 0x0c
+        assert_eq!(hex_of(declare_faults_recovered(at(&[0]))), (11, "81818303 00410c".replace(' ', "")));
+        assert_eq!(hex_of(declare_faults(at(&[0]))), (10, "8181830300410c".to_owned()));
+        assert_eq!(hex_of(terminate_sectors(at(&[0]))), (9, "8181830300410c".to_owned()));
+        assert_eq!(hex_of(extend_sector_expiration2(at(&[0]), 9)), (32, "8181850300410c8009".to_owned()));
+        assert_eq!(hex_of(dispute_windowed_post(3, 1)), (24, "820301".to_owned()));
+        assert_eq!(hex_of(change_worker_address(Address::new_id(100), vec![])), (3, "8242006480".to_owned()));
+        assert_eq!(hex_of(change_peer_id(vec![1, 2])), (4, "81420102".to_owned()));
+        assert_eq!(hex_of(change_multiaddrs(vec![vec![4]])), (18, "81814104".to_owned()));
+        assert_eq!(hex_of(withdraw_balance(TokenAmount::from_atto(256))), (16, "8143000100".to_owned()));
+        let id = Address::new_id(100);
+        assert_eq!(hex_of(create_miner(id, id, 10, vec![1], vec![])), (2, "85420064420064 0a410180".replace(' ', "")));
+    }
+
+    #[test]
+    fn create_miner_returns_both_addresses_and_junk_is_an_error() {
+        let robust = Address::new_actor(b"x");
+        let bytes = to_vec(&(Address::new_id(1000), robust)).unwrap();
+        assert_eq!(created_miner(&bytes).unwrap(), (Address::new_id(1000), robust));
+        for cut in 0..bytes.len() {
+            assert!(created_miner(&bytes[..cut]).is_err());
+        }
+    }
+
+    #[test]
+    fn a_bls_message_has_the_unsigned_cid_and_a_secp_one_its_own() {
+        let message = Message {
+            version: 0,
+            to: Address::new_id(1000),
+            from: Address::new_id(100),
+            nonce: 3,
+            value: TokenAmount::from_atto(1),
+            gas_limit: 5,
+            gas_fee_cap: TokenAmount::from_atto(7),
+            gas_premium: TokenAmount::from_atto(2),
+            method: 28,
+            params: vec![0x80],
+        };
+        let signed =
+            |kind| SignedMessage { message: message.clone(), signature: Signature { kind, data: vec![1; 65] } };
+        let unsigned = unsigned_cid(&message).unwrap();
+        assert_eq!(message_cid(&signed(2)).unwrap(), unsigned);
+        assert_ne!(message_cid(&signed(1)).unwrap(), unsigned);
+        assert_eq!(unsigned.codec(), DAG_CBOR);
+        assert_eq!(
+            hex::encode(to_vec(&to_fvm(&message)).unwrap()),
+            "8a004300e80742006403420001054200074200 02181c4180".replace(' ', "")
+        );
+    }
+}

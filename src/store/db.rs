@@ -1,0 +1,128 @@
+//! The redb file behind the store: opening with a check, and opening again after a disk error.
+
+use super::error::{Result, StoreError};
+use redb::{Database, ReadTransaction, ReadableDatabase, WriteTransaction};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::{RwLock, RwLockReadGuard};
+
+/// Up to this size every page's checksum is verified at the start; it takes milliseconds.
+const CHECKED_AT_OPEN: u64 = 256 << 20;
+const CACHE: usize = 16 << 20;
+
+type Opener = Box<dyn Fn(&Path) -> std::result::Result<Database, redb::DatabaseError> + Send + Sync>;
+
+pub(super) struct Db {
+    path: PathBuf,
+    opener: Opener,
+    /// `None` after a disk error: redb refuses everything that follows one, so the file is opened anew.
+    open: RwLock<Option<Database>>,
+}
+
+impl Db {
+    pub(super) fn open(path: &Path) -> Result<Db> {
+        Db::open_with(path, Box::new(|path| Database::builder().set_cache_size(CACHE).create(path)))
+    }
+
+    pub(super) fn open_with(path: &Path, opener: Opener) -> Result<Db> {
+        let db = open_checked(path, &opener)?;
+        Ok(Db { path: path.to_owned(), opener, open: RwLock::new(Some(db)) })
+    }
+
+    pub(super) fn read<T>(&self, f: impl FnOnce(&ReadTransaction) -> Result<T>) -> Result<T> {
+        let answer = self.with(|db| {
+            let tx = db.begin_read().map_err(|e| StoreError::of(&self.path, e))?;
+            f(&tx).map_err(|e| self.at_path(e))
+        });
+        self.reopen_after(&answer);
+        answer
+    }
+
+    pub(super) fn write<T, E: From<StoreError>>(
+        &self,
+        f: impl FnOnce(&WriteTransaction) -> std::result::Result<T, E>,
+    ) -> std::result::Result<T, E> {
+        // Only errors of the disk, not those of `f`, put the file in doubt.
+        let mut disk = Ok(());
+        let answer = self.with(|db| {
+            // redb's default durability: commit returns after fsync.
+            let tx = db.begin_write().map_err(|e| StoreError::of(&self.path, e)).inspect_err(|_| disk = Err(()))?;
+            let answer = f(&tx)?;
+            tx.commit().map_err(|e| StoreError::of(&self.path, e)).inspect_err(|_| disk = Err(()))?;
+            Ok(answer)
+        });
+        if disk.is_err() || (answer.is_err() && self.poisoned()) {
+            self.close();
+        }
+        answer
+    }
+
+    fn with<T, E: From<StoreError>>(
+        &self,
+        f: impl FnOnce(&Database) -> std::result::Result<T, E>,
+    ) -> std::result::Result<T, E> {
+        let guard = self.opened()?;
+        match guard.as_ref() {
+            Some(db) => f(db),
+            None => Err(StoreError::Io(format!("{}: closed by an error of another write", self.path.display())).into()),
+        }
+    }
+
+    fn opened(&self) -> Result<RwLockReadGuard<'_, Option<Database>>> {
+        let guard = self.open.read().unwrap_or_else(|e| e.into_inner());
+        if guard.is_some() {
+            return Ok(guard);
+        }
+        drop(guard);
+        let mut write = self.open.write().unwrap_or_else(|e| e.into_inner());
+        if write.is_none() {
+            *write = Some(open_checked(&self.path, &self.opener)?);
+        }
+        drop(write);
+        Ok(self.open.read().unwrap_or_else(|e| e.into_inner()))
+    }
+
+    /// True when redb has latched an I/O error and would refuse every later write.
+    fn poisoned(&self) -> bool {
+        let guard = self.open.read().unwrap_or_else(|e| e.into_inner());
+        guard.as_ref().is_some_and(|db| match db.begin_write() {
+            Ok(tx) => tx.abort().is_err(),
+            Err(_) => true,
+        })
+    }
+
+    fn reopen_after<T>(&self, answer: &Result<T>) {
+        if matches!(answer, Err(StoreError::Io(_) | StoreError::Full { .. })) {
+            self.close();
+        }
+    }
+
+    fn close(&self) {
+        let mut guard = self.open.write().unwrap_or_else(|e| e.into_inner());
+        *guard = None;
+    }
+
+    fn at_path(&self, e: StoreError) -> StoreError {
+        match e {
+            StoreError::Io(why) => StoreError::Io(format!("{}: {why}", self.path.display())),
+            e => e,
+        }
+    }
+}
+
+/// A file that makes redb panic is as damaged as one that it refuses.
+fn open_checked(path: &Path, opener: &Opener) -> Result<Database> {
+    let size = std::fs::metadata(path).map(|m| m.len()).unwrap_or(0);
+    let opened = catch_unwind(AssertUnwindSafe(|| {
+        let mut db = opener(path).map_err(|e| StoreError::opening(path, e))?;
+        if size > 0 && size <= CHECKED_AT_OPEN {
+            match db.check_integrity() {
+                Ok(true) => {}
+                Ok(false) => tracing::warn!(path = %path.display(), "store was not closed cleanly; repaired"),
+                Err(e) => return Err(StoreError::opening(path, e)),
+            }
+        }
+        Ok(db)
+    }));
+    opened.unwrap_or_else(|_| Err(StoreError::damaged(path, "unreadable structure")))
+}

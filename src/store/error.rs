@@ -1,0 +1,75 @@
+//! What can go wrong with the store, and how redb's errors map to it.
+
+use std::path::Path;
+
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    #[error("store {path}: {why}")]
+    Open { path: String, why: String },
+    #[error("store {path}: another node has it open; stop that node, or use another --repo")]
+    Locked { path: String },
+    #[error("store: {0}")]
+    Io(String),
+    #[error("store: no space left on the disk of {path}; free some, nothing was lost")]
+    Full { path: String },
+    #[error("store: record {table}/{key}: schema {found}, this version reads {known}")]
+    Schema { table: &'static str, key: String, found: u16, known: u16 },
+    #[error("store: record {table}/{key} cannot be read: {why}")]
+    Corrupt { table: &'static str, key: String, why: String },
+    #[error("store: {path} epoch {epoch} was fenced off by epoch {newer}")]
+    Fenced { path: String, epoch: u64, newer: u64 },
+}
+
+pub type Result<T> = std::result::Result<T, StoreError>;
+
+impl StoreError {
+    /// An operation on an open database failed.
+    pub(super) fn of(path: &Path, e: impl Into<redb::Error>) -> StoreError {
+        match e.into() {
+            redb::Error::Io(e) => StoreError::io(path, &e),
+            redb::Error::Corrupted(why) => StoreError::Io(format!("{}: damaged: {why}", path.display())),
+            e => StoreError::Io(format!("{}: {e}", path.display())),
+        }
+    }
+
+    /// Opening the file failed.
+    pub(super) fn opening(path: &Path, e: redb::DatabaseError) -> StoreError {
+        use redb::{DatabaseError as D, StorageError as S};
+        let path_text = path.display().to_string();
+        match e {
+            D::DatabaseAlreadyOpen => StoreError::Locked { path: path_text },
+            D::Storage(S::Io(e)) if is_full(&e) => StoreError::Full { path: path_text },
+            D::Storage(S::Io(e)) if e.kind() != std::io::ErrorKind::InvalidData && e.raw_os_error().is_some() => {
+                StoreError::Open { path: path_text, why: e.to_string() }
+            }
+            D::UpgradeRequired(v) => StoreError::Open {
+                path: path_text,
+                why: format!("it has file format {v}; this version cannot read it: use the version that wrote it"),
+            },
+            e => StoreError::damaged(path, &e.to_string()),
+        }
+    }
+
+    pub(super) fn damaged(path: &Path, why: &str) -> StoreError {
+        StoreError::Open {
+            path: path.display().to_string(),
+            why: format!(
+                "not a Bulkhead store, or damaged ({why}); move the file away and restore a backup of it, or start with another --repo"
+            ),
+        }
+    }
+
+    pub(super) fn io(path: &Path, e: &std::io::Error) -> StoreError {
+        if is_full(e) {
+            StoreError::Full { path: path.display().to_string() }
+        } else {
+            StoreError::Io(format!("{}: {e}", path.display()))
+        }
+    }
+}
+
+/// No blocks, or no quota, left.
+fn is_full(e: &std::io::Error) -> bool {
+    use std::io::ErrorKind as K;
+    matches!(e.kind(), K::StorageFull | K::QuotaExceeded)
+}
