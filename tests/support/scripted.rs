@@ -313,7 +313,8 @@ impl FullNode for ScriptedNode {
         _key: &TipSetKey,
     ) -> Result<Vec<Partition>> {
         self.seen("state_miner_partitions");
-        if let Some(text) = self.panics_with.lock().unwrap().take() {
+        let bug = self.panics_with.lock().unwrap().take();
+        if let Some(text) = bug {
             panic!("{text}");
         }
         let partitions = self.partitions.lock().unwrap().clone();
