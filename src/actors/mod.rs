@@ -1,10 +1,10 @@
 //! One folder a concern: `messages.rs` its protocol, `mod.rs` a thin actor shell, decisions in pure files of their own.
 
 pub mod daemon_link;
+pub mod deal_handler;
 pub mod message_sender;
 pub mod seal_scheduler;
 pub mod sector_allocator;
 pub mod sector_files;
 pub mod window_post;
 pub mod winning_post;
-pub mod deal_handler;

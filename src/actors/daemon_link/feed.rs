@@ -160,7 +160,6 @@ enum Target {
     Parent(TipSetKey),
 }
 
-
 #[cfg(test)]
 #[path = "feed_tests.rs"]
 mod tests;

@@ -108,8 +108,12 @@ mod tests {
 
     #[test]
     fn leaves_out_what_is_empty_faulty_or_done() {
-        let partitions =
-            [partition(&[1], &[], &[]), partition(&[2], &[2], &[]), partition(&[], &[], &[]), partition(&[3], &[3], &[3])];
+        let partitions = [
+            partition(&[1], &[], &[]),
+            partition(&[2], &[2], &[]),
+            partition(&[], &[], &[]),
+            partition(&[3], &[3], &[3]),
+        ];
         let found = due(&partitions, &BitField::new());
         assert_eq!(found, [Due { index: 0, recovering: false }, Due { index: 3, recovering: true }]);
         let done = BitField::try_from_bits([0]).unwrap();

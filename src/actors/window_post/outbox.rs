@@ -1,8 +1,14 @@
 //! What WindowPoSt needs of the message sender: hand a message over once, see what became of it.
 
 use super::batch::PostStatus;
+use crate::actors::message_sender::messages::{Enqueue, EnqueueAnswer, MessageStatus, Status};
 use crate::chain::{Address, TokenAmount};
+use crate::supervisor::{Handler, Ref};
 use async_trait::async_trait;
+use std::time::Duration;
+
+/// The sender answers from its store; longer than this it hangs or restarts, and is asked again.
+const ANSWER: Duration = Duration::from_secs(10);
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct PostMessage {
@@ -19,4 +25,30 @@ pub trait PostMessages: Send + Sync + 'static {
     /// Returns once the message is durable with the sender.
     async fn enqueue(&self, message: PostMessage) -> Result<(), String>;
     async fn status(&self, key: &str) -> Result<PostStatus, String>;
+}
+
+/// The miner's message sender.
+#[async_trait]
+impl<A: Handler<Enqueue> + Handler<Status>> PostMessages for Ref<A> {
+    async fn enqueue(&self, message: PostMessage) -> Result<(), String> {
+        let PostMessage { key, to, method, params, max_fee } = message;
+        let enqueue = Enqueue { key, to, method, params, value: TokenAmount::default(), max_fee, from: None };
+        match self.ask(enqueue, ANSWER).await {
+            Ok(EnqueueAnswer::Accepted | EnqueueAnswer::Known(_)) => Ok(()),
+            Ok(EnqueueAnswer::Refused(why)) => Err(format!("the message sender takes no message: {why}")),
+            Err(error) => Err(format!("message sender: {error}")),
+        }
+    }
+
+    async fn status(&self, key: &str) -> Result<PostStatus, String> {
+        let status = self.ask(Status { key: key.to_string() }, ANSWER).await;
+        Ok(match status.map_err(|error| format!("message sender: {error}"))? {
+            MessageStatus::Unknown => PostStatus::Unknown,
+            MessageStatus::Queued { .. } | MessageStatus::Pushed { .. } => PostStatus::Waiting,
+            MessageStatus::Landed { epoch, .. } => PostStatus::Landed { at: epoch },
+            MessageStatus::Failed { exit_code, error } => {
+                PostStatus::Failed { why: format!("exit code {exit_code}: {error}") }
+            }
+        })
+    }
 }

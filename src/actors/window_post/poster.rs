@@ -13,13 +13,38 @@ use std::time::Duration;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
     /// Find the partitions that have something to prove.
-    Plan { job: JobId, di: DeadlineInfo },
-    Prove { job: JobId, di: DeadlineInfo, batch: usize, partitions: Vec<u64>, attempt: u32 },
+    Plan {
+        job: JobId,
+        di: DeadlineInfo,
+    },
+    Prove {
+        job: JobId,
+        di: DeadlineInfo,
+        batch: usize,
+        partitions: Vec<u64>,
+        attempt: u32,
+    },
     /// Make the parameters and hand them to the message sender under `key`.
-    Submit { job: JobId, di: DeadlineInfo, batch: usize, proof: ReadyProof, key: String },
-    Watch { job: JobId, di: DeadlineInfo, batch: usize, key: String },
+    Submit {
+        job: JobId,
+        di: DeadlineInfo,
+        batch: usize,
+        proof: ReadyProof,
+        key: String,
+    },
+    Watch {
+        job: JobId,
+        di: DeadlineInfo,
+        batch: usize,
+        key: String,
+    },
     /// Does the chain count these partitions as proven?
-    Check { job: JobId, di: DeadlineInfo, batch: usize, partitions: Vec<u64> },
+    Check {
+        job: JobId,
+        di: DeadlineInfo,
+        batch: usize,
+        partitions: Vec<u64>,
+    },
     Abort(JobId),
     /// Write the deadline's record before any later command.
     Save(ChainEpoch),
@@ -101,7 +126,9 @@ impl Poster {
         let current = match (di, self.di) {
             (Some(di), _) => di.not_elapsed_at(height),
             // A revert may lead to before the deadline that was current.
-            (None, Some(last)) => last.with(last.period_start - last.w_post_proving_period, last.index).not_elapsed_at(height),
+            (None, Some(last)) => {
+                last.with(last.period_start - last.w_post_proving_period, last.index).not_elapsed_at(height)
+            }
             (None, None) => return Vec::new(),
         };
         self.di = Some(current);

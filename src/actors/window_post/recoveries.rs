@@ -71,8 +71,11 @@ mod tests {
         let readable = BTreeSet::from([1, 3, 4]);
         let found = declarations(7, &undeclared, &readable, 0);
         assert_eq!(found.len(), 1);
-        let got: Vec<_> =
-            found[0].recoveries.iter().map(|r| (r.deadline, r.partition, r.sectors.iter().collect::<Vec<_>>())).collect();
+        let got: Vec<_> = found[0]
+            .recoveries
+            .iter()
+            .map(|r| (r.deadline, r.partition, r.sectors.iter().collect::<Vec<_>>()))
+            .collect();
         assert_eq!(got, [(7, 0, vec![1]), (7, 2, vec![3])]);
         assert!(declarations(7, &undeclared, &BTreeSet::new(), 0).is_empty());
     }

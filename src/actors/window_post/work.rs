@@ -206,7 +206,11 @@ impl Work {
                 (!readable).then_some(number)
             }
         });
-        futures::stream::iter(checks).buffer_unordered(FILE_CHECKS_AT_ONCE).filter_map(|n| async move { n }).collect().await
+        futures::stream::iter(checks)
+            .buffer_unordered(FILE_CHECKS_AT_ONCE)
+            .filter_map(|n| async move { n })
+            .collect()
+            .await
     }
 
     /// The task is part of the name: a result is adopted only for exactly what would be asked now.
@@ -239,7 +243,13 @@ impl Work {
         }
     }
 
-    async fn try_submit(&self, di: &DeadlineInfo, proof: &ReadyProof, key: &str, head: &TipSet) -> Result<Submission, Why> {
+    async fn try_submit(
+        &self,
+        di: &DeadlineInfo,
+        proof: &ReadyProof,
+        key: &str,
+        head: &TipSet,
+    ) -> Result<Submission, Why> {
         let at = head.key();
         if self.challenge(di, &at).await? != proof.randomness {
             return Ok(Submission::Stale("the chain has another challenge than the one proven".to_string()));
@@ -293,5 +303,7 @@ impl Work {
 
 fn comm_r(sector: &SectorOnChainInfo) -> Result<[u8; 32], Why> {
     let digest = sector.sealed_cid.hash().digest();
-    digest.try_into().map_err(|_| format!("sector {}: sealed CID {} holds no CommR", sector.sector_number, sector.sealed_cid))
+    digest
+        .try_into()
+        .map_err(|_| format!("sector {}: sealed CID {} holds no CommR", sector.sector_number, sector.sealed_cid))
 }

@@ -88,7 +88,8 @@ impl WinningPost {
         let refuse = |error| StartError(format!("winning_post does not mine without its record of blocks: {error}"));
         let ours = format!("{miner}/");
         let records = store.list::<MinedBlock>().map_err(refuse)?;
-        let mined = records.into_iter().filter(|(key, _)| key.starts_with(&ours)).map(|(_, block)| (block.epoch, block));
+        let mined =
+            records.into_iter().filter(|(key, _)| key.starts_with(&ours)).map(|(_, block)| (block.epoch, block));
         let mined = mined.collect();
         let totals = store.get::<Totals>(&miner.to_string()).map_err(refuse)?.unwrap_or_default();
         Ok(WinningPost {
@@ -252,7 +253,9 @@ impl WinningPost {
     fn ask_timing(&mut self, cx: &Cx<Self>) {
         self.asking_timing = true;
         let node = self.miner.node.clone();
-        cx.spawn(async move { TimingSeen(node.state_get_network_params().await.map(|params| params.block_delay_secs)) });
+        cx.spawn(
+            async move { TimingSeen(node.state_get_network_params().await.map(|params| params.block_delay_secs)) },
+        );
     }
 }
 
@@ -298,7 +301,9 @@ impl Handler<TimingSeen> for WinningPost {
                 self.rounds = Some(rounds);
                 self.act(actions, cx);
             }
-            Err(error) => tracing::warn!(%error, "no round before the node tells its block delay; asked again on the next head"),
+            Err(error) => {
+                tracing::warn!(%error, "no round before the node tells its block delay; asked again on the next head")
+            }
         }
         Ok(())
     }

@@ -47,9 +47,15 @@ pub type RoundId = u64;
 
 #[derive(Clone, Debug, PartialEq)]
 pub enum Action {
-    Start { id: RoundId, base: Base },
+    Start {
+        id: RoundId,
+        base: Base,
+    },
     /// Drop the work of that round; it counts as late for that reason.
-    Abort { id: RoundId, why: String },
+    Abort {
+        id: RoundId,
+        why: String,
+    },
     /// Call `wake` at that time (since the Unix epoch).
     WakeAt(Duration),
 }
@@ -99,6 +105,7 @@ impl Rounds {
             _ => 0,
         };
         self.base = Some(Base { tipset: head, nulls });
+        self.last_start = None;
         self.advance(now, &mut out);
         out
     }

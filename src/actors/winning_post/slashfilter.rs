@@ -63,11 +63,7 @@ pub enum Fault {
 }
 
 /// `ours_in_base`: the base tipset holds a block of this miner.
-pub fn check(
-    mined: &BTreeMap<ChainEpoch, MinedBlock>,
-    new: &MinedBlock,
-    ours_in_base: bool,
-) -> Result<(), Fault> {
+pub fn check(mined: &BTreeMap<ChainEpoch, MinedBlock>, new: &MinedBlock, ours_in_base: bool) -> Result<(), Fault> {
     if mined.get(&new.epoch).is_some_and(|other| other.fingerprint != new.fingerprint) {
         return Err(Fault::DoubleFork { epoch: new.epoch });
     }

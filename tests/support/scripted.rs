@@ -1,0 +1,469 @@
+//! A full node that answers what a test told it; every other method says that the node cannot be reached.
+#![allow(dead_code)]
+
+use async_trait::async_trait;
+use bulkhead::actors::sector_files::{SectorFiles, SectorPaths};
+use bulkhead::actors::window_post::batch::PostStatus;
+use bulkhead::actors::window_post::outbox::{PostMessage, PostMessages};
+use bulkhead::chain::types::*;
+use bulkhead::proofs::{Job, Output, Prover, ProverError, Task};
+use bulkhead::rpc::full_node::{FullNode, FullNodeError, RandomnessTag, Result};
+use cid::Cid;
+use fvm_ipld_bitfield::BitField;
+use fvm_shared::address::Address;
+use fvm_shared::clock::ChainEpoch;
+use fvm_shared::econ::TokenAmount;
+use multihash_codetable::{Code, MultihashDigest};
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::sync::Mutex;
+use tokio::sync::mpsc;
+
+pub fn cid(name: &str) -> Cid {
+    Cid::new_v1(0x71, Code::Blake2b256.digest(name.as_bytes()))
+}
+
+pub fn super_block(miner: Address, height: ChainEpoch, parents: Vec<Cid>) -> BlockHeader {
+    BlockHeader {
+        miner,
+        ticket: Some(Ticket { vrf_proof: vec![height as u8] }),
+        election_proof: None,
+        beacon_entries: vec![],
+        win_post_proof: vec![],
+        parents,
+        parent_weight: 0.into(),
+        height,
+        parent_state_root: cid("state"),
+        parent_message_receipts: cid("receipts"),
+        messages: cid("messages"),
+        bls_aggregate: None,
+        timestamp: 1_000_000 + 30 * height as u64,
+        block_sig: None,
+        fork_signaling: 0,
+        parent_base_fee: TokenAmount::from_atto(100),
+    }
+}
+
+/// A tipset of one block, named after itself.
+pub fn tipset(name: &str, height: ChainEpoch, parent: &str) -> TipSet {
+    let block = super_block(Address::new_id(1), height, vec![cid(parent)]);
+    TipSet { cids: vec![cid(name)], blocks: vec![block], height }
+}
+
+/// The network's lengths, period 0 at epoch 0.
+pub fn mainnet() -> DeadlineInfo {
+    DeadlineInfo {
+        w_post_period_deadlines: 48,
+        w_post_proving_period: 2880,
+        w_post_challenge_window: 60,
+        w_post_challenge_lookback: 20,
+        fault_declaration_cutoff: 70,
+        ..Default::default()
+    }
+    .with(0, 0)
+}
+
+pub fn bits(set: &[u64]) -> BitField {
+    BitField::try_from_bits(set.iter().copied()).unwrap()
+}
+
+pub fn partition(live: &[u64], faulty: &[u64], recovering: &[u64]) -> Partition {
+    Partition {
+        all_sectors: bits(live),
+        faulty_sectors: bits(faulty),
+        recovering_sectors: bits(recovering),
+        live_sectors: bits(live),
+        active_sectors: bits(live),
+    }
+}
+
+pub fn comm_r(number: u64) -> [u8; 32] {
+    let mut out = [0; 32];
+    out[..8].copy_from_slice(&number.to_le_bytes());
+    out
+}
+
+/// A sealed CID is the multihash of CommR under its own code.
+pub fn sealed_cid(number: u64) -> Cid {
+    let hash = cid::multihash::Multihash::wrap(0xb401, &comm_r(number)).unwrap();
+    Cid::new_v1(0xf102, hash)
+}
+
+fn sector(number: u64) -> SectorOnChainInfo {
+    SectorOnChainInfo {
+        sector_number: number,
+        seal_proof: 5,
+        sealed_cid: sealed_cid(number),
+        deal_ids: vec![],
+        activation: 0,
+        expiration: 1_000_000,
+        initial_pledge: None,
+        expected_day_reward: None,
+        expected_storage_pledge: None,
+        power_base_epoch: 0,
+        sector_key_cid: None,
+        flags: 0,
+        daily_fee: None,
+    }
+}
+
+#[derive(Default)]
+pub struct ScriptedNode {
+    pub network: Mutex<String>,
+    /// Seconds; 30 unless told.
+    pub block_delay: Mutex<Option<u64>>,
+    pub head: Mutex<Option<TipSet>>,
+    pub channels: Mutex<VecDeque<mpsc::Receiver<Vec<HeadChange>>>>,
+    pub tipsets: Mutex<Vec<TipSet>>,
+    pub deadline: Mutex<Option<DeadlineInfo>>,
+    pub partitions: Mutex<Option<Vec<Partition>>>,
+    /// Partitions that count as proven, in every deadline.
+    pub proven: Mutex<BitField>,
+    /// All bytes of the challenge.
+    pub beacon: Mutex<u8>,
+    pub base_info: Mutex<Option<MiningBaseInfo>>,
+    pub submitted: Mutex<Vec<BlockMsg>>,
+    pub panics_with: Mutex<Option<String>>,
+    pub calls: Mutex<HashMap<&'static str, u64>>,
+}
+
+impl ScriptedNode {
+    fn down(&self, method: &'static str) -> FullNodeError {
+        FullNodeError::Unreachable { node: "scripted".into(), why: format!("{method} is not scripted") }
+    }
+    fn seen(&self, method: &'static str) {
+        *self.calls.lock().unwrap().entry(method).or_default() += 1;
+    }
+    pub fn count(&self, method: &'static str) -> u64 {
+        self.calls.lock().unwrap().get(method).copied().unwrap_or_default()
+    }
+    pub fn add(&self, tipset: TipSet) {
+        self.tipsets.lock().unwrap().push(tipset);
+    }
+    pub fn channel(&self) -> mpsc::Sender<Vec<HeadChange>> {
+        let (sender, receiver) = mpsc::channel(16);
+        self.channels.lock().unwrap().push_back(receiver);
+        sender
+    }
+}
+
+/// Answers tasks from a script, then with a proof; notes what it was asked.
+#[derive(Default)]
+pub struct ScriptedProver {
+    pub script: Mutex<VecDeque<std::result::Result<Output, ProverError>>>,
+    pub jobs: Mutex<Vec<Job>>,
+    pub verdict: Mutex<Option<bool>>,
+}
+
+#[async_trait]
+impl Prover for ScriptedProver {
+    async fn run(&self, job: Job) -> std::result::Result<Output, ProverError> {
+        let verify = matches!(job.task, Task::VerifyWindowPost { .. });
+        self.jobs.lock().unwrap().push(job);
+        if verify {
+            return Ok(Output::Verified(self.verdict.lock().unwrap().unwrap_or(true)));
+        }
+        self.script.lock().unwrap().pop_front().unwrap_or(Ok(Output::Proof(vec![42; 192])))
+    }
+}
+
+impl ScriptedProver {
+    /// The sectors of the last proof asked for.
+    pub fn proven(&self) -> Vec<u64> {
+        let jobs = self.jobs.lock().unwrap();
+        let last = jobs.iter().rev().find_map(|job| match &job.task {
+            Task::WindowPost { sectors, .. } | Task::WinningPost { sectors, .. } => Some(sectors.clone()),
+            _ => None,
+        });
+        last.unwrap_or_default().iter().map(|sector| sector.number).collect()
+    }
+}
+
+/// All files are there but those of `missing`.
+#[derive(Default)]
+pub struct ScriptedFiles {
+    pub missing: Mutex<BTreeSet<u64>>,
+}
+
+impl SectorFiles for ScriptedFiles {
+    fn locate(&self, number: u64) -> SectorPaths {
+        SectorPaths { sealed: format!("sealed/{number}").into(), cache: format!("cache/{number}").into() }
+    }
+    fn readable(&self, number: u64, sector_size: u64) -> bool {
+        assert_eq!(sector_size, 2048);
+        !self.missing.lock().unwrap().contains(&number)
+    }
+}
+
+#[derive(Default)]
+pub struct ScriptedOutbox {
+    pub sent: Mutex<Vec<PostMessage>>,
+    pub status: Mutex<HashMap<String, PostStatus>>,
+    pub refuse: Mutex<bool>,
+}
+
+#[async_trait]
+impl PostMessages for ScriptedOutbox {
+    async fn enqueue(&self, message: PostMessage) -> std::result::Result<(), String> {
+        if *self.refuse.lock().unwrap() {
+            return Err("the queue is full".into());
+        }
+        let mut sent = self.sent.lock().unwrap();
+        if sent.iter().all(|known| known.key != message.key) {
+            sent.push(message);
+        }
+        Ok(())
+    }
+    async fn status(&self, key: &str) -> std::result::Result<PostStatus, String> {
+        Ok(self.status.lock().unwrap().get(key).cloned().unwrap_or(PostStatus::Waiting))
+    }
+}
+
+#[async_trait]
+impl FullNode for ScriptedNode {
+    fn name(&self) -> String {
+        "scripted".into()
+    }
+    async fn version(&self) -> Result<Version> {
+        Err(self.down("version"))
+    }
+    async fn chain_head(&self) -> Result<TipSet> {
+        self.seen("chain_head");
+        self.head.lock().unwrap().clone().ok_or_else(|| self.down("chain_head"))
+    }
+    async fn chain_notify(&self) -> Result<mpsc::Receiver<Vec<HeadChange>>> {
+        self.seen("chain_notify");
+        self.channels.lock().unwrap().pop_front().ok_or_else(|| self.down("chain_notify"))
+    }
+    async fn chain_get_tip_set(&self, key: &TipSetKey) -> Result<TipSet> {
+        self.seen("chain_get_tip_set");
+        let known = self.tipsets.lock().unwrap().iter().find(|tipset| tipset.key() == *key).cloned();
+        known.ok_or_else(|| self.down("chain_get_tip_set"))
+    }
+    async fn chain_get_tip_set_by_height(&self, _height: ChainEpoch, _key: &TipSetKey) -> Result<TipSet> {
+        Err(self.down("chain_get_tip_set_by_height"))
+    }
+    async fn chain_tip_set_weight(&self, _key: &TipSetKey) -> Result<num_bigint::BigInt> {
+        Err(self.down("chain_tip_set_weight"))
+    }
+    async fn state_network_name(&self) -> Result<String> {
+        Err(self.down("state_network_name"))
+    }
+    async fn state_network_version(&self, _key: &TipSetKey) -> Result<u32> {
+        Err(self.down("state_network_version"))
+    }
+    async fn state_get_network_params(&self) -> Result<NetworkParams> {
+        self.seen("state_get_network_params");
+        Ok(NetworkParams {
+            network_name: self.network.lock().unwrap().clone(),
+            block_delay_secs: self.block_delay.lock().unwrap().unwrap_or(30),
+            consensus_miner_min_power: 0.into(),
+            supported_proof_types: vec![],
+            pre_commit_challenge_delay: 10,
+            fork_upgrade_params: serde_json::Value::Null,
+            eip155_chain_id: 0,
+            genesis_timestamp: 0,
+        })
+    }
+    async fn state_get_actor(&self, _who: &Address, _key: &TipSetKey) -> Result<ActorState> {
+        Err(self.down("state_get_actor"))
+    }
+    async fn state_lookup_id(&self, _who: &Address, _key: &TipSetKey) -> Result<Address> {
+        Err(self.down("state_lookup_id"))
+    }
+    async fn state_account_key(&self, _who: &Address, _key: &TipSetKey) -> Result<Address> {
+        Err(self.down("state_account_key"))
+    }
+    async fn state_miner_info(&self, _miner: &Address, _key: &TipSetKey) -> Result<MinerInfo> {
+        self.seen("state_miner_info");
+        Ok(MinerInfo {
+            owner: Address::new_id(100),
+            worker: Address::new_id(100),
+            new_worker: None,
+            control_addresses: vec![],
+            worker_change_epoch: -1,
+            peer_id: None,
+            multiaddrs: vec![],
+            window_post_proof_type: 10,
+            sector_size: 2048,
+            window_post_partition_sectors: 2,
+            consensus_fault_elapsed: -1,
+        })
+    }
+    async fn state_miner_power(&self, _miner: &Address, _key: &TipSetKey) -> Result<MinerPower> {
+        Err(self.down("state_miner_power"))
+    }
+    async fn state_miner_available_balance(&self, _miner: &Address, _key: &TipSetKey) -> Result<TokenAmount> {
+        Err(self.down("state_miner_available_balance"))
+    }
+    async fn state_miner_proving_deadline(&self, _miner: &Address, _key: &TipSetKey) -> Result<DeadlineInfo> {
+        self.seen("state_miner_proving_deadline");
+        let height = self.head.lock().unwrap().as_ref().map_or(0, |head| head.height);
+        let deadline = *self.deadline.lock().unwrap();
+        deadline.map(|di| di.not_elapsed_at(height)).ok_or_else(|| self.down("state_miner_proving_deadline"))
+    }
+    async fn state_miner_deadlines(&self, _miner: &Address, _key: &TipSetKey) -> Result<Vec<Deadline>> {
+        self.seen("state_miner_deadlines");
+        let post_submissions = self.proven.lock().unwrap().clone();
+        Ok(vec![Deadline { post_submissions, disputable_proof_count: 0 }; 48])
+    }
+    async fn state_miner_partitions(
+        &self,
+        _miner: &Address,
+        _deadline: u64,
+        _key: &TipSetKey,
+    ) -> Result<Vec<Partition>> {
+        self.seen("state_miner_partitions");
+        let bug = self.panics_with.lock().unwrap().take();
+        if let Some(text) = bug {
+            panic!("{text}");
+        }
+        let partitions = self.partitions.lock().unwrap().clone();
+        partitions.ok_or_else(|| self.down("state_miner_partitions"))
+    }
+    async fn state_miner_sectors(
+        &self,
+        _miner: &Address,
+        numbers: Option<&BitField>,
+        _key: &TipSetKey,
+    ) -> Result<Vec<SectorOnChainInfo>> {
+        self.seen("state_miner_sectors");
+        Ok(numbers.map(|numbers| numbers.iter().map(sector).collect()).unwrap_or_default())
+    }
+    async fn state_miner_allocated(&self, _miner: &Address, _key: &TipSetKey) -> Result<BitField> {
+        Err(self.down("state_miner_allocated"))
+    }
+    async fn state_miner_pre_commit_deposit_for_power(
+        &self,
+        _miner: &Address,
+        _info: &SectorPreCommitInfo,
+        _key: &TipSetKey,
+    ) -> Result<TokenAmount> {
+        Err(self.down("state_miner_pre_commit_deposit_for_power"))
+    }
+    async fn state_miner_initial_pledge_collateral(
+        &self,
+        _miner: &Address,
+        _info: &SectorPreCommitInfo,
+        _key: &TipSetKey,
+    ) -> Result<TokenAmount> {
+        Err(self.down("state_miner_initial_pledge_collateral"))
+    }
+    async fn state_sector_pre_commit_info(
+        &self,
+        _miner: &Address,
+        _number: u64,
+        _key: &TipSetKey,
+    ) -> Result<Option<SectorPreCommitOnChainInfo>> {
+        Err(self.down("state_sector_pre_commit_info"))
+    }
+    async fn state_sector_get_info(
+        &self,
+        _miner: &Address,
+        _number: u64,
+        _key: &TipSetKey,
+    ) -> Result<Option<SectorOnChainInfo>> {
+        Err(self.down("state_sector_get_info"))
+    }
+    async fn state_sector_partition(&self, _miner: &Address, _number: u64, _key: &TipSetKey) -> Result<SectorLocation> {
+        Err(self.down("state_sector_partition"))
+    }
+    async fn state_get_randomness_from_tickets(
+        &self,
+        tag: RandomnessTag,
+        epoch: ChainEpoch,
+        entropy: &[u8],
+        _key: &TipSetKey,
+    ) -> Result<Vec<u8>> {
+        self.seen("state_get_randomness_from_tickets");
+        assert_eq!(tag, RandomnessTag::PoStChainCommit);
+        assert!(entropy.is_empty());
+        Ok(vec![epoch as u8; 32])
+    }
+    async fn state_get_randomness_from_beacon(
+        &self,
+        tag: RandomnessTag,
+        _epoch: ChainEpoch,
+        entropy: &[u8],
+        _key: &TipSetKey,
+    ) -> Result<Vec<u8>> {
+        self.seen("state_get_randomness_from_beacon");
+        assert_eq!(tag, RandomnessTag::WindowedPoStChallengeSeed);
+        assert_eq!(entropy, fvm_ipld_encoding::to_vec(&Address::new_id(1000)).unwrap());
+        Ok(vec![*self.beacon.lock().unwrap(); 32])
+    }
+    async fn state_search_msg(
+        &self,
+        _from: &TipSetKey,
+        _message: &Cid,
+        _lookback: ChainEpoch,
+        _allow_replaced: bool,
+    ) -> Result<Option<MsgLookup>> {
+        Err(self.down("state_search_msg"))
+    }
+    async fn mpool_get_nonce(&self, _who: &Address) -> Result<u64> {
+        Err(self.down("mpool_get_nonce"))
+    }
+    async fn mpool_push(&self, _message: &SignedMessage) -> Result<Cid> {
+        Err(self.down("mpool_push"))
+    }
+    async fn mpool_pending(&self, _key: &TipSetKey) -> Result<Vec<SignedMessage>> {
+        Err(self.down("mpool_pending"))
+    }
+    async fn mpool_select(&self, _key: &TipSetKey, _ticket_quality: f64) -> Result<Vec<SignedMessage>> {
+        self.seen("mpool_select");
+        Ok(vec![])
+    }
+    async fn gas_estimate_message_gas(
+        &self,
+        _message: &Message,
+        _max_fee: &TokenAmount,
+        _key: &TipSetKey,
+    ) -> Result<Message> {
+        Err(self.down("gas_estimate_message_gas"))
+    }
+    async fn wallet_has(&self, _who: &Address) -> Result<bool> {
+        Err(self.down("wallet_has"))
+    }
+    async fn wallet_list(&self) -> Result<Vec<Address>> {
+        Err(self.down("wallet_list"))
+    }
+    async fn wallet_new(&self, _kind: &str) -> Result<Address> {
+        Err(self.down("wallet_new"))
+    }
+    async fn wallet_balance(&self, _who: &Address) -> Result<TokenAmount> {
+        Err(self.down("wallet_balance"))
+    }
+    async fn wallet_default_address(&self) -> Result<Option<Address>> {
+        Err(self.down("wallet_default_address"))
+    }
+    async fn wallet_sign(&self, _who: &Address, bytes: &[u8]) -> Result<Signature> {
+        self.seen("wallet_sign");
+        Ok(Signature { kind: 2, data: [bytes, &[0xb5]].concat() })
+    }
+    async fn wallet_sign_message(&self, _who: &Address, _message: &Message) -> Result<SignedMessage> {
+        Err(self.down("wallet_sign_message"))
+    }
+    async fn miner_get_base_info(
+        &self,
+        _miner: &Address,
+        _epoch: ChainEpoch,
+        _key: &TipSetKey,
+    ) -> Result<Option<MiningBaseInfo>> {
+        self.seen("miner_get_base_info");
+        Ok(self.base_info.lock().unwrap().clone())
+    }
+    async fn miner_create_block(&self, template: &BlockTemplate) -> Result<BlockMsg> {
+        self.seen("miner_create_block");
+        let mut header = super_block(template.miner, template.epoch, template.parents.0.clone());
+        header.timestamp = template.timestamp;
+        header.ticket = Some(template.ticket.clone());
+        header.election_proof = Some(template.eproof.clone());
+        header.win_post_proof = template.winning_post_proof.clone();
+        Ok(BlockMsg { header, bls_messages: vec![], secpk_messages: vec![] })
+    }
+    async fn sync_submit_block(&self, block: &BlockMsg) -> Result<()> {
+        self.seen("sync_submit_block");
+        self.submitted.lock().unwrap().push(block.clone());
+        Ok(())
+    }
+}
