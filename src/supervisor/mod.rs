@@ -2,11 +2,27 @@
 //!
 //! A concern implements [`Actor`] and [`Handler`] and is described by a [`ChildSpec`]; a [`SupervisorSpec`] groups
 //! children; [`Tree`] starts them in order and stops them in reverse. A [`Ref`] is an address that outlives restarts.
+//!
+//! `engine` holds the rules and does no I/O; `shell` is the only part that knows actix; `supervise` joins the two.
 
 mod actor;
+mod cell;
+mod dead_letters;
+mod engine;
+mod exit;
+mod node;
+mod shell;
 mod spec;
+mod supervise;
 mod tree;
+mod watchdog;
 
-pub use actor::{Actor, CallError, Cx, Exit, Handler, Message, Recipient, Ref, Token};
-pub use spec::{Backoff, ChildSpec, Restart, Shutdown, SpecError, StartError, Strategy, SupervisorSpec, Thread};
-pub use tree::{ActorInfo, ActorState, SupervisorRef, Tree};
+pub use actor::{Actor, CallError, Handler, Message, Token};
+pub use dead_letters::{DeadLetter, DeadLetters, DeadReason};
+pub use engine::{AdminError, ChildCounts};
+pub use exit::Exit;
+pub use shell::{Cx, Recipient, Ref};
+pub use spec::{
+    AutoShutdown, Backoff, ChildSpec, Restart, Shutdown, SpecError, StartError, Strategy, SupervisorSpec, Thread,
+};
+pub use tree::{ActorInfo, ActorState, SupervisorRef, Tree, TreeError, TreeOptions};

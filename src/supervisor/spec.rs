@@ -1,10 +1,15 @@
 //! Child and supervisor specs: OTP's maps as structs, validated before anything starts.
 
-use super::actor::{Actor, Cx, Ref};
+use super::actor::Actor;
+use super::cell::CellMeta;
+use super::engine::{Flags, Rules};
+use super::shell::{Cx, Launch, Ref, launcher};
+use std::collections::HashSet;
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Restart {
     Permanent,
@@ -19,12 +24,21 @@ pub enum Shutdown {
     Infinity,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Strategy {
     OneForOne,
     OneForAll,
     RestForOne,
+}
+
+/// Whether a supervisor ends by itself once significant children have ended by themselves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AutoShutdown {
+    Never,
+    AnySignificant,
+    AllSignificant,
 }
 
 /// Exponential, with jitter; resets after `reset_after` of uptime.
@@ -33,6 +47,17 @@ pub struct Backoff {
     pub first: Duration,
     pub cap: Duration,
     pub reset_after: Duration,
+}
+
+impl Backoff {
+    /// Restarts at once: for tests and for children whose start is cheap and harmless.
+    pub const NONE: Backoff = Backoff { first: Duration::ZERO, cap: Duration::ZERO, reset_after: Duration::ZERO };
+
+    /// The wait before the restart that follows `failures` earlier ones; `jitter` in -1..=1 moves it by a fifth.
+    pub fn delay(&self, failures: u32, jitter: f64) -> Duration {
+        let doubled = self.first.saturating_mul(1u32.checked_shl(failures.min(31)).unwrap_or(u32::MAX));
+        doubled.min(self.cap).mul_f64(1.0 + 0.2 * jitter.clamp(-1.0, 1.0))
+    }
 }
 
 /// Where an actor's handlers run.
@@ -57,56 +82,306 @@ pub enum SpecError {
     Field { id: String, field: &'static str, why: String },
 }
 
-pub struct ChildSpec {}
+enum What {
+    Worker(Arc<dyn Launch>),
+    Supervisor(SupervisorSpec),
+}
+
+pub struct ChildSpec {
+    id: String,
+    what: What,
+    restart: Restart,
+    shutdown: Shutdown,
+    significant: bool,
+    thread: Thread,
+    start_timeout: Duration,
+    hang_after: Option<Duration>,
+}
 
 impl ChildSpec {
     /// Permanent worker on a shared arbiter `io`, shutdown 5 s, start timeout 30 s. `start` builds the state anew for each incarnation.
-    pub fn actor<A, F, Fut>(_id: impl Into<String>, _address: &Ref<A>, _start: F) -> ChildSpec
+    pub fn actor<A, F, Fut>(id: impl Into<String>, address: &Ref<A>, start: F) -> ChildSpec
     where
         A: Actor,
         F: Fn(Cx<A>) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<A, StartError>> + 'static,
     {
-        todo!()
+        ChildSpec {
+            id: id.into(),
+            what: What::Worker(launcher(address, start)),
+            restart: Restart::Permanent,
+            shutdown: Shutdown::Timeout(Duration::from_secs(5)),
+            significant: false,
+            thread: Thread::Shared("io"),
+            start_timeout: Duration::from_secs(30),
+            hang_after: None,
+        }
     }
-    pub fn supervisor(_spec: SupervisorSpec) -> ChildSpec {
-        todo!()
+    /// Permanent, shutdown infinity: a supervisor bounds its children's stops itself.
+    pub fn supervisor(spec: SupervisorSpec) -> ChildSpec {
+        ChildSpec {
+            id: spec.id.clone(),
+            what: What::Supervisor(spec),
+            restart: Restart::Permanent,
+            shutdown: Shutdown::Infinity,
+            significant: false,
+            thread: Thread::Shared("io"),
+            start_timeout: Duration::MAX,
+            hang_after: None,
+        }
     }
-    pub fn restart(self, _restart: Restart) -> Self {
-        todo!()
+    pub fn restart(mut self, restart: Restart) -> Self {
+        self.restart = restart;
+        self
     }
-    pub fn shutdown(self, _shutdown: Shutdown) -> Self {
-        todo!()
+    pub fn shutdown(mut self, shutdown: Shutdown) -> Self {
+        self.shutdown = shutdown;
+        self
     }
-    pub fn on(self, _thread: Thread) -> Self {
-        todo!()
+    pub fn on(mut self, thread: Thread) -> Self {
+        self.thread = thread;
+        self
     }
-    pub fn start_timeout(self, _after: Duration) -> Self {
-        todo!()
+    pub fn start_timeout(mut self, after: Duration) -> Self {
+        self.start_timeout = after;
+        self
+    }
+    /// Its own end counts for its supervisor's [`AutoShutdown`].
+    pub fn significant(mut self) -> Self {
+        self.significant = true;
+        self
+    }
+    /// How long its thread may be inside one turn of this actor before it is declared hung; default 30 s, dedicated 120 s.
+    /// Time spent awaiting does not count.
+    pub fn hang_after(mut self, after: Duration) -> Self {
+        self.hang_after = Some(after);
+        self
+    }
+
+    pub(super) fn compile(self, parent: &str) -> Result<Arc<ChildDef>, SpecError> {
+        let id = self.id;
+        let bad = |field: &'static str, why: &str| {
+            Err(SpecError::Field { id: format!("{parent}/{id}"), field, why: why.to_string() })
+        };
+        if let Some(why) = faulty_id(&id) {
+            return bad("id", why);
+        }
+        if self.shutdown == Shutdown::Timeout(Duration::ZERO) {
+            return bad("shutdown", "a timeout of zero: say BrutalKill if that is meant");
+        }
+        if self.start_timeout.is_zero() {
+            return bad("start_timeout", "zero: nothing could ever start");
+        }
+        if self.hang_after.is_some_and(|d| d.is_zero()) {
+            return bad("hang_after", "zero: every actor would be hung");
+        }
+        if self.significant && self.restart == Restart::Permanent {
+            return bad("significant", "a permanent child never ends by itself: make it transient or temporary");
+        }
+        if self.thread == Thread::Shared("") {
+            return bad("thread", "a shared arbiter needs a name");
+        }
+        let rules = Rules {
+            restart: self.restart,
+            shutdown: self.shutdown,
+            significant: self.significant,
+            supervisor: matches!(self.what, What::Supervisor(_)),
+            start_timeout: self.start_timeout,
+        };
+        let hang_after = self.hang_after.unwrap_or(match self.thread {
+            Thread::Shared(_) => Duration::from_secs(30),
+            Thread::Dedicated => Duration::from_secs(120),
+        });
+        let (meta, claim, body) = match self.what {
+            What::Worker(launch) => {
+                let meta = launch.meta().clone();
+                if meta.bound == 0 {
+                    return bad("mailbox", "a bound of zero: no message could ever be taken");
+                }
+                let Some(claim) = meta.claim() else {
+                    return bad("address", "another child of a running tree has this address");
+                };
+                (meta, claim, Body::Worker(launch))
+            }
+            What::Supervisor(spec) => {
+                let def = spec.compile(parent)?;
+                (Arc::new(CellMeta::new(def.path.as_str(), 0)), 0, Body::Supervisor(def))
+            }
+        };
+        let path = format!("{parent}/{id}");
+        Ok(Arc::new(ChildDef { id: id.into(), path, rules, thread: self.thread, hang_after, meta, claim, body }))
     }
 }
 
-pub struct SupervisorSpec {}
+fn faulty_id(id: &str) -> Option<&'static str> {
+    if id.is_empty() {
+        Some("empty: a child is found by it")
+    } else if id.contains('/') {
+        Some("contains a slash, which separates the parts of a tree path")
+    } else {
+        None
+    }
+}
+
+pub struct SupervisorSpec {
+    id: String,
+    strategy: Strategy,
+    intensity: u32,
+    period: Duration,
+    backoff: Backoff,
+    auto_shutdown: AutoShutdown,
+    dynamic: Option<usize>,
+    children: Vec<ChildSpec>,
+}
 
 impl SupervisorSpec {
     /// one_for_one, intensity 3 within 60 s, backoff 200 ms doubling to 30 s, reset after 60 s.
-    pub fn new(_id: impl Into<String>) -> SupervisorSpec {
-        todo!()
+    pub fn new(id: impl Into<String>) -> SupervisorSpec {
+        SupervisorSpec {
+            id: id.into(),
+            strategy: Strategy::OneForOne,
+            intensity: 3,
+            period: Duration::from_secs(60),
+            backoff: Backoff {
+                first: Duration::from_millis(200),
+                cap: Duration::from_secs(30),
+                reset_after: Duration::from_secs(60),
+            },
+            auto_shutdown: AutoShutdown::Never,
+            dynamic: None,
+            children: Vec::new(),
+        }
     }
-    pub fn strategy(self, _strategy: Strategy) -> Self {
-        todo!()
+    pub fn strategy(mut self, strategy: Strategy) -> Self {
+        self.strategy = strategy;
+        self
     }
-    pub fn intensity(self, _restarts: u32, _within: Duration) -> Self {
-        todo!()
+    pub fn intensity(mut self, restarts: u32, within: Duration) -> Self {
+        self.intensity = restarts;
+        self.period = within;
+        self
     }
-    pub fn backoff(self, _backoff: Backoff) -> Self {
-        todo!()
+    pub fn backoff(mut self, backoff: Backoff) -> Self {
+        self.backoff = backoff;
+        self
     }
-    pub fn child(self, _child: ChildSpec) -> Self {
-        todo!()
+    pub fn auto_shutdown(mut self, auto: AutoShutdown) -> Self {
+        self.auto_shutdown = auto;
+        self
+    }
+    pub fn child(mut self, child: ChildSpec) -> Self {
+        self.children.push(child);
+        self
     }
     /// Children are added at run time through [`super::SupervisorRef`]; at most `max_children`.
-    pub fn dynamic(self, _max_children: usize) -> Self {
-        todo!()
+    pub fn dynamic(mut self, max_children: usize) -> Self {
+        self.dynamic = Some(max_children);
+        self
+    }
+
+    /// `parent` is the tree path above this supervisor; empty for the root.
+    pub(super) fn compile(self, parent: &str) -> Result<Arc<SupDef>, SpecError> {
+        let path = if parent.is_empty() { self.id.clone() } else { format!("{parent}/{}", self.id) };
+        let bad = |field: &'static str, why: String| Err(SpecError::Field { id: path.clone(), field, why });
+        if let Some(why) = faulty_id(&self.id) {
+            return bad("id", why.to_string());
+        }
+        if self.period.is_zero() {
+            return bad("period", "zero: no restart would ever be counted".into());
+        }
+        if self.backoff.cap < self.backoff.first {
+            return bad("backoff", "the cap is below the first wait".into());
+        }
+        if self.dynamic.is_some() && !self.children.is_empty() {
+            return bad("children", "a dynamic supervisor starts empty: add children at run time".into());
+        }
+        if self.dynamic.is_some() && self.strategy != Strategy::OneForOne {
+            return bad("strategy", "a dynamic supervisor is one_for_one".into());
+        }
+        if self.auto_shutdown == AutoShutdown::Never
+            && let Some(child) = self.children.iter().find(|c| c.significant)
+        {
+            return bad("auto_shutdown", format!("never, but its child {} is significant", child.id));
+        }
+        let mut seen = HashSet::new();
+        if let Some(twice) = self.children.iter().find(|c| !seen.insert(c.id.clone())) {
+            return Err(SpecError::DuplicateId { supervisor: path, id: twice.id.clone() });
+        }
+        let crowd = self.dynamic.unwrap_or(self.children.len());
+        if crowd > 0 && !can_trip(self.intensity, self.period, &self.backoff, crowd) {
+            return bad(
+                "intensity",
+                format!(
+                    "more than {} restarts within {:?} can never happen under a backoff from {:?} to {:?}: \
+                     a child that always crashes would be restarted forever; lower the intensity or the backoff",
+                    self.intensity, self.period, self.backoff.first, self.backoff.cap
+                ),
+            );
+        }
+        let children = self.children.into_iter().map(|c| c.compile(&path)).collect::<Result<Vec<_>, _>>()?;
+        let flags = Flags {
+            strategy: self.strategy,
+            intensity: self.intensity,
+            period: self.period,
+            backoff: self.backoff,
+            auto_shutdown: self.auto_shutdown,
+            dynamic: self.dynamic,
+        };
+        Ok(Arc::new(SupDef { path, flags, children }))
     }
 }
+
+/// Whether `crowd` children that crash as soon as they are up, each waiting the shortest jittered backoff,
+/// ask for more than `intensity` restarts within `period`.
+fn can_trip(intensity: u32, period: Duration, backoff: &Backoff, crowd: usize) -> bool {
+    let mut at = Duration::ZERO;
+    let mut crashes: u64 = 0;
+    while at <= period && crashes <= u64::from(intensity) {
+        at = at.saturating_add(backoff.delay(crashes.min(31) as u32, -1.0));
+        crashes += 1;
+    }
+    crashes.saturating_mul(crowd as u64) > u64::from(intensity)
+}
+
+/// A validated child: what one incarnation after the other is started from.
+pub(super) struct ChildDef {
+    pub id: Arc<str>,
+    /// Its place in the tree.
+    pub path: String,
+    pub rules: Rules,
+    pub thread: Thread,
+    pub hang_after: Duration,
+    pub meta: Arc<CellMeta>,
+    claim: u64,
+    pub body: Body,
+}
+
+impl ChildDef {
+    /// Its address, and those below it, may be used in another spec: nothing of this one will run again.
+    pub fn release(&self) {
+        match &self.body {
+            Body::Worker(_) => self.meta.release_claim(self.claim),
+            Body::Supervisor(sup) => sup.children.iter().for_each(|c| c.release()),
+        }
+    }
+}
+
+pub(super) enum Body {
+    Worker(Arc<dyn Launch>),
+    Supervisor(Arc<SupDef>),
+}
+
+impl Drop for ChildDef {
+    fn drop(&mut self) {
+        self.release();
+    }
+}
+
+pub(super) struct SupDef {
+    pub path: String,
+    pub flags: Flags,
+    pub children: Vec<Arc<ChildDef>>,
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,18 +1,19 @@
 //! A running tree: start, snapshot, control, stop.
 
-use super::actor::Exit;
-use super::spec::{ChildSpec, SpecError, StartError, SupervisorSpec};
+pub use super::cell::ActorState;
+use super::dead_letters::DeadLetters;
+use super::engine::{AdminError, Answer, Call, ChildCounts, StartFailure};
+use super::exit::{Exit, install_hook};
+use super::node::Node;
+use super::shell::{News, Report, run_system};
+use super::spec::{ChildSpec, SpecError, StartError, Strategy, SupervisorSpec};
+use super::supervise::{Control, In, spawn_supervisor};
+use super::watchdog;
 use serde::{Deserialize, Serialize};
-
-#[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
-#[serde(rename_all = "snake_case")]
-pub enum ActorState {
-    Starting,
-    Up,
-    Restarting,
-    Stopping,
-    Stopped,
-}
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use tokio::sync::{mpsc, oneshot, watch};
 
 /// One row of `bulkhead tree`: field names are stable.
 #[derive(Serialize, Deserialize, Clone, Debug)]
@@ -29,37 +30,51 @@ pub struct ActorInfo {
     pub last_exit: Option<Exit>,
     /// Unix seconds of the last exit.
     pub last_exit_at: Option<u64>,
+    /// A worker's logical path, the one of its tokens.
+    #[serde(default)]
+    pub address: Option<String>,
+    /// The epoch of its tokens.
+    #[serde(default)]
+    pub epoch: u64,
+    /// The name of the thread a worker runs on.
+    #[serde(default)]
+    pub thread: Option<String>,
+    /// The type of the message in hand, and for how long.
+    #[serde(default)]
+    pub busy_message: Option<String>,
+    #[serde(default)]
+    pub busy_ms: Option<u64>,
+    /// A supervisor's strategy, and how many of the restarts it may make within the period it has made.
+    #[serde(default)]
+    pub strategy: Option<Strategy>,
+    #[serde(default)]
+    pub restart_budget_used: Option<usize>,
+    #[serde(default)]
+    pub restart_budget: Option<u32>,
+    #[serde(default)]
+    pub restart_period_ms: Option<u64>,
+}
+
+/// What a caller may set for a whole tree.
+#[derive(Clone, Debug, Default)]
+pub struct TreeOptions {
+    /// Added to each incarnation to give a token's epoch. A boot counter in the upper bits keeps epochs growing over restarts of the process.
+    pub epoch_base: u64,
 }
 
 /// The running tree. Lives on threads of its own; usable from any runtime.
+/// Dropping the handle does not stop it: [`Tree::shutdown`] does.
 #[derive(Clone)]
-pub struct Tree {}
+pub struct Tree {
+    inner: Arc<Inner>,
+}
 
-impl Tree {
-    /// Validates the whole spec, then starts the children in order; an error leaves nothing running.
-    pub fn start(_root: SupervisorSpec) -> Result<Tree, TreeError> {
-        todo!()
-    }
-    /// In tree order, parents first. Reads atomics and a snapshot only: answers when every arbiter hangs.
-    pub fn snapshot(&self) -> Vec<ActorInfo> {
-        todo!()
-    }
-    /// Stops in reverse order, each child within its shutdown time.
-    pub async fn shutdown(&self) -> Exit {
-        todo!()
-    }
-    /// Completes when the root supervisor has ended: by `shutdown`, or because its restart budget is spent.
-    pub async fn wait(&self) -> Exit {
-        todo!()
-    }
-    /// A supervisor by its tree path (`root/sealing/sectors`), for dynamic children.
-    pub fn supervisor(&self, _path: &str) -> Option<SupervisorRef> {
-        todo!()
-    }
-    /// Ends the present incarnation of the actor at that tree path with [`Exit::Killed`]; its supervisor decides what follows.
-    pub fn kill(&self, _path: &str) -> bool {
-        todo!()
-    }
+struct Inner {
+    root: Arc<Node>,
+    ended: watch::Receiver<Option<Exit>>,
+    letters: Arc<DeadLetters>,
+    zombies: Arc<AtomicU64>,
+    ticks: Arc<AtomicU64>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -68,17 +83,207 @@ pub enum TreeError {
     Spec(#[from] SpecError),
     #[error("{path} did not start: {why}")]
     Start { path: String, why: StartError },
+    #[error("no threads for the tree: {0}")]
+    Threads(#[from] std::io::Error),
 }
 
-/// A handle to one supervisor.
+impl Tree {
+    /// Validates the whole spec, then starts the children in order; an error leaves nothing running.
+    pub fn start(root: SupervisorSpec) -> Result<Tree, TreeError> {
+        Tree::start_with(root, TreeOptions::default())
+    }
+
+    /// As [`Tree::start`]. Blocks the calling thread until all children are up or one failed to start.
+    pub fn start_with(root: SupervisorSpec, options: TreeOptions) -> Result<Tree, TreeError> {
+        install_hook();
+        let root = Node::root(root.compile("")?);
+        let letters: Arc<DeadLetters> = Arc::default();
+        let zombies: Arc<AtomicU64> = Arc::default();
+        let ticks: Arc<AtomicU64> = Arc::default();
+        let (end, ended) = watch::channel(None);
+        let (up, started) = std::sync::mpsc::channel::<Result<(), StartFailure>>();
+        let (node, to, count) = (root.clone(), letters.clone(), zombies.clone());
+        run_system("supervision", move |arbiters| async move {
+            let control = Rc::new(Control::new(arbiters, to, options.epoch_base, count));
+            let (tx, mut rx) = mpsc::unbounded_channel();
+            let tell = Arc::new(move |_, _, news| drop(tx.send(news)));
+            let report = Report::new(tell, 0, 0, node.path.clone(), Arc::default());
+            node.meta.set_state(ActorState::Starting);
+            spawn_supervisor(control, node.clone(), report);
+            let release = |node: &Node| {
+                node.meta.set_state(ActorState::Stopped);
+                node.branch.iter().flat_map(|b| b.def.children.iter()).for_each(|child| child.release());
+            };
+            let exit = loop {
+                match rx.recv().await {
+                    Some(News::Started) => drop(up.send(Ok(()))),
+                    Some(News::NotStarted(why)) => {
+                        let exit = Exit::Failed(format!("{} did not start: {}", why.path, why.why));
+                        release(&node);
+                        let _ = up.send(Err(why)); // `start_with` waits for it
+                        break exit;
+                    }
+                    Some(News::Down(exit)) => break exit,
+                    None => break Exit::Killed,
+                }
+            };
+            release(&node);
+            let _ = end.send(Some(exit)); // nobody holds the tree any more
+        })?;
+        watchdog::run(root.clone(), ended.clone(), ticks.clone())?;
+        let tree = Tree { inner: Arc::new(Inner { root, ended, letters, zombies, ticks }) };
+        match started.recv() {
+            Ok(Ok(())) => Ok(tree),
+            Ok(Err(why)) => Err(TreeError::Start { path: why.path, why: StartError(why.why) }),
+            Err(_) => Err(TreeError::Start {
+                path: tree.inner.root.path.clone(),
+                why: StartError("the supervision thread ended during the start".into()),
+            }),
+        }
+    }
+
+    /// In tree order, parents first. Reads atomics and a snapshot only: answers when every arbiter hangs.
+    pub fn snapshot(&self) -> Vec<ActorInfo> {
+        let mut rows = Vec::new();
+        self.inner.root.walk(&mut |node| rows.push(node.info()));
+        rows
+    }
+
+    /// One row of [`Tree::snapshot`].
+    pub fn info(&self, path: &str) -> Option<ActorInfo> {
+        self.inner.root.find(path).map(|node| node.info())
+    }
+
+    /// Stops in reverse order, each child within its shutdown time.
+    pub async fn shutdown(&self) -> Exit {
+        if let Some(branch) = &self.inner.root.branch {
+            branch.send(In::Stop); // not running: it has ended already
+        }
+        self.wait().await
+    }
+
+    /// Completes when the root supervisor has ended: with [`Exit::Shutdown`] by [`Tree::shutdown`], with anything else
+    /// because it could not go on (its restart budget is spent).
+    pub async fn wait(&self) -> Exit {
+        let mut ended = self.inner.ended.clone();
+        match ended.wait_for(Option::is_some).await {
+            Ok(exit) => exit.clone().unwrap_or(Exit::Killed),
+            Err(_) => Exit::Panicked("the supervision thread is gone".into()),
+        }
+    }
+
+    /// How it ended, if it has.
+    pub fn ended(&self) -> Option<Exit> {
+        self.inner.ended.borrow().clone()
+    }
+
+    /// A supervisor by its tree path (`root/sealing/sectors`), for dynamic children.
+    pub fn supervisor(&self, path: &str) -> Option<SupervisorRef> {
+        self.inner.root.find(path)?.branch.as_ref()?;
+        Some(SupervisorRef { inner: self.inner.clone(), path: path.into() })
+    }
+
+    /// Ends the present incarnation of the actor at that tree path with [`Exit::Killed`]; its supervisor decides what follows.
+    /// False: there is no such actor.
+    pub fn kill(&self, path: &str) -> bool {
+        self.with_parent(path, |id, _| {
+            let (reply, _) = oneshot::channel();
+            In::Call(Call::Kill { id: id.to_string() }, reply)
+        })
+    }
+
+    /// The actor begins no further message until [`Tree::resume`]; its queue fills.
+    pub fn suspend(&self, path: &str) -> bool {
+        self.with_parent(path, |_, key| In::Suspend { key, suspend: true })
+    }
+
+    pub fn resume(&self, path: &str) -> bool {
+        self.with_parent(path, |_, key| In::Suspend { key, suspend: false })
+    }
+
+    fn with_parent(&self, path: &str, event: impl FnOnce(&str, u64) -> In) -> bool {
+        let Some((above, id)) = path.rsplit_once('/') else { return false };
+        let Some(parent) = self.inner.root.find(above) else { return false };
+        let Some(branch) = &parent.branch else { return false };
+        let Some(node) = self.inner.root.find(path) else { return false };
+        let Some(key) = branch.key_of(&node) else { return false };
+        branch.send(event(id, key))
+    }
+
+    pub fn dead_letters(&self) -> &DeadLetters {
+        &self.inner.letters
+    }
+
+    /// Threads that were given up because an actor on them could not be killed.
+    pub fn zombies(&self) -> u64 {
+        self.inner.zombies.load(Ordering::Relaxed)
+    }
+
+    /// Grows four times a second while the watchdog lives.
+    pub fn watchdog_ticks(&self) -> u64 {
+        self.inner.ticks.load(Ordering::Relaxed)
+    }
+}
+
+/// A handle to one supervisor; stays valid across its restarts.
 #[derive(Clone)]
-pub struct SupervisorRef {}
+pub struct SupervisorRef {
+    inner: Arc<Inner>,
+    path: Arc<str>,
+}
 
 impl SupervisorRef {
-    pub async fn start_child(&self, _child: ChildSpec) -> Result<(), StartError> {
-        todo!()
+    pub fn path(&self) -> &str {
+        &self.path
     }
-    pub async fn terminate_child(&self, _id: &str) -> Result<(), StartError> {
-        todo!()
+
+    /// Completes when the child is up, or has failed to start (its spec is forgotten then).
+    pub async fn start_child(&self, child: ChildSpec) -> Result<(), StartError> {
+        self.try_start_child(child).await.map_err(|why| StartError(why.to_string()))
+    }
+    /// Completes when the child has ended. A dynamic supervisor forgets it, any other keeps its spec.
+    pub async fn terminate_child(&self, id: &str) -> Result<(), StartError> {
+        self.try_terminate_child(id).await.map_err(|why| StartError(why.to_string()))
+    }
+
+    /// As [`SupervisorRef::start_child`], with the reason as a type.
+    pub async fn try_start_child(&self, child: ChildSpec) -> Result<(), AdminError> {
+        let def = child.compile(&self.path).map_err(|why| AdminError::Start(why.to_string()))?;
+        let call = Call::Start { id: def.id.clone(), rules: def.rules.clone(), payload: def };
+        self.call(call).await.map(drop)
+    }
+    pub async fn try_terminate_child(&self, id: &str) -> Result<(), AdminError> {
+        self.call(Call::Terminate { id: id.to_string() }).await.map(drop)
+    }
+    /// Starts a terminated child from its kept spec.
+    pub async fn restart_child(&self, id: &str) -> Result<(), AdminError> {
+        self.call(Call::Restart { id: id.to_string() }).await.map(drop)
+    }
+    /// Forgets the spec of a child that does not run.
+    pub async fn delete_child(&self, id: &str) -> Result<(), AdminError> {
+        self.call(Call::Delete { id: id.to_string() }).await.map(drop)
+    }
+    pub async fn count_children(&self) -> Result<ChildCounts, AdminError> {
+        match self.call(Call::Count).await? {
+            Answer::Count(counts) => Ok(counts),
+            Answer::Done | Answer::Which(_) => Err(AdminError::NoSupervisor),
+        }
+    }
+    /// Ids in start order, and whether each is up; `None` while it is being restarted.
+    pub async fn which_children(&self) -> Result<Vec<(String, Option<bool>)>, AdminError> {
+        match self.call(Call::Which).await? {
+            Answer::Which(children) => Ok(children),
+            Answer::Done | Answer::Count(_) => Err(AdminError::NoSupervisor),
+        }
+    }
+
+    async fn call(&self, call: Call<Arc<super::spec::ChildDef>>) -> Result<Answer, AdminError> {
+        let node = self.inner.root.find(&self.path).ok_or(AdminError::NoSupervisor)?;
+        let (reply, answer) = oneshot::channel();
+        let sent = node.branch.as_ref().is_some_and(|b| b.send(In::Call(call, reply)));
+        if !sent {
+            return Err(AdminError::NoSupervisor);
+        }
+        answer.await.unwrap_or(Err(AdminError::NoSupervisor))
     }
 }

@@ -1,0 +1,230 @@
+//! What anyone may read of an actor at any time, without asking it: atomics that outlive its incarnations.
+
+use super::dead_letters::{DeadLetters, DeadReason, unix_now};
+use super::exit::Exit;
+use arc_swap::{ArcSwap, ArcSwapOption};
+use serde::{Deserialize, Serialize};
+use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Instant;
+
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+#[serde(rename_all = "snake_case")]
+pub enum ActorState {
+    Starting,
+    Up,
+    Restarting,
+    Stopping,
+    Stopped,
+}
+
+impl ActorState {
+    fn from_u8(n: u8) -> ActorState {
+        match n {
+            0 => ActorState::Starting,
+            1 => ActorState::Up,
+            2 => ActorState::Restarting,
+            3 => ActorState::Stopping,
+            _ => ActorState::Stopped,
+        }
+    }
+}
+
+/// Milliseconds since this process first asked; never 0.
+pub(super) fn clock_ms() -> u64 {
+    static ZERO: OnceLock<Instant> = OnceLock::new();
+    ZERO.get_or_init(Instant::now).elapsed().as_millis() as u64 + 1
+}
+
+/// A lock that a panicking holder does not take from the others: what it guards is replaced whole.
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+pub(super) struct CellMeta {
+    pub path: Arc<str>,
+    pub bound: usize,
+    state: AtomicU8,
+    /// Of the present incarnation's mailbox: a hung predecessor's queue must not fill its successor's.
+    depth: ArcSwap<AtomicUsize>,
+    pub incarnation: AtomicU64,
+    pub epoch: AtomicU64,
+    pub restarts: AtomicU64,
+    /// Odd while a thread is inside this actor. The watchdog compares two readings; no clock is read on the way.
+    progress: AtomicU64,
+    /// The type of the last message that was begun.
+    message: Mutex<&'static str>,
+    /// [`clock_ms`] at which the message in hand began to wait; 0 without one.
+    waiting_since: AtomicU64,
+    /// How long the watchdog has seen the thread inside one turn.
+    pub stuck_ms: AtomicU64,
+    last_exit: Mutex<Option<(Exit, u64)>>,
+    thread: Mutex<String>,
+    /// The child spec that owns this address; 0 without one.
+    owner: AtomicU64,
+    letters: ArcSwapOption<DeadLetters>,
+}
+
+impl CellMeta {
+    pub fn new(path: impl Into<Arc<str>>, bound: usize) -> CellMeta {
+        CellMeta {
+            path: path.into(),
+            bound,
+            state: AtomicU8::new(ActorState::Stopped as u8),
+            depth: ArcSwap::from_pointee(AtomicUsize::new(0)),
+            incarnation: AtomicU64::new(0),
+            epoch: AtomicU64::new(0),
+            restarts: AtomicU64::new(0),
+            progress: AtomicU64::new(0),
+            message: Mutex::new(""),
+            waiting_since: AtomicU64::new(0),
+            stuck_ms: AtomicU64::new(0),
+            last_exit: Mutex::new(None),
+            thread: Mutex::new(String::new()),
+            owner: AtomicU64::new(0),
+            letters: ArcSwapOption::empty(),
+        }
+    }
+
+    pub fn state(&self) -> ActorState {
+        ActorState::from_u8(self.state.load(Ordering::Acquire))
+    }
+    pub fn set_state(&self, state: ActorState) {
+        self.state.store(state as u8, Ordering::Release);
+    }
+
+    /// An address belongs to at most one child spec at a time. `None`: it is taken.
+    pub fn claim(&self) -> Option<u64> {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        let owner = NEXT.fetch_add(1, Ordering::Relaxed);
+        self.owner.compare_exchange(0, owner, Ordering::AcqRel, Ordering::Relaxed).ok().map(|_| owner)
+    }
+    /// Does nothing when another spec has it by now.
+    pub fn release_claim(&self, owner: u64) {
+        let _ = self.owner.compare_exchange(owner, 0, Ordering::AcqRel, Ordering::Relaxed);
+    }
+
+    pub fn report_to(&self, letters: Arc<DeadLetters>) {
+        self.letters.store(Some(letters));
+    }
+    pub fn dead_letter(&self, message: &'static str, reason: DeadReason) {
+        if let Some(letters) = self.letters.load().as_ref() {
+            letters.record(&self.path, message, reason);
+        }
+    }
+
+    pub fn depth(&self) -> usize {
+        self.depth.load().load(Ordering::Relaxed)
+    }
+
+    /// A new incarnation takes over: its lane counts from zero.
+    pub fn open_lane(self: &Arc<Self>) -> Arc<Lane> {
+        let depth = Arc::new(AtomicUsize::new(0));
+        self.depth.store(depth.clone());
+        self.waiting_since.store(0, Ordering::Relaxed);
+        self.stuck_ms.store(0, Ordering::Relaxed);
+        Arc::new(Lane { meta: self.clone(), depth })
+    }
+
+    pub fn enter(&self) {
+        self.progress.fetch_or(1, Ordering::Relaxed);
+    }
+    pub fn leave(&self) {
+        self.progress.fetch_add(1, Ordering::Relaxed);
+    }
+    pub fn progress(&self) -> u64 {
+        self.progress.load(Ordering::Relaxed)
+    }
+
+    pub fn begins(&self, message: &'static str) {
+        *lock(&self.message) = message;
+    }
+    pub fn waits(&self) {
+        self.waiting_since.store(clock_ms(), Ordering::Relaxed);
+    }
+    pub fn waited(&self) {
+        self.waiting_since.store(0, Ordering::Relaxed);
+    }
+    /// The message in hand and for how many milliseconds, as far as that is known without slowing the actor down.
+    pub fn busy(&self) -> Option<(&'static str, u64)> {
+        let since = self.waiting_since.load(Ordering::Relaxed);
+        let waited = if since == 0 { 0 } else { clock_ms().saturating_sub(since) };
+        let stuck = self.stuck_ms.load(Ordering::Relaxed);
+        let inside = self.progress() & 1 == 1;
+        (since != 0 || inside).then(|| (*lock(&self.message), waited.max(stuck)))
+    }
+
+    pub fn ended(&self, exit: &Exit) {
+        *lock(&self.last_exit) = Some((exit.clone(), unix_now()));
+    }
+    pub fn last_exit(&self) -> Option<(Exit, u64)> {
+        lock(&self.last_exit).clone()
+    }
+
+    pub fn set_thread(&self, name: &str) {
+        let mut thread = lock(&self.thread);
+        if *thread != name {
+            thread.clear();
+            thread.push_str(name);
+        }
+    }
+    pub fn thread(&self) -> String {
+        lock(&self.thread).clone()
+    }
+}
+
+/// One incarnation's share of the mailbox bound.
+pub(super) struct Lane {
+    pub meta: Arc<CellMeta>,
+    depth: Arc<AtomicUsize>,
+}
+
+impl Lane {
+    /// Takes a place in the mailbox; false when all are taken.
+    pub fn reserve(&self) -> bool {
+        if self.depth.fetch_add(1, Ordering::Relaxed) < self.meta.bound {
+            return true;
+        }
+        self.depth.fetch_sub(1, Ordering::Relaxed);
+        false
+    }
+    /// A place beyond the bound: for the actor's own timers and finished work, which cannot be refused.
+    pub fn reserve_beyond(&self) {
+        self.depth.fetch_add(1, Ordering::Relaxed);
+    }
+    pub fn release(&self) {
+        self.depth.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_bound_holds_at_its_edge() {
+        let meta = Arc::new(CellMeta::new("/a", 2));
+        let lane = meta.open_lane();
+        assert!(lane.reserve() && lane.reserve());
+        assert!(!lane.reserve());
+        lane.reserve_beyond();
+        assert_eq!(meta.depth(), 3);
+        lane.release();
+        assert!(!lane.reserve());
+        lane.release();
+        assert!(lane.reserve());
+        let next = meta.open_lane();
+        assert_eq!(meta.depth(), 0, "a successor starts empty");
+        assert!(next.reserve());
+    }
+
+    #[test]
+    fn progress_is_odd_only_inside() {
+        let meta = CellMeta::new("/a", 1);
+        let before = meta.progress();
+        meta.enter();
+        assert_eq!(meta.progress() & 1, 1);
+        meta.leave();
+        assert_eq!(meta.progress(), before + 2);
+    }
+}

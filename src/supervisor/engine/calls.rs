@@ -1,0 +1,207 @@
+//! OTP's administrative calls on a supervisor: start, terminate, restart, delete, count, which.
+
+use super::child::{Child, Ending, Key, Phase};
+use super::{Engine, Rules, Ticket, Work};
+use crate::supervisor::exit::Exit;
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+use std::time::Instant;
+
+#[derive(Debug)]
+pub(in crate::supervisor) enum Call<P> {
+    Start {
+        id: Arc<str>,
+        rules: Rules,
+        payload: P,
+    },
+    Terminate {
+        id: String,
+    },
+    Restart {
+        id: String,
+    },
+    Delete {
+        id: String,
+    },
+    /// Kill the present incarnation; the restart rule applies.
+    Kill {
+        id: String,
+    },
+    Count,
+    Which,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub(in crate::supervisor) enum Answer {
+    Done,
+    Count(ChildCounts),
+    /// Id, and whether it is up; `None` while it restarts.
+    Which(Vec<(String, Option<bool>)>),
+}
+
+/// OTP's `count_children`.
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ChildCounts {
+    pub specs: usize,
+    pub active: usize,
+    pub supervisors: usize,
+    pub workers: usize,
+}
+
+/// Why an administrative call was refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AdminError {
+    #[error("no such child")]
+    NotFound,
+    #[error("a child of that id is there, but not running: restart or delete it")]
+    AlreadyPresent,
+    #[error("a child of that id runs already")]
+    AlreadyStarted,
+    #[error("the supervisor has as many children as it may")]
+    MaxChildren,
+    #[error("the child is running: terminate it first")]
+    Running,
+    #[error("the child is being restarted")]
+    Restarting,
+    #[error("the child is not running")]
+    NotRunning,
+    #[error("not on a dynamic supervisor: it forgets children that end")]
+    Dynamic,
+    #[error("the supervisor is shutting down")]
+    ShuttingDown,
+    #[error("the supervisor is not running")]
+    NoSupervisor,
+    #[error("{0}")]
+    Start(String),
+}
+
+impl<P> Engine<P> {
+    pub(super) fn call(&mut self, now: Instant, ticket: u64, call: Call<P>) {
+        let result = match call {
+            Call::Start { id, rules, payload } => self.call_start(now, ticket, id, rules, payload),
+            Call::Terminate { id } => self.find(&id).and_then(|key| self.call_terminate(now, ticket, key)),
+            Call::Restart { id } => self.find(&id).and_then(|key| self.call_restart(now, ticket, key)),
+            Call::Delete { id } => self.find(&id).and_then(|key| self.call_delete(key)),
+            Call::Kill { id } => self.find(&id).and_then(|key| self.call_kill(now, key)),
+            Call::Count => Ok(Some(Answer::Count(self.count()))),
+            Call::Which => Ok(Some(Answer::Which(self.which()))),
+        };
+        match result {
+            Ok(Some(answer)) => self.reply(ticket, Ok(answer)),
+            Ok(None) => {} // the answer comes when the thing is done
+            Err(why) => self.reply(ticket, Err(why)),
+        }
+    }
+
+    fn find(&self, id: &str) -> Result<Key, AdminError> {
+        self.key_of(id).ok_or(AdminError::NotFound)
+    }
+
+    fn call_start(
+        &mut self,
+        now: Instant,
+        ticket: u64,
+        id: Arc<str>,
+        rules: Rules,
+        payload: P,
+    ) -> Result<Option<Answer>, AdminError> {
+        if let Some(phase) = self.key_of(&id).and_then(|key| self.phase(key)) {
+            return Err(if phase.is_alive() { AdminError::AlreadyStarted } else { AdminError::AlreadyPresent });
+        }
+        if matches!(self.work, Work::Closing { .. } | Work::Ended) {
+            return Err(AdminError::ShuttingDown);
+        }
+        if self.flags.dynamic.is_some_and(|max| self.children.len() >= max) {
+            return Err(AdminError::MaxChildren);
+        }
+        let key = self.add(id, rules, payload);
+        self.begin(now, key, Ticket { id: ticket, forget: true });
+        Ok(None)
+    }
+
+    /// Starts it now, or, when the supervisor is busy with an ordered start, in its turn at the end of that.
+    fn begin(&mut self, now: Instant, key: Key, ticket: Ticket) {
+        if matches!(self.work, Work::Running) {
+            self.start(now, key, Some(ticket));
+        } else {
+            self.set(key, Phase::Queued { ticket: Some(ticket) }, None);
+        }
+    }
+
+    fn call_terminate(&mut self, now: Instant, ticket: u64, key: Key) -> Result<Option<Answer>, AdminError> {
+        if self.is_alive(key) {
+            self.stop(now, key, vec![ticket]);
+            return Ok(None);
+        }
+        if let Some(Phase::Queued { ticket: Some(asked) }) = self.phase(key) {
+            let id = asked.id;
+            self.reply(id, Err(AdminError::Start("it was terminated before its turn came".into())));
+        }
+        self.settle(key);
+        Ok(Some(Answer::Done))
+    }
+
+    fn call_restart(&mut self, now: Instant, ticket: u64, key: Key) -> Result<Option<Answer>, AdminError> {
+        if self.flags.dynamic.is_some() {
+            return Err(AdminError::Dynamic);
+        }
+        self.must_be_idle(key)?;
+        if matches!(self.work, Work::Closing { .. } | Work::Ended) {
+            return Err(AdminError::ShuttingDown);
+        }
+        self.begin(now, key, Ticket { id: ticket, forget: false });
+        Ok(None)
+    }
+
+    fn call_delete(&mut self, key: Key) -> Result<Option<Answer>, AdminError> {
+        if self.flags.dynamic.is_some() {
+            return Err(AdminError::Dynamic);
+        }
+        self.must_be_idle(key)?;
+        self.remove(key);
+        Ok(Some(Answer::Done))
+    }
+
+    fn must_be_idle(&self, key: Key) -> Result<(), AdminError> {
+        match self.phase(key) {
+            Some(Phase::Idle) => Ok(()),
+            Some(phase) if phase.is_restarting() => Err(AdminError::Restarting),
+            Some(_) => Err(AdminError::Running),
+            None => Err(AdminError::NotFound),
+        }
+    }
+
+    fn call_kill(&mut self, now: Instant, key: Key) -> Result<Option<Answer>, AdminError> {
+        match self.phase(key) {
+            Some(Phase::Up { since }) => {
+                let since = Some(*since);
+                self.kill(now, key, Ending { since, exit: Some(Exit::Killed), ..Ending::by_rule() });
+                Ok(Some(Answer::Done))
+            }
+            Some(Phase::Starting { ticket }) => {
+                let start_ticket = *ticket;
+                let exit = Some(Exit::Killed);
+                self.kill(now, key, Ending { was_start: true, start_ticket, exit, ..Ending::by_rule() });
+                Ok(Some(Answer::Done))
+            }
+            Some(phase) if phase.is_restarting() => Err(AdminError::Restarting),
+            Some(_) => Err(AdminError::NotRunning),
+            None => Err(AdminError::NotFound),
+        }
+    }
+
+    pub(super) fn count(&self) -> ChildCounts {
+        let of = |test: &dyn Fn(&Child<P>) -> bool| self.children.values().filter(|c| test(c)).count();
+        ChildCounts {
+            specs: if self.flags.dynamic.is_some() { 1 } else { self.children.len() },
+            active: of(&|c| c.phase.is_alive()),
+            supervisors: of(&|c| c.rules.supervisor),
+            workers: of(&|c| !c.rules.supervisor),
+        }
+    }
+
+    fn which(&self) -> Vec<(String, Option<bool>)> {
+        let state = |p: &Phase| if p.is_restarting() { None } else { Some(p.is_alive()) };
+        self.children.values().map(|c| (c.id.to_string(), state(&c.phase))).collect()
+    }
+}

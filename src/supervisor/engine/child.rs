@@ -1,0 +1,98 @@
+//! One child in the engine's books: its phase is the whole truth about it.
+
+use super::{Rules, Ticket};
+use crate::supervisor::exit::Exit;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// A child's place in its supervisor's start order.
+pub(in crate::supervisor) type Key = u64;
+/// Which incarnation of a child: reports of any other are void.
+pub(in crate::supervisor) type Serial = u64;
+
+#[derive(Clone, Debug)]
+pub(in crate::supervisor) enum Phase {
+    /// Not running, spec kept: OTP's `undefined`.
+    Idle,
+    /// Its turn in an ordered start will come.
+    Queued {
+        ticket: Option<Ticket>,
+    },
+    Starting {
+        ticket: Option<Ticket>,
+    },
+    Up {
+        since: Instant,
+    },
+    /// It ended while its supervisor was busy: the restart rule will be applied.
+    Dead,
+    /// Waits for its restart.
+    Backoff,
+    /// Asked or forced to end.
+    Ending(Ending),
+}
+
+impl Phase {
+    /// There is, or may be, a thing that runs.
+    pub fn is_alive(&self) -> bool {
+        matches!(self, Phase::Starting { .. } | Phase::Up { .. } | Phase::Ending(_))
+    }
+    /// It runs or will run without anyone asking.
+    pub fn is_wanted(&self) -> bool {
+        !matches!(self, Phase::Idle)
+    }
+    /// OTP's `restarting`.
+    pub fn is_restarting(&self) -> bool {
+        matches!(self, Phase::Queued { .. } | Phase::Dead | Phase::Backoff)
+    }
+}
+
+#[derive(Clone, Debug)]
+pub(in crate::supervisor) struct Ending {
+    pub killed: bool,
+    /// The restart rule applies afterwards: it ends for a fault. Otherwise on its supervisor's or an operator's order.
+    pub by_rule: bool,
+    pub was_start: bool,
+    pub start_ticket: Option<Ticket>,
+    pub since: Option<Instant>,
+    /// The true reason, where it is not the one that the child will report.
+    pub exit: Option<Exit>,
+    /// Calls that wait for the end.
+    pub tickets: Vec<u64>,
+}
+
+impl Ending {
+    pub fn ordered() -> Ending {
+        Ending {
+            killed: false,
+            by_rule: false,
+            was_start: false,
+            start_ticket: None,
+            since: None,
+            exit: None,
+            tickets: Vec::new(),
+        }
+    }
+    pub fn by_rule() -> Ending {
+        Ending { by_rule: true, ..Ending::ordered() }
+    }
+}
+
+pub(super) struct Child<P> {
+    pub id: Arc<str>,
+    pub rules: Rules,
+    pub payload: P,
+    pub phase: Phase,
+    pub timer: Option<Instant>,
+    pub serial: Serial,
+    /// Restarts since it last was up for long enough: the exponent of the backoff.
+    pub failures: u32,
+    /// The last exit that the restart rule has not seen yet.
+    pub exit: Option<Exit>,
+}
+
+impl<P> Child<P> {
+    pub fn new(id: Arc<str>, rules: Rules, payload: P) -> Child<P> {
+        Child { id, rules, payload, phase: Phase::Idle, timer: None, serial: 0, failures: 0, exit: None }
+    }
+}

@@ -1,0 +1,266 @@
+//! Addresses that outlive restarts: a stable cell whose slot holds the present incarnation's mailbox.
+
+use super::super::actor::{Actor, CallError, Handler, Message};
+use super::super::cell::{ActorState, CellMeta, Lane};
+use super::super::dead_letters::DeadReason;
+use super::super::exit::Exit;
+use super::context::{Shell, ShellCx};
+use actix::dev::channel::AddressSender;
+use actix::dev::{Envelope, EnvelopeProxy, SendError, ToEnvelope};
+use arc_swap::ArcSwapOption;
+use std::any::type_name;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+use tokio::sync::oneshot;
+
+pub(super) type ReplyTo<M> = oneshot::Sender<Result<<M as Message>::Reply, CallError<M>>>;
+
+/// The present incarnation's mailbox.
+pub(super) struct Up<A: Actor> {
+    pub sender: AddressSender<Shell<A>>,
+    pub lane: Arc<Lane>,
+}
+
+pub(super) struct Slot<A: Actor> {
+    pub meta: Arc<CellMeta>,
+    pub up: ArcSwapOption<Up<A>>,
+}
+
+impl<A: Actor> Slot<A> {
+    fn send<M: Message>(&self, message: M, reply: Option<ReplyTo<M>>) -> Result<(), CallError<M>>
+    where
+        A: Handler<M>,
+    {
+        let up = self.up.load();
+        let Some(up) = up.as_deref() else { return Err(self.refuse(message)) };
+        if !up.lane.reserve() {
+            self.meta.dead_letter(type_name::<M>(), DeadReason::Full);
+            return Err(CallError::Full(message));
+        }
+        match up.sender.do_send(Deliver::new(message, reply, up.lane.clone())) {
+            Ok(()) => Ok(()),
+            // It ended between the look and the send.
+            Err(SendError::Closed(back) | SendError::Full(back)) => match back.take_back() {
+                Some(message) => Err(self.refuse(message)),
+                None => Err(CallError::Exited(Exit::Killed)),
+            },
+        }
+    }
+
+    fn refuse<M>(&self, message: M) -> CallError<M> {
+        let (reason, error) = refusal(&self.meta, message);
+        self.meta.dead_letter(type_name::<M>(), reason);
+        error
+    }
+}
+
+fn refusal<M>(meta: &CellMeta, message: M) -> (DeadReason, CallError<M>) {
+    match meta.state() {
+        ActorState::Up | ActorState::Restarting => (DeadReason::Restarting, CallError::Restarting(message)),
+        ActorState::Starting | ActorState::Stopping | ActorState::Stopped => {
+            (DeadReason::NotRunning, CallError::NotRunning(message))
+        }
+    }
+}
+
+/// An address that stays valid across restarts. Cheap to clone, `Send + Sync`.
+pub struct Ref<A: Actor> {
+    pub(super) slot: Arc<Slot<A>>,
+}
+
+impl<A: Actor> Clone for Ref<A> {
+    fn clone(&self) -> Self {
+        Ref { slot: self.slot.clone() }
+    }
+}
+
+impl<A: Actor> std::fmt::Debug for Ref<A> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Ref({})", self.path())
+    }
+}
+
+impl<A: Actor> Ref<A> {
+    /// An address for an actor that a child spec will run; `path` is its place in the tree's naming (`/t01000/window-post`).
+    /// At most `mailbox` messages wait there.
+    pub fn new(path: impl Into<String>, mailbox: usize) -> Ref<A> {
+        let meta = Arc::new(CellMeta::new(path.into(), mailbox));
+        Ref { slot: Arc::new(Slot { meta, up: ArcSwapOption::empty() }) }
+    }
+    pub fn path(&self) -> &str {
+        &self.slot.meta.path
+    }
+    /// Queues the message; never waits.
+    pub fn tell<M: Message>(&self, message: M) -> Result<(), CallError<M>>
+    where
+        A: Handler<M>,
+    {
+        self.slot.send(message, None)
+    }
+    /// Asks and waits at most `within`. Usable from any async runtime.
+    pub async fn ask<M: Message>(&self, message: M, within: Duration) -> Result<M::Reply, CallError<M>>
+    where
+        A: Handler<M>,
+    {
+        let (tx, rx) = oneshot::channel();
+        self.slot.send(message, Some(tx))?;
+        answer(rx, within).await
+    }
+    pub fn recipient<M: Message>(&self) -> Recipient<M>
+    where
+        A: Handler<M>,
+    {
+        Recipient { to: self.slot.clone() }
+    }
+}
+
+async fn answer<M: Message>(
+    rx: oneshot::Receiver<Result<M::Reply, CallError<M>>>,
+    within: Duration,
+) -> Result<M::Reply, CallError<M>> {
+    let timed = {
+        // Off any tokio runtime the deadline is kept by a small one of our own.
+        let _guard = tokio::runtime::Handle::try_current().is_err().then(|| timers().enter());
+        tokio::time::timeout(within, rx)
+    };
+    match timed.await {
+        Ok(Ok(result)) => result,
+        Ok(Err(_)) => Err(CallError::Exited(Exit::Killed)),
+        Err(_) => Err(CallError::Timeout),
+    }
+}
+
+fn timers() -> &'static tokio::runtime::Runtime {
+    static TIMERS: OnceLock<tokio::runtime::Runtime> = OnceLock::new();
+    TIMERS.get_or_init(|| {
+        tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .thread_name("ask-deadlines")
+            .enable_time()
+            .build()
+            .expect("a thread for the deadlines of asks")
+    })
+}
+
+/// What a [`Recipient`] needs of a slot, whatever its actor.
+trait Takes<M: Message>: Send + Sync {
+    fn take(&self, message: M, reply: Option<ReplyTo<M>>) -> Result<(), CallError<M>>;
+    fn meta(&self) -> &CellMeta;
+}
+
+impl<A: Handler<M>, M: Message> Takes<M> for Slot<A> {
+    fn take(&self, message: M, reply: Option<ReplyTo<M>>) -> Result<(), CallError<M>> {
+        self.send(message, reply)
+    }
+    fn meta(&self) -> &CellMeta {
+        &self.meta
+    }
+}
+
+/// An address narrowed to one message: what a publisher holds of its subscribers.
+pub struct Recipient<M: Message> {
+    to: Arc<dyn Takes<M>>,
+}
+
+impl<M: Message> Clone for Recipient<M> {
+    fn clone(&self) -> Self {
+        Recipient { to: self.to.clone() }
+    }
+}
+
+impl<M: Message> Recipient<M> {
+    pub fn path(&self) -> &str {
+        &self.to.meta().path
+    }
+    pub fn tell(&self, message: M) -> Result<(), CallError<M>> {
+        self.to.take(message, None)
+    }
+    pub async fn ask(&self, message: M, within: Duration) -> Result<M::Reply, CallError<M>> {
+        let (tx, rx) = oneshot::channel();
+        self.to.take(message, Some(tx))?;
+        answer(rx, within).await
+    }
+}
+
+/// A message on its way. Dropped unhandled, it becomes a dead letter and its asker gets it back.
+pub(super) struct Deliver<M: Message> {
+    message: Option<M>,
+    reply: Option<ReplyTo<M>>,
+    lane: Arc<Lane>,
+}
+
+impl<M: Message> Deliver<M> {
+    /// The place in the mailbox must have been reserved on `lane`.
+    pub fn new(message: M, reply: Option<ReplyTo<M>>, lane: Arc<Lane>) -> Deliver<M> {
+        Deliver { message: Some(message), reply, lane }
+    }
+
+    fn take_back(mut self) -> Option<M> {
+        let message = self.message.take()?;
+        self.lane.release();
+        Some(message)
+    }
+}
+
+impl<M: Message> Drop for Deliver<M> {
+    fn drop(&mut self) {
+        let Some(message) = self.message.take() else { return };
+        self.lane.release();
+        let meta = &self.lane.meta;
+        meta.dead_letter(type_name::<M>(), DeadReason::ActorEnded);
+        if let Some(reply) = self.reply.take() {
+            let _ = reply.send(Err(refusal(meta, message).1)); // an asker that gave up does not listen
+        }
+    }
+}
+
+impl<M: Message> actix::Message for Deliver<M> {
+    type Result = ();
+}
+
+impl<A: Handler<M>, M: Message> ToEnvelope<Shell<A>, Deliver<M>> for ShellCx<A> {
+    fn pack(message: Deliver<M>, _: Option<oneshot::Sender<()>>) -> Envelope<Shell<A>> {
+        Envelope::with_proxy(Box::new(message))
+    }
+}
+
+impl<A: Handler<M>, M: Message> EnvelopeProxy<Shell<A>> for Deliver<M> {
+    fn handle(&mut self, _: &mut Shell<A>, shell: &mut ShellCx<A>) {
+        let Some(message) = self.message.take() else { return };
+        self.lane.release();
+        let reply = self.reply.take();
+        if reply.as_ref().is_some_and(oneshot::Sender::is_closed) {
+            return self.lane.meta.dead_letter(type_name::<M>(), DeadReason::Expired);
+        }
+        self.lane.meta.begins(type_name::<M>());
+        shell.handle(message, Answer(reply));
+    }
+}
+
+/// actix wants the bound; messages come as envelopes, not this way.
+impl<A: Handler<M>, M: Message> actix::Handler<Deliver<M>> for Shell<A> {
+    type Result = ();
+    fn handle(&mut self, mut message: Deliver<M>, shell: &mut ShellCx<A>) {
+        EnvelopeProxy::handle(&mut message, self, shell);
+    }
+}
+
+/// Owes the asker an answer: dropped, it says how the handler ended.
+pub(super) struct Answer<M: Message>(Option<ReplyTo<M>>);
+
+impl<M: Message> Answer<M> {
+    pub fn send(mut self, result: Result<M::Reply, CallError<M>>) {
+        if let Some(reply) = self.0.take() {
+            let _ = reply.send(result); // the asker may have given up
+        }
+    }
+}
+
+impl<M: Message> Drop for Answer<M> {
+    fn drop(&mut self) {
+        if let Some(reply) = self.0.take() {
+            let how = if std::thread::panicking() { CallError::Panicked } else { CallError::Exited(Exit::Killed) };
+            let _ = reply.send(Err(how));
+        }
+    }
+}

@@ -1,0 +1,261 @@
+//! What an incarnation knows of itself ([`Cx`]), and the actix context it runs in.
+
+use super::super::actor::{Actor, CallError, Handler, Message, Token};
+use super::super::exit::Exit;
+use super::address::{Answer, Deliver, Ref, Slot, Up};
+use actix::dev::{AsyncContextParts, ContextParts};
+use actix::{ActorContext, ActorFuture, AsyncContext, SpawnHandle};
+use futures::future::LocalBoxFuture;
+use std::cell::{Cell, RefCell};
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+/// After so many messages in a row the neighbours on the thread have their turn.
+const TURN: u32 = 64;
+
+/// An incarnation's state and switches, shared by its context, its handlers and its spawned work. One thread only.
+pub(super) struct Local<A: Actor> {
+    pub slot: Arc<Slot<A>>,
+    pub up: Arc<Up<A>>,
+    pub epoch: u64,
+    pub state: RefCell<Option<A>>,
+    /// A handler is suspended at an await, and holds the state.
+    pub handling: Cell<bool>,
+    /// Work that was spawned and not yet taken over by the incarnation.
+    pub inbox: RefCell<Vec<LocalBoxFuture<'static, ()>>>,
+    pub waker: RefCell<Waker>,
+    /// No further message may be begun.
+    pub hold: Cell<bool>,
+    pub exit: RefCell<Option<Exit>>,
+    pub closed: Cell<bool>,
+    handled: Cell<u32>,
+}
+
+impl<A: Actor> Local<A> {
+    pub fn new(slot: Arc<Slot<A>>, up: Arc<Up<A>>, epoch: u64) -> Local<A> {
+        Local {
+            slot,
+            up,
+            epoch,
+            state: RefCell::new(None),
+            handling: Cell::new(false),
+            inbox: RefCell::new(Vec::new()),
+            waker: RefCell::new(Waker::noop().clone()),
+            hold: Cell::new(false),
+            exit: RefCell::new(None),
+            closed: Cell::new(false),
+            handled: Cell::new(0),
+        }
+    }
+
+    /// The first reason counts.
+    pub fn end(&self, exit: Exit) {
+        self.hold.set(true);
+        self.exit.borrow_mut().get_or_insert(exit);
+    }
+
+    fn wake(&self) {
+        self.waker.borrow().wake_by_ref();
+    }
+}
+
+/// What an actor knows of itself, and what it can set going. Cheap to clone.
+pub struct Cx<A: Actor> {
+    pub(super) local: Rc<Local<A>>,
+}
+
+impl<A: Actor> Clone for Cx<A> {
+    fn clone(&self) -> Self {
+        Cx { local: self.local.clone() }
+    }
+}
+
+impl<A: Actor> Cx<A> {
+    pub fn myself(&self) -> Ref<A> {
+        Ref { slot: self.local.slot.clone() }
+    }
+    pub fn path(&self) -> &str {
+        &self.local.slot.meta.path
+    }
+    /// 1 for the first start; grows with each restart, also over restarts of the process when the caller seeds it.
+    pub fn incarnation(&self) -> u64 {
+        self.local.epoch
+    }
+    /// For the store and every other side effect.
+    pub fn token(&self) -> Token {
+        Token { path: self.local.slot.meta.path.clone(), epoch: self.local.epoch }
+    }
+    /// Runs beside the handlers on this actor's thread; its output comes back as a message, ahead of the mailbox's bound.
+    /// Ends with the incarnation; a panic in it ends the incarnation.
+    pub fn spawn<M: Message>(&self, work: impl Future<Output = M> + 'static)
+    where
+        A: Handler<M>,
+    {
+        let local = self.local.clone();
+        self.spawn_detached(async move {
+            let message = work.await;
+            local.up.lane.reserve_beyond();
+            let _ = local.up.sender.do_send(Deliver::new(message, None, local.up.lane.clone())); // refused: the end has come
+        });
+    }
+    /// As `spawn`, without a message at the end.
+    pub fn spawn_detached(&self, work: impl Future<Output = ()> + 'static) {
+        if self.local.closed.get() {
+            return; // this incarnation is over, and its work with it
+        }
+        self.local.inbox.borrow_mut().push(Box::pin(work));
+        self.local.wake();
+    }
+    /// A timer: `message` comes after `delay`. Ends with the incarnation.
+    pub fn tell_after<M: Message>(&self, delay: Duration, message: M)
+    where
+        A: Handler<M>,
+    {
+        self.spawn(async move {
+            tokio::time::sleep(delay).await;
+            message
+        });
+    }
+    /// Ends this incarnation: after the handler in hand for an orderly reason, at once for any other.
+    pub fn exit(&self, exit: Exit) {
+        self.local.end(exit);
+        self.local.wake();
+    }
+}
+
+/// The actix actor. The state lives in [`Local`], so that a handler's future can hold it across awaits.
+pub(super) struct Shell<A: Actor>(std::marker::PhantomData<fn() -> A>);
+
+impl<A: Actor> Shell<A> {
+    pub fn new() -> Shell<A> {
+        Shell(std::marker::PhantomData)
+    }
+}
+
+impl<A: Actor> actix::Actor for Shell<A> {
+    type Context = ShellCx<A>;
+}
+
+pub(super) struct ShellCx<A: Actor> {
+    parts: ContextParts<Shell<A>>,
+    local: Rc<Local<A>>,
+}
+
+impl<A: Actor> ShellCx<A> {
+    pub fn new(parts: ContextParts<Shell<A>>, local: Rc<Local<A>>) -> ShellCx<A> {
+        ShellCx { parts, local }
+    }
+
+    /// Runs the handler up to its first await; if it is not done then, the mailbox waits for it.
+    // The borrow is held across awaits on purpose: handlers are serial, nothing else borrows the state meanwhile.
+    #[allow(clippy::await_holding_refcell_ref)]
+    pub fn handle<M: Message>(&mut self, message: M, reply: Answer<M>)
+    where
+        A: Handler<M>,
+    {
+        let cx = Cx { local: self.local.clone() };
+        let mut work: LocalBoxFuture<'static, ()> = Box::pin(async move {
+            let result = {
+                let mut state = cx.local.state.borrow_mut();
+                match state.as_mut() {
+                    Some(state) => state.handle(message, &cx).await,
+                    None => Err(Exit::Killed),
+                }
+            };
+            match result {
+                Ok(value) => reply.send(Ok(value)),
+                Err(exit) => {
+                    reply.send(Err(CallError::Exited(exit.clone())));
+                    cx.local.end(exit);
+                }
+            }
+        });
+        let first = {
+            let waker = self.local.waker.borrow();
+            work.as_mut().poll(&mut Context::from_waker(&waker))
+        };
+        if first.is_pending() {
+            self.local.handling.set(true);
+            self.local.slot.meta.waits();
+            self.parts.wait(Handling { work });
+        }
+        let handled = self.local.handled.get() + 1;
+        self.local.handled.set(handled % TURN);
+        if handled == TURN && first.is_ready() {
+            self.parts.wait(Turn { over: false });
+        }
+    }
+}
+
+/// A handler at an await.
+struct Handling {
+    work: LocalBoxFuture<'static, ()>,
+}
+
+impl<A: Actor> ActorFuture<Shell<A>> for Handling {
+    type Output = ();
+    fn poll(mut self: Pin<&mut Self>, _: &mut Shell<A>, shell: &mut ShellCx<A>, task: &mut Context<'_>) -> Poll<()> {
+        let done = self.work.as_mut().poll(task);
+        if done.is_ready() {
+            shell.local.handling.set(false);
+            shell.local.slot.meta.waited();
+        }
+        done
+    }
+}
+
+/// Goes to the back of the thread's queue once.
+struct Turn {
+    over: bool,
+}
+
+impl<A: Actor> ActorFuture<Shell<A>> for Turn {
+    type Output = ();
+    fn poll(mut self: Pin<&mut Self>, _: &mut Shell<A>, _: &mut ShellCx<A>, task: &mut Context<'_>) -> Poll<()> {
+        if std::mem::replace(&mut self.over, true) {
+            return Poll::Ready(());
+        }
+        task.waker().wake_by_ref();
+        Poll::Pending
+    }
+}
+
+impl<A: Actor> ActorContext for ShellCx<A> {
+    fn stop(&mut self) {
+        self.parts.stop();
+    }
+    fn terminate(&mut self) {
+        self.parts.terminate();
+    }
+    fn state(&self) -> actix::ActorState {
+        self.parts.state()
+    }
+}
+
+impl<A: Actor> AsyncContext<Shell<A>> for ShellCx<A> {
+    fn address(&self) -> actix::Addr<Shell<A>> {
+        self.parts.address()
+    }
+    fn spawn<F: ActorFuture<Shell<A>, Output = ()> + 'static>(&mut self, work: F) -> SpawnHandle {
+        self.parts.spawn(work)
+    }
+    fn wait<F: ActorFuture<Shell<A>, Output = ()> + 'static>(&mut self, work: F) {
+        self.parts.wait(work);
+    }
+    fn waiting(&self) -> bool {
+        self.local.hold.get() || self.parts.waiting()
+    }
+    fn cancel_future(&mut self, handle: SpawnHandle) -> bool {
+        self.parts.cancel_future(handle)
+    }
+}
+
+impl<A: Actor> AsyncContextParts<Shell<A>> for ShellCx<A> {
+    fn parts(&mut self) -> &mut ContextParts<Shell<A>> {
+        &mut self.parts
+    }
+}

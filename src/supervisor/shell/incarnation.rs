@@ -1,0 +1,287 @@
+//! One life of an actor: built by its factory, polled under a panic guard, ended with exactly one report.
+
+use super::super::actor::Actor;
+use super::super::cell::{ActorState, CellMeta};
+use super::super::exit::{Exit, catch};
+use super::super::spec::StartError;
+use super::address::{Ref, Slot, Up};
+use super::context::{Cx, Local, Shell, ShellCx};
+use super::report::{Ctl, Order};
+use actix::dev::channel::channel;
+use actix::dev::{ContextFut, ContextParts, Mailbox};
+use futures::StreamExt;
+use futures::future::LocalBoxFuture;
+use futures::stream::FuturesUnordered;
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+/// A child spec's way to start an incarnation, whatever its actor's type.
+pub(in crate::supervisor) trait Launch: Send + Sync {
+    fn meta(&self) -> &Arc<CellMeta>;
+    /// On the arbiter's thread.
+    fn launch(&self, order: Order);
+    /// The address forgets the incarnation it points to: that one will not end by itself.
+    fn detach(&self);
+}
+
+struct Launcher<A: Actor, F> {
+    slot: Arc<Slot<A>>,
+    start: Arc<F>,
+}
+
+pub(in crate::supervisor) fn launcher<A, F, Fut>(address: &Ref<A>, start: F) -> Arc<dyn Launch>
+where
+    A: Actor,
+    F: Fn(Cx<A>) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Result<A, StartError>> + 'static,
+{
+    Arc::new(Launcher { slot: address.slot.clone(), start: Arc::new(start) })
+}
+
+impl<A, F, Fut> Launch for Launcher<A, F>
+where
+    A: Actor,
+    F: Fn(Cx<A>) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Result<A, StartError>> + 'static,
+{
+    fn meta(&self) -> &Arc<CellMeta> {
+        &self.slot.meta
+    }
+    fn launch(&self, order: Order) {
+        let start = self.start.clone();
+        actix_rt::spawn(Incarnation::new(self.slot.clone(), order, move |cx| async move {
+            // Also what the factory does before its first await is inside the guard.
+            start(cx).await
+        }));
+    }
+    fn detach(&self) {
+        self.slot.up.store(None);
+    }
+}
+
+enum Phase<A: Actor> {
+    Starting(LocalBoxFuture<'static, Result<(), Exit>>),
+    Running(Box<ContextFut<Shell<A>, ShellCx<A>>>),
+    Stopping { last: LocalBoxFuture<'static, ()>, exit: Exit },
+    Over,
+}
+
+struct Incarnation<A: Actor> {
+    local: Rc<Local<A>>,
+    phase: Phase<A>,
+    /// Messages wait here while the actor starts.
+    mailbox: Option<Mailbox<Shell<A>>>,
+    spawned: FuturesUnordered<LocalBoxFuture<'static, ()>>,
+    order: Order,
+    stop: bool,
+}
+
+/// Plain movable parts: what must not move is boxed.
+impl<A: Actor> Unpin for Incarnation<A> {}
+
+impl<A: Actor> Incarnation<A> {
+    fn new<F, Fut>(slot: Arc<Slot<A>>, order: Order, start: F) -> Incarnation<A>
+    where
+        F: FnOnce(Cx<A>) -> Fut + 'static,
+        Fut: Future<Output = Result<A, StartError>> + 'static,
+    {
+        let (sender, receiver) = channel(0);
+        let up = Arc::new(Up { sender, lane: slot.meta.open_lane() });
+        slot.up.store(Some(up.clone()));
+        slot.meta.set_thread(&order.thread);
+        let local = Rc::new(Local::new(slot, up, order.epoch));
+        let cx = Cx { local: local.clone() };
+        // The borrow is held across awaits on purpose: no handler runs before the start is done.
+        #[allow(clippy::await_holding_refcell_ref)]
+        let begin = Box::pin(async move {
+            let state = start(cx.clone()).await.map_err(|why| Exit::Failed(why.0))?;
+            let mut place = cx.local.state.borrow_mut();
+            place.insert(state).started(&cx).await
+        });
+        Incarnation {
+            local,
+            phase: Phase::Starting(begin),
+            mailbox: Some(Mailbox::new(receiver)),
+            spawned: FuturesUnordered::new(),
+            order,
+            stop: false,
+        }
+    }
+
+    fn meta(&self) -> &CellMeta {
+        &self.local.slot.meta
+    }
+
+    /// One turn on the thread. Ready: the life is over, for that reason.
+    fn turn(&mut self, task: &mut Context<'_>) -> Poll<Exit> {
+        while let Poll::Ready(Some(ctl)) = self.order.ctl.poll_recv(task) {
+            match ctl {
+                Ctl::Kill => return Poll::Ready(Exit::Killed),
+                Ctl::Stop => {
+                    self.stop = true;
+                    self.local.hold.set(true);
+                }
+                Ctl::Suspend => self.local.hold.set(true),
+                Ctl::Resume => self.local.hold.set(self.stop || self.local.exit.borrow().is_some()),
+            }
+        }
+        loop {
+            match &mut self.phase {
+                Phase::Starting(begin) => match begin.as_mut().poll(task) {
+                    Poll::Ready(Ok(())) => {
+                        self.begin_running();
+                        continue;
+                    }
+                    Poll::Ready(Err(exit)) => return Poll::Ready(exit),
+                    Poll::Pending => {}
+                },
+                Phase::Running(context) => {
+                    let _ = Pin::new(context.as_mut()).poll(task); // it never ends by itself: the address keeps it
+                }
+                Phase::Stopping { last, exit } => {
+                    if last.as_mut().poll(task).is_ready() {
+                        return Poll::Ready(exit.clone());
+                    }
+                }
+                Phase::Over => return Poll::Pending,
+            }
+            self.poll_spawned(task);
+            match self.next_end() {
+                None => return Poll::Pending,
+                Some(Ok(exit)) => return Poll::Ready(exit),
+                Some(Err(exit)) => self.begin_stopping(exit),
+            }
+        }
+    }
+
+    fn poll_spawned(&mut self, task: &mut Context<'_>) {
+        loop {
+            self.spawned.extend(self.local.inbox.borrow_mut().drain(..));
+            while let Poll::Ready(Some(())) = self.spawned.poll_next_unpin(task) {}
+            if self.local.inbox.borrow().is_empty() {
+                return;
+            }
+        }
+    }
+
+    /// `Ok`: it is over. `Err`: an orderly end begins, `stopping` runs first.
+    fn next_end(&self) -> Option<Result<Exit, Exit>> {
+        let own = self.local.exit.borrow().clone();
+        let exit = match own {
+            Some(exit) if exit.is_abnormal() => return Some(Ok(exit)),
+            Some(exit) => exit,
+            None if self.stop => Exit::Shutdown,
+            None => return None,
+        };
+        match &self.phase {
+            Phase::Starting(_) => Some(Ok(exit)),
+            Phase::Running(_) if self.local.handling.get() => None, // the handler in hand finishes first
+            Phase::Running(_) => Some(Err(exit)),
+            Phase::Stopping { .. } | Phase::Over => None,
+        }
+    }
+
+    fn begin_running(&mut self) {
+        let Some(mailbox) = self.mailbox.take() else { return };
+        let parts = ContextParts::new(mailbox.sender_producer());
+        let shell = ShellCx::new(parts, self.local.clone());
+        self.phase = Phase::Running(Box::new(ContextFut::new(shell, Shell::new(), mailbox)));
+        self.order.report.started();
+    }
+
+    #[allow(clippy::await_holding_refcell_ref)] // serial: the mailbox is closed by now
+    fn begin_stopping(&mut self, exit: Exit) {
+        self.close_address(ActorState::Stopping);
+        self.drop_phase();
+        let cx = Cx { local: self.local.clone() };
+        let within = if self.stop { None } else { self.order.stop_within };
+        let last = Box::pin(async move {
+            let bye = async {
+                if let Some(state) = cx.local.state.borrow_mut().as_mut() {
+                    state.stopping(&cx).await;
+                }
+            };
+            match within {
+                Some(limit) => drop(tokio::time::timeout(limit, bye).await),
+                None => bye.await,
+            }
+        });
+        self.phase = Phase::Stopping { last, exit };
+    }
+
+    fn close_address(&self, state: ActorState) {
+        if !self.order.report.is_abandoned() {
+            self.meta().set_state(state);
+        }
+        // Only if it still is ours: an abandoned incarnation has a successor there.
+        self.local.slot.up.compare_and_swap(&self.local.up, None);
+    }
+
+    /// Drops the context without letting actix call its hooks, which would run on a possibly corrupt state.
+    fn drop_phase(&mut self) {
+        if let Phase::Running(context) = &mut self.phase {
+            actix::ActorContext::terminate(context.ctx());
+        }
+        self.phase = Phase::Over;
+    }
+
+    /// Takes everything down, each thing behind its own guard: a destructor that panics takes nothing with it.
+    fn finish(&mut self, exit: Exit) {
+        let again = !self.stop && (self.order.restarts_after)(&exit);
+        self.close_address(if again { ActorState::Restarting } else { ActorState::Stopped });
+        self.local.closed.set(true);
+        let mut panics = Vec::new();
+        panics.extend(catch(|| self.drop_phase()).err());
+        panics.extend(catch(|| drop(self.mailbox.take())).err());
+        panics.extend(catch(|| self.spawned.clear()).err());
+        let inbox = std::mem::take(&mut *self.local.inbox.borrow_mut());
+        panics.extend(catch(|| drop(inbox)).err());
+        let state = self.local.state.try_borrow_mut().ok().and_then(|mut s| s.take());
+        panics.extend(catch(|| drop(state)).err());
+        let exit = match panics.into_iter().next() {
+            Some(what) if !exit.is_abnormal() => Exit::Panicked(format!("in a destructor: {what}")),
+            _ => exit,
+        };
+        if !self.order.report.is_abandoned() {
+            self.meta().waited();
+            self.meta().ended(&exit);
+        }
+        self.order.report.ended(exit);
+    }
+}
+
+impl<A: Actor> Future for Incarnation<A> {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<()> {
+        let this = &mut *self;
+        if !this.local.waker.borrow().will_wake(task.waker()) {
+            *this.local.waker.borrow_mut() = task.waker().clone();
+        }
+        if this.order.report.is_abandoned() {
+            this.finish(Exit::Hung("woke up after its successor had started".into()));
+            return Poll::Ready(());
+        }
+        this.meta().enter();
+        let end = catch(|| this.turn(task));
+        this.meta().leave();
+        let exit = match end {
+            Ok(Poll::Pending) => return Poll::Pending,
+            Ok(Poll::Ready(exit)) => exit,
+            Err(what) => Exit::Panicked(what),
+        };
+        this.finish(exit);
+        Poll::Ready(())
+    }
+}
+
+impl<A: Actor> Drop for Incarnation<A> {
+    fn drop(&mut self) {
+        if !matches!(self.phase, Phase::Over) {
+            self.finish(Exit::Killed); // its arbiter stopped under it
+        }
+    }
+}

@@ -1,0 +1,14 @@
+//! The only part that knows actix: mailboxes, contexts, arbiters. An incarnation is one fresh actix context.
+
+mod address;
+mod arbiters;
+mod context;
+mod incarnation;
+mod report;
+
+pub use address::{Recipient, Ref};
+pub use context::Cx;
+
+pub(super) use arbiters::{Arbiters, Place, run_system};
+pub(super) use incarnation::{Launch, launcher};
+pub(super) use report::{Ctl, CtlSender, News, Order, Report, Tell};

@@ -1,0 +1,89 @@
+//! What an incarnation and its supervisor tell each other.
+
+use super::super::engine::{Key, Serial, StartFailure};
+use super::super::exit::Exit;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
+
+/// Orders to an incarnation; they overtake its mailbox. Each supervisor sends at most a handful per incarnation.
+#[derive(Debug)]
+pub(in crate::supervisor) enum Ctl {
+    Stop,
+    Kill,
+    Suspend,
+    Resume,
+}
+
+#[derive(Debug)]
+pub(in crate::supervisor) enum News {
+    Started,
+    NotStarted(StartFailure),
+    Down(Exit),
+}
+
+/// What a supervisor's task hears; boxed so that the shell need not know the supervisor.
+pub(in crate::supervisor) type Tell = Arc<dyn Fn(Key, Serial, News) + Send + Sync>;
+
+/// Guarantees one end per incarnation: dropped unfinished, it reports that the incarnation was killed.
+pub(in crate::supervisor) struct Report {
+    pub key: Key,
+    pub serial: Serial,
+    /// In the tree.
+    pub path: String,
+    tell: Tell,
+    up: bool,
+    done: bool,
+    /// Set by the supervisor when it gave this incarnation up.
+    abandoned: Arc<AtomicBool>,
+}
+
+impl Report {
+    pub fn new(tell: Tell, key: Key, serial: Serial, path: String, abandoned: Arc<AtomicBool>) -> Report {
+        Report { key, serial, path, tell, up: false, done: false, abandoned }
+    }
+    pub fn is_abandoned(&self) -> bool {
+        self.abandoned.load(Ordering::Acquire)
+    }
+    pub fn started(&mut self) {
+        self.up = true;
+        (self.tell)(self.key, self.serial, News::Started);
+    }
+    /// The end; further calls do nothing.
+    pub fn ended(&mut self, exit: Exit) {
+        if std::mem::replace(&mut self.done, true) {
+            return;
+        }
+        let news = if self.up {
+            News::Down(exit)
+        } else {
+            News::NotStarted(StartFailure { path: self.path.clone(), why: exit.to_string() })
+        };
+        (self.tell)(self.key, self.serial, news);
+    }
+    pub fn not_started(&mut self, why: StartFailure) {
+        if !std::mem::replace(&mut self.done, true) {
+            (self.tell)(self.key, self.serial, News::NotStarted(why));
+        }
+    }
+}
+
+impl Drop for Report {
+    fn drop(&mut self) {
+        self.ended(Exit::Killed);
+    }
+}
+
+/// All that one incarnation is started with.
+pub(in crate::supervisor) struct Order {
+    pub epoch: u64,
+    pub report: Report,
+    pub ctl: UnboundedReceiver<Ctl>,
+    /// For an orderly end of its own accord; the supervisor times its own orders itself.
+    pub stop_within: Option<std::time::Duration>,
+    /// Says from the exit whether the restart rule will start a successor: for the errors its callers get meanwhile.
+    pub restarts_after: fn(&Exit) -> bool,
+    pub thread: String,
+}
+
+pub(in crate::supervisor) type CtlSender = UnboundedSender<Ctl>;
