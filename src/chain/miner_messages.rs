@@ -295,8 +295,8 @@ mod tests {
             ticket_epoch: 10,
             expiration: 1000,
         }]));
-        // [[[5, 7, 42(0x00 01 f102 b401 20 <commR>), 10, [], 1000, null]]]
-        let sealed = "d82a582800018 2e20381e8 0220".replace(' ', "") + &"ab".repeat(32);
+        // [[[5, 7, 42(h'00 01 f102 b401 20 <commR>'), 10, [], 1000, null]]]
+        let sealed = "d82a5829 00 01 82e203 81e802 20".replace(' ', "") + &"ab".repeat(32);
         assert_eq!((method, params), (28, format!("8181870507{sealed}0a801903e8f6")));
 
         // [[[7, []]], [h'0102'], h'', null, true, false]

@@ -1,1 +1,227 @@
+//! The sector state machine's table: the happy path, unexpected events, every retry rule at its boundary.
 
+use super::machine::*;
+use super::plan::{Action, action, due_at};
+use super::sector::*;
+use proptest::prelude::*;
+
+const RULES: Rules = Rules { retry_first: 1000, retry_cap: 5000, soft_wait: 500, tries: 3, gone_after: 10 };
+const NOW: u64 = 1_000_000;
+
+fn drawn(epoch: i64) -> Drawn {
+    Drawn { value: [epoch as u8; 32], epoch }
+}
+
+fn at(phase: Phase) -> Sector {
+    let mut s = Sector::new(7, "r", 0);
+    s.enter(phase, 0, "test");
+    s
+}
+
+fn step(s: &Sector, event: Event) -> Sector {
+    next(s, event, NOW, &RULES).0
+}
+
+fn hard() -> Event {
+    Event::TaskFailed { error: "broken".into(), soft: false }
+}
+
+fn happy() -> Vec<(Event, Phase)> {
+    use Event as E;
+    use Phase as P;
+    vec![
+        (E::Described { seal_proof: 5 }, P::AddPiece),
+        (E::PieceAdded, P::GetTicket),
+        (E::TicketDrawn(drawn(3)), P::PreCommit1),
+        (E::Pc1Done(vec![1]), P::PreCommit2),
+        (E::Pc2Done { comm_r: [1; 32], comm_d: [2; 32] }, P::PreCommitting),
+        (E::PreCommitSent, P::PreCommitWait),
+        (E::PreCommitOnChain { epoch: 20 }, P::WaitSeed),
+        (E::SeedDrawn { seed: drawn(30), pre_commit_epoch: 20 }, P::Commit1),
+        (E::C1Done, P::Commit2),
+        (E::C2Done(vec![9]), P::VerifySeal),
+        (E::SealVerified(true), P::SubmitCommit),
+        (E::CommitSent, P::CommitWait),
+        (E::CommitOnChain { activation: 40 }, P::FinalizeSector),
+        (E::Finalized, P::Proving),
+    ]
+}
+
+#[test]
+fn the_happy_path() {
+    let mut s = Sector::new(7, "r", 0);
+    for (event, phase) in happy() {
+        s = step(&s, event);
+        assert_eq!(s.phase, phase);
+    }
+    assert_eq!((s.seal_proof, s.pre_commit_epoch, s.activation), (Some(5), Some(20), Some(40)));
+    let a = s.attempts;
+    assert_eq!([a.add_piece, a.pc1, a.pc2, a.pre_commit, a.c1, a.c2, a.verify, a.commit, a.finalize], [1; 9]);
+    assert_eq!(action(s.phase), Action::Nothing);
+}
+
+/// Scenario 69: Proving + SectorPacked -> still Proving, and the log says so.
+#[test]
+fn an_event_that_does_not_fit_changes_nothing_but_the_log() {
+    let s = step(&at(Phase::Proving), Event::PieceAdded);
+    assert_eq!(s.phase, Phase::Proving);
+    assert_eq!(s.log.last().unwrap().text, "received unexpected event PieceAdded");
+    for (event, _) in happy() {
+        let before = at(Phase::Removed);
+        let after = step(&before, event.clone());
+        assert_eq!(Sector { log: before.log.clone(), ..after }, before, "{event:?}");
+    }
+}
+
+/// Scenario 68: removal works from everywhere.
+#[test]
+fn removal_is_accepted_in_every_phase_but_the_last_two() {
+    for (_, phase) in happy() {
+        assert_eq!(step(&at(phase), Event::RemoveRequested("x".into())).phase, Phase::Removing, "{phase}");
+    }
+    let removing = at(Phase::Removing);
+    assert_eq!(step(&removing, Event::RemoveRequested("x".into())), removing);
+    assert_eq!(step(&removing, Event::FilesRemoved).phase, Phase::Removed);
+}
+
+/// Scenario 71: a soft error is tried again without a change of state.
+#[test]
+fn a_soft_failure_or_a_silent_node_waits_in_the_same_phase_and_attempt() {
+    for event in [Event::TaskFailed { error: "killed".into(), soft: true }, Event::Silent("no node".into())] {
+        let before = at(Phase::PreCommit1);
+        let mut s = before.clone();
+        for _ in 0..100 {
+            s = step(&s, event.clone());
+        }
+        assert_eq!((s.phase, s.attempts, s.fails), (before.phase, before.attempts, before.fails));
+        assert_eq!(due_at(&s), Some(NOW + RULES.soft_wait));
+        assert_eq!(s.log.len(), before.log.len() + 1, "said once");
+    }
+}
+
+#[test]
+fn each_failed_task_is_tried_again_then_what_it_builds_on_is_redone() {
+    use Phase as P;
+    // (phase, failed state, what follows the 1st..3rd failure, what follows the 4th)
+    for (phase, failed, again, at_last) in [
+        (P::PreCommit2, P::SealPreCommit2Failed, P::PreCommit2, P::PreCommit1),
+        (P::Commit1, P::ComputeProofFailed, P::Commit1, P::PreCommit1),
+        (P::Commit2, P::ComputeProofFailed, P::Commit2, P::Commit1),
+        (P::AddPiece, P::AddPieceFailed, P::AddPiece, P::AddPiece),
+        (P::FinalizeSector, P::FinalizeFailed, P::FinalizeSector, P::FinalizeSector),
+    ] {
+        let mut s = at(phase);
+        for n in 1..=4 {
+            s = step(&s, hard());
+            assert_eq!(s.phase, failed, "{phase} failure {n}");
+            let retry = s.retry.unwrap();
+            assert_eq!(retry.into, if n <= 3 { again } else { at_last }, "{phase} failure {n}");
+            assert_eq!(retry.at, NOW + backoff(&RULES, n));
+            let early = next(&s, Event::RetryDue, retry.at - 1, &RULES).0;
+            assert_eq!(early.phase, failed);
+            if n < 4 {
+                s = next(&s, Event::RetryDue, retry.at, &RULES).0;
+                assert_eq!(s.phase, again);
+            }
+        }
+    }
+    let mut s = at(P::PreCommit1);
+    for n in 1..=4 {
+        s = step(&s, hard());
+        assert_eq!(s.phase, if n <= 3 { P::SealPreCommit1Failed } else { P::Removing }, "PC1 failure {n}");
+        if let Some(retry) = s.retry {
+            s = next(&s, Event::RetryDue, retry.at, &RULES).0;
+        }
+    }
+}
+
+#[test]
+fn backoff_doubles_up_to_the_cap() {
+    for (fails, wait) in [(0, 1000), (1, 1000), (2, 2000), (3, 4000), (4, 5000), (5, 5000), (u32::MAX, 5000)] {
+        assert_eq!(backoff(&RULES, fails), wait, "{fails}");
+    }
+}
+
+#[test]
+fn a_second_invalid_proof_redoes_pc1() {
+    let refused = || Event::CommitRefused { exit_code: 16, error: "invalid proof".into() };
+    for (phase, event) in [(Phase::VerifySeal, Event::SealVerified(false)), (Phase::CommitWait, refused())] {
+        let first = step(&at(phase), event.clone());
+        assert_eq!(first.retry.unwrap().into, Phase::WaitSeed);
+        let mut again = first.clone();
+        again.enter(phase, 0, "test");
+        assert_eq!(step(&again, event).retry.unwrap().into, Phase::PreCommit1);
+    }
+    let out_of_gas = Event::CommitRefused { exit_code: 7, error: "out of gas".into() };
+    assert_eq!(step(&at(Phase::CommitWait), out_of_gas).retry.unwrap().into, Phase::SubmitCommit);
+}
+
+#[test]
+fn a_pre_commit_counts_as_gone_only_after_its_time() {
+    let mut s = step(&at(Phase::WaitSeed), Event::PreCommitGone { head: 100 });
+    assert_eq!((s.phase, s.gone_since), (Phase::WaitSeed, Some(100)));
+    for head in [101, 109] {
+        s = step(&s, Event::PreCommitGone { head });
+        assert_eq!(s.phase, Phase::WaitSeed, "{head}");
+    }
+    let (gone, follow) = next(&s, Event::PreCommitGone { head: 110 }, NOW, &RULES);
+    assert_eq!(gone.phase, Phase::Removing);
+    assert_eq!(follow, Some(Follow::PledgeAgain { request: "r+7".into() }));
+    // Back again: forgotten.
+    let back = step(&s, Event::SeedDrawn { seed: drawn(99), pre_commit_epoch: 90 });
+    assert_eq!((back.phase, back.gone_since), (Phase::Commit1, None));
+}
+
+#[test]
+fn the_log_and_the_timings_are_bounded_and_keep_the_first_line() {
+    let mut s = at(Phase::Commit2);
+    for n in 0..1000u64 {
+        s = next(&s, hard(), n, &RULES).0;
+        let at = s.retry.unwrap().at;
+        s = next(&s, Event::RetryDue, at, &RULES).0;
+        s.phase = Phase::Commit2;
+    }
+    assert!(s.log.len() <= 200 && s.timings.len() <= 100);
+    assert_eq!(s.log[0].text, "number 7 for r");
+}
+
+fn any_event() -> impl Strategy<Value = Event> {
+    let mut all: Vec<Event> = happy().into_iter().map(|(e, _)| e).collect();
+    all.extend([
+        hard(),
+        Event::TaskFailed { error: "k".into(), soft: true },
+        Event::Silent("s".into()),
+        Event::NotYet("n".into()),
+        Event::RetryDue,
+        Event::SealVerified(false),
+        Event::TicketTooOld,
+        Event::NumberSpent("x".into()),
+        Event::PreCommitGone { head: 5 },
+        Event::PreCommitGone { head: 50 },
+        Event::PreCommitRefused { exit_code: 16, error: "e".into() },
+        Event::CommitRefused { exit_code: 16, error: "e".into() },
+        Event::CommitRefused { exit_code: 7, error: "e".into() },
+        Event::FilesRemoved,
+    ]);
+    prop::sample::select(all)
+}
+
+proptest! {
+    /// Whatever happens in whatever order: a sector is final, or it has something to do, now or at a known time.
+    #[test]
+    fn no_state_waits_for_a_restart(events in prop::collection::vec(any_event(), 0..60)) {
+        let mut s = Sector::new(7, "r", 0);
+        let mut now = NOW;
+        for event in events {
+            now += 700;
+            s = next(&s, event, now, &RULES).0;
+            if s.phase.is_final() {
+                prop_assert_eq!(due_at(&s), None);
+            } else {
+                let due = due_at(&s);
+                prop_assert!(due.is_some_and(|at| at <= now + RULES.retry_cap), "{:?}", s);
+                prop_assert_eq!(action(s.phase) == Action::Retry, s.retry.is_some());
+            }
+        }
+    }
+}

@@ -1,0 +1,481 @@
+//! A full node that is a few maps: a mempool, accounts' nonces, pre-commits and sectors of one miner. It advances when
+//! the test says so and misbehaves as scripted. Messages are decoded with the network's own parameter types.
+
+use super::mortal::Mortal;
+use async_trait::async_trait;
+use bulkhead::chain::miner_messages::{entropy, message_cid};
+use bulkhead::chain::types::*;
+use bulkhead::chain::{Address, ChainEpoch, TokenAmount};
+use bulkhead::rpc::full_node::{FullNode, FullNodeError, RandomnessTag, Result};
+use cid::Cid;
+use fil_actor_miner_state::v18 as miner_state;
+use fvm_ipld_bitfield::BitField;
+use multihash_codetable::{Code, MultihashDigest};
+use num_traits::Zero;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard};
+use tokio::sync::mpsc;
+
+pub const CHALLENGE_DELAY: ChainEpoch = 3;
+
+pub fn miner() -> Address {
+    Address::new_id(1000)
+}
+pub fn worker() -> Address {
+    Address::new_bls(&[7; 48]).unwrap()
+}
+pub fn fil(atto: u64) -> TokenAmount {
+    TokenAmount::from_atto(atto)
+}
+
+#[derive(Clone, Debug)]
+pub struct Executed {
+    pub cid: Cid,
+    pub message: Message,
+    pub exit_code: i64,
+    pub height: ChainEpoch,
+}
+
+#[derive(Default)]
+pub struct Chain {
+    pub height: ChainEpoch,
+    pub nonces: HashMap<Address, u64>,
+    pub mempool: Vec<SignedMessage>,
+    pub executed: Vec<Executed>,
+    pub allocated: BTreeSet<u64>,
+    pub pre_commits: BTreeMap<u64, SectorPreCommitOnChainInfo>,
+    pub sectors: BTreeMap<u64, SectorOnChainInfo>,
+    /// Nobody answers.
+    pub down: bool,
+    /// Messages below this premium stay in the mempool.
+    pub min_premium: TokenAmount,
+    pub estimate_error: Option<String>,
+    pub push_error: Option<String>,
+    /// No `MpoolPending`, as on some nodes.
+    pub blind_mempool: bool,
+    /// Exit codes for the next messages of a method.
+    pub exits: Vec<(u64, i64)>,
+    pub pushes: u64,
+    pub pushed: Vec<SignedMessage>,
+}
+
+pub struct FakeChain {
+    chain: Mutex<Chain>,
+    pub mortal: Arc<Mortal>,
+}
+
+fn cid_of(text: &str) -> Cid {
+    Cid::new_v1(0x71, Code::Blake2b256.digest(text.as_bytes()))
+}
+
+pub fn tipset(height: ChainEpoch) -> TipSet {
+    let any = cid_of("any");
+    let block = BlockHeader {
+        miner: miner(),
+        ticket: None,
+        election_proof: None,
+        beacon_entries: vec![],
+        win_post_proof: vec![],
+        parents: vec![],
+        parent_weight: 0.into(),
+        height,
+        parent_state_root: any,
+        parent_message_receipts: any,
+        messages: any,
+        bls_aggregate: None,
+        timestamp: 0,
+        block_sig: None,
+        fork_signaling: 0,
+        parent_base_fee: fil(100),
+    };
+    TipSet { cids: vec![cid_of(&format!("block {height}"))], blocks: vec![block], height }
+}
+
+impl FakeChain {
+    pub fn new(mortal: Arc<Mortal>) -> Arc<FakeChain> {
+        let chain = Chain { height: 10, ..Chain::default() };
+        Arc::new(FakeChain { chain: Mutex::new(chain), mortal })
+    }
+    pub fn state(&self) -> MutexGuard<'_, Chain> {
+        self.chain.lock().unwrap()
+    }
+    pub fn head(&self) -> TipSet {
+        tipset(self.state().height)
+    }
+    pub fn executed(&self, method: u64) -> Vec<Executed> {
+        self.state().executed.iter().filter(|e| e.message.method == method).cloned().collect()
+    }
+
+    /// One more epoch: every message whose turn it is by nonce and that pays enough is executed.
+    pub fn mine(&self) {
+        let mut c = self.state();
+        c.height += 1;
+        c.mempool.sort_by_key(|m| m.message.nonce);
+        for signed in std::mem::take(&mut c.mempool) {
+            let next = c.nonces.get(&signed.message.from).copied().unwrap_or(0);
+            if signed.message.nonce < next {
+                continue;
+            }
+            if signed.message.nonce > next || signed.message.gas_premium < c.min_premium {
+                c.mempool.push(signed);
+                continue;
+            }
+            c.nonces.insert(signed.message.from, next + 1);
+            let exit_code = c.execute(&signed.message);
+            let (cid, height) = (message_cid(&signed).unwrap(), c.height);
+            c.executed.push(Executed { cid, message: signed.message, exit_code, height });
+        }
+    }
+
+    async fn enter(&self, method: &'static str) -> Result<()> {
+        self.mortal.point(&format!("before {method}")).await;
+        if self.state().down {
+            return Err(FullNodeError::Unreachable { node: self.name(), why: "connection refused".into() });
+        }
+        Ok(())
+    }
+    async fn leave(&self, method: &'static str) {
+        self.mortal.point(&format!("after {method}")).await;
+    }
+    fn lacks<T>(&self, method: &'static str) -> Result<T> {
+        Err(FullNodeError::NoSuchMethod { node: self.name(), method })
+    }
+    fn rpc<T>(&self, method: &'static str, message: &str) -> Result<T> {
+        Err(FullNodeError::Rpc { node: self.name(), method, code: 1, message: message.to_owned() })
+    }
+}
+
+impl Chain {
+    fn execute(&mut self, m: &Message) -> i64 {
+        if let Some(at) = self.exits.iter().position(|(method, _)| *method == m.method) {
+            return self.exits.remove(at).1;
+        }
+        match m.method {
+            28 => self.pre_commit(m),
+            34 => self.prove_commit(m),
+            _ => 0,
+        }
+    }
+    fn pre_commit(&mut self, m: &Message) -> i64 {
+        let p: miner_state::PreCommitSectorBatchParams2 = fvm_ipld_encoding::from_slice(&m.params).unwrap();
+        for s in p.sectors {
+            if !self.allocated.insert(s.sector_number) || s.seal_rand_epoch >= self.height {
+                return 16;
+            }
+            let info = SectorPreCommitInfo {
+                seal_proof: s.seal_proof.into(),
+                sector_number: s.sector_number,
+                sealed_cid: s.sealed_cid,
+                seal_rand_epoch: s.seal_rand_epoch,
+                deal_ids: vec![],
+                expiration: s.expiration,
+                unsealed_cid: None,
+            };
+            let found =
+                SectorPreCommitOnChainInfo { info, pre_commit_deposit: m.value.clone(), pre_commit_epoch: self.height };
+            self.pre_commits.insert(s.sector_number, found);
+        }
+        0
+    }
+    fn prove_commit(&mut self, m: &Message) -> i64 {
+        let p: miner_state::ProveCommitSectors3Params = fvm_ipld_encoding::from_slice(&m.params).unwrap();
+        for (activation, proof) in p.sector_activations.iter().zip(&p.sector_proofs) {
+            let number = activation.sector_number;
+            let Some(found) = self.pre_commits.get(&number) else { return 17 };
+            let seed = randomness(6, found.pre_commit_epoch + CHALLENGE_DELAY);
+            if !proof.bytes().ends_with(&seed) {
+                return 16;
+            }
+            let info = found.info.clone();
+            self.pre_commits.remove(&number);
+            let sector = SectorOnChainInfo {
+                sector_number: number,
+                seal_proof: info.seal_proof,
+                sealed_cid: info.sealed_cid,
+                deal_ids: vec![],
+                activation: self.height,
+                expiration: info.expiration,
+                initial_pledge: None,
+                expected_day_reward: None,
+                expected_storage_pledge: None,
+                power_base_epoch: self.height,
+                sector_key_cid: None,
+                flags: 0,
+                daily_fee: None,
+            };
+            self.sectors.insert(number, sector);
+        }
+        0
+    }
+}
+
+pub fn randomness(tag: i64, epoch: ChainEpoch) -> Vec<u8> {
+    let mut seed = [tag.to_be_bytes(), epoch.to_be_bytes()].concat();
+    seed.extend(entropy(&miner()).unwrap());
+    let mut value = Code::Blake2b256.digest(&seed).digest().to_vec();
+    value[0] = epoch as u8;
+    value
+}
+
+#[async_trait]
+impl FullNode for FakeChain {
+    fn name(&self) -> String {
+        "fake:1234".into()
+    }
+    async fn chain_head(&self) -> Result<TipSet> {
+        self.enter("ChainHead").await?;
+        Ok(self.head())
+    }
+    async fn state_get_network_params(&self) -> Result<NetworkParams> {
+        self.enter("StateGetNetworkParams").await?;
+        Ok(NetworkParams {
+            network_name: "fake".into(),
+            block_delay_secs: 1,
+            consensus_miner_min_power: 0.into(),
+            supported_proof_types: vec![5],
+            pre_commit_challenge_delay: CHALLENGE_DELAY,
+            fork_upgrade_params: serde_json::Value::Null,
+            eip155_chain_id: 0,
+            genesis_timestamp: 0,
+        })
+    }
+    async fn state_get_actor(&self, who: &Address, _: &TipSetKey) -> Result<ActorState> {
+        self.enter("StateGetActor").await?;
+        let nonce = self.state().nonces.get(who).copied().unwrap_or(0);
+        let any = cid_of("actor");
+        Ok(ActorState { code: any, head: any, nonce, balance: fil(1_000_000), delegated_address: None })
+    }
+    async fn state_account_key(&self, who: &Address, _: &TipSetKey) -> Result<Address> {
+        self.enter("StateAccountKey").await?;
+        Ok(if *who == Address::new_id(101) { worker() } else { *who })
+    }
+    async fn state_miner_info(&self, _: &Address, _: &TipSetKey) -> Result<MinerInfo> {
+        self.enter("StateMinerInfo").await?;
+        Ok(MinerInfo {
+            owner: Address::new_id(100),
+            worker: Address::new_id(101),
+            new_worker: None,
+            control_addresses: vec![],
+            worker_change_epoch: -1,
+            peer_id: None,
+            multiaddrs: vec![],
+            window_post_proof_type: 10,
+            sector_size: 2048,
+            window_post_partition_sectors: 2,
+            consensus_fault_elapsed: -1,
+        })
+    }
+    async fn state_miner_available_balance(&self, _: &Address, _: &TipSetKey) -> Result<TokenAmount> {
+        self.enter("StateMinerAvailableBalance").await?;
+        Ok(fil(0))
+    }
+    async fn state_miner_allocated(&self, _: &Address, _: &TipSetKey) -> Result<BitField> {
+        self.enter("StateMinerAllocated").await?;
+        let bits = BitField::try_from_bits(self.state().allocated.iter().copied()).unwrap();
+        self.leave("StateMinerAllocated").await;
+        Ok(bits)
+    }
+    async fn state_miner_pre_commit_deposit_for_power(
+        &self,
+        _: &Address,
+        _: &SectorPreCommitInfo,
+        _: &TipSetKey,
+    ) -> Result<TokenAmount> {
+        self.enter("StateMinerPreCommitDepositForPower").await?;
+        Ok(fil(1000))
+    }
+    async fn state_miner_initial_pledge_collateral(
+        &self,
+        _: &Address,
+        _: &SectorPreCommitInfo,
+        _: &TipSetKey,
+    ) -> Result<TokenAmount> {
+        self.enter("StateMinerInitialPledgeCollateral").await?;
+        Ok(fil(5000))
+    }
+    async fn state_sector_pre_commit_info(
+        &self,
+        _: &Address,
+        number: u64,
+        _: &TipSetKey,
+    ) -> Result<Option<SectorPreCommitOnChainInfo>> {
+        self.enter("StateSectorPreCommitInfo").await?;
+        Ok(self.state().pre_commits.get(&number).cloned())
+    }
+    async fn state_sector_get_info(
+        &self,
+        _: &Address,
+        number: u64,
+        _: &TipSetKey,
+    ) -> Result<Option<SectorOnChainInfo>> {
+        self.enter("StateSectorGetInfo").await?;
+        Ok(self.state().sectors.get(&number).cloned())
+    }
+    async fn state_get_randomness_from_tickets(
+        &self,
+        tag: RandomnessTag,
+        epoch: ChainEpoch,
+        _: &[u8],
+        _: &TipSetKey,
+    ) -> Result<Vec<u8>> {
+        self.enter("StateGetRandomnessFromTickets").await?;
+        Ok(randomness(tag as i64, epoch))
+    }
+    async fn state_get_randomness_from_beacon(
+        &self,
+        tag: RandomnessTag,
+        epoch: ChainEpoch,
+        _: &[u8],
+        _: &TipSetKey,
+    ) -> Result<Vec<u8>> {
+        self.enter("StateGetRandomnessFromBeacon").await?;
+        Ok(randomness(tag as i64, epoch))
+    }
+    async fn state_search_msg(&self, _: &TipSetKey, cid: &Cid, _: ChainEpoch, _: bool) -> Result<Option<MsgLookup>> {
+        self.enter("StateSearchMsg").await?;
+        let c = self.state();
+        Ok(c.executed.iter().find(|e| e.cid == *cid).map(|e| MsgLookup {
+            message: *cid,
+            receipt: MessageReceipt { exit_code: e.exit_code, return_data: vec![1], gas_used: 1, events_root: None },
+            return_dec: serde_json::Value::Null,
+            tip_set: tipset(e.height).key(),
+            height: e.height,
+        }))
+    }
+    async fn mpool_get_nonce(&self, who: &Address) -> Result<u64> {
+        self.enter("MpoolGetNonce").await?;
+        let c = self.state();
+        let chain = c.nonces.get(who).copied().unwrap_or(0);
+        let pooled = c.mempool.iter().filter(|m| m.message.from == *who).map(|m| m.message.nonce + 1).max();
+        Ok(chain.max(pooled.unwrap_or(0)))
+    }
+    async fn mpool_push(&self, signed: &SignedMessage) -> Result<Cid> {
+        self.enter("MpoolPush").await?;
+        let cid = message_cid(signed).unwrap();
+        {
+            let mut c = self.state();
+            c.pushes += 1;
+            if let Some(e) = c.push_error.clone() {
+                return self.rpc("MpoolPush", &e);
+            }
+            c.pushed.push(signed.clone());
+            if signed.message.nonce < c.nonces.get(&signed.message.from).copied().unwrap_or(0) {
+                return self.rpc("MpoolPush", "message nonce too low");
+            }
+            let same =
+                |m: &SignedMessage| m.message.from == signed.message.from && m.message.nonce == signed.message.nonce;
+            if let Some(at) = c.mempool.iter().position(same) {
+                let old = &c.mempool[at];
+                if message_cid(old).unwrap() != cid {
+                    let least = old.message.gas_premium.atto() * 125u8 / 100u8;
+                    if *signed.message.gas_premium.atto() <= least {
+                        return self.rpc("MpoolPush", "replace by fee has too low GasPremium");
+                    }
+                    c.mempool[at] = signed.clone();
+                }
+            } else {
+                c.mempool.push(signed.clone());
+            }
+        }
+        self.leave("MpoolPush").await;
+        Ok(cid)
+    }
+    async fn mpool_pending(&self, _: &TipSetKey) -> Result<Vec<SignedMessage>> {
+        self.enter("MpoolPending").await?;
+        if self.state().blind_mempool {
+            return self.lacks("MpoolPending");
+        }
+        Ok(self.state().mempool.clone())
+    }
+    async fn gas_estimate_message_gas(&self, m: &Message, _: &TokenAmount, _: &TipSetKey) -> Result<Message> {
+        self.enter("GasEstimateMessageGas").await?;
+        if let Some(e) = self.state().estimate_error.clone() {
+            return self.rpc("GasEstimateMessageGas", &e);
+        }
+        Ok(Message { gas_limit: 1000, gas_fee_cap: fil(200), gas_premium: fil(100), ..m.clone() })
+    }
+    async fn wallet_sign_message(&self, _: &Address, m: &Message) -> Result<SignedMessage> {
+        self.enter("WalletSignMessage").await?;
+        let signed = SignedMessage { message: m.clone(), signature: Signature { kind: 2, data: vec![9; 96] } };
+        self.leave("WalletSignMessage").await;
+        Ok(signed)
+    }
+
+    async fn version(&self) -> Result<Version> {
+        self.lacks("Version")
+    }
+    async fn chain_notify(&self) -> Result<mpsc::Receiver<Vec<HeadChange>>> {
+        self.lacks("ChainNotify")
+    }
+    async fn chain_get_tip_set(&self, _: &TipSetKey) -> Result<TipSet> {
+        self.lacks("ChainGetTipSet")
+    }
+    async fn chain_get_tip_set_by_height(&self, _: ChainEpoch, _: &TipSetKey) -> Result<TipSet> {
+        self.lacks("ChainGetTipSetByHeight")
+    }
+    async fn chain_tip_set_weight(&self, _: &TipSetKey) -> Result<num_bigint::BigInt> {
+        self.lacks("ChainTipSetWeight")
+    }
+    async fn state_network_name(&self) -> Result<String> {
+        self.lacks("StateNetworkName")
+    }
+    async fn state_network_version(&self, _: &TipSetKey) -> Result<u32> {
+        self.lacks("StateNetworkVersion")
+    }
+    async fn state_lookup_id(&self, _: &Address, _: &TipSetKey) -> Result<Address> {
+        self.lacks("StateLookupID")
+    }
+    async fn state_miner_power(&self, _: &Address, _: &TipSetKey) -> Result<MinerPower> {
+        self.lacks("StateMinerPower")
+    }
+    async fn state_miner_proving_deadline(&self, _: &Address, _: &TipSetKey) -> Result<DeadlineInfo> {
+        self.lacks("StateMinerProvingDeadline")
+    }
+    async fn state_miner_deadlines(&self, _: &Address, _: &TipSetKey) -> Result<Vec<Deadline>> {
+        self.lacks("StateMinerDeadlines")
+    }
+    async fn state_miner_partitions(&self, _: &Address, _: u64, _: &TipSetKey) -> Result<Vec<Partition>> {
+        self.lacks("StateMinerPartitions")
+    }
+    async fn state_miner_sectors(
+        &self,
+        _: &Address,
+        _: Option<&BitField>,
+        _: &TipSetKey,
+    ) -> Result<Vec<SectorOnChainInfo>> {
+        self.lacks("StateMinerSectors")
+    }
+    async fn state_sector_partition(&self, _: &Address, _: u64, _: &TipSetKey) -> Result<SectorLocation> {
+        self.lacks("StateSectorPartition")
+    }
+    async fn mpool_select(&self, _: &TipSetKey, _: f64) -> Result<Vec<SignedMessage>> {
+        self.lacks("MpoolSelect")
+    }
+    async fn wallet_has(&self, _: &Address) -> Result<bool> {
+        self.lacks("WalletHas")
+    }
+    async fn wallet_list(&self) -> Result<Vec<Address>> {
+        self.lacks("WalletList")
+    }
+    async fn wallet_new(&self, _: &str) -> Result<Address> {
+        self.lacks("WalletNew")
+    }
+    async fn wallet_balance(&self, _: &Address) -> Result<TokenAmount> {
+        Ok(TokenAmount::zero())
+    }
+    async fn wallet_default_address(&self) -> Result<Option<Address>> {
+        self.lacks("WalletDefaultAddress")
+    }
+    async fn wallet_sign(&self, _: &Address, _: &[u8]) -> Result<Signature> {
+        self.lacks("WalletSign")
+    }
+    async fn miner_get_base_info(&self, _: &Address, _: ChainEpoch, _: &TipSetKey) -> Result<Option<MiningBaseInfo>> {
+        self.lacks("MinerGetBaseInfo")
+    }
+    async fn miner_create_block(&self, _: &BlockTemplate) -> Result<BlockMsg> {
+        self.lacks("MinerCreateBlock")
+    }
+    async fn sync_submit_block(&self, _: &BlockMsg) -> Result<()> {
+        self.lacks("SyncSubmitBlock")
+    }
+}

@@ -1,0 +1,171 @@
+//! A whole sealing side without the supervisor: allocator, message sender, seal scheduler over one store, stepped by hand.
+
+use super::fake_chain::{FakeChain, fil, miner};
+use super::mortal::Mortal;
+use super::scripted_prover::ScriptedProver;
+use async_trait::async_trait;
+use bulkhead::actors::message_sender::messages::{Enqueue, EnqueueAnswer, MessageStatus};
+use bulkhead::actors::message_sender::{Engine, NodeWallet, Rules as SendRules, SenderSettings};
+use bulkhead::actors::seal_scheduler::{
+    Driver, Effects, Limits, NumberSource, Outbox, Phase, Rules, SealSettings, Sector, SectorDirs, allocation_key,
+};
+use bulkhead::actors::sector_allocator::{AllocatorSettings, Book};
+use bulkhead::store::{Store, Token};
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::Arc;
+
+pub struct Outside {
+    pub dir: tempfile::TempDir,
+    pub mortal: Arc<Mortal>,
+    pub chain: Arc<FakeChain>,
+    pub prover: Arc<ScriptedProver>,
+    pub settings: SealSettings,
+    /// Milliseconds; each step takes one second.
+    pub now: u64,
+    pub life: u64,
+}
+
+impl Outside {
+    pub fn new() -> Outside {
+        let mortal = Arc::new(Mortal::default());
+        let settings = SealSettings {
+            rules: Rules { retry_first: 2000, retry_cap: 8000, soft_wait: 1000, tries: 3, gone_after: 4 },
+            limits: Limits::default(),
+            ticket_lookback: 5,
+            seed_confidence: 1,
+            commit_confidence: 2,
+            landed_grace: 4,
+            max_ticket_age: 60,
+            ticket_margin: 10,
+            expiration: 1000,
+            ..SealSettings::default()
+        };
+        Outside {
+            dir: tempfile::tempdir().unwrap(),
+            chain: FakeChain::new(mortal.clone()),
+            prover: ScriptedProver::new(mortal.clone()),
+            mortal,
+            settings,
+            now: 1_000_000,
+            life: 0,
+        }
+    }
+
+    /// The node starts: everything is read from disk.
+    pub fn boot(&mut self) -> World {
+        self.life += 1;
+        let store = Store::open(&self.dir.path().join("bulkhead.redb")).unwrap();
+        let token = |path: &str| Token { path: path.into(), epoch: self.life };
+        let engine = Rc::new(Engine {
+            scope: "t01000".into(),
+            miner: Some(miner()),
+            node: self.chain.clone(),
+            signer: Arc::new(NodeWallet(self.chain.clone())),
+            store: store.clone(),
+            token: token("/t01000/message-sender"),
+            settings: SenderSettings {
+                rules: SendRules { confidence: 1, replace_after: 50, lost_after: 3, repush_every: 2 },
+                max_fee: fil(1_000_000),
+                estimate_tries: 3,
+                max_open: 100,
+                keep_done: 1000,
+            },
+        });
+        let book = Book {
+            node: self.chain.clone(),
+            store: store.clone(),
+            token: token("/t01000/sector-allocator"),
+            miner: miner(),
+            settings: AllocatorSettings::default(),
+        };
+        let (rules, limits) = (self.settings.rules, self.settings.limits);
+        let driver = Driver::load(store, token("/t01000/seal-scheduler"), "t01000".into(), rules, limits).unwrap();
+        let effects = Effects {
+            node: self.chain.clone(),
+            prover: self.prover.clone(),
+            outbox: Rc::new(MortalOutbox { engine: engine.clone(), mortal: self.mortal.clone() }),
+            miner: miner(),
+            dirs: SectorDirs::of_repo(self.dir.path(), 1000),
+            settings: self.settings.clone(),
+        };
+        World { engine, book, driver, effects, mortal: self.mortal.clone() }
+    }
+}
+
+pub struct World {
+    pub engine: Rc<Engine>,
+    pub book: Book,
+    pub driver: Driver,
+    pub effects: Effects,
+    mortal: Arc<Mortal>,
+}
+
+/// Dies around a message's durable intake.
+struct MortalOutbox {
+    engine: Rc<Engine>,
+    mortal: Arc<Mortal>,
+}
+
+#[async_trait(?Send)]
+impl Outbox for MortalOutbox {
+    async fn enqueue(&self, message: Enqueue) -> Result<EnqueueAnswer, String> {
+        let answer = Outbox::enqueue(&*self.engine, message).await;
+        self.mortal.point("message taken").await;
+        answer
+    }
+    async fn status(&self, key: &str) -> Result<MessageStatus, String> {
+        Outbox::status(&*self.engine, key).await
+    }
+}
+
+impl World {
+    /// Everything that is due at this head, one thing after another; then the messages.
+    pub async fn step(&mut self, now: u64, chain: &FakeChain) {
+        for request in self.driver.unnumbered() {
+            if let Ok(number) = NumberSource::allocate(&self.book, &allocation_key(&request)).await {
+                self.mortal.point("number given").await;
+                self.driver.numbered(&request, number, now).unwrap();
+                self.mortal.point("number journaled").await;
+            }
+        }
+        let head = chain.head();
+        for _ in 0..30 {
+            let work = self.driver.due(now, Some(head.height));
+            if work.is_empty() {
+                break;
+            }
+            for w in work {
+                let event = self.effects.run(&w.sector, w.action, Some(&head)).await;
+                self.mortal.point("action done").await;
+                self.driver.done(w.sector.number, w.run, event, now).unwrap();
+                self.mortal.point("action journaled").await;
+            }
+        }
+        self.engine.round(&head).await.unwrap();
+    }
+
+    /// Steps and epochs until `done`, at most `steps`.
+    pub async fn run(&mut self, o: &mut Outside, steps: u32, done: impl Fn(&World) -> bool) {
+        for _ in 0..steps {
+            self.step(o.now, &o.chain.clone()).await;
+            if done(self) {
+                return;
+            }
+            o.chain.mine();
+            o.now += 1000;
+        }
+        panic!("not done after {steps} epochs: {:#?}", self.driver.list());
+    }
+
+    pub fn sector(&self, number: u64) -> &Sector {
+        self.driver.sector(number).unwrap()
+    }
+    pub fn phase(&self, number: u64) -> Option<Phase> {
+        self.driver.sector(number).map(|s| s.phase)
+    }
+}
+
+pub fn file(dir: &std::path::Path, kind: &str, name: &str) -> PathBuf {
+    dir.join("sectors").join(kind).join(name)
+}
