@@ -4,7 +4,9 @@ use super::CliError;
 use super::keys::KeyStep;
 use crate::chain::types::SignedMessage;
 use crate::config::Config;
-use crate::rpc::full_node::FullNode;
+use crate::proofs::keys::{self, Condition, KeyPhase};
+use crate::rpc::api_info::ApiInfo;
+use crate::rpc::full_node::{FullNode, HttpFullNode};
 use crate::supervisor::Exit;
 use async_trait::async_trait;
 use cid::Cid;
@@ -38,21 +40,57 @@ pub fn prover_main() -> ExitCode {
     ExitCode::from(2)
 }
 
-pub fn keys_list(_cache: &Path) -> Result<Vec<KeyRow>, CliError> {
-    Err(CliError::Failed("keys: not wired yet".to_string()))
+pub fn keys_list(cache: &Path) -> Result<Vec<KeyRow>, CliError> {
+    let row = |k: keys::KeyStatus| {
+        let (bytes, state, ok) = match k.condition {
+            Condition::Complete { bytes } => (bytes, "complete".to_string(), true),
+            Condition::Absent => (0, "missing".to_string(), false),
+            Condition::NeedsVk(why) => (0, format!("needs its verifying key: {why}"), false),
+            Condition::Damaged(why) => (0, format!("damaged: {why}"), false),
+        };
+        KeyRow { key: k.key.name().to_string(), file: file_name(&k.params), bytes, state, ok }
+    };
+    Ok(keys::list(cache).map_err(failed)?.into_iter().map(row).collect())
 }
 
 /// Makes what is missing. `report` is called from any thread.
 pub fn keys_generate(
-    _cache: &Path,
-    _sector_size: u64,
-    _report: &(dyn Fn(KeyStep) + Sync),
+    cache: &Path,
+    sector_size: u64,
+    report: &(dyn Fn(KeyStep) + Sync),
 ) -> Result<Vec<KeyRow>, CliError> {
-    Err(CliError::Failed("keys: not wired yet".to_string()))
+    keys::ensure(cache, sector_size, &|p| {
+        let phase = match p.phase {
+            KeyPhase::Waiting => "waits for another process",
+            KeyPhase::Counting => "reads the circuit",
+            KeyPhase::Points => "points",
+            KeyPhase::Syncing => "goes to disk",
+            KeyPhase::Done => "done",
+        };
+        report(KeyStep { key: p.key.to_string(), phase: phase.to_string(), done: p.done, total: p.total });
+    })
+    .map_err(failed)?;
+    keys_list(cache)
 }
 
-pub fn keys_check(_cache: &Path) -> Result<Vec<KeyRow>, CliError> {
-    Err(CliError::Failed("keys: not wired yet".to_string()))
+/// Reads every key in full.
+pub fn keys_check(cache: &Path) -> Result<Vec<KeyRow>, CliError> {
+    let listed = keys_list(cache)?;
+    let reports = keys::check(cache).map_err(failed)?;
+    let row = |(k, report): (KeyRow, keys::CheckReport)| {
+        let ok = report.problems.is_empty();
+        let state = if ok { "good".to_string() } else { report.problems.join("; ") };
+        KeyRow { ok, state, bytes: report.bytes, ..k }
+    };
+    Ok(listed.into_iter().zip(reports).map(row).collect())
+}
+
+fn failed(e: impl std::fmt::Display) -> CliError {
+    CliError::Failed(e.to_string())
+}
+
+fn file_name(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
 /// Whether a sector of that size can be proven here: the files that the proofs library would open are there.
@@ -97,16 +135,17 @@ pub fn keys_ready(cache: &Path, sector_size: u64) -> Result<(), CliError> {
 }
 
 /// The CID that the chain knows a signed message by.
-pub fn message_cid(_signed: &SignedMessage) -> Result<Cid, CliError> {
-    Err(CliError::Failed("message CIDs: not wired yet".to_string()))
+pub fn message_cid(signed: &SignedMessage) -> Result<Cid, CliError> {
+    crate::chain::cbor::signed_message_cid(signed).map_err(failed)
 }
 
-/// The full node that the configuration names.
+/// The full node that the configuration names; connects at the first call.
 pub fn full_node(config: &Config) -> Result<Arc<dyn FullNode>, CliError> {
-    match &config.full_node.api_info {
-        Some(_) => Err(CliError::Failed("full node: not wired yet".to_string())),
-        None => Err(CliError::NoFullNode { file: config.config_file() }),
-    }
+    let Some(info) = &config.full_node.api_info else {
+        return Err(CliError::NoFullNode { file: config.config_file() });
+    };
+    let info = ApiInfo::parse("FULLNODE_API_INFO", info).map_err(failed)?;
+    Ok(Arc::new(HttpFullNode::new(info)?))
 }
 
 /// Takes the repo's lock, builds the tree and starts it.
