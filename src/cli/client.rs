@@ -3,6 +3,7 @@
 //! The node is the one in the repo (files `api`, `admin`, `token`), or the one that MINER_API_INFO names.
 
 use super::{CliError, Context};
+use crate::config::Config;
 use crate::rpc::api_info::ApiInfo;
 use crate::rpc::client::{CallErrorKind, RpcClient};
 use serde::de::DeserializeOwned;
@@ -33,12 +34,7 @@ impl NodeClient {
     pub fn open(cx: &Context) -> Result<NodeClient, CliError> {
         let variable = |name: &str| std::env::var(name).ok().filter(|v| !v.trim().is_empty());
         let failed = |e: &dyn std::fmt::Display| CliError::Failed(e.to_string());
-        let http = reqwest::Client::builder()
-            .no_proxy()
-            .connect_timeout(Duration::from_secs(5))
-            .timeout(CALL_TIMEOUT)
-            .build()
-            .map_err(|e| CliError::Failed(format!("cannot make an HTTP client: {e}")))?;
+        let http = http_client()?;
         if let (false, Some(info)) = (cx.repo_given, variable("MINER_API_INFO")) {
             let info = ApiInfo::parse("environment variable MINER_API_INFO", &info).map_err(|e| failed(&e))?;
             let admin = match variable("BULKHEAD_ADMIN_INFO") {
@@ -56,9 +52,16 @@ impl NodeClient {
                 admin,
             });
         }
-        let repo = &cx.config.repo;
-        let (api_file, admin_file) = (cx.config.api_file(), cx.config.admin_file());
-        let token = read_optional(&cx.config.token_file())?;
+        NodeClient::at_repo(&cx.config)
+    }
+
+    /// The node of this repo, whatever the environment says.
+    pub fn at_repo(config: &Config) -> Result<NodeClient, CliError> {
+        let failed = |e: &dyn std::fmt::Display| CliError::Failed(e.to_string());
+        let http = http_client()?;
+        let repo = &config.repo;
+        let (api_file, admin_file) = (config.api_file(), config.admin_file());
+        let token = read_optional(&config.token_file())?;
         let api = match read_optional(&api_file)? {
             Some(text) => {
                 let info = ApiInfo::parse(&api_file.display().to_string(), &text).map_err(|e| failed(&e))?;
@@ -174,6 +177,15 @@ impl NodeClient {
             )),
         }
     }
+}
+
+fn http_client() -> Result<reqwest::Client, CliError> {
+    reqwest::Client::builder()
+        .no_proxy()
+        .connect_timeout(Duration::from_secs(5))
+        .timeout(CALL_TIMEOUT)
+        .build()
+        .map_err(|e| CliError::Failed(format!("cannot make an HTTP client: {e}")))
 }
 
 fn no_node(repo: &Path) -> CliError {

@@ -34,6 +34,15 @@ pub trait RunningNode: Send + Sync {
     async fn stop(&self) -> Exit;
 }
 
+/// The embedded chain, in this process.
+#[async_trait]
+pub trait RunningChain: Send + Sync {
+    /// `<token>:/ip4/../tcp/../http`, with a token of admin permission.
+    fn api_info(&self) -> String;
+    /// Durable when it returns.
+    async fn stop(&self);
+}
+
 /// One proof in this process; before any runtime is made.
 pub fn prover_main() -> ExitCode {
     super::output::print_error("error: prover: not wired yet");
@@ -146,6 +155,11 @@ pub fn full_node(config: &Config) -> Result<Arc<dyn FullNode>, CliError> {
     };
     let info = ApiInfo::parse("FULLNODE_API_INFO", info).map_err(failed)?;
     Ok(Arc::new(HttpFullNode::new(info)?))
+}
+
+/// Opens or makes the chain in `dir` and serves it at `config.devnet.listen`.
+pub async fn start_chain(_config: &Config, _dir: &Path) -> Result<Box<dyn RunningChain>, CliError> {
+    Err(CliError::Failed("devnet: not wired yet".to_string()))
 }
 
 /// Takes the repo's lock, builds the tree and starts it.
