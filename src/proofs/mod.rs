@@ -7,7 +7,17 @@ use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub mod child;
 pub mod keys;
+mod process;
+mod prover;
+pub mod result;
+mod scripted;
+pub mod tasks;
+pub mod wire;
+
+pub use prover::{ChildConfig, ChildProver, POOLS, Pool, ProverPools, Running};
+pub use scripted::{Answer, ScriptedProver, Step, default_output};
 
 /// The actor ID of a miner address, as proofs want it.
 pub type ActorId = u64;

@@ -1,0 +1,419 @@
+//! [`Prover`] on child processes: pools with reserved slots, warm PoSt children, adoption of finished results.
+//!
+//! WinningPoSt, WindowPoSt, sealing and verification each have slots of their own, so that proving never waits behind
+//! sealing; sealing children are niced, so that a PoSt also wins the cores. A child that dies is replaced by the next task.
+
+use super::process::{Handle, Launch, Process, oom_kills, sweep_tmp};
+use super::wire::{FromChild, ToChild, WireError};
+use super::{Job, Output, Prover, ProverError, Task, keys, result};
+use async_trait::async_trait;
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::io;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+
+/// Which slots a task uses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Pool {
+    Winning,
+    Window,
+    Seal,
+    Verify,
+}
+
+pub const POOLS: [Pool; 4] = [Pool::Winning, Pool::Window, Pool::Seal, Pool::Verify];
+
+impl Pool {
+    pub fn of(task: &Task) -> Self {
+        match task {
+            // the challenge comes right before the proof, in the same round
+            Task::WinningPost { .. } | Task::WinningChallenge { .. } => Pool::Winning,
+            Task::WindowPost { .. } => Pool::Window,
+            Task::VerifySeal { .. } | Task::VerifyWindowPost { .. } => Pool::Verify,
+            Task::AddPiece { .. }
+            | Task::Pc1 { .. }
+            | Task::Pc2 { .. }
+            | Task::C1 { .. }
+            | Task::C2 { .. }
+            | Task::Finalize { .. } => Pool::Seal,
+        }
+    }
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Pool::Winning => "winning",
+            Pool::Window => "window",
+            Pool::Seal => "seal",
+            Pool::Verify => "verify",
+        }
+    }
+
+    /// Its children stay, with parameters and tables in memory. A sealing child gives its gigabytes back.
+    fn warm(self) -> bool {
+        self != Pool::Seal
+    }
+}
+
+/// Children that may run at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProverPools {
+    pub winning: usize,
+    pub window: usize,
+    pub seal: usize,
+    pub verify: usize,
+}
+
+impl Default for ProverPools {
+    fn default() -> Self {
+        ProverPools { winning: 1, window: 1, seal: 1, verify: 1 }
+    }
+}
+
+impl ProverPools {
+    /// At least one: a pool without slots would wait for ever.
+    fn slots(&self, pool: Pool) -> usize {
+        match pool {
+            Pool::Winning => self.winning,
+            Pool::Window => self.window,
+            Pool::Seal => self.seal,
+            Pool::Verify => self.verify,
+        }
+        .max(1)
+    }
+}
+
+#[derive(Clone, Debug)]
+pub struct ChildConfig {
+    /// The `bulkhead` binary.
+    pub exe: PathBuf,
+    pub args: Vec<OsString>,
+    /// On top of this process's environment, which passes through (`RUST_LOG`, `FIL_PROOFS_*`).
+    pub env: Vec<(OsString, OsString)>,
+    pub tmp_root: PathBuf,
+    pub pools: ProverPools,
+    /// Added to sealing children's niceness.
+    pub seal_nice: i32,
+    /// A child that says nothing for this long, heartbeats included, is hung.
+    pub silence: Duration,
+}
+
+impl ChildConfig {
+    /// This very binary, the process's own parameter cache.
+    pub fn current_exe() -> io::Result<Self> {
+        Ok(Self::with_exe(std::env::current_exe()?))
+    }
+
+    pub fn with_exe(exe: PathBuf) -> Self {
+        ChildConfig {
+            exe,
+            args: vec!["prover".into()],
+            env: vec![(keys::CACHE_VARIABLE.into(), keys::cache_dir().into())],
+            tmp_root: std::env::temp_dir(),
+            pools: ProverPools::default(),
+            seal_nice: 8,
+            silence: Duration::from_secs(120),
+        }
+    }
+
+    fn launch(&self, pool: Pool) -> Launch {
+        let sealing = pool == Pool::Seal;
+        Launch {
+            exe: self.exe.clone(),
+            args: self.args.clone(),
+            env: self.env.clone(),
+            tmp_root: self.tmp_root.clone(),
+            nice: if sealing { self.seal_nice } else { 0 },
+            // sealing can be repeated, a missed PoSt costs; the node itself is the last to go
+            oom_score_adj: if sealing { 800 } else { 300 },
+        }
+    }
+}
+
+/// A task that a child has now.
+#[derive(Clone, Debug)]
+pub struct Running {
+    pub pid: u32,
+    pub pool: Pool,
+    pub task: &'static str,
+    pub since: Instant,
+    /// The child's last word on what it does.
+    pub progress: Option<String>,
+}
+
+/// Runs tasks in `bulkhead prover` children.
+pub struct ChildProver {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    config: ChildConfig,
+    slots: BTreeMap<Pool, Arc<Semaphore>>,
+    idle: Mutex<BTreeMap<Pool, Vec<Process>>>,
+    running: Mutex<BTreeMap<u64, Running>>,
+    next_id: AtomicU64,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl ChildProver {
+    pub fn new(config: ChildConfig) -> Self {
+        sweep_tmp(&config.tmp_root);
+        let slots = POOLS.into_iter().map(|p| (p, Arc::new(Semaphore::new(config.pools.slots(p))))).collect();
+        ChildProver {
+            shared: Arc::new(Shared {
+                config,
+                slots,
+                idle: Mutex::default(),
+                running: Mutex::default(),
+                next_id: AtomicU64::new(0),
+            }),
+        }
+    }
+
+    /// What runs now, oldest first.
+    pub fn running(&self) -> Vec<Running> {
+        lock(&self.shared.running).values().cloned().collect()
+    }
+
+    /// Warm children that wait for a task: pool and process id.
+    pub fn idle(&self) -> Vec<(Pool, u32)> {
+        let idle = lock(&self.shared.idle);
+        idle.iter().flat_map(|(pool, ps)| ps.iter().map(|p| (*pool, p.handle().pid()))).collect()
+    }
+}
+
+/// Kills the child when the future that waits for it goes.
+struct KillOnDrop(Arc<Mutex<Killable>>);
+
+#[derive(Default)]
+struct Killable {
+    handle: Option<Arc<Handle>>,
+    /// Nobody waits any more; a child that is only now being started dies at once.
+    abandoned: bool,
+}
+
+impl Drop for KillOnDrop {
+    fn drop(&mut self) {
+        let mut k = lock(&self.0);
+        k.abandoned = true;
+        if let Some(handle) = k.handle.take() {
+            handle.kill();
+        }
+    }
+}
+
+#[async_trait]
+impl Prover for ChildProver {
+    /// A finished result in `job_dir` is adopted without a child; see [`result`].
+    /// `max_runtime` runs from when a slot is free.
+    async fn run(&self, job: Job) -> Result<Output, ProverError> {
+        let name = job.task.name();
+        let not_started = |why: String| ProverError::NotStarted { task: name.into(), why };
+        if let Some(dir) = job.job_dir.clone() {
+            let task = job.task.clone();
+            let found = tokio::task::spawn_blocking(move || result::find(&dir, &task)).await;
+            if let Ok(Some(output)) = found {
+                return Ok(output);
+            }
+        }
+        let pool = Pool::of(&job.task);
+        // reserved per pool: never closed, so this only waits
+        let slot = self.shared.slots[&pool].clone().acquire_owned().await.map_err(|e| not_started(e.to_string()))?;
+        let killable = Arc::new(Mutex::new(Killable::default()));
+        let guard = KillOnDrop(killable.clone());
+        let (reply, answer) = oneshot::channel();
+        let shared = self.shared.clone();
+        let max_runtime = job.max_runtime;
+        // A thread, not a runtime's task: it belongs to no arbiter and outlives the caller until the child is reaped.
+        std::thread::Builder::new()
+            .name(format!("prover-{}", pool.name()))
+            .spawn(move || shared.serve(pool, job, slot, &killable, reply))
+            .map_err(|e| not_started(e.to_string()))?;
+        let answer = tokio::time::timeout(max_runtime, answer).await;
+        drop(guard);
+        match answer {
+            Ok(Ok(outcome)) => outcome,
+            Ok(Err(_)) => Err(not_started("the thread that runs it is gone".into())),
+            Err(_) => Err(ProverError::Hung { task: name.into(), after: max_runtime }),
+        }
+    }
+}
+
+type Outcome = Result<Output, ProverError>;
+
+/// How a conversation about one task ended.
+enum Talk {
+    Done(Outcome),
+    /// The child took the task to its grave, or answered and cannot take another.
+    Spent(Outcome),
+    /// A child that was idle had died before it got the task.
+    WasDead,
+}
+
+impl Shared {
+    fn serve(
+        &self,
+        pool: Pool,
+        job: Job,
+        slot: OwnedSemaphorePermit,
+        killable: &Mutex<Killable>,
+        reply: oneshot::Sender<Outcome>,
+    ) {
+        let name = job.task.name();
+        let message = ToChild::Run { task: job.task, job_dir: job.job_dir };
+        let mut outcome = None;
+        while outcome.is_none() {
+            let process = match self.take_idle(pool) {
+                Some(process) => Ok(process),
+                None => Process::start(&self.config.launch(pool)),
+            };
+            let mut process = match process {
+                Ok(process) => process,
+                Err(e) => {
+                    let why = format!("{}: {e}", self.config.exe.display());
+                    outcome = Some(Err(ProverError::NotStarted { task: name.into(), why }));
+                    break;
+                }
+            };
+            {
+                let mut k = lock(killable);
+                k.handle = Some(process.handle());
+                if k.abandoned {
+                    break; // dropping the process kills and reaps it
+                }
+            }
+            let id = self.register(&process, pool, name);
+            let talk = self.talk(&mut process, name, &message, id);
+            lock(&self.running).remove(&id);
+            // from here a late kill must not hit a child that has the next task
+            lock(killable).handle = None;
+            match talk {
+                Talk::Done(done) => {
+                    if pool.warm() && !lock(killable).abandoned {
+                        process.used = true;
+                        lock(&self.idle).entry(pool).or_default().push(process);
+                    }
+                    outcome = Some(done);
+                }
+                Talk::Spent(done) => outcome = Some(done),
+                Talk::WasDead => {}
+            }
+        }
+        // The child is idle or reaped: only now may the next one start.
+        drop(slot);
+        if let Some(outcome) = outcome {
+            let _ = reply.send(outcome);
+        }
+    }
+
+    fn take_idle(&self, pool: Pool) -> Option<Process> {
+        loop {
+            let process = lock(&self.idle).get_mut(&pool)?.pop()?;
+            if process.alive() {
+                return Some(process);
+            }
+        }
+    }
+
+    fn register(&self, process: &Process, pool: Pool, task: &'static str) -> u64 {
+        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
+        let pid = process.handle().pid();
+        lock(&self.running).insert(id, Running { pid, pool, task, since: Instant::now(), progress: None });
+        id
+    }
+
+    fn talk(&self, process: &mut Process, name: &str, message: &ToChild, id: u64) -> Talk {
+        let task = || name.to_string();
+        let oom_before = oom_kills();
+        let mut started = false;
+        if let Err(e) = process.send(message) {
+            return match e {
+                // A pipe that is broken already: how the child ended says more.
+                WireError::Io(_) | WireError::Closed if process.used => Talk::WasDead,
+                WireError::Io(_) | WireError::Closed => Talk::Spent(Err(self.post_mortem(process, name, oom_before))),
+                other => Talk::Spent(Err(ProverError::Failed { task: task(), why: other.to_string() })),
+            };
+        }
+        loop {
+            match process.receive(self.config.silence) {
+                Ok(Some(FromChild::Ready | FromChild::Heartbeat)) => {}
+                Ok(Some(FromChild::Started)) => started = true,
+                Ok(Some(FromChild::Progress(text))) => {
+                    if let Some(running) = lock(&self.running).get_mut(&id) {
+                        running.progress = Some(text);
+                    }
+                }
+                Ok(Some(FromChild::Output(output))) => return Talk::Done(Ok(output)),
+                Ok(Some(FromChild::Failed { why, spent })) => {
+                    let failed = Err(ProverError::Failed { task: task(), why });
+                    return if spent { Talk::Spent(failed) } else { Talk::Done(failed) };
+                }
+                Ok(None) => {
+                    process.handle().kill();
+                    return Talk::Spent(Err(ProverError::Hung { task: task(), after: self.config.silence }));
+                }
+                Err(WireError::Closed | WireError::Io(_)) if process.used && !started => return Talk::WasDead,
+                Err(WireError::Closed | WireError::Io(_)) => {
+                    return Talk::Spent(Err(self.post_mortem(process, name, oom_before)));
+                }
+                Err(e @ (WireError::TooLarge(_) | WireError::Garbage(_))) => {
+                    // Cut off in a frame means that it died; anything else is a child that talks nonsense.
+                    let died = matches!(e, WireError::Garbage(_)) && process.ended_soon();
+                    process.handle().kill();
+                    if died {
+                        return Talk::Spent(Err(self.post_mortem(process, name, oom_before)));
+                    }
+                    return Talk::Spent(Err(ProverError::Failed { task: task(), why: format!("the prover sent {e}") }));
+                }
+            }
+        }
+    }
+
+    /// The pipe is closed: the child has ended or is about to.
+    fn post_mortem(&self, process: &mut Process, name: &str, oom_before: Option<u64>) -> ProverError {
+        let end = process.end();
+        let oom = matches!((oom_before, oom_kills()), (Some(before), Some(after)) if after > before);
+        end.error(name, oom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn proving_has_slots_that_sealing_cannot_take() {
+        let c2 = Task::C2 { c1: vec![], miner: 1, number: 1 };
+        let post = |w| match w {
+            true => Task::WinningPost { proof_type: 0, miner: 1, randomness: [0; 32], sectors: vec![] },
+            false => Task::WindowPost { proof_type: 10, miner: 1, randomness: [0; 32], sectors: vec![] },
+        };
+        let pools = [Pool::of(&c2), Pool::of(&post(true)), Pool::of(&post(false))];
+        assert_eq!(pools, [Pool::Seal, Pool::Winning, Pool::Window]);
+    }
+
+    #[test]
+    fn no_pool_is_without_a_slot() {
+        let none = ProverPools { winning: 0, window: 0, seal: 0, verify: 0 };
+        assert!(POOLS.into_iter().all(|p| none.slots(p) == 1));
+    }
+
+    #[tokio::test]
+    async fn a_binary_that_is_not_there() {
+        let prover = ChildProver::new(ChildConfig::with_exe("/nonexistent/bulkhead".into()));
+        let job = Job {
+            task: Task::Finalize { cache_dir: "/nonexistent".into() },
+            job_dir: None,
+            max_runtime: Duration::from_secs(60),
+        };
+        let error = prover.run(job).await.unwrap_err();
+        assert!(matches!(error, ProverError::NotStarted { .. }), "{error}");
+        assert!(error.to_string().contains("/nonexistent/bulkhead"), "{error}");
+    }
+}
