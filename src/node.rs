@@ -5,12 +5,10 @@
 //!
 //! * [`settings`] — what a node needs to know before its tree is built.
 //! * [`identity`] — whose node this is: repo lock, network and miner, asked once and kept.
-//! * `posts` — WindowPoSt's way to the message sender.
 //! * [`backend`], [`report`] — the node behind its own API: lists, sector details, summaries.
 
 pub mod backend;
 pub mod identity;
-mod posts;
 pub mod report;
 pub mod settings;
 
@@ -342,7 +340,7 @@ impl Parts {
             async move { SealScheduler::start(cx, deps).await }
         })
         .on(Thread::Dedicated);
-        SupervisorSpec::new("sealing").intensity(20, MINUTE * 5).child(allocator).child(scheduler)
+        SupervisorSpec::new("sealing").intensity(20, MINUTE * 15).child(allocator).child(scheduler)
     }
 
     fn markets(&self) -> SupervisorSpec {
@@ -357,7 +355,7 @@ impl Parts {
             book: Arc::new(self.store.clone()),
         };
         SupervisorSpec::new("markets")
-            .intensity(10, MINUTE)
+            .intensity(10, MINUTE * 5)
             .child(deal_handler::child(config, deps, &self.refs.market))
     }
 
@@ -386,7 +384,7 @@ impl Parts {
             auth: self.auth.clone(),
         };
         SupervisorSpec::new("admin")
-            .intensity(10, MINUTE)
+            .intensity(10, MINUTE * 5)
             .child(info.on(Thread::Shared("admin")))
             .child(admin::child(config, views, &self.refs.admin).on(Thread::Shared("admin")))
             .child(api::child(api, self.backend.clone(), &self.refs.api).on(Thread::Shared("admin")))

@@ -24,7 +24,7 @@ pub struct Global {
     pub config: Option<PathBuf>,
     /// What to log, such as info or warn,bulkhead::actors::window_post=debug [default: $RUST_LOG or info]
     #[arg(long, global = true, value_name = "FILTER")]
-    pub log: Option<String>,
+    pub log_level: Option<String>,
     /// pretty or json
     #[arg(long, global = true, value_name = "FORMAT")]
     pub log_format: Option<String>,
@@ -78,6 +78,24 @@ mod tests {
     #[test]
     fn the_command_line_is_sound() {
         Cli::command().debug_assert();
+    }
+
+    /// Release builds have clap's own checks off: a flag of a command must not have a global flag's name.
+    #[test]
+    fn no_flag_hides_a_global_one() {
+        fn flags(command: &clap::Command) -> Vec<String> {
+            command.get_arguments().filter_map(|a| a.get_long().map(str::to_string)).collect()
+        }
+        fn walk(command: &clap::Command, global: &[String]) {
+            for sub in command.get_subcommands() {
+                for flag in flags(sub) {
+                    assert!(!global.contains(&flag), "{} --{flag}", sub.get_name());
+                }
+                walk(sub, global);
+            }
+        }
+        let command = Cli::command();
+        walk(&command, &flags(&command));
     }
 
     #[test]

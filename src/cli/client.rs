@@ -3,21 +3,24 @@
 //! The node is the one in the repo (files `api`, `admin`, `token`), or the one that MINER_API_INFO names.
 
 use super::{CliError, Context};
-use crate::config::values::{address_to_url, parse_api_info};
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use crate::config::Config;
+use crate::rpc::api_info::ApiInfo;
+use crate::rpc::client::{CallErrorKind, RpcClient};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// A node's answers come from memory or its store; a call to its full node inside has this long too.
 const CALL_TIMEOUT: Duration = Duration::from_secs(60);
-/// No answer of a node is this large; more is not read.
+/// No answer of the admin HTTP is this large; more is not read.
 const MAX_ANSWER: usize = 64 << 20;
 
 pub struct NodeClient {
     http: reqwest::Client,
     place: Place,
     token: Option<String>,
-    api: Option<String>,
+    api: Option<RpcClient>,
     admin: Option<String>,
 }
 
@@ -27,72 +30,71 @@ enum Place {
     Remote(String),
 }
 
-#[derive(Deserialize)]
-struct RpcAnswer {
-    #[serde(default)]
-    result: serde_json::Value,
-    error: Option<RpcError>,
-}
-
-#[derive(Deserialize)]
-struct RpcError {
-    #[serde(default)]
-    code: i64,
-    #[serde(default)]
-    message: String,
-}
-
 impl NodeClient {
     pub fn open(cx: &Context) -> Result<NodeClient, CliError> {
         let variable = |name: &str| std::env::var(name).ok().filter(|v| !v.trim().is_empty());
-        let http = reqwest::Client::builder()
-            .no_proxy()
-            .connect_timeout(Duration::from_secs(5))
-            .timeout(CALL_TIMEOUT)
-            .build()
-            .map_err(|e| CliError::Failed(format!("cannot make an HTTP client: {e}")))?;
+        let failed = |e: &dyn std::fmt::Display| CliError::Failed(e.to_string());
+        let http = http_client()?;
         if let (false, Some(info)) = (cx.repo_given, variable("MINER_API_INFO")) {
-            let info = parse_api_info(&info)
-                .map_err(|why| CliError::Failed(format!("environment variable MINER_API_INFO: {why}")))?;
-            let admin = variable("BULKHEAD_ADMIN_INFO").map(|text| {
-                address_to_url(&text).ok_or_else(|| {
-                    CliError::Failed(
-                        "environment variable BULKHEAD_ADMIN_INFO: write it as host:port or http://host:port"
-                            .to_string(),
-                    )
-                })
+            let info = ApiInfo::parse("environment variable MINER_API_INFO", &info).map_err(|e| failed(&e))?;
+            let admin = match variable("BULKHEAD_ADMIN_INFO") {
+                Some(text) => Some(admin_url(&text).ok_or_else(|| {
+                    failed(&"environment variable BULKHEAD_ADMIN_INFO: write it as host:port or http://host:port")
+                })?),
+                None => None,
+            };
+            let api = RpcClient::new(&info, "v0").map_err(|e| failed(&e))?;
+            return Ok(NodeClient {
+                http,
+                place: Place::Remote(info.name()),
+                token: info.token,
+                api: Some(api),
+                admin,
             });
-            let place = Place::Remote(info.url.clone());
-            return Ok(NodeClient { http, place, token: info.token, api: Some(info.url), admin: admin.transpose()? });
         }
-        let repo = &cx.config.repo;
-        let api = address_file(&cx.config.api_file())?;
-        let admin = address_file(&cx.config.admin_file())?;
+        NodeClient::at_repo(&cx.config)
+    }
+
+    /// The node of this repo, whatever the environment says.
+    pub fn at_repo(config: &Config) -> Result<NodeClient, CliError> {
+        let failed = |e: &dyn std::fmt::Display| CliError::Failed(e.to_string());
+        let http = http_client()?;
+        let repo = &config.repo;
+        let (api_file, admin_file) = (config.api_file(), config.admin_file());
+        let token = read_optional(&config.token_file())?;
+        let api = match read_optional(&api_file)? {
+            Some(text) => {
+                let info = ApiInfo::parse(&api_file.display().to_string(), &text).map_err(|e| failed(&e))?;
+                Some(RpcClient::new(&ApiInfo { token: token.clone(), ..info }, "v0").map_err(|e| failed(&e))?)
+            }
+            None => None,
+        };
+        let admin = match read_optional(&admin_file)? {
+            Some(text) => Some(admin_url(&text).ok_or_else(|| {
+                let (file, text) = (admin_file.display(), short(text.as_bytes()));
+                CliError::Failed(format!(
+                    "{file}: {text:?} is not host:port; restart the node, it writes the file anew"
+                ))
+            })?),
+            None => None,
+        };
         if api.is_none() && admin.is_none() {
             return Err(no_node(repo));
         }
-        let token = read_optional(&cx.config.token_file())?;
         Ok(NodeClient { http, place: Place::Repo(repo.clone()), token, api, admin })
     }
 
     /// One `Filecoin.*` or `Bulkhead.*` call.
-    pub async fn call<T: DeserializeOwned>(&self, method: &str, params: impl Serialize) -> Result<T, CliError> {
+    pub async fn call<T: DeserializeOwned>(&self, method: &str, params: Vec<Value>) -> Result<T, CliError> {
         let Some(api) = &self.api else { return Err(self.missing("api")) };
-        let body = serde_json::json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": params });
-        let request = self.http.post(format!("{api}/rpc/v0")).json(&body);
-        let bytes = self.send(request, method).await?;
-        let answer: RpcAnswer = self.parse(&bytes, method)?;
-        match answer.error {
-            Some(RpcError { code: -32601, .. }) => {
-                Err(self.fail(method, "this node has no such method; is it another version?"))
+        api.call(method, params, CALL_TIMEOUT).await.map_err(|e| match (e.kind, &self.place) {
+            (CallErrorKind::Unreachable(_), Place::Repo(repo)) => no_node(repo),
+            (CallErrorKind::Unauthorized(why), _) => {
+                self.fail(method, &format!("refused: {why}; {}", self.token_hint()))
             }
-            Some(error) => {
-                Err(self
-                    .fail(method, if error.message.is_empty() { "an error without a text" } else { &error.message }))
-            }
-            None => serde_json::from_value(answer.result)
-                .map_err(|e| self.fail(method, &format!("answered something else than expected: {e}"))),
-        }
+            (CallErrorKind::NoSuchMethod, _) => self.fail(method, "it has no such method; is it another version?"),
+            (kind, _) => self.fail(method, &kind.to_string()),
+        })
     }
 
     pub async fn admin_get<T: DeserializeOwned>(&self, path: &str) -> Result<T, CliError> {
@@ -177,6 +179,15 @@ impl NodeClient {
     }
 }
 
+fn http_client() -> Result<reqwest::Client, CliError> {
+    reqwest::Client::builder()
+        .no_proxy()
+        .connect_timeout(Duration::from_secs(5))
+        .timeout(CALL_TIMEOUT)
+        .build()
+        .map_err(|e| CliError::Failed(format!("cannot make an HTTP client: {e}")))
+}
+
 fn no_node(repo: &Path) -> CliError {
     let devnet = repo.join("devnet").join("node");
     let hint = match devnet.join("admin").exists() || devnet.join("api").exists() {
@@ -186,16 +197,12 @@ fn no_node(repo: &Path) -> CliError {
     CliError::NoNode { repo: repo.to_path_buf(), hint }
 }
 
-fn address_file(path: &Path) -> Result<Option<String>, CliError> {
-    let Some(text) = read_optional(path)? else { return Ok(None) };
-    match address_to_url(&text) {
-        Some(url) => Ok(Some(url)),
-        None => Err(CliError::Failed(format!(
-            "{}: {:?} is not an address; restart the node, it writes the file anew",
-            path.display(),
-            short(text.as_bytes())
-        ))),
-    }
+/// `host:port`, or a URL, as a URL without a slash at its end.
+fn admin_url(text: &str) -> Option<String> {
+    let text = text.trim().trim_end_matches('/');
+    let url = if text.contains("://") { text.to_string() } else { format!("http://{text}") };
+    let parsed = reqwest::Url::parse(&url).ok()?;
+    (matches!(parsed.scheme(), "http" | "https") && parsed.port_or_known_default().is_some()).then_some(url)
 }
 
 fn read_optional(path: &Path) -> Result<Option<String>, CliError> {

@@ -6,7 +6,7 @@ use super::{CliError, Context};
 use serde_json::Value;
 
 pub async fn run(cx: Context) -> Result<(), CliError> {
-    let info: Value = NodeClient::open(&cx)?.call("Bulkhead.Info", ()).await?;
+    let info: Value = NodeClient::open(&cx)?.call("Bulkhead.Info", vec![]).await?;
     cx.out.answer(&info, facts);
     Ok(())
 }

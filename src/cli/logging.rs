@@ -16,7 +16,7 @@ pub enum To {
 
 pub fn init(filter: &str, format: LogFormat, to: To) -> Result<(), CliError> {
     let filter = EnvFilter::try_new(filter).map_err(|e| {
-        CliError::Usage(format!("--log {filter:?}: not a log filter such as info or warn,bulkhead=debug: {e}"))
+        CliError::Usage(format!("--log-level {filter:?}: not a log filter such as info or warn,bulkhead=debug: {e}"))
     })?;
     let (writer, colour) = match to {
         To::Stderr => (BoxMakeWriter::new(std::io::stderr), std::io::IsTerminal::is_terminal(&std::io::stderr())),

@@ -3,6 +3,7 @@
 //!
 //! * [`args`] — the whole command line. [`error`], [`output`], [`logging`], [`signals`] — what all commands share.
 //! * [`client`] — how a command reaches a running node. [`seams`] — how a command reaches the rest of the crate.
+//! * [`launch`] — what runs inside this process.
 //! * [`render`] — tables, pure.
 
 pub mod args;
@@ -13,6 +14,7 @@ pub mod error;
 pub mod info;
 pub mod init;
 pub mod keys;
+pub mod launch;
 pub mod logging;
 pub mod output;
 pub mod proving;
@@ -47,18 +49,21 @@ pub fn main() -> ExitCode {
         return seams::prover_main();
     }
     logging::report_panics();
-    let cli = match Cli::try_parse_from(args) {
-        Ok(cli) => cli,
-        Err(e) if !e.use_stderr() => {
-            output::print(&e.to_string());
-            return ExitCode::SUCCESS;
-        }
-        Err(e) => return finish(Err(CliError::Usage(error::one_sentence(&e)))),
-    };
     // a panic that reaches this far is a bug: it ends with a sentence and a code, not with a backtrace
-    match std::panic::catch_unwind(|| dispatch(cli)) {
-        Ok(result) => finish(result),
-        Err(panic) => finish(Err(CliError::Bug(logging::panic_text(panic.as_ref())))),
+    finish(
+        std::panic::catch_unwind(|| parse_and_dispatch(args))
+            .unwrap_or_else(|panic| Err(CliError::Bug(logging::panic_text(panic.as_ref())))),
+    )
+}
+
+fn parse_and_dispatch(args: Vec<std::ffi::OsString>) -> Result<(), CliError> {
+    match Cli::try_parse_from(args) {
+        Ok(cli) => dispatch(cli),
+        Err(e) if e.use_stderr() => Err(CliError::Usage(error::one_sentence(&e))),
+        Err(help) => {
+            output::print(&help.to_string());
+            Ok(())
+        }
     }
 }
 
@@ -110,7 +115,7 @@ fn dispatch(cli: Cli) -> Result<(), CliError> {
 /// The flags that every command has.
 pub fn overrides(global: &Global) -> Overrides {
     Overrides { repo: global.repo.clone(), file: global.config.clone(), flags: vec![] }
-        .flag("node.log", "--log", global.log.as_ref())
+        .flag("node.log", "--log-level", global.log_level.as_ref())
         .flag("node.log_format", "--log-format", global.log_format.as_ref())
 }
 
@@ -124,7 +129,7 @@ fn context(global: &Global, overrides: Overrides) -> Result<Context, CliError> {
 
 /// `quiet`: the filter of a one-shot command that was not asked to log.
 fn log_to_stderr(cx: &Context, global: &Global, quiet: &str) -> Result<(), CliError> {
-    let asked = global.log.is_some() || std::env::var_os("RUST_LOG").is_some();
+    let asked = global.log_level.is_some() || std::env::var_os("RUST_LOG").is_some();
     let filter = if asked || quiet.is_empty() { cx.config.node.log.as_str() } else { quiet };
     logging::init(filter, cx.config.node.log_format, logging::To::Stderr)
 }
@@ -137,7 +142,7 @@ fn online<F: Future<Output = Result<(), CliError>>>(
 ) -> Result<(), CliError> {
     let mut config = Config::default();
     config.repo = crate::config::load::repo(global.repo.as_deref(), &|name| std::env::var(name).ok())?;
-    logging::init(global.log.as_deref().unwrap_or("warn"), LogFormat::Pretty, logging::To::Stderr)?;
+    logging::init(global.log_level.as_deref().unwrap_or("warn"), LogFormat::Pretty, logging::To::Stderr)?;
     block_on(command(Context { config, out: Out { json: global.json }, repo_given: global.repo.is_some() }))
 }
 

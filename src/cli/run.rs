@@ -2,7 +2,7 @@
 
 use super::client::NodeClient;
 use super::render::tree::exit_text;
-use super::seams;
+use super::launch;
 use super::signals::Signals;
 use super::{CliError, Context};
 use crate::config::values::{format_duration, parse_duration};
@@ -42,7 +42,7 @@ pub async fn run(cx: Context) -> Result<(), CliError> {
     let config = &cx.config;
     ready(config)?;
     let signals = Signals::install()?;
-    let node = seams::start_node(config).await?;
+    let node = launch::node(config).await?;
     tracing::info!(repo = %config.repo.display(), miner = config.node.miner, "the node is up");
     tokio::select! {
         name = signals.first() => {

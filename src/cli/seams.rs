@@ -4,9 +4,9 @@ use super::CliError;
 use super::keys::KeyStep;
 use crate::chain::types::SignedMessage;
 use crate::config::Config;
-use crate::rpc::full_node::FullNode;
-use crate::supervisor::Exit;
-use async_trait::async_trait;
+use crate::proofs::keys::{self, Condition, KeyPhase};
+use crate::rpc::api_info::ApiInfo;
+use crate::rpc::full_node::{FullNode, HttpFullNode};
 use cid::Cid;
 use serde::Serialize;
 use std::path::Path;
@@ -23,35 +23,62 @@ pub struct KeyRow {
     pub ok: bool,
 }
 
-/// A node that runs in this process.
-#[async_trait]
-pub trait RunningNode: Send + Sync {
-    /// Completes when the tree has ended: an orderly stop (admin HTTP), or its restart budget is spent.
-    async fn ended(&self) -> Exit;
-    /// Stops the tree in reverse order.
-    async fn stop(&self) -> Exit;
-}
-
 /// One proof in this process; before any runtime is made.
 pub fn prover_main() -> ExitCode {
     crate::proofs::child::main()
 }
 
-pub fn keys_list(_cache: &Path) -> Result<Vec<KeyRow>, CliError> {
-    Err(CliError::Failed("keys: not wired yet".to_string()))
+pub fn keys_list(cache: &Path) -> Result<Vec<KeyRow>, CliError> {
+    let row = |k: keys::KeyStatus| {
+        let (bytes, state, ok) = match k.condition {
+            Condition::Complete { bytes } => (bytes, "complete".to_string(), true),
+            Condition::Absent => (0, "missing".to_string(), false),
+            Condition::NeedsVk(why) => (0, format!("needs its verifying key: {why}"), false),
+            Condition::Damaged(why) => (0, format!("damaged: {why}"), false),
+        };
+        KeyRow { key: k.key.name().to_string(), file: file_name(&k.params), bytes, state, ok }
+    };
+    Ok(keys::list(cache).map_err(failed)?.into_iter().map(row).collect())
 }
 
 /// Makes what is missing. `report` is called from any thread.
 pub fn keys_generate(
-    _cache: &Path,
-    _sector_size: u64,
-    _report: &(dyn Fn(KeyStep) + Sync),
+    cache: &Path,
+    sector_size: u64,
+    report: &(dyn Fn(KeyStep) + Sync),
 ) -> Result<Vec<KeyRow>, CliError> {
-    Err(CliError::Failed("keys: not wired yet".to_string()))
+    keys::ensure(cache, sector_size, &|p| {
+        let phase = match p.phase {
+            KeyPhase::Waiting => "waits for another process",
+            KeyPhase::Counting => "reads the circuit",
+            KeyPhase::Points => "points",
+            KeyPhase::Syncing => "goes to disk",
+            KeyPhase::Done => "done",
+        };
+        report(KeyStep { key: p.key.to_string(), phase: phase.to_string(), done: p.done, total: p.total });
+    })
+    .map_err(failed)?;
+    keys_list(cache)
 }
 
-pub fn keys_check(_cache: &Path) -> Result<Vec<KeyRow>, CliError> {
-    Err(CliError::Failed("keys: not wired yet".to_string()))
+/// Reads every key in full.
+pub fn keys_check(cache: &Path) -> Result<Vec<KeyRow>, CliError> {
+    let listed = keys_list(cache)?;
+    let reports = keys::check(cache).map_err(failed)?;
+    let row = |(k, report): (KeyRow, keys::CheckReport)| {
+        let ok = report.problems.is_empty();
+        let state = if ok { "good".to_string() } else { report.problems.join("; ") };
+        KeyRow { ok, state, bytes: report.bytes, ..k }
+    };
+    Ok(listed.into_iter().zip(reports).map(row).collect())
+}
+
+fn failed(e: impl std::fmt::Display) -> CliError {
+    CliError::Failed(e.to_string())
+}
+
+fn file_name(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
 /// Whether a sector of that size can be proven here: the files that the proofs library would open are there.
@@ -96,70 +123,15 @@ pub fn keys_ready(cache: &Path, sector_size: u64) -> Result<(), CliError> {
 }
 
 /// The CID that the chain knows a signed message by.
-pub fn message_cid(_signed: &SignedMessage) -> Result<Cid, CliError> {
-    Err(CliError::Failed("message CIDs: not wired yet".to_string()))
+pub fn message_cid(signed: &SignedMessage) -> Result<Cid, CliError> {
+    crate::chain::cbor::signed_message_cid(signed).map_err(failed)
 }
 
-/// The full node that the configuration names.
+/// The full node that the configuration names; connects at the first call.
 pub fn full_node(config: &Config) -> Result<Arc<dyn FullNode>, CliError> {
-    match &config.full_node.api_info {
-        Some(_) => Err(CliError::Failed("full node: not wired yet".to_string())),
-        None => Err(CliError::NoFullNode { file: config.config_file() }),
-    }
-}
-
-/// Takes the repo's lock, builds the tree and starts it.
-pub async fn start_node(config: &Config) -> Result<Box<dyn RunningNode>, CliError> {
     let Some(info) = &config.full_node.api_info else {
         return Err(CliError::NoFullNode { file: config.config_file() });
     };
     let info = ApiInfo::parse("FULLNODE_API_INFO", info).map_err(failed)?;
-    Ok(Box::new(start(config, NodeSettings::of(config), &info).await?))
-}
-
-/// The node of `config`'s repo, behind the full node of `info`.
-pub async fn start(config: &Config, settings: NodeSettings, info: &ApiInfo) -> Result<Node, CliError> {
-    let Some(miner) = &config.node.miner else {
-        return Err(CliError::NotInitialised { repo: config.repo.clone() });
-    };
-    let miner = crate::chain::lotus_json::address::parse(miner).map_err(CliError::Failed)?;
-    let link = || -> Result<Arc<dyn FullNode>, CliError> { Ok(Arc::new(HttpFullNode::new(info.clone())?)) };
-    let links = Links { chain: link()?, proving: link()?, sealing: link()?, markets: link()?, admin: link()? };
-    let identity = Identity::establish(&config.repo, miner, &links.chain).await.map_err(failed)?;
-    keys_ready(&config.proving.parameter_cache, identity.sector_size)?;
-    let provers = ChildConfig::current_exe().map_err(|e| failed(format!("the prover's binary: {e}")))?;
-    let prover = Arc::new(ChildProver::new(provers));
-    tokio::task::spawn_blocking(move || Node::start(settings, identity, links, prover))
-        .await
-        .map_err(|e| CliError::Bug(e.to_string()))?
-        .map_err(failed)
-}
-
-#[async_trait]
-impl RunningNode for Node {
-    async fn ended(&self) -> Exit {
-        Node::ended(self).await
-    }
-    async fn stop(&self) -> Exit {
-        Node::stop(self).await
-    }
-}
-
-/// The devnet's part of the configuration in the chain's own terms; what has no key keeps the chain's default.
-pub fn devnet_settings(config: &crate::config::Devnet) -> DevnetSettings {
-    DevnetSettings {
-        network_name: config.network_name.clone(),
-        block_delay: config.block_delay,
-        warmup_delay: config.warmup_delay,
-        deadlines: config.deadlines,
-        challenge_window: config.challenge_window,
-        challenge_lookback: config.challenge_lookback,
-        fault_cutoff: config.fault_cutoff,
-        pre_commit_challenge_delay: config.pre_commit_challenge_delay,
-        chain_finality: config.chain_finality,
-        winning_lookback: config.winning_lookback,
-        dispute_window: config.dispute_window,
-        account_fil: config.account_fil,
-        ..DevnetSettings::default()
-    }
+    Ok(Arc::new(HttpFullNode::new(info)?))
 }

@@ -103,16 +103,16 @@ pub async fn run(command: Command, cx: Context) -> Result<(), CliError> {
     let node = NodeClient::open(&cx)?;
     match command {
         Command::Pledge => {
-            let id: SectorId = node.call("Filecoin.PledgeSector", ()).await?;
+            let id: SectorId = node.call("Filecoin.PledgeSector", vec![]).await?;
             cx.out.answer(&id, |id| {
                 format!("sector {} is being sealed; watch it with `bulkhead sectors status {0} --log`", id.number)
             });
         }
         Command::List => {
-            let numbers: Option<Vec<u64>> = node.call("Filecoin.SectorsList", ()).await?;
+            let numbers: Option<Vec<u64>> = node.call("Filecoin.SectorsList", vec![]).await?;
             let mut lines = Vec::new();
             for number in numbers.unwrap_or_default() {
-                let s: SectorInfo = node.call("Filecoin.SectorsStatus", (number, false)).await?;
+                let s: SectorInfo = node.call("Filecoin.SectorsStatus", vec![number.into(), false.into()]).await?;
                 lines.push(SectorLine {
                     number,
                     state: s.state,
@@ -125,7 +125,7 @@ pub async fn run(command: Command, cx: Context) -> Result<(), CliError> {
         }
         Command::Status { number, log } => {
             // with --json the node's answer goes through as it is, unknown fields included
-            let value: Value = node.call("Filecoin.SectorsStatus", (number, true)).await?;
+            let value: Value = node.call("Filecoin.SectorsStatus", vec![number.into(), true.into()]).await?;
             let info: SectorInfo = serde_json::from_value(value.clone()).map_err(|e| {
                 CliError::Failed(format!("Filecoin.SectorsStatus answered something else than expected: {e}"))
             })?;

@@ -53,7 +53,6 @@ const fn secs(s: u64) -> Duration {
     Duration::from_secs(s)
 }
 
-const MS: Duration = Duration::from_millis(1);
 const DAY: Duration = secs(86400);
 
 fn is_empty_or(text: &str, check: impl Fn(&str) -> bool) -> bool {
@@ -114,9 +113,9 @@ pub static KEYS: &[Key] = &[
     key!(
         "node.log",
         Kind::Text("a tracing filter such as info or info,bulkhead::actors::window_post=debug", is_log_filter),
-        "\"info\"",
+        "\"info,actix_server=warn,storage_proofs_core=warn,filecoin_proofs=warn,bellperson=warn\"",
         env "RUST_LOG",
-        "What is logged, per subsystem; flag --log."
+        "What is logged, per subsystem; flag --log-level."
     ),
     key!(
         "node.log_format",
@@ -126,16 +125,10 @@ pub static KEYS: &[Key] = &[
     ),
     key!(
         "full_node.api_info",
-        Kind::Text("<token>:/ip4/127.0.0.1/tcp/1234/http or <token>:http://host:port", |s| is_empty_or(s, |s| values::parse_api_info(s).is_ok())),
+        Kind::Text("<token>:/ip4/127.0.0.1/tcp/1234/http or <token>:http://host:port", |s| is_empty_or(s, |s| crate::rpc::api_info::ApiInfo::parse("", s).is_ok())),
         "\"\"",
         env "FULLNODE_API_INFO",
         "Where the full node is, with a token of admin permission (Lotus: `lotus auth api-info --perm admin`)."
-    ),
-    key!(
-        "full_node.call_timeout",
-        Kind::Duration(MS, secs(600)),
-        "\"30s\"",
-        "Deadline of one call to the full node, seconds if without a unit."
     ),
     key!(
         "proving.parameter_cache",

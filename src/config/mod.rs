@@ -1,7 +1,7 @@
 //! Typed configuration: defaults < file < environment < flags.
 //!
 //! * [`keys`] — every key described once: default, kind, environment variable, what it is for. All else follows from that table.
-//! * [`values`] — how durations, addresses and choices are written.
+//! * [`values`] — how durations and sizes are written.
 //! * [`load`](mod@load) — the layers put on one another.
 //! * [`example`] — the annotated file (`config/bulkhead.toml`) and how `init` writes into a repo's own.
 
@@ -60,8 +60,6 @@ pub struct FullNode {
     /// `<token>:/ip4/../tcp/../http`.
     #[serde(with = "optional")]
     pub api_info: Option<String>,
-    #[serde(with = "duration")]
-    pub call_timeout: Duration,
 }
 
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]

@@ -1,7 +1,6 @@
-//! How values are written in a file, in the environment and on the command line.
+//! How durations and sizes are written in a file, in the environment and on the command line.
 
 use serde::{Deserialize, Deserializer, Serializer, de::Error};
-use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 /// `10s`, `500ms`, `1h30m`, or a bare number of seconds.
@@ -75,73 +74,6 @@ pub fn format_size(bytes: u64) -> String {
     }
 }
 
-/// An `<token>:<address>` string, or an address alone.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ApiInfo {
-    pub token: Option<String>,
-    /// `http://host:port`, without a path.
-    pub url: String,
-}
-
-/// The form of `FULLNODE_API_INFO` and `MINER_API_INFO`: `<token>:/ip4/127.0.0.1/tcp/1234/http`, or a URL in place of the multiaddr.
-pub fn parse_api_info(text: &str) -> Result<ApiInfo, String> {
-    let allowed = || "write it as <token>:/ip4/127.0.0.1/tcp/1234/http or <token>:http://host:port".to_string();
-    let text = text.trim();
-    let is_address = |s: &str| s.starts_with('/') || s.starts_with("http") || s.starts_with("ws");
-    let (token, address) = if is_address(text) {
-        (None, text)
-    } else {
-        let (token, address) = text.split_once(':').ok_or_else(allowed)?;
-        (Some(token), address)
-    };
-    if token.is_some_and(|t| t.is_empty() || t.contains(char::is_whitespace)) {
-        return Err(allowed());
-    }
-    Ok(ApiInfo { token: token.map(str::to_string), url: address_to_url(address).ok_or_else(allowed)? })
-}
-
-/// A multiaddr with a TCP port, an HTTP or WebSocket URL, or `host:port`, as `http://host:port`.
-pub fn address_to_url(address: &str) -> Option<String> {
-    let address = address.trim();
-    if let Some(multiaddr) = address.strip_prefix('/') {
-        let parts: Vec<&str> = multiaddr.split('/').filter(|p| !p.is_empty()).collect();
-        let [kind, host, "tcp", port, rest @ ..] = parts.as_slice() else { return None };
-        let port: u16 = port.parse().ok()?;
-        let host = match *kind {
-            "ip4" => host.parse::<std::net::Ipv4Addr>().ok()?.to_string(),
-            "ip6" => format!("[{}]", host.parse::<std::net::Ipv6Addr>().ok()?),
-            "dns" | "dns4" | "dns6" => host.to_string(),
-            _ => return None,
-        };
-        let scheme = match rest {
-            [] | ["http"] | ["ws"] => "http",
-            ["https"] | ["wss"] | ["tls", "http"] | ["tls", "ws"] => "https",
-            _ => return None,
-        };
-        return Some(format!("{scheme}://{host}:{port}"));
-    }
-    let (scheme, rest) = match address.split_once("://") {
-        Some(("http" | "ws", rest)) => ("http", rest),
-        Some(("https" | "wss", rest)) => ("https", rest),
-        Some(_) => return None,
-        None => ("http", address),
-    };
-    let host = rest.split('/').next().filter(|h| !h.is_empty() && !h.contains(char::is_whitespace))?;
-    let port_ok = match host.rsplit_once(':') {
-        Some((_, port)) => port.parse::<u16>().is_ok() || host.ends_with(']'),
-        None => address.contains("://"),
-    };
-    port_ok.then(|| format!("{scheme}://{host}"))
-}
-
-/// A socket as Lotus writes it into `<repo>/api`.
-pub fn to_multiaddr(at: SocketAddr) -> String {
-    match at.ip() {
-        IpAddr::V4(ip) => format!("/ip4/{ip}/tcp/{}/http", at.port()),
-        IpAddr::V6(ip) => format!("/ip6/{ip}/tcp/{}/http", at.port()),
-    }
-}
-
 /// serde: a duration as text.
 pub mod duration {
     use super::*;
@@ -194,34 +126,6 @@ mod tests {
         for ms in [0, 1, 999, 1000, 1001, 59_999, 60_000, 86_400_000, 90_061_001] {
             let d = Duration::from_millis(ms);
             assert_eq!(parse_duration(&format_duration(d)), Some(d), "{ms}");
-        }
-    }
-
-    #[test]
-    fn api_infos_are_read() {
-        let ok = |text: &str, token: Option<&str>, url: &str| {
-            let want = ApiInfo { token: token.map(str::to_string), url: url.to_string() };
-            assert_eq!(parse_api_info(text), Ok(want), "{text:?}");
-        };
-        ok("tok.en-1:/ip4/127.0.0.1/tcp/1234/http", Some("tok.en-1"), "http://127.0.0.1:1234");
-        ok("/ip4/10.0.0.1/tcp/1234", None, "http://10.0.0.1:1234");
-        ok("t:/ip6/::1/tcp/1/http", Some("t"), "http://[::1]:1");
-        ok("t:/dns/node.example/tcp/443/https", Some("t"), "https://node.example:443");
-        ok("t:https://api.node.example/rpc/v1", Some("t"), "https://api.node.example");
-        ok("t:ws://h:65535", Some("t"), "http://h:65535");
-        ok("t:127.0.0.1:1234", Some("t"), "http://127.0.0.1:1234");
-        for bad in [
-            "",
-            "x",
-            ":/ip4/127.0.0.1/tcp/1/http",
-            "t:/ip4/127.0.0.1/udp/1",
-            "t:/ip4/1.2.3/tcp/1/http",
-            "t:",
-            "t:h:65536",
-            "t:/ip4/127.0.0.1/tcp/65536/http",
-            "to ken:/ip4/127.0.0.1/tcp/1",
-        ] {
-            assert!(parse_api_info(bad).is_err(), "{bad:?}");
         }
     }
 

@@ -4,9 +4,10 @@
 //! * [`timeline`] — durations per phase. Pure.
 //! * [`show`] — live in a terminal, lines without one, JSON lines with `--json`.
 //! * [`drive`] — keys, chain, miner, node, then a look at it once a second until it is enough.
-//! * [`stage`] — the real parts behind that.
+//! * [`stage`] — the real parts behind that; [`look`](mod@look) — what is read of them, over the same APIs as anyone's.
 
 pub mod drive;
+pub mod look;
 pub mod progress;
 pub mod show;
 pub mod stage;

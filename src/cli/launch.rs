@@ -1,0 +1,104 @@
+//! What runs inside this process: a node, and the devnet's chain beside it.
+
+use super::{CliError, seams};
+use crate::chain::lotus_json::address;
+use crate::config::{Config, Devnet as DevnetConfig};
+use crate::devnet::tree::{ChainServer, ServerConfig, WhereIs};
+use crate::devnet::{Devnet, DevnetSettings, tree};
+use crate::node::identity::Identity;
+use crate::node::settings::NodeSettings;
+use crate::node::{Links, Node};
+use crate::proofs::{ChildConfig, ChildProver};
+use crate::rpc::api_info::ApiInfo;
+use crate::rpc::auth::{Auth, Perm};
+use crate::rpc::full_node::{FullNode, HttpFullNode};
+use crate::supervisor::{Ref, Tree};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+fn failed(e: impl std::fmt::Display) -> CliError {
+    CliError::Failed(e.to_string())
+}
+
+/// Runs what blocks on a thread of its own.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, CliError> + Send + 'static,
+) -> Result<T, CliError> {
+    tokio::task::spawn_blocking(work).await.map_err(|e| CliError::Bug(e.to_string()))?
+}
+
+/// The embedded chain: its actors, and how a provider reaches it over TCP.
+pub struct Chain {
+    pub tree: Tree,
+    pub info: ApiInfo,
+    /// `<token>:/ip4/../tcp/../http`, with a token of admin permission.
+    pub api_info: String,
+}
+
+pub async fn chain(config: &DevnetConfig, dir: &Path) -> Result<Chain, CliError> {
+    let (settings, listen, dir) = (devnet_settings(config), config.listen, dir.to_path_buf());
+    let (tree, server, token) = blocking(move || {
+        std::fs::create_dir_all(&dir).map_err(|e| failed(format!("{}: {e}", dir.display())))?;
+        let devnet = Devnet::open(&dir, settings).map_err(failed)?;
+        let auth = Arc::new(Auth::open(&dir).map_err(failed)?);
+        let token = auth.token(&Perm::ALL).map_err(failed)?;
+        let server = Ref::<ChainServer>::new("/devnet/json-rpc", 16);
+        let config = ServerConfig { listen, dir, auth };
+        let tree = Tree::start(tree::spec(devnet, config, &server)).map_err(failed)?;
+        Ok((tree, server, token))
+    })
+    .await?;
+    let addr = server.ask(WhereIs, Duration::from_secs(5)).await.map_err(failed)?;
+    let version = if addr.is_ipv4() { "ip4" } else { "ip6" };
+    let api_info = format!("{token}:/{version}/{}/tcp/{}/http", addr.ip(), addr.port());
+    Ok(Chain { tree, info: ApiInfo::local(addr, Some(token)), api_info })
+}
+
+/// Takes the repo's lock, builds the tree and starts it.
+pub async fn node(config: &Config) -> Result<Node, CliError> {
+    let Some(info) = &config.full_node.api_info else {
+        return Err(CliError::NoFullNode { file: config.config_file() });
+    };
+    let info = ApiInfo::parse("FULLNODE_API_INFO", info).map_err(failed)?;
+    node_behind(config, NodeSettings::of(config), &info).await
+}
+
+/// As [`node`], on the devnet's chain; the chain's actors are shown beside the node's.
+pub async fn node_on(chain: &Chain, config: &Config) -> Result<Node, CliError> {
+    let settings = NodeSettings { beside: Some(chain.tree.clone()), ..NodeSettings::of(config).for_devnet() };
+    node_behind(config, settings, &chain.info).await
+}
+
+async fn node_behind(config: &Config, settings: NodeSettings, info: &ApiInfo) -> Result<Node, CliError> {
+    let Some(miner) = &config.node.miner else {
+        return Err(CliError::NotInitialised { repo: config.repo.clone() });
+    };
+    let miner = address::parse(miner).map_err(CliError::Failed)?;
+    let link = || -> Result<Arc<dyn FullNode>, CliError> { Ok(Arc::new(HttpFullNode::new(info.clone())?)) };
+    let links = Links { chain: link()?, proving: link()?, sealing: link()?, markets: link()?, admin: link()? };
+    let identity = Identity::establish(&config.repo, miner, &links.chain).await.map_err(failed)?;
+    seams::keys_ready(&config.proving.parameter_cache, identity.sector_size)?;
+    let provers = ChildConfig::current_exe().map_err(|e| failed(format!("the prover's binary: {e}")))?;
+    let prover = Arc::new(ChildProver::new(provers));
+    blocking(move || Node::start(settings, identity, links, prover).map_err(failed)).await
+}
+
+/// The devnet's part of the configuration in the chain's own terms; what has no key keeps the chain's default.
+fn devnet_settings(config: &DevnetConfig) -> DevnetSettings {
+    DevnetSettings {
+        network_name: config.network_name.clone(),
+        block_delay: config.block_delay,
+        warmup_delay: config.warmup_delay,
+        deadlines: config.deadlines,
+        challenge_window: config.challenge_window,
+        challenge_lookback: config.challenge_lookback,
+        fault_cutoff: config.fault_cutoff,
+        pre_commit_challenge_delay: config.pre_commit_challenge_delay,
+        chain_finality: config.chain_finality,
+        winning_lookback: config.winning_lookback,
+        dispute_window: config.dispute_window,
+        account_fil: config.account_fil,
+        ..DevnetSettings::default()
+    }
+}
