@@ -2,8 +2,11 @@
 //!
 //! * [`lotus_json`] — serde adaptors for the JSON shapes that Lotus gives CIDs, big integers, bitfields, bytes.
 //! * [`types`] — what a full node tells and takes: tipsets, miner state, messages, blocks.
+//! * [`election`], [`randomness`] — who may make a block; how randomness is drawn.
 
+pub mod election;
 pub mod lotus_json;
+pub mod randomness;
 pub mod types;
 
 pub use fvm_shared::address::Address;
