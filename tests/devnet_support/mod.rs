@@ -170,6 +170,12 @@ impl Net {
         self.devnet.wallet_sign_message(&message.from.clone(), &message).await.unwrap()
     }
 
+    /// Signed exactly as it is.
+    pub async fn signed_raw(&self, message: Message) -> SignedMessage {
+        let signature = Signature { kind: 2, data: vec![0; 96] };
+        SignedMessage { message, signature }
+    }
+
     /// Sends a message (no estimate), makes the block with it and the next, gives the receipt.
     pub async fn send<P: Serialize>(
         &self,
