@@ -200,7 +200,10 @@ async fn secp256k1_accounts_send_too() {
     net.must(net.owner, key, 0, &(), fil(10)).await;
     let cid = net.push(net.message(key, burnt(), 0, vec![], fil(1))).await;
     assert_eq!(net.receipt(&cid).await.exit_code, 0);
-    assert_eq!(net.devnet.wallet_balance(&burnt()).await.unwrap().div_floor(fil(1).atto().clone()), TokenAmount::from_atto(1));
+    assert_eq!(
+        net.devnet.wallet_balance(&burnt()).await.unwrap().div_floor(fil(1).atto().clone()),
+        TokenAmount::from_atto(1)
+    );
     let found = net.devnet.chain_get_message(&cid).await.unwrap();
     assert_eq!(found.from, key);
 }

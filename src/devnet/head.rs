@@ -2,6 +2,7 @@
 
 use super::core::{Core, height_key};
 use super::error::{ChainError, ChainResult};
+use super::genesis::PRODUCER_ID;
 use super::keys;
 use super::mempool::Mempool;
 use super::store::{Batch, Table};
@@ -9,6 +10,7 @@ use super::wire;
 use crate::chain::types::{HeadChange, HeadChangeType, Message, Signature, SignedMessage, TipSet};
 use cid::Cid;
 use fvm_ipld_encoding::CborStore;
+use fvm_shared::address::Address;
 use std::sync::Arc;
 
 impl Core {
@@ -54,7 +56,7 @@ impl Core {
         self.head = new;
         self.held.clear();
         self.clock.block_held = false;
-        self.clock.head_at = self.now();
+        self.clock.head_at = self.time_of_head();
         self.clock.provider_ready = self.any_miner_ready()?;
         let change = |kind, val| HeadChange { kind, val };
         let mut changes: Vec<_> = reverted.into_iter().map(|ts| change(HeadChangeType::Revert, ts)).collect();
@@ -62,6 +64,18 @@ impl Core {
         // Nobody listening is fine.
         let _ = self.changes.send(Arc::new(changes));
         Ok(())
+    }
+
+    /// Now; for a provider's block the time that it carries, or every block would make the chain's clock a little later
+    /// than the one by which the provider works.
+    fn time_of_head(&self) -> u64 {
+        let now = self.now();
+        let block = self.head.min_ticket_block();
+        let carried = block.timestamp.saturating_mul(1000);
+        let delay = self.settings.block_delay.as_millis();
+        let built_in = block.miner == Address::new_id(PRODUCER_ID);
+        let recent = carried <= now && u128::from(now - carried) < delay;
+        if recent && !built_in { carried } else { now }
     }
 
     /// Tipsets to revert, newest first, and to apply, oldest first.

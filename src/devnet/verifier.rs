@@ -95,18 +95,19 @@ impl Verifier for ProofsVerifier {
             return Ok(false);
         };
         self.ready()?;
-        // A malformed proof is an error of the library: as little a proof as a wrong one.
-        Ok(api::seal::verify_seal(
-            api::RegisteredSealProof::StackedDrg2KiBV1_1,
-            comm_r,
-            comm_d,
-            prover_id(check.miner),
-            check.sector.into(),
-            check.ticket,
-            check.seed,
-            check.proof,
-        )
-        .unwrap_or(false))
+        Ok(verdict(
+            SEAL,
+            api::seal::verify_seal(
+                api::RegisteredSealProof::StackedDrg2KiBV1_1,
+                comm_r,
+                comm_d,
+                prover_id(check.miner),
+                check.sector.into(),
+                check.ticket,
+                check.seed,
+                check.proof,
+            ),
+        ))
     }
 
     fn window_post(&self, check: &PoStCheck<'_>) -> Result<bool, VerifierError> {
@@ -116,7 +117,7 @@ impl Verifier for ProofsVerifier {
         self.ready()?;
         let randomness = fr32_safe(check.randomness);
         let proofs = [(kind, check.proof)];
-        Ok(api::post::verify_window_post(&randomness, &proofs, &replicas, prover_id(check.miner)).unwrap_or(false))
+        Ok(verdict(WINDOW, api::post::verify_window_post(&randomness, &proofs, &replicas, prover_id(check.miner))))
     }
 
     fn winning_post(&self, check: &PoStCheck<'_>) -> Result<bool, VerifierError> {
@@ -125,8 +126,19 @@ impl Verifier for ProofsVerifier {
         let Some(replicas) = replicas(kind, &check.sectors) else { return Ok(false) };
         self.ready()?;
         let randomness = fr32_safe(check.randomness);
-        Ok(api::post::verify_winning_post(&randomness, check.proof, &replicas, prover_id(check.miner)).unwrap_or(false))
+        Ok(verdict(
+            WINNING,
+            api::post::verify_winning_post(&randomness, check.proof, &replicas, prover_id(check.miner)),
+        ))
     }
+}
+
+/// A malformed proof is an error of the library: as little a proof as a wrong one.
+fn verdict(what: &str, checked: Result<bool, impl std::fmt::Display>) -> bool {
+    checked.unwrap_or_else(|e| {
+        tracing::warn!(what, error = %e, "proof refused");
+        false
+    })
 }
 
 /// The miner's id as an unsigned varint in 32 bytes.
