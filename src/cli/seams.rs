@@ -45,8 +45,7 @@ pub trait RunningChain: Send + Sync {
 
 /// One proof in this process; before any runtime is made.
 pub fn prover_main() -> ExitCode {
-    super::output::print_error("error: prover: not wired yet");
-    ExitCode::from(2)
+    crate::proofs::child::main()
 }
 
 pub fn keys_list(cache: &Path) -> Result<Vec<KeyRow>, CliError> {
@@ -162,7 +161,7 @@ pub async fn start_chain(_config: &Config, _dir: &Path) -> Result<Box<dyn Runnin
     Err(CliError::Failed("devnet: not wired yet".to_string()))
 }
 
-/// Takes the repo's lock, builds the tree and starts it.
+/// Builds the tree and starts it; the caller holds the repo's lock. Dropped before it is done, it leaves nothing running.
 pub async fn start_node(_config: &Config) -> Result<Box<dyn RunningNode>, CliError> {
     Err(CliError::Failed("run: not wired yet".to_string()))
 }
