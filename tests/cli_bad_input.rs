@@ -109,7 +109,7 @@ fn a_bad_configuration_names_file_and_key() {
         refuses(&["run", "--repo", text(repo.path())], &[], 1, &parts);
     };
     with("[sealing]\nmax_sealin = 3\n", &["unknown key sealing.max_sealin", "did you mean sealing.max_sealing?"]);
-    with("[sealing]\nmax_sealing = 0\n", &["sealing.max_sealing = 0", "from 1 to 10000"]);
+    with("[sealing]\npc1 = 0\n", &["sealing.pc1 = 0", "from 1 to 256"]);
     with("[sealing\n", &["line 1", "not valid TOML"]);
     refuses(&["run", "--config", "/nonexistent.toml"], &[], 1, &["/nonexistent.toml", "cannot read"]);
     let variable = [("BULKHEAD_API_LISTEN", "nowhere")];
@@ -138,6 +138,17 @@ fn a_repo_that_is_not_ready_says_what_to_do() {
     refuses(&run, &[], 1, &[text(repo.path()), "has no miner yet", "bulkhead init"]);
     std::fs::write(repo.path().join("config.toml"), "[node]\nminer = \"t01000\"\n").expect("config");
     refuses(&run, &[], 1, &["no full node", "FULLNODE_API_INFO", "config.toml"]);
+}
+
+#[test]
+fn two_nodes_on_one_repo_are_refused() {
+    let repo = tempfile::tempdir().expect("repo");
+    std::fs::write(repo.path().join("config.toml"), "[node]\nminer = \"t01000\"\n").expect("config");
+    let _held = bulkhead::config::RepoLock::take(repo.path()).expect("the first");
+    let env = [("FULLNODE_API_INFO", "/ip4/127.0.0.1/tcp/1/http")];
+    let holder = format!("process {}", std::process::id());
+    refuses(&["run", "--repo", text(repo.path())], &env, 1, &[text(repo.path()), "in use", &holder]);
+    refuses(&["devnet", "--dir", text(repo.path())], &[], 1, &[text(repo.path()), "in use"]);
 }
 
 #[test]

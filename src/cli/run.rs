@@ -6,7 +6,7 @@ use super::launch;
 use super::signals::Signals;
 use super::{CliError, Context};
 use crate::config::values::{format_duration, parse_duration};
-use crate::config::{Config, Overrides};
+use crate::config::{Config, Overrides, RepoLock};
 use crate::supervisor::Exit;
 use std::time::{Duration, Instant};
 
@@ -41,6 +41,7 @@ pub struct StopArgs {
 pub async fn run(cx: Context) -> Result<(), CliError> {
     let config = &cx.config;
     ready(config)?;
+    let _lock = RepoLock::take(&config.repo)?;
     let signals = Signals::install()?;
     let node = launch::node(config).await?;
     tracing::info!(repo = %config.repo.display(), miner = config.node.miner, "the node is up");

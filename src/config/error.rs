@@ -39,6 +39,10 @@ pub enum ConfigError {
     Inconsistent { origin: Source, key: String, value: String, why: String },
     #[error("{path}: belongs to miner {found} already, not to {wanted}; use another --repo")]
     OtherMiner { path: PathBuf, found: String, wanted: String },
+    #[error("{repo} is in use by {who}: stop that one (`bulkhead stop`), or use another --repo")]
+    Locked { repo: PathBuf, who: String },
+    #[error("{path}: cannot lock it: {why}")]
+    Lock { path: PathBuf, why: String },
     #[error("no home directory is known: give the node's folder with --repo or BULKHEAD_PATH")]
     NoHome,
 }

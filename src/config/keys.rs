@@ -53,8 +53,6 @@ const fn secs(s: u64) -> Duration {
     Duration::from_secs(s)
 }
 
-const DAY: Duration = secs(86400);
-
 fn is_empty_or(text: &str, check: impl Fn(&str) -> bool) -> bool {
     text.is_empty() || check(text)
 }
@@ -138,35 +136,51 @@ pub static KEYS: &[Key] = &[
         "Folder of the proving keys (2 KiB: 1.2 GB, 32 GiB: about 100 GB)."
     ),
     key!(
-        "proving.window_post_timeout",
-        Kind::Duration(secs(1), DAY),
-        "\"30m\"",
-        "Longest time that one WindowPoSt proof may take before its prover is killed and the proof tried again."
+        "proving.challenge_confidence",
+        Kind::Int(0, 60),
+        "1",
+        "Epochs after a deadline's challenge before its proof begins (Lotus: 10); less in short windows."
     ),
     key!(
-        "proving.winning_post_timeout",
-        Kind::Duration(secs(1), secs(3600)),
-        "\"60s\"",
-        "Longest time that one WinningPoSt proof may take before its prover is killed."
+        "proving.submit_confidence",
+        Kind::Int(0, 60),
+        "4",
+        "Epochs after a deadline opens before its proof is sent; less in short windows."
     ),
+    key!(
+        "proving.max_partitions",
+        Kind::Int(0, 300),
+        "3",
+        "Partitions in one WindowPoSt message; 0 = as many as the network takes."
+    ),
+    key!("proving.parallel", Kind::Int(1, 64), "1", "WindowPoSt proofs that run at a time."),
     key!(
         "sealing.max_sealing",
-        Kind::Int(1, 10_000),
-        "8",
-        "Sectors that may be between AddPiece and ProveCommit at a time; further pledges are refused."
+        Kind::Int(0, 10_000),
+        "0",
+        "Sectors that are being sealed at a time, further ones wait; 0 = no limit."
     ),
     key!(
         "sealing.sector_lifetime",
-        Kind::Int(0, 5_256_000),
-        "0",
-        "Lifetime of a new sector in epochs; 0 = the longest that the network allows a new sector."
+        Kind::Int(1, 5_256_000),
+        "1555200",
+        "Epochs from pre-commit to a new sector's expiration (1555200 = 540 days of 30 s)."
     ),
     key!(
-        "sealing.task_timeout",
-        Kind::Duration(secs(1), secs(7 * 86400)),
-        "\"1d\"",
-        "Longest time that one sealing task (PC1, PC2, C2, ..) may take before its prover is killed and the task tried again."
+        "sealing.ticket_lookback",
+        Kind::Int(0, 2880),
+        "900",
+        "Epochs behind the head that a ticket is drawn from, so that no reorg changes it."
     ),
+    key!(
+        "sealing.seed_confidence",
+        Kind::Int(0, 900),
+        "6",
+        "Epochs on top of the seed's epoch before the seed is drawn."
+    ),
+    key!("sealing.pc1", Kind::Int(1, 256), "1", "PC1 tasks that run at a time."),
+    key!("sealing.pc2", Kind::Int(1, 256), "1", "PC2 tasks that run at a time."),
+    key!("sealing.c2", Kind::Int(1, 256), "1", "C2 tasks that run at a time."),
     key!(
         "market.listen",
         Kind::Text("a multiaddr such as /ip4/0.0.0.0/tcp/24001", is_multiaddr),

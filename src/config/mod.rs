@@ -3,16 +3,19 @@
 //! * [`keys`] — every key described once: default, kind, environment variable, what it is for. All else follows from that table.
 //! * [`values`] — how durations and sizes are written.
 //! * [`load`](mod@load) — the layers put on one another.
+//! * [`lock`] — one process per repo.
 //! * [`example`] — the annotated file (`config/bulkhead.toml`) and how `init` writes into a repo's own.
 
 mod error;
 pub mod example;
 pub mod keys;
 pub mod load;
+pub mod lock;
 pub mod values;
 
 pub use error::{ConfigError, Source};
 pub use load::{Loaded, Overrides, load};
+pub use lock::RepoLock;
 
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
@@ -66,20 +69,24 @@ pub struct FullNode {
 #[serde(deny_unknown_fields)]
 pub struct Proving {
     pub parameter_cache: PathBuf,
-    #[serde(with = "duration")]
-    pub window_post_timeout: Duration,
-    #[serde(with = "duration")]
-    pub winning_post_timeout: Duration,
+    pub challenge_confidence: i64,
+    pub submit_confidence: i64,
+    pub max_partitions: usize,
+    pub parallel: usize,
 }
 
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(deny_unknown_fields)]
 pub struct Sealing {
-    pub max_sealing: u64,
-    /// Epochs; 0 = as long as the network lets a new sector live.
+    /// 0 = no limit.
+    pub max_sealing: usize,
+    /// Epochs.
     pub sector_lifetime: i64,
-    #[serde(with = "duration")]
-    pub task_timeout: Duration,
+    pub ticket_lookback: i64,
+    pub seed_confidence: i64,
+    pub pc1: usize,
+    pub pc2: usize,
+    pub c2: usize,
 }
 
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]

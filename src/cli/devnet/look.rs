@@ -100,9 +100,10 @@ impl Looker {
         Ok(())
     }
 
-    /// Every tipset since the last look, so that a block between two looks is not missed.
+    /// Every tipset since the last look, so that a block between two looks is not missed, and a few before it, which a
+    /// reorg may have replaced.
     async fn count_blocks(&mut self, miner: Address, head: &TipSet) -> Result<()> {
-        let known = self.head.as_ref().map_or(head.height - 1, |h| h.height);
+        let known = self.head.as_ref().map_or(head.height - 1, |h| h.height - 3);
         let mut at = head.clone();
         for _ in 0..MAX_WALK {
             let ours = at.cids.iter().zip(&at.blocks).filter(|(_, block)| block.miner == miner);

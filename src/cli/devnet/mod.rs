@@ -15,7 +15,7 @@ pub mod timeline;
 
 use super::args::Global;
 use super::{CliError, Context, logging, run, signals::Signals};
-use crate::config::{ConfigError, Overrides, load};
+use crate::config::{ConfigError, Overrides, RepoLock, load};
 use progress::ExitAfter;
 use show::Show;
 use std::path::PathBuf;
@@ -85,8 +85,8 @@ pub async fn run(args: Args, cx: Context) -> Result<(), CliError> {
     // `overrides` made the repo out of the devnet's folder
     let root = cx.config.repo.parent().map(PathBuf::from).unwrap_or_else(|| cx.config.repo.clone());
     let dirs = Dirs::of(root);
-    std::fs::create_dir_all(&dirs.root)
-        .map_err(|e| CliError::Failed(format!("--dir {}: cannot make it: {e}", dirs.root.display())))?;
+    // the whole folder: the chain's store and the node's repo have one owner
+    let _locks = (RepoLock::take(&dirs.root)?, RepoLock::take(&dirs.node)?);
     let (show, log_to) = match Show::pick(cx.out.json) {
         show if show.is_live() => (show, logging::To::File(dirs.log.clone())),
         show => (show, logging::To::Stderr),

@@ -28,6 +28,12 @@ fn collect(value: &Value, depth: usize, lines: &mut Vec<(String, Option<String>)
                 lines.push((name, Some(plain(&inner["/"]))))
             }
             Value::Object(inner) if inner.is_empty() => lines.push((name, Some("none".to_string()))),
+            Value::Array(items) if items.iter().any(Value::is_object) => {
+                for (i, item) in items.iter().enumerate() {
+                    lines.push((format!("{name} {}", i + 1), None));
+                    collect(item, depth + 1, lines);
+                }
+            }
             Value::Object(_) => {
                 lines.push((name, None));
                 collect(value, depth + 1, lines);
@@ -96,6 +102,7 @@ mod tests {
         ] {
             assert!(text.lines().any(|l| l == line), "{line:?} in\n{text}");
         }
+        assert_eq!(facts(&json!({"Runs": [{"At": 1}, {"At": 2}]})), "Runs 1\n  At  1\nRuns 2\n  At  2\n");
         assert!(!text.contains("None"));
         assert_eq!(facts(&json!("just a text")), "  just a text\n");
     }
