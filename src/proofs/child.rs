@@ -27,6 +27,11 @@ pub fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     }
+    // std's handler for stack overflows swallows a SIGSEGV that was sent. Here every one ends the process, as it says.
+    for signal in [libc::SIGSEGV, libc::SIGBUS] {
+        // SAFETY: restores the default action before any thread exists.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    }
     init_logs();
     // SAFETY: both are open (checked above), given to this process by its parent, and owned here alone.
     let (mut from, out) = unsafe { (File::from_raw_fd(CHILD_IN), File::from_raw_fd(CHILD_OUT)) };

@@ -140,6 +140,8 @@ pub struct Running {
     pub pool: Pool,
     pub task: &'static str,
     pub since: Instant,
+    /// The child has said that it has the task.
+    pub started: bool,
     /// The child's last word on what it does.
     pub progress: Option<String>,
 }
@@ -324,7 +326,8 @@ impl Shared {
     fn register(&self, process: &Process, pool: Pool, task: &'static str) -> u64 {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let pid = process.handle().pid();
-        lock(&self.running).insert(id, Running { pid, pool, task, since: Instant::now(), progress: None });
+        lock(&self.running)
+            .insert(id, Running { pid, pool, task, since: Instant::now(), started: false, progress: None });
         id
     }
 
@@ -343,7 +346,12 @@ impl Shared {
         loop {
             match process.receive(self.config.silence) {
                 Ok(Some(FromChild::Ready | FromChild::Heartbeat)) => {}
-                Ok(Some(FromChild::Started)) => started = true,
+                Ok(Some(FromChild::Started)) => {
+                    started = true;
+                    if let Some(running) = lock(&self.running).get_mut(&id) {
+                        running.started = true;
+                    }
+                }
                 Ok(Some(FromChild::Progress(text))) => {
                     if let Some(running) = lock(&self.running).get_mut(&id) {
                         running.progress = Some(text);

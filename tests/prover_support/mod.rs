@@ -108,12 +108,7 @@ impl Sector {
     }
 
     pub fn for_post(&self, comm_r: [u8; 32]) -> PostSector {
-        PostSector {
-            number: self.number,
-            comm_r,
-            cache_dir: self.cache.clone(),
-            sealed_path: self.sealed.clone(),
-        }
+        PostSector { number: self.number, comm_r, cache_dir: self.cache.clone(), sealed_path: self.sealed.clone() }
     }
 
     pub fn public(&self, comm_r: [u8; 32]) -> PublicSector {

@@ -24,7 +24,8 @@ pub fn check(cache_dir: &Path) -> Result<Vec<CheckReport>, KeyError> {
     KEYS_2KIB.into_iter().map(|key| check_key(key, cache_dir)).collect()
 }
 
-fn check_key(key: Key, cache_dir: &Path) -> Result<CheckReport, KeyError> {
+/// [`check`] for one key.
+pub fn check_key(key: Key, cache_dir: &Path) -> Result<CheckReport, KeyError> {
     let files = Files::of(key, cache_dir)?;
     let (bytes, mut problems) = match files.condition() {
         Condition::Complete { bytes } => (bytes, vec![]),

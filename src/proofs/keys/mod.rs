@@ -12,7 +12,7 @@ mod files;
 mod fixed_base;
 mod generator;
 
-pub use check::{CheckReport, check};
+pub use check::{CheckReport, check, check_key};
 pub use circuits::{KEYS_2KIB, Key};
 pub use generator::{GenerateError, Phase, ToxicWaste, write_parameters};
 
