@@ -31,6 +31,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+/// Heads that come together count as one.
+const SETTLE: Duration = Duration::from_millis(20);
+
 impl Record for MinedBlock {
     const TABLE: &'static str = "winning_post_blocks";
 }
@@ -72,6 +75,7 @@ pub struct WinningPost {
     /// `None` until the node told the block delay.
     rounds: Option<Rounds>,
     asking_timing: bool,
+    settling: bool,
     latest: Rc<RefCell<Option<Arc<TipSet>>>>,
     working: Option<Working>,
     wake_at: Option<Duration>,
@@ -98,6 +102,7 @@ impl WinningPost {
             settings,
             rounds: None,
             asking_timing: false,
+            settling: false,
             latest: Rc::new(RefCell::new(None)),
             working: None,
             wake_at: None,
@@ -270,16 +275,32 @@ impl Actor for WinningPost {
 impl Handler<HeadUpdate> for WinningPost {
     async fn handle(&mut self, update: HeadUpdate, cx: &Cx<Self>) -> Result<(), Exit> {
         let head = update.tipset;
-        *self.latest.borrow_mut() = Some(head.clone());
         self.look_for_ours(&head, cx);
-        let now = self.now();
-        match &mut self.rounds {
-            Some(rounds) => {
-                let actions = rounds.head(head, now);
-                self.act(actions, cx);
-            }
-            None if !self.asking_timing => self.ask_timing(cx),
-            None => {}
+        *self.latest.borrow_mut() = Some(head);
+        if self.rounds.is_none() && !self.asking_timing {
+            self.ask_timing(cx);
+        }
+        if self.rounds.is_some() && !self.settling {
+            self.settling = true;
+            cx.tell_after(SETTLE, Settled);
+        }
+        Ok(())
+    }
+}
+
+/// The heads of a filled gap have come: mine on the last of them.
+struct Settled;
+impl Message for Settled {
+    type Reply = ();
+}
+
+impl Handler<Settled> for WinningPost {
+    async fn handle(&mut self, _: Settled, cx: &Cx<Self>) -> Result<(), Exit> {
+        self.settling = false;
+        let (now, head) = (self.now(), self.latest.borrow().clone());
+        if let (Some(rounds), Some(head)) = (&mut self.rounds, head) {
+            let actions = rounds.head(head, now);
+            self.act(actions, cx);
         }
         Ok(())
     }
