@@ -3,6 +3,7 @@
 //! * [`lotus_json`] — serde adaptors for the JSON shapes that Lotus gives CIDs, big integers, bitfields, bytes.
 //! * [`miner_messages`] — the messages of a provider as CBOR, and message CIDs.
 //! * [`types`] — what a full node tells and takes: tipsets, miner state, messages, blocks.
+//! * [`election`], [`randomness`] — who may make a block; how randomness is drawn.
 
 pub mod deadlines;
 pub mod election;

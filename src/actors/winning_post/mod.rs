@@ -90,12 +90,13 @@ impl WinningPost {
         let actor_id = miner.id().map_err(|_| StartError(format!("miner {miner}: give its ID address (t01000)")))?;
         // Without its memory the slash filter is blind: a double block is slashable, so better no block at all.
         let refuse = |error| StartError(format!("winning_post does not mine without its record of blocks: {error}"));
-        let ours = format!("{miner}/");
+        // Durable names do not depend on how addresses print in this process.
+        let ours = format!("t0{actor_id}/");
         let records = store.list::<MinedBlock>().map_err(refuse)?;
         let mined =
             records.into_iter().filter(|(key, _)| key.starts_with(&ours)).map(|(_, block)| (block.epoch, block));
         let mined = mined.collect();
-        let totals = store.get::<Totals>(&miner.to_string()).map_err(refuse)?.unwrap_or_default();
+        let totals = store.get::<Totals>(&format!("t0{actor_id}")).map_err(refuse)?.unwrap_or_default();
         Ok(WinningPost {
             miner: Arc::new(Miner { address: miner, actor_id, node, prover, files, clock }),
             store,
@@ -207,7 +208,7 @@ impl WinningPost {
     }
 
     fn block_key(&self, epoch: ChainEpoch) -> String {
-        format!("{}/{epoch:020}", self.miner.address)
+        format!("t0{}/{epoch:020}", self.miner.actor_id)
     }
 
     fn forget_old(&mut self, epoch: ChainEpoch, cx: &Cx<Self>) {
@@ -232,7 +233,8 @@ impl WinningPost {
         self.totals.on_chain += u64::from(matches!(state, BlockState::OnChain { .. }));
         block.state = state;
         let saved = self.store.put(&cx.token(), &key, &*block);
-        let saved = saved.and_then(|()| self.store.put(&cx.token(), &self.miner.address.to_string(), &self.totals));
+        let saved =
+            saved.and_then(|()| self.store.put(&cx.token(), &format!("t0{}", self.miner.actor_id), &self.totals));
         if let Err(error) = saved {
             tracing::warn!(%error, epoch, "how a block stands could not be recorded");
         }

@@ -1,0 +1,306 @@
+//! Messages that wait for a block: by sender and nonce, bounded, durable before they are acknowledged.
+
+use super::core::Core;
+use super::error::{ChainError, ChainResult};
+use super::keys;
+use super::state_tree::Kind;
+use super::store::{Batch, Store, Table};
+use super::vm::{Vm, miner};
+use super::wire;
+use crate::chain::types::{Message, SignedMessage, TipSet, TipSetKey};
+use cid::Cid;
+use fvm_shared::ActorID;
+use fvm_shared::address::{Address, Protocol};
+use fvm_shared::econ::TokenAmount;
+use num_traits::Zero;
+use std::collections::BTreeMap;
+
+/// Gas of all messages of a block.
+pub const BLOCK_GAS_LIMIT: u64 = 10_000_000_000;
+/// Nonces that a message may be ahead of the first one missing.
+const MAX_NONCE_GAP: u64 = 64;
+/// A replacement must offer this much more premium, in percent.
+const REPLACE_PREMIUM_PERCENT: u64 = 125;
+/// Largest encoded message.
+const MAX_MESSAGE_BYTES: usize = 64 * 1024;
+
+pub struct Mempool {
+    limit: usize,
+    senders: BTreeMap<ActorID, BTreeMap<u64, SignedMessage>>,
+}
+
+fn row_key(sender: ActorID, nonce: u64) -> Vec<u8> {
+    [sender.to_be_bytes(), nonce.to_be_bytes()].concat()
+}
+
+impl Mempool {
+    pub fn load(store: &Store, limit: usize) -> ChainResult<Self> {
+        let mut pool = Mempool { limit, senders: BTreeMap::new() };
+        for (key, row) in store.read_all(Table::Mempool)? {
+            let sender: [u8; 8] =
+                key.get(..8).and_then(|k| k.try_into().ok()).ok_or_else(|| ChainError::store("a bad mempool key"))?;
+            pool.insert(u64::from_be_bytes(sender), wire::signed_from_bytes(&row)?);
+        }
+        Ok(pool)
+    }
+
+    pub fn len(&self) -> usize {
+        self.senders.values().map(BTreeMap::len).sum()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    pub fn all(&self) -> Vec<SignedMessage> {
+        self.senders.values().flat_map(|m| m.values().cloned()).collect()
+    }
+
+    pub fn of(&self, sender: ActorID) -> impl Iterator<Item = &SignedMessage> {
+        self.senders.get(&sender).into_iter().flat_map(|m| m.values())
+    }
+
+    fn insert(&mut self, sender: ActorID, message: SignedMessage) {
+        self.senders.entry(sender).or_default().insert(message.message.nonce, message);
+    }
+
+    /// The first nonce at or after `from` without a message.
+    fn next_nonce(&self, sender: ActorID, from: u64) -> u64 {
+        let Some(pending) = self.senders.get(&sender) else { return from };
+        (from..).find(|n| !pending.contains_key(n)).unwrap_or(from)
+    }
+
+    /// Adds a message and says so in the batch.
+    pub fn add(&mut self, batch: &mut Batch, sender: ActorID, message: SignedMessage) -> ChainResult<()> {
+        batch.put(Table::Mempool, row_key(sender, message.message.nonce), wire::signed_bytes(&message)?);
+        self.insert(sender, message);
+        Ok(())
+    }
+
+    /// Forgets all messages of a sender below a nonce.
+    pub fn drop_below(&mut self, batch: &mut Batch, sender: ActorID, nonce: u64) {
+        let Some(pending) = self.senders.get_mut(&sender) else { return };
+        for gone in pending.range(..nonce).map(|(n, _)| *n) {
+            batch.delete(Table::Mempool, row_key(sender, gone));
+        }
+        pending.retain(|n, _| *n >= nonce);
+        if pending.is_empty() {
+            self.senders.remove(&sender);
+        }
+    }
+
+    pub fn senders(&self) -> Vec<ActorID> {
+        self.senders.keys().copied().collect()
+    }
+}
+
+/// What to do with a message whose nonce and rivals are these.
+#[derive(Debug, PartialEq, Eq)]
+enum Entry {
+    Add,
+    Replace,
+    /// The very same bytes again: nothing to do, and no reason to complain.
+    Same,
+    TooLow,
+    GapTooLarge,
+    PremiumTooLow(TokenAmount),
+}
+
+fn judge(state_nonce: u64, next_nonce: u64, rival: Option<&SignedMessage>, message: &SignedMessage) -> Entry {
+    let nonce = message.message.nonce;
+    match rival {
+        Some(rival) if rival == message => Entry::Same,
+        _ if nonce < state_nonce => Entry::TooLow,
+        Some(rival) => {
+            let least = (&rival.message.gas_premium * REPLACE_PREMIUM_PERCENT).div_ceil(100u64);
+            let least = std::cmp::max(least, &rival.message.gas_premium + TokenAmount::from_atto(1));
+            if message.message.gas_premium >= least { Entry::Replace } else { Entry::PremiumTooLow(least) }
+        }
+        None if nonce > next_nonce.saturating_add(MAX_NONCE_GAP) => Entry::GapTooLarge,
+        None => Entry::Add,
+    }
+}
+
+/// The key behind an account; what signatures are checked against.
+pub fn account_key(vm: &Vm<'_>, address: &Address) -> ChainResult<Address> {
+    match address.protocol() {
+        Protocol::BLS | Protocol::Secp256k1 => return Ok(*address),
+        _ => {}
+    }
+    let id = vm.resolve(address)?.ok_or_else(|| ChainError::refused(format!("actor not found: {address}")))?;
+    match vm.kind(id)? {
+        Some(Kind::Account) => Ok(vm.load::<fil_actor_account_state::v18::State>(id)?.address),
+        Some(_) => Err(ChainError::refused(format!("{address} is not an account: it has no key"))),
+        None => Err(ChainError::refused(format!("actor not found: {address}"))),
+    }
+}
+
+impl Core {
+    pub fn push(&mut self, message: SignedMessage) -> ChainResult<Cid> {
+        self.check_verifier(&message.message)?;
+        let limit = self.pool.limit;
+        let bytes = wire::signed_bytes(&message)?;
+        let cid = wire::signed_cid(&message)?;
+        let unsigned = wire::message_cid(&message.message)?;
+        let refused = |why: String| Err(ChainError::Refused(why));
+        let m = &message.message;
+        if bytes.len() > MAX_MESSAGE_BYTES {
+            return refused(format!("mpool message too large ({}B)", bytes.len()));
+        }
+        if m.gas_limit <= 0 || m.gas_limit as u64 > BLOCK_GAS_LIMIT {
+            return refused(format!("message has a gas limit of {}: it must be in 1..={BLOCK_GAS_LIMIT}", m.gas_limit));
+        }
+        if m.gas_premium > m.gas_fee_cap {
+            return refused("'GasFeeCap' less than 'GasPremium'".into());
+        }
+        if m.gas_fee_cap < TokenAmount::from_atto(super::genesis::BASE_FEE) {
+            return refused("gas fee cap too low: below the minimum base fee".into());
+        }
+        let (sender, nonce, balance) = {
+            let (_, vm) = self.view(&TipSetKey::default())?;
+            let key = account_key(&vm, &m.from)?;
+            if let Err(why) = keys::verify(&message.signature, &key, &unsigned.to_bytes()) {
+                return refused(format!("failed to verify signature: {why}"));
+            }
+            let Some(id) = vm.resolve(&m.from)? else {
+                return refused(format!("mpool push: not enough funds: {} has no account on chain", m.from));
+            };
+            let actor = vm.actor(id)?;
+            (id, actor.sequence, actor.balance)
+        };
+        let rival = self.pool.of(sender).find(|r| r.message.nonce == m.nonce);
+        let next = self.pool.next_nonce(sender, nonce);
+        let entry = judge(nonce, next, rival, &message);
+        match entry {
+            Entry::Same => return Ok(cid),
+            Entry::TooLow => {
+                return refused(format!("message nonce too low: minimum expected nonce is {nonce}, got {}", m.nonce));
+            }
+            Entry::GapTooLarge => {
+                return refused(format!("unfulfilled nonce gap: next nonce is {next}, got {}", m.nonce));
+            }
+            Entry::PremiumTooLow(least) => {
+                return refused(format!(
+                    "message from {} with nonce {} already in mpool: replace by fee has too low GasPremium ({} < {})",
+                    m.from,
+                    m.nonce,
+                    m.gas_premium.atto(),
+                    least.atto()
+                ));
+            }
+            Entry::Add if self.pool.len() >= limit => {
+                return refused(format!("mempool is full ({limit} messages): try again later"));
+            }
+            Entry::Add | Entry::Replace => {}
+        }
+        let required =
+            self.pool.of(sender).filter(|r| r.message.nonce != m.nonce).fold(cost(m), |sum, r| sum + cost(&r.message));
+        if required > balance {
+            return refused(format!("mpool push: not enough funds: {} < {}", balance.atto(), required.atto()));
+        }
+        wire::put_message(&self.store, &message)?;
+        let mut batch = Batch::default();
+        let mut signature = vec![message.signature.kind];
+        signature.extend(&message.signature.data);
+        batch.put(Table::Signatures, unsigned.to_bytes(), signature);
+        batch.put(Table::Mempool, row_key(sender, m.nonce), bytes);
+        // Acknowledged only once it is on disk.
+        self.store.commit(&batch)?;
+        self.pool.insert(sender, message);
+        Ok(cid)
+    }
+
+    /// Messages with proofs are no use while the keys to check them are missing: better said now than never mined.
+    pub fn check_verifier(&mut self, m: &Message) -> ChainResult<()> {
+        if ![miner::PROVE_COMMIT3, miner::SUBMIT_WINDOWED_POST, miner::DISPUTE_WINDOWED_POST].contains(&m.method) {
+            return Ok(());
+        }
+        let (_, vm) = self.view(&TipSetKey::default())?;
+        let to = vm.resolve(&m.to)?;
+        let is_miner = to.map(|id| vm.kind(id)).transpose()?.flatten() == Some(Kind::Miner);
+        drop(vm);
+        if is_miner { self.verifier.ready().map_err(|e| ChainError::refused(e.to_string())) } else { Ok(()) }
+    }
+
+    /// The next nonce to use, counting what is pending.
+    pub fn next_nonce(&mut self, who: &Address) -> ChainResult<u64> {
+        let (_, vm) = self.view(&TipSetKey::default())?;
+        let Some(id) = vm.resolve(who)? else { return Ok(0) };
+        let nonce = vm.actor(id)?.sequence;
+        drop(vm);
+        Ok(self.pool.next_nonce(id, nonce))
+    }
+
+    /// What the next block on `ts` may contain: contiguous nonces that their senders can pay for.
+    pub fn select(&mut self, ts: &TipSet) -> ChainResult<Vec<SignedMessage>> {
+        let root = self.executed(ts)?.state;
+        let vm = self.view_root(&root, ts.height)?;
+        let mut selected = Vec::new();
+        let mut gas = 0;
+        for sender in self.pool.senders() {
+            let Some(actor) = vm.find(sender)? else { continue };
+            let (mut nonce, mut balance) = (actor.sequence, actor.balance);
+            for message in self.pool.of(sender).filter(|m| m.message.nonce >= actor.sequence) {
+                let m = &message.message;
+                let price = cost(m);
+                gas += m.gas_limit.max(0) as u64;
+                if m.nonce != nonce || price > balance || gas > BLOCK_GAS_LIMIT {
+                    gas -= m.gas_limit.max(0) as u64;
+                    break;
+                }
+                nonce += 1;
+                balance -= price;
+                selected.push(message.clone());
+            }
+        }
+        Ok(selected)
+    }
+}
+
+/// The most that a message can take from its sender.
+fn cost(m: &Message) -> TokenAmount {
+    let gas = if m.gas_limit > 0 { &m.gas_fee_cap * m.gas_limit } else { TokenAmount::zero() };
+    gas + &m.value
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::chain::types::Signature;
+
+    fn message(nonce: u64, premium: u64) -> SignedMessage {
+        let message = Message {
+            version: 0,
+            to: Address::new_id(1),
+            from: Address::new_id(2),
+            nonce,
+            value: TokenAmount::zero(),
+            gas_limit: 1,
+            gas_fee_cap: TokenAmount::from_atto(1000),
+            gas_premium: TokenAmount::from_atto(premium),
+            method: 0,
+            params: vec![],
+        };
+        SignedMessage { message, signature: Signature { kind: keys::BLS, data: vec![] } }
+    }
+
+    #[test]
+    fn nonces_and_premiums_are_judged_at_their_boundaries() {
+        let rival = message(5, 100);
+        let table = [
+            (4, 100, None, Entry::TooLow),
+            (5, 100, None, Entry::Add),
+            (7 + MAX_NONCE_GAP, 1, None, Entry::Add),
+            (8 + MAX_NONCE_GAP, 1, None, Entry::GapTooLarge),
+            (5, 100, Some(&rival), Entry::Same),
+            (5, 124, Some(&rival), Entry::PremiumTooLow(TokenAmount::from_atto(125))),
+            (5, 125, Some(&rival), Entry::Replace),
+            (5, 126, Some(&rival), Entry::Replace),
+        ];
+        for (nonce, premium, rival, want) in table {
+            assert_eq!(judge(5, 7, rival, &message(nonce, premium)), want, "{nonce} {premium}");
+        }
+        let free = message(5, 0);
+        assert_eq!(judge(5, 5, Some(&free), &message(5, 1)), Entry::Replace);
+    }
+}

@@ -1,0 +1,180 @@
+//! What a devnet can be told: clock, proving period, policy. Policy is fixed at genesis; the clock may change at every start.
+
+use fil_actors_shared::v18::runtime::{Policy, ProofSet};
+use fvm_shared::clock::ChainEpoch;
+use fvm_shared::econ::TokenAmount;
+use fvm_shared::sector::{RegisteredPoStProof, RegisteredSealProof, StoragePower};
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+
+const EPOCHS_IN_DAY: ChainEpoch = 2880;
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct DevnetSettings {
+    pub network_name: String,
+    /// Time between tipsets once a provider may mine.
+    pub block_delay: Duration,
+    /// Time between tipsets before that, so that a first sector need not wait.
+    pub warmup_delay: Duration,
+
+    /// Deadlines of a proving period; at least 3, or no deadline would ever be open for change.
+    pub deadlines: u64,
+    /// Epochs of one deadline; the proving period is `deadlines` times as long.
+    pub challenge_window: ChainEpoch,
+    pub challenge_lookback: ChainEpoch,
+    pub fault_cutoff: ChainEpoch,
+    /// Proving periods that a sector may stay faulty before it is terminated.
+    pub fault_max_periods: i64,
+    pub dispute_window: ChainEpoch,
+    pub pre_commit_challenge_delay: ChainEpoch,
+    /// Epochs from pre-commit until the proof is due, without the challenge delay (network: 30 days).
+    pub max_prove_commit: ChainEpoch,
+    /// Epochs after that until the pre-commit is cleaned up and its deposit burnt (network: 8 hours).
+    pub pre_commit_clean_up_delay: ChainEpoch,
+    /// Network: 180 days.
+    pub min_sector_lifetime: ChainEpoch,
+    pub chain_finality: ChainEpoch,
+    /// How far back power and sectors are looked up when a block is made.
+    pub winning_lookback: ChainEpoch,
+    /// Bytes that a miner needs to mine once four miners have as much.
+    pub minimum_power: u64,
+    /// Demand FIP-0077's deposit from whoever creates a miner.
+    pub creation_deposit: bool,
+    /// What each genesis account holds, in whole FIL.
+    pub account_fil: u64,
+    /// Pending messages that the mempool holds at most.
+    pub mempool_limit: usize,
+}
+
+impl Default for DevnetSettings {
+    fn default() -> Self {
+        DevnetSettings {
+            network_name: "bulkhead-devnet-1".into(),
+            block_delay: Duration::from_secs(10),
+            warmup_delay: Duration::from_secs(2),
+            deadlines: 6,
+            challenge_window: 10,
+            challenge_lookback: 4,
+            fault_cutoff: 4,
+            fault_max_periods: 42,
+            dispute_window: 40,
+            pre_commit_challenge_delay: 10,
+            max_prove_commit: 30 * EPOCHS_IN_DAY,
+            pre_commit_clean_up_delay: 960,
+            min_sector_lifetime: 180 * EPOCHS_IN_DAY,
+            chain_finality: 20,
+            winning_lookback: 10,
+            minimum_power: 2048,
+            creation_deposit: false,
+            account_fil: 100_000,
+            mempool_limit: 1000,
+        }
+    }
+}
+
+impl DevnetSettings {
+    pub fn proving_period(&self) -> ChainEpoch {
+        self.deadlines as ChainEpoch * self.challenge_window
+    }
+
+    /// Why these settings cannot make a chain.
+    pub fn check(&self) -> Result<(), String> {
+        let rules = [
+            (self.deadlines >= 3, "deadlines must be at least 3"),
+            (self.deadlines <= 48, "deadlines must be at most 48"),
+            (self.challenge_window >= 2, "challenge_window must be at least 2 epochs"),
+            (self.challenge_lookback >= 1, "challenge_lookback must be at least 1 epoch"),
+            (self.fault_cutoff >= 0, "fault_cutoff must not be negative"),
+            (self.fault_max_periods >= 1, "fault_max_periods must be at least 1"),
+            (self.pre_commit_challenge_delay >= 1, "pre_commit_challenge_delay must be at least 1 epoch"),
+            (self.max_prove_commit >= 1, "max_prove_commit must be at least 1 epoch"),
+            (self.pre_commit_clean_up_delay >= 1, "pre_commit_clean_up_delay must be at least 1 epoch"),
+            (self.min_sector_lifetime >= 1, "min_sector_lifetime must be at least 1 epoch"),
+            (self.chain_finality >= 1, "chain_finality must be at least 1 epoch"),
+            (self.winning_lookback >= 1, "winning_lookback must be at least 1 epoch"),
+            (
+                self.dispute_window <= self.proving_period() - self.challenge_window,
+                "dispute_window must end before the deadline opens again",
+            ),
+            (self.block_delay >= Duration::from_millis(10), "block_delay must be at least 10 ms"),
+            (self.warmup_delay >= Duration::from_millis(10), "warmup_delay must be at least 10 ms"),
+            (self.mempool_limit >= 1, "mempool_limit must be at least 1"),
+        ];
+        match rules.iter().find(|(holds, _)| !holds) {
+            Some((_, why)) => Err((*why).to_string()),
+            None => Ok(()),
+        }
+    }
+
+    /// The network's own policy with this devnet's periods.
+    pub fn policy(&self) -> Policy {
+        let mut posts = ProofSet::default();
+        posts.insert(RegisteredPoStProof::StackedDRGWindow2KiBV1P1);
+        let mut seals = ProofSet::default();
+        seals.insert(RegisteredSealProof::StackedDRG2KiBV1P1);
+        Policy {
+            wpost_proving_period: self.proving_period(),
+            wpost_challenge_window: self.challenge_window,
+            wpost_period_deadlines: self.deadlines,
+            wpost_max_chain_commit_age: self.challenge_window,
+            wpost_dispute_window: self.dispute_window,
+            wpost_challenge_lookback: self.challenge_lookback,
+            fault_declaration_cutoff: self.fault_cutoff,
+            fault_max_age: self.proving_period() * self.fault_max_periods,
+            pre_commit_challenge_delay: self.pre_commit_challenge_delay,
+            max_pre_commit_randomness_lookback: EPOCHS_IN_DAY + self.chain_finality,
+            expired_pre_commit_clean_up_delay: self.pre_commit_clean_up_delay,
+            min_sector_expiration: self.min_sector_lifetime,
+            worker_key_change_delay: self.chain_finality,
+            consensus_fault_ineligibility_duration: self.chain_finality,
+            chain_finality: self.chain_finality,
+            valid_post_proof_type: posts,
+            valid_pre_commit_proof_type: seals,
+            minimum_consensus_power: StoragePower::from(self.minimum_power),
+            ..Policy::default()
+        }
+    }
+
+    /// The state crate takes the 30 days from a constant, so the devnet keeps this one limit itself.
+    pub fn max_prove_commit_duration(&self) -> ChainEpoch {
+        self.max_prove_commit + self.pre_commit_challenge_delay
+    }
+
+    pub fn account_balance(&self) -> TokenAmount {
+        TokenAmount::from_whole(self.account_fil)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_that_cannot_make_a_chain_are_refused_at_the_boundary() {
+        let base = DevnetSettings::default;
+        let table: [(DevnetSettings, bool); 8] = [
+            (base(), true),
+            (DevnetSettings { deadlines: 2, ..base() }, false),
+            (DevnetSettings { deadlines: 3, dispute_window: 20, ..base() }, true),
+            (DevnetSettings { dispute_window: 50, ..base() }, true),
+            (DevnetSettings { dispute_window: 51, ..base() }, false),
+            (DevnetSettings { challenge_window: 1, ..base() }, false),
+            (DevnetSettings { pre_commit_challenge_delay: 0, ..base() }, false),
+            (DevnetSettings { mempool_limit: 0, ..base() }, false),
+        ];
+        for (settings, good) in table {
+            assert_eq!(settings.check().is_ok(), good, "{settings:?}");
+        }
+    }
+
+    #[test]
+    fn policy_carries_the_periods() {
+        let policy = DevnetSettings::default().policy();
+        assert_eq!(policy.wpost_proving_period, 60);
+        assert!(policy.valid_post_proof_type.contains(10i64) && !policy.valid_post_proof_type.contains(12i64));
+        assert!(
+            policy.valid_pre_commit_proof_type.contains(5i64) && !policy.valid_pre_commit_proof_type.contains(8i64)
+        );
+    }
+}

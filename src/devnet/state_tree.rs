@@ -1,0 +1,180 @@
+//! The state tree: actors by id, in a HAMT under a versioned root. Changes wait in memory until [`StateTree::flush`].
+
+use super::error::{ChainError, ChainResult};
+use super::store::Store;
+use super::wire;
+use cid::Cid;
+use cid::multihash::Multihash;
+use fil_actors_shared::v18::{EAM_ACTOR_ID, HAMT_BIT_WIDTH};
+use fvm_ipld_encoding::tuple::*;
+use fvm_ipld_encoding::{CborStore, IPLD_RAW};
+use fvm_ipld_hamt::{BytesKey, Hamt};
+use fvm_shared::ActorID;
+use fvm_shared::address::Address;
+use fvm_shared::econ::TokenAmount;
+use multihash_codetable::Code;
+use std::collections::BTreeMap;
+
+#[derive(Serialize_tuple, Deserialize_tuple, Clone, Debug, PartialEq)]
+pub struct Actor {
+    pub code: Cid,
+    pub head: Cid,
+    pub sequence: u64,
+    pub balance: TokenAmount,
+    pub delegated_address: Option<Address>,
+}
+
+#[derive(Serialize_tuple, Deserialize_tuple)]
+struct StateRoot {
+    version: u64,
+    actors: Cid,
+    info: Cid,
+}
+
+/// `go-state-types`: StateTreeVersion5.
+const VERSION: u64 = 5;
+
+/// The kinds of actors on this chain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    System,
+    Init,
+    Cron,
+    Account,
+    Power,
+    Miner,
+    Market,
+    Reward,
+}
+
+impl Kind {
+    const ALL: [Kind; 8] =
+        [Kind::System, Kind::Init, Kind::Cron, Kind::Account, Kind::Power, Kind::Miner, Kind::Market, Kind::Reward];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::System => "system",
+            Kind::Init => "init",
+            Kind::Cron => "cron",
+            Kind::Account => "account",
+            Kind::Power => "storagepower",
+            Kind::Miner => "storageminer",
+            Kind::Market => "storagemarket",
+            Kind::Reward => "reward",
+        }
+    }
+
+    /// Native code has no WASM to hash: the name itself is in the CID, as before the FVM.
+    pub fn code(self) -> Cid {
+        let name = format!("fil/18/{}", self.name());
+        let hash = Multihash::wrap(0, name.as_bytes()).expect("a short name fits a multihash");
+        Cid::new_v1(IPLD_RAW, hash)
+    }
+
+    pub fn of(code: &Cid) -> Option<Kind> {
+        Kind::ALL.into_iter().find(|kind| kind.code() == *code)
+    }
+}
+
+#[derive(Clone)]
+pub struct StateTree {
+    store: Store,
+    actors: Option<Cid>,
+    info: Cid,
+    changed: BTreeMap<ActorID, Actor>,
+}
+
+type ActorMap<'a> = Hamt<&'a Store, Actor>;
+
+fn key(id: ActorID) -> BytesKey {
+    Address::new_id(id).to_bytes().into()
+}
+
+impl StateTree {
+    pub fn empty(store: &Store) -> ChainResult<Self> {
+        let info = store.put_cbor(&Vec::<u8>::new(), Code::Blake2b256)?;
+        Ok(StateTree { store: store.clone(), actors: None, info, changed: BTreeMap::new() })
+    }
+
+    pub fn load(store: &Store, root: &Cid) -> ChainResult<Self> {
+        let root: StateRoot = wire::load(store, root)?;
+        if root.version != VERSION {
+            return Err(ChainError::store(format!("state tree version {}", root.version)));
+        }
+        Ok(StateTree { store: store.clone(), actors: Some(root.actors), info: root.info, changed: BTreeMap::new() })
+    }
+
+    fn map(&self) -> ChainResult<ActorMap<'_>> {
+        match &self.actors {
+            Some(root) => Hamt::load_with_bit_width(root, &self.store, HAMT_BIT_WIDTH).map_err(ChainError::store),
+            None => Ok(Hamt::new_with_bit_width(&self.store, HAMT_BIT_WIDTH)),
+        }
+    }
+
+    pub fn get(&self, id: ActorID) -> ChainResult<Option<Actor>> {
+        if let Some(actor) = self.changed.get(&id) {
+            return Ok(Some(actor.clone()));
+        }
+        Ok(self.map()?.get(&key(id)).map_err(ChainError::store)?.cloned())
+    }
+
+    pub fn set(&mut self, id: ActorID, actor: Actor) {
+        self.changed.insert(id, actor);
+    }
+
+    /// What a failed message is rolled back to.
+    pub fn snapshot(&self) -> BTreeMap<ActorID, Actor> {
+        self.changed.clone()
+    }
+
+    pub fn roll_back(&mut self, snapshot: BTreeMap<ActorID, Actor>) {
+        self.changed = snapshot;
+    }
+
+    pub fn flush(&mut self) -> ChainResult<Cid> {
+        let actors = {
+            let mut map = self.map()?;
+            for (id, actor) in &self.changed {
+                map.set(key(*id), actor.clone()).map_err(ChainError::store)?;
+            }
+            map.flush().map_err(ChainError::store)?
+        };
+        self.actors = Some(actors);
+        self.changed.clear();
+        let root = StateRoot { version: VERSION, actors, info: self.info };
+        Ok(self.store.put_cbor(&root, Code::Blake2b256)?)
+    }
+}
+
+/// Ids below this are never handed out.
+pub const FIRST_FREE_ID: ActorID = 1000;
+const _: () = assert!(EAM_ACTOR_ID < FIRST_FREE_ID);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn actors_survive_a_flush_and_a_roll_back_forgets() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&dir.path().join("c.redb")).unwrap();
+        let actor = |n: i64| Actor {
+            code: Kind::Account.code(),
+            head: Cid::default(),
+            sequence: n as u64,
+            balance: TokenAmount::from_atto(n),
+            delegated_address: None,
+        };
+        let mut tree = StateTree::empty(&store).unwrap();
+        tree.set(100, actor(1));
+        let snapshot = tree.snapshot();
+        tree.set(100, actor(2));
+        tree.set(101, actor(3));
+        tree.roll_back(snapshot);
+        let root = tree.flush().unwrap();
+        let tree = StateTree::load(&store, &root).unwrap();
+        assert_eq!(tree.get(100).unwrap(), Some(actor(1)));
+        assert_eq!(tree.get(101).unwrap(), None);
+        assert_eq!(Kind::of(&actor(1).code), Some(Kind::Account));
+    }
+}
