@@ -4,7 +4,7 @@
 //! `proving` shares no thread, no prover slot, no restart budget and no connection with `sealing` or `markets`.
 //!
 //! * [`settings`] — what a node needs to know before its tree is built.
-//! * [`identity`] — whose node this is: repo lock, network and miner, asked once and kept.
+//! * [`identity`] — whose node this is: network and miner, asked once and kept.
 //! * [`backend`], [`report`] — the node behind its own API: lists, sector details, summaries.
 
 pub mod backend;
@@ -35,7 +35,7 @@ use crate::supervisor::{
 };
 use arc_swap::ArcSwap;
 use backend::NodeBackend;
-use identity::{Identity, RepoLock};
+use identity::Identity;
 use report::InfoPublisher;
 use settings::NodeSettings;
 use std::path::PathBuf;
@@ -116,7 +116,6 @@ pub struct Node {
     pub backend: Arc<NodeBackend>,
     pub miner: Address,
     stop: Arc<Notify>,
-    _lock: RepoLock,
 }
 
 /// One connection a group: a group that floods or breaks its own leaves the others' alone.
@@ -129,14 +128,14 @@ pub struct Links {
 }
 
 impl Node {
-    /// Takes the repo's lock, builds the tree and starts it. Blocking: call it off the async threads.
+    /// Builds the tree and starts it. Blocking: call it off the async threads.
     pub fn start(
         settings: NodeSettings,
         identity: Identity,
         links: Links,
         prover: Arc<dyn Prover>,
     ) -> Result<Node, NodeError> {
-        let Identity { lock, store, miner, sector_size, network } = identity;
+        let Identity { store, miner, sector_size, network } = identity;
         let boot = store.next_boot()?;
         let auth = Arc::new(Auth::open(&settings.repo)?);
         let refs = Refs::new(&miner);
@@ -156,7 +155,7 @@ impl Node {
         let Parts { refs, tree, stop, backend, settings, .. } = parts;
         // Readers of the cell that were up before this line saw an empty tree.
         let _ = tree.set(running.clone());
-        let node = Node { refs, tree: running, backend, miner, stop, _lock: lock };
+        let node = Node { refs, tree: running, backend, miner, stop };
         node.leave_admin_address(&settings.repo)?;
         Ok(node)
     }

@@ -154,3 +154,26 @@ async fn a_wrong_network_ends_the_feed_with_one_sentence() {
         "full node scripted is on network devnet, this provider is for mainnet; check FULLNODE_API_INFO"
     );
 }
+
+#[tokio::test]
+async fn with_a_second_node_a_wrong_network_is_passed_over() {
+    let (wrong, right) = (node(), node());
+    *wrong.name.lock().unwrap() = Some("wrong".into());
+    *wrong.network.lock().unwrap() = "calibnet".into();
+    *right.head.lock().unwrap() = Some(at(10));
+    let settings =
+        LinkSettings { network: Some("devnet".into()), retry_first: Duration::from_millis(1), ..Default::default() };
+    let nodes: Vec<Arc<dyn FullNode>> = vec![wrong, right];
+    let pool = Pool::new(nodes, &settings);
+    let (sender, mut heights) = mpsc::unbounded_channel();
+    let shared = pool.clone();
+    let task = tokio::spawn(async move {
+        let tell = move |update: bulkhead::actors::daemon_link::messages::HeadUpdate| {
+            let _ = sender.send(update.tipset.height);
+        };
+        follow(&shared, &settings, tell, |_| {}).await
+    });
+    assert_eq!(heights.recv().await, Some(10));
+    assert_eq!(pool.health().iter().map(|h| h.wrong_network).collect::<Vec<_>>(), [true, false]);
+    task.abort();
+}

@@ -80,7 +80,7 @@ async fn proves_and_verifies_the_sectors_of_a_batch() {
     assert_eq!(sectors.iter().map(|s| (s.number, s.comm_r)).collect::<Vec<_>>(), [1, 2, 3, 4].map(|n| (n, comm_r(n))));
     assert_eq!(*randomness, proof.randomness);
     assert_eq!(jobs[0].max_runtime, Duration::from_secs(30 * 59), "until Close");
-    assert!(jobs[0].job_dir.as_ref().unwrap().to_str().unwrap().starts_with("jobs/wdpost-f01000-0-0-1-"));
+    assert!(jobs[0].job_dir.as_ref().unwrap().to_str().unwrap().starts_with("jobs/wdpost-t01000-0-0-1-"));
     let Task::VerifyWindowPost { sectors, .. } = &jobs[1].task else { panic!() };
     assert_eq!(sectors.len(), 4);
 }

@@ -55,7 +55,7 @@ pub async fn chain(config: &DevnetConfig, dir: &Path) -> Result<Chain, CliError>
     Ok(Chain { tree, info: ApiInfo::local(addr, Some(token)), api_info })
 }
 
-/// Takes the repo's lock, builds the tree and starts it.
+/// Builds the tree and starts it. The caller holds the repo's lock.
 pub async fn node(config: &Config) -> Result<Node, CliError> {
     let Some(info) = &config.full_node.api_info else {
         return Err(CliError::NoFullNode { file: config.config_file() });

@@ -108,6 +108,7 @@ fn sector(number: u64) -> SectorOnChainInfo {
 
 #[derive(Default)]
 pub struct ScriptedNode {
+    pub name: Mutex<Option<String>>,
     pub network: Mutex<String>,
     /// Seconds; 30 unless told.
     pub block_delay: Mutex<Option<u64>>,
@@ -221,7 +222,7 @@ impl PostMessages for ScriptedOutbox {
 #[async_trait]
 impl FullNode for ScriptedNode {
     fn name(&self) -> String {
-        "scripted".into()
+        self.name.lock().unwrap().clone().unwrap_or_else(|| "scripted".into())
     }
     async fn version(&self) -> Result<Version> {
         Err(self.down("version"))

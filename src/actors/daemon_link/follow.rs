@@ -41,7 +41,7 @@ pub async fn check_network(node: &dyn FullNode, expected: Option<&str>) -> Resul
     }
 }
 
-/// Runs until the node is found to be of another network; every other failure is tried again.
+/// Runs until every node is found to be of another network; every other failure is tried again.
 pub async fn follow(
     pool: &Pool,
     settings: &LinkSettings,
@@ -55,8 +55,11 @@ pub async fn follow(
         let Some(node) = pool.pick() else { return LinkError::NoNode };
         let before = follower.now.subscriptions;
         let error = follower.one_subscription(node).await;
-        if let LinkError::WrongNetwork { .. } = error {
-            return error;
+        if let LinkError::WrongNetwork { node, .. } = &error {
+            pool.exclude(node, error.to_string());
+            if pool.pick().is_none() {
+                return error;
+            }
         }
         // A subscription that lived resets the pause.
         failures = if follower.now.subscriptions > before { 1 } else { failures.saturating_add(1) };
@@ -157,11 +160,13 @@ impl<T: FnMut(HeadUpdate), S: FnMut(&FeedStatus)> Follower<'_, T, S> {
             match step {
                 Step::Known => return,
                 Step::Tell(updates) => {
-                    for update in updates {
-                        self.now.height = Some(update.tipset.height);
-                        (self.tell)(update);
-                    }
+                    self.now.height = updates.last().map(|update| update.tipset.height).or(self.now.height);
                     self.publish();
+                    for update in updates {
+                        (self.tell)(update);
+                        // A long gap must not overrun the subscribers' mailboxes: let them take each head.
+                        tokio::task::yield_now().await;
+                    }
                     return;
                 }
                 Step::Fetch(key) => {

@@ -63,6 +63,14 @@ impl Pool {
         }
     }
 
+    /// A node that was found to be of another network between two checks.
+    pub fn exclude(&self, name: &str, why: String) {
+        let mut all = self.inner.health.lock().unwrap_or_else(PoisonError::into_inner);
+        for health in all.iter_mut().filter(|health| health.node == name) {
+            *health = Health { node: name.to_string(), height: None, error: Some(why.clone()), wrong_network: true };
+        }
+    }
+
     /// The first usable node; when none is, the first that is not of a wrong network: to try is better than to stop.
     pub fn pick(&self) -> Option<Arc<dyn FullNode>> {
         let health = self.health();

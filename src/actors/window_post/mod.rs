@@ -57,7 +57,8 @@ pub struct WindowPostDeps {
 }
 
 pub struct WindowPost {
-    miner: Address,
+    /// `t01000`, whatever the network.
+    miner: String,
     work: Arc<Work>,
     store: Store,
     poster: Poster,
@@ -77,6 +78,7 @@ impl WindowPost {
     pub async fn start(_cx: Cx<Self>, deps: WindowPostDeps) -> Result<Self, StartError> {
         let WindowPostDeps { miner, node, prover, files, outbox, store, jobs, settings } = deps;
         let work = Work::new(miner, node, prover, files, outbox, jobs, settings.clone()).map_err(StartError)?;
+        let miner = work.name();
         // A record that cannot be read costs a second proof; refusing to start would cost a fault.
         let records = store.list::<DeadlineRun>().unwrap_or_else(|error| {
             tracing::error!(%error, "window_post starts without its records: proofs in work are made again");
@@ -85,10 +87,10 @@ impl WindowPost {
         let ours = format!("{miner}/");
         let records = records.into_iter().filter(|(key, _)| key.starts_with(&ours)).map(|(_, run)| run).collect();
         Ok(WindowPost {
-            miner,
+            miner: miner.clone(),
             work: Arc::new(work),
             store,
-            poster: Poster::new(miner.to_string(), settings, records),
+            poster: Poster::new(miner, settings, records),
             started: Instant::now(),
             head: None,
             looking_up: false,
@@ -218,7 +220,7 @@ impl WindowPost {
     }
 }
 
-fn record_key(miner: &Address, open: ChainEpoch) -> String {
+fn record_key(miner: &str, open: ChainEpoch) -> String {
     format!("{miner}/{open:020}")
 }
 
@@ -369,7 +371,7 @@ impl Handler<Recovered> for WindowPost {
 impl Handler<WindowPostInfo> for WindowPost {
     async fn handle(&mut self, _: WindowPostInfo, _cx: &Cx<Self>) -> Result<WindowPostReport, Exit> {
         Ok(WindowPostReport {
-            miner: self.miner.to_string(),
+            miner: self.work.miner.to_string(),
             height: self.head.as_ref().map(|head| head.height),
             current: self.poster.current().copied(),
             deadlines: self.poster.runs().map(Into::into).collect(),

@@ -61,6 +61,11 @@ impl Work {
         Ok(Work { miner, actor_id, node, prover, files, outbox, jobs, settings, block_delay: OnceLock::new() })
     }
 
+    /// The miner in durable names: how an address prints depends on the network that is set in the process.
+    pub fn name(&self) -> String {
+        format!("t0{}", self.actor_id)
+    }
+
     async fn block_delay(&self) -> Result<Duration, Why> {
         if let Some(known) = self.block_delay.get() {
             return Ok(*known);
@@ -218,14 +223,14 @@ impl Work {
         let text = serde_json::to_vec(task).ok()?;
         let hash = blake2b_simd::Params::new().hash_length(8).hash(&text).to_hex();
         let first = partitions.first().copied().unwrap_or_default();
-        let name = format!("wdpost-{}-{}-{first}-{attempt}-{hash}", self.miner, di.open);
+        let name = format!("wdpost-{}-{}-{first}-{attempt}-{hash}", self.name(), di.open);
         Some(self.jobs.as_ref()?.join(name))
     }
 
     /// Removes what provers left for a deadline that is over.
     pub fn forget_jobs(&self, open: ChainEpoch) {
         let Some(jobs) = &self.jobs else { return };
-        let prefix = format!("wdpost-{}-{open}-", self.miner);
+        let prefix = format!("wdpost-{}-{open}-", self.name());
         for entry in std::fs::read_dir(jobs).into_iter().flatten().flatten() {
             if entry.file_name().to_string_lossy().starts_with(&prefix)
                 && let Err(error) = std::fs::remove_dir_all(entry.path())
@@ -293,7 +298,7 @@ impl Work {
         for declaration in recoveries::declarations(target.index, &undeclared, &readable, max) {
             let params = to_vec(&declaration).map_err(why)?;
             let hash = blake2b_simd::Params::new().hash_length(8).hash(&params).to_hex();
-            let name = format!("recover-{}-{}-{hash}", self.miner, target.open);
+            let name = format!("recover-{}-{}-{hash}", self.name(), target.open);
             tracing::info!(deadline = target.index, partitions = declaration.recoveries.len(), "declaring recoveries");
             self.enqueue(name, DECLARE_FAULTS_RECOVERED, params).await?;
         }

@@ -31,6 +31,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+/// Heads that come together count as one.
+const SETTLE: Duration = Duration::from_millis(20);
+
 impl Record for MinedBlock {
     const TABLE: &'static str = "winning_post_blocks";
 }
@@ -72,6 +75,7 @@ pub struct WinningPost {
     /// `None` until the node told the block delay.
     rounds: Option<Rounds>,
     asking_timing: bool,
+    settling: bool,
     latest: Rc<RefCell<Option<Arc<TipSet>>>>,
     working: Option<Working>,
     wake_at: Option<Duration>,
@@ -86,18 +90,20 @@ impl WinningPost {
         let actor_id = miner.id().map_err(|_| StartError(format!("miner {miner}: give its ID address (t01000)")))?;
         // Without its memory the slash filter is blind: a double block is slashable, so better no block at all.
         let refuse = |error| StartError(format!("winning_post does not mine without its record of blocks: {error}"));
-        let ours = format!("{miner}/");
+        // Durable names do not depend on how addresses print in this process.
+        let ours = format!("t0{actor_id}/");
         let records = store.list::<MinedBlock>().map_err(refuse)?;
         let mined =
             records.into_iter().filter(|(key, _)| key.starts_with(&ours)).map(|(_, block)| (block.epoch, block));
         let mined = mined.collect();
-        let totals = store.get::<Totals>(&miner.to_string()).map_err(refuse)?.unwrap_or_default();
+        let totals = store.get::<Totals>(&format!("t0{actor_id}")).map_err(refuse)?.unwrap_or_default();
         Ok(WinningPost {
             miner: Arc::new(Miner { address: miner, actor_id, node, prover, files, clock }),
             store,
             settings,
             rounds: None,
             asking_timing: false,
+            settling: false,
             latest: Rc::new(RefCell::new(None)),
             working: None,
             wake_at: None,
@@ -202,7 +208,7 @@ impl WinningPost {
     }
 
     fn block_key(&self, epoch: ChainEpoch) -> String {
-        format!("{}/{epoch:020}", self.miner.address)
+        format!("t0{}/{epoch:020}", self.miner.actor_id)
     }
 
     fn forget_old(&mut self, epoch: ChainEpoch, cx: &Cx<Self>) {
@@ -227,7 +233,8 @@ impl WinningPost {
         self.totals.on_chain += u64::from(matches!(state, BlockState::OnChain { .. }));
         block.state = state;
         let saved = self.store.put(&cx.token(), &key, &*block);
-        let saved = saved.and_then(|()| self.store.put(&cx.token(), &self.miner.address.to_string(), &self.totals));
+        let saved =
+            saved.and_then(|()| self.store.put(&cx.token(), &format!("t0{}", self.miner.actor_id), &self.totals));
         if let Err(error) = saved {
             tracing::warn!(%error, epoch, "how a block stands could not be recorded");
         }
@@ -270,16 +277,32 @@ impl Actor for WinningPost {
 impl Handler<HeadUpdate> for WinningPost {
     async fn handle(&mut self, update: HeadUpdate, cx: &Cx<Self>) -> Result<(), Exit> {
         let head = update.tipset;
-        *self.latest.borrow_mut() = Some(head.clone());
         self.look_for_ours(&head, cx);
-        let now = self.now();
-        match &mut self.rounds {
-            Some(rounds) => {
-                let actions = rounds.head(head, now);
-                self.act(actions, cx);
-            }
-            None if !self.asking_timing => self.ask_timing(cx),
-            None => {}
+        *self.latest.borrow_mut() = Some(head);
+        if self.rounds.is_none() && !self.asking_timing {
+            self.ask_timing(cx);
+        }
+        if self.rounds.is_some() && !self.settling {
+            self.settling = true;
+            cx.tell_after(SETTLE, Settled);
+        }
+        Ok(())
+    }
+}
+
+/// The heads of a filled gap have come: mine on the last of them.
+struct Settled;
+impl Message for Settled {
+    type Reply = ();
+}
+
+impl Handler<Settled> for WinningPost {
+    async fn handle(&mut self, _: Settled, cx: &Cx<Self>) -> Result<(), Exit> {
+        self.settling = false;
+        let (now, head) = (self.now(), self.latest.borrow().clone());
+        if let (Some(rounds), Some(head)) = (&mut self.rounds, head) {
+            let actions = rounds.head(head, now);
+            self.act(actions, cx);
         }
         Ok(())
     }
