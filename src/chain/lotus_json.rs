@@ -85,7 +85,7 @@ pub mod address {
     }
 }
 
-/// `null`, the empty string and Lotus' `<empty>` are none.
+/// `null`, the empty string and Lotus' `<empty>` are none; none is written `<empty>` (Go's `address.Undef`).
 pub mod opt_address {
     use super::*;
     use fvm_shared::address::Address;
@@ -100,6 +100,16 @@ pub mod opt_address {
             None | Some("") | Some("<empty>") => Ok(None),
             Some(text) => super::address::parse(text).map(Some).map_err(D::Error::custom),
         }
+    }
+}
+
+/// Go's `*address.Address`: reads as [`opt_address`], but none is written `null`.
+pub mod null_address {
+    pub use super::opt_address::deserialize;
+    use super::*;
+    use fvm_shared::address::Address;
+    pub fn serialize<S: Serializer>(v: &Option<Address>, s: S) -> Result<S::Ok, S::Error> {
+        v.map(|a| a.to_string()).serialize(s)
     }
 }
 
@@ -152,19 +162,22 @@ pub mod bigint {
         s.collect_str(v)
     }
     pub fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<BigInt, D::Error> {
-        let text = std::borrow::Cow::<'de, str>::deserialize(d)?;
+        let text = Option::<std::borrow::Cow<'de, str>>::deserialize(d)?.unwrap_or_default();
         if text.is_empty() {
-            return Ok(BigInt::from(0));
+            return Ok(BigInt::from(0)); // Go's unset big.Int
         }
         text.parse().map_err(|_| D::Error::custom(format!("{text:?} is not a decimal integer")))
     }
 }
 
-/// base64 (standard alphabet, padded); `null` is empty.
+/// base64 (standard alphabet, padded); empty is `null`, as Go writes a byte slice that was read from CBOR.
 pub mod bytes {
     use super::*;
     use base64::{Engine, engine::general_purpose::STANDARD};
     pub fn serialize<S: Serializer>(v: &[u8], s: S) -> Result<S::Ok, S::Error> {
+        if v.is_empty() {
+            return s.serialize_none();
+        }
         s.serialize_str(&STANDARD.encode(v))
     }
     pub fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Vec<u8>, D::Error> {
@@ -190,16 +203,20 @@ pub mod bitfield {
         if runs.is_empty() { vec![0] } else { runs }
     }
     pub fn from_runs(runs: &[u64]) -> Result<BitField, String> {
-        let mut ranges = Vec::new();
+        let mut ranges: Vec<std::ops::Range<u64>> = Vec::new();
         let mut at = 0u64;
         for (i, len) in runs.iter().enumerate() {
             let end = at.checked_add(*len).ok_or("bitfield longer than 2^64")?;
             if i % 2 == 1 && *len > 0 {
-                ranges.push(at..end);
+                match ranges.last_mut() {
+                    // a run of no zeros between two runs of ones
+                    Some(std::ops::Range { end: last, .. }) if *last == at => *last = end,
+                    _ => ranges.push(at..end),
+                }
             }
             at = end;
         }
-        Ok(BitField::from_ranges(fvm_ipld_bitfield::iter::Ranges::new(ranges.into_iter())))
+        Ok(BitField::from_ranges(fvm_ipld_bitfield::iter::Ranges::new(ranges)))
     }
     pub fn serialize<S: Serializer>(v: &BitField, s: S) -> Result<S::Ok, S::Error> {
         to_runs(v).serialize(s)
@@ -219,4 +236,25 @@ pub mod nullable {
     pub fn deserialize<'de, T: Deserialize<'de> + Default, D: Deserializer<'de>>(d: D) -> Result<T, D::Error> {
         Ok(Option::<T>::deserialize(d)?.unwrap_or_default())
     }
+}
+
+macro_rules! whole_values {
+    ($($(#[$doc:meta])* $name:ident($ty:ty) as $with:literal;)*) => {$(
+        $(#[$doc])*
+        #[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
+        #[serde(transparent)]
+        pub struct $name(#[serde(with = $with)] pub $ty);
+    )*};
+}
+
+// Values that are a whole parameter or answer by themselves, where no field can carry `#[serde(with)]`.
+whole_values! {
+    WholeCid(::cid::Cid) as "cid";
+    WholeAddress(fvm_shared::address::Address) as "address";
+    WholeOptAddress(Option<fvm_shared::address::Address>) as "opt_address";
+    WholeAddresses(Vec<fvm_shared::address::Address>) as "addresses";
+    WholeToken(fvm_shared::econ::TokenAmount) as "token";
+    WholeBigInt(num_bigint::BigInt) as "bigint";
+    WholeBytes(Vec<u8>) as "bytes";
+    WholeBitField(fvm_ipld_bitfield::BitField) as "bitfield";
 }

@@ -1,9 +1,11 @@
 //! The Filecoin domain without I/O: types and arithmetic. Imports nothing of ours.
 //!
 //! * [`lotus_json`] — serde adaptors for the JSON shapes that Lotus gives CIDs, big integers, bitfields, bytes.
-//! * [`miner_messages`] — the messages of a provider as CBOR, and message CIDs.
+//! * [`cbor`] — the chain's own encoding of messages and block headers, and their CIDs.
+//! * [`miner_messages`] — the messages of a provider: methods and params.
 //! * [`types`] — what a full node tells and takes: tipsets, miner state, messages, blocks.
 
+pub mod cbor;
 pub mod lotus_json;
 pub mod miner_messages;
 pub mod types;

@@ -9,17 +9,18 @@ use fvm_shared::address::Address;
 use fvm_shared::clock::ChainEpoch;
 use fvm_shared::econ::TokenAmount;
 use num_bigint::BigInt;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// The blocks' CIDs; empty means "the heaviest tipset" where a method allows it.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, Hash, Default)]
 #[serde(transparent)]
 pub struct TipSetKey(#[serde(with = "lj::cids")] pub Vec<Cid>);
 
-/// An unsigned message (`chain/types/message.go`).
+/// An unsigned message (`chain/types/message.go`). JSON carries its `CID` beside the fields; reading ignores it.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
-#[serde(rename_all = "PascalCase")]
+#[serde(rename_all = "PascalCase", remote = "Self")]
 pub struct Message {
+    #[serde(default)]
     pub version: u64,
     #[serde(with = "lj::address")]
     pub to: Address,
@@ -51,12 +52,45 @@ pub struct Signature {
     pub data: Vec<u8>,
 }
 
+/// JSON carries its `CID`: the unsigned message's for BLS, the signed one's otherwise.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
-#[serde(rename_all = "PascalCase")]
+#[serde(rename_all = "PascalCase", remote = "Self")]
 pub struct SignedMessage {
     pub message: Message,
     pub signature: Signature,
 }
+
+/// Lotus' `mCid` / `smCid`: the derived fields of `T`, then the CID.
+macro_rules! json_with_cid {
+    ($ty:ident, $cid:path) => {
+        impl Serialize for $ty {
+            fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+                struct Fields<'a>(&'a $ty);
+                impl Serialize for Fields<'_> {
+                    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+                        $ty::serialize(self.0, s) // the derived one
+                    }
+                }
+                #[derive(Serialize)]
+                struct WithCid<'a> {
+                    #[serde(flatten)]
+                    fields: Fields<'a>,
+                    #[serde(rename = "CID", with = "lj::cid")]
+                    cid: Cid,
+                }
+                let cid = $cid(self).map_err(serde::ser::Error::custom)?;
+                WithCid { fields: Fields(self), cid }.serialize(s)
+            }
+        }
+        impl<'de> Deserialize<'de> for $ty {
+            fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+                $ty::deserialize(d) // the derived one
+            }
+        }
+    };
+}
+json_with_cid!(Message, super::cbor::message_cid);
+json_with_cid!(SignedMessage, super::cbor::signed_message_cid);
 
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "PascalCase")]
@@ -128,8 +162,17 @@ pub struct BlockHeader {
 pub struct TipSet {
     #[serde(with = "lj::cids")]
     pub cids: Vec<Cid>,
+    /// Never empty: a tipset without blocks is refused when it is read.
+    #[serde(deserialize_with = "at_least_one_block")]
     pub blocks: Vec<BlockHeader>,
     pub height: ChainEpoch,
+}
+
+fn at_least_one_block<'de, D: Deserializer<'de>>(d: D) -> Result<Vec<BlockHeader>, D::Error> {
+    match Option::<Vec<BlockHeader>>::deserialize(d)? {
+        Some(blocks) if !blocks.is_empty() => Ok(blocks),
+        _ => Err(serde::de::Error::custom("a tipset without blocks")),
+    }
 }
 
 impl TipSet {
@@ -220,6 +263,7 @@ pub struct MinerInfo {
     /// libp2p peer id, base58; `null` when none is set.
     #[serde(default)]
     pub peer_id: Option<String>,
+    /// Binary multiaddresses, base64.
     #[serde(default, with = "lj::nullable")]
     pub multiaddrs: Vec<String>,
     #[serde(rename = "WindowPoStProofType")]
@@ -256,7 +300,8 @@ pub struct SectorOnChainInfo {
     pub seal_proof: i64,
     #[serde(rename = "SealedCID", with = "lj::cid")]
     pub sealed_cid: Cid,
-    #[serde(rename = "DealIDs", default, with = "lj::nullable")]
+    /// Only older nodes tell them.
+    #[serde(rename = "DealIDs", default, with = "lj::nullable", skip_serializing_if = "Vec::is_empty")]
     pub deal_ids: Vec<u64>,
     pub activation: ChainEpoch,
     pub expiration: ChainEpoch,
@@ -312,6 +357,7 @@ pub struct SectorLocation {
 #[serde(rename_all = "PascalCase")]
 pub struct NetworkParams {
     pub network_name: String,
+    #[serde(default)]
     pub block_delay_secs: u64,
     #[serde(default, with = "lj::bigint")]
     pub consensus_miner_min_power: BigInt,
@@ -336,7 +382,7 @@ pub struct ActorState {
     pub nonce: u64,
     #[serde(with = "lj::token")]
     pub balance: TokenAmount,
-    #[serde(default, with = "lj::opt_address")]
+    #[serde(default, with = "lj::null_address")]
     pub delegated_address: Option<Address>,
 }
 

@@ -1,7 +1,13 @@
 //! Everything that crosses a process boundary.
 //!
-//! * [`full_node`] — the client side of a full node's `Filecoin.*` JSON-RPC.
+//! * [`api_info`] — `<token>:/ip4/127.0.0.1/tcp/1234/http` strings; [`client`] — typed JSON-RPC calls to such a node.
+//! * [`full_node`] — what we ask of a full node; [`full_node::http`] asks it over its `Filecoin.*` JSON-RPC.
+//! * [`server`] — serves `Filecoin.*` JSON-RPC the way Lotus does; [`auth`] — its tokens and permissions.
 //! * [`admin`] — the admin HTTP endpoint: reads snapshots, answers when all else hangs.
 
 pub mod admin;
+pub mod api_info;
+pub mod auth;
+pub mod client;
 pub mod full_node;
+pub mod server;

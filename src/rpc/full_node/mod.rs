@@ -1,6 +1,14 @@
 //! What the provider asks of a full node (Lotus, Forest, Venus, the embedded devnet), as a trait.
 //!
 //! One method per `Filecoin.*` JSON-RPC method that we use; every call has a deadline inside its implementation.
+//! [`HttpFullNode`] is the implementation for nodes behind an address.
+
+mod feed;
+pub mod http;
+pub mod limits;
+
+pub use http::HttpFullNode;
+pub use limits::Limits;
 
 use crate::chain::types::*;
 use async_trait::async_trait;
@@ -46,7 +54,8 @@ impl FullNodeError {
 pub type Result<T> = std::result::Result<T, FullNodeError>;
 
 /// Domain separation tags for randomness (`go-state-types/crypto/randomness.go`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(serde::Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+#[serde(try_from = "i64")]
 #[repr(i64)]
 pub enum RandomnessTag {
     TicketProduction = 1,
@@ -58,6 +67,27 @@ pub enum RandomnessTag {
     WindowedPoStDeadlineAssignment = 7,
     MarketDealCronSeed = 8,
     PoStChainCommit = 9,
+}
+
+impl TryFrom<i64> for RandomnessTag {
+    type Error = String;
+    fn try_from(n: i64) -> std::result::Result<Self, String> {
+        use RandomnessTag::*;
+        [
+            TicketProduction,
+            ElectionProofProduction,
+            WinningPoStChallengeSeed,
+            WindowedPoStChallengeSeed,
+            SealRandomness,
+            InteractiveSealChallengeSeed,
+            WindowedPoStDeadlineAssignment,
+            MarketDealCronSeed,
+            PoStChainCommit,
+        ]
+        .into_iter()
+        .find(|tag| *tag as i64 == n)
+        .ok_or_else(|| format!("{n} is no domain separation tag"))
+    }
 }
 
 #[async_trait]

@@ -1,0 +1,205 @@
+//! Tokens and permissions of a node's API, as Lotus has them: JWT (HS256) with the claim `{"Allow": ["read", …]}`.
+
+use crate::rpc::api_info::ApiInfo;
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
+use rand::RngCore;
+use serde::{Deserialize, Serialize};
+use std::fs;
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+/// What a caller may do. A token lists each one that it gives; none implies another.
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[serde(rename_all = "lowercase")]
+pub enum Perm {
+    Read,
+    Write,
+    Sign,
+    Admin,
+}
+
+impl Perm {
+    pub const ALL: [Perm; 4] = [Perm::Read, Perm::Write, Perm::Sign, Perm::Admin];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Perm::Read => "read",
+            Perm::Write => "write",
+            Perm::Sign => "sign",
+            Perm::Admin => "admin",
+        }
+    }
+
+    /// `Perm::Write` and all below it, as `auth create-token --perm write` gives them.
+    pub fn up_to(self) -> Vec<Perm> {
+        let mut perms = Vec::new();
+        for perm in Perm::ALL {
+            perms.push(perm);
+            if perm == self {
+                break;
+            }
+        }
+        perms
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum AuthError {
+    #[error("token secret {}: {error}", path.display())]
+    Secret { path: PathBuf, error: io::Error },
+    #[error("token secret {}: it holds something else than 32 bytes in hex; move it away and start again (old tokens end)", path.display())]
+    BadSecret { path: PathBuf },
+    #[error("{}: {error}", path.display())]
+    RepoFile { path: PathBuf, error: io::Error },
+    #[error("the token is not valid: {0}")]
+    BadToken(String),
+    #[error("the token could not be made: {0}")]
+    Sign(String),
+}
+
+#[derive(Serialize, Deserialize)]
+struct Claims {
+    #[serde(rename = "Allow")]
+    allow: Vec<Perm>,
+}
+
+/// Makes and checks one node's tokens.
+pub struct Auth {
+    secret: Vec<u8>,
+    without_token: Vec<Perm>,
+}
+
+const SECRET_FILE: &str = "jwt-secret";
+
+impl Auth {
+    /// The secret of the repo in `dir`, made on first use (mode 0600). Without a token a caller may read, as on Lotus.
+    pub fn open(dir: &Path) -> Result<Auth, AuthError> {
+        let path = dir.join(SECRET_FILE);
+        let text = match fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                let mut fresh = [0u8; 32];
+                rand::rngs::OsRng.fill_bytes(&mut fresh);
+                write_private(&path, hex::encode(fresh).as_bytes())
+                    .map_err(|error| AuthError::Secret { path: path.clone(), error })?;
+                hex::encode(fresh)
+            }
+            Err(error) => return Err(AuthError::Secret { path, error }),
+        };
+        match hex::decode(text.trim()) {
+            Ok(secret) if secret.len() == 32 => Ok(Auth::with_secret(secret)),
+            _ => Err(AuthError::BadSecret { path }),
+        }
+    }
+
+    pub fn with_secret(secret: Vec<u8>) -> Auth {
+        Auth { secret, without_token: vec![Perm::Read] }
+    }
+
+    /// What a caller without a token may do; empty: nothing. Give no more than read on an address that others reach.
+    pub fn allow_without_token(mut self, perms: &[Perm]) -> Auth {
+        self.without_token = perms.to_vec();
+        self
+    }
+
+    pub fn without_token(&self) -> &[Perm] {
+        &self.without_token
+    }
+
+    pub fn token(&self, perms: &[Perm]) -> Result<String, AuthError> {
+        let claims = Claims { allow: perms.to_vec() };
+        jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &EncodingKey::from_secret(&self.secret))
+            .map_err(|e| AuthError::Sign(e.to_string()))
+    }
+
+    pub fn verify(&self, token: &str) -> Result<Vec<Perm>, AuthError> {
+        let mut rules = Validation::new(Algorithm::HS256);
+        rules.required_spec_claims.clear(); // Lotus' tokens carry no expiry; one that is there is honoured
+        rules.leeway = 0;
+        jsonwebtoken::decode::<Claims>(token, &DecodingKey::from_secret(&self.secret), &rules)
+            .map(|t| t.claims.allow)
+            .map_err(|e| AuthError::BadToken(e.to_string()))
+    }
+
+    /// Leaves `token` (0600) and `api` in the repo, where Lotus' tools look for them; gives the admin's `ApiInfo`.
+    pub fn write_repo_files(&self, dir: &Path, addr: SocketAddr) -> Result<ApiInfo, AuthError> {
+        let token = self.token(&Perm::ALL)?;
+        let version = if addr.is_ipv4() { "ip4" } else { "ip6" };
+        let api = format!("/{version}/{}/tcp/{}/http", addr.ip(), addr.port());
+        for (name, text) in [("token", token.as_str()), ("api", api.as_str())] {
+            let path = dir.join(name);
+            write_private(&path, text.as_bytes()).map_err(|error| AuthError::RepoFile { path, error })?;
+        }
+        Ok(ApiInfo::local(addr, Some(token)))
+    }
+}
+
+/// Whole or not at all: written beside, synced, renamed.
+fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let beside = path.with_extension("new");
+    if let Err(e) = fs::remove_file(&beside)
+        && e.kind() != io::ErrorKind::NotFound
+    {
+        return Err(e);
+    }
+    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    fs::rename(&beside, path)?;
+    path.parent().map_or(Ok(()), |dir| fs::File::open(dir)?.sync_all())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn a_token_gives_exactly_what_it_lists() {
+        let auth = Auth::with_secret(vec![7; 32]);
+        for perms in [&Perm::ALL[..], &[Perm::Read], &[Perm::Sign, Perm::Read], &[]] {
+            assert_eq!(auth.verify(&auth.token(perms).expect("token")).expect("valid"), perms);
+        }
+        assert_eq!(Perm::Write.up_to(), [Perm::Read, Perm::Write]);
+        assert_eq!(Perm::Admin.up_to(), Perm::ALL);
+    }
+
+    #[test]
+    fn tokens_of_others_are_refused() {
+        let (ours, theirs) = (Auth::with_secret(vec![7; 32]), Auth::with_secret(vec![8; 32]));
+        let token = theirs.token(&Perm::ALL).expect("token");
+        assert!(ours.verify(&token).is_err());
+        for garbage in ["", "x", "a.b.c", "eyJhbGciOiJub25lIn0.eyJBbGxvdyI6WyJhZG1pbiJdfQ."] {
+            assert!(ours.verify(garbage).is_err(), "{garbage}");
+        }
+    }
+
+    #[test]
+    fn a_token_in_lotus_form_is_read() {
+        // header {"alg":"HS256","typ":"JWT"}, payload {"Allow":["read","write"]}, signed with 32 zero bytes
+        let auth = Auth::with_secret(vec![0; 32]);
+        let token = auth.token(&[Perm::Read, Perm::Write]).expect("token");
+        let payload = token.split('.').nth(1).expect("three parts");
+        use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+        assert_eq!(URL_SAFE_NO_PAD.decode(payload).expect("base64"), br#"{"Allow":["read","write"]}"#);
+    }
+
+    #[test]
+    fn the_secret_is_made_once_and_is_private() {
+        let dir = tempfile::tempdir().expect("dir");
+        let token = Auth::open(dir.path()).expect("made").token(&[Perm::Read]).expect("token");
+        let again = Auth::open(dir.path()).expect("read");
+        assert_eq!(again.verify(&token).expect("the same secret"), [Perm::Read]);
+        let info = again.write_repo_files(dir.path(), "127.0.0.1:1234".parse().expect("address")).expect("written");
+        assert_eq!(fs::read_to_string(dir.path().join("api")).expect("api"), "/ip4/127.0.0.1/tcp/1234/http");
+        assert_eq!(info.http_url("v1"), "http://127.0.0.1:1234/rpc/v1");
+        for name in [SECRET_FILE, "token"] {
+            let mode = fs::metadata(dir.path().join(name)).expect("there").permissions().mode();
+            assert_eq!(mode & 0o777, 0o600, "{name}");
+        }
+        fs::write(dir.path().join(SECRET_FILE), "short").expect("write");
+        assert!(matches!(Auth::open(dir.path()), Err(AuthError::BadSecret { .. })));
+    }
+}

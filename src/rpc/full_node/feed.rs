@@ -1,0 +1,206 @@
+//! The head feed: `Filecoin.ChainNotify` over a WebSocket of its own, in go-jsonrpc's channel protocol.
+
+use super::{Result, http::in_trait_terms, limits::Limits};
+use crate::chain::types::HeadChange;
+use crate::rpc::api_info::ApiInfo;
+use crate::rpc::client::{CallError, CallErrorKind, ErrorBody, causes};
+use futures::{SinkExt, StreamExt};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::tungstenite::http::header::AUTHORIZATION;
+use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
+use tokio_tungstenite::tungstenite::{Error as WsError, Message as Ws};
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async_with_config};
+
+const METHOD: &str = "Filecoin.ChainNotify";
+const REQUEST_ID: u64 = 1;
+/// Batches that wait for the subscriber; further ones wait in the connection.
+const BOUND: usize = 64;
+const MAX_MESSAGE: usize = 64 << 20;
+
+type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
+
+/// Connects, asks, and gives the feed once the node has opened the channel.
+pub(super) async fn subscribe(info: &ApiInfo, limits: &Limits) -> Result<mpsc::Receiver<Vec<HeadChange>>> {
+    let fail = |kind| in_trait_terms(METHOD, CallError { node: info.name(), method: METHOD.into(), kind });
+    let opened = timeout(limits.connect, open(info)).await;
+    let (socket, channel) = opened.unwrap_or(Err(CallErrorKind::Timeout(limits.connect))).map_err(fail)?;
+    let (tx, rx) = mpsc::channel(BOUND);
+    tokio::spawn(pump(info.name(), socket, channel, tx, *limits));
+    Ok(rx)
+}
+
+async fn open(info: &ApiInfo) -> std::result::Result<(Socket, Value), CallErrorKind> {
+    let unreachable = |e: WsError| CallErrorKind::Unreachable(causes(&e));
+    let mut request = info.ws_url("v1").into_client_request().map_err(unreachable)?;
+    if let Some(token) = &info.token {
+        let header = format!("Bearer {token}").parse();
+        let header = header.map_err(|_| CallErrorKind::Unauthorized("the token is no header value".into()))?;
+        request.headers_mut().insert(AUTHORIZATION, header);
+    }
+    let config = WebSocketConfig::default().max_message_size(Some(MAX_MESSAGE)).max_frame_size(Some(MAX_MESSAGE));
+    let (mut socket, _) = connect_async_with_config(request, Some(config), true).await.map_err(|e| match &e {
+        WsError::Http(answer) => match answer.status().as_u16() {
+            401 | 403 => CallErrorKind::Unauthorized(format!("HTTP {}", answer.status())),
+            429 | 500..=599 => CallErrorKind::Unreachable(format!("HTTP {}", answer.status())),
+            _ => CallErrorKind::BadAnswer(format!("HTTP {} instead of a WebSocket", answer.status())),
+        },
+        _ => unreachable(e),
+    })?;
+    let ask = json!({"jsonrpc": "2.0", "id": REQUEST_ID, "method": METHOD, "params": []});
+    socket.send(Ws::text(ask.to_string())).await.map_err(unreachable)?;
+    loop {
+        match socket.next().await {
+            Some(Ok(Ws::Text(text))) => match read_frame(&text) {
+                Frame::Opened(channel) => return Ok((socket, channel)),
+                Frame::Refused(kind) => return Err(kind),
+                Frame::Garbage(why) => return Err(CallErrorKind::BadAnswer(why)),
+                Frame::Value { .. } | Frame::Closed(_) | Frame::Other => {}
+            },
+            Some(Ok(Ws::Close(_))) | None => return Err(CallErrorKind::Unreachable("it closed the connection".into())),
+            Some(Ok(_)) => {}
+            Some(Err(e)) => return Err(unreachable(e)),
+        }
+    }
+}
+
+/// Forwards until either side ends; dropping `tx` is how the subscriber learns of it.
+async fn pump(node: String, mut socket: Socket, channel: Value, tx: mpsc::Sender<Vec<HeadChange>>, limits: Limits) {
+    let mut pings = interval(limits.silence / 3);
+    pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut heard = Instant::now();
+    let why = loop {
+        let message = tokio::select! {
+            _ = tx.closed() => break "the subscriber left".to_string(),
+            _ = sleep_until(heard + limits.silence) => break format!("silent for {:?}", limits.silence),
+            _ = pings.tick() => {
+                match timeout(limits.silence, socket.send(Ws::Ping(Default::default()))).await {
+                    Ok(Ok(())) => continue,
+                    Ok(Err(e)) => break causes(&e),
+                    Err(_) => break "a ping could not be sent".to_string(),
+                }
+            }
+            message = socket.next() => message,
+        };
+        heard = Instant::now();
+        let text = match message {
+            Some(Ok(Ws::Text(text))) => text,
+            Some(Ok(Ws::Close(_))) | None => break "the node closed the connection".to_string(),
+            Some(Ok(_)) => continue, // pings are answered by the library, pongs have been heard
+            Some(Err(e)) => break causes(&e),
+        };
+        match read_frame(&text) {
+            Frame::Value { channel: id, changes } if id == channel => {
+                match timeout(limits.silence, tx.send(changes)).await {
+                    Ok(Ok(())) => heard = Instant::now(), // the time that the subscriber took is not the node's silence
+                    Ok(Err(_)) => break "the subscriber left".to_string(),
+                    Err(_) => break format!("the subscriber took nothing for {:?}", limits.silence),
+                }
+            }
+            Frame::Closed(id) if id == channel => break "the node closed the feed".to_string(),
+            Frame::Garbage(why) => break why,
+            Frame::Refused(kind) => break kind.to_string(),
+            Frame::Value { .. } | Frame::Closed(_) | Frame::Opened(_) | Frame::Other => {}
+        }
+    };
+    tracing::info!(node, why, "head feed ended");
+    drop(tx);
+    let cancel = json!({"jsonrpc": "2.0", "method": "xrpc.cancel", "params": [REQUEST_ID]});
+    let goodbye = async {
+        socket.send(Ws::text(cancel.to_string())).await?;
+        socket.close(None).await
+    };
+    let _ = timeout(std::time::Duration::from_secs(1), goodbye).await; // the connection may be gone already
+}
+
+#[derive(Debug, PartialEq)]
+enum Frame {
+    /// The answer to our call: the channel's id.
+    Opened(Value),
+    Refused(CallErrorKind),
+    Value {
+        channel: Value,
+        changes: Vec<HeadChange>,
+    },
+    Closed(Value),
+    Garbage(String),
+    Other,
+}
+
+/// What one text frame means to the one subscription of this connection.
+fn read_frame(text: &str) -> Frame {
+    #[derive(Deserialize)]
+    struct Raw {
+        id: Option<Value>,
+        method: Option<String>,
+        #[serde(default)]
+        params: Value,
+        #[serde(default)]
+        result: Value,
+        error: Option<ErrorBody>,
+    }
+    let raw: Raw = match serde_json::from_str(text) {
+        Ok(raw) => raw,
+        Err(e) => return Frame::Garbage(format!("a frame that is no JSON-RPC: {e}")),
+    };
+    match (raw.method.as_deref(), raw.params) {
+        (Some("xrpc.ch.val"), Value::Array(mut params)) if params.len() == 2 => {
+            let value = params.pop().unwrap_or_default();
+            match serde_json::from_value(value) {
+                Ok(changes) => Frame::Value { channel: params.pop().unwrap_or_default(), changes },
+                Err(e) => Frame::Garbage(format!("a head change that is none: {e}")),
+            }
+        }
+        (Some("xrpc.ch.close"), Value::Array(params)) if params.len() == 1 => {
+            Frame::Closed(params.into_iter().next().unwrap_or_default())
+        }
+        (Some("xrpc.ch.val" | "xrpc.ch.close"), params) => Frame::Garbage(format!("parameters {params}")),
+        (Some(_), _) => Frame::Other,
+        (None, _) if raw.id != Some(json!(REQUEST_ID)) => Frame::Other,
+        (None, _) => match (raw.error, raw.result) {
+            (Some(error), _) => Frame::Refused(error.kind()),
+            (None, Value::Null) => Frame::Garbage("no channel id".into()),
+            (None, channel) => Frame::Opened(channel),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frames_of_the_channel_protocol() {
+        let refused = |code, message: &str| Frame::Refused(CallErrorKind::Rpc { code, message: message.into() });
+        let cases = [
+            (r#"{"jsonrpc":"2.0","id":1,"result":7}"#, Frame::Opened(json!(7))),
+            (r#"{"jsonrpc":"2.0","id":1,"error":{"code":5,"message":"no"}}"#, refused(5, "no")),
+            (r#"{"jsonrpc":"2.0","id":2,"result":7}"#, Frame::Other),
+            (
+                r#"{"jsonrpc":"2.0","method":"xrpc.ch.val","params":[7,[]]}"#,
+                Frame::Value { channel: json!(7), changes: vec![] },
+            ),
+            (r#"{"jsonrpc":"2.0","method":"xrpc.ch.close","params":[7]}"#, Frame::Closed(json!(7))),
+            (r#"{"jsonrpc":"2.0","method":"Filecoin.Ping","params":[]}"#, Frame::Other),
+        ];
+        for (text, meaning) in cases {
+            assert_eq!(read_frame(text), meaning, "{text}");
+        }
+        for garbage in [
+            "",
+            "[]",
+            "7",
+            r#"{"id":1}"#,
+            r#"{"method":"xrpc.ch.val","params":[7]}"#,
+            r#"{"method":"xrpc.ch.val","params":[7,{}]}"#,
+            r#"{"method":"xrpc.ch.val","params":[7,[{"Type":"sideways","Val":null}]]}"#,
+            r#"{"method":"xrpc.ch.close"}"#,
+        ] {
+            assert!(matches!(read_frame(garbage), Frame::Garbage(_)), "{garbage}: {:?}", read_frame(garbage));
+        }
+    }
+}

@@ -1,0 +1,335 @@
+//! A real full node (Lotus, Forest, Venus, our devnet) behind the trait: HTTP for calls, a WebSocket for the head feed.
+
+use super::{FullNode, FullNodeError, RandomnessTag, Result, feed, limits::Limits};
+use crate::chain::lotus_json::{WholeAddress, WholeAddresses, WholeBigInt, WholeBitField, WholeBytes, WholeCid};
+use crate::chain::lotus_json::{WholeOptAddress, WholeToken};
+use crate::chain::types::*;
+use crate::rpc::api_info::ApiInfo;
+use crate::rpc::client::{CallError, CallErrorKind, RpcClient};
+use async_trait::async_trait;
+use cid::Cid;
+use fvm_ipld_bitfield::BitField;
+use fvm_shared::address::Address;
+use fvm_shared::clock::ChainEpoch;
+use fvm_shared::econ::TokenAmount;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use tokio::sync::mpsc;
+
+/// One full node at an address. Calls share a connection pool; each head feed has a connection of its own.
+pub struct HttpFullNode {
+    info: ApiInfo,
+    client: RpcClient,
+    limits: Limits,
+}
+
+impl HttpFullNode {
+    /// Connects at the first call.
+    pub fn new(info: ApiInfo) -> Result<HttpFullNode> {
+        HttpFullNode::with_limits(info, Limits::default())
+    }
+
+    pub fn with_limits(info: ApiInfo, limits: Limits) -> Result<HttpFullNode> {
+        let client = RpcClient::new(&info, "v1").map_err(|e| in_trait_terms("Filecoin.Version", e))?;
+        Ok(HttpFullNode { info, client, limits })
+    }
+
+    async fn call<R: DeserializeOwned>(&self, method: &'static str, params: Params) -> Result<R> {
+        let params = params.map_err(|why| FullNodeError::BadAnswer {
+            node: self.name(),
+            method,
+            why: format!("a parameter cannot be written as JSON: {why}"),
+        })?;
+        self.client.call(method, params, self.limits.deadline(method)).await.map_err(|e| in_trait_terms(method, e))
+    }
+}
+
+type Params = std::result::Result<Vec<Value>, serde_json::Error>;
+
+/// `params![a, b]`: each serialized, in order.
+macro_rules! params {
+    ($($value:expr),* $(,)?) => {
+        Vec::<serde_json::Result<Value>>::from([$(serde_json::to_value($value)),*]).into_iter().collect::<Params>()
+    };
+}
+
+/// An empty key is sent as `null`: Forest does not take `[]`.
+fn key(key: &TipSetKey) -> Option<&TipSetKey> {
+    Some(key).filter(|k| !k.0.is_empty())
+}
+
+fn addr(who: &Address) -> WholeAddress {
+    WholeAddress(*who)
+}
+
+/// `MessageSendSpec`; Forest insists on all three members.
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct SendSpec {
+    max_fee: WholeToken,
+    msg_uuid: &'static str,
+    maximize_fee_cap: bool,
+}
+
+pub(super) fn in_trait_terms(method: &'static str, e: CallError) -> FullNodeError {
+    let node = e.node;
+    match e.kind {
+        CallErrorKind::Unreachable(why) => FullNodeError::Unreachable { node, why },
+        CallErrorKind::Timeout(after) => FullNodeError::Timeout { node, method, after },
+        CallErrorKind::Unauthorized(why) => FullNodeError::Unauthorized { node, method, why },
+        CallErrorKind::NoSuchMethod => FullNodeError::NoSuchMethod { node, method },
+        CallErrorKind::Rpc { code, message } => FullNodeError::Rpc { node, method, code, message },
+        CallErrorKind::BadAnswer(why) => FullNodeError::BadAnswer { node, method, why },
+    }
+}
+
+/// Nodes that answer "there is none" with an error instead of `null`.
+fn none_if_said<T>(answer: Result<Option<T>>, phrases: &[&str]) -> Result<Option<T>> {
+    match answer {
+        Err(FullNodeError::Rpc { message, .. }) if phrases.iter().any(|p| message.contains(p)) => Ok(None),
+        other => other,
+    }
+}
+
+#[async_trait]
+impl FullNode for HttpFullNode {
+    fn name(&self) -> String {
+        self.info.name()
+    }
+
+    async fn version(&self) -> Result<Version> {
+        self.call("Filecoin.Version", params![]).await
+    }
+    async fn chain_head(&self) -> Result<TipSet> {
+        self.call("Filecoin.ChainHead", params![]).await
+    }
+    async fn chain_notify(&self) -> Result<mpsc::Receiver<Vec<HeadChange>>> {
+        feed::subscribe(&self.info, &self.limits).await
+    }
+    async fn chain_get_tip_set(&self, k: &TipSetKey) -> Result<TipSet> {
+        self.call("Filecoin.ChainGetTipSet", params![key(k)]).await
+    }
+    async fn chain_get_tip_set_by_height(&self, height: ChainEpoch, k: &TipSetKey) -> Result<TipSet> {
+        self.call("Filecoin.ChainGetTipSetByHeight", params![height, key(k)]).await
+    }
+    async fn chain_tip_set_weight(&self, k: &TipSetKey) -> Result<num_bigint::BigInt> {
+        self.call("Filecoin.ChainTipSetWeight", params![key(k)]).await.map(|WholeBigInt(n)| n)
+    }
+
+    async fn state_network_name(&self) -> Result<String> {
+        self.call("Filecoin.StateNetworkName", params![]).await
+    }
+    async fn state_network_version(&self, k: &TipSetKey) -> Result<u32> {
+        self.call("Filecoin.StateNetworkVersion", params![key(k)]).await
+    }
+    /// Older nodes leave members out; what another call tells is filled in.
+    async fn state_get_network_params(&self) -> Result<NetworkParams> {
+        let mut params: NetworkParams = self.call("Filecoin.StateGetNetworkParams", params![]).await?;
+        if params.block_delay_secs == 0 {
+            params.block_delay_secs = self.version().await?.block_delay;
+        }
+        if params.genesis_timestamp == 0 {
+            let genesis = self.chain_get_tip_set_by_height(0, &TipSetKey::default()).await?;
+            params.genesis_timestamp = genesis.min_ticket_block().timestamp;
+        }
+        Ok(params)
+    }
+    async fn state_get_actor(&self, who: &Address, k: &TipSetKey) -> Result<ActorState> {
+        self.call("Filecoin.StateGetActor", params![addr(who), key(k)]).await
+    }
+    async fn state_lookup_id(&self, who: &Address, k: &TipSetKey) -> Result<Address> {
+        self.call("Filecoin.StateLookupID", params![addr(who), key(k)]).await.map(|WholeAddress(a)| a)
+    }
+    async fn state_account_key(&self, who: &Address, k: &TipSetKey) -> Result<Address> {
+        self.call("Filecoin.StateAccountKey", params![addr(who), key(k)]).await.map(|WholeAddress(a)| a)
+    }
+
+    async fn state_miner_info(&self, miner: &Address, k: &TipSetKey) -> Result<MinerInfo> {
+        self.call("Filecoin.StateMinerInfo", params![addr(miner), key(k)]).await
+    }
+    async fn state_miner_power(&self, miner: &Address, k: &TipSetKey) -> Result<MinerPower> {
+        self.call("Filecoin.StateMinerPower", params![addr(miner), key(k)]).await
+    }
+    async fn state_miner_available_balance(&self, miner: &Address, k: &TipSetKey) -> Result<TokenAmount> {
+        self.call("Filecoin.StateMinerAvailableBalance", params![addr(miner), key(k)]).await.map(|WholeToken(t)| t)
+    }
+    async fn state_miner_proving_deadline(&self, miner: &Address, k: &TipSetKey) -> Result<DeadlineInfo> {
+        self.call("Filecoin.StateMinerProvingDeadline", params![addr(miner), key(k)]).await
+    }
+    async fn state_miner_deadlines(&self, miner: &Address, k: &TipSetKey) -> Result<Vec<Deadline>> {
+        self.list("Filecoin.StateMinerDeadlines", params![addr(miner), key(k)]).await
+    }
+    async fn state_miner_partitions(&self, miner: &Address, deadline: u64, k: &TipSetKey) -> Result<Vec<Partition>> {
+        self.list("Filecoin.StateMinerPartitions", params![addr(miner), deadline, key(k)]).await
+    }
+    async fn state_miner_sectors(
+        &self,
+        miner: &Address,
+        numbers: Option<&BitField>,
+        k: &TipSetKey,
+    ) -> Result<Vec<SectorOnChainInfo>> {
+        let filter = numbers.map(|b| WholeBitField(b.clone()));
+        self.list("Filecoin.StateMinerSectors", params![addr(miner), filter, key(k)]).await
+    }
+    async fn state_miner_allocated(&self, miner: &Address, k: &TipSetKey) -> Result<BitField> {
+        self.call("Filecoin.StateMinerAllocated", params![addr(miner), key(k)]).await.map(|WholeBitField(b)| b)
+    }
+    async fn state_miner_pre_commit_deposit_for_power(
+        &self,
+        miner: &Address,
+        info: &SectorPreCommitInfo,
+        k: &TipSetKey,
+    ) -> Result<TokenAmount> {
+        let params = params![addr(miner), info, key(k)];
+        self.call("Filecoin.StateMinerPreCommitDepositForPower", params).await.map(|WholeToken(t)| t)
+    }
+    async fn state_miner_initial_pledge_collateral(
+        &self,
+        miner: &Address,
+        info: &SectorPreCommitInfo,
+        k: &TipSetKey,
+    ) -> Result<TokenAmount> {
+        let params = params![addr(miner), info, key(k)];
+        self.call("Filecoin.StateMinerInitialPledgeCollateral", params).await.map(|WholeToken(t)| t)
+    }
+    async fn state_sector_pre_commit_info(
+        &self,
+        miner: &Address,
+        number: u64,
+        k: &TipSetKey,
+    ) -> Result<Option<SectorPreCommitOnChainInfo>> {
+        let answer = self.call("Filecoin.StateSectorPreCommitInfo", params![addr(miner), number, key(k)]).await;
+        none_if_said(answer, &["precommit info does not exist", "precommit info is not exists"])
+    }
+    async fn state_sector_get_info(
+        &self,
+        miner: &Address,
+        number: u64,
+        k: &TipSetKey,
+    ) -> Result<Option<SectorOnChainInfo>> {
+        self.call("Filecoin.StateSectorGetInfo", params![addr(miner), number, key(k)]).await
+    }
+    async fn state_sector_partition(&self, miner: &Address, number: u64, k: &TipSetKey) -> Result<SectorLocation> {
+        self.call("Filecoin.StateSectorPartition", params![addr(miner), number, key(k)]).await
+    }
+
+    async fn state_get_randomness_from_tickets(
+        &self,
+        tag: RandomnessTag,
+        epoch: ChainEpoch,
+        entropy: &[u8],
+        k: &TipSetKey,
+    ) -> Result<Vec<u8>> {
+        self.randomness("Filecoin.StateGetRandomnessFromTickets", tag, epoch, entropy, k).await
+    }
+    async fn state_get_randomness_from_beacon(
+        &self,
+        tag: RandomnessTag,
+        epoch: ChainEpoch,
+        entropy: &[u8],
+        k: &TipSetKey,
+    ) -> Result<Vec<u8>> {
+        self.randomness("Filecoin.StateGetRandomnessFromBeacon", tag, epoch, entropy, k).await
+    }
+
+    async fn state_search_msg(
+        &self,
+        from: &TipSetKey,
+        message: &Cid,
+        lookback: ChainEpoch,
+        allow_replaced: bool,
+    ) -> Result<Option<MsgLookup>> {
+        let params = params![key(from), WholeCid(*message), lookback, allow_replaced];
+        self.call("Filecoin.StateSearchMsg", params).await
+    }
+
+    async fn mpool_get_nonce(&self, who: &Address) -> Result<u64> {
+        self.call("Filecoin.MpoolGetNonce", params![addr(who)]).await
+    }
+    async fn mpool_push(&self, message: &SignedMessage) -> Result<Cid> {
+        self.call("Filecoin.MpoolPush", params![message]).await.map(|WholeCid(c)| c)
+    }
+    async fn mpool_pending(&self, k: &TipSetKey) -> Result<Vec<SignedMessage>> {
+        self.list("Filecoin.MpoolPending", params![key(k)]).await
+    }
+    async fn mpool_select(&self, k: &TipSetKey, ticket_quality: f64) -> Result<Vec<SignedMessage>> {
+        self.list("Filecoin.MpoolSelect", params![key(k), ticket_quality]).await
+    }
+    async fn gas_estimate_message_gas(
+        &self,
+        message: &Message,
+        max_fee: &TokenAmount,
+        k: &TipSetKey,
+    ) -> Result<Message> {
+        let spec = (!max_fee.is_zero()).then(|| SendSpec {
+            max_fee: WholeToken(max_fee.clone()),
+            msg_uuid: "00000000-0000-0000-0000-000000000000",
+            maximize_fee_cap: false,
+        });
+        self.call("Filecoin.GasEstimateMessageGas", params![message, spec, key(k)]).await
+    }
+
+    async fn wallet_has(&self, who: &Address) -> Result<bool> {
+        self.call("Filecoin.WalletHas", params![addr(who)]).await
+    }
+    async fn wallet_list(&self) -> Result<Vec<Address>> {
+        self.call("Filecoin.WalletList", params![]).await.map(|WholeAddresses(list)| list)
+    }
+    async fn wallet_new(&self, kind: &str) -> Result<Address> {
+        self.call("Filecoin.WalletNew", params![kind]).await.map(|WholeAddress(a)| a)
+    }
+    async fn wallet_balance(&self, who: &Address) -> Result<TokenAmount> {
+        self.call("Filecoin.WalletBalance", params![addr(who)]).await.map(|WholeToken(t)| t)
+    }
+    async fn wallet_default_address(&self) -> Result<Option<Address>> {
+        let answer = self.call("Filecoin.WalletDefaultAddress", params![]).await;
+        none_if_said(answer.map(|WholeOptAddress(a)| a), &["failed to get default key"])
+    }
+    async fn wallet_sign(&self, who: &Address, bytes: &[u8]) -> Result<Signature> {
+        self.call("Filecoin.WalletSign", params![addr(who), WholeBytes(bytes.to_vec())]).await
+    }
+    async fn wallet_sign_message(&self, who: &Address, message: &Message) -> Result<SignedMessage> {
+        self.call("Filecoin.WalletSignMessage", params![addr(who), message]).await
+    }
+
+    async fn miner_get_base_info(
+        &self,
+        miner: &Address,
+        epoch: ChainEpoch,
+        k: &TipSetKey,
+    ) -> Result<Option<MiningBaseInfo>> {
+        self.call("Filecoin.MinerGetBaseInfo", params![addr(miner), epoch, key(k)]).await
+    }
+    async fn miner_create_block(&self, template: &BlockTemplate) -> Result<BlockMsg> {
+        self.call("Filecoin.MinerCreateBlock", params![template]).await
+    }
+    async fn sync_submit_block(&self, block: &BlockMsg) -> Result<()> {
+        // Lotus answers null; the documentation shows {}: either is fine
+        self.call::<Value>("Filecoin.SyncSubmitBlock", params![block]).await.map(|_| ())
+    }
+}
+
+impl HttpFullNode {
+    /// Go writes an empty list as `null`.
+    async fn list<T: DeserializeOwned>(&self, method: &'static str, params: Params) -> Result<Vec<T>> {
+        self.call::<Option<Vec<T>>>(method, params).await.map(Option::unwrap_or_default)
+    }
+
+    async fn randomness(
+        &self,
+        method: &'static str,
+        tag: RandomnessTag,
+        epoch: ChainEpoch,
+        entropy: &[u8],
+        k: &TipSetKey,
+    ) -> Result<Vec<u8>> {
+        let params = params![tag as i64, epoch, WholeBytes(entropy.to_vec()), key(k)];
+        let WholeBytes(bytes) = self.call(method, params).await?;
+        if bytes.len() == 32 {
+            return Ok(bytes);
+        }
+        let why = format!("{} bytes of randomness instead of 32", bytes.len());
+        Err(FullNodeError::BadAnswer { node: self.name(), method, why })
+    }
+}

@@ -1,0 +1,138 @@
+//! From a method's name and a caller's permissions to an outcome.
+
+use super::envelope::RpcError;
+use super::{Service, methods};
+use crate::chain::lotus_json::WholeBytes;
+use crate::rpc::auth::Perm;
+use futures::FutureExt;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use std::panic::AssertUnwindSafe;
+
+pub struct Dispatch {
+    pub service: Service,
+    /// `MpoolPushMessage` takes nonces one caller at a time.
+    pub pushing: tokio::sync::Mutex<()>,
+    /// Changes with every start.
+    session: String,
+}
+
+/// The methods that concern the server itself.
+const OWN: [(&str, Perm); 3] = [("AuthVerify", Perm::Read), ("AuthNew", Perm::Admin), ("Session", Perm::Read)];
+
+impl Dispatch {
+    pub fn new(service: Service) -> Dispatch {
+        let mut id: [u8; 16] = rand::random();
+        id[6] = id[6] & 0x0f | 0x40; // UUID version 4
+        id[8] = id[8] & 0x3f | 0x80;
+        let h = hex::encode(id);
+        let session = format!("{}-{}-{}-{}-{}", &h[..8], &h[8..12], &h[12..16], &h[16..20], &h[20..]);
+        Dispatch { service, pushing: tokio::sync::Mutex::new(()), session }
+    }
+
+    /// What the method needs, or that there is no such method.
+    pub fn permission(&self, method: &str) -> Result<Perm, RpcError> {
+        if let Some(perm) = self.service.extras.as_ref().and_then(|e| e.permission(method)) {
+            return Ok(perm);
+        }
+        let short = method.strip_prefix("Filecoin.").ok_or_else(|| RpcError::no_method(method))?;
+        let own = OWN.iter().find(|(name, _)| *name == short).map(|(_, perm)| *perm);
+        let table = || self.service.node.as_ref().and_then(|_| methods::find(short)).map(|m| m.perm);
+        let feed = || (short == "ChainNotify" && self.service.node.is_some()).then_some(Perm::Read);
+        own.or_else(table).or_else(feed).ok_or_else(|| RpcError::no_method(method))
+    }
+
+    pub fn permit(&self, perms: &[Perm], method: &str) -> Result<(), RpcError> {
+        let need = self.permission(method)?;
+        if perms.contains(&need) {
+            return Ok(());
+        }
+        let short = method.strip_prefix("Filecoin.").unwrap_or(method);
+        Err(RpcError::verdict(format!("missing permission to invoke '{short}' (need '{}')", need.name())))
+    }
+
+    /// A panic in a method is that call's error and nobody else's.
+    pub async fn call(&self, perms: &[Perm], method: &str, params: Vec<Value>) -> Result<Value, RpcError> {
+        self.permit(perms, method)?;
+        match AssertUnwindSafe(self.run(method, params)).catch_unwind().await {
+            Ok(outcome) => outcome,
+            Err(_) => {
+                tracing::error!(method, "an API method panicked");
+                Err(RpcError { code: 0, message: format!("fatal error calling '{method}': panic in rpc method") })
+            }
+        }
+    }
+
+    async fn run(&self, method: &str, params: Vec<Value>) -> Result<Value, RpcError> {
+        if let Some(extras) = &self.service.extras
+            && extras.permission(method).is_some()
+            && let Some(outcome) = extras.call(method, params.clone()).await
+        {
+            return outcome;
+        }
+        let short = method.strip_prefix("Filecoin.").unwrap_or(method);
+        let mut params = Params::new(method, params);
+        match short {
+            "Session" => {
+                params.expect(0)?;
+                Ok(json!(self.session))
+            }
+            "AuthVerify" => {
+                params.expect(1)?;
+                let token: String = params.take()?;
+                let perms = self.service.auth.verify(&token).map_err(|e| RpcError::verdict(e.to_string()))?;
+                Ok(json!(perms))
+            }
+            "AuthNew" => {
+                params.expect(1)?;
+                let perms: Vec<Perm> = params.take()?;
+                let token = self.service.auth.token(&perms).map_err(|e| RpcError::verdict(e.to_string()))?;
+                to_json(&WholeBytes(token.into_bytes()))
+            }
+            "ChainNotify" => Err(RpcError {
+                code: -32601,
+                message: format!("method '{method}' not supported in this mode (no out channel support)"),
+            }),
+            _ => match (methods::find(short), &self.service.node) {
+                (Some(found), Some(node)) => {
+                    params.expect(found.arity)?;
+                    (found.call)(methods::Ctx { node: node.as_ref(), pushing: &self.pushing }, params).await
+                }
+                _ => Err(RpcError::no_method(method)),
+            },
+        }
+    }
+}
+
+pub fn to_json(value: &impl serde::Serialize) -> Result<Value, RpcError> {
+    serde_json::to_value(value).map_err(|e| RpcError { code: -32603, message: format!("the answer has no JSON: {e}") })
+}
+
+/// The parameters of one call, taken in order.
+pub struct Params {
+    method: String,
+    rest: std::vec::IntoIter<Value>,
+    index: usize,
+}
+
+impl Params {
+    pub fn new(method: &str, list: Vec<Value>) -> Params {
+        Params { method: method.into(), rest: list.into_iter(), index: 0 }
+    }
+
+    pub fn expect(&self, arity: usize) -> Result<(), RpcError> {
+        let given = self.rest.len();
+        if given == arity {
+            return Ok(());
+        }
+        Err(RpcError::invalid_params(format!("wrong param count (method '{}'): {given} != {arity}", self.method)))
+    }
+
+    pub fn take<T: DeserializeOwned>(&mut self) -> Result<T, RpcError> {
+        let index = self.index;
+        self.index += 1;
+        serde_json::from_value(self.rest.next().unwrap_or_default()).map_err(|e| {
+            RpcError::invalid_params(format!("unmarshaling params for '{}' (param: {index}): {e}", self.method))
+        })
+    }
+}

@@ -1,0 +1,144 @@
+//! Serves `Filecoin.*` JSON-RPC 2.0 over HTTP and WebSocket on `/rpc/v0` and `/rpc/v1`, the way Lotus does.
+//!
+//! * [`envelope`] — requests, answers, errors on the wire; [`dispatch`] — permission, then the method.
+//! * [`methods`] — the table of methods that any `FullNode` can answer; [`derived`] — those composed from others.
+//! * [`http`], [`channel`] — the two transports; `ChainNotify` needs the second.
+//!
+//! The server has threads of its own: a busy or crashed rest of the process does not stop it, nor it them.
+
+mod channel;
+mod derived;
+mod dispatch;
+mod envelope;
+mod http;
+mod methods;
+mod shapes;
+
+pub use envelope::RpcError;
+
+use crate::rpc::auth::{Auth, Perm};
+use crate::rpc::full_node::FullNode;
+use actix_web::dev::ServerHandle as ActixHandle;
+use actix_web::{App, HttpServer, web};
+use async_trait::async_trait;
+use serde_json::Value;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+
+/// Methods beside the full node's own. They are asked first, so that they can replace one.
+#[async_trait]
+pub trait ExtraMethods: Send + Sync + 'static {
+    /// What a caller needs for `method` (`Filecoin.X`); `None` when this set lacks it.
+    fn permission(&self, method: &str) -> Option<Perm>;
+    /// `None` when this set lacks the method.
+    async fn call(&self, method: &str, params: Vec<Value>) -> Option<Result<Value, RpcError>>;
+}
+
+/// What one server offers and to whom.
+#[derive(Clone)]
+pub struct Service {
+    pub auth: Arc<Auth>,
+    /// Without one only the extra methods and those about tokens are there (a storage provider's own API).
+    pub node: Option<Arc<dyn FullNode>>,
+    pub extras: Option<Arc<dyn ExtraMethods>>,
+}
+
+impl Service {
+    pub fn of_node(node: Arc<dyn FullNode>, auth: Arc<Auth>) -> Service {
+        Service { auth, node: Some(node), extras: None }
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    #[error("{addr} is in use by another program: stop that, or choose another address for the API")]
+    InUse { addr: SocketAddr },
+    #[error("the API cannot listen on {addr}: {why}")]
+    Listen { addr: SocketAddr, why: String },
+    #[error("the API server on {addr} did not start: {why}")]
+    Start { addr: SocketAddr, why: String },
+}
+
+/// A running server. It ends when this is dropped; [`stop`](ServerHandle::stop) also waits for the end.
+pub struct ServerHandle {
+    addr: SocketAddr,
+    server: ActixHandle,
+    stopping: watch::Sender<bool>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+const WORKERS: usize = 2;
+/// A request body (a batch of sector infos, a block) may be this large.
+const MAX_BODY: usize = 16 << 20;
+
+/// Port 0 takes a free one: see [`ServerHandle::addr`].
+pub fn serve(addr: SocketAddr, service: Service) -> Result<ServerHandle, ServeError> {
+    let listener = TcpListener::bind(addr).map_err(|e| match e.kind() {
+        std::io::ErrorKind::AddrInUse => ServeError::InUse { addr },
+        _ => ServeError::Listen { addr, why: e.to_string() },
+    })?;
+    let addr = listener.local_addr().map_err(|e| ServeError::Listen { addr, why: e.to_string() })?;
+    let (stopping, stop) = watch::channel(false);
+    let (started_tx, started) = std::sync::mpsc::channel();
+    let run = move || {
+        actix_web::rt::System::new().block_on(async move {
+            let shared = web::Data::new(http::Shared::new(service, stop));
+            let server = HttpServer::new(move || {
+                App::new().app_data(shared.clone()).app_data(web::PayloadConfig::new(MAX_BODY)).service(
+                    web::resource("/rpc/{version:v0|v1}")
+                        .route(web::get().to(http::upgrade))
+                        .route(web::post().to(http::post)),
+                )
+            })
+            .workers(WORKERS)
+            .disable_signals()
+            .keep_alive(Duration::from_secs(60))
+            .shutdown_timeout(1)
+            .listen(listener)
+            .map(HttpServer::run);
+            match server {
+                Ok(server) => {
+                    let _ = started_tx.send(Ok(server.handle()));
+                    if let Err(error) = server.await {
+                        tracing::error!(%addr, %error, "API server ended");
+                    }
+                }
+                Err(e) => {
+                    let _ = started_tx.send(Err(e.to_string()));
+                }
+            }
+        });
+    };
+    let start_error = |why: String| ServeError::Start { addr, why };
+    let thread = std::thread::Builder::new()
+        .name(format!("api-{}", addr.port()))
+        .spawn(run)
+        .map_err(|e| start_error(e.to_string()))?;
+    let server = started.recv().map_err(|_| start_error("its thread ended".into()))?.map_err(start_error)?;
+    tracing::info!(%addr, "serving Filecoin.* JSON-RPC");
+    Ok(ServerHandle { addr, server, stopping, thread: Some(thread) })
+}
+
+impl ServerHandle {
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// Answers what is in flight (for a second at most), closes the feeds, frees the port.
+    pub async fn stop(mut self) {
+        let _ = self.stopping.send(true);
+        self.server.stop(true).await;
+        if let Some(thread) = self.thread.take() {
+            let _ = tokio::task::spawn_blocking(move || thread.join()).await;
+        }
+    }
+}
+
+impl Drop for ServerHandle {
+    fn drop(&mut self) {
+        let _ = self.stopping.send(true);
+        drop(self.server.stop(false)); // the command is sent at once; nobody waits
+    }
+}
