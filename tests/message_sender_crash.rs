@@ -3,8 +3,8 @@
 
 mod support;
 
-use bulkhead::actors::message_sender::messages::{Enqueue, EnqueueAnswer, MessageStatus, WithdrawAnswer};
 use async_trait::async_trait;
+use bulkhead::actors::message_sender::messages::{Enqueue, EnqueueAnswer, MessageStatus, WithdrawAnswer};
 use bulkhead::actors::message_sender::{Engine, NodeWallet, Rules, SenderSettings, Signer};
 use bulkhead::chain::Address;
 use bulkhead::chain::types::{Message, SignedMessage};
@@ -277,7 +277,6 @@ async fn a_message_can_be_withdrawn_until_it_is_signed() {
     assert!(matches!(e.withdraw("b").unwrap(), WithdrawAnswer::TooLate(MessageStatus::Landed { .. })));
     assert_eq!(e.withdraw("c").unwrap(), WithdrawAnswer::Unknown);
     assert_eq!(s.chain.executed(5).len(), 1);
-
 }
 
 /// Withdraws the message at the moment at which it is signed.
