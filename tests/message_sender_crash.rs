@@ -3,8 +3,12 @@
 
 mod support;
 
-use bulkhead::actors::message_sender::messages::{Enqueue, EnqueueAnswer, MessageStatus};
-use bulkhead::actors::message_sender::{Engine, NodeWallet, Rules, SenderSettings};
+use async_trait::async_trait;
+use bulkhead::actors::message_sender::messages::{Enqueue, EnqueueAnswer, MessageStatus, WithdrawAnswer};
+use bulkhead::actors::message_sender::{Engine, NodeWallet, Rules, SenderSettings, Signer};
+use bulkhead::chain::Address;
+use bulkhead::chain::types::{Message, SignedMessage};
+use bulkhead::rpc::full_node::FullNodeError;
 use bulkhead::store::{Store, StoreError, Token};
 use std::path::Path;
 use std::sync::Arc;
@@ -254,5 +258,57 @@ async fn a_sender_that_was_replaced_pushes_nothing_more() {
     e.token.epoch = 1;
     let refused = e.round(&s.chain.head()).await.unwrap_err();
     assert!(matches!(refused, StoreError::Fenced { .. }), "{refused}");
+    assert_eq!(s.chain.state().pushes, 0);
+}
+
+#[tokio::test]
+async fn a_message_can_be_withdrawn_until_it_is_signed() {
+    let s = setup();
+    let e = engine(&s.path, &s.chain, 1);
+    e.enqueue(&message("a")).unwrap();
+    s.chain.state().estimate_error = Some("not now".into());
+    rounds(&e, &s.chain, 1).await;
+    assert_eq!(e.withdraw("a").unwrap(), WithdrawAnswer::Withdrawn);
+    s.chain.state().estimate_error = None;
+    e.enqueue(&message("b")).unwrap();
+    rounds(&e, &s.chain, 4).await;
+    assert!(matches!(e.status("a").unwrap(), MessageStatus::Failed { exit_code: -1, .. }));
+    assert!(landed(&e, "b"));
+    assert!(matches!(e.withdraw("b").unwrap(), WithdrawAnswer::TooLate(MessageStatus::Landed { .. })));
+    assert_eq!(e.withdraw("c").unwrap(), WithdrawAnswer::Unknown);
+    assert_eq!(s.chain.executed(5).len(), 1);
+}
+
+/// Withdraws the message at the moment at which it is signed.
+struct Withdrawing {
+    other: Engine,
+    key: &'static str,
+}
+
+#[async_trait]
+impl Signer for Withdrawing {
+    async fn sign(&self, who: &Address, message: &Message) -> Result<SignedMessage, FullNodeError> {
+        assert_eq!(self.other.withdraw(self.key).unwrap(), WithdrawAnswer::Withdrawn);
+        self.other.signer.sign(who, message).await
+    }
+}
+
+#[tokio::test]
+async fn a_message_that_is_withdrawn_during_a_round_is_not_sent_by_it() {
+    let s = setup();
+    let mut e = engine(&s.path, &s.chain, 1);
+    let other = Engine {
+        scope: e.scope.clone(),
+        miner: e.miner,
+        node: e.node.clone(),
+        signer: e.signer.clone(),
+        store: e.store.clone(),
+        token: e.token.clone(),
+        settings: e.settings.clone(),
+    };
+    e.signer = Arc::new(Withdrawing { other, key: "a" });
+    e.enqueue(&message("a")).unwrap();
+    rounds(&e, &s.chain, 4).await;
+    assert!(matches!(e.status("a").unwrap(), MessageStatus::Failed { exit_code: -1, .. }));
     assert_eq!(s.chain.state().pushes, 0);
 }

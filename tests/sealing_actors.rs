@@ -100,10 +100,9 @@ impl House {
                 let update = HeadUpdate { tipset: Arc::new(self.chain.head()), reverted_to: None };
                 let _ = self.messages.tell(update.clone());
                 let _ = self.sealing.tell(update);
-                if let Ok(list) = self.sealing.ask(List, SOON).await {
-                    if done(&list) {
-                        return list;
-                    }
+                match self.sealing.ask(List, SOON).await {
+                    Ok(list) if done(&list) => return list,
+                    Ok(_) | Err(_) => {}
                 }
             }
         };
@@ -151,7 +150,7 @@ async fn killing_the_actors_again_and_again_costs_time_only() {
     h.tick_until(|list| {
         // A kill every other epoch for a while, then peace.
         let epoch = (chain.head().height - height) as usize;
-        if epoch < 60 && epoch % 2 == 0 {
+        if epoch < 60 && epoch.is_multiple_of(2) {
             h.tree.kill(victims[(epoch / 2) % 3]);
         }
         epoch > 60 && proving(3)(list)

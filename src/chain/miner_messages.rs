@@ -1,20 +1,18 @@
-//! The messages that a provider sends: method numbers, params in CBOR as the actors of network version 28 read them,
-//! and the CIDs of messages.
+//! The messages that a provider sends: method numbers, and params in CBOR as the actors of network version 28 read them.
 //!
 //! The tuple types are the network's own; nothing here knows a network's policy.
 
-use super::types::{Message, PoStProof, SignedMessage};
+use super::types::PoStProof;
 use cid::Cid;
 use fil_actor_miner_state::v18 as miner;
 use fil_actor_power_state::v18 as power;
 use fvm_ipld_bitfield::BitField;
-use fvm_ipld_encoding::{BytesDe, DAG_CBOR, RawBytes, to_vec};
+use fvm_ipld_encoding::{BytesDe, RawBytes, to_vec};
 use fvm_shared::address::Address;
 use fvm_shared::clock::ChainEpoch;
 use fvm_shared::econ::TokenAmount;
 use fvm_shared::randomness::Randomness;
 use fvm_shared::sector::{PoStProof as FvmPoStProof, RegisteredPoStProof, RegisteredSealProof};
-use multihash_codetable::{Code, MultihashDigest};
 
 /// A method of an actor with its params.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -234,49 +232,9 @@ pub fn entropy(miner: &Address) -> Result<Vec<u8>> {
     to_vec(miner).map_err(|e| EncodeError(e.to_string()))
 }
 
-/// The message as it is on chain.
-pub fn to_fvm(m: &Message) -> fvm_shared::message::Message {
-    fvm_shared::message::Message {
-        version: m.version,
-        from: m.from,
-        to: m.to,
-        sequence: m.nonce,
-        value: m.value.clone(),
-        method_num: m.method,
-        params: RawBytes::new(m.params.clone()),
-        gas_limit: u64::try_from(m.gas_limit).unwrap_or(0),
-        gas_fee_cap: m.gas_fee_cap.clone(),
-        gas_premium: m.gas_premium.clone(),
-    }
-}
-
-fn cid_of(value: &impl serde::Serialize) -> Result<Cid> {
-    let bytes = to_vec(value).map_err(|e| EncodeError(e.to_string()))?;
-    Ok(Cid::new_v1(DAG_CBOR, Code::Blake2b256.digest(&bytes)))
-}
-
-/// What a wallet signs are this CID's bytes.
-pub fn unsigned_cid(m: &Message) -> Result<Cid> {
-    cid_of(&to_fvm(m))
-}
-
-const BLS: u8 = 2;
-
-/// The CID under which the chain knows a signed message: a BLS signature goes into the block's aggregate, so it is the
-/// unsigned message's; any other is part of it.
-pub fn message_cid(m: &SignedMessage) -> Result<Cid> {
-    if m.signature.kind == BLS {
-        return unsigned_cid(&m.message);
-    }
-    let mut signature = vec![m.signature.kind];
-    signature.extend_from_slice(&m.signature.data);
-    cid_of(&(to_fvm(&m.message), BytesDe(signature)))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::chain::types::Signature;
 
     fn hex_of(call: Result<Call>) -> (u64, String) {
         let call = call.unwrap();
@@ -333,31 +291,5 @@ mod tests {
         for cut in 0..bytes.len() {
             assert!(created_miner(&bytes[..cut]).is_err());
         }
-    }
-
-    #[test]
-    fn a_bls_message_has_the_unsigned_cid_and_a_secp_one_its_own() {
-        let message = Message {
-            version: 0,
-            to: Address::new_id(1000),
-            from: Address::new_id(100),
-            nonce: 3,
-            value: TokenAmount::from_atto(1),
-            gas_limit: 5,
-            gas_fee_cap: TokenAmount::from_atto(7),
-            gas_premium: TokenAmount::from_atto(2),
-            method: 28,
-            params: vec![0x80],
-        };
-        let signed =
-            |kind| SignedMessage { message: message.clone(), signature: Signature { kind, data: vec![1; 65] } };
-        let unsigned = unsigned_cid(&message).unwrap();
-        assert_eq!(message_cid(&signed(2)).unwrap(), unsigned);
-        assert_ne!(message_cid(&signed(1)).unwrap(), unsigned);
-        assert_eq!(unsigned.codec(), DAG_CBOR);
-        assert_eq!(
-            hex::encode(to_vec(&to_fvm(&message)).unwrap()),
-            "8a004300e80742006403420001054200074200 02181c4180".replace(' ', "")
-        );
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! * [`lotus_json`] — serde adaptors for the JSON shapes that Lotus gives CIDs, big integers, bitfields, bytes.
 //! * [`cbor`] — the chain's own encoding of messages and block headers, and their CIDs.
-//! * [`miner_messages`] — the messages of a provider as CBOR, and message CIDs.
+//! * [`miner_messages`] — the messages of a provider: methods and params.
 //! * [`deadlines`], [`election`], [`randomness`] — the network's arithmetic that both sides of a proof need.
 //! * [`types`] — what a full node tells and takes: tipsets, miner state, messages, blocks.
 

@@ -3,7 +3,8 @@
 
 use super::mortal::Mortal;
 use async_trait::async_trait;
-use bulkhead::chain::miner_messages::{entropy, message_cid};
+use bulkhead::chain::cbor::signed_message_cid as message_cid;
+use bulkhead::chain::miner_messages::entropy;
 use bulkhead::chain::types::*;
 use bulkhead::chain::{Address, ChainEpoch, TokenAmount};
 use bulkhead::rpc::full_node::{FullNode, FullNodeError, RandomnessTag, Result};

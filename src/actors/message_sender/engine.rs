@@ -3,12 +3,12 @@
 //! The order of every send is: estimate, nonce, sign, STORE the bytes and the nonce in one transaction, push. A crash
 //! before the store has pushed nothing; a crash after it pushes the same bytes again, which a mempool holds only once.
 
-use super::messages::{Enqueue, EnqueueAnswer, MessageStatus};
+use super::messages::{Enqueue, EnqueueAnswer, MessageStatus, WithdrawAnswer};
 use super::round::Round;
 use super::signer::Signer;
 use super::state::{Done, NextNonce, Open, Outcome, Rules, Signed};
 use crate::chain::types::{SignedMessage, TipSet, TipSetKey};
-use crate::chain::{Address, TokenAmount, lotus_json, miner_messages};
+use crate::chain::{Address, TokenAmount, cbor, lotus_json};
 use crate::rpc::full_node::FullNode;
 use crate::store::{Store, StoreError, Token};
 use cid::Cid;
@@ -93,6 +93,7 @@ impl Engine {
                 value: m.value.atto().to_string(),
                 max_fee: m.max_fee.atto().to_string(),
                 why_waiting: "not looked at yet".into(),
+                seen_at: 0,
                 refusals: 0,
                 signed: None,
             };
@@ -150,16 +151,44 @@ impl Engine {
     }
 
     /// The write-ahead step: the signed bytes and their nonce, together. `false` when another sender of the same
-    /// address took the nonce meanwhile: sign again.
-    pub(super) fn store_signed(&self, key: &str, open: &Open, signed: Signed) -> Result<bool, StoreError> {
+    /// address took the nonce meanwhile (sign again), or the message was withdrawn.
+    pub(super) fn store_signed(&self, key: &str, signed: Signed) -> Result<bool, StoreError> {
         let nonce_key = signed.from.clone();
         self.store.transact(&self.token, |tx| {
             if tx.get::<NextNonce>(&nonce_key)?.is_some_and(|next| next.0 > signed.nonce) {
                 return Ok(false);
             }
+            let Some(open) = tx.get::<Open>(key)? else { return Ok(false) };
             tx.put(&nonce_key, &NextNonce(signed.nonce + 1))?;
-            tx.put(key, &Open { signed: Some(signed), why_waiting: String::new(), refusals: 0, ..open.clone() })?;
+            tx.put(key, &Open { signed: Some(signed), why_waiting: String::new(), refusals: 0, ..open })?;
             Ok(true)
+        })
+    }
+
+    /// Changes an open message; one that was withdrawn meanwhile stays gone.
+    pub(super) fn amend(&self, key: &str, f: impl FnOnce(&mut Open)) -> Result<(), StoreError> {
+        self.store.transact(&self.token, |tx| {
+            let Some(mut open) = tx.get::<Open>(key)? else { return Ok(()) };
+            f(&mut open);
+            tx.put(key, &open)
+        })
+    }
+
+    /// Gives a message up that is of no use any more. Once it is signed it cannot be taken back: its nonce is out.
+    pub fn withdraw(&self, key: &str) -> Result<WithdrawAnswer, StoreError> {
+        let key = self.full_key(key);
+        self.store.transact(&self.token, |tx| {
+            if let Some(done) = tx.get::<Done>(&key)? {
+                return Ok(WithdrawAnswer::TooLate(done_status(&done)));
+            }
+            let Some(open) = tx.get::<Open>(&key)? else { return Ok(WithdrawAnswer::Unknown) };
+            if open.signed.is_some() {
+                return Ok(WithdrawAnswer::TooLate(open_status(&open)));
+            }
+            let outcome = Outcome::Failed { exit_code: -1, error: "withdrawn before it was signed".into() };
+            tx.delete::<Open>(&key)?;
+            tx.put(&key, &Done { at: open.seen_at, outcome })?;
+            Ok(WithdrawAnswer::Withdrawn)
         })
     }
 
@@ -215,7 +244,7 @@ pub(super) fn damaged(key: &str, why: String) -> StoreError {
 pub(super) fn to_signed(key: &str, m: &SignedMessage, head: i64, replaced: Vec<String>) -> Result<Signed, StoreError> {
     Ok(Signed {
         json: serde_json::to_string(m).map_err(|e| damaged(key, e.to_string()))?,
-        cid: miner_messages::message_cid(m).map_err(|e| damaged(key, e.to_string()))?.to_string(),
+        cid: cbor::signed_message_cid(m).map_err(|e| damaged(key, e.to_string()))?.to_string(),
         nonce: m.message.nonce,
         from: m.message.from.to_string(),
         pushed_at: None,

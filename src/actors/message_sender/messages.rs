@@ -35,6 +35,25 @@ impl Message for Enqueue {
     type Reply = EnqueueAnswer;
 }
 
+/// Give a message up that is of no use any more (its deadline has closed). Works until it is signed.
+#[derive(Clone, Debug)]
+pub struct Withdraw {
+    pub key: String,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum WithdrawAnswer {
+    /// It will never be sent; its status is `Failed` from now on.
+    Withdrawn,
+    /// Signed already, or finished.
+    TooLate(MessageStatus),
+    Unknown,
+}
+
+impl Message for Withdraw {
+    type Reply = Result<WithdrawAnswer, String>;
+}
+
 /// How a message stands; ask again on each new head.
 #[derive(Clone, Debug)]
 pub struct Status {

@@ -19,7 +19,7 @@ use crate::chain::types::TipSet;
 use crate::rpc::full_node::FullNode;
 use crate::store::{Store, StoreError};
 use crate::supervisor::{Actor, Cx, Exit, Handler, Message, StartError};
-use messages::{Enqueue, EnqueueAnswer, MessageStatus, Pending, Status};
+use messages::{Enqueue, EnqueueAnswer, MessageStatus, Pending, Status, Withdraw, WithdrawAnswer};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -158,6 +158,15 @@ impl Handler<Enqueue> for MessageSender {
             self.kick(cx);
         }
         Ok(answer)
+    }
+}
+
+impl Handler<Withdraw> for MessageSender {
+    async fn handle(&mut self, ask: Withdraw, _: &Cx<Self>) -> Result<Result<WithdrawAnswer, String>, Exit> {
+        match self.engine.withdraw(&ask.key) {
+            Err(e @ StoreError::Fenced { .. }) => Err(Exit::failed(e)),
+            answer => Ok(answer.map_err(|e| e.to_string())),
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use super::engine::{Engine, Report, parse_address, parse_amount, parse_signed, t
 use super::state::{Done, NextNonce, Open, Outcome, Seen, Signed, Step, next_step, raised_fee};
 use super::verdict::{Estimate, Push, estimate_verdict, push_verdict};
 use crate::chain::types::{Message, MsgLookup, SignedMessage, TipSet};
-use crate::chain::{Address, TokenAmount, miner_messages};
+use crate::chain::{Address, TokenAmount, cbor};
 use crate::rpc::full_node::FullNodeError;
 use crate::store::StoreError;
 use cid::Cid;
@@ -68,7 +68,7 @@ impl<'a> Round<'a> {
     /// `None` when the node cannot list its mempool.
     async fn mempool(&self) -> Option<HashSet<Cid>> {
         let pending = self.engine.node.mpool_pending(&self.head.key()).await.ok()?;
-        Some(pending.iter().filter_map(|m| miner_messages::message_cid(m).ok()).collect())
+        Some(pending.iter().filter_map(|m| cbor::signed_message_cid(m).ok()).collect())
     }
 
     async fn chain_nonce(&mut self, from: &Address) -> Result<u64, FullNodeError> {
@@ -127,7 +127,7 @@ impl<'a> Round<'a> {
             return Err(Held::Why("the wallet signed another message than it was given".into()));
         }
         let stored = to_signed(key, &signed, self.head.height, Vec::new())?;
-        if !self.engine.store_signed(key, open, stored.clone())? {
+        if !self.engine.store_signed(key, stored.clone())? {
             return Err(Held::Why("its nonce was taken meanwhile; signing again on the next head".into()));
         }
         self.push(key, &signed, stored).await
@@ -154,8 +154,10 @@ impl<'a> Round<'a> {
             return self.finish(key, Outcome::Failed { exit_code, error });
         }
         self.report.waiting += 1;
-        let next = Open { refusals, why_waiting: why, ..open.clone() };
-        Ok(self.engine.store.put(&self.engine.token, key, &next)?)
+        Ok(self.engine.amend(key, |open| {
+            open.refusals = refusals;
+            open.why_waiting = why;
+        })?)
     }
 
     /// A message that was signed: has it landed, is it still in the mempool, is its fee too low?
@@ -189,20 +191,25 @@ impl<'a> Round<'a> {
             Step::Renew => {
                 let why = format!("nonce {} was used by another message; signing anew", signed.nonce);
                 tracing::warn!(key, "{why}");
-                let renewed = Open { signed: None, why_waiting: why, ..open.clone() };
-                self.engine.store.put(&self.engine.token, key, &renewed)?;
-                self.send(key, &renewed).await
+                self.engine.amend(key, |open| {
+                    open.signed = None;
+                    open.why_waiting = why;
+                })?;
+                self.send(key, open).await
             }
-            Step::NoteNonceGone => self.put_signed(key, open, Some(self.head.height), signed),
-            Step::ForgetNonceGone => self.put_signed(key, open, None, signed),
+            Step::NoteNonceGone => self.nonce_gone(key, Some(self.head.height)),
+            Step::ForgetNonceGone => self.nonce_gone(key, None),
             Step::Wait(why) => Err(Held::Why(why.to_owned())),
         }
     }
 
-    fn put_signed(&mut self, key: &str, open: &Open, gone: Option<i64>, signed: &Signed) -> Result<(), Held> {
+    fn nonce_gone(&mut self, key: &str, since: Option<i64>) -> Result<(), Held> {
         self.report.waiting += 1;
-        let signed = Signed { nonce_gone_since: gone, ..signed.clone() };
-        Ok(self.engine.store.put(&self.engine.token, key, &Open { signed: Some(signed), ..open.clone() })?)
+        Ok(self.engine.amend(key, |open| {
+            if let Some(signed) = &mut open.signed {
+                signed.nonce_gone_since = since;
+            }
+        })?)
     }
 
     /// Any version of the message that the chain has executed.
@@ -224,11 +231,9 @@ impl<'a> Round<'a> {
             Push::Held => {
                 self.report.pushed += 1;
                 let head = self.head.height;
-                self.engine.store.update::<Open, _>(&self.engine.token, key, |open| {
-                    let mut open = open.expect("an open message is only removed by this round");
+                self.engine.amend(key, |open| {
                     open.why_waiting = String::new();
                     open.signed = Some(Signed { pushed_at: Some(head), ..signed });
-                    (open, ())
                 })?;
                 tracing::info!(key, cid = %answer.map(|c| c.to_string()).unwrap_or_default(), nonce = message.message.nonce, "message pushed");
                 Ok(())
@@ -256,8 +261,7 @@ impl<'a> Round<'a> {
         let mut replaced = signed.replaced.clone();
         replaced.push(signed.cid.clone());
         let stored = to_signed(key, &again, self.head.height, replaced)?;
-        let next = Open { signed: Some(stored.clone()), ..open.clone() };
-        self.engine.store.put(&self.engine.token, key, &next)?;
+        self.engine.amend(key, |open| open.signed = Some(stored.clone()))?;
         self.push(key, &again, stored).await
     }
 
@@ -267,12 +271,15 @@ impl<'a> Round<'a> {
         Ok(self.engine.store_done(key, &Done { at: self.head.height, outcome })?)
     }
 
+    /// Why it waits; a disk write only when that changed.
     fn note(&self, key: &str, why: &str) -> Result<(), StoreError> {
-        let Some(open) = self.engine.store.get::<Open>(key)? else { return Ok(()) };
-        if open.why_waiting == why {
-            return Ok(());
+        match self.engine.store.get::<Open>(key)? {
+            Some(open) if open.why_waiting != why => self.engine.amend(key, |open| {
+                open.why_waiting = why.to_owned();
+                open.seen_at = self.head.height;
+            }),
+            _ => Ok(()),
         }
-        self.engine.store.put(&self.engine.token, key, &Open { why_waiting: why.to_owned(), ..open })
     }
 }
 

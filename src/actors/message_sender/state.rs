@@ -18,6 +18,8 @@ pub struct Open {
     pub value: String,
     pub max_fee: String,
     pub why_waiting: String,
+    /// The head when it was last looked at.
+    pub seen_at: ChainEpoch,
     /// Verdicts (not outages) in a row by which the node refused to estimate it.
     pub refusals: u32,
     pub signed: Option<Signed>,

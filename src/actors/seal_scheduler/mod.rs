@@ -109,11 +109,10 @@ impl SealScheduler {
                 RunDone { number, run, event }
             });
         }
-        if let Some(at) = self.driver.next_wake(now) {
-            if self.wake_at.is_none_or(|set| at < set || set <= now) {
-                self.wake_at = Some(at);
-                cx.tell_after(Duration::from_millis(at - now), Wake);
-            }
+        let sooner = |at: &u64| self.wake_at.is_none_or(|set| *at < set || set <= now);
+        if let Some(at) = self.driver.next_wake(now).filter(sooner) {
+            self.wake_at = Some(at);
+            cx.tell_after(Duration::from_millis(at - now), Wake);
         }
         self.number_pledges(cx);
     }

@@ -119,10 +119,9 @@ pub fn admit(mut candidates: Vec<Candidate>, running: &[Action], sealing: usize,
             }
             sealing += 1;
         }
-        if let Some(limit) = limits.of(action) {
-            if running.iter().filter(|r| **r == action).count() >= limit.max(1) {
-                return false;
-            }
+        let busy = running.iter().filter(|r| **r == action).count();
+        if limits.of(action).is_some_and(|limit| busy >= limit.max(1)) {
+            return false;
         }
         running.push(action);
         true
