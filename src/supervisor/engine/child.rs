@@ -37,6 +37,10 @@ impl Phase {
     pub fn is_alive(&self) -> bool {
         matches!(self, Phase::Starting { .. } | Phase::Up { .. } | Phase::Ending(_))
     }
+    /// On its way up or down: an ordered start waits for it.
+    pub fn is_moving(&self) -> bool {
+        matches!(self, Phase::Starting { .. } | Phase::Ending(_))
+    }
     /// It runs or will run without anyone asking.
     pub fn is_wanted(&self) -> bool {
         !matches!(self, Phase::Idle)

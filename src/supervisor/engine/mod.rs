@@ -142,6 +142,8 @@ enum Work {
     },
     Closing {
         end: End,
+        /// All have been asked to stop.
+        asked: bool,
     },
     Ended,
 }
@@ -160,6 +162,10 @@ pub(super) struct Engine<P> {
     ids: HashMap<Arc<str>, Key>,
     next_key: Key,
     timers: BTreeSet<(Instant, Key)>,
+    /// Keys by phase, so that a step costs no walk over ten thousand children.
+    alive: BTreeSet<Key>,
+    moving: BTreeSet<Key>,
+    queued: BTreeSet<Key>,
     work: Work,
     /// When restarts were asked for, no older than the period.
     window: VecDeque<Instant>,
@@ -180,6 +186,9 @@ impl<P> Engine<P> {
             ids: HashMap::new(),
             next_key: 1,
             timers: BTreeSet::new(),
+            alive: BTreeSet::new(),
+            moving: BTreeSet::new(),
+            queued: BTreeSet::new(),
             work: Work::Idle,
             window: VecDeque::new(),
             deferred: VecDeque::new(),
@@ -278,8 +287,26 @@ impl<P> Engine<P> {
             child.timer = Some(at);
             self.timers.insert((at, key));
         }
+        let classes = [
+            (&mut self.alive, phase.is_alive()),
+            (&mut self.moving, phase.is_moving()),
+            (&mut self.queued, matches!(phase, Phase::Queued { .. })),
+        ];
+        for (class, member) in classes {
+            if member {
+                class.insert(key)
+            } else {
+                class.remove(&key)
+            };
+        }
         self.touched.push(key);
         std::mem::replace(&mut child.phase, phase)
+    }
+
+    /// Of the children from `from` on that may run: the last in start order, and whether it is on its way down already.
+    fn last_alive(&self, from: Key) -> Option<(Key, bool)> {
+        let key = *self.alive.range(from..).next_back()?;
+        Some((key, matches!(self.phase(key), Some(Phase::Ending(_)))))
     }
 
     fn remove(&mut self, key: Key) {
@@ -418,11 +445,16 @@ impl<P> Engine<P> {
         }
         let significant = child.rules.significant;
         self.settle(key);
-        let last = !self.children.iter().any(|(k, c)| *k != key && c.rules.significant && c.phase.is_wanted());
-        match self.flags.auto_shutdown {
-            AutoShutdown::AnySignificant if significant => self.close(now, End::Exit(Exit::Shutdown)),
-            AutoShutdown::AllSignificant if significant && last => self.close(now, End::Exit(Exit::Shutdown)),
-            _ => {}
+        let over = significant
+            && match self.flags.auto_shutdown {
+                AutoShutdown::Never => false,
+                AutoShutdown::AnySignificant => true,
+                AutoShutdown::AllSignificant => {
+                    !self.children.values().any(|c| c.rules.significant && c.phase.is_wanted())
+                }
+            };
+        if over {
+            self.close(now, End::Exit(Exit::Shutdown));
         }
     }
 
@@ -540,7 +572,7 @@ impl<P> Engine<P> {
                 _ => {}
             }
         }
-        self.work = Work::Closing { end };
+        self.work = Work::Closing { end, asked: false };
     }
 
     fn kill_all(&mut self, now: Instant) {
@@ -602,9 +634,9 @@ impl<P> Engine<P> {
                     let (from, stage, delay) = (*from, *stage, *delay);
                     self.advance_group(now, from, stage, delay)
                 }
-                Work::Closing { end } => {
-                    let end = end.clone();
-                    self.advance_close(now, end)
+                Work::Closing { end, asked } => {
+                    let (end, asked) = (end.clone(), *asked);
+                    self.advance_close(now, end, asked)
                 }
             };
             if !again {
@@ -615,15 +647,13 @@ impl<P> Engine<P> {
 
     /// Starts the next queued child from `from` on, one at a time. True: all are up, and the supervisor now runs.
     fn start_next(&mut self, now: Instant, from: Key) -> bool {
-        let mut next = None;
-        for (key, child) in self.children.range(from..) {
-            match child.phase {
-                Phase::Starting { .. } => return false,
-                Phase::Ending(_) => return false,
-                Phase::Queued { ticket } if next.is_none() => next = Some((*key, ticket)),
-                _ => {}
-            }
+        if self.moving.range(from..).next().is_some() {
+            return false;
         }
+        let next = self.queued.range(from..).next().and_then(|key| match self.phase(*key) {
+            Some(Phase::Queued { ticket }) => Some((*key, *ticket)),
+            _ => None,
+        });
         if let Some((key, ticket)) = next {
             self.start(now, key, ticket);
             return false;
@@ -638,10 +668,8 @@ impl<P> Engine<P> {
     fn advance_group(&mut self, now: Instant, from: Key, stage: Stage, delay: Duration) -> bool {
         match stage {
             Stage::Stopping => {
-                let last = self.children.range(from..).rev().find(|(_, c)| c.phase.is_alive());
-                if let Some((key, child)) = last {
-                    let (key, up) = (*key, !matches!(child.phase, Phase::Ending(_)));
-                    if up {
+                if let Some((key, ending)) = self.last_alive(from) {
+                    if !ending {
                         self.stop(now, key, Vec::new());
                     }
                     return false;
@@ -668,26 +696,22 @@ impl<P> Engine<P> {
         }
     }
 
-    fn advance_close(&mut self, now: Instant, end: End) -> bool {
+    fn advance_close(&mut self, now: Instant, end: End, asked: bool) -> bool {
         if self.flags.dynamic.is_some() {
             // Dynamic children have no order among themselves: they stop side by side.
-            let mut alive = false;
-            for key in self.keys_from(0) {
-                match self.phase(key) {
-                    Some(Phase::Ending(_)) => alive = true,
-                    Some(p) if p.is_alive() => {
-                        alive = true;
+            if !asked {
+                for key in self.alive.iter().copied().collect::<Vec<_>>() {
+                    if !matches!(self.phase(key), Some(Phase::Ending(_))) {
                         self.stop(now, key, Vec::new());
                     }
-                    _ => {}
                 }
+                self.work = Work::Closing { end: end.clone(), asked: true };
             }
-            if alive {
+            if !self.alive.is_empty() {
                 return false;
             }
-        } else if let Some((key, child)) = self.children.iter().rev().find(|(_, c)| c.phase.is_alive()) {
-            let (key, up) = (*key, !matches!(child.phase, Phase::Ending(_)));
-            if up {
+        } else if let Some((key, ending)) = self.last_alive(0) {
+            if !ending {
                 self.stop(now, key, Vec::new());
             }
             return false;
