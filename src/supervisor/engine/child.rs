@@ -93,10 +93,12 @@ pub(super) struct Child<P> {
     pub failures: u32,
     /// The last exit that the restart rule has not seen yet.
     pub exit: Option<Exit>,
+    /// Terminated by a call while its group is being stopped: the group's start passes it over.
+    pub parked: bool,
 }
 
 impl<P> Child<P> {
     pub fn new(id: Arc<str>, rules: Rules, payload: P) -> Child<P> {
-        Child { id, rules, payload, phase: Phase::Idle, timer: None, serial: 0, failures: 0, exit: None }
+        Child { id, rules, payload, phase: Phase::Idle, timer: None, serial: 0, failures: 0, exit: None, parked: false }
     }
 }

@@ -93,6 +93,23 @@ fn crashes_while_the_group_restarts() {
 }
 
 #[test]
+fn a_child_terminated_during_the_group_stop_stays_away() {
+    let mut w = World::with(flags(Strategy::OneForAll, 9, 3600), &["a", "b", "c"]);
+    w.way("c", Way { stop_takes: secs(1), ..Way::default() });
+    w.take_log();
+    w.exit("b", crash());
+    w.terminate("b").unwrap();
+    let pending = w.call(Call::Terminate { id: "c".into() });
+    w.advance(secs(1));
+    assert_eq!(w.replies[&pending], Ok(Answer::Done));
+    assert_eq!(w.take_log(), ["stop c", "stop a", "start a"]);
+    assert_eq!(w.count(), [3, 1, 0, 3]);
+    // OTP's next group restart starts what is undefined, too.
+    w.exit("a", crash());
+    assert_eq!(w.count(), [3, 3, 0, 3]);
+}
+
+#[test]
 fn temporary_children_go_with_the_group_and_do_not_come_back() {
     let mut w = World::new(flags(Strategy::OneForAll, 2, 3600));
     w.engine.add("a".into(), rules(Restart::Permanent), "a");
