@@ -282,7 +282,10 @@ impl SupervisorSpec {
     /// `parent` is the tree path above this supervisor; empty for the root.
     pub(super) fn compile(self, parent: &str) -> Result<Arc<SupDef>, SpecError> {
         let path = if parent.is_empty() { self.id.clone() } else { format!("{parent}/{}", self.id) };
-        let bad = |field: &'static str, why: String| Err(SpecError::Field { id: path.clone(), field, why });
+        let bad = |field: &'static str, why: String| {
+            let id = if path.is_empty() { "the root supervisor".to_string() } else { path.clone() };
+            Err(SpecError::Field { id, field, why })
+        };
         if let Some(why) = faulty_id(&self.id) {
             return bad("id", why.to_string());
         }
@@ -334,11 +337,21 @@ impl SupervisorSpec {
 /// Whether `crowd` children that crash as soon as they are up, each waiting the shortest jittered backoff,
 /// ask for more than `intensity` restarts within `period`.
 fn can_trip(intensity: u32, period: Duration, backoff: &Backoff, crowd: usize) -> bool {
-    let mut at = Duration::ZERO;
-    let mut crashes: u64 = 0;
-    while at <= period && crashes <= u64::from(intensity) {
-        at = at.saturating_add(backoff.delay(crashes.min(31) as u32, -1.0));
+    if backoff.first.is_zero() {
+        return true; // without a wait there is always time for one more
+    }
+    // The first crash waits for nothing; from the 32nd doubling on all waits are the cap.
+    let (mut at, mut crashes) = (Duration::ZERO, 1u64);
+    for failures in 0..32 {
+        at = at.saturating_add(backoff.delay(failures, -1.0));
+        if at > period {
+            break;
+        }
         crashes += 1;
+    }
+    if at <= period {
+        let wait = backoff.delay(32, -1.0).as_nanos().max(1);
+        crashes = crashes.saturating_add(u64::try_from((period - at).as_nanos() / wait).unwrap_or(u64::MAX));
     }
     crashes.saturating_mul(crowd as u64) > u64::from(intensity)
 }

@@ -255,7 +255,7 @@ impl Supervisor {
         let mut commands = self.engine.step(now, event, jitter);
         for key in self.engine.take_touched() {
             if let (Some(phase), Some(def)) = (self.engine.phase(key), self.engine.payload(key)) {
-                def.meta.set_state(state_of(phase, &def.meta));
+                def.meta.set_state(state_of(phase, &def.meta, self.engine.comes_back(key)));
             }
         }
         if let Some(branch) = &self.node.branch {
@@ -275,7 +275,7 @@ impl Supervisor {
         for command in commands {
             match command {
                 Cmd::Start { key, serial } => self.start(key, serial),
-                Cmd::Stop { key } => self.order(key, Ctl::Stop, In::Stop),
+                Cmd::Stop { key } => self.order(key, Ctl::Stop { again: self.engine.comes_back(key) }, In::Stop),
                 Cmd::Kill { key } => self.order(key, Ctl::Kill, In::Kill),
                 Cmd::Abandon { key } => self.abandon(key),
                 Cmd::Reply { ticket, result } => {
@@ -386,7 +386,7 @@ impl Supervisor {
     }
 }
 
-fn state_of(phase: &ChildPhase, meta: &CellMeta) -> ActorState {
+fn state_of(phase: &ChildPhase, meta: &CellMeta, comes_back: bool) -> ActorState {
     let first = meta.incarnation.load(Ordering::Relaxed) == 0;
     match phase {
         ChildPhase::Idle => ActorState::Stopped,
@@ -395,7 +395,7 @@ fn state_of(phase: &ChildPhase, meta: &CellMeta) -> ActorState {
             ActorState::Restarting
         }
         ChildPhase::Up { .. } => ActorState::Up,
-        ChildPhase::Ending(e) if e.by_rule => ActorState::Restarting,
+        ChildPhase::Ending(_) if comes_back => ActorState::Restarting,
         ChildPhase::Ending(_) => ActorState::Stopping,
     }
 }

@@ -1,7 +1,7 @@
 //! OTP's administrative calls on a supervisor: start, terminate, restart, delete, count, which.
 
 use super::child::{Child, Ending, Key, Phase};
-use super::{Engine, Rules, Ticket, Work};
+use super::{Engine, Rules, Stage, Ticket, Work};
 use crate::supervisor::exit::Exit;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -129,6 +129,9 @@ impl<P> Engine<P> {
     }
 
     fn call_terminate(&mut self, now: Instant, ticket: u64, key: Key) -> Result<Option<Answer>, AdminError> {
+        if let (Work::Group { stage: Stage::Stopping, .. }, Some(child)) = (&self.work, self.children.get_mut(&key)) {
+            child.parked = true;
+        }
         if self.is_alive(key) {
             self.stop(now, key, vec![ticket]);
             return Ok(None);

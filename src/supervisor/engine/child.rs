@@ -37,6 +37,10 @@ impl Phase {
     pub fn is_alive(&self) -> bool {
         matches!(self, Phase::Starting { .. } | Phase::Up { .. } | Phase::Ending(_))
     }
+    /// On its way up or down: an ordered start waits for it.
+    pub fn is_moving(&self) -> bool {
+        matches!(self, Phase::Starting { .. } | Phase::Ending(_))
+    }
     /// It runs or will run without anyone asking.
     pub fn is_wanted(&self) -> bool {
         !matches!(self, Phase::Idle)
@@ -89,10 +93,12 @@ pub(super) struct Child<P> {
     pub failures: u32,
     /// The last exit that the restart rule has not seen yet.
     pub exit: Option<Exit>,
+    /// Terminated by a call while its group is being stopped: the group's start passes it over.
+    pub parked: bool,
 }
 
 impl<P> Child<P> {
     pub fn new(id: Arc<str>, rules: Rules, payload: P) -> Child<P> {
-        Child { id, rules, payload, phase: Phase::Idle, timer: None, serial: 0, failures: 0, exit: None }
+        Child { id, rules, payload, phase: Phase::Idle, timer: None, serial: 0, failures: 0, exit: None, parked: false }
     }
 }

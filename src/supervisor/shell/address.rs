@@ -4,11 +4,12 @@ use super::super::actor::{Actor, CallError, Handler, Message};
 use super::super::cell::{ActorState, CellMeta, Lane};
 use super::super::dead_letters::DeadReason;
 use super::super::exit::Exit;
-use super::context::{Shell, ShellCx};
+use super::context::{Local, Shell, ShellCx};
 use actix::dev::channel::AddressSender;
 use actix::dev::{Envelope, EnvelopeProxy, SendError, ToEnvelope};
 use arc_swap::ArcSwapOption;
 use std::any::type_name;
+use std::rc::Rc;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::sync::oneshot;
@@ -233,7 +234,7 @@ impl<A: Handler<M>, M: Message> EnvelopeProxy<Shell<A>> for Deliver<M> {
             return self.lane.meta.dead_letter(type_name::<M>(), DeadReason::Expired);
         }
         self.lane.meta.begins(type_name::<M>());
-        shell.handle(message, Answer(reply));
+        shell.handle(message, reply);
     }
 }
 
@@ -245,22 +246,32 @@ impl<A: Handler<M>, M: Message> actix::Handler<Deliver<M>> for Shell<A> {
     }
 }
 
-/// Owes the asker an answer: dropped, it says how the handler ended.
-pub(super) struct Answer<M: Message>(Option<ReplyTo<M>>);
+/// Owes the asker an answer: dropped, it says how the incarnation ended.
+pub(super) struct Answer<A: Actor, M: Message> {
+    reply: Option<ReplyTo<M>>,
+    local: Rc<Local<A>>,
+}
 
-impl<M: Message> Answer<M> {
+impl<A: Actor, M: Message> Answer<A, M> {
+    pub fn new(reply: Option<ReplyTo<M>>, local: Rc<Local<A>>) -> Answer<A, M> {
+        Answer { reply, local }
+    }
     pub fn send(mut self, result: Result<M::Reply, CallError<M>>) {
-        if let Some(reply) = self.0.take() {
+        if let Some(reply) = self.reply.take() {
             let _ = reply.send(result); // the asker may have given up
         }
     }
 }
 
-impl<M: Message> Drop for Answer<M> {
+impl<A: Actor, M: Message> Drop for Answer<A, M> {
     fn drop(&mut self) {
-        if let Some(reply) = self.0.take() {
-            let how = if std::thread::panicking() { CallError::Panicked } else { CallError::Exited(Exit::Killed) };
-            let _ = reply.send(Err(how));
-        }
+        let Some(reply) = self.reply.take() else { return };
+        let how = match self.local.exit.borrow().as_ref() {
+            _ if std::thread::panicking() => CallError::Panicked,
+            Some(Exit::Panicked(_)) => CallError::Panicked,
+            Some(exit) => CallError::Exited(exit.clone()),
+            None => CallError::Exited(Exit::Killed),
+        };
+        let _ = reply.send(Err(how));
     }
 }

@@ -2,7 +2,7 @@
 
 use super::super::actor::{Actor, CallError, Handler, Message, Token};
 use super::super::exit::Exit;
-use super::address::{Answer, Deliver, Ref, Slot, Up};
+use super::address::{Answer, Deliver, Ref, ReplyTo, Slot, Up};
 use actix::dev::{AsyncContextParts, ContextParts};
 use actix::{ActorContext, ActorFuture, AsyncContext, SpawnHandle};
 use futures::future::LocalBoxFuture;
@@ -153,11 +153,12 @@ impl<A: Actor> ShellCx<A> {
     /// Runs the handler up to its first await; if it is not done then, the mailbox waits for it.
     // The borrow is held across awaits on purpose: handlers are serial, nothing else borrows the state meanwhile.
     #[allow(clippy::await_holding_refcell_ref)]
-    pub fn handle<M: Message>(&mut self, message: M, reply: Answer<M>)
+    pub fn handle<M: Message>(&mut self, message: M, reply: Option<ReplyTo<M>>)
     where
         A: Handler<M>,
     {
         let cx = Cx { local: self.local.clone() };
+        let reply = Answer::new(reply, self.local.clone());
         let mut work: LocalBoxFuture<'static, ()> = Box::pin(async move {
             let result = {
                 let mut state = cx.local.state.borrow_mut();

@@ -77,6 +77,8 @@ struct Incarnation<A: Actor> {
     spawned: FuturesUnordered<LocalBoxFuture<'static, ()>>,
     order: Order,
     stop: bool,
+    /// Ordered to stop, but a successor will come.
+    again: bool,
 }
 
 /// Plain movable parts: what must not move is boxed.
@@ -108,6 +110,7 @@ impl<A: Actor> Incarnation<A> {
             spawned: FuturesUnordered::new(),
             order,
             stop: false,
+            again: false,
         }
     }
 
@@ -120,8 +123,9 @@ impl<A: Actor> Incarnation<A> {
         while let Poll::Ready(Some(ctl)) = self.order.ctl.poll_recv(task) {
             match ctl {
                 Ctl::Kill => return Poll::Ready(Exit::Killed),
-                Ctl::Stop => {
+                Ctl::Stop { again } => {
                     self.stop = true;
+                    self.again = again;
                     self.local.hold.set(true);
                 }
                 Ctl::Suspend => self.local.hold.set(true),
@@ -194,7 +198,7 @@ impl<A: Actor> Incarnation<A> {
 
     #[allow(clippy::await_holding_refcell_ref)] // serial: the mailbox is closed by now
     fn begin_stopping(&mut self, exit: Exit) {
-        self.close_address(ActorState::Stopping);
+        self.close_address(if self.again { ActorState::Restarting } else { ActorState::Stopping });
         self.drop_phase();
         let cx = Cx { local: self.local.clone() };
         let within = if self.stop { None } else { self.order.stop_within };
@@ -230,9 +234,10 @@ impl<A: Actor> Incarnation<A> {
 
     /// Takes everything down, each thing behind its own guard: a destructor that panics takes nothing with it.
     fn finish(&mut self, exit: Exit) {
-        let again = !self.stop && (self.order.restarts_after)(&exit);
+        let again = if self.stop { self.again } else { (self.order.restarts_after)(&exit) };
         self.close_address(if again { ActorState::Restarting } else { ActorState::Stopped });
         self.local.closed.set(true);
+        *self.local.exit.borrow_mut() = Some(exit.clone()); // what the askers of the handler in hand will hear
         let mut panics = Vec::new();
         panics.extend(catch(|| self.drop_phase()).err());
         panics.extend(catch(|| drop(self.mailbox.take())).err());

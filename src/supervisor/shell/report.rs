@@ -9,7 +9,10 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 /// Orders to an incarnation; they overtake its mailbox. Each supervisor sends at most a handful per incarnation.
 #[derive(Debug)]
 pub(in crate::supervisor) enum Ctl {
-    Stop,
+    Stop {
+        /// A successor will be started: what its callers hear meanwhile.
+        again: bool,
+    },
     Kill,
     Suspend,
     Resume,

@@ -1,0 +1,184 @@
+//! Who is restarted when, and when it is too much: what follows from the end of a child.
+
+use super::child::{Ending, Key, Phase, Serial};
+use super::{AdminError, Answer, Cmd, End, Engine, KILL_GRACE, Stage, StartFailure, Ticket, Work};
+use crate::supervisor::exit::Exit;
+use crate::supervisor::spec::{AutoShutdown, Restart, Strategy};
+use std::time::Instant;
+
+impl<P> Engine<P> {
+    pub(super) fn started(&mut self, now: Instant, key: Key, serial: Serial) {
+        if !self.is_current(key, serial) {
+            return;
+        }
+        // An Ending child may report that it came up: it is on its way down all the same.
+        if let Some(Phase::Starting { ticket }) = self.phase(key) {
+            let ticket = *ticket;
+            self.set(key, Phase::Up { since: now }, None);
+            if let Some(t) = ticket {
+                self.reply(t.id, Ok(Answer::Done));
+            }
+        }
+    }
+
+    /// An incarnation is over: `Err` if it never came up.
+    pub(super) fn gone(&mut self, now: Instant, key: Key, how: Result<Exit, StartFailure>) {
+        let closing = matches!(self.work, Work::Closing { .. });
+        match self.set(key, Phase::Idle, None) {
+            Phase::Starting { ticket } => {
+                let why = how.err().unwrap_or_else(|| self.failure(key, "it ended during its start"));
+                self.start_failed(now, key, ticket, why);
+            }
+            Phase::Up { since } => {
+                let exit = how.unwrap_or_else(|f| Exit::Failed(f.why));
+                if closing { self.settle(key) } else { self.exited(now, key, exit, since) }
+            }
+            Phase::Ending(ending) => {
+                let Ending { by_rule, was_start, start_ticket, exit, tickets, since, .. } = ending;
+                if !by_rule || closing {
+                    self.settle(key);
+                } else if was_start {
+                    let why = match &exit {
+                        Some(e) => self.failure(key, &e.to_string()),
+                        None => how.err().unwrap_or_else(|| self.failure(key, "it ended during its start")),
+                    };
+                    self.start_failed(now, key, start_ticket, why);
+                } else {
+                    let exit = exit.unwrap_or_else(|| how.unwrap_or_else(|f| Exit::Failed(f.why)));
+                    self.exited(now, key, exit, since.unwrap_or(now));
+                }
+                for ticket in tickets {
+                    self.reply(ticket, Ok(Answer::Done));
+                }
+            }
+            // Not running: nothing can have ended. Put back what was there.
+            other => {
+                self.set(key, other, None);
+            }
+        }
+    }
+
+    pub(super) fn failure(&self, key: Key, why: &str) -> StartFailure {
+        let id = self.children.get(&key).map(|c| c.id.to_string()).unwrap_or_default();
+        StartFailure { path: format!("{}/{id}", self.path), why: why.to_string() }
+    }
+
+    pub(super) fn start_failed(&mut self, now: Instant, key: Key, ticket: Option<Ticket>, why: StartFailure) {
+        if let Some(ticket) = ticket {
+            // Asked for by a call: the caller decides, not the restart rule. OTP keeps the spec after a failed restart_child only.
+            if ticket.forget {
+                self.remove(key)
+            } else {
+                self.settle(key)
+            }
+            return self.reply(ticket.id, Err(AdminError::Start(why.why)));
+        }
+        match self.work {
+            Work::Closing { .. } => self.settle(key),
+            Work::Beginning => self.close(End::NotStarted(why)),
+            _ => self.restart(now, key, &format!("did not start: {}", why.why)),
+        }
+    }
+
+    /// A child that was up has ended by itself.
+    pub(super) fn exited(&mut self, now: Instant, key: Key, exit: Exit, since: Instant) {
+        let reset_after = self.flags.backoff.reset_after;
+        let Some(child) = self.children.get_mut(&key) else { return };
+        if now.saturating_duration_since(since) >= reset_after {
+            child.failures = 0;
+        }
+        child.exit = Some(exit);
+        match &self.work {
+            // It would have been stopped anyway.
+            Work::Group { from, stage: Stage::Stopping, .. } if key >= *from => self.settle(key),
+            Work::Running => self.apply_rule(now, key),
+            _ => {
+                self.set(key, Phase::Dead, None);
+                self.deferred.push_back(key);
+            }
+        }
+    }
+
+    pub(super) fn apply_rule(&mut self, now: Instant, key: Key) {
+        let Some(child) = self.children.get_mut(&key) else { return };
+        let exit = child.exit.take().unwrap_or(Exit::Normal);
+        let again = match child.rules.restart {
+            Restart::Permanent => true,
+            Restart::Transient => exit.is_abnormal(),
+            Restart::Temporary => false,
+        };
+        if again {
+            return self.restart(now, key, &exit.to_string());
+        }
+        let significant = child.rules.significant;
+        self.settle(key);
+        let over = significant
+            && match self.flags.auto_shutdown {
+                AutoShutdown::Never => false,
+                AutoShutdown::AnySignificant => true,
+                AutoShutdown::AllSignificant => {
+                    !self.children.values().any(|c| c.rules.significant && c.phase.is_wanted())
+                }
+            };
+        if over {
+            self.close(End::Exit(Exit::Shutdown));
+        }
+    }
+
+    /// A restart is called for: it counts, and one too many within the period ends the supervisor.
+    pub(super) fn restart(&mut self, now: Instant, key: Key, why: &str) {
+        self.window.push_back(now);
+        while self.window.front().is_some_and(|t| now.saturating_duration_since(*t) > self.flags.period) {
+            self.window.pop_front();
+        }
+        let Some(child) = self.children.get_mut(&key) else { return };
+        if self.window.len() > self.flags.intensity as usize {
+            let why = format!(
+                "restart budget spent: more than {} within {:?}; last {}: {why}",
+                self.flags.intensity, self.flags.period, child.id
+            );
+            self.settle(key);
+            return self.close(End::Exit(Exit::ShutdownWith(why)));
+        }
+        let delay = self.flags.backoff.delay(child.failures, self.jitter);
+        child.failures = child.failures.saturating_add(1);
+        match self.flags.strategy {
+            Strategy::OneForOne if delay.is_zero() => self.start(now, key, None),
+            Strategy::OneForOne => {
+                self.set(key, Phase::Backoff, Some(now + delay));
+            }
+            Strategy::OneForAll => self.group(0, delay),
+            Strategy::RestForOne => self.group(key, delay),
+        }
+        if let Some(Phase::Idle) = self.phase(key) {
+            self.set(key, Phase::Queued { ticket: None }, None);
+        }
+    }
+
+    pub(super) fn hung(&mut self, now: Instant, key: Key, what: String) {
+        let (was_start, start_ticket, since) = match self.phase(key) {
+            Some(Phase::Up { since }) => (false, None, Some(*since)),
+            Some(Phase::Starting { ticket }) => (true, *ticket, None),
+            _ => return,
+        };
+        let ending = Ending { was_start, start_ticket, since, exit: Some(Exit::Hung(what)), ..Ending::by_rule() };
+        self.kill(now, key, ending);
+    }
+
+    /// Kills it now; a child that is not gone after [`KILL_GRACE`] is abandoned.
+    pub(super) fn kill(&mut self, now: Instant, key: Key, ending: Ending) {
+        let supervisor = self.children.get(&key).is_some_and(|c| c.rules.supervisor);
+        // A supervisor kills its own children and abandons the stuck ones itself: it is given the time for that.
+        let grace = if supervisor { KILL_GRACE * 16 } else { KILL_GRACE };
+        self.set(key, Phase::Ending(Ending { killed: true, ..ending }), Some(now + grace));
+        self.out.push(Cmd::Kill { key });
+    }
+
+    pub(super) fn abandon(&mut self, now: Instant, key: Key) {
+        self.out.push(Cmd::Abandon { key });
+        if let Some(child) = self.children.get_mut(&key) {
+            child.serial += 1; // whatever the abandoned one still reports is void
+        }
+        self.gone(now, key, Ok(Exit::Hung("it did not end after it was killed, so its thread was given up".into())));
+    }
+}

@@ -1,0 +1,108 @@
+//! A handler that blocks its thread: found, killed, its thread given up, a successor serving, the old one fenced.
+
+use bulkhead::supervisor::*;
+use std::sync::{Arc, Mutex, mpsc};
+use std::time::Duration;
+
+const SOON: Duration = Duration::from_secs(20);
+
+struct Worker;
+impl Actor for Worker {}
+/// Blocks the thread until told; sends the token it acts under before and after.
+struct Block {
+    until: Arc<Mutex<mpsc::Receiver<()>>>,
+    report: mpsc::Sender<Token>,
+}
+impl Message for Block {
+    type Reply = ();
+}
+struct Ping;
+impl Message for Ping {
+    type Reply = Token;
+}
+impl Handler<Block> for Worker {
+    async fn handle(&mut self, m: Block, cx: &Cx<Self>) -> Result<(), Exit> {
+        let _ = m.report.send(cx.token());
+        let _ = m.until.lock().unwrap().recv();
+        let _ = m.report.send(cx.token());
+        Ok(())
+    }
+}
+impl Handler<Ping> for Worker {
+    async fn handle(&mut self, _: Ping, cx: &Cx<Self>) -> Result<Token, Exit> {
+        Ok(cx.token())
+    }
+}
+
+fn worker(id: &str, address: &Ref<Worker>) -> ChildSpec {
+    ChildSpec::actor(id, address, |_| async { Ok(Worker) }).hang_after(Duration::from_millis(300))
+}
+
+async fn ping(address: &Ref<Worker>, after: u64) -> Token {
+    tokio::time::timeout(SOON, async {
+        loop {
+            match address.ask(Ping, Duration::from_millis(100)).await {
+                Ok(token) if token.epoch > after => return token,
+                _ => tokio::task::yield_now().await,
+            }
+        }
+    })
+    .await
+    .expect("an incarnation that answers")
+}
+
+#[tokio::test]
+async fn a_blocked_thread_is_given_up_and_its_actors_go_on_elsewhere() {
+    let (stuck, neighbour, far) = (Ref::new("/stuck", 4), Ref::new("/neighbour", 4), Ref::new("/far", 4));
+    let root = SupervisorSpec::new("root")
+        .backoff(Backoff::NONE)
+        .intensity(9, Duration::from_secs(60))
+        .child(worker("stuck", &stuck))
+        .child(worker("neighbour", &neighbour))
+        .child(worker("far", &far).on(Thread::Dedicated));
+    let tree = Tree::start(root).unwrap();
+    let (free, until) = mpsc::channel();
+    let (report, tokens) = mpsc::channel();
+    stuck.tell(Block { until: Arc::new(Mutex::new(until)), report }).unwrap();
+    let old = tokens.recv().unwrap();
+    assert_eq!(ping(&far, 0).await.epoch, 1);
+    assert!(tree.info("root/stuck").unwrap().busy_message.unwrap().ends_with("Block"));
+    let new = ping(&stuck, old.epoch).await;
+    assert_eq!((old.epoch, new.epoch), (1, 2));
+    assert_eq!(ping(&neighbour, 1).await.epoch, 2, "it was on the same thread");
+    assert_eq!(ping(&far, 0).await.epoch, 1, "it was not");
+    assert!(matches!(tree.info("root/stuck").unwrap().last_exit, Some(Exit::Hung(_))));
+    assert!(tree.zombies() >= 1);
+    // The old one wakes up: it still acts under its old token, and takes nothing from its successor.
+    free.send(()).unwrap();
+    assert_eq!(tokens.recv().unwrap(), old);
+    assert_eq!(tokens.recv(), Err(mpsc::RecvError), "the old incarnation is gone");
+    for _ in 0..100 {
+        assert_eq!(stuck.ask(Ping, SOON).await.unwrap().epoch, 2);
+    }
+    assert_eq!(tree.shutdown().await, Exit::Shutdown);
+}
+
+#[tokio::test]
+async fn a_blocked_thread_does_not_hold_up_a_kill_or_the_shutdown() {
+    let (stuck, other) = (Ref::new("/stuck", 4), Ref::new("/other", 4));
+    let root = SupervisorSpec::new("root")
+        .backoff(Backoff::NONE)
+        .child(worker("other", &other))
+        .child(worker("stuck", &stuck).hang_after(SOON).on(Thread::Dedicated).shutdown(Shutdown::BrutalKill));
+    let tree = Tree::start(root).unwrap();
+    let (_keep, until) = mpsc::channel();
+    let (report, tokens) = mpsc::channel();
+    let until = Arc::new(Mutex::new(until));
+    stuck.tell(Block { until, report: report.clone() }).unwrap();
+    tokens.recv().unwrap();
+    assert!(tree.kill("root/stuck"));
+    assert_eq!(ping(&stuck, 1).await.epoch, 2);
+    let (_keep_too, until) = mpsc::channel();
+    stuck.tell(Block { until: Arc::new(Mutex::new(until)), report }).unwrap();
+    tokens.recv().unwrap();
+    let ticks = tree.watchdog_ticks();
+    assert_eq!(tokio::time::timeout(SOON, tree.shutdown()).await.unwrap(), Exit::Shutdown);
+    assert!(tree.watchdog_ticks() > ticks, "the watchdog went on");
+    assert_eq!(tree.zombies(), 2);
+}
