@@ -3,7 +3,7 @@
 use crate::actors::daemon_link::settings::LinkSettings;
 use crate::actors::deal_handler::{AskSettings, MarketSettings};
 use crate::actors::message_sender::SenderSettings;
-use crate::actors::seal_scheduler::{Limits, Runtimes, SealSettings};
+use crate::actors::seal_scheduler::{Limits, SealSettings};
 use crate::actors::window_post::settings::WindowPostSettings;
 use crate::actors::winning_post::settings::WinningPostSettings;
 use crate::chain::TokenAmount;
@@ -29,18 +29,6 @@ pub struct NodeSettings {
 
 impl NodeSettings {
     pub fn of(config: &Config) -> NodeSettings {
-        let longest = config.sealing.task_timeout;
-        let default = SealSettings::default();
-        let capped = |limit: std::time::Duration| limit.min(longest);
-        let runtimes = Runtimes {
-            add_piece: capped(default.runtimes.add_piece),
-            pc1: longest,
-            pc2: capped(default.runtimes.pc2),
-            c1: capped(default.runtimes.c1),
-            c2: capped(default.runtimes.c2),
-            verify: capped(default.runtimes.verify),
-            finalize: capped(default.runtimes.finalize),
-        };
         let atto = |text: &str| TokenAmount::from_atto(text.parse::<num_bigint::BigInt>().unwrap_or_default());
         NodeSettings {
             repo: config.repo.clone(),
@@ -48,16 +36,26 @@ impl NodeSettings {
             admin_listen: config.admin.listen,
             link: LinkSettings::default(),
             messages: SenderSettings::default(),
-            window_post: WindowPostSettings::default(),
+            window_post: WindowPostSettings {
+                challenge_confidence: config.proving.challenge_confidence,
+                submit_confidence: config.proving.submit_confidence,
+                max_partitions: config.proving.max_partitions,
+                parallel: config.proving.parallel,
+                ..WindowPostSettings::default()
+            },
             winning_post: WinningPostSettings::default(),
             sealing: SealSettings {
-                limits: Limits { max_sealing: config.sealing.max_sealing as usize, ..Limits::default() },
-                expiration: match config.sealing.sector_lifetime {
-                    0 => default.expiration,
-                    epochs => epochs,
+                limits: Limits {
+                    max_sealing: config.sealing.max_sealing,
+                    pc1: config.sealing.pc1,
+                    pc2: config.sealing.pc2,
+                    c2: config.sealing.c2,
+                    ..Limits::default()
                 },
-                runtimes,
-                ..default
+                expiration: config.sealing.sector_lifetime,
+                ticket_lookback: config.sealing.ticket_lookback,
+                seed_confidence: config.sealing.seed_confidence,
+                ..SealSettings::default()
             },
             market: MarketSettings {
                 listen: vec![config.market.listen.clone()],
