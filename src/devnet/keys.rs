@@ -28,6 +28,9 @@ impl Secret {
     }
 
     pub fn from_bytes(kind: &str, bytes: &[u8]) -> Result<Self, String> {
+        if bytes.len() != 32 {
+            return Err(format!("a private key has 32 bytes, not {}", bytes.len()));
+        }
         match kind {
             "bls" => bls_signatures::PrivateKey::from_bytes(bytes)
                 .map(Secret::Bls)

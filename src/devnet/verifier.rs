@@ -199,6 +199,18 @@ mod tests {
     }
 
     #[test]
+    fn a_missing_key_is_named() {
+        match ProofsVerifier.ready() {
+            Ok(()) => {}
+            Err(VerifierError::NoKey { path, .. }) => {
+                let name = path.file_name().unwrap().to_string_lossy().into_owned();
+                assert!(name.starts_with("v28-") && name.ends_with(".vk"), "{name}");
+            }
+            Err(e) => panic!("{e}"),
+        }
+    }
+
+    #[test]
     fn garbage_is_a_bad_proof_and_not_an_error() {
         let sealed = Cid::default();
         let check = PoStCheck {
