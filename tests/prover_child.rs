@@ -250,3 +250,33 @@ async fn a_result_is_durable_before_it_is_answered() {
     let failed = real.run(nowhere).await;
     assert!(matches!(&failed, Err(ProverError::Failed { why, .. }) if why.contains("a-file")), "{failed:?}");
 }
+
+/// Empties every array under the name "labels".
+fn without_labels(value: &mut serde_json::Value) {
+    match value {
+        serde_json::Value::Object(map) => {
+            for (name, inner) in map {
+                match inner {
+                    serde_json::Value::Array(labels) if name == "labels" => labels.clear(),
+                    _ => without_labels(inner),
+                }
+            }
+        }
+        serde_json::Value::Array(list) => list.iter_mut().for_each(without_labels),
+        _ => {}
+    }
+}
+
+#[tokio::test]
+async fn a_panic_in_the_library_is_a_failed_task_and_spends_the_child() {
+    let dir = tempfile::tempdir().unwrap();
+    let prover = prover(dir.path());
+    let s = Sector::in_dir(dir.path(), 1);
+    prover.run(job(s.add_piece())).await.unwrap();
+    let good = phase1(prover.run(job(s.pc1())).await);
+    let mut bad: serde_json::Value = serde_json::from_slice(&good).unwrap();
+    without_labels(&mut bad);
+    let failed = prover.run(job(s.pc2(serde_json::to_vec(&bad).unwrap()))).await;
+    assert!(matches!(&failed, Err(ProverError::Failed { why, .. }) if why.contains("panicked")), "{failed:?}");
+    assert!(matches!(prover.run(job(s.pc2(good))).await, Ok(Output::Pc2 { .. })));
+}

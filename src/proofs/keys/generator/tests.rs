@@ -74,7 +74,7 @@ fn theirs(circuit: Chain, t: &ToxicWaste) -> Result<Vec<u8>, SynthesisError> {
 fn the_same_bytes_as_bellperson() {
     let toxic = ToxicWaste::random(StdRng::seed_from_u64(42));
     // constraints = steps + 3: domain sizes below, at and above a power of two
-    for steps in [0, 1, 4, 5, 6, 1021, 1022] {
+    for steps in [0, 5, 6, 1022] {
         assert!(ours(chain(steps), &toxic).unwrap() == theirs(chain(steps), &toxic).unwrap(), "{steps} steps");
     }
 }
