@@ -128,6 +128,7 @@ async fn provider() -> Provider {
     };
     let root = SupervisorSpec::new("root")
         .backoff(Backoff::NONE)
+        .intensity(100_000, Duration::from_secs(60))
         .child(ChildSpec::actor("message_sender", &sender, move |cx| MessageSender::start(cx, sender_deps())))
         .child(ChildSpec::actor("window_post", &window_post, move |cx| WindowPost::start(cx, window_deps.clone())))
         .child(ChildSpec::actor("winning_post", &winning_post, move |cx| WinningPost::start(cx, winning_deps.clone())))
@@ -139,6 +140,15 @@ async fn provider() -> Provider {
 }
 
 impl Provider {
+    /// Ends an actor; returns once its next incarnation runs.
+    async fn kill(&self, path: &str) {
+        let before = self.tree.info(path).unwrap().incarnation;
+        assert!(self.tree.kill(path));
+        while self.tree.info(path).unwrap().incarnation == before {
+            tokio::task::yield_now().await;
+        }
+    }
+
     /// One more block; returns when WindowPoSt has seen the head and no attempt of it is under way.
     async fn step(&self) -> WindowPostReport {
         let head = self.net.devnet.chain_head().await.unwrap();
@@ -222,5 +232,45 @@ async fn a_provider_with_power_wins_a_block_that_the_chain_takes() {
         }
     }
     assert!(last.blocks_on_chain > 0, "{last:#?}");
+    p.tree.shutdown().await;
+}
+
+#[tokio::test]
+async fn kills_at_every_head_cost_no_window() {
+    let p = provider().await;
+    p.until("with power", |_, power| *power == BigInt::from(2048)).await;
+    let victims = ["root/window_post", "root/message_sender", "root/head_feed"];
+    let mut landed = 0;
+    for turn in 0..400 {
+        p.kill(victims[turn % 3]).await;
+        let report = p.step().await;
+        assert_eq!(phases(&report, "missed"), 0, "{report:#?}");
+        landed = phases(&report, "landed");
+        if landed >= 3 {
+            break;
+        }
+    }
+    assert!(landed >= 3, "{landed} windows landed");
+    assert_eq!(p.net.power().await, BigInt::from(2048));
+    p.tree.shutdown().await;
+}
+
+#[tokio::test]
+async fn reorganisations_cost_no_window() {
+    let p = provider().await;
+    p.until("with power", |_, power| *power == BigInt::from(2048)).await;
+    let mut landed = 0;
+    for turn in 1..400u64 {
+        if turn % 3 == 0 {
+            p.net.devnet.reorg(turn % 4).unwrap();
+        }
+        let report = p.step().await;
+        assert_eq!(phases(&report, "missed"), 0, "{report:#?}");
+        landed = phases(&report, "landed");
+        if landed >= 3 {
+            break;
+        }
+    }
+    assert!(landed >= 3, "{landed} windows landed");
     p.tree.shutdown().await;
 }
