@@ -31,7 +31,8 @@ use crate::rpc::auth::{Auth, Perm};
 use crate::rpc::full_node::{FullNode, FullNodeError};
 use crate::store::{Store, StoreError};
 use crate::supervisor::{
-    ActorInfo, ChildSpec, Exit, Recipient, Ref, Shutdown, Strategy, SupervisorSpec, Thread, Tree, TreeError, TreeOptions,
+    ActorInfo, ChildSpec, Exit, Recipient, Ref, Shutdown, Strategy, SupervisorSpec, Thread, Tree, TreeError,
+    TreeOptions,
 };
 use arc_swap::ArcSwap;
 use backend::NodeBackend;
@@ -353,9 +354,11 @@ impl Parts {
             signer: Arc::new(WalletSigner { node: self.links.markets.clone(), miner: self.miner }),
             book: Arc::new(self.store.clone()),
         };
-        SupervisorSpec::new("markets")
-            .intensity(10, MINUTE * 5)
-            .child(deal_handler::child(config, deps, &self.refs.market))
+        SupervisorSpec::new("markets").intensity(10, MINUTE * 5).child(deal_handler::child(
+            config,
+            deps,
+            &self.refs.market,
+        ))
     }
 
     fn admin(&self) -> SupervisorSpec {
@@ -377,11 +380,8 @@ impl Parts {
             critical: vec!["root/chain".into(), "root/proving".into()],
             stop: Arc::new(move || stop.notify_one()),
         };
-        let api = ApiConfig {
-            listen: self.settings.api_listen,
-            repo: self.settings.repo.clone(),
-            auth: self.auth.clone(),
-        };
+        let api =
+            ApiConfig { listen: self.settings.api_listen, repo: self.settings.repo.clone(), auth: self.auth.clone() };
         SupervisorSpec::new("admin")
             .intensity(10, MINUTE * 5)
             .child(info.on(Thread::Shared("admin")))

@@ -1,8 +1,8 @@
 //! `bulkhead run` and `bulkhead stop`.
 
 use super::client::NodeClient;
-use super::render::tree::exit_text;
 use super::launch;
+use super::render::tree::exit_text;
 use super::signals::Signals;
 use super::{CliError, Context};
 use crate::config::values::{format_duration, parse_duration};

@@ -25,8 +25,8 @@ mod rand;
 pub mod settings;
 pub mod state_tree;
 pub mod store;
-pub mod verifier;
 pub mod tree;
+pub mod verifier;
 pub mod vm;
 pub mod wire;
 

@@ -163,9 +163,7 @@ impl MinerBackend for NodeBackend {
             Report::ProvingDeadlines => json(serde_json::to_value(report::deadlines(self).await?)),
             Report::WindowPost => json(serde_json::to_value(self.window_post().await?)),
             Report::WinningPost => json(serde_json::to_value(self.winning_post().await?)),
-            Report::Market => {
-                json(serde_json::to_value(ask(&self.refs.market, "the deal handler", MarketInfo).await?))
-            }
+            Report::Market => json(serde_json::to_value(ask(&self.refs.market, "the deal handler", MarketInfo).await?)),
         }
     }
 }

@@ -82,9 +82,10 @@ pub async fn proving_info(node: &NodeBackend) -> Result<Value, BackendError> {
     let now = node.full_node().state_miner_proving_deadline(&node.miner(), &head).await?;
     let rows = deadlines(node).await?;
     let sum = |f: fn(&DeadlineRow) -> u64| rows.iter().map(f).sum::<u64>();
-    let missed = node.window_post().await.map(|report| {
-        report.deadlines.iter().flat_map(|d| &d.batches).filter(|batch| batch.phase == "missed").count()
-    });
+    let missed = node
+        .window_post()
+        .await
+        .map(|report| report.deadlines.iter().flat_map(|d| &d.batches).filter(|batch| batch.phase == "missed").count());
     Ok(json!({
         "current_epoch": now.current_epoch,
         "period_start": now.period_start,

@@ -164,7 +164,7 @@ fn restarts(actors: &[ActorInfo]) -> (u64, Option<String>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::supervisor::{ActorState, Exit};
+    use crate::supervisor::Exit;
 
     fn info(state: &str, log: &[(&str, u64)]) -> SectorInfo {
         let log: Vec<_> = log.iter().map(|(k, t)| serde_json::json!({"Kind": k, "Timestamp": t})).collect();
@@ -189,16 +189,12 @@ mod tests {
 
     #[test]
     fn the_last_restart_is_the_newest_exit_of_an_actor_that_came_back() {
-        let actor = |path: &str, restarts, at, exit| ActorInfo {
-            path: path.to_string(),
-            kind: "worker".to_string(),
-            state: ActorState::Up,
-            incarnation: restarts + 1,
-            restarts,
-            mailbox_depth: 0,
-            mailbox_bound: 1,
-            last_exit: exit,
-            last_exit_at: at,
+        let actor = |path: &str, restarts: u64, at: Option<u64>, exit: Option<Exit>| -> ActorInfo {
+            let row = serde_json::json!({
+                "path": path, "kind": "worker", "state": "up", "incarnation": restarts + 1, "restarts": restarts,
+                "mailbox_depth": 0, "mailbox_bound": 1, "last_exit": exit, "last_exit_at": at,
+            });
+            serde_json::from_value(row).unwrap()
         };
         let actors = [
             actor("root/a", 2, Some(10), Some(Exit::Panicked("x".into()))),

@@ -90,12 +90,14 @@ impl Stage for Real {
         run::ready(&up.config)?;
         let miner = up.config.node.miner.clone().unwrap_or_default();
         let miner = address::parse(&miner).map_err(CliError::Failed)?;
-        let on = up.chain.as_ref().ok_or_else(|| CliError::Bug("the devnet has a node before it has a chain".into()))?;
+        let on =
+            up.chain.as_ref().ok_or_else(|| CliError::Bug("the devnet has a node before it has a chain".into()))?;
         let started = Arc::new(launch::node_on(on, &up.config).await?);
         // in `up` before anything can fail, so that `stop` finds it
         up.node = Some(started.clone());
         // the same wish at every start, so that it is one sector however often the process dies
-        let first = started.backend.pledge(FIRST_SECTOR.to_string()).await.map_err(|e| CliError::Failed(e.to_string()))?;
+        let first =
+            started.backend.pledge(FIRST_SECTOR.to_string()).await.map_err(|e| CliError::Failed(e.to_string()))?;
         let text = format!("up, its first sector is {first}");
         let node = NodeClient::at_repo(&up.config)?;
         let chain = seams::full_node(&up.config)?;

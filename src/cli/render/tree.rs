@@ -94,17 +94,12 @@ mod tests {
     use super::*;
 
     fn actor(path: &str, bound: usize) -> ActorInfo {
-        ActorInfo {
-            path: path.to_string(),
-            kind: if bound == 0 { "supervisor" } else { "worker" }.to_string(),
-            state: ActorState::Up,
-            incarnation: 1,
-            restarts: 0,
-            mailbox_depth: 0,
-            mailbox_bound: bound,
-            last_exit: None,
-            last_exit_at: None,
-        }
+        let kind = if bound == 0 { "supervisor" } else { "worker" };
+        let row = serde_json::json!({
+            "path": path, "kind": kind, "state": "up", "incarnation": 1, "restarts": 0,
+            "mailbox_depth": 0, "mailbox_bound": bound, "last_exit": null, "last_exit_at": null,
+        });
+        serde_json::from_value(row).unwrap()
     }
 
     #[test]
