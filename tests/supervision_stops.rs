@@ -103,7 +103,7 @@ async fn a_failed_start_leaves_nothing_running() {
         .child(ChildSpec::supervisor(inner))
         .child(simple("never", &journal));
     let error = Tree::start(root).map(drop).unwrap_err();
-    assert_eq!(error.to_string(), "root/inner/bad did not start: failed: no disk");
+    assert_eq!(error.to_string(), "root/inner/bad did not start: no disk");
     let log = lines(&journal);
     assert!(log.starts_with(&["start a".into(), "start b".into()]));
     assert!(log.contains(&"drop a".to_string()) && log.contains(&"drop b".to_string()));

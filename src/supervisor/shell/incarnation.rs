@@ -235,7 +235,7 @@ impl<A: Actor> Incarnation<A> {
     /// Takes everything down, each thing behind its own guard: a destructor that panics takes nothing with it.
     fn finish(&mut self, exit: Exit) {
         let again = if self.stop { self.again } else { (self.order.restarts_after)(&exit) };
-        self.close_address(if again { ActorState::Restarting } else { ActorState::Stopped });
+        self.close_address(if again { ActorState::Restarting } else { ActorState::Stopping });
         self.local.closed.set(true);
         *self.local.exit.borrow_mut() = Some(exit.clone()); // what the askers of the handler in hand will hear
         let mut panics = Vec::new();
@@ -253,6 +253,9 @@ impl<A: Actor> Incarnation<A> {
         if !self.order.report.is_abandoned() {
             self.meta().waited();
             self.meta().ended(&exit);
+            if !again {
+                self.meta().set_state(ActorState::Stopped); // only now: its state is dropped
+            }
         }
         self.order.report.ended(exit);
     }

@@ -60,7 +60,11 @@ impl Report {
         let news = if self.up {
             News::Down(exit)
         } else {
-            News::NotStarted(StartFailure { path: self.path.clone(), why: exit.to_string() })
+            let why = match exit {
+                Exit::Failed(why) => why, // the factory's own words
+                other => other.to_string(),
+            };
+            News::NotStarted(StartFailure { path: self.path.clone(), why })
         };
         (self.tell)(self.key, self.serial, news);
     }
