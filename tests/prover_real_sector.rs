@@ -93,6 +93,13 @@ async fn a_sector_is_sealed_proven_and_verified() {
     assert_eq!(prover.run(job(Task::Finalize { cache_dir: s.cache.clone() })).await, Ok(Output::Done));
     let window = Task::WindowPost { proof_type: WINDOW, miner: MINER, randomness: [9; 32], sectors };
     assert_eq!(proof(prover.run(job(window.clone())).await).len(), 192);
+    let tree = std::fs::read_dir(&s.cache).unwrap().map(|e| e.unwrap().path());
+    let tree = tree.into_iter().find(|p| p.to_string_lossy().contains("tree-r-last")).unwrap();
+    let whole = std::fs::read(&tree).unwrap();
+    std::fs::write(&tree, &whole[..whole.len() / 2]).unwrap();
+    assert_eq!(prover.run(job(window.clone())).await, Ok(Output::Skipped(vec![s.number])), "half a tree");
+    std::fs::write(&tree, &whole).unwrap();
+    assert_eq!(proof(prover.run(job(window.clone())).await).len(), 192);
     std::fs::remove_file(&s.sealed).unwrap();
     assert_eq!(prover.run(job(window)).await, Ok(Output::Skipped(vec![s.number])));
 }
