@@ -105,7 +105,12 @@ async fn provider() -> Provider {
         outbox: Arc::new(sender.clone()),
         store: store.clone(),
         jobs: None,
-        settings: WindowPostSettings::default(),
+        // The test's epochs last milliseconds.
+        settings: WindowPostSettings {
+            retry_first: Duration::from_millis(1),
+            retry_cap: Duration::from_millis(5),
+            ..Default::default()
+        },
     };
     let winning_deps = WinningPostDeps {
         miner,
