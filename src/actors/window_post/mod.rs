@@ -233,7 +233,31 @@ fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
     text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "a panic without a message".to_string())
 }
 
-impl Actor for WindowPost {}
+impl Actor for WindowPost {
+    /// The feed may have told the present head while this incarnation started: ask once, do not wait for the next.
+    async fn started(&mut self, cx: &Cx<Self>) -> Result<(), Exit> {
+        let work = self.work.clone();
+        cx.spawn(async move { FirstHead(work.node.chain_head().await.ok()) });
+        Ok(())
+    }
+}
+
+struct FirstHead(Option<TipSet>);
+impl Message for FirstHead {
+    type Reply = ();
+}
+
+impl Handler<FirstHead> for WindowPost {
+    async fn handle(&mut self, FirstHead(head): FirstHead, cx: &Cx<Self>) -> Result<(), Exit> {
+        if let Some(head) = head
+            && self.head.is_none()
+            && !self.looking_up
+        {
+            self.look_up(HeadUpdate { tipset: Arc::new(head), reverted_to: None }, cx);
+        }
+        Ok(())
+    }
+}
 
 impl Handler<HeadUpdate> for WindowPost {
     async fn handle(&mut self, update: HeadUpdate, cx: &Cx<Self>) -> Result<(), Exit> {
