@@ -192,6 +192,13 @@ impl Tree {
         })
     }
 
+    /// A drill: the present incarnation panics inside its next turn, where a handler would; what follows is the real
+    /// course of a panic. False: no worker runs there.
+    pub fn panic(&self, path: &str) -> bool {
+        let runs = |row: ActorInfo| row.kind == "worker" && row.state == ActorState::Up;
+        self.info(path).is_some_and(runs) && self.with_parent(path, |_, key| In::Panic { key })
+    }
+
     /// The actor begins no further message until [`Tree::resume`]; its queue fills.
     pub fn suspend(&self, path: &str) -> bool {
         self.with_parent(path, |_, key| In::Suspend { key, suspend: true })

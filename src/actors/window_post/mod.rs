@@ -18,6 +18,7 @@ use crate::actors::daemon_link::messages::HeadUpdate;
 use crate::actors::sector_files::SectorFiles;
 use crate::chain::types::{DeadlineInfo, TipSet};
 use crate::chain::{Address, ChainEpoch};
+use crate::failpoint;
 use crate::proofs::Prover;
 use crate::rpc::full_node::FullNode;
 use crate::store::{Record, Store, StoreError};
@@ -189,7 +190,9 @@ impl WindowPost {
 
     fn save(&self, open: ChainEpoch, cx: &Cx<Self>) -> Result<(), Exit> {
         let Some(run) = self.poster.run(open) else { return Ok(()) };
-        self.stored(self.store.put(&cx.token(), &record_key(&self.miner, open), run))
+        self.stored(self.store.put(&cx.token(), &record_key(&self.miner, open), run))?;
+        run.batches.iter().flatten().for_each(|batch| failpoint::hit("window_post", batch.phase.name()));
+        Ok(())
     }
 
     /// A full disk must not cost a fault: without a record a crash costs a second proof, no more. A fence ends us.
