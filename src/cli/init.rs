@@ -5,6 +5,7 @@
 
 use super::output::print_error;
 use super::{CliError, Context, seams};
+use crate::actors::daemon_link::follow::check_network;
 use crate::chain::lotus_json as lj;
 use crate::chain::types::{Message, SignedMessage, TipSetKey};
 use crate::chain::{Address, ChainEpoch, TokenAmount};
@@ -70,6 +71,8 @@ pub async fn run(args: Args, cx: Context) -> Result<(), CliError> {
         seams::keys_ready(&cx.config.proving.parameter_cache, *sector_size)?;
     }
     let node = seams::full_node(&cx.config)?;
+    let network = check_network(node.as_ref(), None).await.map_err(|e| CliError::Failed(e.to_string()))?.network_name;
+    lj::address::print_as_on(&network);
     let done = init(&wanted, &cx.config, node.as_ref(), CONFIDENCE, &|line| print_error(line)).await?;
     cx.out.answer(&done, |d| {
         format!(

@@ -76,7 +76,8 @@ pub fn spec(chain: Arc<Devnet>, config: ServerConfig, server: &Ref<ChainServer>)
     let clock = ChildSpec::actor("clock", &clock, move |cx: Cx<ChainClock>| {
         let chain = ticking.clone();
         async move {
-            cx.spawn_detached(async move { chain.run().await });
+            let clock = cx.clone();
+            cx.spawn_detached(async move { chain.run(|why| clock.trouble(why)).await });
             Ok(ChainClock)
         }
     });

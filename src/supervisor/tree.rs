@@ -30,6 +30,9 @@ pub struct ActorInfo {
     pub last_exit: Option<Exit>,
     /// Unix seconds of the last exit.
     pub last_exit_at: Option<u64>,
+    /// What the actor tries again at the moment, in its own words; nothing while all is well.
+    #[serde(default)]
+    pub trouble: Option<String>,
     /// A worker's logical path, the one of its tokens.
     #[serde(default)]
     pub address: Option<String>,
