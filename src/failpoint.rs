@@ -1,8 +1,9 @@
 //! Places at which a drill ends this process as `kill -9` would: `BULKHEAD_FAILPOINT=enter:PreCommit1`. Inert without it.
 //!
 //! `enter:<Phase>` is right after the journal has a sector in that phase, `leave:<Phase>` right before the journal
-//! learns that its work is done; `window_post:<phase>` after a window proof's record; `message:signed` and
-//! `message:pushed` on both sides of a push. A test can so be sure where the kill lands.
+//! learns that its work is done; `allocated:<number>` between allocator and journal; `window_post:<phase>` after a window
+//! proof's record; `message:signed` and `message:pushed` on both sides of a push; `init:signed`, `init:pushed` and
+//! `init:created` on the way to a miner. A test can so be sure where the kill lands.
 
 use std::fmt::Display;
 use std::sync::OnceLock;

@@ -25,6 +25,9 @@ const PHASES: [&str; 14] = [
     "FinalizeSector",
 ];
 
+/// Before there is a sector: a miner is made, a number is given.
+const BEFORE: [&str; 4] = ["init:signed", "init:pushed", "init:created", "allocated:1"];
+
 /// A window proof's record, the message that carries it, and its end.
 const WINDOW_POST: [&str; 6] = [
     "window_post:proving",
@@ -47,10 +50,17 @@ fn log_of(sector: &Value) -> Vec<String> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_sector_and_its_window_outlive_every_kill() {
     let dir = tempfile::tempdir().unwrap();
+    // Short proving periods: a window comes up within 30 epochs.
+    std::fs::create_dir(dir.path().join("node")).unwrap();
+    std::fs::write(dir.path().join("node/config.toml"), "[devnet]\ndeadlines = 3\ndispute_window = 20\n").unwrap();
     let mut devnet = Devnet { dir: dir.path().to_path_buf(), flags: vec!["--warmup-delay".into(), "1s".into()] };
     let took = std::time::Instant::now();
     let note = |what: &str| eprintln!("{:>5} s  {what}", took.elapsed().as_secs());
 
+    for failpoint in BEFORE {
+        devnet.start(failpoint, &[]).falls(failpoint);
+        note(failpoint);
+    }
     for phase in PHASES {
         for side in ["enter", "leave"] {
             let failpoint = format!("{side}:{phase}");
@@ -63,20 +73,19 @@ async fn a_sector_and_its_window_outlive_every_kill() {
         }
     }
 
-    // Enough time that a window proof which is killed again and again still makes its window.
-    devnet.flags = vec!["--warmup-delay".into(), "4s".into()];
     window_provers_fall(&devnet).await;
     note("WindowPoSt's provers are killed, then the node while one works");
+    // Enough time that a window proof which is killed again and again still makes its window.
+    devnet.flags = ["--warmup-delay", "5s", "--block-delay", "4s"].map(String::from).to_vec();
     for failpoint in WINDOW_POST {
         devnet.start(failpoint, &[]).falls(failpoint);
         note(failpoint);
     }
-    devnet.flags.clear();
-    let mut last = devnet.start("", &["--exit-after", "all"]);
+    let mut last = devnet.start("", &["--exit-after", "window-post"]);
     last.event("the summary", |event| event["event"] == "summary");
     let status = last.ended("the end");
     assert_eq!(status.code(), Some(0), "{}", last.log());
-    note("--exit-after all: exit 0");
+    note("--exit-after window-post: exit 0");
 
     the_chain_has_seen_everything_once(&devnet).await;
     note("the chain has seen everything once");

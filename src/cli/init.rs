@@ -11,6 +11,7 @@ use crate::chain::types::{Message, SignedMessage, TipSetKey};
 use crate::chain::{Address, ChainEpoch, TokenAmount};
 use crate::config::values::{format_size, parse_sector_size};
 use crate::config::{Config, example};
+use crate::failpoint;
 use crate::rpc::full_node::FullNode;
 use cid::Cid;
 use fil_actor_power_state::v18::{CreateMinerParams, CreateMinerReturn};
@@ -119,6 +120,7 @@ pub async fn init(
         )));
     }
     seams::keys_ready(&config.proving.parameter_cache, info.sector_size)?;
+    failpoint::hit("init", "created");
     example::set_miner(config, &miner.to_string())?;
     remove(&pending_file(&config.repo))?;
     Ok(Initialised {
@@ -194,6 +196,7 @@ async fn create(
             let fail = |e: std::io::Error| CliError::Failed(format!("{}: {e}", path.display()));
             std::fs::create_dir_all(&config.repo).map_err(fail)?;
             example::write_durably(&path, &text).map_err(fail)?;
+            failpoint::hit("init", "signed");
             message
         }
     };
@@ -211,6 +214,7 @@ async fn create(
             }
         },
     };
+    failpoint::hit("init", "pushed");
     say(&format!("CreateMiner is sent ({cid}), waiting for the chain"));
     let block = Duration::from_secs(network.block_delay_secs.max(1));
     let receipt = wait(node, &cid, confidence, block).await?;

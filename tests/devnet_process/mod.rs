@@ -8,7 +8,7 @@ use nix::unistd::Pid;
 use serde_json::Value;
 use std::io::{BufRead, BufReader};
 use std::os::unix::process::ExitStatusExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
@@ -244,8 +244,4 @@ pub async fn messages(chain: &Running) -> Vec<(String, u64, i64)> {
         tipset = chain.call("chain", "Filecoin.ChainGetTipSet", vec![parents]).await;
     }
     found
-}
-
-pub fn keep_on_failure(dir: &Path) {
-    eprintln!("the devnet's folder: {}", dir.display());
 }

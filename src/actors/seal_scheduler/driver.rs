@@ -107,6 +107,7 @@ impl Driver {
         }
         let next = PledgeRecord { number: Some(number), ..pledge.clone() };
         let sector = Sector::new(number, request, now);
+        failpoint::hit("allocated", number);
         let (sector_key, pledge_key) = (format!("{}/{number:020}", self.scope), format!("{}/{request}", self.scope));
         self.store.transact(&self.token, |tx| {
             tx.put(&pledge_key, &next)?;
