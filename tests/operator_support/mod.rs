@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 use std::os::unix::process::ExitStatusExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
@@ -210,7 +210,7 @@ impl Chain {
 /// `bulkhead run` on any free ports.
 pub fn run(repo: &Path, api_info: &str, more: &[&str]) -> Running {
     let args = ["run", "--repo", text(repo), "--api-listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"];
-    // of a flag that comes twice the last one counts for none of them: `more` replaces
+    // a flag may come only once: `more` replaces
     let mut all: Vec<&str> = args.to_vec();
     for pair in more.chunks(2) {
         match all.iter().position(|a| *a == pair[0]) {
