@@ -1,8 +1,9 @@
 //! Whose node this is: the repo's store, and the network and miner that it was made for.
 
 use crate::actors::daemon_link::follow::check_network;
-use crate::chain::Address;
+use crate::chain::lotus_json::address;
 use crate::chain::types::TipSetKey;
+use crate::chain::{Address, network};
 use crate::rpc::full_node::FullNode;
 use crate::store::{Record, Store, StoreError, Token};
 use serde::{Deserialize, Serialize};
@@ -49,7 +50,7 @@ impl Identity {
         let store = Store::open(&repo.join("bulkhead.redb"))?;
         let kept = store.get::<Kept>(KEY)?;
         if let Some(kept) = &kept
-            && kept.miner != miner.to_string()
+            && address::parse(&kept.miner).as_ref() != Ok(&miner)
         {
             return Err(IdentityError::OtherMiner {
                 repo: repo.to_path_buf(),
@@ -57,12 +58,16 @@ impl Identity {
                 asked: miner.to_string(),
             });
         }
+        if let Some(kept) = &kept {
+            network::use_network(&kept.network);
+        }
         let expected = kept.as_ref().map(|k| k.network.as_str());
         let kept = match (check_network(node.as_ref(), expected).await, kept) {
             (Ok(params), None) => {
                 let info = node.state_miner_info(&miner, &TipSetKey::default()).await.map_err(|e| {
                     IdentityError::Miner { node: node.name(), miner: miner.to_string(), why: e.to_string() }
                 })?;
+                network::use_network(&params.network_name);
                 let kept =
                     Kept { network: params.network_name, miner: miner.to_string(), sector_size: info.sector_size };
                 store.put(&Token { path: "node".into(), epoch: 0 }, KEY, &kept)?;
