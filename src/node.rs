@@ -17,9 +17,9 @@ use crate::actors::daemon_link::pool::Pool;
 use crate::actors::daemon_link::{DaemonPool, HeadFeed};
 use crate::actors::deal_handler::{self, DealHandler, MarketConfig, MarketDeps, WalletSigner};
 use crate::actors::message_sender::{MessageSender, NodeWallet, SenderDeps};
-use crate::actors::seal_scheduler::{SealDeps, SealScheduler, SectorDirs};
+use crate::actors::seal_scheduler::{SealDeps, SealScheduler};
 use crate::actors::sector_allocator::{AllocatorDeps, AllocatorSettings, SectorAllocator};
-use crate::actors::sector_files::RepoSectors;
+use crate::actors::sector_files::SectorDirs;
 use crate::actors::window_post::{WindowPost, WindowPostDeps};
 use crate::actors::winning_post::settings::SystemClock;
 use crate::actors::winning_post::{WinningPost, WinningPostDeps};
@@ -137,6 +137,9 @@ impl Node {
         prover: Arc<dyn Prover>,
     ) -> Result<Node, NodeError> {
         let Identity { store, miner, sector_size, network } = identity;
+        let mut settings = settings;
+        // A node that is exchanged for one of another network while we run is refused as at the start.
+        settings.link.network.get_or_insert_with(|| network.clone());
         let boot = store.next_boot()?;
         let auth = Arc::new(Auth::open(&settings.repo)?);
         let refs = Refs::new(&miner);
@@ -288,7 +291,7 @@ impl Parts {
     }
 
     fn proving(&self) -> SupervisorSpec {
-        let files = Arc::new(RepoSectors { sectors: self.settings.repo.join("sectors"), miner: self.miner_id() });
+        let files = Arc::new(SectorDirs::of_repo(&self.settings.repo, self.miner_id()));
         let window = WindowPostDeps {
             miner: self.miner,
             node: self.links.proving.clone(),

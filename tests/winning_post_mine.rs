@@ -12,6 +12,7 @@ use bulkhead::chain::{Address, ChainEpoch};
 use bulkhead::proofs::{Output, Task};
 use scripted::*;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -103,6 +104,14 @@ async fn a_win_gives_a_block_at_its_time() {
     expected[31] &= 0x3f;
     assert_eq!(*randomness, expected);
     assert_eq!((sectors[0].number, sectors[0].comm_r), (1, comm_r(1)));
+}
+
+#[tokio::test]
+async fn a_node_that_selects_no_messages_still_gets_a_block() {
+    let s = setup();
+    s.node.no_select.store(true, Ordering::SeqCst);
+    let Ok(Mined::Block(ready)) = s.mine(None).await else { panic!() };
+    assert!(ready.block.bls_messages.is_empty() && ready.block.secpk_messages.is_empty());
 }
 
 #[tokio::test]

@@ -421,7 +421,7 @@ impl FullNode for FakeChain {
         self.lacks("StateNetworkName")
     }
     async fn state_network_version(&self, _: &TipSetKey) -> Result<u32> {
-        self.lacks("StateNetworkVersion")
+        Ok(28)
     }
     async fn state_lookup_id(&self, _: &Address, _: &TipSetKey) -> Result<Address> {
         self.lacks("StateLookupID")

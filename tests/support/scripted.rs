@@ -16,6 +16,7 @@ use fvm_shared::econ::TokenAmount;
 use multihash_codetable::{Code, MultihashDigest};
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::mpsc;
 
 pub fn cid(name: &str) -> Cid {
@@ -122,6 +123,8 @@ pub struct ScriptedNode {
     /// All bytes of the challenge.
     pub beacon: Mutex<u8>,
     pub base_info: Mutex<Option<MiningBaseInfo>>,
+    /// It lacks MpoolSelect.
+    pub no_select: AtomicBool,
     pub submitted: Mutex<Vec<BlockMsg>>,
     pub panics_with: Mutex<Option<String>>,
     pub calls: Mutex<HashMap<&'static str, u64>>,
@@ -412,7 +415,10 @@ impl FullNode for ScriptedNode {
     }
     async fn mpool_select(&self, _key: &TipSetKey, _ticket_quality: f64) -> Result<Vec<SignedMessage>> {
         self.seen("mpool_select");
-        Ok(vec![])
+        match self.no_select.load(Ordering::SeqCst) {
+            true => Err(FullNodeError::NoSuchMethod { node: self.name(), method: "MpoolSelect" }),
+            false => Ok(vec![]),
+        }
     }
     async fn gas_estimate_message_gas(
         &self,

@@ -2,11 +2,17 @@
 //!
 //! One method per `Filecoin.*` JSON-RPC method that we use; every call has a deadline inside its implementation.
 //! [`HttpFullNode`] is the implementation for nodes behind an address.
+//!
+//! * [`http`] — the calls; [`feed`] — the head feed over a WebSocket; [`limits`] — how long each may take.
+//! * [`capabilities`] — which methods a node lacks; [`workarounds`] — what is asked instead.
 
+pub mod capabilities;
 mod feed;
 pub mod http;
 pub mod limits;
+mod workarounds;
 
+pub use capabilities::Missing;
 pub use http::HttpFullNode;
 pub use limits::Limits;
 
@@ -95,6 +101,11 @@ pub trait FullNode: Send + Sync + 'static {
     /// How logs and errors name this node (`host:port`).
     fn name(&self) -> String;
 
+    /// Which of the methods that are used here the node lacks; probed once.
+    async fn missing_methods(&self) -> Result<Vec<Missing>> {
+        Ok(Vec::new())
+    }
+
     async fn version(&self) -> Result<Version>;
     async fn chain_head(&self) -> Result<TipSet>;
     /// The feed of head changes: the first batch is one `Current`. The channel is bounded; it closes when the connection breaks.
@@ -137,6 +148,10 @@ pub trait FullNode: Send + Sync + 'static {
         info: &SectorPreCommitInfo,
         key: &TipSetKey,
     ) -> Result<TokenAmount>;
+    /// What CreateMiner must carry (FIP-0077, network version 27 on); zero before.
+    async fn state_miner_creation_deposit(&self, _key: &TipSetKey) -> Result<TokenAmount> {
+        Err(FullNodeError::NoSuchMethod { node: self.name(), method: "StateMinerCreationDeposit" })
+    }
     /// `None` when no pre-commit of that number is on chain.
     async fn state_sector_pre_commit_info(
         &self,
