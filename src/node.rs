@@ -32,7 +32,7 @@ use crate::rpc::full_node::{FullNode, FullNodeError};
 use crate::store::{Store, StoreError};
 use crate::supervisor::{
     ActorInfo, ChildSpec, Exit, Recipient, Ref, Shutdown, Strategy, SupervisorSpec, Thread, Tree, TreeError,
-    TreeOptions,
+    TreeOptions, WeakTree,
 };
 use arc_swap::ArcSwap;
 use backend::NodeBackend;
@@ -158,7 +158,7 @@ impl Node {
         let running = Tree::start_with(parts.root(), TreeOptions { epoch_base: boot << 32 })?;
         let Parts { refs, tree, stop, backend, settings, .. } = parts;
         // Readers of the cell that were up before this line saw an empty tree.
-        let _ = tree.set(running.clone());
+        let _ = tree.set(running.downgrade());
         let node = Node { refs, tree: running, backend, miner, stop };
         node.leave_admin_address(&settings.repo)?;
         Ok(node)
@@ -193,19 +193,22 @@ impl Node {
 
 /// What the admin HTTP shows: the node's tree, and another one of this process.
 struct Grove {
-    node: Arc<OnceLock<Tree>>,
+    node: Arc<OnceLock<WeakTree>>,
     beside: Option<Tree>,
 }
 
 impl Grove {
-    fn trees(&self) -> impl Iterator<Item = &Tree> {
-        self.node.get().into_iter().chain(&self.beside)
+    fn node(&self) -> Option<Tree> {
+        self.node.get().and_then(WeakTree::upgrade)
+    }
+    fn trees(&self) -> impl Iterator<Item = Tree> {
+        self.node().into_iter().chain(self.beside.clone())
     }
 }
 
 impl admin::TreeView for Grove {
     fn snapshot(&self) -> Vec<ActorInfo> {
-        self.trees().flat_map(Tree::snapshot).collect()
+        self.trees().flat_map(|tree| tree.snapshot()).collect()
     }
     fn kill(&self, path: &str) -> bool {
         self.trees().any(|tree| tree.kill(path))
@@ -214,7 +217,7 @@ impl admin::TreeView for Grove {
         self.trees().any(|tree| tree.panic(path))
     }
     fn dead_letters(&self) -> Option<admin::DeadLettersView> {
-        self.node.get().and_then(admin::TreeView::dead_letters)
+        self.node().as_ref().and_then(admin::TreeView::dead_letters)
     }
 }
 
@@ -228,7 +231,7 @@ struct Parts {
     links: Links,
     prover: Arc<dyn Prover>,
     auth: Arc<Auth>,
-    tree: Arc<OnceLock<Tree>>,
+    tree: Arc<OnceLock<WeakTree>>,
     stop: Arc<Notify>,
     backend: Arc<NodeBackend>,
 }

@@ -25,4 +25,4 @@ pub use shell::{Cx, Recipient, Ref};
 pub use spec::{
     AutoShutdown, Backoff, ChildSpec, Restart, Shutdown, SpecError, StartError, Strategy, SupervisorSpec, Thread,
 };
-pub use tree::{ActorInfo, ActorState, SupervisorRef, Tree, TreeError, TreeOptions};
+pub use tree::{ActorInfo, ActorState, SupervisorRef, Tree, TreeError, TreeOptions, WeakTree};

@@ -11,8 +11,8 @@ use super::supervise::{Control, In, spawn_supervisor};
 use super::watchdog;
 use serde::{Deserialize, Serialize};
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 use tokio::sync::{mpsc, oneshot, watch};
 
 /// One row of `bulkhead tree`: field names are stable.
@@ -70,6 +70,19 @@ pub struct TreeOptions {
 #[derive(Clone)]
 pub struct Tree {
     inner: Arc<Inner>,
+}
+
+/// A tree's handle for what is itself a part of the tree: it does not keep the tree's memory, nor what its specs hold
+/// (an open database), after the end.
+#[derive(Clone)]
+pub struct WeakTree {
+    inner: Weak<Inner>,
+}
+
+impl WeakTree {
+    pub fn upgrade(&self) -> Option<Tree> {
+        self.inner.upgrade().map(|inner| Tree { inner })
+    }
 }
 
 struct Inner {
@@ -143,6 +156,10 @@ impl Tree {
                 why: StartError("the supervision thread ended during the start".into()),
             }),
         }
+    }
+
+    pub fn downgrade(&self) -> WeakTree {
+        WeakTree { inner: Arc::downgrade(&self.inner) }
     }
 
     /// In tree order, parents first. Reads atomics and a snapshot only: answers when every arbiter hangs.
