@@ -14,6 +14,7 @@ pub mod settings;
 
 use crate::actors::daemon_link::messages::HeadUpdate;
 use crate::actors::daemon_link::pool::Pool;
+use crate::actors::daemon_link::settings::LinkSettings;
 use crate::actors::daemon_link::{DaemonPool, HeadFeed};
 use crate::actors::deal_handler::{self, DealHandler, MarketConfig, MarketDeps, WalletSigner};
 use crate::actors::message_sender::{MessageSender, NodeWallet, SenderDeps};
@@ -141,6 +142,9 @@ impl Node {
         // A node that is exchanged for one of another network while we run is refused as at the start.
         settings.link.network.get_or_insert_with(|| network.clone());
         let boot = store.next_boot()?;
+        // A full node that is put in the place of the present one must be of the same network.
+        let link = LinkSettings { network: Some(network.clone()), ..settings.link };
+        let settings = NodeSettings { link, ..settings };
         let auth = Arc::new(Auth::open(&settings.repo)?);
         let refs = Refs::new(&miner);
         let tree = Arc::new(OnceLock::new());
