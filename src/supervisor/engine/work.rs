@@ -46,7 +46,13 @@ impl<P> Engine<P> {
                         }
                         true
                     }
-                    None => false,
+                    None => match self.upgrades.pop_front() {
+                        Some(upgrade) => {
+                            self.apply_upgrade(upgrade);
+                            true
+                        }
+                        None => false,
+                    },
                 },
                 Work::Group { from, stage, delay } => {
                     let (from, stage, delay) = (*from, *stage, *delay);
@@ -162,6 +168,9 @@ impl<P> Engine<P> {
             return;
         }
         self.deferred.clear();
+        for refused in std::mem::take(&mut self.upgrades) {
+            self.reply(refused.ticket, Err(AdminError::ShuttingDown));
+        }
         for key in self.keys_from(0) {
             match self.phase(key) {
                 Some(Phase::Queued { ticket: Some(t) }) => {

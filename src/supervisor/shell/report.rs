@@ -22,6 +22,8 @@ pub(in crate::supervisor) enum Ctl {
 pub(in crate::supervisor) enum News {
     Started,
     NotStarted(StartFailure),
+    /// Its start chose not to run.
+    Ignored,
     Down(Exit),
 }
 
@@ -59,6 +61,8 @@ impl Report {
         }
         let news = if self.up {
             News::Down(exit)
+        } else if exit == Exit::Ignored {
+            News::Ignored
         } else {
             let why = match exit {
                 Exit::Failed(why) => why, // the factory's own words
