@@ -84,6 +84,10 @@ impl<P> Engine<P> {
         }
         if matches!(self.work, Work::Beginning) {
             self.out.push(Cmd::Up);
+        } else if !self.queued.is_empty() {
+            // Asked for by a call meanwhile, before the part that restarts: its turn is now.
+            self.work = Work::Group { from: 0, stage: Stage::Starting, delay: Duration::ZERO };
+            return true;
         }
         self.work = Work::Running;
         true
