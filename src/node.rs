@@ -159,8 +159,9 @@ impl Node {
             stop: stop.clone(),
         });
         let parts = Parts { settings, refs, store, miner, sector_size, links, prover, auth, tree, stop, backend };
-        let running = Tree::start_with(parts.root(), TreeOptions { epoch_base: boot << 32 })?;
-        let Parts { refs, tree, stop, backend, settings, .. } = parts;
+        let running = Tree::start_with(parts.root(), TreeOptions { epoch_base: boot << 32, ..TreeOptions::default() })?;
+        let Parts { refs, tree, stop, backend, settings, prover, .. } = parts;
+        running.supervisor("root/provers").into_iter().for_each(|provers| prover.show_in(provers));
         // Readers of the cell that were up before this line saw an empty tree.
         let _ = tree.set(running.downgrade());
         let node = Node { refs, tree: running, backend, miner, stop };
@@ -248,6 +249,8 @@ impl Parts {
         SupervisorSpec::new("root")
             .intensity(3, MINUTE * 10)
             .child(ChildSpec::supervisor(self.chain()))
+            // The provers' processes, each while it lives; a task whose process dies is the concern's to repeat.
+            .child(ChildSpec::supervisor(SupervisorSpec::new("provers").dynamic(64)))
             .child(ChildSpec::supervisor(self.proving()))
             .child(ChildSpec::supervisor(self.sealing()))
             .child(ChildSpec::supervisor(self.markets()))

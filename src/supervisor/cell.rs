@@ -2,6 +2,7 @@
 
 use super::dead_letters::{DeadLetters, DeadReason, unix_now};
 use super::exit::Exit;
+use super::monitor::Watchers;
 use arc_swap::{ArcSwap, ArcSwapOption};
 use serde::{Deserialize, Serialize};
 use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
@@ -65,6 +66,7 @@ pub(super) struct CellMeta {
     /// The child spec that owns this address; 0 without one.
     owner: AtomicU64,
     letters: ArcSwapOption<DeadLetters>,
+    pub watchers: Watchers,
 }
 
 impl CellMeta {
@@ -86,6 +88,7 @@ impl CellMeta {
             thread: Mutex::new(String::new()),
             owner: AtomicU64::new(0),
             letters: ArcSwapOption::empty(),
+            watchers: Watchers::default(),
         }
     }
 
@@ -96,14 +99,27 @@ impl CellMeta {
         self.state.store(state as u8, Ordering::Release);
     }
 
+    fn new_owner(&self) -> u64 {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        NEXT.fetch_add(1, Ordering::Relaxed)
+    }
+
     /// An address belongs to at most one child spec at a time. `None`: it is taken.
     pub fn claim(&self) -> Option<u64> {
-        static NEXT: AtomicU64 = AtomicU64::new(1);
-        let owner = NEXT.fetch_add(1, Ordering::Relaxed);
+        let owner = self.new_owner();
         self.owner.compare_exchange(0, owner, Ordering::AcqRel, Ordering::Relaxed).ok().map(|_| owner)
+    }
+    /// The spec that has it is replaced by another, whatever that one still does.
+    pub fn take_over_claim(&self) -> u64 {
+        let owner = self.new_owner();
+        self.owner.store(owner, Ordering::Release);
+        owner
     }
     /// Does nothing when another spec has it by now.
     pub fn release_claim(&self, owner: u64) {
+        if owner == 0 {
+            return; // it never had it
+        }
         let _ = self.owner.compare_exchange(owner, 0, Ordering::AcqRel, Ordering::Relaxed);
     }
 

@@ -4,6 +4,7 @@ use super::super::actor::{Actor, CallError, Handler, Message};
 use super::super::cell::{ActorState, CellMeta, Lane};
 use super::super::dead_letters::DeadReason;
 use super::super::exit::Exit;
+use super::super::monitor::{Down, Monitor};
 use super::context::{Local, Shell, ShellCx};
 use actix::dev::channel::AddressSender;
 use actix::dev::{Envelope, EnvelopeProxy, SendError, ToEnvelope};
@@ -45,6 +46,20 @@ impl<A: Actor> Slot<A> {
                 Some(message) => Err(self.refuse(message)),
                 None => Err(CallError::Exited(Exit::Killed)),
             },
+        }
+    }
+
+    /// Past the bound: for what the receiver asked for itself, at most once per request.
+    fn send_beyond<M: Message>(&self, message: M)
+    where
+        A: Handler<M>,
+    {
+        match self.up.load().as_deref() {
+            None => drop(self.refuse(message)),
+            Some(up) => {
+                up.lane.reserve_beyond();
+                let _ = up.sender.do_send(Deliver::new(message, None, up.lane.clone())); // ended: a dead letter
+            }
         }
     }
 
@@ -107,6 +122,10 @@ impl<A: Actor> Ref<A> {
         self.slot.send(message, Some(tx))?;
         answer(rx, within).await
     }
+    /// `to` gets one [`Down`] when the present incarnation ends, or at once when none runs.
+    pub fn monitor(&self, to: Recipient<Down>) -> Monitor {
+        Monitor::set(&self.slot.meta, self.path().to_string(), to)
+    }
     pub fn recipient<M: Message>(&self) -> Recipient<M>
     where
         A: Handler<M>,
@@ -146,12 +165,16 @@ fn timers() -> &'static tokio::runtime::Runtime {
 /// What a [`Recipient`] needs of a slot, whatever its actor.
 trait Takes<M: Message>: Send + Sync {
     fn take(&self, message: M, reply: Option<ReplyTo<M>>) -> Result<(), CallError<M>>;
+    fn take_beyond(&self, message: M);
     fn meta(&self) -> &CellMeta;
 }
 
 impl<A: Handler<M>, M: Message> Takes<M> for Slot<A> {
     fn take(&self, message: M, reply: Option<ReplyTo<M>>) -> Result<(), CallError<M>> {
         self.send(message, reply)
+    }
+    fn take_beyond(&self, message: M) {
+        self.send_beyond(message)
     }
     fn meta(&self) -> &CellMeta {
         &self.meta
@@ -175,6 +198,9 @@ impl<M: Message> Recipient<M> {
     }
     pub fn tell(&self, message: M) -> Result<(), CallError<M>> {
         self.to.take(message, None)
+    }
+    pub(in crate::supervisor) fn deliver(&self, message: M) {
+        self.to.take_beyond(message)
     }
     pub async fn ask(&self, message: M, within: Duration) -> Result<M::Reply, CallError<M>> {
         let (tx, rx) = oneshot::channel();

@@ -39,7 +39,7 @@ pub(in crate::supervisor) fn launcher<A, F, Fut>(address: &Ref<A>, start: F) -> 
 where
     A: Actor,
     F: Fn(Cx<A>) -> Fut + Send + Sync + 'static,
-    Fut: Future<Output = Result<A, StartError>> + 'static,
+    Fut: Future<Output = Result<Option<A>, StartError>> + 'static,
 {
     Arc::new(Launcher { slot: address.slot.clone(), start: Arc::new(start) })
 }
@@ -48,7 +48,7 @@ impl<A, F, Fut> Launch for Launcher<A, F>
 where
     A: Actor,
     F: Fn(Cx<A>) -> Fut + Send + Sync + 'static,
-    Fut: Future<Output = Result<A, StartError>> + 'static,
+    Fut: Future<Output = Result<Option<A>, StartError>> + 'static,
 {
     fn meta(&self) -> &Arc<CellMeta> {
         &self.slot.meta
@@ -91,18 +91,19 @@ impl<A: Actor> Incarnation<A> {
     fn new<F, Fut>(slot: Arc<Slot<A>>, order: Order, start: F) -> Incarnation<A>
     where
         F: FnOnce(Cx<A>) -> Fut + 'static,
-        Fut: Future<Output = Result<A, StartError>> + 'static,
+        Fut: Future<Output = Result<Option<A>, StartError>> + 'static,
     {
         let (sender, receiver) = channel(0);
         let up = Arc::new(Up { sender, lane: slot.meta.open_lane() });
         slot.up.store(Some(up.clone()));
         slot.meta.set_thread(&order.thread);
+        slot.meta.watchers.open(order.epoch);
         let local = Rc::new(Local::new(slot, up, order.epoch));
         let cx = Cx { local: local.clone() };
         // The borrow is held across awaits on purpose: no handler runs before the start is done.
         #[allow(clippy::await_holding_refcell_ref)]
         let begin = Box::pin(async move {
-            let state = start(cx.clone()).await.map_err(|why| Exit::Failed(why.0))?;
+            let state = start(cx.clone()).await.map_err(|why| Exit::Failed(why.0))?.ok_or(Exit::Ignored)?;
             let mut place = cx.local.state.borrow_mut();
             place.insert(state).started(&cx).await
         });
@@ -238,7 +239,7 @@ impl<A: Actor> Incarnation<A> {
 
     /// Takes everything down, each thing behind its own guard: a destructor that panics takes nothing with it.
     fn finish(&mut self, exit: Exit) {
-        let again = if self.stop { self.again } else { (self.order.restarts_after)(&exit) };
+        let again = if self.stop { self.again } else { exit != Exit::Ignored && (self.order.restarts_after)(&exit) };
         self.close_address(if again { ActorState::Restarting } else { ActorState::Stopping });
         self.local.closed.set(true);
         *self.local.exit.borrow_mut() = Some(exit.clone()); // what the askers of the handler in hand will hear
@@ -261,6 +262,8 @@ impl<A: Actor> Incarnation<A> {
                 self.meta().set_state(ActorState::Stopped); // only now: its state is dropped
             }
         }
+        // Void when it was given up: its watchers were told then.
+        self.meta().watchers.close(self.order.epoch, &exit);
         self.order.report.ended(exit);
     }
 }
