@@ -5,7 +5,7 @@ use super::dead_letters::DeadLetters;
 use super::engine::{AdminError, Answer, Call, ChildCounts, StartFailure};
 use super::exit::{Exit, install_hook};
 use super::node::Node;
-use super::shell::{News, Report, run_system};
+use super::shell::{News, Report, STEP, awhile, may_linger, run_system};
 use super::spec::{ChildSpec, SpecError, StartError, Strategy, SupervisorSpec};
 use super::supervise::{Control, In, spawn_supervisor};
 use super::watchdog;
@@ -284,6 +284,7 @@ impl SupervisorRef {
         if !sent {
             return Err(AdminError::NoSupervisor);
         }
-        answer.await.unwrap_or(Err(AdminError::NoSupervisor))
+        let answer = if may_linger() { awhile(answer, STEP).await } else { answer.await };
+        answer.unwrap_or(Err(AdminError::NoSupervisor))
     }
 }
