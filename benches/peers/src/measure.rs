@@ -140,3 +140,9 @@ impl Drop for Aside {
         self.thread.take().map(|t| t.join());
     }
 }
+
+/// Between two tries of a caller: other tasks and other threads first, or it would measure its own busy loop.
+pub async fn give_way() {
+    std::thread::yield_now();
+    tokio::task::yield_now().await;
+}

@@ -23,6 +23,8 @@ const CONTESTED: Duration = Duration::from_millis(50);
 
 thread_local! {
     static NOT_BEFORE: Cell<Option<Instant>> = const { Cell::new(None) };
+    /// Asks under way to other threads.
+    static ASKS: Cell<u32> = const { Cell::new(0) };
     static NO_ASK_BEFORE: Cell<Option<Instant>> = const { Cell::new(None) };
 }
 
@@ -63,7 +65,7 @@ pub(super) struct Linger {
 
 impl Linger {
     /// The task has nothing to do. `called`: whether it had since the last time this was asked.
-    pub fn idle(&mut self, task: &mut Context<'_>, called: impl FnOnce() -> bool) {
+    pub fn idle(&mut self, task: &mut Context<'_>, called: impl Fn() -> bool) {
         if self.until.is_none() && !called() {
             return;
         }
@@ -84,21 +86,34 @@ impl Linger {
 
 /// An asker's wait for an answer from another thread.
 pub(super) struct Expect {
-    until: Instant,
+    until: Option<Instant>,
 }
 
 impl Expect {
     pub fn answer(now: Instant) -> Option<Expect> {
-        (!rests(NO_ASK_BEFORE.get(), now) && allowed()).then(|| Expect { until: now + CHAT })
+        if !allowed() {
+            return None;
+        }
+        let others = ASKS.replace(ASKS.get() + 1);
+        let alone = others == 0 && !rests(NO_ASK_BEFORE.get(), now);
+        Some(Expect { until: alone.then(|| now + CHAT) })
     }
-    /// False: time to sleep.
-    pub fn goes_on(&self, task: &mut Context<'_>) -> bool {
+    /// False: time to sleep. A thread with several asks under way has its work from the answers, and need not linger.
+    pub fn goes_on(&mut self, task: &mut Context<'_>) -> bool {
+        let Some(until) = self.until.filter(|_| ASKS.get() <= 1) else { return false };
         let now = Instant::now();
-        let on = step(task, now, self.until);
+        let on = step(task, now, until);
         if !on {
             NO_ASK_BEFORE.set(Some(now + REST));
+            self.until = None;
         }
         on
+    }
+}
+
+impl Drop for Expect {
+    fn drop(&mut self) {
+        ASKS.set(ASKS.get().saturating_sub(1)); // it may have moved here from another thread
     }
 }
 

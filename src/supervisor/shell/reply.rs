@@ -54,7 +54,7 @@ impl Soon {
         match &mut self.looked {
             None if self.far => {
                 let expect = Expect::answer(std::time::Instant::now());
-                self.looked.insert(expect).as_ref().is_some_and(|e| e.goes_on(task))
+                self.looked.insert(expect).as_mut().is_some_and(|e| e.goes_on(task))
             }
             None => {
                 // On the actor's own thread one more turn is enough: the actor is ahead of us in the queue.
@@ -62,7 +62,7 @@ impl Soon {
                 task.waker().wake_by_ref();
                 true
             }
-            Some(expect) => expect.as_ref().is_some_and(|e| e.goes_on(task)),
+            Some(expect) => expect.as_mut().is_some_and(|e| e.goes_on(task)),
         }
     }
 }
