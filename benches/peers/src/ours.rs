@@ -137,9 +137,8 @@ pub fn ask_cross(times: usize) -> Vec<f64> {
 
 pub fn ask_same(times: usize) -> Vec<f64> {
     let (asker, to) = (Ref::new("/asker", 4), Ref::new("/ask", 1024));
-    let tree = start(
-        SupervisorSpec::new("root").child(child("ask", &to, 0, None)).child(child("asker", &asker, 0, None)),
-    );
+    let tree =
+        start(SupervisorSpec::new("root").child(child("ask", &to, 0, None)).child(child("asker", &asker, 0, None)));
     let nanos = runtime().block_on(asker.ask(Ask { to, times }, DEADLINE)).unwrap_or_default();
     stop(tree);
     let (p50, p99) = p50_p99(nanos);
@@ -217,11 +216,12 @@ pub fn crash(times: usize) -> Vec<f64> {
 pub fn flood(total: u64) -> Vec<f64> {
     let (tx, rx) = mpsc::channel();
     let (flooded, neighbour) = (Ref::new("/flooded", total as usize + 1), Ref::new("/neighbour", 64));
-    let tree = start(
-        SupervisorSpec::new("root")
-            .child(child("flooded", &flooded, total, Some(tx)))
-            .child(child("neighbour", &neighbour, 0, None)),
-    );
+    let tree = start(SupervisorSpec::new("root").child(child("flooded", &flooded, total, Some(tx))).child(child(
+        "neighbour",
+        &neighbour,
+        0,
+        None,
+    )));
     let over = Arc::new(AtomicBool::new(false));
     let seen = over.clone();
     let asker = std::thread::spawn(move || {

@@ -57,7 +57,7 @@ impl Arbiters {
     fn open(&self, name: &str, dedicated: bool) -> io::Result<Place> {
         let handle = Arbiter::try_new()?.handle();
         let label = name.to_string();
-        let (starts, mut rx) = mpsc::unbounded_channel::<Start>(); // its only sender waits for each start
+        let (starts, mut rx) = mpsc::unbounded_channel::<Start>(); // a supervisor sends one a start
         handle.spawn_fn(move || {
             // Not the arbiter's own commands, whose every sending is a system call.
             actix_rt::spawn(async move {
