@@ -6,7 +6,7 @@ use super::engine::{AdminError, Answer, Call, ChildCounts, StartFailure};
 use super::exit::{Exit, install_hook};
 use super::monitor::{Down, Monitor};
 use super::node::Node;
-use super::shell::{News, Recipient, Report, run_system};
+use super::shell::{News, Recipient, Report, STEP, awhile, may_linger, run_system};
 use super::spec::{ChildSpec, SpecError, StartError, Strategy, SupervisorSpec};
 use super::supervise::{Control, In, spawn_supervisor};
 use super::watchdog;
@@ -366,6 +366,7 @@ impl SupervisorRef {
         if !sent {
             return Err(AdminError::NoSupervisor);
         }
-        answer.await.unwrap_or(Err(AdminError::NoSupervisor))
+        let answer = if may_linger() { awhile(answer, STEP).await } else { answer.await };
+        answer.unwrap_or(Err(AdminError::NoSupervisor))
     }
 }
