@@ -227,7 +227,7 @@ impl Provider {
             let back = |path: &&str| {
                 rows[*path].incarnation > before[*path].incarnation && rows[*path].state == ActorState::Up
             };
-            expected.iter().all(|path| back(path)).then_some(rows)
+            expected.iter().all(back).then_some(rows)
         })
         .await;
         self.works().await;
