@@ -5,7 +5,6 @@ mod full_node_support;
 
 use async_trait::async_trait;
 use bulkhead::chain::TokenAmount;
-use bulkhead::chain::types::*;
 use bulkhead::cli::init::{self, Wanted};
 use bulkhead::config::load;
 use bulkhead::devnet::DevnetSettings;
