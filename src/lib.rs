@@ -11,6 +11,7 @@
 //! * [`actors`] — one folder a concern.
 //! * [`node`] — THE supervision tree, written down once.
 //! * [`devnet`] — the embedded chain; serves the full node's JSON-RPC as Lotus does.
+//! * [`failpoint`] — where a drill can kill the process.
 //! * [`config`], [`cli`] — typed configuration; one file per command group.
 
 #[cfg(panic = "abort")]
@@ -21,6 +22,7 @@ pub mod chain;
 pub mod cli;
 pub mod config;
 pub mod devnet;
+pub mod failpoint;
 pub mod node;
 pub mod proofs;
 pub mod rpc;

@@ -197,13 +197,24 @@ struct Grove {
     beside: Option<Tree>,
 }
 
+impl Grove {
+    fn trees(&self) -> impl Iterator<Item = &Tree> {
+        self.node.get().into_iter().chain(&self.beside)
+    }
+}
+
 impl admin::TreeView for Grove {
     fn snapshot(&self) -> Vec<ActorInfo> {
-        let beside = self.beside.iter().flat_map(Tree::snapshot);
-        self.node.get().into_iter().flat_map(Tree::snapshot).chain(beside).collect()
+        self.trees().flat_map(Tree::snapshot).collect()
     }
     fn kill(&self, path: &str) -> bool {
-        self.node.get().is_some_and(|tree| tree.kill(path)) || self.beside.as_ref().is_some_and(|tree| tree.kill(path))
+        self.trees().any(|tree| tree.kill(path))
+    }
+    fn panic(&self, path: &str) -> bool {
+        self.trees().any(|tree| tree.panic(path))
+    }
+    fn dead_letters(&self) -> Option<admin::DeadLettersView> {
+        self.node.get().and_then(admin::TreeView::dead_letters)
     }
 }
 

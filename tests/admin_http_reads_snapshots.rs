@@ -122,6 +122,7 @@ async fn what_is_not_there_or_not_right_is_a_json_error() {
         ("POST", "/actors", 405, "does not take POST"),
         ("DELETE", "/health/live", 405, "does not take DELETE"),
         ("GET", "/actors/root/proving/kill", 405, "does not take GET"),
+        ("GET", "/actors/root/proving/panic", 405, "does not take GET"),
     ];
     for (method, path, want, part) in cases {
         let (status, body) = f.send(method, path, None).await;
@@ -149,7 +150,7 @@ async fn changes_need_the_admin_token() {
         Some("Bearer "),
         Some("Bearer the-token2"),
     ] {
-        for path in ["/stop", "/actors/root/proving/kill", "/actors/root/no/kill"] {
+        for path in ["/stop", "/actors/root/proving/kill", "/actors/root/proving/panic", "/actors/root/no/kill"] {
             let (status, body) = f.send("POST", path, token).await;
             assert!(status == 401 && body["error"].is_string(), "{token:?} {path}: {status} {body}");
         }
@@ -161,6 +162,8 @@ async fn changes_need_the_admin_token() {
     let path = "/actors/root/markets/deal_handler/kill";
     assert_eq!(f.send("POST", path, good).await, (200, json!({"killed": "root/markets/deal_handler"})));
     assert_eq!(*f.rows.killed.lock().unwrap(), ["root", "root/markets/deal_handler"]);
+    assert_eq!(f.send("POST", "/actors/root/no/panic", good).await.0, 404);
+    assert_eq!(f.send("POST", "/actors/root/proving/panic", good).await.0, 409, "a view without drills");
     assert!(!f.stopped.load(SeqCst));
     assert_eq!(f.send("POST", "/stop", good).await, (202, json!({"stopping": true})));
     assert!(f.stopped.load(SeqCst));

@@ -230,7 +230,7 @@ fn a_full_node_that_is_away_or_talks_nonsense_is_named() {
     let name = format!("127.0.0.1:{away}");
     refuses(&adopt, &[("FULLNODE_API_INFO", &at(away))], 1, &[&name, "cannot reach"]);
     let nonsense = answering(http("200 OK", "I am a teapot"));
-    refuses(&adopt, &[("FULLNODE_API_INFO", &at(nonsense))], 1, &["StateNetworkName"]);
+    refuses(&adopt, &[("FULLNODE_API_INFO", &at(nonsense))], 1, &["StateGetNetworkParams"]);
     let refusing = answering(http("401 Unauthorized", "token"));
     refuses(&adopt, &[("FULLNODE_API_INFO", &at(refusing))], 1, &["token in FULLNODE_API_INFO"]);
     assert!(!repo.path().join("config.toml").exists(), "nothing was written");

@@ -128,7 +128,7 @@ async fn the_clock_runs_by_itself() {
     let mut feed = devnet.chain_notify().await.unwrap();
     let mut heights = Vec::new();
     tokio::select! {
-        () = devnet.run() => {}
+        () = devnet.run(|_| ()) => {}
         () = async {
             while heights.len() < 4 {
                 heights.extend(feed.recv().await.unwrap().iter().map(|c| c.val.height));

@@ -281,3 +281,31 @@ async fn what_was_queued_behind_a_panic_comes_back_to_askers_and_is_counted() {
     assert_eq!(tree.info("root/victim").unwrap().mailbox_depth, 0);
     tree.shutdown().await;
 }
+
+#[tokio::test]
+async fn a_panic_on_request_ends_one_incarnation_and_no_supervisor() {
+    let starts = Arc::new(AtomicU32::new(0));
+    let address: Ref<Panicky> = Ref::new("/drill", 16);
+    let counted = starts.clone();
+    let child = ChildSpec::actor("drill", &address, move |_cx| {
+        let starts = counted.clone();
+        async move { Ok(Panicky { drop: false, count: 0, starts }) }
+    });
+    let group = SupervisorSpec::new("group").child(child).backoff(Backoff::NONE);
+    let tree = Tree::start(SupervisorSpec::new("root").child(ChildSpec::supervisor(group))).unwrap();
+    for no_worker in ["root", "root/group", "root/group/other", ""] {
+        assert!(!tree.panic(no_worker), "{no_worker}");
+    }
+    assert!(tree.panic("root/group/drill"));
+    let back = async {
+        while starts.load(Ordering::SeqCst) < 2 || tree.info("root/group/drill").unwrap().state != ActorState::Up {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(SOON, back).await.unwrap();
+    let row = tree.info("root/group/drill").unwrap();
+    assert!(matches!(&row.last_exit, Some(Exit::Panicked(why)) if why.starts_with("panicked on request (drill)")));
+    assert_eq!((row.restarts, tree.info("root/group").unwrap().restarts), (1, 0));
+    assert_eq!(address.ask(Count, SOON).await.unwrap().0, 0, "its successor answers");
+    tree.shutdown().await;
+}

@@ -292,6 +292,23 @@ fn a_revert_below_open_sends_again_with_the_new_ticket() {
 }
 
 #[test]
+fn a_deep_revert_after_close_does_not_undo_what_is_done() {
+    let mut chain = Chain::queued();
+    chain.watch(0, PostStatus::Landed { at: 7 });
+    let mut empty = Chain::new();
+    empty.batches = vec![];
+    empty.head(1);
+    for chain in [&mut chain, &mut empty] {
+        chain.head(61);
+        chain.head_after(62, Some(-30));
+    }
+    assert_eq!(chain.phase(0), "submitting", "its receipt is looked up again");
+    chain.watch(0, PostStatus::Landed { at: 8 });
+    assert_eq!(chain.phase(0), "landed");
+    assert!(empty.records()[0].batches.as_ref().unwrap().is_empty());
+}
+
+#[test]
 fn a_landed_message_that_is_reverted_is_watched_again() {
     for (to, expected) in [(6, "submitting"), (7, "landed"), (8, "landed")] {
         let mut chain = Chain::queued();

@@ -5,12 +5,14 @@
 
 use super::output::print_error;
 use super::{CliError, Context, seams};
+use crate::actors::daemon_link::follow::check_network;
 use crate::chain::lotus_json as lj;
 use crate::chain::miner_messages::{self, Call};
 use crate::chain::types::{Message, SignedMessage, TipSetKey};
 use crate::chain::{Address, ChainEpoch, TokenAmount, network, proof_types};
 use crate::config::values::{format_size, parse_sector_size};
 use crate::config::{Config, example};
+use crate::failpoint;
 use crate::rpc::full_node::{FullNode, FullNodeError};
 use cid::Cid;
 use serde::{Deserialize, Serialize};
@@ -67,6 +69,7 @@ pub async fn run(args: Args, cx: Context) -> Result<(), CliError> {
         seams::keys_ready(&cx.config.proving.parameter_cache, *sector_size)?;
     }
     let node = seams::full_node(&cx.config)?;
+    check_network(node.as_ref(), None).await.map_err(|e| CliError::Failed(e.to_string()))?;
     let done = init(&wanted, &cx.config, node.as_ref(), CONFIDENCE, &|line| print_error(line)).await?;
     cx.out.answer(&done, |d| {
         format!(
@@ -114,6 +117,7 @@ pub async fn init(
         )));
     }
     seams::keys_ready(&config.proving.parameter_cache, info.sector_size)?;
+    failpoint::hit("init", "created");
     example::set_miner(config, &miner.to_string())?;
     remove(&pending_file(&config.repo))?;
     Ok(Initialised {
@@ -189,6 +193,7 @@ async fn create(
             let fail = |e: std::io::Error| CliError::Failed(format!("{}: {e}", path.display()));
             std::fs::create_dir_all(&config.repo).map_err(fail)?;
             example::write_durably(&path, &text).map_err(fail)?;
+            failpoint::hit("init", "signed");
             message
         }
     };
@@ -206,6 +211,7 @@ async fn create(
             }
         },
     };
+    failpoint::hit("init", "pushed");
     say(&format!("CreateMiner is sent ({cid}), waiting for the chain"));
     let block = Duration::from_secs(network.block_delay_secs.max(1));
     let receipt = wait(node, &cid, confidence, block).await?;

@@ -12,6 +12,7 @@ use super::verifier::Verifier;
 use super::vm::{Env, Vm, power, reward};
 use super::wire;
 use crate::chain::types::{BlockHeader, HeadChange, Message, TipSet, TipSetKey};
+use crate::store::StoreError;
 use cid::Cid;
 use fil_actors_shared::v18::runtime::Policy;
 use fvm_ipld_amt::Amtv0;
@@ -78,12 +79,11 @@ impl Core {
         let open = |why: String| DevnetError::Open { path: path.clone(), why };
         settings.check().map_err(DevnetError::Settings)?;
         std::fs::create_dir_all(dir).map_err(|e| open(e.to_string()))?;
-        // redb asserts on some damaged files.
-        let opened = std::panic::catch_unwind(|| Store::open(&path));
-        let store = match opened {
-            Ok(Ok(store)) => store,
-            Ok(Err(e)) => return Err(open(e.to_string())),
-            Err(_) => return Err(DevnetError::Corrupt { path, why: "the database does not open".into() }),
+        let store = match Store::open(&path) {
+            Ok(store) => store,
+            Err(StoreError::Damaged { why, .. }) => return Err(DevnetError::Corrupt { path, why }),
+            Err(StoreError::Locked { .. }) => return Err(open("another process has it open".into())),
+            Err(e) => return Err(DevnetError::Store(e)),
         };
         match store.read(Table::Meta, b"head")? {
             None => Core::create(store, settings, verifier),

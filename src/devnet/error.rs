@@ -12,6 +12,8 @@ pub enum DevnetError {
     Open { path: std::path::PathBuf, why: String },
     #[error("{path}: the chain in it is damaged: {why}; move the folder away to start a new chain")]
     Corrupt { path: std::path::PathBuf, why: String },
+    #[error(transparent)]
+    Store(#[from] crate::store::StoreError),
     #[error("devnet genesis: {0}")]
     Genesis(String),
     #[error("devnet: {0}")]

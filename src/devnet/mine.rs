@@ -238,7 +238,7 @@ impl Core {
         let ahead = u64::try_from(header.height - self.head.height).unwrap_or(1);
         match (now >= due(&self.settings, &self.clock, ahead), ahead) {
             (true, _) => {
-                let mut blocks = std::mem::take(&mut self.held);
+                let mut blocks = self.held.clone();
                 blocks.retain(|b| b.height == header.height);
                 blocks.push(header.clone());
                 let next = wire::tip_set(blocks)?;

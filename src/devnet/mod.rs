@@ -87,14 +87,17 @@ impl Devnet {
         (Address::new_id(genesis::OWNER_ID), Address::new_id(genesis::WORKER_ID))
     }
 
-    /// Keeps the chain moving; never returns. Dropping the future stops the clock, not the chain.
-    pub async fn run(&self) {
+    /// Keeps the chain moving; never returns. Dropping the future stops the clock, not the chain. `trouble` is told why
+    /// it cannot move at the moment.
+    pub async fn run(&self, trouble: impl Fn(Option<String>)) {
         loop {
-            let wait = match self.tick_now().await {
+            let ticked = self.tick_now().await;
+            trouble(ticked.as_ref().err().map(|e| e.to_string()));
+            let wait = match ticked {
                 Ok((now, Some(next))) => Duration::from_millis(next.saturating_sub(now)),
                 Ok((_, None)) => Duration::from_secs(3600),
                 Err(e) => {
-                    tracing::error!(error = %e, "the chain cannot move");
+                    tracing::error!(error = %e, "the chain cannot move; trying again");
                     RETRY
                 }
             };

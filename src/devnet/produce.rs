@@ -157,8 +157,8 @@ impl Core {
         match next_step(now, &self.settings, &self.clock) {
             Step::Wait(until) => return Ok(until),
             Step::TakeHeld => {
-                let blocks = std::mem::take(&mut self.held);
-                let next = wire::tip_set(blocks)?;
+                // `set_head` clears them once the new head is on disk.
+                let next = wire::tip_set(self.held.clone())?;
                 self.set_head(next)?;
             }
             Step::Produce => self.produce()?,

@@ -1,9 +1,11 @@
 //! The chain's database: one redb file, written in one durable commit per change, and a blockstore with a write buffer over it.
 
 use super::error::{ChainError, ChainResult};
+use crate::store::StoreError;
+use crate::store::db::Db;
 use cid::Cid;
 use fvm_ipld_blockstore::Blockstore;
-use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
+use redb::{ReadableTable, TableDefinition};
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -73,7 +75,7 @@ impl Batch {
 }
 
 struct Layer {
-    db: Arc<Database>,
+    db: Arc<Db>,
     under: Option<Store>,
     fresh: Mutex<HashMap<Cid, Vec<u8>>>,
 }
@@ -83,13 +85,15 @@ struct Layer {
 pub struct Store(Arc<Layer>);
 
 impl Store {
-    pub fn open(path: &Path) -> Result<Self, redb::Error> {
-        let db = Database::create(path)?;
-        let tx = db.begin_write()?;
-        for table in Table::ALL {
-            tx.open_table(table.definition())?;
-        }
-        tx.commit()?;
+    /// A damaged file is refused and left as it is.
+    pub fn open(path: &Path) -> Result<Self, StoreError> {
+        let db = Db::open(path)?;
+        db.write(|tx| {
+            for table in Table::ALL {
+                tx.open_table(table.definition()).map_err(|e| StoreError::of(path, e))?;
+            }
+            Ok::<_, StoreError>(())
+        })?;
         Ok(Store(Arc::new(Layer { db: Arc::new(db), under: None, fresh: Mutex::default() })))
     }
 
@@ -110,45 +114,53 @@ impl Store {
         Ok(())
     }
 
-    fn write(&self, fresh: &HashMap<Cid, Vec<u8>>, batch: &Batch) -> Result<(), redb::Error> {
-        let tx = self.0.db.begin_write()?;
-        {
-            let mut blocks = tx.open_table(Table::Blocks.definition())?;
+    fn write(&self, fresh: &HashMap<Cid, Vec<u8>>, batch: &Batch) -> Result<(), StoreError> {
+        let db = &self.0.db;
+        let disk = |e: redb::Error| StoreError::of(db.path(), e);
+        db.write(|tx| {
+            let mut blocks = tx.open_table(Table::Blocks.definition()).map_err(|e| disk(e.into()))?;
             for (cid, block) in fresh {
-                blocks.insert(cid.to_bytes().as_slice(), block.as_slice())?;
+                blocks.insert(cid.to_bytes().as_slice(), block.as_slice()).map_err(|e| disk(e.into()))?;
             }
-        }
-        for (table, key, value) in &batch.0 {
-            let mut table = tx.open_table(table.definition())?;
-            match value {
-                Some(value) => drop(table.insert(key.as_slice(), value.as_slice())?),
-                None => drop(table.remove(key.as_slice())?),
+            drop(blocks);
+            for (table, key, value) in &batch.0 {
+                let mut table = tx.open_table(table.definition()).map_err(|e| disk(e.into()))?;
+                let done = match value {
+                    Some(value) => table.insert(key.as_slice(), value.as_slice()).map(drop),
+                    None => table.remove(key.as_slice()).map(drop),
+                };
+                done.map_err(|e| disk(e.into()))?;
             }
-        }
-        Ok(tx.commit()?)
+            Ok(())
+        })
     }
 
     pub fn read(&self, table: Table, key: &[u8]) -> ChainResult<Option<Vec<u8>>> {
         self.read_raw(table, key).map_err(ChainError::store)
     }
 
-    fn read_raw(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, redb::Error> {
-        let table = self.0.db.begin_read()?.open_table(table.definition())?;
-        Ok(table.get(key)?.map(|v| v.value().to_vec()))
+    fn read_raw(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        let disk = |e: redb::Error| StoreError::of(self.0.db.path(), e);
+        self.0.db.read(|tx| {
+            let table = tx.open_table(table.definition()).map_err(|e| disk(e.into()))?;
+            let value = table.get(key).map_err(|e| disk(e.into()))?;
+            Ok(value.map(|v| v.value().to_vec()))
+        })
     }
 
     /// All of a small table, in key order.
     pub fn read_all(&self, table: Table) -> ChainResult<Vec<(Vec<u8>, Vec<u8>)>> {
-        let read = || -> Result<_, redb::Error> {
-            let table = self.0.db.begin_read()?.open_table(table.definition())?;
+        let disk = |e: redb::Error| StoreError::of(self.0.db.path(), e);
+        let read = self.0.db.read(|tx| {
+            let table = tx.open_table(table.definition()).map_err(|e| disk(e.into()))?;
             let mut rows = Vec::new();
-            for row in table.iter()? {
-                let (key, value) = row?;
+            for row in table.iter().map_err(|e| disk(e.into()))? {
+                let (key, value) = row.map_err(|e| disk(e.into()))?;
                 rows.push((key.value().to_vec(), value.value().to_vec()));
             }
             Ok(rows)
-        };
-        read().map_err(ChainError::store)
+        });
+        read.map_err(ChainError::store)
     }
 }
 

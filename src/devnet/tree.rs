@@ -5,6 +5,7 @@
 
 use super::Devnet;
 use crate::rpc::auth::Auth;
+use crate::rpc::door::Door;
 use crate::rpc::server::{self, ExtraMethods, ServerHandle, Service};
 use crate::supervisor::{Actor, ChildSpec, Cx, Exit, Handler, Message, Ref, StartError, SupervisorSpec, Thread};
 use std::net::SocketAddr;
@@ -21,6 +22,7 @@ impl Actor for ChainClock {}
 pub struct ChainServer {
     server: Option<ServerHandle>,
     addr: SocketAddr,
+    door: Door,
 }
 
 #[derive(Clone)]
@@ -41,19 +43,20 @@ impl Message for WhereIs {
 }
 
 impl ChainServer {
-    fn start(chain: Arc<Devnet>, config: &ServerConfig) -> Result<ChainServer, StartError> {
+    fn start(chain: Arc<Devnet>, config: &ServerConfig, door: &Door) -> Result<ChainServer, StartError> {
         let why = |e: &dyn std::fmt::Display| StartError(e.to_string());
         let extras: Arc<dyn ExtraMethods> = Arc::new(super::extra_rpc::DevnetMethods(chain.clone()));
         let service = Service { auth: config.auth.clone(), node: Some(chain), extras: Some(extras) };
-        let server = server::serve(config.listen, service).map_err(|e| why(&e))?;
+        let server = server::serve_at(door, service).map_err(|e| why(&e))?;
         let addr = server.addr();
         config.auth.write_repo_files(&config.dir, addr).map_err(|e| why(&e))?;
-        Ok(ChainServer { server: Some(server), addr })
+        Ok(ChainServer { server: Some(server), addr, door: door.clone() })
     }
 }
 
 impl Actor for ChainServer {
     async fn stopping(&mut self, _cx: &Cx<Self>) {
+        self.door.close();
         if let Some(server) = self.server.take() {
             server.stop().await;
         }
@@ -73,12 +76,14 @@ pub fn spec(chain: Arc<Devnet>, config: ServerConfig, server: &Ref<ChainServer>)
     let clock = ChildSpec::actor("clock", &clock, move |cx: Cx<ChainClock>| {
         let chain = ticking.clone();
         async move {
-            cx.spawn_detached(async move { chain.run().await });
+            let clock = cx.clone();
+            cx.spawn_detached(async move { chain.run(|why| clock.trouble(why)).await });
             Ok(ChainClock)
         }
     });
+    let door = Door::new(config.listen);
     let server = ChildSpec::actor("json_rpc", server, move |_cx| {
-        let started = ChainServer::start(chain.clone(), &config);
+        let started = ChainServer::start(chain.clone(), &config, &door);
         async move { started }
     });
     SupervisorSpec::new("devnet")

@@ -1,10 +1,11 @@
 //! Whose node this is: the repo's store, and the network and miner that it was made for.
 
+use crate::actors::daemon_link::LinkError;
 use crate::actors::daemon_link::follow::check_network;
 use crate::chain::lotus_json::address;
 use crate::chain::types::TipSetKey;
 use crate::chain::{Address, network};
-use crate::rpc::full_node::FullNode;
+use crate::rpc::full_node::{FullNode, FullNodeError};
 use crate::store::{Record, Store, StoreError, Token};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -17,7 +18,7 @@ pub enum IdentityError {
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error(transparent)]
-    Link(#[from] crate::actors::daemon_link::LinkError),
+    Link(#[from] LinkError),
     #[error("full node {node}: miner {miner} cannot be read: {why}")]
     Miner { node: String, miner: String, why: String },
 }
@@ -50,6 +51,7 @@ impl Identity {
         let store = Store::open(&repo.join("bulkhead.redb"))?;
         let kept = store.get::<Kept>(KEY)?;
         if let Some(kept) = &kept
+            // the prefix (f or t) is the network's and says nothing
             && address::parse(&kept.miner).as_ref() != Ok(&miner)
         {
             return Err(IdentityError::OtherMiner {
@@ -62,7 +64,11 @@ impl Identity {
             network::use_network(&kept.network);
         }
         let expected = kept.as_ref().map(|k| k.network.as_str());
-        let kept = match (check_network(node.as_ref(), expected).await, kept) {
+        let checked = check_network(node.as_ref(), expected).await;
+        if checked.is_ok() {
+            may_sign(node.as_ref(), &miner).await?;
+        }
+        let kept = match (checked, kept) {
             (Ok(params), None) => {
                 let info = node.state_miner_info(&miner, &TipSetKey::default()).await.map_err(|e| {
                     IdentityError::Miner { node: node.name(), miner: miner.to_string(), why: e.to_string() }
@@ -74,7 +80,13 @@ impl Identity {
                 kept
             }
             (Ok(_), Some(kept)) => kept,
-            (Err(wrong @ crate::actors::daemon_link::LinkError::WrongNetwork { .. }), _) => return Err(wrong.into()),
+            // A wrong network or token does not pass by itself.
+            (
+                Err(wrong @ (LinkError::WrongNetwork { .. } | LinkError::Node(FullNodeError::Unauthorized { .. }))),
+                _,
+            ) => {
+                return Err(wrong.into());
+            }
             (Err(away), Some(kept)) => {
                 tracing::warn!(error = %away, "the full node is away; starting with what it said before");
                 kept
@@ -83,4 +95,23 @@ impl Identity {
         };
         Ok(Identity { store, miner, sector_size: kept.sector_size, network: kept.network })
     }
+}
+
+/// A token that may only read would be found out when the first message or block has to be signed: too late.
+async fn may_sign(node: &dyn FullNode, miner: &Address) -> Result<(), IdentityError> {
+    let head = TipSetKey::default();
+    let asked = async {
+        let info = node.state_miner_info(miner, &head).await?;
+        let key = node.state_account_key(&info.worker, &head).await?;
+        Ok((node.wallet_has(&key).await?, key))
+    };
+    match asked.await {
+        Err(refused @ FullNodeError::Unauthorized { .. }) => return Err(LinkError::from(refused).into()),
+        Err(error) => tracing::warn!(%error, "the worker's key was not found out"),
+        Ok((false, key)) => {
+            tracing::warn!(node = node.name(), %key, "the full node's wallet does not hold the worker's key: import it, nothing can be signed");
+        }
+        Ok((true, _)) => {}
+    }
+    Ok(())
 }

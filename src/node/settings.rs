@@ -79,6 +79,10 @@ impl NodeSettings {
         self.sealing.rules.retry_first = 5_000;
         self.sealing.rules.soft_wait = 1_000;
         self.window_post.submit_confidence = 1;
+        // A window is ten epochs here: a message that the node refuses must come back while it is open.
+        self.messages.estimate_tries = 3;
+        // No block of anybody else is on its way, and the proof takes most of an epoch on two cores.
+        self.winning_post.propagation = Some(std::time::Duration::ZERO);
         self
     }
 }

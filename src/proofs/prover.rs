@@ -123,7 +123,8 @@ impl ChildConfig {
         let sealing = pool == Pool::Seal;
         Launch {
             exe: self.exe.clone(),
-            args: self.args.clone(),
+            // so that `ps` tells a sealing child from one that proves
+            args: self.args.iter().cloned().chain([pool.name().into()]).collect(),
             env: self.env.clone(),
             tmp_root: self.tmp_root.clone(),
             nice: if sealing { self.seal_nice } else { 0 },

@@ -20,6 +20,14 @@ use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+static TAINTED: AtomicBool = AtomicBool::new(false);
+
+/// The library has panicked in this process and may hold a poisoned lock: the process should take no further task.
+pub fn tainted() -> bool {
+    TAINTED.load(Ordering::Relaxed)
+}
 
 /// Says what the task is at, for logs and `tree`.
 pub type Progress<'a> = &'a dyn Fn(&str);
@@ -256,8 +264,10 @@ fn vanilla_proof(proof: RegisteredPoStProof, id: SectorId, sector: &PostSector, 
     File::open(&sector.sealed_path).with_context(|| path_text(&sector.sealed_path))?;
     let replica = PrivateReplicaInfo::new(proof, sector.comm_r, sector.cache_dir.clone(), sector.sealed_path.clone());
     // A truncated tree file makes the library panic; to this task it is one more unreadable sector.
-    std::panic::catch_unwind(|| generate_single_vanilla_proof(proof, id, &replica, challenges))
-        .unwrap_or_else(|_| Err(anyhow!("the proofs library panicked on its files")))
+    std::panic::catch_unwind(|| generate_single_vanilla_proof(proof, id, &replica, challenges)).unwrap_or_else(|_| {
+        TAINTED.store(true, Ordering::Relaxed);
+        Err(anyhow!("the proofs library panicked on its files"))
+    })
 }
 
 fn public_replicas(proof: RegisteredPoStProof, sectors: &[PublicSector]) -> BTreeMap<SectorId, PublicReplicaInfo> {

@@ -11,5 +11,6 @@ pub mod api;
 pub mod api_info;
 pub mod auth;
 pub mod client;
+pub mod door;
 pub mod full_node;
 pub mod server;

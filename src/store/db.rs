@@ -1,6 +1,7 @@
-//! The redb file behind the store: opening with a check, and opening again after a disk error.
+//! A redb file: opening with a check, and opening again after a disk error. Behind the store and the devnet's chain.
 
 use super::error::{Result, StoreError};
+use super::untouched::Untouched;
 use redb::{Database, ReadTransaction, ReadableDatabase, WriteTransaction};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -12,7 +13,7 @@ const CACHE: usize = 16 << 20;
 
 type Opener = Box<dyn Fn(&Path) -> std::result::Result<Database, redb::DatabaseError> + Send + Sync>;
 
-pub(super) struct Db {
+pub(crate) struct Db {
     path: PathBuf,
     opener: Opener,
     /// `None` after a disk error: redb refuses everything that follows one, so the file is opened anew.
@@ -20,7 +21,7 @@ pub(super) struct Db {
 }
 
 impl Db {
-    pub(super) fn open(path: &Path) -> Result<Db> {
+    pub(crate) fn open(path: &Path) -> Result<Db> {
         Db::open_with(path, Box::new(|path| Database::builder().set_cache_size(CACHE).create(path)))
     }
 
@@ -29,7 +30,11 @@ impl Db {
         Ok(Db { path: path.to_owned(), opener, open: RwLock::new(Some(db)) })
     }
 
-    pub(super) fn read<T>(&self, f: impl FnOnce(&ReadTransaction) -> Result<T>) -> Result<T> {
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(crate) fn read<T>(&self, f: impl FnOnce(&ReadTransaction) -> Result<T>) -> Result<T> {
         let answer = self.with(|db| {
             let tx = db.begin_read().map_err(|e| StoreError::of(&self.path, e))?;
             f(&tx).map_err(|e| self.at_path(e))
@@ -38,7 +43,7 @@ impl Db {
         answer
     }
 
-    pub(super) fn write<T, E: From<StoreError>>(
+    pub(crate) fn write<T, E: From<StoreError>>(
         &self,
         f: impl FnOnce(&WriteTransaction) -> std::result::Result<T, E>,
     ) -> std::result::Result<T, E> {
@@ -76,7 +81,8 @@ impl Db {
         drop(guard);
         let mut write = self.open.write().unwrap_or_else(|e| e.into_inner());
         if write.is_none() {
-            *write = Some(open_checked(&self.path, &self.opener)?);
+            // Closed by an error, so not cleanly: redb itself verifies all of it while it recovers.
+            *write = Some(unpanicked(&self.path, || (self.opener)(&self.path))?);
         }
         drop(write);
         Ok(self.open.read().unwrap_or_else(|e| e.into_inner()))
@@ -110,19 +116,28 @@ impl Db {
     }
 }
 
-/// A file that makes redb panic is as damaged as one that it refuses.
+/// The check works on a copy of what it would change: a damaged file stays as it was found.
 fn open_checked(path: &Path, opener: &Opener) -> Result<Database> {
     let size = std::fs::metadata(path).map(|m| m.len()).unwrap_or(0);
-    let opened = catch_unwind(AssertUnwindSafe(|| {
-        let mut db = opener(path).map_err(|e| StoreError::opening(path, e))?;
-        if size > 0 && size <= CHECKED_AT_OPEN {
-            match db.check_integrity() {
-                Ok(true) => {}
-                Ok(false) => tracing::warn!(path = %path.display(), "store was not closed cleanly; repaired"),
-                Err(e) => return Err(StoreError::opening(path, e)),
-            }
-        }
-        Ok(db)
-    }));
-    opened.unwrap_or_else(|_| Err(StoreError::damaged(path, "unreadable structure")))
+    let sound = size == 0 || size > CHECKED_AT_OPEN || unpanicked(path, || check_untouched(path))?;
+    let mut db = unpanicked(path, || opener(path))?;
+    if !sound {
+        tracing::warn!(path = %path.display(), "store was not closed cleanly; repaired");
+        unpanicked(path, || db.check_integrity())?;
+    }
+    Ok(db)
+}
+
+fn check_untouched(path: &Path) -> std::result::Result<bool, redb::DatabaseError> {
+    let file = std::fs::File::options().read(true).write(true).open(path)?;
+    let mut db = Database::builder().set_cache_size(CACHE).create_with_backend(Untouched::new(file)?)?;
+    db.check_integrity()
+}
+
+/// A file that makes redb panic is as damaged as one that it refuses.
+fn unpanicked<T>(path: &Path, f: impl FnOnce() -> std::result::Result<T, redb::DatabaseError>) -> Result<T> {
+    match catch_unwind(AssertUnwindSafe(f)) {
+        Ok(done) => done.map_err(|e| StoreError::opening(path, e)),
+        Err(_) => Err(StoreError::damaged(path, "unreadable structure")),
+    }
 }

@@ -6,6 +6,10 @@ use std::path::Path;
 pub enum StoreError {
     #[error("store {path}: {why}")]
     Open { path: String, why: String },
+    #[error(
+        "store {path}: not a Bulkhead store, or damaged ({why}); move the file away and restore a backup of it, or start with another --repo"
+    )]
+    Damaged { path: String, why: String },
     #[error("store {path}: another node has it open; stop that node, or use another --repo")]
     Locked { path: String },
     #[error("store: {0}")]
@@ -24,7 +28,7 @@ pub type Result<T> = std::result::Result<T, StoreError>;
 
 impl StoreError {
     /// An operation on an open database failed.
-    pub(super) fn of(path: &Path, e: impl Into<redb::Error>) -> StoreError {
+    pub(crate) fn of(path: &Path, e: impl Into<redb::Error>) -> StoreError {
         match e.into() {
             redb::Error::Io(e) => StoreError::io(path, &e),
             redb::Error::Corrupted(why) => StoreError::Io(format!("{}: damaged: {why}", path.display())),
@@ -51,12 +55,7 @@ impl StoreError {
     }
 
     pub(super) fn damaged(path: &Path, why: &str) -> StoreError {
-        StoreError::Open {
-            path: path.display().to_string(),
-            why: format!(
-                "not a Bulkhead store, or damaged ({why}); move the file away and restore a backup of it, or start with another --repo"
-            ),
-        }
+        StoreError::Damaged { path: path.display().to_string(), why: why.to_string() }
     }
 
     pub(super) fn io(path: &Path, e: &std::io::Error) -> StoreError {

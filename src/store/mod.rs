@@ -3,11 +3,12 @@
 //! A record is bincode behind a `u16` schema number. Every write returns after the commit is on disk. A disk that failed
 //! (full, I/O error) fails that one write; the next call opens the file again, so that freed space is enough to go on.
 
-mod db;
+pub(crate) mod db;
 mod error;
 #[cfg(test)]
 mod tests;
 mod txn;
+mod untouched;
 
 use db::Db;
 use serde::{Serialize, de::DeserializeOwned};

@@ -68,6 +68,8 @@ pub(super) struct CellMeta {
     /// How long the watchdog has seen the thread inside one turn.
     pub stuck_ms: AtomicU64,
     last_exit: Mutex<Option<(Exit, u64)>>,
+    /// What the actor tries again at the moment, and why.
+    trouble: Mutex<Option<String>>,
     thread: Mutex<String>,
     /// The child spec that owns this address; 0 without one.
     owner: AtomicU64,
@@ -89,6 +91,7 @@ impl CellMeta {
             waiting_since: AtomicU64::new(0),
             stuck_ms: AtomicU64::new(0),
             last_exit: Mutex::new(None),
+            trouble: Mutex::new(None),
             thread: Mutex::new(String::new()),
             owner: AtomicU64::new(0),
             letters: ArcSwapOption::empty(),
@@ -132,6 +135,7 @@ impl CellMeta {
         self.depth.store(depth.clone());
         self.waiting_since.store(0, Ordering::Relaxed);
         self.stuck_ms.store(0, Ordering::Relaxed);
+        self.set_trouble(None);
         Arc::new(Lane { meta: self.clone(), depth })
     }
 
@@ -168,6 +172,13 @@ impl CellMeta {
     }
     pub fn last_exit(&self) -> Option<(Exit, u64)> {
         lock(&self.last_exit).clone()
+    }
+
+    pub fn set_trouble(&self, why: Option<String>) {
+        *lock(&self.trouble) = why;
+    }
+    pub fn trouble(&self) -> Option<String> {
+        lock(&self.trouble).clone()
     }
 
     pub fn set_thread(&self, name: &str) {

@@ -78,6 +78,7 @@ impl Node {
             mailbox_bound: meta.bound,
             last_exit_at: last.as_ref().map(|(_, at)| *at),
             last_exit: last.map(|(exit, _)| exit),
+            trouble: meta.trouble(),
             address: branch.is_none().then(|| meta.path.to_string()),
             epoch: meta.epoch.load(Ordering::Relaxed),
             thread: branch.is_none().then(|| meta.thread()),

@@ -37,6 +37,10 @@ pub(super) enum In {
         key: Key,
         suspend: bool,
     },
+    /// Make the child's present incarnation panic.
+    Panic {
+        key: Key,
+    },
 }
 
 /// What all supervisors of a tree share on the control thread.
@@ -237,6 +241,12 @@ impl Supervisor {
             In::Suspend { key, suspend } => {
                 if let Some(Handle::Worker { ctl, .. }) = self.handles.get(&key) {
                     let _ = ctl.send(if suspend { Ctl::Suspend } else { Ctl::Resume }); // gone: nothing to suspend
+                }
+                None
+            }
+            In::Panic { key } => {
+                if let Some(Handle::Worker { ctl, .. }) = self.handles.get(&key) {
+                    let _ = ctl.send(Ctl::Panic); // gone: nothing is left to panic
                 }
                 None
             }

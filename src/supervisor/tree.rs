@@ -30,6 +30,9 @@ pub struct ActorInfo {
     pub last_exit: Option<Exit>,
     /// Unix seconds of the last exit.
     pub last_exit_at: Option<u64>,
+    /// What the actor tries again at the moment, in its own words; nothing while all is well.
+    #[serde(default)]
+    pub trouble: Option<String>,
     /// A worker's logical path, the one of its tokens.
     #[serde(default)]
     pub address: Option<String>,
@@ -190,6 +193,13 @@ impl Tree {
             let (reply, _) = oneshot::channel();
             In::Call(Call::Kill { id: id.to_string() }, reply)
         })
+    }
+
+    /// A drill: the present incarnation panics inside its next turn, where a handler would; what follows is the real
+    /// course of a panic. False: no worker runs there.
+    pub fn panic(&self, path: &str) -> bool {
+        let runs = |row: ActorInfo| row.kind == "worker" && row.state == ActorState::Up;
+        self.info(path).is_some_and(runs) && self.with_parent(path, |_, key| In::Panic { key })
     }
 
     /// The actor begins no further message until [`Tree::resume`]; its queue fills.

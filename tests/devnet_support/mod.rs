@@ -87,9 +87,14 @@ pub fn settings() -> DevnetSettings {
 impl Net {
     /// A chain without a miner.
     pub fn bare(settings: DevnetSettings) -> Net {
-        let dir = tempfile::tempdir().unwrap();
         let verifier = Arc::new(ScriptedVerifier::default());
-        let devnet = Devnet::open_with(dir.path(), settings.clone(), verifier.clone()).unwrap();
+        Net::bare_with(settings, verifier.clone(), verifier)
+    }
+
+    /// As [`Net::bare`], with another verifier than the scripted one.
+    pub fn bare_with(settings: DevnetSettings, of_chain: Arc<dyn Verifier>, verifier: Arc<ScriptedVerifier>) -> Net {
+        let dir = tempfile::tempdir().unwrap();
+        let devnet = Devnet::open_with(dir.path(), settings.clone(), of_chain).unwrap();
         devnet.set_time(1_700_000_000_000);
         let (owner, worker) = devnet.accounts();
         Net { devnet, verifier, dir, owner, worker, miner: Address::new_id(1000), settings }
@@ -101,7 +106,11 @@ impl Net {
     }
 
     pub async fn start_with(settings: DevnetSettings) -> Net {
-        let net = Net::bare(settings);
+        Net::bare(settings).with_miner().await
+    }
+
+    pub async fn with_miner(self) -> Net {
+        let net = self;
         net.devnet.produce_until(2).unwrap();
         let params = power::CreateMinerParams {
             owner: net.owner,

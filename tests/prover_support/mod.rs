@@ -60,6 +60,8 @@ pub struct Sector {
     pub unsealed: PathBuf,
     pub sealed: PathBuf,
     pub cache: PathBuf,
+    pub ticket: [u8; 32],
+    pub seed: [u8; 32],
 }
 
 impl Sector {
@@ -70,6 +72,8 @@ impl Sector {
             unsealed: dir.join("unsealed").join(&name),
             sealed: dir.join("sealed").join(&name),
             cache: dir.join("cache").join(&name),
+            ticket: TICKET,
+            seed: SEED,
         }
     }
 
@@ -85,7 +89,7 @@ impl Sector {
             sealed_path: self.sealed.clone(),
             miner: MINER,
             number: self.number,
-            ticket: TICKET,
+            ticket: self.ticket,
         }
     }
 
@@ -100,8 +104,8 @@ impl Sector {
             sealed_path: self.sealed.clone(),
             miner: MINER,
             number: self.number,
-            ticket: TICKET,
-            seed: SEED,
+            ticket: self.ticket,
+            seed: self.seed,
             comm_r,
             comm_d,
         }

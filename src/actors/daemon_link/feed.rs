@@ -131,6 +131,18 @@ impl Feed {
                 self.told.truncate(place + 1);
                 return self.tell(reverted_to);
             }
+            if let Some(oldest) = self.told.front() {
+                // The same parent as the oldest that we know: they part right there.
+                if parents(oldest) == parent {
+                    let reverted_to = Some(oldest.height.min(lowest.height) - 1);
+                    self.told.clear();
+                    return self.tell(reverted_to);
+                }
+                // They part below all that we know: to go further down finds nothing.
+                if lowest.height <= oldest.height {
+                    return self.jump();
+                }
+            }
             if self.path.len() > self.max_gap {
                 return self.jump();
             }

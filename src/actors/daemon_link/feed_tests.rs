@@ -146,7 +146,7 @@ fn a_gap_too_long_is_jumped() {
 fn a_jump_below_what_was_told_says_so() {
     let mut feed = at_3();
     assert!(matches!(feed.polled(ts("c3", 3, "c2")), Step::Fetch(_)));
-    assert_eq!(told(feed.jump()), [(3, Some(2))]);
+    assert_eq!(told(feed.jump()), [(3, Some(2))], "the node could not tell where they part");
     let mut feed = at_3();
     assert!(matches!(feed.polled(ts("c5", 5, "c4")), Step::Fetch(_)));
     assert_eq!(told(feed.jump()), [(5, None)]);
@@ -168,4 +168,22 @@ fn memory_is_bounded() {
         told(feed.batch(vec![apply(ts(&format!("a{height}"), height, &format!("a{}", height - 1)))]));
         assert!(feed.told.len() <= 5);
     }
+}
+
+/// Just started, the feed knows one tipset; another one beside it is no deep reorganisation.
+#[test]
+fn a_sibling_of_the_only_known_head_reverts_one_tipset() {
+    for (height, reverted_to) in [(6, 5), (7, 6), (8, 6)] {
+        let mut feed = Feed::new(10, 100);
+        told(feed.polled(ts("a7", 7, "a5")));
+        assert_eq!(told(feed.polled(ts("b", height, "a5"))), [(height, Some(reverted_to))]);
+    }
+}
+
+#[test]
+fn a_fork_below_memory_is_not_followed_to_genesis() {
+    let mut feed = Feed::new(100, 100);
+    told(feed.polled(ts("a7", 7, "a6")));
+    assert!(matches!(feed.polled(ts("b8", 8, "b7")), Step::Fetch(_)));
+    assert_eq!(told(feed.fetched(ts("b7", 7, "b6"))), [(7, Some(6)), (8, None)]);
 }

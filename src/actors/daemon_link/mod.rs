@@ -92,14 +92,17 @@ impl HeadFeed {
         settings: LinkSettings,
     ) -> Result<Self, StartError> {
         let status = Rc::new(RefCell::new(FeedStatus::default()));
-        let shown = status.clone();
+        let (shown, myself) = (status.clone(), cx.clone());
         cx.spawn(async move {
             let tell = |update: HeadUpdate| {
                 for subscriber in &subscribers {
                     push(subscriber, update.clone());
                 }
             };
-            let publish = |status: &FeedStatus| *shown.borrow_mut() = status.clone();
+            let publish = |status: &FeedStatus| {
+                myself.trouble(status.last_error.clone().filter(|_| !status.subscribed));
+                *shown.borrow_mut() = status.clone();
+            };
             FeedEnded(follow::follow(&pool, &settings, tell, publish).await)
         });
         Ok(HeadFeed { status })

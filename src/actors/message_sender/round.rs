@@ -5,6 +5,7 @@ use super::state::{Done, NextNonce, Open, Outcome, Seen, Signed, Step, bounded_f
 use super::verdict::{Estimate, Push, estimate_verdict, push_verdict};
 use crate::chain::types::{Message, MsgLookup, SignedMessage, TipSet};
 use crate::chain::{Address, TokenAmount, cbor};
+use crate::failpoint;
 use crate::rpc::full_node::FullNodeError;
 use crate::store::StoreError;
 use cid::Cid;
@@ -130,6 +131,7 @@ impl<'a> Round<'a> {
         if !self.engine.store_signed(key, stored.clone())? {
             return Err(Held::Why("its nonce was taken meanwhile; signing again on the next head".into()));
         }
+        failpoint::hit("message", "signed");
         self.push(key, &signed, stored).await
     }
 
@@ -229,6 +231,7 @@ impl<'a> Round<'a> {
         let answer = self.engine.node.mpool_push(message).await;
         match push_verdict(&answer) {
             Push::Held => {
+                failpoint::hit("message", "pushed");
                 self.report.pushed += 1;
                 let head = self.head.height;
                 self.engine.amend(key, |open| {

@@ -4,6 +4,7 @@ use super::machine::{self, Event, Follow, Rules};
 use super::messages::{SectorDetail, SectorSummary};
 use super::plan::{Action, Candidate, Limits, action, admit, due_at};
 use super::sector::{Phase, Sector};
+use crate::failpoint;
 use crate::store::{Record, Store, StoreError, Token};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
@@ -106,11 +107,13 @@ impl Driver {
         }
         let next = PledgeRecord { number: Some(number), ..pledge.clone() };
         let sector = Sector::new(number, request, now);
+        failpoint::hit("allocated", number);
         let (sector_key, pledge_key) = (format!("{}/{number:020}", self.scope), format!("{}/{request}", self.scope));
         self.store.transact(&self.token, |tx| {
             tx.put(&pledge_key, &next)?;
             tx.put(&sector_key, &sector)
         })?;
+        failpoint::hit("enter", sector.phase);
         *pledge = next;
         self.sectors.insert(number, sector);
         Ok(())
@@ -188,6 +191,9 @@ impl Driver {
             self.sectors.insert(number, after);
             return Ok(());
         }
+        if moved {
+            failpoint::hit("leave", before.phase);
+        }
         let sector_key = self.sector_key(number);
         let again = follow.map(|Follow::PledgeAgain { request }| (self.pledge_key(&request), request));
         let pledge = PledgeRecord { made: now, number: None };
@@ -200,6 +206,7 @@ impl Driver {
         if moved {
             tracing::info!(sector = number, phase = %after.phase, "{}", after.log.last().map_or("", |l| l.text.as_str()));
             self.polled.remove(&number);
+            failpoint::hit("enter", after.phase);
         }
         if let Some((_, request)) = again {
             self.pledges.insert(request, pledge);

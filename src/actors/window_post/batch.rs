@@ -170,6 +170,11 @@ impl Batch {
         let open_gone = to < di.open;
         let next = match &self.phase {
             Phase::Waiting | Phase::Nothing => return After::Same,
+            // Nothing can be sent any more; whether what was sent lands again is for its receipt to say.
+            Phase::Landed { proof, key, at } if height >= di.close && to < *at => {
+                Phase::Submitting { proof: proof.clone(), key: key.clone(), sent: Sent::Queued }
+            }
+            _ if height >= di.close => return After::Same,
             Phase::Proving | Phase::Proved(_) if challenge_gone => Phase::Waiting,
             Phase::Proving | Phase::Proved(_) => return After::Same,
             // The message commits to a ticket at Open that the chain no longer has: send again with the new one.
@@ -182,8 +187,7 @@ impl Batch {
                 Phase::Submitting { proof: proof.clone(), key: key.clone(), sent: Sent::Queued }
             }
             Phase::Landed { .. } => return After::Same,
-            Phase::Missed { .. } if height < di.close => Phase::Waiting,
-            Phase::Missed { .. } => return After::Same,
+            Phase::Missed { .. } => Phase::Waiting,
         };
         self.watched_at = None;
         self.enter(next);

@@ -17,6 +17,7 @@ use crate::actors::daemon_link::messages::HeadUpdate;
 use crate::actors::sector_files::SectorFiles;
 use crate::chain::types::{DeadlineInfo, TipSet};
 use crate::chain::{Address, ChainEpoch};
+use crate::failpoint;
 use crate::proofs::Prover;
 use crate::rpc::full_node::FullNode;
 use crate::store::{Record, Store, StoreError};
@@ -188,7 +189,9 @@ impl WindowPost {
 
     fn save(&self, open: ChainEpoch, cx: &Cx<Self>) -> Result<(), Exit> {
         let Some(run) = self.poster.run(open) else { return Ok(()) };
-        self.stored(self.store.put(&cx.token(), &record_key(&self.miner, open), run))
+        self.stored(self.store.put(&cx.token(), &record_key(&self.miner, open), run))?;
+        run.batches.iter().flatten().for_each(|batch| failpoint::hit("window_post", batch.phase.name()));
+        Ok(())
     }
 
     /// A full disk must not cost a fault: without a record a crash costs a second proof, no more. A fence ends us.
@@ -232,7 +235,31 @@ fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
     text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "a panic without a message".to_string())
 }
 
-impl Actor for WindowPost {}
+impl Actor for WindowPost {
+    /// The feed may have told the present head while this incarnation started: ask once, do not wait for the next.
+    async fn started(&mut self, cx: &Cx<Self>) -> Result<(), Exit> {
+        let work = self.work.clone();
+        cx.spawn(async move { FirstHead(work.node.chain_head().await.ok()) });
+        Ok(())
+    }
+}
+
+struct FirstHead(Option<TipSet>);
+impl Message for FirstHead {
+    type Reply = ();
+}
+
+impl Handler<FirstHead> for WindowPost {
+    async fn handle(&mut self, FirstHead(head): FirstHead, cx: &Cx<Self>) -> Result<(), Exit> {
+        if let Some(head) = head
+            && self.head.is_none()
+            && !self.looking_up
+        {
+            self.look_up(HeadUpdate { tipset: Arc::new(head), reverted_to: None }, cx);
+        }
+        Ok(())
+    }
+}
 
 impl Handler<HeadUpdate> for WindowPost {
     async fn handle(&mut self, update: HeadUpdate, cx: &Cx<Self>) -> Result<(), Exit> {

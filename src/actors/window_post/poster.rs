@@ -261,7 +261,7 @@ impl Poster {
             }
             // What was planned before its challenge came again was read from a state that is gone.
             let nothing_done = run.batches.iter().flatten().all(|batch| batch.attempt == 0);
-            if to < run.di.challenge && nothing_done {
+            if to < run.di.challenge && self.height < run.di.close && nothing_done {
                 out.extend(run.plan_job.take().map(Command::Abort));
                 run.batches = None;
                 out.push(Command::Save(*open));

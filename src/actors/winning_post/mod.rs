@@ -267,6 +267,12 @@ impl WinningPost {
 }
 
 impl Actor for WinningPost {
+    /// The feed may have told the present head while this incarnation started: ask once, do not wait for the next.
+    async fn started(&mut self, cx: &Cx<Self>) -> Result<(), Exit> {
+        let node = self.miner.node.clone();
+        cx.spawn(async move { FirstHead(node.chain_head().await.ok()) });
+        Ok(())
+    }
     async fn stopping(&mut self, _cx: &Cx<Self>) {
         if let Some(working) = &self.working {
             working.handle.abort();
@@ -287,6 +293,21 @@ impl Handler<HeadUpdate> for WinningPost {
             cx.tell_after(SETTLE, Settled);
         }
         Ok(())
+    }
+}
+
+struct FirstHead(Option<TipSet>);
+impl Message for FirstHead {
+    type Reply = ();
+}
+
+impl Handler<FirstHead> for WinningPost {
+    async fn handle(&mut self, FirstHead(head): FirstHead, cx: &Cx<Self>) -> Result<(), Exit> {
+        let known = self.latest.borrow().is_some();
+        match head.filter(|head| !known && !head.blocks.is_empty()) {
+            Some(head) => self.handle(HeadUpdate { tipset: Arc::new(head), reverted_to: None }, cx).await,
+            None => Ok(()),
+        }
     }
 }
 

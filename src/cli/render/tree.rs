@@ -59,15 +59,19 @@ fn mailbox(actor: &ActorInfo) -> String {
 }
 
 fn last_exit(actor: &ActorInfo, now: u64) -> String {
-    let Some(exit) = &actor.last_exit else { return String::new() };
-    match actor.last_exit_at {
+    let exit = actor.last_exit.as_ref().map(|exit| match actor.last_exit_at {
         Some(at) => format!("{}, {}", exit_text(exit), ago(at, now)),
         None => exit_text(exit),
-    }
+    });
+    let trouble = actor.trouble.as_ref().map(|why| format!("trying again: {}", line(why)));
+    exit.into_iter().chain(trouble).collect::<Vec<_>>().join("; ")
+}
+
+fn line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 pub fn exit_text(exit: &Exit) -> String {
-    let line = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
     match exit {
         Exit::Normal => "normal".to_string(),
         Exit::Shutdown => "shutdown".to_string(),
@@ -111,11 +115,12 @@ mod tests {
         crashed.mailbox_depth = 7;
         crashed.last_exit = Some(Exit::Panicked("ask: bad\n price".to_string()));
         crashed.last_exit_at = Some(1000);
+        actors[2].trouble = Some("the full node\nis away".to_string());
         let expected = "\
 ACTOR                 STATE       INCARNATION  RESTARTS  MAILBOX  LAST EXIT
 root                  up                    1         0
 ├─ chain              up                    1         0
-│  ├─ head_feed       up                    1         0     0/64
+│  ├─ head_feed       up                    1         0     0/64  trying again: the full node is away
 │  └─ message_sender  up                    1         0     0/64
 ├─ proving            up                    1         0
 │  └─ window_post     up                    1         0    0/128

@@ -1,11 +1,13 @@
 //! The endpoint as a child of the tree: when its thread ends, so does the incarnation, and a new one listens.
 
-use super::{AdminConfig, AdminHandle, AdminViews, start};
+use super::{AdminConfig, AdminHandle, AdminViews, start_at};
+use crate::rpc::door::Door;
 use crate::supervisor::{Actor, ChildSpec, Cx, Exit, Handler, Message, Ref, StartError};
 use std::net::SocketAddr;
 
 pub struct AdminHttp {
     http: AdminHandle,
+    door: Door,
 }
 
 /// The address that it listens on now.
@@ -23,9 +25,11 @@ impl Message for ThreadEnded {
 }
 
 pub fn child(config: AdminConfig, views: AdminViews, address: &Ref<AdminHttp>) -> ChildSpec {
+    let door = Door::new(config.listen);
     ChildSpec::actor("admin_http", address, move |_cx| {
-        let started = start(config.clone(), views.clone());
-        async move { started.map(|http| AdminHttp { http }).map_err(|e| StartError(e.to_string())) }
+        let started = start_at(&door, config.allow.clone(), views.clone());
+        let door = door.clone();
+        async move { started.map(|http| AdminHttp { http, door }).map_err(|e| StartError(e.to_string())) }
     })
 }
 
@@ -40,6 +44,7 @@ impl Actor for AdminHttp {
     }
 
     async fn stopping(&mut self, _cx: &Cx<Self>) {
+        self.door.close();
         self.http.stop().await;
     }
 }

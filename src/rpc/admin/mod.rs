@@ -12,8 +12,9 @@ mod views;
 pub use actor::{AdminHttp, WhereIs, child};
 pub use views::{AdminViews, DeadLettersView, Readiness, TreeView, readiness};
 
+use crate::rpc::door::Door;
 use actix_web::dev::ServerHandle;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -87,8 +88,13 @@ const STOP_TIMEOUT_SECS: u64 = 2;
 
 /// Listens before it returns.
 pub fn start(config: AdminConfig, views: AdminViews) -> Result<AdminHandle, AdminError> {
-    let addr = config.listen;
-    let listener = TcpListener::bind(addr).map_err(|e| match e.kind() {
+    start_at(&Door::new(config.listen), config.allow, views)
+}
+
+/// On a socket that outlives this endpoint.
+pub fn start_at(door: &Door, allow: AdminCheck, views: AdminViews) -> Result<AdminHandle, AdminError> {
+    let addr = door.addr();
+    let listener = door.open().map_err(|e| match e.kind() {
         std::io::ErrorKind::AddrInUse => AdminError::InUse { addr },
         _ => AdminError::Bind { addr, why: e.to_string() },
     })?;
@@ -101,7 +107,7 @@ pub fn start(config: AdminConfig, views: AdminViews) -> Result<AdminHandle, Admi
     let run = move || {
         let _alive = alive; // dropped when the thread ends, by a panic too
         actix_web::rt::System::new().block_on(async move {
-            let state = actix_web::web::Data::new(routes::State { views, allow: config.allow });
+            let state = actix_web::web::Data::new(routes::State { views, allow });
             let server = actix_web::HttpServer::new(move || {
                 actix_web::App::new().app_data(state.clone()).configure(routes::configure)
             })

@@ -27,6 +27,7 @@ pub fn configure(config: &mut web::ServiceConfig) {
         .service(get("/stop").route(web::post().to(stop)))
         .service(get("/actors").route(web::get().to(actors)))
         .service(get("/actors/{path:.+}/kill").route(web::post().to(kill)))
+        .service(get("/actors/{path:.+}/panic").route(web::post().to(panic)))
         .service(get("/actors/{path:.*}").route(web::get().to(actor)))
         .default_service(web::to(nothing_here));
 }
@@ -86,7 +87,7 @@ async fn index() -> HttpResponse {
     HttpResponse::Ok().json(json!({
         "node": concat!("bulkhead/", env!("CARGO_PKG_VERSION")),
         "get": ["/health/live", "/health/ready", "/info", "/actors", "/actors/{path}", "/dead-letters", "/metrics"],
-        "post_with_admin_token": ["/actors/{path}/kill", "/stop"],
+        "post_with_admin_token": ["/actors/{path}/kill", "/actors/{path}/panic", "/stop"],
     }))
 }
 
@@ -165,6 +166,18 @@ async fn kill(state: Data<State>, request: HttpRequest, path: Path<String>) -> A
         return refuse(StatusCode::CONFLICT, format!("{path} has no running incarnation that could be killed"));
     }
     Ok(HttpResponse::Ok().json(json!({ "killed": *path })))
+}
+
+/// A drill: shows on a running node that a panic of this actor stays in it.
+async fn panic(state: Data<State>, request: HttpRequest, path: Path<String>) -> Answer {
+    authorize(&state, &request, &format!("panic {path}"))?;
+    find(&state, &path)?;
+    let panicked = look(|| state.views.tree.panic(&path))?;
+    tracing::warn!(target: "audit", action = "panic", path = %*path, panicked, "admin action");
+    if !panicked {
+        return refuse(StatusCode::CONFLICT, format!("{path} has no running incarnation that could panic"));
+    }
+    Ok(HttpResponse::Ok().json(json!({ "panicked": *path })))
 }
 
 async fn stop(state: Data<State>, request: HttpRequest) -> Answer {

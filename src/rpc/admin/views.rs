@@ -17,6 +17,10 @@ pub trait TreeView: Send + Sync + 'static {
     fn snapshot(&self) -> Vec<ActorInfo>;
     /// False when nothing runs at that path.
     fn kill(&self, path: &str) -> bool;
+    /// A drill: the actor panics. False when no worker runs at that path.
+    fn panic(&self, _path: &str) -> bool {
+        false
+    }
     /// Undeliverable messages, where the tree keeps them.
     fn dead_letters(&self) -> Option<DeadLettersView> {
         None
@@ -29,6 +33,9 @@ impl TreeView for Tree {
     }
     fn kill(&self, path: &str) -> bool {
         Tree::kill(self, path)
+    }
+    fn panic(&self, path: &str) -> bool {
+        Tree::panic(self, path)
     }
     fn dead_letters(&self) -> Option<DeadLettersView> {
         let letters = Tree::dead_letters(self);
@@ -43,6 +50,9 @@ impl TreeView for OnceLock<Tree> {
     }
     fn kill(&self, path: &str) -> bool {
         self.get().is_some_and(|tree| tree.kill(path))
+    }
+    fn panic(&self, path: &str) -> bool {
+        self.get().is_some_and(|tree| tree.panic(path))
     }
     fn dead_letters(&self) -> Option<DeadLettersView> {
         self.get().and_then(TreeView::dead_letters)

@@ -2,6 +2,7 @@
 
 use super::{MinerBackend, StorageMinerApi};
 use crate::rpc::auth::Auth;
+use crate::rpc::door::Door;
 use crate::rpc::server::{self, ServerHandle, Service};
 use crate::supervisor::{Actor, ChildSpec, Cx, Exit, Handler, Message, Ref, StartError};
 use std::net::SocketAddr;
@@ -21,6 +22,7 @@ pub struct ApiServer {
     /// Taken when it is stopped.
     server: Option<ServerHandle>,
     addr: SocketAddr,
+    door: Door,
 }
 
 /// The address that it listens on now.
@@ -32,20 +34,25 @@ impl Message for WhereIs {
 }
 
 pub fn child(config: ApiConfig, backend: Arc<dyn MinerBackend>, address: &Ref<ApiServer>) -> ChildSpec {
+    let door = Door::new(config.listen);
     ChildSpec::actor("api_server", address, move |_cx| {
-        let started = ApiServer::start(&config, backend.clone());
+        let started = ApiServer::start_at(&config, &door, backend.clone());
         async move { started }
     })
 }
 
 impl ApiServer {
     pub fn start(config: &ApiConfig, backend: Arc<dyn MinerBackend>) -> Result<ApiServer, StartError> {
+        ApiServer::start_at(config, &Door::new(config.listen), backend)
+    }
+
+    fn start_at(config: &ApiConfig, door: &Door, backend: Arc<dyn MinerBackend>) -> Result<ApiServer, StartError> {
         let service =
             Service { auth: config.auth.clone(), node: None, extras: Some(Arc::new(StorageMinerApi::new(backend))) };
-        let server = server::serve(config.listen, service).map_err(|e| StartError(e.to_string()))?;
+        let server = server::serve_at(door, service).map_err(|e| StartError(e.to_string()))?;
         let addr = server.addr();
         config.auth.write_repo_files(&config.repo, addr).map_err(|e| StartError(e.to_string()))?;
-        Ok(ApiServer { server: Some(server), addr })
+        Ok(ApiServer { server: Some(server), addr, door: door.clone() })
     }
 
     pub fn addr(&self) -> SocketAddr {
@@ -55,6 +62,7 @@ impl ApiServer {
 
 impl Actor for ApiServer {
     async fn stopping(&mut self, _cx: &Cx<Self>) {
+        self.door.close();
         if let Some(server) = self.server.take() {
             server.stop().await;
         }

@@ -17,12 +17,13 @@ mod shapes;
 pub use envelope::RpcError;
 
 use crate::rpc::auth::{Auth, Perm};
+use crate::rpc::door::Door;
 use crate::rpc::full_node::FullNode;
 use actix_web::dev::ServerHandle as ActixHandle;
 use actix_web::{App, HttpServer, web};
 use async_trait::async_trait;
 use serde_json::Value;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -75,7 +76,13 @@ const MAX_BODY: usize = 16 << 20;
 
 /// Port 0 takes a free one: see [`ServerHandle::addr`].
 pub fn serve(addr: SocketAddr, service: Service) -> Result<ServerHandle, ServeError> {
-    let listener = TcpListener::bind(addr).map_err(|e| match e.kind() {
+    serve_at(&Door::new(addr), service)
+}
+
+/// On a socket that outlives this server.
+pub fn serve_at(door: &Door, service: Service) -> Result<ServerHandle, ServeError> {
+    let addr = door.addr();
+    let listener = door.open().map_err(|e| match e.kind() {
         std::io::ErrorKind::AddrInUse => ServeError::InUse { addr },
         _ => ServeError::Listen { addr, why: e.to_string() },
     })?;

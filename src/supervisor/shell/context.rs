@@ -85,6 +85,10 @@ impl<A: Actor> Cx<A> {
     pub fn incarnation(&self) -> u64 {
         self.local.epoch
     }
+    /// Says in the tree what this actor tries again, and why; `None` when that is over. Gone with the incarnation.
+    pub fn trouble(&self, why: Option<String>) {
+        self.local.slot.meta.set_trouble(why);
+    }
     /// For the store and every other side effect.
     pub fn token(&self) -> Token {
         Token { path: self.local.slot.meta.path.clone(), epoch: self.local.epoch }

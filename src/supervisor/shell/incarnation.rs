@@ -18,6 +18,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+/// What [`crate::supervisor::Tree::panic`] leaves as the last exit.
+const DRILL: &str = "panicked on request (drill)";
+
 /// A child spec's way to start an incarnation, whatever its actor's type.
 pub(in crate::supervisor) trait Launch: Send + Sync {
     fn meta(&self) -> &Arc<CellMeta>;
@@ -123,6 +126,7 @@ impl<A: Actor> Incarnation<A> {
         while let Poll::Ready(Some(ctl)) = self.order.ctl.poll_recv(task) {
             match ctl {
                 Ctl::Kill => return Poll::Ready(Exit::Killed),
+                Ctl::Panic => panic!("{DRILL}"),
                 Ctl::Stop { again } => {
                     self.stop = true;
                     self.again = again;

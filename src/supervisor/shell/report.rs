@@ -14,6 +14,8 @@ pub(in crate::supervisor) enum Ctl {
         again: bool,
     },
     Kill,
+    /// Panic in the middle of a turn, as a handler would.
+    Panic,
     Suspend,
     Resume,
 }
