@@ -7,7 +7,7 @@ use bulkhead::actors::winning_post::mine::{Mined, Miner};
 use bulkhead::actors::winning_post::rounds::{Base, Timing};
 use bulkhead::actors::winning_post::settings::TokioClock;
 use bulkhead::chain::randomness::draw;
-use bulkhead::chain::types::{BeaconEntry, ExtendedSectorInfo, MiningBaseInfo, TipSet};
+use bulkhead::chain::types::TipSet;
 use bulkhead::chain::{Address, ChainEpoch};
 use bulkhead::proofs::{Output, Task};
 use scripted::*;
@@ -17,24 +17,6 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 const HEIGHT: ChainEpoch = 10;
-
-fn base_info(power: i64) -> MiningBaseInfo {
-    MiningBaseInfo {
-        miner_power: power.into(),
-        network_power: 1000.into(),
-        sectors: vec![ExtendedSectorInfo {
-            seal_proof: 5,
-            sector_number: 1,
-            sector_key: None,
-            sealed_cid: sealed_cid(1),
-        }],
-        worker_key: Address::new_bls(&[1; 48]).unwrap(),
-        sector_size: 2048,
-        prev_beacon_entry: BeaconEntry { round: 1, data: vec![1] },
-        beacon_entries: vec![BeaconEntry { round: 2, data: vec![2] }],
-        eligible_for_mining: true,
-    }
-}
 
 struct Setup {
     node: Arc<ScriptedNode>,

@@ -21,6 +21,15 @@ pub enum ActorState {
 }
 
 impl ActorState {
+    pub fn name(self) -> &'static str {
+        match self {
+            ActorState::Starting => "starting",
+            ActorState::Up => "up",
+            ActorState::Restarting => "restarting",
+            ActorState::Stopping => "stopping",
+            ActorState::Stopped => "stopped",
+        }
+    }
     fn from_u8(n: u8) -> ActorState {
         match n {
             0 => ActorState::Starting,
