@@ -50,6 +50,7 @@ impl<P> Engine<P> {
                 let Ending { by_rule, was_start, start_ticket, exit, tickets, since, .. } = ending;
                 if !by_rule || closing {
                     self.settle(key);
+                    self.start_was_stopped(start_ticket);
                 } else if was_start {
                     let why = match &exit {
                         Some(e) => self.failure(key, &e.to_string()),
@@ -68,6 +69,13 @@ impl<P> Engine<P> {
             other => {
                 self.set(key, other, None);
             }
+        }
+    }
+
+    /// Who asked for that start hears of its end.
+    pub(super) fn start_was_stopped(&mut self, ticket: Option<Ticket>) {
+        if let Some(t) = ticket {
+            self.reply(t.id, Err(AdminError::Start("it was stopped during its start".into())));
         }
     }
 

@@ -14,6 +14,7 @@ use std::rc::Rc;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::sync::oneshot;
+use tracing::Span;
 
 pub(super) type ReplyTo<M> = oneshot::Sender<Result<<M as Message>::Reply, CallError<M>>>;
 
@@ -39,7 +40,9 @@ impl<A: Actor> Slot<A> {
             self.meta.dead_letter(type_name::<M>(), DeadReason::Full);
             return Err(CallError::Full(message));
         }
-        match up.sender.do_send(Deliver::new(message, reply, up.lane.clone())) {
+        // The asker waits: what is done for it belongs to its span. A tell is on its own.
+        let span = if reply.is_some() { Span::current() } else { Span::none() };
+        match up.sender.do_send(Deliver::new(message, reply, up.lane.clone()).within(span)) {
             Ok(()) => Ok(()),
             // It ended between the look and the send.
             Err(SendError::Closed(back) | SendError::Full(back)) => match back.take_back() {
@@ -214,12 +217,19 @@ pub(super) struct Deliver<M: Message> {
     message: Option<M>,
     reply: Option<ReplyTo<M>>,
     lane: Arc<Lane>,
+    /// The asker's.
+    span: Span,
 }
 
 impl<M: Message> Deliver<M> {
     /// The place in the mailbox must have been reserved on `lane`.
     pub fn new(message: M, reply: Option<ReplyTo<M>>, lane: Arc<Lane>) -> Deliver<M> {
-        Deliver { message: Some(message), reply, lane }
+        Deliver { message: Some(message), reply, lane, span: Span::none() }
+    }
+
+    fn within(mut self, span: Span) -> Deliver<M> {
+        self.span = span;
+        self
     }
 
     fn take_back(mut self) -> Option<M> {
@@ -260,7 +270,14 @@ impl<A: Handler<M>, M: Message> EnvelopeProxy<Shell<A>> for Deliver<M> {
             return self.lane.meta.dead_letter(type_name::<M>(), DeadReason::Expired);
         }
         self.lane.meta.begins(type_name::<M>());
-        shell.handle(message, reply);
+        let span = match self.span.is_none() {
+            true => Span::none(),
+            false => {
+                let actor: &str = &self.lane.meta.path;
+                tracing::info_span!(parent: &self.span, "handle", actor, message = type_name::<M>())
+            }
+        };
+        shell.handle(message, reply, span);
     }
 }
 
