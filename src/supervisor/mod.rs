@@ -32,6 +32,6 @@ pub use monitor::{Down, Monitor};
 pub use orders::Order;
 pub use shell::{Cx, Recipient, Ref};
 pub use spec::{
-    AutoShutdown, Backoff, ChildSpec, Restart, Shutdown, SpecError, StartError, Strategy, SupervisorSpec, Thread,
+    AutoShutdown, Backoff, ChildSpec, Fault, Restart, Shutdown, SpecError, StartError, Strategy, SupervisorSpec, Thread,
 };
 pub use tree::{ActorInfo, ActorState, SupervisorRef, Tree, TreeError, TreeOptions, UpgradeError};
