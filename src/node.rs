@@ -15,12 +15,13 @@ pub mod settings;
 
 use crate::actors::daemon_link::messages::HeadUpdate;
 use crate::actors::daemon_link::pool::Pool;
+use crate::actors::daemon_link::settings::LinkSettings;
 use crate::actors::daemon_link::{DaemonPool, HeadFeed};
 use crate::actors::deal_handler::{self, DealHandler, MarketConfig, MarketDeps, WalletSigner};
 use crate::actors::message_sender::{MessageSender, NodeWallet, SenderDeps};
-use crate::actors::seal_scheduler::{SealDeps, SealScheduler, SectorDirs};
+use crate::actors::seal_scheduler::{SealDeps, SealScheduler};
 use crate::actors::sector_allocator::{AllocatorDeps, AllocatorSettings, SectorAllocator};
-use crate::actors::sector_files::RepoSectors;
+use crate::actors::sector_files::SectorDirs;
 use crate::actors::window_post::{WindowPost, WindowPostDeps};
 use crate::actors::winning_post::settings::SystemClock;
 use crate::actors::winning_post::{WinningPost, WinningPostDeps};
@@ -33,7 +34,7 @@ use crate::rpc::full_node::{FullNode, FullNodeError};
 use crate::store::{Store, StoreError};
 use crate::supervisor::{
     ActorInfo, AdminError, ChildSpec, Exit, Order, Recipient, Ref, Shutdown, Strategy, SupervisorSpec, Thread, Tree,
-    TreeError, TreeOptions,
+    TreeError, TreeOptions, WeakTree,
 };
 use arc_swap::ArcSwap;
 use backend::NodeBackend;
@@ -141,7 +142,13 @@ impl Node {
         prover: Arc<dyn Prover>,
     ) -> Result<Node, NodeError> {
         let Identity { store, miner, sector_size, network } = identity;
+        let mut settings = settings;
+        // A node that is exchanged for one of another network while we run is refused as at the start.
+        settings.link.network.get_or_insert_with(|| network.clone());
         let boot = store.next_boot()?;
+        // A full node that is put in the place of the present one must be of the same network.
+        let link = LinkSettings { network: Some(network.clone()), ..settings.link };
+        let settings = NodeSettings { link, ..settings };
         let auth = Arc::new(Auth::open(&settings.repo)?);
         let refs = Refs::new(&miner);
         let tree = Arc::new(OnceLock::new());
@@ -160,7 +167,7 @@ impl Node {
         let Parts { refs, tree, stop, backend, settings, prover, .. } = parts;
         running.supervisor("root/provers").into_iter().for_each(|provers| prover.show_in(provers));
         // Readers of the cell that were up before this line saw an empty tree.
-        let _ = tree.set(running.clone());
+        let _ = tree.set(running.downgrade());
         let node = Node { refs, tree: running, backend, miner, stop };
         node.leave_admin_address(&settings.repo)?;
         Ok(node)
@@ -195,20 +202,23 @@ impl Node {
 
 /// What the admin HTTP shows: the node's tree, and another one of this process.
 struct Grove {
-    node: Arc<OnceLock<Tree>>,
+    node: Arc<OnceLock<WeakTree>>,
     beside: Option<Tree>,
     journal: Arc<Journal>,
 }
 
 impl Grove {
-    fn trees(&self) -> impl Iterator<Item = &Tree> {
-        self.node.get().into_iter().chain(&self.beside)
+    fn node(&self) -> Option<Tree> {
+        self.node.get().and_then(WeakTree::upgrade)
+    }
+    fn trees(&self) -> impl Iterator<Item = Tree> {
+        self.node().into_iter().chain(self.beside.clone())
     }
 }
 
 impl admin::TreeView for Grove {
     fn snapshot(&self) -> Vec<ActorInfo> {
-        self.trees().flat_map(Tree::snapshot).collect()
+        self.trees().flat_map(|tree| tree.snapshot()).collect()
     }
     fn kill(&self, path: &str) -> bool {
         self.trees().any(|tree| tree.kill(path))
@@ -217,16 +227,16 @@ impl admin::TreeView for Grove {
         self.trees().any(|tree| tree.panic(path))
     }
     fn dead_letters(&self) -> Option<admin::DeadLettersView> {
-        self.node.get().and_then(admin::TreeView::dead_letters)
+        self.node().as_ref().and_then(admin::TreeView::dead_letters)
     }
     fn order(&self, path: &str, order: Order) -> BoxFuture<'static, Result<(), AdminError>> {
         match self.trees().find(|tree| tree.info(path).is_some()) {
-            Some(tree) => admin::TreeView::order(tree, path, order),
+            Some(tree) => admin::TreeView::order(&tree, path, order),
             None => std::future::ready(Err(AdminError::NotFound)).boxed(),
         }
     }
     fn vitals(&self) -> Option<admin::Vitals> {
-        self.node.get().and_then(admin::TreeView::vitals)
+        self.node().as_ref().and_then(admin::TreeView::vitals)
     }
     fn journal(&self) -> Option<Vec<admin::Ended>> {
         Some(self.journal.entries())
@@ -243,7 +253,7 @@ struct Parts {
     links: Links,
     prover: Arc<dyn Prover>,
     auth: Arc<Auth>,
-    tree: Arc<OnceLock<Tree>>,
+    tree: Arc<OnceLock<WeakTree>>,
     stop: Arc<Notify>,
     backend: Arc<NodeBackend>,
 }
@@ -308,7 +318,7 @@ impl Parts {
     }
 
     fn proving(&self) -> SupervisorSpec {
-        let files = Arc::new(RepoSectors { sectors: self.settings.repo.join("sectors"), miner: self.miner_id() });
+        let files = Arc::new(SectorDirs::of_repo(&self.settings.repo, self.miner_id()));
         let window = WindowPostDeps {
             miner: self.miner,
             node: self.links.proving.clone(),
@@ -406,7 +416,7 @@ impl Parts {
             allow: Arc::new(move |token| verifier.verify(token).is_ok_and(|perms| perms.contains(&Perm::Admin))),
         };
         let journal: Arc<Journal> = Arc::default();
-        let (tree, book) = (Arc::downgrade(&self.tree), journal.clone());
+        let (tree, book) = (self.tree.clone(), journal.clone());
         let keeper = ChildSpec::actor("journal", &Ref::new("/journal", MAILBOX), move |_| {
             let keeper = JournalKeeper::new(tree.clone(), book.clone());
             async move { Ok(keeper) }

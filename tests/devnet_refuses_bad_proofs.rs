@@ -5,7 +5,7 @@ mod devnet_support;
 mod prover_support;
 
 use async_trait::async_trait;
-use bulkhead::actors::sector_files::RepoSectors;
+use bulkhead::actors::sector_files::SectorDirs;
 use bulkhead::actors::winning_post::mine::{Mined, Miner};
 use bulkhead::actors::winning_post::rounds::{Base, Timing};
 use bulkhead::actors::winning_post::settings::Clock;
@@ -250,7 +250,7 @@ async fn block(world: &World, dir: &Path) {
         actor_id: MINER,
         node: net.devnet.clone(),
         prover: Arc::new(Unhurried(prover_support::prover(dir))),
-        files: Arc::new(RepoSectors { sectors: dir.join("sectors"), miner: MINER }),
+        files: Arc::new(SectorDirs::of_repo(dir, MINER)),
         clock: Arc::new(Late),
     };
     let timing = Timing::new(net.settings.block_delay, None);

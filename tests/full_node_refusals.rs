@@ -3,6 +3,7 @@
 mod full_node_support;
 
 use bulkhead::chain::Address;
+use bulkhead::chain::types::TipSetKey;
 use bulkhead::rpc::api_info::ApiInfo;
 use bulkhead::rpc::auth::{Auth, Perm};
 use bulkhead::rpc::full_node::{FullNode, FullNodeError, HttpFullNode};
@@ -68,10 +69,10 @@ async fn a_server_may_ask_a_token_of_everyone() {
 #[tokio::test]
 async fn a_method_that_the_node_lacks_is_told_apart() {
     let served = Served::start();
-    served.node.set("MpoolGetNonce", json!({"error": {"code": -32601, "message": "Method not found"}}));
-    let outcome = served.client().mpool_get_nonce(&Address::new_id(1)).await;
+    served.node.set("StateMinerPower", json!({"error": {"code": -32601, "message": "Method not found"}}));
+    let outcome = served.client().state_miner_power(&Address::new_id(1), &TipSetKey::default()).await;
     assert!(
-        matches!(outcome, Err(FullNodeError::NoSuchMethod { method: "Filecoin.MpoolGetNonce", .. })),
+        matches!(outcome, Err(FullNodeError::NoSuchMethod { method: "Filecoin.StateMinerPower", .. })),
         "{outcome:?}"
     );
 }

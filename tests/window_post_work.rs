@@ -4,11 +4,11 @@
 mod scripted;
 
 use bulkhead::actors::window_post::batch::{Outcome, ReadyProof, Submission};
-use bulkhead::actors::window_post::params::{DeclareFaultsRecovered, SubmitWindowedPoSt};
 use bulkhead::actors::window_post::settings::WindowPostSettings;
 use bulkhead::actors::window_post::work::Work;
 use bulkhead::chain::Address;
 use bulkhead::proofs::{Output, ProverError, Task};
+use fil_actor_miner_state::v18::{DeclareFaultsRecoveredParams, SubmitWindowedPoStParams};
 use scripted::*;
 use std::sync::Arc;
 use std::time::Duration;
@@ -164,11 +164,11 @@ async fn the_message_commits_to_open() {
     assert_eq!(s.work.submit(&di, &proof, "key", &head).await, Submission::Queued);
     let sent = s.outbox.sent.lock().unwrap()[0].clone();
     assert_eq!((sent.key.as_str(), sent.to, sent.method), ("key", Address::new_id(1000), 5));
-    let params: SubmitWindowedPoSt = fvm_ipld_encoding::from_slice(&sent.params).unwrap();
+    let params: SubmitWindowedPoStParams = fvm_ipld_encoding::from_slice(&sent.params).unwrap();
     assert_eq!((params.deadline, params.chain_commit_epoch), (7, di.open));
-    assert_eq!(params.chain_commit_rand, [di.open as u8; 32]);
+    assert_eq!(params.chain_commit_rand.0, [di.open as u8; 32]);
     assert_eq!((params.partitions[0].index, params.partitions[0].skipped.iter().collect::<Vec<_>>()), (1, vec![3]));
-    assert_eq!((params.proofs.len(), params.proofs[0].post_proof), (1, 10));
+    assert_eq!((params.proofs.len(), i64::from(params.proofs[0].post_proof)), (1, 10));
 }
 
 #[tokio::test]
@@ -194,7 +194,7 @@ async fn sectors_that_are_back_are_declared_recovered_once() {
     let sent = s.outbox.sent.lock().unwrap().clone();
     assert_eq!(sent.len(), 1, "the same declaration has the same key");
     assert_eq!(sent[0].method, 11);
-    let params: DeclareFaultsRecovered = fvm_ipld_encoding::from_slice(&sent[0].params).unwrap();
+    let params: DeclareFaultsRecoveredParams = fvm_ipld_encoding::from_slice(&sent[0].params).unwrap();
     assert_eq!((params.recoveries.len(), params.recoveries[0].deadline), (1, 2));
     assert_eq!(params.recoveries[0].sectors.iter().collect::<Vec<_>>(), [1]);
     *s.node.partitions.lock().unwrap() = Some(vec![partition(&[1], &[], &[])]);

@@ -7,33 +7,16 @@ use bulkhead::actors::winning_post::mine::{Mined, Miner};
 use bulkhead::actors::winning_post::rounds::{Base, Timing};
 use bulkhead::actors::winning_post::settings::TokioClock;
 use bulkhead::chain::randomness::draw;
-use bulkhead::chain::types::{BeaconEntry, ExtendedSectorInfo, MiningBaseInfo, TipSet};
+use bulkhead::chain::types::TipSet;
 use bulkhead::chain::{Address, ChainEpoch};
 use bulkhead::proofs::{Output, Task};
 use scripted::*;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::time::Instant;
 
 const HEIGHT: ChainEpoch = 10;
-
-fn base_info(power: i64) -> MiningBaseInfo {
-    MiningBaseInfo {
-        miner_power: power.into(),
-        network_power: 1000.into(),
-        sectors: vec![ExtendedSectorInfo {
-            seal_proof: 5,
-            sector_number: 1,
-            sector_key: None,
-            sealed_cid: sealed_cid(1),
-        }],
-        worker_key: Address::new_bls(&[1; 48]).unwrap(),
-        sector_size: 2048,
-        prev_beacon_entry: BeaconEntry { round: 1, data: vec![1] },
-        beacon_entries: vec![BeaconEntry { round: 2, data: vec![2] }],
-        eligible_for_mining: true,
-    }
-}
 
 struct Setup {
     node: Arc<ScriptedNode>,
@@ -103,6 +86,14 @@ async fn a_win_gives_a_block_at_its_time() {
     expected[31] &= 0x3f;
     assert_eq!(*randomness, expected);
     assert_eq!((sectors[0].number, sectors[0].comm_r), (1, comm_r(1)));
+}
+
+#[tokio::test]
+async fn a_node_that_selects_no_messages_still_gets_a_block() {
+    let s = setup();
+    s.node.no_select.store(true, Ordering::SeqCst);
+    let Ok(Mined::Block(ready)) = s.mine(None).await else { panic!() };
+    assert!(ready.block.bls_messages.is_empty() && ready.block.secpk_messages.is_empty());
 }
 
 #[tokio::test]

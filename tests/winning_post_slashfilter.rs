@@ -7,7 +7,7 @@ use bulkhead::actors::daemon_link::messages::HeadUpdate;
 use bulkhead::actors::winning_post::messages::{RoundOutcome, WinningInfo, WinningReport};
 use bulkhead::actors::winning_post::settings::{TokioClock, WinningPostSettings};
 use bulkhead::actors::winning_post::{WinningPost, WinningPostDeps};
-use bulkhead::chain::types::{BeaconEntry, ExtendedSectorInfo, MiningBaseInfo, TipSet};
+use bulkhead::chain::types::{MiningBaseInfo, TipSet};
 use bulkhead::chain::{Address, ChainEpoch};
 use bulkhead::store::Store;
 use bulkhead::supervisor::*;
@@ -28,21 +28,7 @@ struct House {
 fn house() -> House {
     let dir = tempfile::tempdir().unwrap();
     let node = Arc::new(ScriptedNode::default());
-    *node.base_info.lock().unwrap() = Some(MiningBaseInfo {
-        miner_power: 1_000_000.into(),
-        network_power: 1000.into(),
-        sectors: vec![ExtendedSectorInfo {
-            seal_proof: 5,
-            sector_number: 1,
-            sector_key: None,
-            sealed_cid: sealed_cid(1),
-        }],
-        worker_key: Address::new_bls(&[1; 48]).unwrap(),
-        sector_size: 2048,
-        prev_beacon_entry: BeaconEntry { round: 1, data: vec![1] },
-        beacon_entries: vec![],
-        eligible_for_mining: true,
-    });
+    *node.base_info.lock().unwrap() = Some(MiningBaseInfo { beacon_entries: vec![], ..base_info(1_000_000) });
     let began = Duration::from_millis(1_000_330_000 - 20);
     let deps = WinningPostDeps {
         miner: Address::new_id(1000),

@@ -1,7 +1,8 @@
-//! Where a sector's files lie, for the concerns that prove them.
+//! Where a sector's files and a job's results lie: one layout, for the concern that makes them and those that prove them.
 
 use crate::proofs::{ActorId, PostSector};
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 
 /// Finds the files that a PoSt reads. Calls may block on a disk: run them off the actor's thread.
 pub trait SectorFiles: Send + Sync + 'static {
@@ -28,16 +29,85 @@ impl SectorPaths {
     }
 }
 
-/// The repo of one node: `sectors/sealed/s-t01000-1`, `sectors/cache/s-t01000-1`, under Lotus' names.
+/// The folders of one node's repo: `sectors/sealed/s-t01000-1`, .., under Lotus' names, and the jobs' results.
 #[derive(Clone, Debug)]
-pub struct RepoSectors {
+pub struct SectorDirs {
+    /// Holds `unsealed/`, `sealed/`, `cache/`.
     pub sectors: PathBuf,
+    pub jobs: PathBuf,
     pub miner: ActorId,
 }
 
-impl SectorFiles for RepoSectors {
+impl SectorDirs {
+    /// The layout of a repo.
+    pub fn of_repo(repo: &Path, miner: ActorId) -> SectorDirs {
+        SectorDirs { sectors: repo.join("sectors"), jobs: repo.join("jobs"), miner }
+    }
+
+    /// `s-t01000-1`
+    pub fn name(&self, number: u64) -> String {
+        format!("s-t0{}-{number}", self.miner)
+    }
+    pub fn unsealed(&self, number: u64) -> PathBuf {
+        self.sectors.join("unsealed").join(self.name(number))
+    }
+    pub fn sealed(&self, number: u64) -> PathBuf {
+        self.sectors.join("sealed").join(self.name(number))
+    }
+    pub fn cache(&self, number: u64) -> PathBuf {
+        self.sectors.join("cache").join(self.name(number))
+    }
+    pub fn job(&self, number: u64, phase: &str, attempt: u32) -> PathBuf {
+        self.jobs.join(format!("{}-{phase}-{attempt}", self.name(number)))
+    }
+
+    pub fn create(&self) -> io::Result<()> {
+        for kind in ["unsealed", "sealed", "cache"] {
+            std::fs::create_dir_all(self.sectors.join(kind))?;
+        }
+        std::fs::create_dir_all(&self.jobs)
+    }
+
+    pub fn remove_jobs(&self, number: u64) -> io::Result<()> {
+        let prefix = format!("{}-", self.name(number));
+        let entries = match std::fs::read_dir(&self.jobs) {
+            Ok(entries) => entries,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(e) => return Err(e),
+        };
+        for entry in entries {
+            let entry = entry?;
+            if entry.file_name().to_string_lossy().starts_with(&prefix) {
+                remove(&entry.path())?;
+            }
+        }
+        Ok(())
+    }
+
+    pub fn remove_unsealed(&self, number: u64) -> io::Result<()> {
+        remove(&self.unsealed(number))
+    }
+
+    pub fn remove_all(&self, number: u64) -> io::Result<()> {
+        remove(&self.unsealed(number))?;
+        remove(&self.sealed(number))?;
+        remove(&self.cache(number))?;
+        self.remove_jobs(number)
+    }
+}
+
+impl SectorFiles for SectorDirs {
     fn locate(&self, number: u64) -> SectorPaths {
-        let name = format!("s-t0{}-{number}", self.miner);
-        SectorPaths { sealed: self.sectors.join("sealed").join(&name), cache: self.sectors.join("cache").join(&name) }
+        SectorPaths { sealed: self.sealed(number), cache: self.cache(number) }
+    }
+}
+
+/// File or folder, there or not.
+fn remove(path: &Path) -> io::Result<()> {
+    let gone = |e: io::Error| if e.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(e) };
+    match std::fs::symlink_metadata(path) {
+        Ok(m) if m.is_dir() => std::fs::remove_dir_all(path).or_else(gone),
+        Ok(_) => std::fs::remove_file(path).or_else(gone),
+        Err(e) => gone(e),
     }
 }

@@ -77,11 +77,6 @@ pub mod address {
             .or_else(|_| Network::Testnet.parse_address(text))
             .map_err(|e| format!("{text:?} is not an address: {e}"))
     }
-    /// From now on this process prints addresses as that network does: `f…` on mainnet, `t…` on every other.
-    pub fn print_as_on(network: &str) {
-        let mainnet = ["mainnet", "testnetnet"].contains(&network); // Lotus and Forest; Lotus' genesis
-        fvm_shared::address::set_current_network(if mainnet { Network::Mainnet } else { Network::Testnet });
-    }
     pub fn serialize<S: Serializer>(v: &Address, s: S) -> Result<S::Ok, S::Error> {
         s.collect_str(v)
     }

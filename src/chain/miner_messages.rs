@@ -227,6 +227,12 @@ pub fn sealed_cid(comm_r: &[u8; 32]) -> Result<Cid> {
     fvm_shared::commcid::replica_commitment_v1_to_cid(comm_r).map_err(|e| EncodeError(e.to_owned()))
 }
 
+/// CommR out of a sealed CID.
+pub fn comm_r(sealed: &Cid) -> Result<[u8; 32]> {
+    let digest = sealed.hash().digest();
+    digest.try_into().map_err(|_| EncodeError(format!("sealed CID {sealed} holds no CommR of 32 bytes")))
+}
+
 /// Entropy of seal, WinningPoSt and WindowPoSt randomness: the miner's address in CBOR.
 pub fn entropy(miner: &Address) -> Result<Vec<u8>> {
     to_vec(miner).map_err(|e| EncodeError(e.to_string()))

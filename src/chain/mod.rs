@@ -3,7 +3,9 @@
 //! * [`lotus_json`] — serde adaptors for the JSON shapes that Lotus gives CIDs, big integers, bitfields, bytes.
 //! * [`cbor`] — the chain's own encoding of messages and block headers, and their CIDs.
 //! * [`miner_messages`] — the messages of a provider: methods and params.
+//! * [`proof_types`] — sector sizes and the numbers of their proof types.
 //! * [`deadlines`], [`election`], [`randomness`] — the network's arithmetic that both sides of a proof need.
+//! * [`network`] — which prefix addresses have in this process.
 //! * [`types`] — what a full node tells and takes: tipsets, miner state, messages, blocks.
 
 pub mod cbor;
@@ -11,6 +13,8 @@ pub mod deadlines;
 pub mod election;
 pub mod lotus_json;
 pub mod miner_messages;
+pub mod network;
+pub mod proof_types;
 pub mod randomness;
 pub mod types;
 

@@ -228,7 +228,7 @@ pub struct DeadlineInfo {
 pub struct Deadline {
     #[serde(with = "lj::bitfield")]
     pub post_submissions: BitField,
-    #[serde(default)]
+    #[serde(default, with = "lj::nullable")]
     pub disputable_proof_count: u64,
 }
 
@@ -258,7 +258,7 @@ pub struct MinerInfo {
     pub new_worker: Option<Address>,
     #[serde(default, with = "lj::addresses")]
     pub control_addresses: Vec<Address>,
-    #[serde(default)]
+    #[serde(default, with = "lj::nullable")]
     pub worker_change_epoch: ChainEpoch,
     /// libp2p peer id, base58; `null` when none is set.
     #[serde(default)]
@@ -271,7 +271,7 @@ pub struct MinerInfo {
     pub sector_size: u64,
     #[serde(rename = "WindowPoStPartitionSectors")]
     pub window_post_partition_sectors: u64,
-    #[serde(default)]
+    #[serde(default, with = "lj::nullable")]
     pub consensus_fault_elapsed: ChainEpoch,
 }
 
@@ -311,11 +311,11 @@ pub struct SectorOnChainInfo {
     pub expected_day_reward: Option<TokenAmount>,
     #[serde(default, with = "lj::opt_token")]
     pub expected_storage_pledge: Option<TokenAmount>,
-    #[serde(default)]
+    #[serde(default, with = "lj::nullable")]
     pub power_base_epoch: ChainEpoch,
     #[serde(rename = "SectorKeyCID", default, with = "lj::opt_cid")]
     pub sector_key_cid: Option<Cid>,
-    #[serde(default)]
+    #[serde(default, with = "lj::nullable")]
     pub flags: u64,
     #[serde(default, with = "lj::opt_token")]
     pub daily_fee: Option<TokenAmount>,
@@ -352,23 +352,24 @@ pub struct SectorLocation {
     pub partition: u64,
 }
 
-/// `StateGetNetworkParams`.
-#[derive(Serialize, Deserialize, Clone, Debug)]
-#[serde(rename_all = "PascalCase")]
+/// `StateGetNetworkParams`. Zero or empty: the node does not tell.
+#[derive(Serialize, Deserialize, Clone, Debug, Default)]
+#[serde(rename_all = "PascalCase", default)]
 pub struct NetworkParams {
+    #[serde(with = "lj::nullable")]
     pub network_name: String,
-    #[serde(default)]
+    #[serde(with = "lj::nullable")]
     pub block_delay_secs: u64,
-    #[serde(default, with = "lj::bigint")]
+    #[serde(with = "lj::bigint")]
     pub consensus_miner_min_power: BigInt,
-    #[serde(default, with = "lj::nullable")]
+    #[serde(with = "lj::nullable")]
     pub supported_proof_types: Vec<i64>,
+    #[serde(with = "lj::nullable")]
     pub pre_commit_challenge_delay: ChainEpoch,
-    #[serde(default)]
     pub fork_upgrade_params: serde_json::Value,
-    #[serde(rename = "Eip155ChainID", default)]
+    #[serde(rename = "Eip155ChainID", with = "lj::nullable")]
     pub eip155_chain_id: u64,
-    #[serde(default)]
+    #[serde(with = "lj::nullable")]
     pub genesis_timestamp: u64,
 }
 
@@ -471,11 +472,14 @@ pub struct BlockMsg {
     pub secpk_messages: Vec<Cid>,
 }
 
-#[derive(Serialize, Deserialize, Clone, Debug)]
-#[serde(rename_all = "PascalCase")]
+#[derive(Serialize, Deserialize, Clone, Debug, Default)]
+#[serde(rename_all = "PascalCase", default)]
 pub struct Version {
+    #[serde(with = "lj::nullable")]
     pub version: String,
-    #[serde(rename = "APIVersion")]
+    #[serde(rename = "APIVersion", with = "lj::nullable")]
     pub api_version: u64,
+    /// Seconds; zero where the node does not tell (a storage provider's own API).
+    #[serde(with = "lj::nullable")]
     pub block_delay: u64,
 }

@@ -7,22 +7,19 @@ use super::output::print_error;
 use super::{CliError, Context, seams};
 use crate::actors::daemon_link::follow::check_network;
 use crate::chain::lotus_json as lj;
+use crate::chain::miner_messages::{self, Call};
 use crate::chain::types::{Message, SignedMessage, TipSetKey};
-use crate::chain::{Address, ChainEpoch, TokenAmount};
+use crate::chain::{Address, ChainEpoch, TokenAmount, network, proof_types};
 use crate::config::values::{format_size, parse_sector_size};
 use crate::config::{Config, example};
 use crate::failpoint;
-use crate::rpc::full_node::FullNode;
+use crate::rpc::full_node::{FullNode, FullNodeError};
 use cid::Cid;
-use fil_actor_power_state::v18::{CreateMinerParams, CreateMinerReturn};
-use fvm_shared::sector::RegisteredPoStProof;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// Of the power actor (`f04`).
-const CREATE_MINER: u64 = 2;
 /// Tipsets on top of the message before its result counts, as Lotus does.
 const CONFIDENCE: ChainEpoch = 5;
 
@@ -72,8 +69,7 @@ pub async fn run(args: Args, cx: Context) -> Result<(), CliError> {
         seams::keys_ready(&cx.config.proving.parameter_cache, *sector_size)?;
     }
     let node = seams::full_node(&cx.config)?;
-    let network = check_network(node.as_ref(), None).await.map_err(|e| CliError::Failed(e.to_string()))?.network_name;
-    lj::address::print_as_on(&network);
+    check_network(node.as_ref(), None).await.map_err(|e| CliError::Failed(e.to_string()))?;
     let done = init(&wanted, &cx.config, node.as_ref(), CONFIDENCE, &|line| print_error(line)).await?;
     cx.out.answer(&done, |d| {
         format!(
@@ -102,6 +98,7 @@ pub async fn init(
             "{repo} belongs to miner {miner} already; use another --repo for a new one"
         )));
     }
+    network::use_network(&node.state_network_name().await?);
     let miner = match wanted {
         Wanted::Adopt(miner) => *miner,
         Wanted::Create { owner, worker, sector_size } => {
@@ -154,9 +151,9 @@ async fn create(
     let head = TipSetKey::default();
     let network = node.state_get_network_params().await?;
     let version = node.state_network_version(&head).await?;
-    let proof = window_post_proof(sector_size, version)
+    let proof = proof_types::window_post_proof(sector_size, version)
         .ok_or_else(|| CliError::Usage(format!("--sector-size {sector_size}: no such sector size")))?;
-    if !takes(&network.supported_proof_types, sector_size) {
+    if !proof_types::takes(&network.supported_proof_types, sector_size) {
         let size = format_size(sector_size);
         return Err(CliError::Failed(format!(
             "network {} takes no sectors of {size} (--sector-size)",
@@ -187,7 +184,7 @@ async fn create(
                     node.name()
                 )));
             }
-            let message = create_miner(from, worker, proof)?;
+            let message = create_miner(from, worker, proof, creation_deposit(node).await?)?;
             let mut message = node.gas_estimate_message_gas(&message, &TokenAmount::default(), &head).await?;
             message.nonce = node.mpool_get_nonce(&from).await?;
             let message = node.wallet_sign_message(&from, &message).await?;
@@ -225,10 +222,9 @@ async fn create(
             receipt.exit_code
         )));
     }
-    let made: CreateMinerReturn = fvm_ipld_encoding::from_slice(&receipt.return_data).map_err(|e| {
-        CliError::Failed(format!("full node {}: the return value of CreateMiner cannot be read: {e}", node.name()))
-    })?;
-    Ok(made.id_address)
+    let (id, _robust) = miner_messages::created_miner(&receipt.return_data)
+        .map_err(|e| CliError::Failed(format!("full node {}: {e}", node.name())))?;
+    Ok(id)
 }
 
 /// A message that an earlier run has pushed: still pending, or its nonce is used up by it.
@@ -238,7 +234,11 @@ async fn find_pushed(node: &dyn FullNode, signed: &SignedMessage) -> Result<Opti
     if pending.iter().any(|m| m.message == signed.message) {
         return Ok(Some(cid));
     }
-    Ok(node.state_search_msg(&TipSetKey::default(), &cid, -1, false).await?.map(|_| cid))
+    // A node that never saw the message calls that an error: it is not pushed either way.
+    match node.state_search_msg(&TipSetKey::default(), &cid, -1, false).await {
+        Err(e) if e.is_transient() => Err(e.into()),
+        found => Ok(found.ok().flatten().map(|_| cid)),
+    }
 }
 
 async fn wait(
@@ -269,52 +269,38 @@ async fn wait(
     }
 }
 
-fn create_miner(owner: Address, worker: Address, window_post_proof: i64) -> Result<Message, CliError> {
-    let params = CreateMinerParams {
-        owner,
-        worker,
-        window_post_proof_type: RegisteredPoStProof::from(window_post_proof),
-        // set when the market's host starts
-        peer: vec![],
-        multiaddrs: vec![],
-    };
-    let params =
-        fvm_ipld_encoding::to_vec(&params).map_err(|e| CliError::Bug(format!("CreateMiner cannot be encoded: {e}")))?;
+fn create_miner(owner: Address, worker: Address, proof: i64, deposit: TokenAmount) -> Result<Message, CliError> {
+    // peer and addresses are set when the market's host starts
+    let call = miner_messages::create_miner(owner, worker, proof, vec![], vec![]);
+    let Call { method, params } = call.map_err(|e| CliError::Bug(e.to_string()))?;
     Ok(Message {
         version: 0,
-        to: Address::new_id(4),
+        to: miner_messages::POWER_ACTOR,
         from: owner,
         nonce: 0,
-        value: TokenAmount::default(),
+        value: deposit,
         gas_limit: 0,
         gas_fee_cap: TokenAmount::default(),
         gas_premium: TokenAmount::default(),
-        method: CREATE_MINER,
+        method,
         params,
     })
+}
+
+/// What CreateMiner must carry, and a hundredth more, because it moves until the message lands: what is over stays with the
+/// miner. A node without the method is of before FIP-0077, when there was no deposit.
+async fn creation_deposit(node: &dyn FullNode) -> Result<TokenAmount, CliError> {
+    match node.state_miner_creation_deposit(&TipSetKey::default()).await {
+        Ok(deposit) => Ok(TokenAmount::from_atto((deposit.atto() * 101u8 + 99u8) / 100u8)),
+        Err(FullNodeError::NoSuchMethod { .. }) => Ok(TokenAmount::default()),
+        Err(e) => Err(e.into()),
+    }
 }
 
 /// A signed BLS message has the CID of its unsigned form, another one that of its signed form; the message sender's
 /// encoding is the network's, so it is asked for there.
 fn message_cid(signed: &SignedMessage) -> Result<Cid, CliError> {
     seams::message_cid(signed)
-}
-
-/// Position of a sector size in the network's proof-type numbers.
-fn size_index(sector_size: u64) -> Option<i64> {
-    // 2 KiB, 8 MiB, 512 MiB, 32 GiB, 64 GiB: the order of RegisteredSealProof and RegisteredPoStProof
-    [2 << 10, 8 << 20, 512 << 20, 32 << 30, 64 << 30].iter().position(|s| *s == sector_size).map(|i| i as i64)
-}
-
-/// From network version 19 on the V1_1 types (10..14), before it the older ones (5..9).
-fn window_post_proof(sector_size: u64, network_version: u32) -> Option<i64> {
-    size_index(sector_size).map(|i| i + if network_version >= 19 { 10 } else { 5 })
-}
-
-/// A node that names no types takes any: the network will say.
-fn takes(supported_seal_proofs: &[i64], sector_size: u64) -> bool {
-    // five sizes each of V1, V1_1, synthetic and non-interactive
-    supported_seal_proofs.is_empty() || supported_seal_proofs.iter().any(|p| Some(p % 5) == size_index(sector_size))
 }
 
 fn read_pending(path: &Path) -> Result<Option<Pending>, CliError> {
@@ -341,28 +327,14 @@ fn remove(path: &Path) -> Result<(), CliError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn proof_types_follow_size_and_network_version() {
-        assert_eq!(window_post_proof(2 << 10, 28), Some(10));
-        assert_eq!(window_post_proof(2 << 10, 19), Some(10));
-        assert_eq!(window_post_proof(2 << 10, 18), Some(5));
-        assert_eq!(window_post_proof(32 << 30, 28), Some(13));
-        assert_eq!(window_post_proof(64 << 30, 28), Some(14));
-        assert_eq!(window_post_proof(2049, 28), None);
-    }
-
-    #[test]
-    fn a_network_takes_the_sizes_of_its_seal_proofs() {
-        assert!(takes(&[5], 2 << 10) && takes(&[], 2 << 10) && takes(&[8, 9], 32 << 30));
-        assert!(!takes(&[8, 9], 2 << 10) && !takes(&[5], 32 << 30) && !takes(&[5], 2047));
-    }
+    use fil_actor_power_state::v18::CreateMinerParams;
 
     #[test]
     fn the_message_decodes_as_the_power_actor_reads_it() {
         let (owner, worker) = (Address::new_id(100), Address::new_id(101));
-        let message = create_miner(owner, worker, 10).unwrap();
+        let message = create_miner(owner, worker, 10, TokenAmount::from_whole(1)).unwrap();
         assert_eq!((message.to, message.from, message.method), (Address::new_id(4), owner, 2));
+        assert_eq!(message.value, TokenAmount::from_whole(1));
         let params: CreateMinerParams = fvm_ipld_encoding::from_slice(&message.params).unwrap();
         assert_eq!((params.owner, params.worker), (owner, worker));
         assert_eq!(i64::from(params.window_post_proof_type), 10);
@@ -373,7 +345,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = pending_file(dir.path());
         assert!(read_pending(&path).unwrap().is_none());
-        let message = create_miner(Address::new_id(100), Address::new_id(100), 10).unwrap();
+        let message = create_miner(Address::new_id(100), Address::new_id(100), 10, TokenAmount::default()).unwrap();
         let signature = crate::chain::types::Signature { kind: 2, data: vec![7; 96] };
         let pending = Pending { message: SignedMessage { message, signature } };
         example::write_durably(&path, &serde_json::to_vec(&pending).unwrap()).unwrap();

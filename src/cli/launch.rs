@@ -78,7 +78,6 @@ async fn node_behind(config: &Config, settings: NodeSettings, info: &ApiInfo) ->
     let link = || -> Result<Arc<dyn FullNode>, CliError> { Ok(Arc::new(HttpFullNode::new(info.clone())?)) };
     let links = Links { chain: link()?, proving: link()?, sealing: link()?, markets: link()?, admin: link()? };
     let identity = Identity::establish(&config.repo, miner, &links.chain).await.map_err(failed)?;
-    address::print_as_on(&identity.network);
     seams::keys_ready(&config.proving.parameter_cache, identity.sector_size)?;
     let provers = ChildConfig::current_exe().map_err(|e| failed(format!("the prover's binary: {e}")))?;
     let prover = Arc::new(ChildProver::new(provers));

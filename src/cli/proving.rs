@@ -3,8 +3,9 @@
 use super::client::NodeClient;
 use super::render::{deadlines::deadlines, facts::facts};
 use super::{CliError, Context};
+use crate::node::report::DeadlineRow;
 use clap::Subcommand;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::Value;
 
 #[derive(Subcommand, Debug)]
@@ -13,21 +14,6 @@ pub enum Command {
     Info,
     /// Every deadline: partitions, sectors, faults, what is proven
     Deadlines,
-}
-
-/// A row of `Bulkhead.ProvingDeadlines`.
-#[derive(Serialize, Deserialize, Clone, Debug, Default)]
-#[serde(default)]
-pub struct DeadlineRow {
-    pub index: u64,
-    pub open: Option<i64>,
-    pub close: Option<i64>,
-    pub partitions: u64,
-    pub sectors: u64,
-    pub faulty: u64,
-    pub recovering: u64,
-    /// Partitions of this deadline that are proven in the present period.
-    pub proven: u64,
 }
 
 /// `Bulkhead.ProvingDeadlines`: the rows, with or without the index of the one that is open.

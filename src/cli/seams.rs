@@ -2,6 +2,7 @@
 
 use super::CliError;
 use super::keys::KeyStep;
+use crate::chain::proof_types;
 use crate::chain::types::SignedMessage;
 use crate::config::Config;
 use crate::proofs::keys::{self, Condition, KeyPhase};
@@ -83,29 +84,13 @@ fn file_name(path: &Path) -> String {
 
 /// Whether a sector of that size can be proven here: the files that the proofs library would open are there.
 pub fn keys_ready(cache: &Path, sector_size: u64) -> Result<(), CliError> {
-    use filecoin_proofs_api::{RegisteredPoStProof as Post, RegisteredSealProof as Seal};
-    let (name, seal, winning, window) = match sector_size {
-        0x800 => ("2KiB", Seal::StackedDrg2KiBV1_1, Post::StackedDrgWinning2KiBV1, Post::StackedDrgWindow2KiBV1_2),
-        0x80_0000 => ("8MiB", Seal::StackedDrg8MiBV1_1, Post::StackedDrgWinning8MiBV1, Post::StackedDrgWindow8MiBV1_2),
-        0x2000_0000 => {
-            ("512MiB", Seal::StackedDrg512MiBV1_1, Post::StackedDrgWinning512MiBV1, Post::StackedDrgWindow512MiBV1_2)
-        }
-        0x8_0000_0000 => {
-            ("32GiB", Seal::StackedDrg32GiBV1_1, Post::StackedDrgWinning32GiBV1, Post::StackedDrgWindow32GiBV1_2)
-        }
-        0x10_0000_0000 => {
-            ("64GiB", Seal::StackedDrg64GiBV1_1, Post::StackedDrgWinning64GiBV1, Post::StackedDrgWindow64GiBV1_2)
-        }
-        other => return Err(CliError::Usage(format!("--sector-size {other}: no such sector size"))),
-    };
-    let files = [seal.cache_params_path(), winning.cache_params_path(), window.cache_params_path()];
+    let name = proof_types::size_name(sector_size);
+    let name = name.ok_or_else(|| CliError::Usage(format!("--sector-size {sector_size}: no such sector size")))?;
+    let files =
+        keys::files_of(sector_size).map_err(|e| CliError::Failed(format!("proving keys for {name} sectors: {e:#}")))?;
     for file in files {
         // by name: the library's folder is read once per process
-        let file = cache.join(
-            file.map_err(|e| CliError::Failed(format!("proving keys for {name} sectors: {e:#}")))?
-                .file_name()
-                .unwrap_or_default(),
-        );
+        let file = cache.join(file.file_name().unwrap_or_default());
         if !file.is_file() {
             let how = match sector_size {
                 0x800 => "make it with `bulkhead keys generate`".to_string(),

@@ -1,5 +1,6 @@
 //! How durations and sizes are written in a file, in the environment and on the command line.
 
+use crate::chain::proof_types::SECTOR_SIZES;
 use serde::{Deserialize, Deserializer, Serializer, de::Error};
 use std::time::Duration;
 
@@ -46,10 +47,6 @@ pub fn format_duration(d: Duration) -> String {
     }
     if text.is_empty() { "0s".to_string() } else { text }
 }
-
-/// Sector sizes that the network knows.
-pub const SECTOR_SIZES: [(&str, u64); 5] =
-    [("2KiB", 2 << 10), ("8MiB", 8 << 20), ("512MiB", 512 << 20), ("32GiB", 32 << 30), ("64GiB", 64 << 30)];
 
 /// `2KiB`, `32GiB`, .. or the same in bytes.
 pub fn parse_sector_size(text: &str) -> Result<u64, String> {

@@ -179,6 +179,10 @@ impl FullNode for Devnet {
         self.ask("StateMinerInitialPledgeCollateral", move |core| core.initial_pledge(&info, &key)).await
     }
 
+    async fn state_miner_creation_deposit(&self, key: &TipSetKey) -> Result<TokenAmount> {
+        Devnet::state_miner_creation_deposit(self, key).await
+    }
+
     async fn state_sector_pre_commit_info(
         &self,
         miner: &Address,

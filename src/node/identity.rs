@@ -2,9 +2,9 @@
 
 use crate::actors::daemon_link::LinkError;
 use crate::actors::daemon_link::follow::check_network;
-use crate::chain::Address;
 use crate::chain::lotus_json::address;
 use crate::chain::types::TipSetKey;
+use crate::chain::{Address, network};
 use crate::rpc::full_node::{FullNode, FullNodeError};
 use crate::store::{Record, Store, StoreError, Token};
 use serde::{Deserialize, Serialize};
@@ -52,13 +52,16 @@ impl Identity {
         let kept = store.get::<Kept>(KEY)?;
         if let Some(kept) = &kept
             // the prefix (f or t) is the network's and says nothing
-            && address::parse(&kept.miner) != Ok(miner)
+            && address::parse(&kept.miner).as_ref() != Ok(&miner)
         {
             return Err(IdentityError::OtherMiner {
                 repo: repo.to_path_buf(),
                 kept: kept.miner.clone(),
                 asked: miner.to_string(),
             });
+        }
+        if let Some(kept) = &kept {
+            network::use_network(&kept.network);
         }
         let expected = kept.as_ref().map(|k| k.network.as_str());
         let checked = check_network(node.as_ref(), expected).await;
@@ -70,6 +73,7 @@ impl Identity {
                 let info = node.state_miner_info(&miner, &TipSetKey::default()).await.map_err(|e| {
                     IdentityError::Miner { node: node.name(), miner: miner.to_string(), why: e.to_string() }
                 })?;
+                network::use_network(&params.network_name);
                 let kept =
                     Kept { network: params.network_name, miner: miner.to_string(), sector_size: info.sector_size };
                 store.put(&Token { path: "node".into(), epoch: 0 }, KEY, &kept)?;

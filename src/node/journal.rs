@@ -2,9 +2,9 @@
 //! tree shows only the last exit; this shows what led there, after the row is gone, too.
 
 use crate::rpc::admin::Ended;
-use crate::supervisor::{Actor, ActorState, Cx, Down, Exit, Handler, Message, Monitor, Tree};
+use crate::supervisor::{Actor, ActorState, Cx, Down, Exit, Handler, Message, Monitor, WeakTree};
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Ends that are kept.
@@ -35,8 +35,8 @@ impl Journal {
 }
 
 pub struct JournalKeeper {
-    /// Known once the tree has started; weak, since the tree holds this actor.
-    tree: Weak<OnceLock<Tree>>,
+    /// Known once the tree has started.
+    tree: Arc<OnceLock<WeakTree>>,
     journal: Arc<Journal>,
     /// By place in the tree: the epoch that is watched.
     watched: HashMap<String, (u64, Monitor)>,
@@ -44,13 +44,12 @@ pub struct JournalKeeper {
 }
 
 impl JournalKeeper {
-    pub fn new(tree: Weak<OnceLock<Tree>>, journal: Arc<Journal>) -> JournalKeeper {
+    pub fn new(tree: Arc<OnceLock<WeakTree>>, journal: Arc<Journal>) -> JournalKeeper {
         JournalKeeper { tree, journal, watched: HashMap::new(), sweep_is_set: false }
     }
 
     fn sweep(&mut self, cx: &Cx<Self>) {
-        let Some(cell) = self.tree.upgrade() else { return };
-        let Some(tree) = cell.get() else { return };
+        let Some(tree) = self.tree.get().and_then(WeakTree::upgrade) else { return };
         let rows = tree.snapshot();
         self.watched.retain(|path, _| rows.iter().any(|row| row.path == *path));
         for row in rows {
@@ -112,7 +111,7 @@ impl Handler<Down> for JournalKeeper {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::supervisor::{Backoff, ChildSpec, Ref, SupervisorSpec};
+    use crate::supervisor::{Backoff, ChildSpec, Ref, SupervisorSpec, Tree};
 
     struct Mortal;
     impl Actor for Mortal {}
@@ -121,7 +120,7 @@ mod tests {
     async fn every_end_is_kept_after_its_row_is_gone() {
         let (mortal, keeper) = (Ref::<Mortal>::new("/mortal", 4), Ref::new("/journal", 4));
         let (cell, journal) = (Arc::new(OnceLock::new()), Arc::new(Journal::default()));
-        let (tree, book) = (Arc::downgrade(&cell), journal.clone());
+        let (tree, book) = (cell.clone(), journal.clone());
         let root = SupervisorSpec::new("root")
             .backoff(Backoff::NONE)
             .child(ChildSpec::actor("mortal", &mortal, |_| async { Ok(Mortal) }))
@@ -130,7 +129,7 @@ mod tests {
                 async move { Ok(keeper) }
             }));
         let tree = Tree::start(root).unwrap();
-        assert!(cell.set(tree.clone()).is_ok());
+        assert!(cell.set(tree.downgrade()).is_ok());
         let kept = async {
             // Killed until a kill was seen: nobody watches before the first sweep.
             while !journal.entries().iter().any(|e| e.down.path == "root/mortal" && e.down.reason == Exit::Killed) {

@@ -38,11 +38,18 @@ pub async fn info(node: &NodeBackend) -> Value {
     put("network", Ok(json!(node.network())));
     put("version", Ok(json!(env!("CARGO_PKG_VERSION"))));
     put("full_node", node.feed().await.map(|s| json!(s)).map_err(|e| e.to_string()));
+    put("missing_methods", missing_methods(node).await.map_err(|e| e.to_string()));
     put("power", power(node).await.map_err(|e| e.to_string()));
     put("available_balance", balance(node).await.map_err(|e| e.to_string()));
     put("sectors", sector_counts(node).await.map_err(|e| e.to_string()));
     put("winning_post", winning(node).await.map_err(|e| e.to_string()));
     Value::Object(out)
+}
+
+/// What the full node lacks, and what is done without it.
+async fn missing_methods(node: &NodeBackend) -> Result<Value, FullNodeError> {
+    let missing = node.full_node().missing_methods().await?;
+    Ok(missing.into_iter().map(|m| (m.method.to_string(), json!(m.instead))).collect::<Map<_, _>>().into())
 }
 
 async fn power(node: &NodeBackend) -> Result<Value, FullNodeError> {

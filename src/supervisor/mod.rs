@@ -34,4 +34,4 @@ pub use shell::{Cx, Recipient, Ref};
 pub use spec::{
     AutoShutdown, Backoff, ChildSpec, Fault, Restart, Shutdown, SpecError, StartError, Strategy, SupervisorSpec, Thread,
 };
-pub use tree::{ActorInfo, ActorState, SupervisorRef, Tree, TreeError, TreeOptions, UpgradeError};
+pub use tree::{ActorInfo, ActorState, SupervisorRef, Tree, TreeError, TreeOptions, UpgradeError, WeakTree};

@@ -7,7 +7,7 @@ use super::dead_letters::DeadLetters;
 use super::engine::{AdminError, Answer, Call, ChildPhase, Cmd, End, Engine, Ev, Key, Serial, StartFailure};
 use super::exit::Exit;
 use super::node::Node;
-use super::shell::{Arbiters, Ctl, CtlSender, News, Order, Place, Report, Tell};
+use super::shell::{Arbiters, Ctl, CtlSender, News, Order, Place, Report, STEP, Tell, awhile};
 use super::spec::{Body, ChildDef, Restart, Shutdown, SupDef};
 use super::tree::TreeOptions;
 use rand::Rng;
@@ -181,7 +181,7 @@ impl Supervisor {
             let deadline = self.engine.next_deadline();
             let event = tokio::select! {
                 biased;
-                event = rx.recv() => event,
+                event = awhile(rx.recv(), STEP) => event,
                 () = until(deadline) => None,
             };
             over = match event {

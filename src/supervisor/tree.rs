@@ -7,7 +7,7 @@ use super::exit::{Exit, install_hook};
 use super::histogram::HandleTimes;
 use super::monitor::{Down, Monitor};
 use super::node::Node;
-use super::shell::{News, Recipient, Report, run_system};
+use super::shell::{News, Recipient, Report, STEP, awhile, may_linger, run_system};
 use super::spec::{ChildSpec, SpecError, StartError, Strategy, SupervisorSpec};
 use super::supervise::{Control, In, spawn_supervisor};
 use super::watchdog;
@@ -88,6 +88,19 @@ pub struct Tree {
     inner: Arc<Inner>,
 }
 
+/// A tree's handle for what is itself a part of the tree: it does not keep the tree's memory, nor what its specs hold
+/// (an open database), after the end.
+#[derive(Clone)]
+pub struct WeakTree {
+    inner: Weak<Inner>,
+}
+
+impl WeakTree {
+    pub fn upgrade(&self) -> Option<Tree> {
+        self.inner.upgrade().map(|inner| Tree { inner })
+    }
+}
+
 struct Inner {
     root: Arc<Node>,
     ended: watch::Receiver<Option<Exit>>,
@@ -160,6 +173,10 @@ impl Tree {
                 why: StartError("the supervision thread ended during the start".into()),
             }),
         }
+    }
+
+    pub fn downgrade(&self) -> WeakTree {
+        WeakTree { inner: Arc::downgrade(&self.inner) }
     }
 
     /// In tree order, parents first. Reads atomics and a snapshot only: answers when every arbiter hangs.
@@ -371,6 +388,7 @@ impl SupervisorRef {
         if !sent {
             return Err(AdminError::NoSupervisor);
         }
-        answer.await.unwrap_or(Err(AdminError::NoSupervisor))
+        let answer = if may_linger() { awhile(answer, STEP).await } else { answer.await };
+        answer.unwrap_or(Err(AdminError::NoSupervisor))
     }
 }

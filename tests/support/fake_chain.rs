@@ -15,7 +15,6 @@ use multihash_codetable::{Code, MultihashDigest};
 use num_traits::Zero;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard};
-use tokio::sync::mpsc;
 
 pub const CHALLENGE_DELAY: ChainEpoch = 3;
 
@@ -137,9 +136,6 @@ impl FakeChain {
     }
     async fn leave(&self, method: &'static str) {
         self.mortal.point(&format!("after {method}")).await;
-    }
-    fn lacks<T>(&self, method: &'static str) -> Result<T> {
-        Err(FullNodeError::NoSuchMethod { node: self.name(), method })
     }
     fn rpc<T>(&self, method: &'static str, message: &str) -> Result<T> {
         Err(FullNodeError::Rpc { node: self.name(), method, code: 1, message: message.to_owned() })
@@ -384,7 +380,7 @@ impl FullNode for FakeChain {
     async fn mpool_pending(&self, _: &TipSetKey) -> Result<Vec<SignedMessage>> {
         self.enter("MpoolPending").await?;
         if self.state().blind_mempool {
-            return self.lacks("MpoolPending");
+            return Err(self.lacks("MpoolPending"));
         }
         Ok(self.state().mempool.clone())
     }
@@ -402,81 +398,10 @@ impl FullNode for FakeChain {
         Ok(signed)
     }
 
-    async fn version(&self) -> Result<Version> {
-        self.lacks("Version")
-    }
-    async fn chain_notify(&self) -> Result<mpsc::Receiver<Vec<HeadChange>>> {
-        self.lacks("ChainNotify")
-    }
-    async fn chain_get_tip_set(&self, _: &TipSetKey) -> Result<TipSet> {
-        self.lacks("ChainGetTipSet")
-    }
-    async fn chain_get_tip_set_by_height(&self, _: ChainEpoch, _: &TipSetKey) -> Result<TipSet> {
-        self.lacks("ChainGetTipSetByHeight")
-    }
-    async fn chain_tip_set_weight(&self, _: &TipSetKey) -> Result<num_bigint::BigInt> {
-        self.lacks("ChainTipSetWeight")
-    }
-    async fn state_network_name(&self) -> Result<String> {
-        self.lacks("StateNetworkName")
-    }
     async fn state_network_version(&self, _: &TipSetKey) -> Result<u32> {
-        self.lacks("StateNetworkVersion")
-    }
-    async fn state_lookup_id(&self, _: &Address, _: &TipSetKey) -> Result<Address> {
-        self.lacks("StateLookupID")
-    }
-    async fn state_miner_power(&self, _: &Address, _: &TipSetKey) -> Result<MinerPower> {
-        self.lacks("StateMinerPower")
-    }
-    async fn state_miner_proving_deadline(&self, _: &Address, _: &TipSetKey) -> Result<DeadlineInfo> {
-        self.lacks("StateMinerProvingDeadline")
-    }
-    async fn state_miner_deadlines(&self, _: &Address, _: &TipSetKey) -> Result<Vec<Deadline>> {
-        self.lacks("StateMinerDeadlines")
-    }
-    async fn state_miner_partitions(&self, _: &Address, _: u64, _: &TipSetKey) -> Result<Vec<Partition>> {
-        self.lacks("StateMinerPartitions")
-    }
-    async fn state_miner_sectors(
-        &self,
-        _: &Address,
-        _: Option<&BitField>,
-        _: &TipSetKey,
-    ) -> Result<Vec<SectorOnChainInfo>> {
-        self.lacks("StateMinerSectors")
-    }
-    async fn state_sector_partition(&self, _: &Address, _: u64, _: &TipSetKey) -> Result<SectorLocation> {
-        self.lacks("StateSectorPartition")
-    }
-    async fn mpool_select(&self, _: &TipSetKey, _: f64) -> Result<Vec<SignedMessage>> {
-        self.lacks("MpoolSelect")
-    }
-    async fn wallet_has(&self, _: &Address) -> Result<bool> {
-        self.lacks("WalletHas")
-    }
-    async fn wallet_list(&self) -> Result<Vec<Address>> {
-        self.lacks("WalletList")
-    }
-    async fn wallet_new(&self, _: &str) -> Result<Address> {
-        self.lacks("WalletNew")
+        Ok(28)
     }
     async fn wallet_balance(&self, _: &Address) -> Result<TokenAmount> {
         Ok(TokenAmount::zero())
-    }
-    async fn wallet_default_address(&self) -> Result<Option<Address>> {
-        self.lacks("WalletDefaultAddress")
-    }
-    async fn wallet_sign(&self, _: &Address, _: &[u8]) -> Result<Signature> {
-        self.lacks("WalletSign")
-    }
-    async fn miner_get_base_info(&self, _: &Address, _: ChainEpoch, _: &TipSetKey) -> Result<Option<MiningBaseInfo>> {
-        self.lacks("MinerGetBaseInfo")
-    }
-    async fn miner_create_block(&self, _: &BlockTemplate) -> Result<BlockMsg> {
-        self.lacks("MinerCreateBlock")
-    }
-    async fn sync_submit_block(&self, _: &BlockMsg) -> Result<()> {
-        self.lacks("SyncSubmitBlock")
     }
 }

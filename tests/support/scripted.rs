@@ -1,4 +1,4 @@
-//! A full node that answers what a test told it; every other method says that the node cannot be reached.
+//! A full node that answers what a test told it; it lacks every other method.
 #![allow(dead_code)]
 
 use async_trait::async_trait;
@@ -16,6 +16,7 @@ use fvm_shared::econ::TokenAmount;
 use multihash_codetable::{Code, MultihashDigest};
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::mpsc;
 
 pub fn cid(name: &str) -> Cid {
@@ -106,6 +107,25 @@ fn sector(number: u64) -> SectorOnChainInfo {
     }
 }
 
+/// One sector, eligible, a new beacon entry; of a network power of 1000.
+pub fn base_info(power: i64) -> MiningBaseInfo {
+    MiningBaseInfo {
+        miner_power: power.into(),
+        network_power: 1000.into(),
+        sectors: vec![ExtendedSectorInfo {
+            seal_proof: 5,
+            sector_number: 1,
+            sector_key: None,
+            sealed_cid: sealed_cid(1),
+        }],
+        worker_key: Address::new_bls(&[1; 48]).unwrap(),
+        sector_size: 2048,
+        prev_beacon_entry: BeaconEntry { round: 1, data: vec![1] },
+        beacon_entries: vec![BeaconEntry { round: 2, data: vec![2] }],
+        eligible_for_mining: true,
+    }
+}
+
 #[derive(Default)]
 pub struct ScriptedNode {
     pub name: Mutex<Option<String>>,
@@ -122,6 +142,8 @@ pub struct ScriptedNode {
     /// All bytes of the challenge.
     pub beacon: Mutex<u8>,
     pub base_info: Mutex<Option<MiningBaseInfo>>,
+    /// It lacks MpoolSelect.
+    pub no_select: AtomicBool,
     pub submitted: Mutex<Vec<BlockMsg>>,
     pub panics_with: Mutex<Option<String>>,
     pub calls: Mutex<HashMap<&'static str, u64>>,
@@ -224,9 +246,6 @@ impl FullNode for ScriptedNode {
     fn name(&self) -> String {
         self.name.lock().unwrap().clone().unwrap_or_else(|| "scripted".into())
     }
-    async fn version(&self) -> Result<Version> {
-        Err(self.down("version"))
-    }
     async fn chain_head(&self) -> Result<TipSet> {
         self.seen("chain_head");
         self.head.lock().unwrap().clone().ok_or_else(|| self.down("chain_head"))
@@ -240,18 +259,6 @@ impl FullNode for ScriptedNode {
         let known = self.tipsets.lock().unwrap().iter().find(|tipset| tipset.key() == *key).cloned();
         known.ok_or_else(|| self.down("chain_get_tip_set"))
     }
-    async fn chain_get_tip_set_by_height(&self, _height: ChainEpoch, _key: &TipSetKey) -> Result<TipSet> {
-        Err(self.down("chain_get_tip_set_by_height"))
-    }
-    async fn chain_tip_set_weight(&self, _key: &TipSetKey) -> Result<num_bigint::BigInt> {
-        Err(self.down("chain_tip_set_weight"))
-    }
-    async fn state_network_name(&self) -> Result<String> {
-        Err(self.down("state_network_name"))
-    }
-    async fn state_network_version(&self, _key: &TipSetKey) -> Result<u32> {
-        Err(self.down("state_network_version"))
-    }
     async fn state_get_network_params(&self) -> Result<NetworkParams> {
         self.seen("state_get_network_params");
         Ok(NetworkParams {
@@ -264,15 +271,6 @@ impl FullNode for ScriptedNode {
             eip155_chain_id: 0,
             genesis_timestamp: 0,
         })
-    }
-    async fn state_get_actor(&self, _who: &Address, _key: &TipSetKey) -> Result<ActorState> {
-        Err(self.down("state_get_actor"))
-    }
-    async fn state_lookup_id(&self, _who: &Address, _key: &TipSetKey) -> Result<Address> {
-        Err(self.down("state_lookup_id"))
-    }
-    async fn state_account_key(&self, _who: &Address, _key: &TipSetKey) -> Result<Address> {
-        Err(self.down("state_account_key"))
     }
     async fn state_miner_info(&self, _miner: &Address, _key: &TipSetKey) -> Result<MinerInfo> {
         self.seen("state_miner_info");
@@ -289,12 +287,6 @@ impl FullNode for ScriptedNode {
             window_post_partition_sectors: 2,
             consensus_fault_elapsed: -1,
         })
-    }
-    async fn state_miner_power(&self, _miner: &Address, _key: &TipSetKey) -> Result<MinerPower> {
-        Err(self.down("state_miner_power"))
-    }
-    async fn state_miner_available_balance(&self, _miner: &Address, _key: &TipSetKey) -> Result<TokenAmount> {
-        Err(self.down("state_miner_available_balance"))
     }
     async fn state_miner_proving_deadline(&self, _miner: &Address, _key: &TipSetKey) -> Result<DeadlineInfo> {
         self.seen("state_miner_proving_deadline");
@@ -330,44 +322,6 @@ impl FullNode for ScriptedNode {
         self.seen("state_miner_sectors");
         Ok(numbers.map(|numbers| numbers.iter().map(sector).collect()).unwrap_or_default())
     }
-    async fn state_miner_allocated(&self, _miner: &Address, _key: &TipSetKey) -> Result<BitField> {
-        Err(self.down("state_miner_allocated"))
-    }
-    async fn state_miner_pre_commit_deposit_for_power(
-        &self,
-        _miner: &Address,
-        _info: &SectorPreCommitInfo,
-        _key: &TipSetKey,
-    ) -> Result<TokenAmount> {
-        Err(self.down("state_miner_pre_commit_deposit_for_power"))
-    }
-    async fn state_miner_initial_pledge_collateral(
-        &self,
-        _miner: &Address,
-        _info: &SectorPreCommitInfo,
-        _key: &TipSetKey,
-    ) -> Result<TokenAmount> {
-        Err(self.down("state_miner_initial_pledge_collateral"))
-    }
-    async fn state_sector_pre_commit_info(
-        &self,
-        _miner: &Address,
-        _number: u64,
-        _key: &TipSetKey,
-    ) -> Result<Option<SectorPreCommitOnChainInfo>> {
-        Err(self.down("state_sector_pre_commit_info"))
-    }
-    async fn state_sector_get_info(
-        &self,
-        _miner: &Address,
-        _number: u64,
-        _key: &TipSetKey,
-    ) -> Result<Option<SectorOnChainInfo>> {
-        Err(self.down("state_sector_get_info"))
-    }
-    async fn state_sector_partition(&self, _miner: &Address, _number: u64, _key: &TipSetKey) -> Result<SectorLocation> {
-        Err(self.down("state_sector_partition"))
-    }
     async fn state_get_randomness_from_tickets(
         &self,
         tag: RandomnessTag,
@@ -392,57 +346,13 @@ impl FullNode for ScriptedNode {
         assert_eq!(entropy, fvm_ipld_encoding::to_vec(&Address::new_id(1000)).unwrap());
         Ok(vec![*self.beacon.lock().unwrap(); 32])
     }
-    async fn state_search_msg(
-        &self,
-        _from: &TipSetKey,
-        _message: &Cid,
-        _lookback: ChainEpoch,
-        _allow_replaced: bool,
-    ) -> Result<Option<MsgLookup>> {
-        Err(self.down("state_search_msg"))
-    }
-    async fn mpool_get_nonce(&self, _who: &Address) -> Result<u64> {
-        Err(self.down("mpool_get_nonce"))
-    }
-    async fn mpool_push(&self, _message: &SignedMessage) -> Result<Cid> {
-        Err(self.down("mpool_push"))
-    }
-    async fn mpool_pending(&self, _key: &TipSetKey) -> Result<Vec<SignedMessage>> {
-        Err(self.down("mpool_pending"))
-    }
     async fn mpool_select(&self, _key: &TipSetKey, _ticket_quality: f64) -> Result<Vec<SignedMessage>> {
         self.seen("mpool_select");
-        Ok(vec![])
-    }
-    async fn gas_estimate_message_gas(
-        &self,
-        _message: &Message,
-        _max_fee: &TokenAmount,
-        _key: &TipSetKey,
-    ) -> Result<Message> {
-        Err(self.down("gas_estimate_message_gas"))
-    }
-    async fn wallet_has(&self, _who: &Address) -> Result<bool> {
-        Err(self.down("wallet_has"))
-    }
-    async fn wallet_list(&self) -> Result<Vec<Address>> {
-        Err(self.down("wallet_list"))
-    }
-    async fn wallet_new(&self, _kind: &str) -> Result<Address> {
-        Err(self.down("wallet_new"))
-    }
-    async fn wallet_balance(&self, _who: &Address) -> Result<TokenAmount> {
-        Err(self.down("wallet_balance"))
-    }
-    async fn wallet_default_address(&self) -> Result<Option<Address>> {
-        Err(self.down("wallet_default_address"))
+        if self.no_select.load(Ordering::SeqCst) { Err(self.lacks("MpoolSelect")) } else { Ok(vec![]) }
     }
     async fn wallet_sign(&self, _who: &Address, bytes: &[u8]) -> Result<Signature> {
         self.seen("wallet_sign");
         Ok(Signature { kind: 2, data: [bytes, &[0xb5]].concat() })
-    }
-    async fn wallet_sign_message(&self, _who: &Address, _message: &Message) -> Result<SignedMessage> {
-        Err(self.down("wallet_sign_message"))
     }
     async fn miner_get_base_info(
         &self,

@@ -1,7 +1,7 @@
 //! One round over the open messages at one head: what the node shows is gathered once, then each message takes its step.
 
 use super::engine::{Engine, Report, parse_address, parse_amount, parse_signed, to_signed};
-use super::state::{Done, NextNonce, Open, Outcome, Seen, Signed, Step, next_step, raised_fee};
+use super::state::{Done, NextNonce, Open, Outcome, Seen, Signed, Step, bounded_fee, next_step, raised_fee};
 use super::verdict::{Estimate, Push, estimate_verdict, push_verdict};
 use crate::chain::types::{Message, MsgLookup, SignedMessage, TipSet};
 use crate::chain::{Address, TokenAmount, cbor};
@@ -117,8 +117,8 @@ impl<'a> Round<'a> {
         match self.engine.node.gas_estimate_message_gas(&message, &max_fee, &self.head.key()).await {
             Ok(estimated) => {
                 message.gas_limit = estimated.gas_limit;
-                message.gas_fee_cap = estimated.gas_fee_cap;
-                message.gas_premium = estimated.gas_premium;
+                let (cap, premium) = (&estimated.gas_fee_cap, &estimated.gas_premium);
+                (message.gas_fee_cap, message.gas_premium) = bounded_fee(cap, premium, message.gas_limit, &max_fee);
             }
             Err(e) => return self.estimate_refused(key, open, &e),
         }

@@ -146,6 +146,19 @@ pub fn next_step(s: &Signed, seen: &Seen, rules: &Rules) -> Step {
     Step::Wait("in the mempool")
 }
 
+/// What a node estimated, held within `max_fee`: fee cap x limit is at most that, the premium at most the fee cap. Nodes do
+/// so by themselves where they know the bound; not all take one.
+pub fn bounded_fee(
+    cap: &TokenAmount,
+    premium: &TokenAmount,
+    gas_limit: i64,
+    max_fee: &TokenAmount,
+) -> (TokenAmount, TokenAmount) {
+    let most = TokenAmount::from_atto(max_fee.atto() / gas_limit.max(1));
+    let cap = cap.clone().min(most);
+    (cap.clone(), premium.clone().min(cap))
+}
+
 /// Fee cap and premium x1.25 (the mempool's least raise), rounded up, fee cap bounded so that cap x limit stays within
 /// `max_fee`. `None` when the bound leaves no room for the least raise.
 pub fn raised_fee(
@@ -225,6 +238,21 @@ mod tests {
             assert_eq!(next_step(&noted, &used(head), &RULES) == Step::Renew, renew, "head {head}");
         }
         assert_eq!(next_step(&noted, &seen(120), &RULES), Step::ForgetNonceGone);
+    }
+
+    #[test]
+    fn an_estimate_stays_within_the_bound() {
+        let t = |n: u64| TokenAmount::from_atto(n);
+        for (cap, premium, max_fee, want) in [
+            (100, 10, 99_999, (99, 10)),
+            (100, 10, 100_000, (100, 10)),
+            (100, 10, 100_001, (100, 10)),
+            (100, 100, 50_000, (50, 50)),
+            (100, 200, 1_000_000, (100, 100)),
+        ] {
+            let got = bounded_fee(&t(cap), &t(premium), 1000, &t(max_fee));
+            assert_eq!(got, (t(want.0), t(want.1)), "{cap} {premium} {max_fee}");
+        }
     }
 
     #[test]

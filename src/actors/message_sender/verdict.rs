@@ -22,11 +22,16 @@ pub fn push_verdict(answer: &Result<cid::Cid, FullNodeError>) -> Push {
     };
     let FullNodeError::Rpc { message, .. } = e else { return Push::Later(e.to_string()) };
     let text = message.to_lowercase();
-    if text.contains("nonce too low") || text.contains("minimum expected nonce") {
+    // Lotus' and Venus' words, then Forest's. The order counts: a refused replacement is "already in mpool" too.
+    const USED: [&str; 3] = ["nonce too low", "minimum expected nonce", "sequence too low"];
+    const TOO_LOW: [&str; 4] = ["replace by fee", "rbf", "gas premium too low", "lower than min gas price"];
+    const HELD: [&str; 4] = ["already in mpool", "already exists", "same cid", "already in mempool"];
+    let says = |words: &[&str]| words.iter().any(|w| text.contains(w));
+    if says(&USED) {
         Push::NonceUsed
-    } else if text.contains("replace by fee") || text.contains("rbf") || text.contains("gas premium too low") {
+    } else if says(&TOO_LOW) {
         Push::FeeTooLow
-    } else if text.contains("already in mpool") || text.contains("already exists") || text.contains("same cid") {
+    } else if says(&HELD) {
         Push::Held
     } else {
         Push::Later(e.to_string())
@@ -51,11 +56,16 @@ pub fn estimate_verdict(e: &FullNodeError) -> Estimate {
     }
 }
 
-/// Lotus: `message execution failed (exit=[16], ...)`, `RetCode=16`; Forest: `exit code 16`, `ExitCode(16)`.
+/// Lotus: `message execution failed (exit=[ErrIllegalArgument(16)], ...)`, `RetCode=16`; Forest: `exit code: 16`, `ExitCode(16)`.
 fn exit_code_in(text: &str) -> Option<i64> {
     let lower = text.to_lowercase();
     ["exit=[", "retcode=", "exit code: ", "exit code ", "exitcode(", "exit "].iter().find_map(|mark| {
         let rest = &lower[lower.find(mark)? + mark.len()..];
+        // The code's name may stand before it.
+        let rest = match *mark {
+            "exit=[" | "retcode=" => rest.trim_start_matches(|c: char| c.is_ascii_alphabetic() || c == '_' || c == '('),
+            _ => rest,
+        };
         let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
         digits.parse().ok()
     })
@@ -76,6 +86,14 @@ mod tests {
             ("minimum expected nonce is 4: message nonce too low", Push::NonceUsed),
             ("replace by fee has too low GasPremium", Push::FeeTooLow),
             ("message with nonce already exists", Push::Held),
+            ("message from t3 with nonce 4 already in mpool: message with nonce already exists", Push::Held),
+            (
+                "message from t3 with nonce 4 already in mpool, increase GasPremium to 2 from 1 to trigger replace by fee: replace by fee has too low GasPremium",
+                Push::FeeTooLow,
+            ),
+            ("Message sequence too low", Push::NonceUsed),
+            ("gas price is lower than min gas price", Push::FeeTooLow),
+            ("Message with sequence already in mempool", Push::Held),
         ] {
             assert_eq!(push_verdict(&Err(rpc(text))), want, "{text}");
         }
@@ -89,6 +107,12 @@ mod tests {
     fn exit_codes_are_read_from_the_texts_of_both_nodes() {
         for (text, want) in [
             ("message execution failed (exit=[16], revert reason=[none])", 16),
+            (
+                "message execution failed (exit=[ErrIllegalArgument(16)], vm error=[message failed with backtrace: 0])",
+                16,
+            ),
+            ("message execution failed (exit=[SysErrInsufficientFunds(6)], vm error=[])", 6),
+            ("message execution failed: exit code: 16, reason: invalid expiration", 16),
             ("CallMessage: RetCode=18", 18),
             ("failed with exit code 19", 19),
             ("ExitCode(20)", 20),

@@ -1,16 +1,16 @@
 //! Carries out one action of one sector and says what happened. Every action may be carried out again after a crash:
 //! messages have keys, proofs have job folders, and the chain is asked before anything is sent to it.
 
-use super::dirs::SectorDirs;
 use super::machine::Event;
 use super::plan::Action;
 use super::ports::Outbox;
 use super::sector::{Drawn, Sector};
-use super::settings::{SealSettings, attach, preferred_seal_proof};
+use super::settings::{SealSettings, attach};
 use crate::actors::message_sender::messages::{Enqueue, EnqueueAnswer, MessageStatus};
+use crate::actors::sector_files::SectorDirs;
 use crate::chain::miner_messages::{self, Call, EncodeError, PreCommit};
 use crate::chain::types::{SectorOnChainInfo, SectorPreCommitInfo, SectorPreCommitOnChainInfo, TipSet};
-use crate::chain::{Address, TokenAmount};
+use crate::chain::{Address, TokenAmount, proof_types};
 use crate::proofs::{Bytes32, Job, Output, Prover, ProverError, Task};
 use crate::rpc::full_node::{FullNode, FullNodeError, RandomnessTag};
 use crate::supervisor::Fence;
@@ -113,7 +113,8 @@ impl Effects {
             return Ok(Event::Described { seal_proof });
         }
         let info = self.node.state_miner_info(&self.miner, &Default::default()).await?;
-        let seal_proof = preferred_seal_proof(info.sector_size)
+        let version = self.node.state_network_version(&Default::default()).await?;
+        let seal_proof = proof_types::seal_proof(info.sector_size, version)
             .ok_or_else(|| Stop(Event::Silent(format!("no seal proof for sectors of {} bytes", info.sector_size))))?;
         Ok(Event::Described { seal_proof })
     }
@@ -323,8 +324,8 @@ impl Effects {
             return Ok(Event::NumberSpent(why.into()));
         }
         let info = chain_info(&pre_commit)?;
-        let need = self.node.state_miner_pre_commit_deposit_for_power(&self.miner, &info, &head.key()).await?;
-        let value = self.collateral(need, head).await?;
+        let deposit = self.node.state_miner_pre_commit_deposit_for_power(&self.miner, &info, &head.key()).await;
+        let value = self.collateral(zero_if_unknown(deposit)?, head).await?;
         let call = miner_messages::pre_commit_sector_batch2(&[pre_commit])?;
         self.enqueue(s.pre_commit_key(), call, value, &self.settings.max_pre_commit_fee).await?;
         Ok(Event::PreCommitSent)
@@ -354,6 +355,12 @@ impl Effects {
             return Ok(self.proven(s, head).await?.unwrap_or(Event::PreCommitGone { head: head.height }));
         };
         let delay = self.node.state_get_network_params().await?.pre_commit_challenge_delay;
+        if delay <= 0 {
+            let node = self.node.name();
+            return Ok(Event::NotYet(format!(
+                "full node {node} does not tell PreCommitChallengeDelay; use a newer one"
+            )));
+        }
         let epoch = found.pre_commit_epoch + delay;
         let at = epoch + self.settings.seed_confidence;
         if head.height < at {
@@ -379,8 +386,8 @@ impl Effects {
         if Some(found.pre_commit_epoch) != s.pre_commit_epoch {
             return Ok(Event::PreCommitOnChain { epoch: found.pre_commit_epoch });
         }
-        let pledge = self.node.state_miner_initial_pledge_collateral(&self.miner, &found.info, &head.key()).await?;
-        let value = self.collateral(pledge - found.pre_commit_deposit, head).await?;
+        let pledge = self.node.state_miner_initial_pledge_collateral(&self.miner, &found.info, &head.key()).await;
+        let value = self.collateral(zero_if_unknown(pledge)? - found.pre_commit_deposit, head).await?;
         let call = miner_messages::prove_commit_sectors3(&[(s.number, s.proof.clone())])?;
         self.enqueue(s.commit_key(), call, value, &self.settings.max_commit_fee).await?;
         Ok(Event::CommitSent)
@@ -400,6 +407,14 @@ impl Effects {
             }
             status => Ok(Event::NotYet(waiting(&status))),
         }
+    }
+}
+
+/// A node that cannot compute a deposit: nothing is sent along, the miner actor's own balance must cover it.
+fn zero_if_unknown(amount: Result<TokenAmount, FullNodeError>) -> Result<TokenAmount, FullNodeError> {
+    match amount {
+        Err(FullNodeError::NoSuchMethod { .. }) => Ok(TokenAmount::default()),
+        amount => amount,
     }
 }
 

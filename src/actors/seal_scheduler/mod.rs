@@ -4,7 +4,6 @@
 //! action out, [`Driver`] holds the journal. Nothing here waits for a restart: a failure state carries its retry, a
 //! silent node is asked again, and after `kill -9` every action can be carried out once more.
 
-mod dirs;
 mod driver;
 mod effects;
 mod machine;
@@ -16,7 +15,7 @@ mod ports;
 mod sector;
 mod settings;
 
-pub use dirs::SectorDirs;
+pub use crate::actors::sector_files::SectorDirs;
 pub use driver::{Driver, PledgeRecord, RemoveError, Work};
 pub use effects::Effects;
 pub use machine::{Event, Rules};

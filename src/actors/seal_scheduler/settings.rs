@@ -10,7 +10,7 @@ use std::time::Duration;
 pub struct SealSettings {
     pub rules: Rules,
     pub limits: Limits,
-    /// `RegisteredSealProof`; `None` = the interactive V1_1 proof of the miner's sector size.
+    /// `RegisteredSealProof`; `None` = the interactive proof of the miner's sector size on the network's version.
     pub seal_proof: Option<i64>,
     /// Epochs from the pre-commit to the sector's expiration. Networks want more than 180 days after the latest
     /// activation; the default is 540 days of 30 s.
@@ -79,21 +79,6 @@ impl Default for SealSettings {
     }
 }
 
-/// The interactive V1_1 seal proof of a sector size (`PreferredSealProofTypeFromWindowPoStType`).
-pub fn preferred_seal_proof(sector_size: u64) -> Option<i64> {
-    const KIB: u64 = 1 << 10;
-    const MIB: u64 = 1 << 20;
-    const GIB: u64 = 1 << 30;
-    Some(match sector_size {
-        n if n == 2 * KIB => 5,
-        n if n == 8 * MIB => 6,
-        n if n == 512 * MIB => 7,
-        n if n == 32 * GIB => 8,
-        n if n == 64 * GIB => 9,
-        _ => return None,
-    })
-}
-
 /// What goes with the message: a tenth more than the node computed (the figure moves until the message lands), less what
 /// the miner has free. Never negative.
 pub fn attach(need: &TokenAmount, available: &TokenAmount) -> TokenAmount {
@@ -112,13 +97,6 @@ mod tests {
             [(10, 100, 0), (10, 5, 6), (10, 0, 11), (10, 10, 1), (10, 11, 0), (10, 12, 0), (0, 0, 0), (-5, 0, 0)]
         {
             assert_eq!(attach(&t(need), &t(available)), t(want), "{need} {available}");
-        }
-    }
-
-    #[test]
-    fn each_network_size_has_its_proof_and_others_have_none() {
-        for (size, want) in [(2048, Some(5)), (2047, None), (2049, None), (32 << 30, Some(8)), (64 << 30, Some(9))] {
-            assert_eq!(preferred_seal_proof(size), want, "{size}");
         }
     }
 }

@@ -7,7 +7,6 @@ pub mod batch;
 pub mod batching;
 pub mod messages;
 pub mod outbox;
-pub mod params;
 pub mod poster;
 pub mod recoveries;
 pub mod schedule;

@@ -1,7 +1,7 @@
 //! Which faulty sectors to declare recovered: those whose files are there again, two deadlines before they are due.
 
-use super::params::{DeclareFaultsRecovered, RecoveryDeclaration};
 use crate::chain::ChainEpoch;
+use crate::chain::miner_messages::InPartition;
 use crate::chain::types::{DeadlineInfo, Partition};
 use fvm_ipld_bitfield::BitField;
 use std::collections::BTreeSet;
@@ -26,16 +26,16 @@ pub fn declarations(
     undeclared: &[(u64, BitField)],
     readable: &BTreeSet<u64>,
     max: usize,
-) -> Vec<DeclareFaultsRecovered> {
-    let found: Vec<RecoveryDeclaration> = undeclared
+) -> Vec<Vec<InPartition>> {
+    let found: Vec<InPartition> = undeclared
         .iter()
         .map(|(partition, faults)| (*partition, faults.iter().filter(|number| readable.contains(number))))
         .filter_map(|(partition, numbers)| Some((partition, BitField::try_from_bits(numbers).ok()?)))
         .filter(|(_, sectors)| !sectors.is_empty())
-        .map(|(partition, sectors)| RecoveryDeclaration { deadline, partition, sectors })
+        .map(|(partition, sectors)| InPartition { deadline, partition, sectors })
         .collect();
     let max = if max == 0 { usize::MAX } else { max };
-    found.chunks(max).map(|chunk| DeclareFaultsRecovered { recoveries: chunk.to_vec() }).collect()
+    found.chunks(max).map(<[InPartition]>::to_vec).collect()
 }
 
 #[cfg(test)]
@@ -71,11 +71,8 @@ mod tests {
         let readable = BTreeSet::from([1, 3, 4]);
         let found = declarations(7, &undeclared, &readable, 0);
         assert_eq!(found.len(), 1);
-        let got: Vec<_> = found[0]
-            .recoveries
-            .iter()
-            .map(|r| (r.deadline, r.partition, r.sectors.iter().collect::<Vec<_>>()))
-            .collect();
+        let got: Vec<_> =
+            found[0].iter().map(|r| (r.deadline, r.partition, r.sectors.iter().collect::<Vec<_>>())).collect();
         assert_eq!(got, [(7, 0, vec![1]), (7, 2, vec![3])]);
         assert!(declarations(7, &undeclared, &BTreeSet::new(), 0).is_empty());
     }
@@ -85,8 +82,7 @@ mod tests {
         let undeclared: Vec<_> = (0..5).map(|p| (p, bits(&[p]))).collect();
         let readable = (0..5).collect();
         for (max, expected) in [(0, vec![5]), (1, vec![1; 5]), (2, vec![2, 2, 1]), (5, vec![5]), (6, vec![5])] {
-            let sizes: Vec<_> =
-                declarations(0, &undeclared, &readable, max).iter().map(|d| d.recoveries.len()).collect();
+            let sizes: Vec<_> = declarations(0, &undeclared, &readable, max).iter().map(Vec::len).collect();
             assert_eq!(sizes, expected, "max {max}");
         }
     }

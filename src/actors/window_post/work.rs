@@ -2,17 +2,16 @@
 
 use super::batch::{Outcome, ReadyProof, Submission};
 use super::outbox::{PostMessage, PostMessages};
-use super::params::*;
 use super::settings::WindowPostSettings;
 use super::{batching, recoveries, schedule};
 use crate::actors::sector_files::SectorFiles;
-use crate::chain::types::{DeadlineInfo, SectorOnChainInfo, TipSet, TipSetKey};
-use crate::chain::{Address, ChainEpoch};
+use crate::chain::miner_messages::{self, Call, comm_r};
+use crate::chain::types::{DeadlineInfo, PoStProof, SectorOnChainInfo, TipSet, TipSetKey};
+use crate::chain::{Address, ChainEpoch, randomness};
 use crate::proofs::{ActorId, Job, Output, PostSector, Prover, PublicSector, Task};
 use crate::rpc::full_node::{FullNode, RandomnessTag};
 use futures::StreamExt;
 use fvm_ipld_bitfield::BitField;
-use fvm_ipld_encoding::to_vec;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
@@ -98,11 +97,10 @@ impl Work {
     /// The challenge of a deadline as the prover wants it: a field element, so the two highest bits are dropped.
     async fn challenge(&self, di: &DeadlineInfo, key: &TipSetKey) -> Result<[u8; 32], Why> {
         let tag = RandomnessTag::WindowedPoStChallengeSeed;
-        let entropy = to_vec(&self.miner).map_err(why)?;
+        let entropy = miner_messages::entropy(&self.miner).map_err(why)?;
         let drawn = self.node.state_get_randomness_from_beacon(tag, di.challenge, &entropy, key).await.map_err(why)?;
-        let mut seed = <[u8; 32]>::try_from(drawn).map_err(|got| format!("randomness of {} bytes", got.len()))?;
-        seed[31] &= 0x3f;
-        Ok(seed)
+        let seed = <[u8; 32]>::try_from(drawn).map_err(|got| format!("randomness of {} bytes", got.len()))?;
+        Ok(randomness::fr32_safe(seed))
     }
 
     /// One attempt at the proof of a batch, verified before it is returned.
@@ -152,7 +150,10 @@ impl Work {
                 .values()
                 .flatten()
                 .filter(|number| !skipped.contains(number))
-                .map(|number| Ok(self.files.locate(*number).post_sector(*number, comm_r(&on_chain[number])?)))
+                .map(|number| {
+                    let comm_r = comm_r(&on_chain[number].sealed_cid).map_err(|e| format!("sector {number}: {e}"))?;
+                    Ok(self.files.locate(*number).post_sector(*number, comm_r))
+                })
                 .collect::<Result<_, Why>>()?;
             if sectors.is_empty() {
                 return Err(format!("none of the {} sectors of partitions {wanted:?} can be read", numbers.len()));
@@ -263,21 +264,16 @@ impl Work {
         let commit = self.node.state_get_randomness_from_tickets(tag, di.open, &[], &at).await.map_err(why)?;
         let partitions = proof.partitions.iter().map(|(index, skipped)| {
             let skipped = BitField::try_from_bits(skipped.iter().copied()).map_err(why)?;
-            Ok(PartitionPost { index: *index, skipped })
+            Ok((*index, skipped))
         });
-        let params = SubmitWindowedPoSt {
-            deadline: di.index,
-            partitions: partitions.collect::<Result<_, Why>>()?,
-            proofs: vec![Proof { post_proof: proof.proof_type, proof_bytes: proof.proof.clone() }],
-            chain_commit_epoch: di.open,
-            chain_commit_rand: commit,
-        };
-        let params = to_vec(&params).map_err(why)?;
-        self.enqueue(key.to_string(), SUBMIT_WINDOWED_POST, params).await?;
+        let partitions = partitions.collect::<Result<Vec<_>, Why>>()?;
+        let proofs = [PoStProof { post_proof: proof.proof_type, proof_bytes: proof.proof.clone() }];
+        let call = miner_messages::submit_windowed_post(di.index, partitions, &proofs, di.open, commit);
+        self.enqueue(key.to_string(), call.map_err(why)?).await?;
         Ok(Submission::Queued)
     }
 
-    async fn enqueue(&self, key: String, method: u64, params: Vec<u8>) -> Result<(), Why> {
+    async fn enqueue(&self, key: String, Call { method, params }: Call) -> Result<(), Why> {
         let max_fee = self.settings.max_fee.clone();
         self.outbox.enqueue(PostMessage { key, to: self.miner, method, params, max_fee }).await
     }
@@ -296,19 +292,13 @@ impl Work {
         let readable: BTreeSet<u64> = faulty.difference(&unreadable).copied().collect();
         let max = self.settings.max_recovery_partitions;
         for declaration in recoveries::declarations(target.index, &undeclared, &readable, max) {
-            let params = to_vec(&declaration).map_err(why)?;
-            let hash = blake2b_simd::Params::new().hash_length(8).hash(&params).to_hex();
+            let count = declaration.len();
+            let call = miner_messages::declare_faults_recovered(declaration).map_err(why)?;
+            let hash = blake2b_simd::Params::new().hash_length(8).hash(&call.params).to_hex();
             let name = format!("recover-{}-{}-{hash}", self.name(), target.open);
-            tracing::info!(deadline = target.index, partitions = declaration.recoveries.len(), "declaring recoveries");
-            self.enqueue(name, DECLARE_FAULTS_RECOVERED, params).await?;
+            tracing::info!(deadline = target.index, partitions = count, "declaring recoveries");
+            self.enqueue(name, call).await?;
         }
         Ok(unreadable.len())
     }
-}
-
-fn comm_r(sector: &SectorOnChainInfo) -> Result<[u8; 32], Why> {
-    let digest = sector.sealed_cid.hash().digest();
-    digest
-        .try_into()
-        .map_err(|_| format!("sector {}: sealed CID {} holds no CommR", sector.sector_number, sector.sealed_cid))
 }

@@ -4,10 +4,9 @@ use super::rounds::{Base, Timing, intersect};
 use super::settings::Clock;
 use crate::actors::sector_files::SectorFiles;
 use crate::chain::types::*;
-use crate::chain::{Address, ChainEpoch, election, randomness};
+use crate::chain::{Address, ChainEpoch, election, miner_messages, proof_types, randomness};
 use crate::proofs::{ActorId, Job, Output, PostSector, Prover, Task};
 use crate::rpc::full_node::{FullNode, FullNodeError, RandomnessTag};
-use fvm_ipld_encoding::to_vec;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -66,7 +65,7 @@ impl Miner {
             return Ok(Mined::NotEligible("the miner has not enough power, or a consensus fault".into()));
         }
         let beacon = info.beacon_entries.last().unwrap_or(&info.prev_beacon_entry).data.clone();
-        let entropy = to_vec(&self.address).map_err(|error| MineError::Other(error.to_string()))?;
+        let entropy = miner_messages::entropy(&self.address).map_err(|error| MineError::Other(error.to_string()))?;
 
         let draw = |tag: RandomnessTag, at, entropy: &[u8]| randomness::draw(&beacon, tag as i64, at, entropy);
         let election = self.vrf(&info, &draw(RandomnessTag::ElectionProofProduction, round, &entropy)).await?;
@@ -81,9 +80,7 @@ impl Miner {
         };
         let mut ticket = self.vrf(&info, &ticket_input(&base.tipset)).await?;
 
-        let mut seed = draw(RandomnessTag::WinningPoStChallengeSeed, round, &entropy);
-        // A field element: the two highest bits are dropped.
-        seed[31] &= 0x3f;
+        let seed = randomness::fr32_safe(draw(RandomnessTag::WinningPoStChallengeSeed, round, &entropy));
         let proof = self.prove(&info, seed, base, timing).await?;
 
         let mut tipset = (*base.tipset).clone();
@@ -95,7 +92,11 @@ impl Miner {
             }
             tipset = kept;
         }
-        let messages = self.node.mpool_select(&tipset.key(), ticket_quality(&ticket)).await?;
+        // Most of a block's worth is its reward: without messages it still counts.
+        let messages = self.node.mpool_select(&tipset.key(), ticket_quality(&ticket)).await.unwrap_or_else(|error| {
+            tracing::warn!(%error, round, "the node selects no messages; the block goes without");
+            Vec::new()
+        });
         let timestamp = base.block_time(timing.block_delay);
         let template = BlockTemplate {
             miner: self.address,
@@ -134,15 +135,14 @@ impl Miner {
         let Some(first) = info.sectors.first() else {
             return Err(MineError::Other("the node names no sector to prove".into()));
         };
-        let proof_type = winning_proof_type(first.seal_proof)
+        let proof_type = proof_types::winning_post_proof(first.seal_proof)
             .ok_or_else(|| MineError::Other(format!("seal proof type {} is unknown", first.seal_proof)))?;
         let sectors: Vec<PostSector> = info
             .sectors
             .iter()
             .map(|sector| {
-                let comm_r = sector.sealed_cid.hash().digest().try_into().map_err(|_| {
-                    MineError::Other(format!("sector {}: its sealed CID holds no CommR", sector.sector_number))
-                })?;
+                let comm_r = miner_messages::comm_r(&sector.sealed_cid)
+                    .map_err(|error| MineError::Other(format!("sector {}: {error}", sector.sector_number)))?;
                 Ok(self.files.locate(sector.sector_number).post_sector(sector.sector_number, comm_r))
             })
             .collect::<Result<_, MineError>>()?;
@@ -163,15 +163,10 @@ fn min_ticket(tipset: &TipSet) -> &[u8] {
     ticket.map_or(&[], |ticket| &ticket.vrf_proof)
 }
 
-/// Seal proofs come in groups of five sizes (V1, V1_1, synthetic, non-interactive), WinningPoSt in one.
-pub fn winning_proof_type(seal_proof: i64) -> Option<i64> {
-    (0..20).contains(&seal_proof).then_some(seal_proof % 5)
-}
-
 /// 1 for the best ticket, 0 for the worst.
 pub fn ticket_quality(vrf_proof: &[u8]) -> f64 {
-    let hash = blake2b_simd::Params::new().hash_length(32).hash(vrf_proof);
-    let fraction = hash.as_bytes().iter().rev().fold(0.0, |low, byte| (low + f64::from(*byte)) / 256.0);
+    let fraction =
+        randomness::blake2b256(vrf_proof).iter().rev().fold(0.0, |low, byte| (low + f64::from(*byte)) / 256.0);
     1.0 - fraction
 }
 
@@ -180,21 +175,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn winning_proof_types_follow_the_sector_size() {
-        let types = [-1, 0, 4, 5, 8, 9, 10, 13, 19, 20].map(winning_proof_type);
-        assert_eq!(
-            types,
-            [None, Some(0), Some(4), Some(0), Some(3), Some(4), Some(0), Some(3), Some(4), None],
-            "2 KiB is 0, 32 GiB is 3, 64 GiB is 4"
-        );
-    }
-
-    #[test]
     fn ticket_quality_lies_between_0_and_1() {
         for n in 0..100u8 {
             let quality = ticket_quality(&[n]);
             assert!((0.0..=1.0).contains(&quality));
-            let high = blake2b_simd::Params::new().hash_length(32).hash(&[n]).as_bytes()[0];
+            let high = randomness::blake2b256(&[n])[0];
             let expected = 1.0 - f64::from(high) / 256.0;
             assert!((expected - quality).abs() <= 1.0 / 256.0);
         }

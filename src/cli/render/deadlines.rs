@@ -1,7 +1,7 @@
 //! The proving period: deadlines, what lies in each, and what was proven.
 
 use super::table::{Align, table};
-use crate::cli::proving::DeadlineRow;
+use crate::node::report::DeadlineRow;
 
 /// `current`: the deadline that is open now.
 pub fn deadlines(rows: &[DeadlineRow], current: Option<u64>) -> String {

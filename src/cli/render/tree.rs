@@ -2,7 +2,7 @@
 
 use super::table::{Align, table};
 use super::time::ago;
-use crate::supervisor::{ActorInfo, ActorState, Exit};
+use crate::supervisor::{ActorInfo, Exit};
 
 /// `actors` in tree order, parents first; `now` in Unix seconds.
 pub fn tree(actors: &[ActorInfo], now: u64) -> String {
@@ -20,7 +20,7 @@ pub fn tree(actors: &[ActorInfo], now: u64) -> String {
         .map(|(i, actor)| {
             vec![
                 branch(actors, i),
-                state(actor.state).to_string(),
+                actor.state.name().to_string(),
                 actor.incarnation.to_string(),
                 actor.restarts.to_string(),
                 mailbox(actor),
@@ -51,16 +51,6 @@ fn branch(actors: &[ActorInfo], i: usize) -> String {
     }
     lines.reverse();
     lines.concat() + path.rsplit('/').next().unwrap_or(path)
-}
-
-fn state(state: ActorState) -> &'static str {
-    match state {
-        ActorState::Starting => "starting",
-        ActorState::Up => "up",
-        ActorState::Restarting => "restarting",
-        ActorState::Stopping => "stopping",
-        ActorState::Stopped => "stopped",
-    }
 }
 
 fn mailbox(actor: &ActorInfo) -> String {
@@ -121,7 +111,7 @@ mod tests {
             actor("root/markets/deal_handler", 64),
         ];
         let crashed = &mut actors[7];
-        crashed.state = ActorState::Restarting;
+        crashed.state = crate::supervisor::ActorState::Restarting;
         crashed.incarnation = 3;
         crashed.restarts = 2;
         crashed.mailbox_depth = 7;

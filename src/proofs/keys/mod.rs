@@ -16,6 +16,10 @@ pub use check::{CheckReport, check, check_key};
 pub use circuits::{KEYS_2KIB, Key};
 pub use generator::{GenerateError, Phase, ToxicWaste, write_parameters};
 
+use super::tasks;
+use crate::chain::proof_types;
+use anyhow::Context;
+use filecoin_proofs_api::PoStType;
 use files::Files;
 use rand::rngs::OsRng;
 use std::fs::{self, File};
@@ -34,6 +38,19 @@ pub fn cache_dir() -> PathBuf {
         Some(dir) if !dir.is_empty() => dir.into(),
         _ => DEFAULT_CACHE.into(),
     }
+}
+
+/// The parameter files that proofs of that sector size read: PoRep, WinningPoSt, WindowPoSt. They depend on the size only.
+pub fn files_of(sector_size: u64) -> anyhow::Result<[PathBuf; 3]> {
+    let numbers =
+        (proof_types::seal_proof(sector_size, u32::MAX), proof_types::window_post_proof(sector_size, u32::MAX));
+    let (Some(seal), Some(window)) = numbers else { anyhow::bail!("no sector has {sector_size} bytes") };
+    let winning = proof_types::winning_post_proof(seal).context("no winning proof for this seal proof")?;
+    Ok([
+        tasks::seal_proof(seal)?.cache_params_path()?,
+        tasks::post_proof(winning, PoStType::Winning)?.cache_params_path()?,
+        tasks::post_proof(window, PoStType::Window)?.cache_params_path()?,
+    ])
 }
 
 #[derive(Debug, thiserror::Error)]

@@ -7,16 +7,6 @@ use std::fmt::Write;
 const STATES: [ActorState; 5] =
     [ActorState::Starting, ActorState::Up, ActorState::Restarting, ActorState::Stopping, ActorState::Stopped];
 
-fn state_name(state: ActorState) -> &'static str {
-    match state {
-        ActorState::Starting => "starting",
-        ActorState::Up => "up",
-        ActorState::Restarting => "restarting",
-        ActorState::Stopping => "stopping",
-        ActorState::Stopped => "stopped",
-    }
-}
-
 /// `rss` is left out where the system does not tell it, dead letters where the tree keeps none.
 pub fn render(rows: &[ActorInfo], dead: Option<&DeadLettersView>, rss: Option<u64>) -> String {
     let mut out = String::new();
@@ -35,12 +25,8 @@ pub fn render(rows: &[ActorInfo], dead: Option<&DeadLettersView>, rss: Option<u6
     for row in rows {
         for state in STATES {
             let is = u8::from(row.state == state);
-            let _ = writeln!(
-                out,
-                "bulkhead_actor_state{{path=\"{}\",state=\"{}\"}} {is}",
-                label(&row.path),
-                state_name(state)
-            );
+            let _ =
+                writeln!(out, "bulkhead_actor_state{{path=\"{}\",state=\"{}\"}} {is}", label(&row.path), state.name());
         }
     }
     head(&mut out, "bulkhead_actor_handle_seconds", "histogram", "How long messages took.");

@@ -1,5 +1,7 @@
 //! A real full node (Lotus, Forest, Venus, our devnet) behind the trait: HTTP for calls, a WebSocket for the head feed.
 
+use super::capabilities::{self, Missing};
+use super::workarounds::lacks;
 use super::{FullNode, FullNodeError, RandomnessTag, Result, feed, limits::Limits};
 use crate::chain::lotus_json::{WholeAddress, WholeAddresses, WholeBigInt, WholeBitField, WholeBytes, WholeCid};
 use crate::chain::lotus_json::{WholeOptAddress, WholeToken};
@@ -12,16 +14,16 @@ use fvm_ipld_bitfield::BitField;
 use fvm_shared::address::Address;
 use fvm_shared::clock::ChainEpoch;
 use fvm_shared::econ::TokenAmount;
-use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use tokio::sync::mpsc;
+use tokio::sync::{OnceCell, mpsc};
 
 /// One full node at an address. Calls share a connection pool; each head feed has a connection of its own.
 pub struct HttpFullNode {
     info: ApiInfo,
     client: RpcClient,
     limits: Limits,
+    missing: OnceCell<Vec<Missing>>,
 }
 
 impl HttpFullNode {
@@ -32,10 +34,10 @@ impl HttpFullNode {
 
     pub fn with_limits(info: ApiInfo, limits: Limits) -> Result<HttpFullNode> {
         let client = RpcClient::new(&info, "v1").map_err(|e| in_trait_terms("Filecoin.Version", e))?;
-        Ok(HttpFullNode { info, client, limits })
+        Ok(HttpFullNode { info, client, limits, missing: OnceCell::new() })
     }
 
-    async fn call<R: DeserializeOwned>(&self, method: &'static str, params: Params) -> Result<R> {
+    pub(super) async fn call<R: DeserializeOwned>(&self, method: &'static str, params: Params) -> Result<R> {
         let params = params.map_err(|why| FullNodeError::BadAnswer {
             node: self.name(),
             method,
@@ -45,7 +47,7 @@ impl HttpFullNode {
     }
 }
 
-type Params = std::result::Result<Vec<Value>, serde_json::Error>;
+pub(super) type Params = std::result::Result<Vec<Value>, serde_json::Error>;
 
 /// `params![a, b]`: each serialized, in order.
 macro_rules! params {
@@ -53,23 +55,15 @@ macro_rules! params {
         Vec::<serde_json::Result<Value>>::from([$(serde_json::to_value($value)),*]).into_iter().collect::<Params>()
     };
 }
+pub(super) use params;
 
 /// An empty key is sent as `null`: Forest does not take `[]`.
-fn key(key: &TipSetKey) -> Option<&TipSetKey> {
+pub(super) fn key(key: &TipSetKey) -> Option<&TipSetKey> {
     Some(key).filter(|k| !k.0.is_empty())
 }
 
-fn addr(who: &Address) -> WholeAddress {
+pub(super) fn addr(who: &Address) -> WholeAddress {
     WholeAddress(*who)
-}
-
-/// `MessageSendSpec`; Forest insists on all three members.
-#[derive(Serialize)]
-#[serde(rename_all = "PascalCase")]
-struct SendSpec {
-    max_fee: WholeToken,
-    msg_uuid: &'static str,
-    maximize_fee_cap: bool,
 }
 
 pub(super) fn in_trait_terms(method: &'static str, e: CallError) -> FullNodeError {
@@ -98,6 +92,9 @@ impl FullNode for HttpFullNode {
         self.info.name()
     }
 
+    async fn missing_methods(&self) -> Result<Vec<Missing>> {
+        self.missing.get_or_try_init(|| capabilities::probe(self)).await.cloned()
+    }
     async fn version(&self) -> Result<Version> {
         self.call("Filecoin.Version", params![]).await
     }
@@ -123,17 +120,8 @@ impl FullNode for HttpFullNode {
     async fn state_network_version(&self, k: &TipSetKey) -> Result<u32> {
         self.call("Filecoin.StateNetworkVersion", params![key(k)]).await
     }
-    /// Older nodes leave members out; what another call tells is filled in.
     async fn state_get_network_params(&self) -> Result<NetworkParams> {
-        let mut params: NetworkParams = self.call("Filecoin.StateGetNetworkParams", params![]).await?;
-        if params.block_delay_secs == 0 {
-            params.block_delay_secs = self.version().await?.block_delay;
-        }
-        if params.genesis_timestamp == 0 {
-            let genesis = self.chain_get_tip_set_by_height(0, &TipSetKey::default()).await?;
-            params.genesis_timestamp = genesis.min_ticket_block().timestamp;
-        }
-        Ok(params)
+        self.network_params().await
     }
     async fn state_get_actor(&self, who: &Address, k: &TipSetKey) -> Result<ActorState> {
         self.call("Filecoin.StateGetActor", params![addr(who), key(k)]).await
@@ -173,7 +161,10 @@ impl FullNode for HttpFullNode {
         self.list("Filecoin.StateMinerSectors", params![addr(miner), filter, key(k)]).await
     }
     async fn state_miner_allocated(&self, miner: &Address, k: &TipSetKey) -> Result<BitField> {
-        self.call("Filecoin.StateMinerAllocated", params![addr(miner), key(k)]).await.map(|WholeBitField(b)| b)
+        match self.call("Filecoin.StateMinerAllocated", params![addr(miner), key(k)]).await {
+            Err(e) if lacks(&e) => self.allocated_in_state(miner, k).await,
+            answer => answer.map(|WholeBitField(b)| b),
+        }
     }
     async fn state_miner_pre_commit_deposit_for_power(
         &self,
@@ -192,6 +183,9 @@ impl FullNode for HttpFullNode {
     ) -> Result<TokenAmount> {
         let params = params![addr(miner), info, key(k)];
         self.call("Filecoin.StateMinerInitialPledgeCollateral", params).await.map(|WholeToken(t)| t)
+    }
+    async fn state_miner_creation_deposit(&self, k: &TipSetKey) -> Result<TokenAmount> {
+        self.call("Filecoin.StateMinerCreationDeposit", params![key(k)]).await.map(|WholeToken(t)| t)
     }
     async fn state_sector_pre_commit_info(
         &self,
@@ -245,13 +239,18 @@ impl FullNode for HttpFullNode {
     }
 
     async fn mpool_get_nonce(&self, who: &Address) -> Result<u64> {
-        self.call("Filecoin.MpoolGetNonce", params![addr(who)]).await
+        match self.call("Filecoin.MpoolGetNonce", params![addr(who)]).await {
+            Err(e) if lacks(&e) => self.nonce_in_state(who).await,
+            answer => answer,
+        }
     }
     async fn mpool_push(&self, message: &SignedMessage) -> Result<Cid> {
         self.call("Filecoin.MpoolPush", params![message]).await.map(|WholeCid(c)| c)
     }
     async fn mpool_pending(&self, k: &TipSetKey) -> Result<Vec<SignedMessage>> {
-        self.list("Filecoin.MpoolPending", params![key(k)]).await
+        // One message of a kind that we do not know must not hide the others.
+        let pending: Vec<Value> = self.list("Filecoin.MpoolPending", params![key(k)]).await?;
+        Ok(pending.into_iter().filter_map(|m| serde_json::from_value(m).ok()).collect())
     }
     async fn mpool_select(&self, k: &TipSetKey, ticket_quality: f64) -> Result<Vec<SignedMessage>> {
         self.list("Filecoin.MpoolSelect", params![key(k), ticket_quality]).await
@@ -262,16 +261,15 @@ impl FullNode for HttpFullNode {
         max_fee: &TokenAmount,
         k: &TipSetKey,
     ) -> Result<Message> {
-        let spec = (!max_fee.is_zero()).then(|| SendSpec {
-            max_fee: WholeToken(max_fee.clone()),
-            msg_uuid: "00000000-0000-0000-0000-000000000000",
-            maximize_fee_cap: false,
-        });
-        self.call("Filecoin.GasEstimateMessageGas", params![message, spec, key(k)]).await
+        self.estimate_gas(message, max_fee, k).await
     }
 
     async fn wallet_has(&self, who: &Address) -> Result<bool> {
-        self.call("Filecoin.WalletHas", params![addr(who)]).await
+        match self.call("Filecoin.WalletHas", params![addr(who)]).await {
+            // Whether it has the key shows when it is to sign.
+            Err(e) if lacks(&e) => Ok(true),
+            answer => answer,
+        }
     }
     async fn wallet_list(&self) -> Result<Vec<Address>> {
         self.call("Filecoin.WalletList", params![]).await.map(|WholeAddresses(list)| list)

@@ -2,11 +2,17 @@
 //!
 //! One method per `Filecoin.*` JSON-RPC method that we use; every call has a deadline inside its implementation.
 //! [`HttpFullNode`] is the implementation for nodes behind an address.
+//!
+//! * [`http`] — the calls; [`feed`] — the head feed over a WebSocket; [`limits`] — how long each may take.
+//! * [`capabilities`] — which methods a node lacks; [`workarounds`] — what is asked instead.
 
+pub mod capabilities;
 mod feed;
 pub mod http;
 pub mod limits;
+mod workarounds;
 
+pub use capabilities::Missing;
 pub use http::HttpFullNode;
 pub use limits::Limits;
 
@@ -90,68 +96,134 @@ impl TryFrom<i64> for RandomnessTag {
     }
 }
 
+/// A method that an implementation leaves out is one that the node lacks.
 #[async_trait]
+#[allow(unused_variables)] // of the methods that are left out
 pub trait FullNode: Send + Sync + 'static {
     /// How logs and errors name this node (`host:port`).
     fn name(&self) -> String;
 
-    async fn version(&self) -> Result<Version>;
-    async fn chain_head(&self) -> Result<TipSet>;
+    /// How a node says that it lacks `method`.
+    fn lacks(&self, method: &'static str) -> FullNodeError {
+        FullNodeError::NoSuchMethod { node: self.name(), method }
+    }
+
+    /// Which of the methods that are used here the node lacks; probed once.
+    async fn missing_methods(&self) -> Result<Vec<Missing>> {
+        Ok(Vec::new())
+    }
+
+    async fn version(&self) -> Result<Version> {
+        Err(self.lacks("Version"))
+    }
+    async fn chain_head(&self) -> Result<TipSet> {
+        Err(self.lacks("ChainHead"))
+    }
     /// The feed of head changes: the first batch is one `Current`. The channel is bounded; it closes when the connection breaks.
-    async fn chain_notify(&self) -> Result<mpsc::Receiver<Vec<HeadChange>>>;
-    async fn chain_get_tip_set(&self, key: &TipSetKey) -> Result<TipSet>;
-    async fn chain_get_tip_set_by_height(&self, height: ChainEpoch, key: &TipSetKey) -> Result<TipSet>;
-    async fn chain_tip_set_weight(&self, key: &TipSetKey) -> Result<num_bigint::BigInt>;
+    async fn chain_notify(&self) -> Result<mpsc::Receiver<Vec<HeadChange>>> {
+        Err(self.lacks("ChainNotify"))
+    }
+    async fn chain_get_tip_set(&self, key: &TipSetKey) -> Result<TipSet> {
+        Err(self.lacks("ChainGetTipSet"))
+    }
+    async fn chain_get_tip_set_by_height(&self, height: ChainEpoch, key: &TipSetKey) -> Result<TipSet> {
+        Err(self.lacks("ChainGetTipSetByHeight"))
+    }
+    async fn chain_tip_set_weight(&self, key: &TipSetKey) -> Result<num_bigint::BigInt> {
+        Err(self.lacks("ChainTipSetWeight"))
+    }
 
-    async fn state_network_name(&self) -> Result<String>;
-    async fn state_network_version(&self, key: &TipSetKey) -> Result<u32>;
-    async fn state_get_network_params(&self) -> Result<NetworkParams>;
-    async fn state_get_actor(&self, who: &Address, key: &TipSetKey) -> Result<ActorState>;
-    async fn state_lookup_id(&self, who: &Address, key: &TipSetKey) -> Result<Address>;
-    async fn state_account_key(&self, who: &Address, key: &TipSetKey) -> Result<Address>;
+    async fn state_network_name(&self) -> Result<String> {
+        Err(self.lacks("StateNetworkName"))
+    }
+    async fn state_network_version(&self, key: &TipSetKey) -> Result<u32> {
+        Err(self.lacks("StateNetworkVersion"))
+    }
+    async fn state_get_network_params(&self) -> Result<NetworkParams> {
+        Err(self.lacks("StateGetNetworkParams"))
+    }
+    async fn state_get_actor(&self, who: &Address, key: &TipSetKey) -> Result<ActorState> {
+        Err(self.lacks("StateGetActor"))
+    }
+    async fn state_lookup_id(&self, who: &Address, key: &TipSetKey) -> Result<Address> {
+        Err(self.lacks("StateLookupID"))
+    }
+    async fn state_account_key(&self, who: &Address, key: &TipSetKey) -> Result<Address> {
+        Err(self.lacks("StateAccountKey"))
+    }
 
-    async fn state_miner_info(&self, miner: &Address, key: &TipSetKey) -> Result<MinerInfo>;
-    async fn state_miner_power(&self, miner: &Address, key: &TipSetKey) -> Result<MinerPower>;
-    async fn state_miner_available_balance(&self, miner: &Address, key: &TipSetKey) -> Result<TokenAmount>;
-    async fn state_miner_proving_deadline(&self, miner: &Address, key: &TipSetKey) -> Result<DeadlineInfo>;
-    async fn state_miner_deadlines(&self, miner: &Address, key: &TipSetKey) -> Result<Vec<Deadline>>;
-    async fn state_miner_partitions(&self, miner: &Address, deadline: u64, key: &TipSetKey) -> Result<Vec<Partition>>;
+    async fn state_miner_info(&self, miner: &Address, key: &TipSetKey) -> Result<MinerInfo> {
+        Err(self.lacks("StateMinerInfo"))
+    }
+    async fn state_miner_power(&self, miner: &Address, key: &TipSetKey) -> Result<MinerPower> {
+        Err(self.lacks("StateMinerPower"))
+    }
+    async fn state_miner_available_balance(&self, miner: &Address, key: &TipSetKey) -> Result<TokenAmount> {
+        Err(self.lacks("StateMinerAvailableBalance"))
+    }
+    async fn state_miner_proving_deadline(&self, miner: &Address, key: &TipSetKey) -> Result<DeadlineInfo> {
+        Err(self.lacks("StateMinerProvingDeadline"))
+    }
+    async fn state_miner_deadlines(&self, miner: &Address, key: &TipSetKey) -> Result<Vec<Deadline>> {
+        Err(self.lacks("StateMinerDeadlines"))
+    }
+    async fn state_miner_partitions(&self, miner: &Address, deadline: u64, key: &TipSetKey) -> Result<Vec<Partition>> {
+        Err(self.lacks("StateMinerPartitions"))
+    }
     /// `None` asks for all sectors.
     async fn state_miner_sectors(
         &self,
         miner: &Address,
         numbers: Option<&BitField>,
         key: &TipSetKey,
-    ) -> Result<Vec<SectorOnChainInfo>>;
+    ) -> Result<Vec<SectorOnChainInfo>> {
+        Err(self.lacks("StateMinerSectors"))
+    }
     /// Every sector number that the miner has ever allocated on chain.
-    async fn state_miner_allocated(&self, miner: &Address, key: &TipSetKey) -> Result<BitField>;
+    async fn state_miner_allocated(&self, miner: &Address, key: &TipSetKey) -> Result<BitField> {
+        Err(self.lacks("StateMinerAllocated"))
+    }
     async fn state_miner_pre_commit_deposit_for_power(
         &self,
         miner: &Address,
         info: &SectorPreCommitInfo,
         key: &TipSetKey,
-    ) -> Result<TokenAmount>;
+    ) -> Result<TokenAmount> {
+        Err(self.lacks("StateMinerPreCommitDepositForPower"))
+    }
     async fn state_miner_initial_pledge_collateral(
         &self,
         miner: &Address,
         info: &SectorPreCommitInfo,
         key: &TipSetKey,
-    ) -> Result<TokenAmount>;
+    ) -> Result<TokenAmount> {
+        Err(self.lacks("StateMinerInitialPledgeCollateral"))
+    }
+    /// What CreateMiner must carry (FIP-0077, network version 27 on); zero before.
+    async fn state_miner_creation_deposit(&self, key: &TipSetKey) -> Result<TokenAmount> {
+        Err(self.lacks("StateMinerCreationDeposit"))
+    }
     /// `None` when no pre-commit of that number is on chain.
     async fn state_sector_pre_commit_info(
         &self,
         miner: &Address,
         number: u64,
         key: &TipSetKey,
-    ) -> Result<Option<SectorPreCommitOnChainInfo>>;
+    ) -> Result<Option<SectorPreCommitOnChainInfo>> {
+        Err(self.lacks("StateSectorPreCommitInfo"))
+    }
     /// `None` when the sector is not proven on chain.
     async fn state_sector_get_info(
         &self,
         miner: &Address,
         number: u64,
         key: &TipSetKey,
-    ) -> Result<Option<SectorOnChainInfo>>;
-    async fn state_sector_partition(&self, miner: &Address, number: u64, key: &TipSetKey) -> Result<SectorLocation>;
+    ) -> Result<Option<SectorOnChainInfo>> {
+        Err(self.lacks("StateSectorGetInfo"))
+    }
+    async fn state_sector_partition(&self, miner: &Address, number: u64, key: &TipSetKey) -> Result<SectorLocation> {
+        Err(self.lacks("StateSectorPartition"))
+    }
 
     /// 32 bytes.
     async fn state_get_randomness_from_tickets(
@@ -160,7 +232,9 @@ pub trait FullNode: Send + Sync + 'static {
         epoch: ChainEpoch,
         entropy: &[u8],
         key: &TipSetKey,
-    ) -> Result<Vec<u8>>;
+    ) -> Result<Vec<u8>> {
+        Err(self.lacks("StateGetRandomnessFromTickets"))
+    }
     /// 32 bytes.
     async fn state_get_randomness_from_beacon(
         &self,
@@ -168,7 +242,9 @@ pub trait FullNode: Send + Sync + 'static {
         epoch: ChainEpoch,
         entropy: &[u8],
         key: &TipSetKey,
-    ) -> Result<Vec<u8>>;
+    ) -> Result<Vec<u8>> {
+        Err(self.lacks("StateGetRandomnessFromBeacon"))
+    }
 
     /// `None` when the message is not on chain within `lookback` epochs (-1: no limit). Does not wait.
     async fn state_search_msg(
@@ -177,27 +253,53 @@ pub trait FullNode: Send + Sync + 'static {
         message: &Cid,
         lookback: ChainEpoch,
         allow_replaced: bool,
-    ) -> Result<Option<MsgLookup>>;
+    ) -> Result<Option<MsgLookup>> {
+        Err(self.lacks("StateSearchMsg"))
+    }
 
-    async fn mpool_get_nonce(&self, who: &Address) -> Result<u64>;
-    async fn mpool_push(&self, message: &SignedMessage) -> Result<Cid>;
-    async fn mpool_pending(&self, key: &TipSetKey) -> Result<Vec<SignedMessage>>;
-    async fn mpool_select(&self, key: &TipSetKey, ticket_quality: f64) -> Result<Vec<SignedMessage>>;
+    async fn mpool_get_nonce(&self, who: &Address) -> Result<u64> {
+        Err(self.lacks("MpoolGetNonce"))
+    }
+    async fn mpool_push(&self, message: &SignedMessage) -> Result<Cid> {
+        Err(self.lacks("MpoolPush"))
+    }
+    async fn mpool_pending(&self, key: &TipSetKey) -> Result<Vec<SignedMessage>> {
+        Err(self.lacks("MpoolPending"))
+    }
+    async fn mpool_select(&self, key: &TipSetKey, ticket_quality: f64) -> Result<Vec<SignedMessage>> {
+        Err(self.lacks("MpoolSelect"))
+    }
     /// Fills gas limit, fee cap and premium. `max_fee` in attoFIL bounds fee cap x limit; zero = the node's default.
     async fn gas_estimate_message_gas(
         &self,
         message: &Message,
         max_fee: &TokenAmount,
         key: &TipSetKey,
-    ) -> Result<Message>;
+    ) -> Result<Message> {
+        Err(self.lacks("GasEstimateMessageGas"))
+    }
 
-    async fn wallet_has(&self, who: &Address) -> Result<bool>;
-    async fn wallet_list(&self) -> Result<Vec<Address>>;
-    async fn wallet_new(&self, kind: &str) -> Result<Address>;
-    async fn wallet_balance(&self, who: &Address) -> Result<TokenAmount>;
-    async fn wallet_default_address(&self) -> Result<Option<Address>>;
-    async fn wallet_sign(&self, who: &Address, bytes: &[u8]) -> Result<Signature>;
-    async fn wallet_sign_message(&self, who: &Address, message: &Message) -> Result<SignedMessage>;
+    async fn wallet_has(&self, who: &Address) -> Result<bool> {
+        Err(self.lacks("WalletHas"))
+    }
+    async fn wallet_list(&self) -> Result<Vec<Address>> {
+        Err(self.lacks("WalletList"))
+    }
+    async fn wallet_new(&self, kind: &str) -> Result<Address> {
+        Err(self.lacks("WalletNew"))
+    }
+    async fn wallet_balance(&self, who: &Address) -> Result<TokenAmount> {
+        Err(self.lacks("WalletBalance"))
+    }
+    async fn wallet_default_address(&self) -> Result<Option<Address>> {
+        Err(self.lacks("WalletDefaultAddress"))
+    }
+    async fn wallet_sign(&self, who: &Address, bytes: &[u8]) -> Result<Signature> {
+        Err(self.lacks("WalletSign"))
+    }
+    async fn wallet_sign_message(&self, who: &Address, message: &Message) -> Result<SignedMessage> {
+        Err(self.lacks("WalletSignMessage"))
+    }
 
     /// `None` when the miner may not mine at this height.
     async fn miner_get_base_info(
@@ -205,7 +307,13 @@ pub trait FullNode: Send + Sync + 'static {
         miner: &Address,
         epoch: ChainEpoch,
         key: &TipSetKey,
-    ) -> Result<Option<MiningBaseInfo>>;
-    async fn miner_create_block(&self, template: &BlockTemplate) -> Result<BlockMsg>;
-    async fn sync_submit_block(&self, block: &BlockMsg) -> Result<()>;
+    ) -> Result<Option<MiningBaseInfo>> {
+        Err(self.lacks("MinerGetBaseInfo"))
+    }
+    async fn miner_create_block(&self, template: &BlockTemplate) -> Result<BlockMsg> {
+        Err(self.lacks("MinerCreateBlock"))
+    }
+    async fn sync_submit_block(&self, block: &BlockMsg) -> Result<()> {
+        Err(self.lacks("SyncSubmitBlock"))
+    }
 }

@@ -36,6 +36,9 @@ impl<P> Engine<P> {
 
     /// An incarnation is over: `Err` if it never came up.
     pub(super) fn gone(&mut self, now: Instant, key: Key, how: Result<Exit, StartFailure>) {
+        if !self.is_alive(key) {
+            return; // told twice: what it waits for now, with its timer, stays
+        }
         let closing = matches!(self.work, Work::Closing { .. });
         match self.set(key, Phase::Idle, None) {
             Phase::Starting { ticket } => {
@@ -65,10 +68,7 @@ impl<P> Engine<P> {
                     self.reply(ticket, Ok(Answer::Done));
                 }
             }
-            // Not running: nothing can have ended. Put back what was there.
-            other => {
-                self.set(key, other, None);
-            }
+            Phase::Idle | Phase::Queued { .. } | Phase::Dead | Phase::Backoff => {} // not alive: see above
         }
     }
 

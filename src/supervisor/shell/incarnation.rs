@@ -6,6 +6,7 @@ use super::super::exit::{Exit, catch};
 use super::super::spec::StartError;
 use super::address::{Ref, Slot, Up};
 use super::context::{Cx, Local, Shell, ShellCx};
+use super::linger::{Linger, stay};
 use super::report::{Ctl, Order};
 use actix::dev::channel::channel;
 use actix::dev::{ContextFut, ContextParts, Mailbox};
@@ -81,6 +82,7 @@ struct Incarnation<A: Actor> {
     spawned: FuturesUnordered<LocalBoxFuture<'static, ()>>,
     order: Order,
     stop: bool,
+    linger: Linger,
     /// Ordered to stop, but a successor will come.
     again: bool,
 }
@@ -115,6 +117,7 @@ impl<A: Actor> Incarnation<A> {
             spawned: FuturesUnordered::new(),
             order,
             stop: false,
+            linger: Linger::default(),
             again: false,
         }
     }
@@ -170,6 +173,14 @@ impl<A: Actor> Incarnation<A> {
                 Some(Ok(exit)) => return Poll::Ready(exit),
                 Some(Err(exit)) => self.begin_stopping(exit),
             }
+        }
+    }
+
+    /// Waits awake for the next message if the last one came from another thread, where it costs its sender a wake.
+    fn linger(&mut self, task: &mut Context<'_>) {
+        let local = &self.local;
+        if matches!(self.phase, Phase::Running(_)) && !local.handling.get() && !local.hold.get() {
+            self.linger.idle(task, || local.up.lane.was_called_from_afar());
         }
     }
 
@@ -291,11 +302,18 @@ impl<A: Actor> Future for Incarnation<A> {
         let end = catch(|| this.turn(task));
         this.meta().leave();
         let exit = match end {
-            Ok(Poll::Pending) => return Poll::Pending,
+            Ok(Poll::Pending) => {
+                this.linger(task);
+                return Poll::Pending;
+            }
             Ok(Poll::Ready(exit)) => exit,
             Err(what) => Exit::Panicked(what),
         };
+        let crashed = exit.is_abnormal() && !this.stop;
         this.finish(exit);
+        if crashed {
+            actix_rt::spawn(stay());
+        }
         Poll::Ready(())
     }
 }

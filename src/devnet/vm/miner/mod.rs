@@ -18,7 +18,7 @@ use super::super::state_tree::Kind;
 use super::{Call, Vm, power};
 use crate::chain::randomness::blake2b256;
 use fil_actor_miner_state::v18 as state;
-use fil_actor_miner_state::v18::{MinerInfo, REWARD_VESTING_SPEC, State};
+use fil_actor_miner_state::v18::{Method, MinerInfo, REWARD_VESTING_SPEC, State};
 use fil_actor_power_state::v18::CreateMinerParams;
 use fil_actor_reward_state::v18 as reward;
 use fil_actors_shared::actor_error_v18 as actor_error;
@@ -32,19 +32,20 @@ use fvm_shared::clock::ChainEpoch;
 use fvm_shared::econ::TokenAmount;
 use fvm_shared::sector::StoragePower;
 
-pub const CHANGE_WORKER_ADDRESS: u64 = 3;
-pub const CHANGE_PEER_ID: u64 = 4;
-pub const SUBMIT_WINDOWED_POST: u64 = 5;
-pub const TERMINATE_SECTORS: u64 = 9;
-pub const DECLARE_FAULTS: u64 = 10;
-pub const DECLARE_FAULTS_RECOVERED: u64 = 11;
-pub const WITHDRAW_BALANCE: u64 = 16;
-pub const CHANGE_MULTIADDRS: u64 = 18;
-pub const CONFIRM_CHANGE_WORKER_ADDRESS: u64 = 21;
-pub const DISPUTE_WINDOWED_POST: u64 = 24;
-pub const PRE_COMMIT_BATCH2: u64 = 28;
-pub const EXTEND_EXPIRATION2: u64 = 32;
-pub const PROVE_COMMIT3: u64 = 34;
+// The network's own numbers, so that a mistake in what the provider sends cannot agree with itself.
+pub const CHANGE_WORKER_ADDRESS: u64 = Method::ChangeWorkerAddress as u64;
+pub const CHANGE_PEER_ID: u64 = Method::ChangePeerID as u64;
+pub const SUBMIT_WINDOWED_POST: u64 = Method::SubmitWindowedPoSt as u64;
+pub const TERMINATE_SECTORS: u64 = Method::TerminateSectors as u64;
+pub const DECLARE_FAULTS: u64 = Method::DeclareFaults as u64;
+pub const DECLARE_FAULTS_RECOVERED: u64 = Method::DeclareFaultsRecovered as u64;
+pub const WITHDRAW_BALANCE: u64 = Method::WithdrawBalance as u64;
+pub const CHANGE_MULTIADDRS: u64 = Method::ChangeMultiaddrs as u64;
+pub const CONFIRM_CHANGE_WORKER_ADDRESS: u64 = Method::ConfirmChangeWorkerAddress as u64;
+pub const DISPUTE_WINDOWED_POST: u64 = Method::DisputeWindowedPoSt as u64;
+pub const PRE_COMMIT_BATCH2: u64 = Method::PreCommitSectorBatch2 as u64;
+pub const EXTEND_EXPIRATION2: u64 = Method::ExtendSectorExpiration2 as u64;
+pub const PROVE_COMMIT3: u64 = Method::ProveCommitSectors3 as u64;
 
 pub fn call(vm: &mut Vm<'_>, call: &Call) -> ActorResult<RawBytes> {
     match call.method {

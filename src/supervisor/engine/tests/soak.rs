@@ -14,7 +14,7 @@ fn a_million_crashes_over_two_hundred_children_leak_nothing() {
         }
         let mut now = Instant::now();
         // A child reports at once what it is told.
-        let mut run = |engine: &mut Engine<u64>, now: Instant, ev: Ev<u64>| {
+        let run = |engine: &mut Engine<u64>, now: Instant, ev: Ev<u64>| {
             let mut todo = VecDeque::from([ev]);
             while let Some(ev) = todo.pop_front() {
                 for cmd in engine.step(now, ev, 0.0) {

@@ -1,0 +1,113 @@
+//! Which of the methods that a provider uses a full node has, and what is done without each.
+//!
+//! A method is probed by a call without parameters: a node that has it complains of their number, one that lacks it says
+//! so. None of them changes anything without parameters. `ChainNotify` is not probed: it exists on WebSockets only, and
+//! the head feed says whether it is subscribed.
+
+use super::Result;
+use super::http::HttpFullNode;
+use crate::rpc::full_node::FullNodeError;
+use serde::Serialize;
+
+/// A method that the node lacks.
+#[derive(Serialize, Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Missing {
+    /// Without `Filecoin.`.
+    pub method: &'static str,
+    /// What is done without it, or what does not work.
+    pub instead: &'static str,
+}
+
+const NO_MESSAGES: &str = "no message can be sent";
+const NO_WINDOW_POST: &str = "WindowPoSt stops";
+const NO_SEALING: &str = "sealing stops";
+const NO_BLOCKS: &str = "no block can be made";
+
+/// Everything that the provider asks for, with the consequence.
+const USED: &[(&str, &str)] = &[
+    ("Filecoin.Version", "StateGetNetworkParams must tell the block delay"),
+    ("Filecoin.ChainHead", "the chain cannot be followed"),
+    ("Filecoin.ChainGetTipSet", "gaps in the head feed stay open"),
+    ("Filecoin.ChainReadObj", "StateMinerAllocated cannot be replaced"),
+    ("Filecoin.StateNetworkName", "StateGetNetworkParams must tell the name"),
+    ("Filecoin.StateNetworkVersion", "init and sealing stop: proof types follow from the network's version"),
+    (
+        "Filecoin.StateGetNetworkParams",
+        "name and block delay come from other calls; seeds wait: the challenge delay is unknown",
+    ),
+    ("Filecoin.StateGetActor", NO_MESSAGES),
+    ("Filecoin.StateLookupID", "init cannot resolve the miner's address"),
+    ("Filecoin.StateAccountKey", NO_MESSAGES),
+    ("Filecoin.StateReadState", "StateMinerAllocated cannot be replaced"),
+    ("Filecoin.StateMinerInfo", "nothing works: the worker and the proof types are unknown"),
+    ("Filecoin.StateMinerPower", "info shows no power"),
+    ("Filecoin.StateMinerAvailableBalance", "info shows no balance, and none is used for deposits"),
+    ("Filecoin.StateMinerProvingDeadline", NO_WINDOW_POST),
+    ("Filecoin.StateMinerDeadlines", NO_WINDOW_POST),
+    ("Filecoin.StateMinerPartitions", NO_WINDOW_POST),
+    ("Filecoin.StateMinerSectors", NO_WINDOW_POST),
+    ("Filecoin.StateMinerAllocated", "read from the miner's state (StateReadState, ChainReadObj)"),
+    ("Filecoin.StateMinerCreationDeposit", "init sends no deposit with CreateMiner"),
+    ("Filecoin.StateMinerPreCommitDepositForPower", "nothing is sent along: the miner's own balance must cover it"),
+    ("Filecoin.StateMinerInitialPledgeCollateral", "nothing is sent along: the miner's own balance must cover it"),
+    ("Filecoin.StateSectorPreCommitInfo", NO_SEALING),
+    ("Filecoin.StateSectorGetInfo", NO_SEALING),
+    ("Filecoin.StateGetRandomnessFromTickets", NO_SEALING),
+    ("Filecoin.StateGetRandomnessFromBeacon", NO_WINDOW_POST),
+    ("Filecoin.StateSearchMsg", "no message's receipt can be found"),
+    ("Filecoin.MpoolGetNonce", "the nonce is taken from the actor's state and the pending messages"),
+    ("Filecoin.MpoolPush", NO_MESSAGES),
+    ("Filecoin.MpoolPending", "messages are pushed again now and then, in case the pool lost them"),
+    ("Filecoin.MpoolSelect", "blocks go without messages"),
+    ("Filecoin.GasEstimateMessageGas", NO_MESSAGES),
+    ("Filecoin.WalletHas", "a wallet without the key is noticed when it is to sign"),
+    ("Filecoin.WalletDefaultAddress", "init needs --owner"),
+    ("Filecoin.WalletSign", NO_BLOCKS),
+    ("Filecoin.WalletSignMessage", NO_MESSAGES),
+    ("Filecoin.MinerGetBaseInfo", NO_BLOCKS),
+    ("Filecoin.MinerCreateBlock", NO_BLOCKS),
+    ("Filecoin.SyncSubmitBlock", NO_BLOCKS),
+];
+
+const AT_ONCE: usize = 4;
+
+async fn has(node: &HttpFullNode, method: &'static str) -> Result<bool> {
+    match node.call::<serde::de::IgnoredAny>(method, Ok(Vec::new())).await {
+        Err(FullNodeError::NoSuchMethod { .. }) => Ok(false),
+        Err(e) if e.is_transient() => Err(e),
+        Ok(_) | Err(_) => Ok(true),
+    }
+}
+
+/// Asks for each method. A node that does not answer gives no result at all: it is asked again another time.
+pub(super) async fn probe(node: &HttpFullNode) -> Result<Vec<Missing>> {
+    let mut missing = Vec::new();
+    for some in USED.chunks(AT_ONCE) {
+        let asked = futures::future::try_join_all(some.iter().map(|&(method, _)| has(node, method))).await?;
+        let lacking = some.iter().zip(asked).filter(|(_, has)| !has);
+        missing.extend(
+            lacking.map(|(&(method, instead), _)| Missing { method: method.trim_start_matches("Filecoin."), instead }),
+        );
+    }
+    for Missing { method, instead } in &missing {
+        tracing::warn!(node = super::FullNode::name(node), method, "the full node lacks a method: {instead}");
+    }
+    Ok(missing)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::USED;
+
+    #[test]
+    fn every_method_is_listed_once_and_none_acts_without_parameters() {
+        for (i, (method, instead)) in USED.iter().enumerate() {
+            assert!(method.starts_with("Filecoin.") && !instead.is_empty(), "{method}");
+            assert!(!USED[..i].iter().any(|(other, _)| other == method), "{method} twice");
+            assert!(
+                !["WalletNew", "MpoolPushMessage", "Shutdown"].iter().any(|acts| method.ends_with(acts)),
+                "{method}"
+            );
+        }
+    }
+}
