@@ -9,6 +9,7 @@
 
 pub mod backend;
 pub mod identity;
+pub mod journal;
 pub mod report;
 pub mod settings;
 
@@ -25,19 +26,22 @@ use crate::actors::window_post::{WindowPost, WindowPostDeps};
 use crate::actors::winning_post::settings::SystemClock;
 use crate::actors::winning_post::{WinningPost, WinningPostDeps};
 use crate::chain::Address;
-use crate::proofs::Prover;
+use crate::proofs::{FencedProver, Prover};
 use crate::rpc::admin::{self, AdminConfig, AdminHttp, AdminViews};
 use crate::rpc::api::{self, ApiConfig, ApiServer};
 use crate::rpc::auth::{Auth, Perm};
 use crate::rpc::full_node::{FullNode, FullNodeError};
 use crate::store::{Store, StoreError};
 use crate::supervisor::{
-    ActorInfo, ChildSpec, Exit, Recipient, Ref, Shutdown, Strategy, SupervisorSpec, Thread, Tree, TreeError,
-    TreeOptions, WeakTree,
+    ActorInfo, AdminError, ChildSpec, Exit, Order, Recipient, Ref, Shutdown, Strategy, SupervisorSpec, Thread, Tree,
+    TreeError, TreeOptions, WeakTree,
 };
 use arc_swap::ArcSwap;
 use backend::NodeBackend;
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use identity::Identity;
+use journal::{Journal, JournalKeeper};
 use report::InfoPublisher;
 use settings::NodeSettings;
 use std::path::PathBuf;
@@ -200,6 +204,7 @@ impl Node {
 struct Grove {
     node: Arc<OnceLock<WeakTree>>,
     beside: Option<Tree>,
+    journal: Arc<Journal>,
 }
 
 impl Grove {
@@ -223,6 +228,18 @@ impl admin::TreeView for Grove {
     }
     fn dead_letters(&self) -> Option<admin::DeadLettersView> {
         self.node().as_ref().and_then(admin::TreeView::dead_letters)
+    }
+    fn order(&self, path: &str, order: Order) -> BoxFuture<'static, Result<(), AdminError>> {
+        match self.trees().find(|tree| tree.info(path).is_some()) {
+            Some(tree) => admin::TreeView::order(&tree, path, order),
+            None => std::future::ready(Err(AdminError::NotFound)).boxed(),
+        }
+    }
+    fn vitals(&self) -> Option<admin::Vitals> {
+        self.node().as_ref().and_then(admin::TreeView::vitals)
+    }
+    fn journal(&self) -> Option<Vec<admin::Ended>> {
+        Some(self.journal.entries())
     }
 }
 
@@ -313,7 +330,7 @@ impl Parts {
             settings: self.settings.window_post.clone(),
         };
         let window_post = ChildSpec::actor("window_post", &self.refs.window_post, move |cx| {
-            let deps = window.clone();
+            let deps = WindowPostDeps { prover: FencedProver::shared(&window.prover, cx.pass()), ..window.clone() };
             async move { WindowPost::start(cx, deps).await }
         });
         let winning = WinningPostDeps {
@@ -326,7 +343,7 @@ impl Parts {
             settings: self.settings.winning_post.clone(),
         };
         let winning_post = ChildSpec::actor("winning_post", &self.refs.winning_post, move |cx| {
-            let deps = winning.clone();
+            let deps = WinningPostDeps { prover: FencedProver::shared(&winning.prover, cx.pass()), ..winning.clone() };
             async move { WinningPost::start(cx, deps).await }
         });
         SupervisorSpec::new("proving")
@@ -353,7 +370,7 @@ impl Parts {
         let scheduler = ChildSpec::actor("seal_scheduler", &self.refs.sealing, move |cx| {
             let deps = SealDeps {
                 node: node.clone(),
-                prover: prover.clone(),
+                prover: FencedProver::shared(&prover, cx.pass()),
                 store: store.clone(),
                 messages: refs.messages.clone(),
                 allocator: refs.allocator.clone(),
@@ -398,8 +415,18 @@ impl Parts {
             listen: self.settings.admin_listen,
             allow: Arc::new(move |token| verifier.verify(token).is_ok_and(|perms| perms.contains(&Perm::Admin))),
         };
+        let journal: Arc<Journal> = Arc::default();
+        let (tree, book) = (self.tree.clone(), journal.clone());
+        let keeper = ChildSpec::actor("journal", &Ref::new("/journal", MAILBOX), move |_| {
+            let keeper = JournalKeeper::new(tree.clone(), book.clone());
+            async move { Ok(keeper) }
+        });
         let views = AdminViews {
-            tree: Arc::new(Grove { node: self.tree.clone(), beside: self.settings.beside.clone() }),
+            tree: Arc::new(Grove {
+                node: self.tree.clone(),
+                beside: self.settings.beside.clone(),
+                journal: journal.clone(),
+            }),
             info: published,
             critical: vec!["root/chain".into(), "root/proving".into()],
             stop: Arc::new(move || stop.notify_one()),
@@ -409,6 +436,7 @@ impl Parts {
         SupervisorSpec::new("admin")
             .intensity(10, MINUTE * 5)
             .child(info.on(Thread::Shared("admin")))
+            .child(keeper.on(Thread::Shared("admin")))
             .child(admin::child(config, views, &self.refs.admin).on(Thread::Shared("admin")))
             .child(api::child(api, self.backend.clone(), &self.refs.api).on(Thread::Shared("admin")))
     }

@@ -64,7 +64,7 @@ fn fixture(restart: Restart, mailbox: usize) -> Fixture {
     let group = SupervisorSpec::new("group").backoff(Backoff::NONE).intensity(9, SOON).child(
         ChildSpec::actor("worker", &worker, |_| async { Ok(Worker) })
             .restart(restart)
-            .hang_after(Duration::from_millis(300))
+            .hang_after(Duration::from_secs(1))
             .on(Thread::Dedicated),
     );
     let root = SupervisorSpec::new("root").child(ChildSpec::supervisor(group)).child(ChildSpec::actor(

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
-const ACTORS: usize = 40;
+const ACTORS: usize = 200;
 const CRASHES: u64 = 20_000;
 const SOON: Duration = Duration::from_secs(30);
 
@@ -73,9 +73,9 @@ fn crashes_from_many_threads_lose_nobody() {
         })
     };
     let root = SupervisorSpec::new("root")
-        .child(ChildSpec::supervisor(group("one", 0..30, Strategy::OneForOne)))
-        .child(ChildSpec::supervisor(group("all", 30..34, Strategy::OneForAll)))
-        .child(ChildSpec::supervisor(group("rest", 34..ACTORS, Strategy::RestForOne)));
+        .child(ChildSpec::supervisor(group("one", 0..190, Strategy::OneForOne)))
+        .child(ChildSpec::supervisor(group("all", 190..194, Strategy::OneForAll)))
+        .child(ChildSpec::supervisor(group("rest", 194..ACTORS, Strategy::RestForOne)));
     let tree = Tree::start(root).unwrap();
     let crashed = AtomicU64::new(0);
     std::thread::scope(|s| {

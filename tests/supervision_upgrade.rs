@@ -156,7 +156,7 @@ async fn more_stuck_threads_than_allowed_end_the_tree() {
         let beside = Ref::<Worker>::new("/beside", 4);
         let root =
             refs.iter().enumerate().fold(SupervisorSpec::new("root").intensity(9, SOON), |spec, (n, address)| {
-                let child = child(&format!("w{n}"), address, "x").hang_after(Duration::from_millis(200));
+                let child = child(&format!("w{n}"), address, "x").hang_after(Duration::from_secs(1));
                 spec.child(child.on(Thread::Shared(["one", "two"][n])))
             });
         // On the same thread as the first: one thread that is lost is one, whoever ran there.

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub mod child;
+mod fenced;
 pub mod keys;
 mod process;
 mod prover;
@@ -16,6 +17,7 @@ mod scripted;
 pub mod tasks;
 pub mod wire;
 
+pub use fenced::FencedProver;
 pub use prover::{ChildConfig, ChildProver, POOLS, Pool, ProverPools, Running};
 pub use scripted::{Answer, ScriptedProver, Step, default_output};
 

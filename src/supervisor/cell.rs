@@ -2,6 +2,7 @@
 
 use super::dead_letters::{DeadLetters, DeadReason, unix_now};
 use super::exit::Exit;
+use super::histogram::Histogram;
 use super::monitor::Watchers;
 use super::shell::here;
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -77,6 +78,10 @@ pub(super) struct CellMeta {
     owner: AtomicU64,
     letters: ArcSwapOption<DeadLetters>,
     pub watchers: Watchers,
+    /// The highest epoch whose thread was given up.
+    pub given_up: AtomicU64,
+    pub suspended: AtomicBool,
+    pub handle_times: Histogram,
 }
 
 impl CellMeta {
@@ -99,6 +104,9 @@ impl CellMeta {
             owner: AtomicU64::new(0),
             letters: ArcSwapOption::empty(),
             watchers: Watchers::default(),
+            given_up: AtomicU64::new(0),
+            suspended: AtomicBool::new(false),
+            handle_times: Histogram::default(),
         }
     }
 
@@ -153,6 +161,7 @@ impl CellMeta {
         self.waiting_since.store(0, Ordering::Relaxed);
         self.stuck_ms.store(0, Ordering::Relaxed);
         self.set_trouble(None);
+        self.suspended.store(false, Ordering::Relaxed);
         Arc::new(Lane { meta: self.clone(), depth, home: here(), called_from_afar: AtomicBool::new(false) })
     }
 

@@ -11,15 +11,16 @@ use std::sync::atomic::Ordering;
 pub struct Fenced {
     pub path: String,
     pub epoch: u64,
+    /// The same as `epoch` if its thread was given up and it has no successor yet.
     pub newer: u64,
 }
 
-/// Whatever knows the highest epoch of a path: asked right before an effect that cannot be taken back.
+/// The right to cause effects: asked right before one that cannot be taken back.
 pub trait Fence: Send + Sync + 'static {
-    fn check(&self, token: &Token) -> Result<(), Fenced>;
+    fn check(&self) -> Result<(), Fenced>;
 }
 
-/// An incarnation's right to cause effects. It ends when a successor is started or its thread is given up.
+/// An incarnation's right. It ends when a successor is started or its thread is given up.
 #[derive(Clone)]
 pub struct Pass {
     token: Token,
@@ -30,20 +31,13 @@ impl Pass {
     pub(super) fn new(token: Token, meta: Arc<CellMeta>) -> Pass {
         Pass { token, meta }
     }
-    pub fn token(&self) -> &Token {
-        &self.token
-    }
-    /// Right before the effect.
-    pub fn check(&self) -> Result<(), Fenced> {
-        self.meta.as_ref().check(&self.token)
-    }
 }
 
-impl Fence for CellMeta {
-    fn check(&self, token: &Token) -> Result<(), Fenced> {
-        let newer = self.epoch.load(Ordering::Acquire);
-        if newer > token.epoch {
-            return Err(Fenced { path: token.path.to_string(), epoch: token.epoch, newer });
+impl Fence for Pass {
+    fn check(&self) -> Result<(), Fenced> {
+        let (newer, given_up) = (self.meta.epoch.load(Ordering::Acquire), self.meta.given_up.load(Ordering::Acquire));
+        if newer > self.token.epoch || given_up >= self.token.epoch {
+            return Err(Fenced { path: self.token.path.to_string(), epoch: self.token.epoch, newer });
         }
         Ok(())
     }

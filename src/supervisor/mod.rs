@@ -10,8 +10,11 @@ mod cell;
 mod dead_letters;
 mod engine;
 mod exit;
+mod fence;
+mod histogram;
 mod monitor;
 mod node;
+mod orders;
 pub mod process;
 mod shell;
 mod spec;
@@ -23,9 +26,12 @@ pub use actor::{Actor, CallError, Handler, Message, Token};
 pub use dead_letters::{DeadLetter, DeadLetters, DeadReason};
 pub use engine::{AdminError, ChildCounts};
 pub use exit::Exit;
+pub use fence::{Fence, Fenced, Pass};
+pub use histogram::{HANDLE_BOUNDS_US, HandleTimes};
 pub use monitor::{Down, Monitor};
+pub use orders::Order;
 pub use shell::{Cx, Recipient, Ref};
 pub use spec::{
-    AutoShutdown, Backoff, ChildSpec, Restart, Shutdown, SpecError, StartError, Strategy, SupervisorSpec, Thread,
+    AutoShutdown, Backoff, ChildSpec, Fault, Restart, Shutdown, SpecError, StartError, Strategy, SupervisorSpec, Thread,
 };
 pub use tree::{ActorInfo, ActorState, SupervisorRef, Tree, TreeError, TreeOptions, UpgradeError, WeakTree};

@@ -1,5 +1,9 @@
 //! Child and supervisor specs: OTP's maps as structs, validated before anything starts.
 
+mod fault;
+
+pub use fault::{Fault, SpecError};
+
 use super::actor::Actor;
 use super::cell::CellMeta;
 use super::engine::{Flags, Rules};
@@ -75,14 +79,6 @@ pub enum Thread {
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{0}")]
 pub struct StartError(pub String);
-
-#[derive(Debug, Clone, thiserror::Error)]
-pub enum SpecError {
-    #[error("supervisor {supervisor}: two children are called {id}")]
-    DuplicateId { supervisor: String, id: String },
-    #[error("{id}: {field}: {why}")]
-    Field { id: String, field: &'static str, why: String },
-}
 
 /// What runs at a tree path.
 pub(super) type Before<'a> = dyn Fn(&str) -> Option<Arc<Node>> + 'a;
@@ -184,26 +180,27 @@ impl ChildSpec {
     /// `before` knows what runs at a tree path: this spec will replace that one's.
     fn compile_over(self, parent: &str, before: &Before) -> Result<Arc<ChildDef>, SpecError> {
         let id = self.id;
-        let bad = |field: &'static str, why: &str| {
-            Err(SpecError::Field { id: format!("{parent}/{id}"), field, why: why.to_string() })
-        };
-        if let Some(why) = faulty_id(&id) {
-            return bad("id", why);
+        let bad = |fault: Fault, why: &str| Err(SpecError::faulty(format!("{parent}/{id}"), fault, why.to_string()));
+        if let Some((fault, why)) = faulty_id(&id) {
+            return bad(fault, why);
         }
         if self.shutdown == Shutdown::Timeout(Duration::ZERO) {
-            return bad("shutdown", "a timeout of zero: say BrutalKill if that is meant");
+            return bad(Fault::ZeroShutdown, "a timeout of zero: say BrutalKill if that is meant");
         }
         if self.start_timeout.is_zero() {
-            return bad("start_timeout", "zero: nothing could ever start");
+            return bad(Fault::ZeroStartTimeout, "zero: nothing could ever start");
         }
         if self.hang_after.is_some_and(|d| d.is_zero()) {
-            return bad("hang_after", "zero: every actor would be hung");
+            return bad(Fault::ZeroHangAfter, "zero: every actor would be hung");
         }
         if self.significant && self.restart == Restart::Permanent {
-            return bad("significant", "a permanent child never ends by itself: make it transient or temporary");
+            return bad(
+                Fault::SignificantPermanent,
+                "a permanent child never ends by itself: make it transient or temporary",
+            );
         }
         if self.thread == Thread::Shared("") {
-            return bad("thread", "a shared arbiter needs a name");
+            return bad(Fault::UnnamedThread, "a shared arbiter needs a name");
         }
         let rules = Rules {
             restart: self.restart,
@@ -222,18 +219,21 @@ impl ChildSpec {
             What::Worker(launch) => {
                 let meta = launch.meta().clone();
                 if running.as_ref().is_some_and(|n| n.branch.is_some()) {
-                    return bad("kind", "a supervisor is there: delete that child first");
+                    return bad(Fault::KindChanged, "a supervisor is there: delete that child first");
                 }
                 if running.as_ref().is_some_and(|n| !Arc::ptr_eq(&n.meta, &meta)) {
-                    return bad("address", "the child that is there has another address: delete that child first");
+                    return bad(
+                        Fault::AddressChanged,
+                        "the child that is there has another address: delete that child first",
+                    );
                 }
                 if meta.bound == 0 {
-                    return bad("mailbox", "a bound of zero: no message could ever be taken");
+                    return bad(Fault::ZeroMailbox, "a bound of zero: no message could ever be taken");
                 }
                 // Of the spec that this one replaces: claimed when it does, see `take_over`.
                 let claim = if running.is_some() { Some(0) } else { meta.claim() };
                 let Some(claim) = claim else {
-                    return bad("address", "another child of a running tree has this address");
+                    return bad(Fault::AddressTaken, "another child of a running tree has this address");
                 };
                 (meta, claim, Body::Worker(launch))
             }
@@ -241,7 +241,7 @@ impl ChildSpec {
                 let def = spec.compile_over(parent, before)?;
                 let meta = match running {
                     Some(node) if node.branch.is_some() => node.meta.clone(),
-                    Some(_) => return bad("kind", "a worker is there: delete that child first"),
+                    Some(_) => return bad(Fault::KindChanged, "a worker is there: delete that child first"),
                     None => Arc::new(CellMeta::new(def.path.as_str(), 0)),
                 };
                 (meta, 0, Body::Supervisor(def))
@@ -252,11 +252,11 @@ impl ChildSpec {
     }
 }
 
-fn faulty_id(id: &str) -> Option<&'static str> {
+fn faulty_id(id: &str) -> Option<(Fault, &'static str)> {
     if id.is_empty() {
-        Some("empty: a child is found by it")
+        Some((Fault::EmptyId, "empty: a child is found by it"))
     } else if id.contains('/') {
-        Some("contains a slash, which separates the parts of a tree path")
+        Some((Fault::SlashInId, "contains a slash, which separates the parts of a tree path"))
     } else {
         None
     }
@@ -326,42 +326,42 @@ impl SupervisorSpec {
     /// For a supervisor that runs at `node`, under the same parent.
     pub(super) fn compile_upgrade(self, node: &Node, before: &Before) -> Result<Arc<SupDef>, SpecError> {
         let (parent, id) = node.path.rsplit_once('/').unwrap_or(("", &node.path));
-        let bad = |field, why: String| Err(SpecError::Field { id: node.path.clone(), field, why });
+        let bad = |fault, why: String| Err(SpecError::faulty(node.path.clone(), fault, why));
         if self.id != id {
-            return bad("id", format!("this spec is for {}", self.id));
+            return bad(Fault::OtherId, format!("this spec is for {}", self.id));
         }
         let dynamic = node.branch.as_ref().is_some_and(|b| b.def().flags.dynamic.is_some());
         if dynamic != self.dynamic.is_some() {
-            return bad("dynamic", "a running supervisor stays dynamic, or not".into());
+            return bad(Fault::DynamicChanged, "a running supervisor stays dynamic, or not".into());
         }
         self.compile_over(parent, before)
     }
 
     fn compile_over(self, parent: &str, before: &Before) -> Result<Arc<SupDef>, SpecError> {
         let path = if parent.is_empty() { self.id.clone() } else { format!("{parent}/{}", self.id) };
-        let bad = |field: &'static str, why: String| {
+        let bad = |fault: Fault, why: String| {
             let id = if path.is_empty() { "the root supervisor".to_string() } else { path.clone() };
-            Err(SpecError::Field { id, field, why })
+            Err(SpecError::faulty(id, fault, why))
         };
-        if let Some(why) = faulty_id(&self.id) {
-            return bad("id", why.to_string());
+        if let Some((fault, why)) = faulty_id(&self.id) {
+            return bad(fault, why.to_string());
         }
         if self.period.is_zero() {
-            return bad("period", "zero: no restart would ever be counted".into());
+            return bad(Fault::ZeroPeriod, "zero: no restart would ever be counted".into());
         }
         if self.backoff.cap < self.backoff.first {
-            return bad("backoff", "the cap is below the first wait".into());
+            return bad(Fault::BackoffCap, "the cap is below the first wait".into());
         }
         if self.dynamic.is_some() && !self.children.is_empty() {
-            return bad("children", "a dynamic supervisor starts empty: add children at run time".into());
+            return bad(Fault::DynamicChildren, "a dynamic supervisor starts empty: add children at run time".into());
         }
         if self.dynamic.is_some() && self.strategy != Strategy::OneForOne {
-            return bad("strategy", "a dynamic supervisor is one_for_one".into());
+            return bad(Fault::DynamicStrategy, "a dynamic supervisor is one_for_one".into());
         }
         if self.auto_shutdown == AutoShutdown::Never
             && let Some(child) = self.children.iter().find(|c| c.significant)
         {
-            return bad("auto_shutdown", format!("never, but its child {} is significant", child.id));
+            return bad(Fault::SignificantUnderNever, format!("never, but its child {} is significant", child.id));
         }
         let mut seen = HashSet::new();
         if let Some(twice) = self.children.iter().find(|c| !seen.insert(c.id.clone())) {
@@ -370,7 +370,7 @@ impl SupervisorSpec {
         let crowd = self.dynamic.unwrap_or(self.children.len());
         if crowd > 0 && !can_trip(self.intensity, self.period, &self.backoff, crowd) {
             return bad(
-                "intensity",
+                Fault::NeverTrips,
                 format!(
                     "more than {} restarts within {:?} can never happen under a backoff from {:?} to {:?}: \
                      a child that always crashes would be restarted forever; lower the intensity or the backoff",

@@ -447,6 +447,7 @@ impl Supervisor {
             launch.detach();
             let exit = Exit::Hung("its thread was given up".into());
             def.meta.ended(&exit);
+            def.meta.given_up.fetch_max(def.meta.epoch.load(Ordering::Relaxed), Ordering::Release);
             def.meta.watchers.close(def.meta.epoch.load(Ordering::Relaxed), &exit);
             self.control.give_up(&place);
             self.control.arbiters.abandon(&place);

@@ -4,6 +4,7 @@ pub use super::cell::ActorState;
 use super::dead_letters::DeadLetters;
 use super::engine::{AdminError, Answer, Call, ChildCounts, StartFailure};
 use super::exit::{Exit, install_hook};
+use super::histogram::HandleTimes;
 use super::monitor::{Down, Monitor};
 use super::node::Node;
 use super::shell::{News, Recipient, Report, STEP, awhile, may_linger, run_system};
@@ -48,6 +49,12 @@ pub struct ActorInfo {
     pub busy_message: Option<String>,
     #[serde(default)]
     pub busy_ms: Option<u64>,
+    /// It begins no further message until it is resumed.
+    #[serde(default)]
+    pub suspended: bool,
+    /// How long a worker's messages took since the node started.
+    #[serde(default)]
+    pub handle_times: Option<HandleTimes>,
     /// A supervisor's strategy, and how many of the restarts it may make within the period it has made.
     #[serde(default)]
     pub strategy: Option<Strategy>,
@@ -210,7 +217,7 @@ impl Tree {
     /// A supervisor by its tree path (`root/sealing/sectors`), for dynamic children.
     pub fn supervisor(&self, path: &str) -> Option<SupervisorRef> {
         self.inner.root.find(path)?.branch.as_ref()?;
-        Some(SupervisorRef { inner: self.inner.clone(), path: path.into() })
+        Some(SupervisorRef { root: Arc::downgrade(&self.inner.root), path: path.into() })
     }
 
     /// `to` gets one [`Down`] when the present incarnation of what is at that tree path ends, a supervisor's too, or at
@@ -243,6 +250,10 @@ impl Tree {
 
     pub fn resume(&self, path: &str) -> bool {
         self.with_parent(path, |_, key| In::Suspend { key, suspend: false })
+    }
+
+    pub(super) fn root(&self) -> &Arc<Node> {
+        &self.inner.root
     }
 
     fn with_parent(&self, path: &str, event: impl FnOnce(&str, u64) -> In) -> bool {
@@ -281,13 +292,17 @@ pub enum UpgradeError {
 /// A handle to one supervisor; stays valid across its restarts.
 #[derive(Clone)]
 pub struct SupervisorRef {
-    inner: Arc<Inner>,
+    /// Weak: what a tree's children hold of it must not keep it, and so themselves, in memory when it has ended.
+    root: Weak<Node>,
     path: Arc<str>,
 }
 
 impl SupervisorRef {
     pub fn path(&self) -> &str {
         &self.path
+    }
+    fn node(&self) -> Option<Arc<Node>> {
+        self.root.upgrade()?.find(&self.path)
     }
 
     /// Completes when the child is up, or has failed to start (its spec is forgotten then).
@@ -300,7 +315,7 @@ impl SupervisorRef {
             Ok(def) => {
                 let call = Call::Start { id: def.id.clone(), rules: def.rules.clone(), payload: def };
                 let (reply, _) = oneshot::channel();
-                let node = self.inner.root.find(&self.path);
+                let node = self.node();
                 if let Some(branch) = node.as_ref().and_then(|node| node.branch.as_ref()) {
                     branch.send(In::Call(call, reply)); // it does not run: it shows nothing
                 }
@@ -326,6 +341,13 @@ impl SupervisorRef {
     pub async fn restart_child(&self, id: &str) -> Result<(), AdminError> {
         self.call(Call::Restart { id: id.to_string() }).await.map(drop)
     }
+    /// Ends a child's present incarnation at once; the restart rule applies.
+    pub async fn kill_child(&self, id: &str) -> Result<(), AdminError> {
+        self.call(Call::Kill { id: id.to_string() }).await.map(drop)
+    }
+    pub(super) fn is_dynamic(&self) -> bool {
+        self.node().is_some_and(|n| n.branch.as_ref().is_some_and(|b| b.def().flags.dynamic.is_some()))
+    }
     /// Forgets the spec of a child that does not run.
     pub async fn delete_child(&self, id: &str) -> Result<(), AdminError> {
         self.call(Call::Delete { id: id.to_string() }).await.map(drop)
@@ -349,7 +371,7 @@ impl SupervisorRef {
     /// new children are there, but not started ([`SupervisorRef::restart_child`] does); those that it does not name run on.
     /// An error leaves everything as it was.
     pub async fn upgrade(&self, spec: SupervisorSpec) -> Result<(), UpgradeError> {
-        let root = &self.inner.root;
+        let root = self.root.upgrade().ok_or(AdminError::NoSupervisor)?;
         let node = root.find(&self.path).ok_or(AdminError::NoSupervisor)?;
         let def = spec.compile_upgrade(&node, &|path| root.find(path))?;
         let (reply, answer) = oneshot::channel();
@@ -360,7 +382,7 @@ impl SupervisorRef {
     }
 
     async fn call(&self, call: Call<Arc<super::spec::ChildDef>>) -> Result<Answer, AdminError> {
-        let node = self.inner.root.find(&self.path).ok_or(AdminError::NoSupervisor)?;
+        let node = self.node().ok_or(AdminError::NoSupervisor)?;
         let (reply, answer) = oneshot::channel();
         let sent = node.branch.as_ref().is_some_and(|b| b.send(In::Call(call, reply)));
         if !sent {

@@ -88,6 +88,7 @@ impl Outside {
             miner: miner(),
             dirs: SectorDirs::of_repo(self.dir.path(), 1000),
             settings: self.settings.clone(),
+            fence: None,
         };
         World { engine, book, driver, effects, mortal: self.mortal.clone() }
     }

@@ -13,6 +13,7 @@ use crate::chain::types::{SectorOnChainInfo, SectorPreCommitInfo, SectorPreCommi
 use crate::chain::{Address, TokenAmount, proof_types};
 use crate::proofs::{Bytes32, Job, Output, Prover, ProverError, Task};
 use crate::rpc::full_node::{FullNode, FullNodeError, RandomnessTag};
+use crate::supervisor::Fence;
 use cid::Cid;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -25,6 +26,8 @@ pub struct Effects {
     pub miner: Address,
     pub dirs: SectorDirs,
     pub settings: SealSettings,
+    /// Of the incarnation that this is for.
+    pub fence: Option<Arc<dyn Fence>>,
 }
 
 /// Why an action came to nothing, as the machine wants it.
@@ -71,7 +74,7 @@ impl Effects {
             (Action::C2, _) => self.c2(s).await,
             (Action::Verify, _) => self.verify(s).await,
             (Action::Finalize, _) => self.finalize(s).await,
-            (Action::RemoveFiles, _) => self.dirs.remove_all(s.number).map(|()| Event::FilesRemoved).map_err(disk_stop),
+            (Action::RemoveFiles, _) => self.remove_files(s),
             (Action::DrawTicket, Some(head)) => self.draw_ticket(head).await,
             (Action::SendPreCommit, Some(head)) => self.send_pre_commit(s, head).await,
             (Action::PollPreCommit, Some(head)) => self.poll_pre_commit(s, head).await,
@@ -90,6 +93,19 @@ impl Effects {
             ) => Ok(Event::Silent("no head of the chain is known yet".into())),
         };
         done.unwrap_or_else(|Stop(event)| event)
+    }
+
+    /// Right before an effect on the disk or a prover's slot: a successor may have them by now.
+    fn fenced(&self) -> Result<(), Stop> {
+        match self.fence.as_ref().map_or(Ok(()), |fence| fence.check()) {
+            Ok(()) => Ok(()),
+            Err(fenced) => Err(Stop(Event::Silent(fenced.to_string()))),
+        }
+    }
+
+    fn remove_files(&self, s: &Sector) -> Done {
+        self.fenced()?;
+        self.dirs.remove_all(s.number).map(|()| Event::FilesRemoved).map_err(disk_stop)
     }
 
     async fn describe(&self) -> Done {
@@ -113,6 +129,7 @@ impl Effects {
         attempt: u32,
         max_runtime: Duration,
     ) -> Result<Output, Stop> {
+        self.fenced()?;
         self.dirs.create().map_err(disk_stop)?;
         let job = Job { task, job_dir: Some(self.dirs.job(s.number, phase, attempt)), max_runtime };
         self.prover.run(job).await.map_err(prover_stop)
@@ -202,6 +219,7 @@ impl Effects {
     async fn finalize(&self, s: &Sector) -> Done {
         let task = Task::Finalize { cache_dir: self.dirs.cache(s.number) };
         self.prove(s, task, "fin", s.attempts.finalize, self.settings.runtimes.finalize).await?;
+        self.fenced()?;
         // A CC sector's unsealed copy is zeros.
         self.dirs.remove_unsealed(s.number).map_err(disk_stop)?;
         self.dirs.remove_jobs(s.number).map_err(disk_stop)?;

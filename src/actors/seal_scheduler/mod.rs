@@ -79,7 +79,15 @@ impl SealScheduler {
         dirs.create().map_err(|e| StartError(format!("{}: {e}", dirs.sectors.display())))?;
         let driver = Driver::load(store, cx.token(), miner.to_string(), settings.rules, settings.limits)
             .map_err(|e| StartError(e.to_string()))?;
-        let effects = Effects { node, prover, outbox: Rc::new(messages), miner, dirs, settings };
+        let effects = Effects {
+            node,
+            prover,
+            outbox: Rc::new(messages),
+            miner,
+            dirs,
+            settings,
+            fence: Some(Arc::new(cx.pass())),
+        };
         Ok(SealScheduler {
             driver,
             effects: Rc::new(effects),

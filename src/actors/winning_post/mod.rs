@@ -15,7 +15,7 @@ use crate::chain::{Address, ChainEpoch};
 use crate::proofs::Prover;
 use crate::rpc::full_node::{FullNode, FullNodeError};
 use crate::store::{Record, Store};
-use crate::supervisor::{Actor, Cx, Exit, Handler, Message, StartError};
+use crate::supervisor::{Actor, Cx, Exit, Fence, Handler, Message, StartError};
 use futures::FutureExt;
 use futures::future::{AbortHandle, Abortable};
 use messages::{RoundOutcome, RoundReport, WinningInfo, WinningReport};
@@ -199,6 +199,7 @@ impl WinningPost {
         if !self.rounds.as_mut().is_some_and(|rounds| rounds.submitting(id)) {
             return Err(RoundOutcome::Late { why: "the round was aborted before the block was sent".into() });
         }
+        cx.pass().check().map_err(|fenced| refused(fenced.to_string()))?;
         let node = self.miner.node.clone();
         cx.spawn(async move {
             let sent = AssertUnwindSafe(node.sync_submit_block(&ready.block)).catch_unwind().await;

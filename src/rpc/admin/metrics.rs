@@ -1,7 +1,7 @@
 //! The actor tree in Prometheus' text format (0.0.4).
 
-use super::views::DeadLettersView;
-use crate::supervisor::{ActorInfo, ActorState};
+use super::views::{DeadLettersView, Vitals};
+use crate::supervisor::{ActorInfo, ActorState, HANDLE_BOUNDS_US, HandleTimes};
 use std::fmt::Write;
 
 const STATES: [ActorState; 5] =
@@ -29,6 +29,12 @@ pub fn render(rows: &[ActorInfo], dead: Option<&DeadLettersView>, rss: Option<u6
                 writeln!(out, "bulkhead_actor_state{{path=\"{}\",state=\"{}\"}} {is}", label(&row.path), state.name());
         }
     }
+    head(&mut out, "bulkhead_actor_handle_seconds", "histogram", "How long messages took.");
+    for row in rows {
+        if let Some(times) = &row.handle_times {
+            handle_times(&mut out, &label(&row.path), times);
+        }
+    }
     if let Some(dead) = dead {
         head(&mut out, "bulkhead_dead_letters_total", "counter", "Messages that nobody handled.");
         for (reason, count) in &dead.counts {
@@ -40,6 +46,30 @@ pub fn render(rows: &[ActorInfo], dead: Option<&DeadLettersView>, rss: Option<u6
     if let Some(rss) = rss {
         head(&mut out, "process_resident_memory_bytes", "gauge", "Resident memory of the node, provers not included.");
         let _ = writeln!(out, "process_resident_memory_bytes {rss}");
+    }
+    out
+}
+
+fn handle_times(out: &mut String, path: &str, times: &HandleTimes) {
+    let name = "bulkhead_actor_handle_seconds";
+    let mut total = 0;
+    let bounds = HANDLE_BOUNDS_US.iter().map(|us| (*us as f64 / 1e6).to_string()).chain(["+Inf".to_string()]);
+    for (count, le) in times.buckets.iter().zip(bounds) {
+        total += count;
+        let _ = writeln!(out, "{name}_bucket{{path=\"{path}\",le=\"{le}\"}} {total}");
+    }
+    let sum = times.sum_us as f64 / 1e6;
+    let _ = writeln!(out, "{name}_sum{{path=\"{path}\"}} {sum}\n{name}_count{{path=\"{path}\"}} {total}");
+}
+
+/// What is of the process as a whole; nothing where nobody knows.
+pub fn render_vitals(vitals: Option<&Vitals>) -> String {
+    let mut out = String::new();
+    if let Some(vitals) = vitals {
+        head(&mut out, "bulkhead_watchdog_ticks_total", "counter", "Rounds of the watchdog.");
+        let _ = writeln!(out, "bulkhead_watchdog_ticks_total {}", vitals.watchdog_ticks);
+        head(&mut out, "bulkhead_zombie_threads", "gauge", "Threads that are stuck for good.");
+        let _ = writeln!(out, "bulkhead_zombie_threads {}", vitals.zombie_threads);
     }
     out
 }
@@ -83,6 +113,22 @@ mod tests {
         ] {
             assert!(text.lines().any(|l| l == line), "{line}\n{text}");
         }
+        let mut timed = row("root/t", ActorState::Up);
+        timed.handle_times = Some(HandleTimes { buckets: vec![1, 0, 2, 0, 0, 0, 0, 4], sum_us: 2_500_000 });
+        let text = render(&[timed], None, None);
+        for line in [
+            "# TYPE bulkhead_actor_handle_seconds histogram",
+            "bulkhead_actor_handle_seconds_bucket{path=\"root/t\",le=\"0.00001\"} 1",
+            "bulkhead_actor_handle_seconds_bucket{path=\"root/t\",le=\"0.001\"} 3",
+            "bulkhead_actor_handle_seconds_bucket{path=\"root/t\",le=\"10\"} 3",
+            "bulkhead_actor_handle_seconds_bucket{path=\"root/t\",le=\"+Inf\"} 7",
+            "bulkhead_actor_handle_seconds_sum{path=\"root/t\"} 2.5",
+            "bulkhead_actor_handle_seconds_count{path=\"root/t\"} 7",
+        ] {
+            assert!(text.lines().any(|l| l == line), "{line}\n{text}");
+        }
+        let vitals = render_vitals(Some(&Vitals { watchdog_ticks: 9, zombie_threads: 1 }));
+        assert!(vitals.contains("bulkhead_watchdog_ticks_total 9\n") && vitals.contains("bulkhead_zombie_threads 1\n"));
         let bare = render(&[], None, None);
         assert!(!bare.contains("process_resident") && !bare.contains("dead_letters"));
         assert!(resident_bytes().unwrap() > 1 << 20);

@@ -6,11 +6,12 @@
 
 mod actor;
 mod metrics;
+mod orders;
 mod routes;
 mod views;
 
 pub use actor::{AdminHttp, WhereIs, child};
-pub use views::{AdminViews, DeadLettersView, Readiness, TreeView, readiness};
+pub use views::{AdminViews, DeadLettersView, Ended, Readiness, TreeView, Vitals, readiness};
 
 use crate::rpc::door::Door;
 use actix_web::dev::ServerHandle;

@@ -1,7 +1,7 @@
 //! The HTTP shell: paths, statuses, JSON errors, the token on what changes something.
 
 use super::views::{AdminViews, readiness};
-use super::{AdminCheck, metrics};
+use super::{AdminCheck, metrics, orders};
 use crate::supervisor::ActorInfo;
 use actix_web::http::StatusCode;
 use actix_web::http::header::{AUTHORIZATION, WWW_AUTHENTICATE};
@@ -27,6 +27,11 @@ pub fn configure(config: &mut web::ServiceConfig) {
         .service(get("/stop").route(web::post().to(stop)))
         .service(get("/actors").route(web::get().to(actors)))
         .service(get("/actors/{path:.+}/kill").route(web::post().to(kill)))
+        .service(get("/journal").route(web::get().to(orders::journal)))
+        .service(get("/actors/{path:.+}/restart").route(web::post().to(orders::restart)))
+        .service(get("/actors/{path:.+}/suspend").route(web::post().to(orders::suspend)))
+        .service(get("/actors/{path:.+}/resume").route(web::post().to(orders::resume)))
+        .service(get("/actors/{path:.+}/stop").route(web::post().to(orders::stop)))
         .service(get("/actors/{path:.+}/panic").route(web::post().to(panic)))
         .service(get("/actors/{path:.*}").route(web::get().to(actor)))
         .default_service(web::to(nothing_here));
@@ -34,12 +39,12 @@ pub fn configure(config: &mut web::ServiceConfig) {
 
 /// An answer that is an error: `{"error": why}`.
 #[derive(Debug)]
-struct Refusal {
-    status: StatusCode,
-    why: String,
+pub(super) struct Refusal {
+    pub(super) status: StatusCode,
+    pub(super) why: String,
 }
 
-fn refuse<T>(status: StatusCode, why: impl Into<String>) -> Result<T, Refusal> {
+pub(super) fn refuse<T>(status: StatusCode, why: impl Into<String>) -> Result<T, Refusal> {
     Err(Refusal { status, why: why.into() })
 }
 
@@ -62,10 +67,10 @@ impl ResponseError for Refusal {
     }
 }
 
-type Answer = Result<HttpResponse, Refusal>;
+pub(super) type Answer = Result<HttpResponse, Refusal>;
 
 /// A view that panics costs one answer, never the endpoint.
-fn look<T>(at: impl FnOnce() -> T) -> Result<T, Refusal> {
+pub(super) fn look<T>(at: impl FnOnce() -> T) -> Result<T, Refusal> {
     catch_unwind(AssertUnwindSafe(at)).or_else(|_| {
         refuse(StatusCode::INTERNAL_SERVER_ERROR, "what was asked for could not be looked up; see the node's log")
     })
@@ -86,8 +91,8 @@ async fn wrong_method(request: HttpRequest) -> Answer {
 async fn index() -> HttpResponse {
     HttpResponse::Ok().json(json!({
         "node": concat!("bulkhead/", env!("CARGO_PKG_VERSION")),
-        "get": ["/health/live", "/health/ready", "/info", "/actors", "/actors/{path}", "/dead-letters", "/metrics"],
-        "post_with_admin_token": ["/actors/{path}/kill", "/actors/{path}/panic", "/stop"],
+        "get": ["/health/live", "/health/ready", "/info", "/actors", "/actors/{path}", "/dead-letters", "/journal", "/metrics"],
+        "post_with_admin_token": ["/actors/{path}/{restart|suspend|resume|stop|kill}", "/actors/{path}/panic", "/stop"],
     }))
 }
 
@@ -106,8 +111,9 @@ async fn info(state: Data<State>) -> HttpResponse {
 }
 
 async fn prometheus(state: Data<State>) -> Answer {
-    let text =
-        metrics::render(&rows(&state)?, look(|| state.views.tree.dead_letters())?.as_ref(), metrics::resident_bytes());
+    let (dead, vitals) = look(|| (state.views.tree.dead_letters(), state.views.tree.vitals()))?;
+    let mut text = metrics::render(&rows(&state)?, dead.as_ref(), metrics::resident_bytes());
+    text.push_str(&metrics::render_vitals(vitals.as_ref()));
     Ok(HttpResponse::Ok().content_type("text/plain; version=0.0.4; charset=utf-8").body(text))
 }
 
@@ -126,7 +132,7 @@ async fn actor(state: Data<State>, path: Path<String>) -> Answer {
     Ok(HttpResponse::Ok().json(find(&state, &path)?))
 }
 
-fn find(state: &State, path: &str) -> Result<ActorInfo, Refusal> {
+pub(super) fn find(state: &State, path: &str) -> Result<ActorInfo, Refusal> {
     if path.is_empty() || path.contains('\0') || path.starts_with('/') || path.ends_with('/') {
         let why = format!("{path:?} is no actor path; they look like root/proving/window_post, see GET /actors");
         return refuse(StatusCode::BAD_REQUEST, why);
@@ -138,7 +144,7 @@ fn find(state: &State, path: &str) -> Result<ActorInfo, Refusal> {
 }
 
 /// Who may change something; every attempt is on record.
-fn authorize(state: &State, request: &HttpRequest, action: &str) -> Result<(), Refusal> {
+pub(super) fn authorize(state: &State, request: &HttpRequest, action: &str) -> Result<(), Refusal> {
     let header = request.headers().get(AUTHORIZATION).and_then(|v| v.to_str().ok());
     let token = header.and_then(|v| v.strip_prefix("Bearer "));
     let allowed = match token {

@@ -1,7 +1,9 @@
 //! What the admin endpoint looks at, and what "ready" means.
 
-use crate::supervisor::{ActorInfo, ActorState, DeadLetter, DeadReason, Tree};
+use crate::supervisor::{ActorInfo, ActorState, AdminError, DeadLetter, DeadReason, Down, Order, Tree};
 use arc_swap::ArcSwap;
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use serde::Serialize;
 use std::sync::{Arc, OnceLock};
 
@@ -10,6 +12,24 @@ use std::sync::{Arc, OnceLock};
 pub struct DeadLettersView {
     pub counts: Vec<(DeadReason, u64)>,
     pub recent: Vec<DeadLetter>,
+}
+
+/// Of the process as a whole.
+#[derive(Serialize, Clone, Copy, Debug, Default)]
+pub struct Vitals {
+    /// Grows four times a second while the watchdog lives.
+    pub watchdog_ticks: u64,
+    /// Threads that are stuck for good.
+    pub zombie_threads: u64,
+}
+
+/// An incarnation that ended.
+#[derive(Serialize, Clone, Debug)]
+pub struct Ended {
+    #[serde(flatten)]
+    pub down: Down,
+    /// Unix seconds.
+    pub at: u64,
 }
 
 /// The supervision tree as the admin endpoint sees it. Both calls return at once, whatever the actors do.
@@ -23,6 +43,18 @@ pub trait TreeView: Send + Sync + 'static {
     }
     /// Undeliverable messages, where the tree keeps them.
     fn dead_letters(&self) -> Option<DeadLettersView> {
+        None
+    }
+    /// Completes when it is done; what it waits for are supervisors, on a thread that runs no actor.
+    fn order(&self, path: &str, order: Order) -> BoxFuture<'static, Result<(), AdminError>> {
+        let done = order == Order::Kill && self.kill(path);
+        std::future::ready(if done { Ok(()) } else { Err(AdminError::NotRunning) }).boxed()
+    }
+    fn vitals(&self) -> Option<Vitals> {
+        None
+    }
+    /// The last incarnations that ended, oldest first, where somebody keeps a journal of them.
+    fn journal(&self) -> Option<Vec<Ended>> {
         None
     }
 }
@@ -41,6 +73,13 @@ impl TreeView for Tree {
         let letters = Tree::dead_letters(self);
         Some(DeadLettersView { counts: letters.counts(), recent: letters.recent() })
     }
+    fn order(&self, path: &str, order: Order) -> BoxFuture<'static, Result<(), AdminError>> {
+        let (tree, path) = (self.clone(), path.to_string());
+        async move { tree.order(&path, order).await }.boxed()
+    }
+    fn vitals(&self) -> Option<Vitals> {
+        Some(Vitals { watchdog_ticks: self.watchdog_ticks(), zombie_threads: self.zombies() })
+    }
 }
 
 /// For an endpoint that is itself a child of the tree: empty until the tree has started.
@@ -56,6 +95,15 @@ impl TreeView for OnceLock<Tree> {
     }
     fn dead_letters(&self) -> Option<DeadLettersView> {
         self.get().and_then(TreeView::dead_letters)
+    }
+    fn order(&self, path: &str, order: Order) -> BoxFuture<'static, Result<(), AdminError>> {
+        match self.get() {
+            Some(tree) => TreeView::order(tree, path, order),
+            None => std::future::ready(Err(AdminError::NoSupervisor)).boxed(),
+        }
+    }
+    fn vitals(&self) -> Option<Vitals> {
+        self.get().and_then(TreeView::vitals)
     }
 }
 

@@ -73,12 +73,16 @@ pub enum AdminError {
     Restarting,
     #[error("the child is not running")]
     NotRunning,
-    #[error("not on a dynamic supervisor: it forgets children that end")]
+    #[error("not on a dynamic supervisor, nor of a temporary child: those are forgotten when they end")]
     Dynamic,
     #[error("the supervisor is shutting down")]
     ShuttingDown,
     #[error("the supervisor is not running")]
     NoSupervisor,
+    #[error("a supervisor takes no messages that could be held back: suspend its children")]
+    NotAWorker,
+    #[error("the root has nobody above it: stop the node instead")]
+    Root,
     #[error("{0}")]
     Start(String),
 }

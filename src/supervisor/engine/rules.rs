@@ -36,6 +36,9 @@ impl<P> Engine<P> {
 
     /// An incarnation is over: `Err` if it never came up.
     pub(super) fn gone(&mut self, now: Instant, key: Key, how: Result<Exit, StartFailure>) {
+        if !self.is_alive(key) {
+            return; // told twice: what it waits for now, with its timer, stays
+        }
         let closing = matches!(self.work, Work::Closing { .. });
         match self.set(key, Phase::Idle, None) {
             Phase::Starting { ticket } => {
@@ -50,6 +53,7 @@ impl<P> Engine<P> {
                 let Ending { by_rule, was_start, start_ticket, exit, tickets, since, .. } = ending;
                 if !by_rule || closing {
                     self.settle(key);
+                    self.start_was_stopped(start_ticket);
                 } else if was_start {
                     let why = match &exit {
                         Some(e) => self.failure(key, &e.to_string()),
@@ -64,10 +68,14 @@ impl<P> Engine<P> {
                     self.reply(ticket, Ok(Answer::Done));
                 }
             }
-            // Not running: nothing can have ended. Put back what was there.
-            other => {
-                self.set(key, other, None);
-            }
+            Phase::Idle | Phase::Queued { .. } | Phase::Dead | Phase::Backoff => {} // not alive: see above
+        }
+    }
+
+    /// Who asked for that start hears of its end.
+    pub(super) fn start_was_stopped(&mut self, ticket: Option<Ticket>) {
+        if let Some(t) = ticket {
+            self.reply(t.id, Err(AdminError::Start("it was stopped during its start".into())));
         }
     }
 

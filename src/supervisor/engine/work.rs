@@ -146,13 +146,14 @@ impl<P> Engine<P> {
                 self.set(key, Phase::Ending(ending), None);
                 self.out.push(Cmd::Stop { key });
             }
-            (Phase::Starting { .. }, _) if child.rules.supervisor => {
-                self.set(key, Phase::Ending(ending), None);
+            (Phase::Starting { ticket }, _) if child.rules.supervisor => {
+                let start_ticket = *ticket;
+                self.set(key, Phase::Ending(Ending { start_ticket, ..ending }), None);
                 self.out.push(Cmd::Stop { key });
             }
             (Phase::Up { .. }, Shutdown::BrutalKill) | (Phase::Starting { .. }, _) => {
-                if let Phase::Starting { ticket: Some(t) } = child.phase {
-                    self.reply(t.id, Err(AdminError::Start("it was stopped during its start".into())));
+                if let Phase::Starting { ticket } = child.phase {
+                    self.start_was_stopped(ticket);
                 }
                 self.kill(now, key, ending);
             }
@@ -196,11 +197,12 @@ impl<P> Engine<P> {
         for key in self.keys_from(0) {
             let killed = matches!(self.phase(key), Some(Phase::Ending(e)) if e.killed);
             if !killed && self.is_alive(key) {
-                let tickets = match self.set(key, Phase::Idle, None) {
-                    Phase::Ending(e) => e.tickets,
-                    _ => Vec::new(),
+                let (tickets, start_ticket) = match self.set(key, Phase::Idle, None) {
+                    Phase::Ending(e) => (e.tickets, e.start_ticket),
+                    Phase::Starting { ticket } => (Vec::new(), ticket),
+                    _ => (Vec::new(), None),
                 };
-                self.kill(now, key, Ending { tickets, ..Ending::ordered() });
+                self.kill(now, key, Ending { tickets, start_ticket, ..Ending::ordered() });
             }
         }
     }

@@ -16,6 +16,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::oneshot;
+use tracing::Span;
 
 /// The present incarnation's mailbox. The order of the fields matters: see [`LanePtr`].
 pub(super) struct Up<A: Actor> {
@@ -40,8 +41,10 @@ impl<A: Actor> Slot<A> {
             self.meta.dead_letter(type_name::<M>(), DeadReason::Full);
             return Err(CallError::Full(message));
         }
+        // The asker waits: what is done for it belongs to its span. A tell is on its own.
+        let span = if reply.is_some() { Span::current() } else { Span::none() };
         let far = up.lane.called();
-        match up.sender.do_send(Deliver::new(message, reply, up)) {
+        match up.sender.do_send(Deliver::new(message, reply, up).within(span)) {
             Ok(()) => Ok(far),
             // It ended between the look and the send.
             Err(SendError::Closed(back) | SendError::Full(back)) => match back.take_back() {
@@ -60,7 +63,7 @@ impl<A: Actor> Slot<A> {
             None => drop(self.refuse(message)),
             Some(up) => {
                 up.lane.reserve_beyond();
-                let _ = up.sender.do_send(Deliver::new(message, None, &up)); // ended: a dead letter
+                let _ = up.sender.do_send(Deliver::new(message, None, up)); // ended: a dead letter
             }
         }
     }
@@ -188,6 +191,8 @@ pub(super) struct Deliver<M: Message> {
     message: Option<M>,
     reply: Option<ReplyTo<M>>,
     lane: LanePtr,
+    /// The asker's.
+    span: Span,
 }
 
 /// A message's way back to its lane without a count of references, which all senders would write to.
@@ -209,7 +214,12 @@ impl std::ops::Deref for LanePtr {
 impl<M: Message> Deliver<M> {
     /// For the mailbox of `up` only; the place in it must have been reserved.
     pub fn new<A: Actor>(message: M, reply: Option<ReplyTo<M>>, up: &Up<A>) -> Deliver<M> {
-        Deliver { message: Some(message), reply, lane: LanePtr(NonNull::from(&*up.lane)) }
+        Deliver { message: Some(message), reply, lane: LanePtr(NonNull::from(&*up.lane)), span: Span::none() }
+    }
+
+    fn within(mut self, span: Span) -> Deliver<M> {
+        self.span = span;
+        self
     }
 
     fn take_back(mut self) -> Option<M> {
@@ -249,7 +259,14 @@ impl<A: Handler<M>, M: Message> EnvelopeProxy<Shell<A>> for Deliver<M> {
         if reply.as_ref().is_some_and(oneshot::Sender::is_closed) {
             return self.lane.meta.dead_letter(type_name::<M>(), DeadReason::Expired);
         }
-        shell.handle(message, reply);
+        let span = match self.span.is_none() {
+            true => Span::none(),
+            false => {
+                let actor: &str = &self.lane.meta.path;
+                tracing::info_span!(parent: &self.span, "handle", actor, message = type_name::<M>())
+            }
+        };
+        shell.handle(message, reply, span);
     }
 }
 

@@ -2,6 +2,8 @@
 
 use super::super::actor::{Actor, CallError, Handler, Message, Token};
 use super::super::exit::Exit;
+use super::super::fence::Pass;
+use super::super::histogram::SAMPLE;
 use super::address::{Answer, Deliver, Ref, Slot, Up};
 use super::reply::ReplyTo;
 use actix::dev::{AsyncContextParts, ContextParts};
@@ -14,7 +16,8 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
-use std::time::Duration;
+use std::time::{Duration, Instant};
+use tracing::{Instrument, Span};
 
 /// After so many messages in a row the neighbours on the thread have their turn.
 const TURN: u32 = 64;
@@ -105,6 +108,10 @@ impl<A: Actor> Cx<A> {
     pub fn token(&self) -> Token {
         Token { path: self.local.slot.meta.path.clone(), epoch: self.local.epoch }
     }
+    /// This incarnation's right to cause effects, to be checked right before one.
+    pub fn pass(&self) -> Pass {
+        Pass::new(self.token(), self.local.slot.meta.clone())
+    }
     /// Runs beside the handlers on this actor's thread; its output comes back as a message, ahead of the mailbox's bound.
     /// Ends with the incarnation; a panic in it ends the incarnation.
     pub fn spawn<M: Message>(&self, work: impl Future<Output = M> + 'static)
@@ -123,7 +130,8 @@ impl<A: Actor> Cx<A> {
         if self.local.closed.get() {
             return; // this incarnation is over, and its work with it
         }
-        self.local.inbox.borrow_mut().push(Box::pin(work));
+        // It belongs to what the handler in hand belongs to.
+        self.local.inbox.borrow_mut().push(Box::pin(work.in_current_span()));
         self.local.wake();
     }
     /// A timer: `message` comes after `delay`. Ends with the incarnation.
@@ -169,14 +177,14 @@ impl<A: Actor> ShellCx<A> {
     /// Runs the handler up to its first await; if it is not done then, the mailbox waits for it.
     // The borrow is held across awaits on purpose: handlers are serial, nothing else borrows the state meanwhile.
     #[allow(clippy::await_holding_refcell_ref)]
-    pub fn handle<M: Message>(&mut self, message: M, reply: Option<ReplyTo<M>>)
+    pub fn handle<M: Message>(&mut self, message: M, reply: Option<ReplyTo<M>>, span: Span)
     where
         A: Handler<M>,
     {
         self.local.begins(type_name::<M>());
         let cx = Cx { local: self.local.clone() };
         let reply = Answer::new(reply, self.local.clone());
-        let mut work: LocalBoxFuture<'static, ()> = Box::pin(async move {
+        let work = async move {
             let result = {
                 let mut state = cx.local.state.borrow_mut();
                 match state.as_mut() {
@@ -191,7 +199,12 @@ impl<A: Actor> ShellCx<A> {
                     cx.local.end(exit);
                 }
             }
-        });
+        };
+        let mut work: LocalBoxFuture<'static, ()> = match span.is_none() {
+            true => Box::pin(work),
+            false => Box::pin(work.instrument(span)),
+        };
+        let timed = self.local.handled.get().is_multiple_of(SAMPLE).then(Instant::now);
         let first = {
             let waker = self.local.waker.borrow();
             work.as_mut().poll(&mut Context::from_waker(&waker))
@@ -199,7 +212,9 @@ impl<A: Actor> ShellCx<A> {
         if first.is_pending() {
             self.local.handling.set(true);
             self.local.slot.meta.waits();
-            self.parts.wait(Handling { work });
+            self.parts.wait(Handling { work, since: Instant::now() });
+        } else if let Some(began) = timed {
+            self.local.slot.meta.handle_times.observe(began.elapsed(), SAMPLE);
         }
         let handled = self.local.handled.get() + 1;
         self.local.handled.set(handled % TURN);
@@ -212,6 +227,7 @@ impl<A: Actor> ShellCx<A> {
 /// A handler at an await.
 struct Handling {
     work: LocalBoxFuture<'static, ()>,
+    since: Instant,
 }
 
 impl<A: Actor> ActorFuture<Shell<A>> for Handling {
@@ -221,6 +237,7 @@ impl<A: Actor> ActorFuture<Shell<A>> for Handling {
         if done.is_ready() {
             shell.local.handling.set(false);
             shell.local.slot.meta.waited();
+            shell.local.slot.meta.handle_times.observe(self.since.elapsed(), 1);
         }
         done
     }

@@ -17,6 +17,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 
 /// What [`crate::supervisor::Tree::panic`] leaves as the last exit.
@@ -136,8 +137,14 @@ impl<A: Actor> Incarnation<A> {
                     self.again = again;
                     self.local.hold.set(true);
                 }
-                Ctl::Suspend => self.local.hold.set(true),
-                Ctl::Resume => self.local.hold.set(self.stop || self.local.exit.borrow().is_some()),
+                Ctl::Suspend => {
+                    self.meta().suspended.store(true, Ordering::Relaxed);
+                    self.local.hold.set(true)
+                }
+                Ctl::Resume => {
+                    self.meta().suspended.store(false, Ordering::Relaxed);
+                    self.local.hold.set(self.stop || self.local.exit.borrow().is_some())
+                }
             }
         }
         loop {

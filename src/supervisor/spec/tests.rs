@@ -16,7 +16,8 @@ fn root() -> SupervisorSpec {
 
 fn field(spec: SupervisorSpec) -> &'static str {
     match spec.compile("") {
-        Err(SpecError::Field { field, id, why }) => {
+        Err(SpecError::Field { field, id, why, fault }) => {
+            assert_eq!(fault.field(), field);
             assert!(!id.is_empty() && !why.is_empty());
             field
         }
@@ -62,6 +63,33 @@ fn each_fault_names_its_field() {
     ];
     for (n, (expected, spec)) in table.into_iter().enumerate() {
         assert_eq!(field(spec), expected, "row {n}");
+    }
+}
+
+#[test]
+fn each_fault_is_a_type_of_its_own() {
+    let fault = |spec: SupervisorSpec| match spec.compile("") {
+        Err(SpecError::Field { fault, .. }) => fault,
+        other => panic!("{:?}", other.map(|_| ())),
+    };
+    let zero = Duration::ZERO;
+    let address = Ref::<Nobody>::new("/twice", 1);
+    let twice = |id: &str| ChildSpec::actor(id, &address, |_| async { Ok(Nobody) });
+    for (expected, spec) in [
+        (Fault::EmptyId, SupervisorSpec::new("")),
+        (Fault::SlashInId, SupervisorSpec::new("a/b")),
+        (Fault::ZeroPeriod, root().intensity(1, zero)),
+        (Fault::NeverTrips, root().intensity(1_000_000, Duration::from_secs(1)).child(child("a"))),
+        (Fault::DynamicChildren, root().dynamic(1).child(child("a"))),
+        (Fault::DynamicStrategy, root().dynamic(1).strategy(Strategy::RestForOne)),
+        (Fault::SignificantUnderNever, root().child(child("a").significant().restart(Restart::Temporary))),
+        (Fault::ZeroShutdown, root().child(child("a").shutdown(Shutdown::Timeout(zero)))),
+        (Fault::ZeroStartTimeout, root().child(child("a").start_timeout(zero))),
+        (Fault::ZeroHangAfter, root().child(child("a").hang_after(zero))),
+        (Fault::UnnamedThread, root().child(child("a").on(Thread::Shared("")))),
+        (Fault::AddressTaken, root().child(twice("a")).child(twice("b"))),
+    ] {
+        assert_eq!(fault(spec), expected);
     }
 }
 

@@ -219,3 +219,24 @@ fn a_restart_call_during_a_group_restart_of_later_children_gets_its_turn() {
     assert_eq!(w.replies[&ticket], Ok(Answer::Done));
     assert_eq!(w.count(), [3, 3, 0, 3]);
 }
+
+#[test]
+fn whoever_asked_for_a_start_hears_of_it_whatever_ends_it() {
+    // Hung in its start and then terminated; a supervisor terminated, or killed with its parent, in its start.
+    for (supervisor, how) in [(false, "hung"), (true, "terminate"), (true, "kill")] {
+        let mut w = World::with(flags(Strategy::OneForOne, 2, 3600), &["a"]);
+        w.way("b", Way { start_takes: secs(9), stop_takes: ms(1), stuck: how == "hung", ..Way::default() });
+        let rules = Rules { supervisor, start_timeout: secs(1_000), ..rules(Restart::Permanent) };
+        let started = w.call(Call::Start { id: "b".into(), rules, payload: "b" });
+        match how {
+            "hung" => {
+                w.feed(Ev::Hung { key: 2, what: "x".into() });
+                w.call(Call::Terminate { id: "b".into() });
+            }
+            "terminate" => drop(w.call(Call::Terminate { id: "b".into() })),
+            _ => w.feed(Ev::Kill),
+        }
+        w.advance(secs(1));
+        assert!(matches!(w.replies.get(&started), Some(Err(AdminError::Start(_)))), "{supervisor} {how}");
+    }
+}

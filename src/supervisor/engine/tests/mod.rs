@@ -41,6 +41,9 @@ impl Default for Way {
     }
 }
 
+/// Up, down for a reason, or not started.
+type News = Result<(), Result<Exit, String>>;
+
 pub(super) struct World {
     pub engine: Engine<&'static str>,
     pub now: Instant,
@@ -48,7 +51,7 @@ pub(super) struct World {
     ways: HashMap<&'static str, Way>,
     attempts: HashMap<Key, usize>,
     /// What children will report, and when.
-    coming: BTreeMap<(Instant, u64), (Key, Serial, Result<(), Result<Exit, String>>)>,
+    coming: BTreeMap<(Instant, u64), (Key, Serial, News)>,
     order: u64,
     pub log: Vec<String>,
     pub replies: HashMap<u64, Result<Answer, AdminError>>,
@@ -172,7 +175,7 @@ impl World {
         }
     }
 
-    fn report(&mut self, after: Duration, key: Key, serial: Serial, news: Result<(), Result<Exit, String>>) {
+    fn report(&mut self, after: Duration, key: Key, serial: Serial, news: News) {
         self.order += 1;
         if after < secs(100_000) {
             self.coming.insert((self.now + after, self.order), (key, serial, news));

@@ -98,7 +98,7 @@ fn hanging_restart_loop() {
         let mut answers = 0;
         for _ in 0..30 {
             w.advance(ms(500));
-            assert_eq!(w.start_child("b", Restart::Permanent).is_err(), true);
+            assert!(w.start_child("b", Restart::Permanent).is_err());
             assert!(matches!(
                 w.ask(Call::Restart { id: "b".into() }),
                 Err(AdminError::Restarting | AdminError::Running)

@@ -181,20 +181,16 @@ impl Sim {
         }
         let mut by_call = false;
         match &ev {
-            Ev::Down { key, serial, exit } => {
-                if sup.alive.get(key) == Some(serial) {
-                    sup.alive.remove(key);
-                    let restart = sup.engine.children.get(key).map(|c| c.rules.restart);
-                    let up = matches!(sup.engine.phase(*key), Some(Phase::Up { .. }));
-                    if up && restart == Some(Restart::Transient) && !exit.is_abnormal() {
-                        sup.barred.insert(*key);
-                    }
+            Ev::Down { key, serial, exit } if sup.alive.get(key) == Some(serial) => {
+                sup.alive.remove(key);
+                let restart = sup.engine.children.get(key).map(|c| c.rules.restart);
+                let up = matches!(sup.engine.phase(*key), Some(Phase::Up { .. }));
+                if up && restart == Some(Restart::Transient) && !exit.is_abnormal() {
+                    sup.barred.insert(*key);
                 }
             }
-            Ev::StartFailed { key, serial, .. } | Ev::Ignored { key, serial } => {
-                if sup.alive.get(key) == Some(serial) {
-                    sup.alive.remove(key);
-                }
+            Ev::StartFailed { key, serial, .. } | Ev::Ignored { key, serial } if sup.alive.get(key) == Some(serial) => {
+                sup.alive.remove(key);
             }
             Ev::Call { .. } => by_call = true,
             Ev::Kill => sup.killed = true,

@@ -238,3 +238,14 @@ fn all_on_a_lost_thread_are_given_up_at_once() {
     w.feed(Ev::Lost { key: 2, serial: 1 });
     assert_eq!(w.take_log(), [""; 0]);
 }
+
+#[test]
+fn an_end_that_is_told_twice_does_not_stop_the_backoff() {
+    let mut f = flags(Strategy::OneForOne, 9, 3600);
+    f.backoff = Backoff { first: secs(1), cap: secs(8), reset_after: secs(60) };
+    let mut w = World::with(f, &["a"]);
+    w.exit("a", crash());
+    w.exit("a", crash());
+    w.advance(secs(1));
+    assert_eq!((w.serial("a"), w.count()), (Some(2), [1, 1, 0, 1]));
+}

@@ -1,0 +1,61 @@
+//! Orders to one actor over HTTP: token, audit line, and an answer that says whether it is done.
+
+use super::routes::{Answer, State, authorize, find, look, refuse};
+use crate::supervisor::{AdminError, Order};
+use actix_web::http::StatusCode;
+use actix_web::web::{Data, Path};
+use actix_web::{HttpRequest, HttpResponse};
+use serde_json::json;
+use std::time::Duration;
+
+/// What takes longer (an orderly stop may take an actor's whole shutdown time) goes on after the answer.
+const WITHIN: Duration = Duration::from_secs(5);
+
+async fn order(state: Data<State>, request: HttpRequest, path: Path<String>, order: Order) -> Answer {
+    let name = order.name();
+    authorize(&state, &request, &format!("{name} {path}"))?;
+    find(&state, &path)?;
+    let doing = look(|| state.views.tree.order(&path, order))?;
+    // On a task: an answer that nobody waits for any more does not take the order back half way.
+    let done = tokio::time::timeout(WITHIN, actix_web::rt::spawn(doing)).await;
+    let (outcome, answer) = match done {
+        Ok(Ok(Ok(()))) => ("done".to_string(), Ok(HttpResponse::Ok().json(json!({ "order": name, "path": *path })))),
+        Ok(Ok(Err(why))) => (why.to_string(), refuse(status(&why), format!("{path}: {why}"))),
+        Ok(Err(why)) => (why.to_string(), refuse(StatusCode::INTERNAL_SERVER_ERROR, "see the node's log")),
+        Err(_) => {
+            let under_way = json!({ "order": name, "path": *path, "under_way": true });
+            ("under way".to_string(), Ok(HttpResponse::Accepted().json(under_way)))
+        }
+    };
+    tracing::info!(target: "audit", action = name, path = %*path, outcome, "admin action");
+    answer
+}
+
+fn status(why: &AdminError) -> StatusCode {
+    match why {
+        AdminError::NotFound => StatusCode::NOT_FOUND,
+        AdminError::NoSupervisor | AdminError::ShuttingDown => StatusCode::SERVICE_UNAVAILABLE,
+        _ => StatusCode::CONFLICT,
+    }
+}
+
+pub async fn restart(state: Data<State>, request: HttpRequest, path: Path<String>) -> Answer {
+    order(state, request, path, Order::Restart).await
+}
+pub async fn suspend(state: Data<State>, request: HttpRequest, path: Path<String>) -> Answer {
+    order(state, request, path, Order::Suspend).await
+}
+pub async fn resume(state: Data<State>, request: HttpRequest, path: Path<String>) -> Answer {
+    order(state, request, path, Order::Resume).await
+}
+pub async fn stop(state: Data<State>, request: HttpRequest, path: Path<String>) -> Answer {
+    order(state, request, path, Order::Stop).await
+}
+
+/// Which incarnations ended, when and why.
+pub async fn journal(state: Data<State>) -> Answer {
+    match look(|| state.views.tree.journal())? {
+        Some(entries) => Ok(HttpResponse::Ok().json(entries)),
+        None => refuse(StatusCode::NOT_FOUND, "this node keeps no journal"),
+    }
+}

@@ -1,0 +1,121 @@
+//! A zombie's late effects are refused: by the store, by its pass, and at the prover's door.
+
+use bulkhead::proofs::{FencedProver, Job, Output, Prover, ProverError, Task};
+use bulkhead::store::{Record, Store, StoreError};
+use bulkhead::supervisor::*;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
+use std::time::Duration;
+
+const SOON: Duration = Duration::from_secs(20);
+
+#[derive(serde::Serialize, serde::Deserialize)]
+struct Line(String);
+impl Record for Line {
+    const TABLE: &'static str = "lines";
+}
+
+struct Worker;
+impl Actor for Worker {}
+
+/// What an effect of the woken zombie came to.
+#[derive(Debug)]
+struct Late {
+    store_before_successor_wrote: Result<(), StoreError>,
+    pass: Result<(), Fenced>,
+    prover: Result<Output, ProverError>,
+    store: Result<(), StoreError>,
+}
+
+struct Block {
+    until: Arc<Mutex<mpsc::Receiver<()>>>,
+    began: mpsc::Sender<()>,
+    store: Store,
+    prover: Arc<dyn Prover>,
+    late: mpsc::Sender<Late>,
+}
+impl Message for Block {
+    type Reply = ();
+}
+impl Handler<Block> for Worker {
+    async fn handle(&mut self, m: Block, cx: &Cx<Self>) -> Result<(), Exit> {
+        let (token, pass) = (cx.token(), cx.pass());
+        pass.check().expect("it is the present one");
+        let prover = FencedProver::shared(&m.prover, pass.clone());
+        m.store.put(&token, "k", &Line("first".into())).unwrap();
+        let _ = m.began.send(());
+        let wait = || drop(m.until.lock().unwrap().recv());
+        wait();
+        let (pass, late) = (pass.check(), m.store.put(&token, "k", &Line("zombie".into())));
+        let job = Job { task: Task::Finalize { cache_dir: "/x".into() }, job_dir: None, max_runtime: SOON };
+        let prover = futures::executor::block_on(prover.run(job));
+        let _ = m.began.send(());
+        wait();
+        let store = m.store.put(&token, "k", &Line("zombie".into()));
+        let _ = m.late.send(Late { store_before_successor_wrote: late, pass, prover, store });
+        Ok(())
+    }
+}
+
+struct Write(Store, &'static str);
+impl Message for Write {
+    type Reply = ();
+}
+impl Handler<Write> for Worker {
+    async fn handle(&mut self, m: Write, cx: &Cx<Self>) -> Result<(), Exit> {
+        cx.pass().check().map_err(Exit::failed)?;
+        m.0.put(&cx.token(), "k", &Line(m.1.into())).map_err(Exit::failed)
+    }
+}
+
+#[derive(Default)]
+struct Counting(AtomicU64);
+#[async_trait::async_trait]
+impl Prover for Counting {
+    async fn run(&self, _: Job) -> Result<Output, ProverError> {
+        self.0.fetch_add(1, Ordering::SeqCst);
+        Ok(Output::Done)
+    }
+}
+
+#[tokio::test]
+async fn a_zombies_late_effects_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(&dir.path().join("store.redb")).unwrap();
+    let prover = Arc::new(Counting::default());
+    let address = Ref::<Worker>::new("/worker", 4);
+    let child = ChildSpec::actor("worker", &address, |_| async { Ok(Worker) })
+        .hang_after(Duration::from_secs(1))
+        .on(Thread::Dedicated);
+    let root = SupervisorSpec::new("root").backoff(Backoff::NONE).intensity(9, SOON).child(child);
+    let tree = Tree::start(root).unwrap();
+
+    let (free, until) = mpsc::channel();
+    let (began, begun) = mpsc::channel();
+    let (late, lates) = mpsc::channel();
+    let until = Arc::new(Mutex::new(until));
+    let block = Block { until, began, store: store.clone(), prover: prover.clone(), late };
+    address.tell(block).unwrap();
+    begun.recv().unwrap();
+    tokio::time::timeout(SOON, async {
+        while tree.info("root/worker").is_none_or(|row| row.incarnation < 2 || row.state != ActorState::Up) {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await
+    .expect("a successor");
+
+    // It wakes up before its successor has written anything: the store cannot know yet, the pass does.
+    free.send(()).unwrap();
+    begun.recv().unwrap();
+    address.ask(Write(store.clone(), "second"), SOON).await.unwrap();
+    free.send(()).unwrap();
+    let late = lates.recv_timeout(SOON).unwrap();
+    assert_eq!(late.pass, Err(Fenced { path: "/worker".into(), epoch: 1, newer: 2 }));
+    assert!(matches!(&late.prover, Err(ProverError::NotStarted { why, .. }) if why.contains("fenced off")), "{late:?}");
+    assert_eq!(prover.0.load(Ordering::SeqCst), 0, "it was given no slot");
+    assert!(late.store_before_successor_wrote.is_ok());
+    assert!(matches!(late.store, Err(StoreError::Fenced { epoch: 1, newer: 2, .. })), "{late:?}");
+    assert_eq!(store.get::<Line>("k").unwrap().unwrap().0, "second");
+    assert_eq!(tree.shutdown().await, Exit::Shutdown);
+}
