@@ -276,7 +276,6 @@ async fn notifications(chain: &Chain) {
         height = change["Val"]["Height"].as_i64();
     }
     let cancel = json!({ "jsonrpc": "2.0", "method": "xrpc.cancel", "params": [7] });
-    drop(next);
     socket.send(Message::text(cancel.to_string())).await.expect("sent");
     loop {
         match timeout(SOON, socket.next()).await.expect("soon").expect("open").expect("a frame") {

@@ -128,8 +128,7 @@ async fn world() -> World {
     .await
     .unwrap();
     let addr = server.ask(WhereIs, LIMIT).await.unwrap();
-    let mut config = Config::default();
-    config.repo = dir.path().join("node");
+    let mut config = Config { repo: dir.path().join("node"), ..Config::default() };
     std::fs::create_dir_all(&config.repo).unwrap();
     config.api.listen = "127.0.0.1:0".parse().unwrap();
     config.admin.listen = "127.0.0.1:0".parse().unwrap();
@@ -224,7 +223,7 @@ impl Provider {
             let back = |path: &&str| {
                 rows[*path].incarnation > before[*path].incarnation && rows[*path].state == ActorState::Up
             };
-            expected.iter().all(|path| back(&path)).then_some(rows)
+            expected.iter().all(|path| back(path)).then_some(rows)
         })
         .await;
         self.works().await;

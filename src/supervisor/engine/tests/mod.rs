@@ -28,6 +28,9 @@ impl Default for Way {
     }
 }
 
+/// The end of a start or of a run that is on its way.
+type Coming = (Key, Serial, Result<(), Result<Exit, String>>);
+
 pub(super) struct World {
     pub engine: Engine<&'static str>,
     pub now: Instant,
@@ -35,7 +38,7 @@ pub(super) struct World {
     ways: HashMap<&'static str, Way>,
     attempts: HashMap<Key, usize>,
     /// What children will report, and when.
-    coming: BTreeMap<(Instant, u64), (Key, Serial, Result<(), Result<Exit, String>>)>,
+    coming: BTreeMap<(Instant, u64), Coming>,
     order: u64,
     pub log: Vec<String>,
     pub replies: HashMap<u64, Result<Answer, AdminError>>,
