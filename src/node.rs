@@ -14,6 +14,7 @@ pub mod settings;
 
 use crate::actors::daemon_link::messages::HeadUpdate;
 use crate::actors::daemon_link::pool::Pool;
+use crate::actors::daemon_link::settings::LinkSettings;
 use crate::actors::daemon_link::{DaemonPool, HeadFeed};
 use crate::actors::deal_handler::{self, DealHandler, MarketConfig, MarketDeps, WalletSigner};
 use crate::actors::message_sender::{MessageSender, NodeWallet, SenderDeps};
@@ -32,7 +33,7 @@ use crate::rpc::full_node::{FullNode, FullNodeError};
 use crate::store::{Store, StoreError};
 use crate::supervisor::{
     ActorInfo, ChildSpec, Exit, Recipient, Ref, Shutdown, Strategy, SupervisorSpec, Thread, Tree, TreeError,
-    TreeOptions,
+    TreeOptions, WeakTree,
 };
 use arc_swap::ArcSwap;
 use backend::NodeBackend;
@@ -141,6 +142,9 @@ impl Node {
         // A node that is exchanged for one of another network while we run is refused as at the start.
         settings.link.network.get_or_insert_with(|| network.clone());
         let boot = store.next_boot()?;
+        // A full node that is put in the place of the present one must be of the same network.
+        let link = LinkSettings { network: Some(network.clone()), ..settings.link };
+        let settings = NodeSettings { link, ..settings };
         let auth = Arc::new(Auth::open(&settings.repo)?);
         let refs = Refs::new(&miner);
         let tree = Arc::new(OnceLock::new());
@@ -155,10 +159,11 @@ impl Node {
             stop: stop.clone(),
         });
         let parts = Parts { settings, refs, store, miner, sector_size, links, prover, auth, tree, stop, backend };
-        let running = Tree::start_with(parts.root(), TreeOptions { epoch_base: boot << 32 })?;
-        let Parts { refs, tree, stop, backend, settings, .. } = parts;
+        let running = Tree::start_with(parts.root(), TreeOptions { epoch_base: boot << 32, ..TreeOptions::default() })?;
+        let Parts { refs, tree, stop, backend, settings, prover, .. } = parts;
+        running.supervisor("root/provers").into_iter().for_each(|provers| prover.show_in(provers));
         // Readers of the cell that were up before this line saw an empty tree.
-        let _ = tree.set(running.clone());
+        let _ = tree.set(running.downgrade());
         let node = Node { refs, tree: running, backend, miner, stop };
         node.leave_admin_address(&settings.repo)?;
         Ok(node)
@@ -193,19 +198,22 @@ impl Node {
 
 /// What the admin HTTP shows: the node's tree, and another one of this process.
 struct Grove {
-    node: Arc<OnceLock<Tree>>,
+    node: Arc<OnceLock<WeakTree>>,
     beside: Option<Tree>,
 }
 
 impl Grove {
-    fn trees(&self) -> impl Iterator<Item = &Tree> {
-        self.node.get().into_iter().chain(&self.beside)
+    fn node(&self) -> Option<Tree> {
+        self.node.get().and_then(WeakTree::upgrade)
+    }
+    fn trees(&self) -> impl Iterator<Item = Tree> {
+        self.node().into_iter().chain(self.beside.clone())
     }
 }
 
 impl admin::TreeView for Grove {
     fn snapshot(&self) -> Vec<ActorInfo> {
-        self.trees().flat_map(Tree::snapshot).collect()
+        self.trees().flat_map(|tree| tree.snapshot()).collect()
     }
     fn kill(&self, path: &str) -> bool {
         self.trees().any(|tree| tree.kill(path))
@@ -214,7 +222,7 @@ impl admin::TreeView for Grove {
         self.trees().any(|tree| tree.panic(path))
     }
     fn dead_letters(&self) -> Option<admin::DeadLettersView> {
-        self.node.get().and_then(admin::TreeView::dead_letters)
+        self.node().as_ref().and_then(admin::TreeView::dead_letters)
     }
 }
 
@@ -228,7 +236,7 @@ struct Parts {
     links: Links,
     prover: Arc<dyn Prover>,
     auth: Arc<Auth>,
-    tree: Arc<OnceLock<Tree>>,
+    tree: Arc<OnceLock<WeakTree>>,
     stop: Arc<Notify>,
     backend: Arc<NodeBackend>,
 }
@@ -241,6 +249,8 @@ impl Parts {
         SupervisorSpec::new("root")
             .intensity(3, MINUTE * 10)
             .child(ChildSpec::supervisor(self.chain()))
+            // The provers' processes, each while it lives; a task whose process dies is the concern's to repeat.
+            .child(ChildSpec::supervisor(SupervisorSpec::new("provers").dynamic(64)))
             .child(ChildSpec::supervisor(self.proving()))
             .child(ChildSpec::supervisor(self.sealing()))
             .child(ChildSpec::supervisor(self.markets()))

@@ -141,18 +141,23 @@ async fn an_unreachable_node_is_tried_until_it_answers() {
 }
 
 #[tokio::test]
-async fn a_wrong_network_ends_the_feed_with_one_sentence() {
+async fn a_wrong_network_is_named_never_followed_and_asked_again() {
     let node = node();
     *node.head.lock().unwrap() = Some(at(10));
-    let feed = started(&node, Some("mainnet"));
-    let error = feed.task.await.unwrap();
-    assert!(
-        matches!(&error, LinkError::WrongNetwork { expected, found, .. } if expected == "mainnet" && found == "devnet")
-    );
-    assert_eq!(
-        error.to_string(),
-        "full node scripted is on network devnet, this provider is for mainnet; check FULLNODE_API_INFO"
-    );
+    let mut feed = started(&node, Some("mainnet"));
+    for _ in 0..3 {
+        feed.changed.recv().await;
+        let status = feed.status.lock().unwrap().clone();
+        assert_eq!(
+            status.last_error.as_deref(),
+            Some("full node scripted is on network devnet, this provider is for mainnet; check FULLNODE_API_INFO")
+        );
+        assert!(!status.subscribed);
+    }
+    assert_eq!(node.count("chain_head"), 0);
+    *node.network.lock().unwrap() = "mainnet".into();
+    assert_eq!(feed.next().await, (10, None));
+    feed.task.abort();
 }
 
 #[tokio::test]

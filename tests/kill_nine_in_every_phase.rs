@@ -73,10 +73,14 @@ async fn a_sector_and_its_window_outlive_every_kill() {
         }
     }
 
+    let mut node = devnet.start("", &[]);
+    node.prover("window", &[]);
+    node.kill_nine();
+    note("the node is killed while a WindowPoSt is made");
+    // From here on enough time that a window proof which is killed again and again still makes its window.
+    devnet.flags = ["--warmup-delay", "5s", "--block-delay", "4s"].map(String::from).to_vec();
     window_provers_fall(&devnet).await;
     note("WindowPoSt's provers are killed, then the node while one works");
-    // Enough time that a window proof which is killed again and again still makes its window.
-    devnet.flags = ["--warmup-delay", "5s", "--block-delay", "4s"].map(String::from).to_vec();
     for failpoint in WINDOW_POST {
         devnet.start(failpoint, &[]).falls(failpoint);
         note(failpoint);
@@ -118,7 +122,6 @@ async fn sealing_provers_fall(devnet: &Devnet) {
 /// The same for a window proof.
 async fn window_provers_fall(devnet: &Devnet) {
     let mut node = devnet.start("", &[]);
-    node.event("Proving", |event| enters(event, "Proving"));
     let first = node.prover("window", &[]);
     signal(first, Signal::SIGKILL);
     let killed = "WindowPoSt: the prover was killed (signal 9)";

@@ -144,8 +144,12 @@ struct Provider {
 }
 
 impl World {
+    fn link(&self) -> Arc<dyn FullNode> {
+        Arc::new(HttpFullNode::new(self.info.clone()).unwrap())
+    }
+
     async fn start_node(&self) -> Provider {
-        let link = || -> Arc<dyn FullNode> { Arc::new(HttpFullNode::new(self.info.clone()).unwrap()) };
+        let link = || self.link();
         let links = Links { chain: link(), proving: link(), sealing: link(), markets: link(), admin: link() };
         let identity = Identity::establish(&self.config.repo, self.miner, &links.chain).await.unwrap();
         let settings = NodeSettings { beside: Some(self.chain.clone()), ..NodeSettings::of(&self.config).for_devnet() };
@@ -223,7 +227,7 @@ impl Provider {
             let back = |path: &&str| {
                 rows[*path].incarnation > before[*path].incarnation && rows[*path].state == ActorState::Up
             };
-            expected.iter().all(|path| back(path)).then_some(rows)
+            expected.iter().all(back).then_some(rows)
         })
         .await;
         self.works().await;
@@ -258,6 +262,12 @@ async fn proving() -> (World, Provider) {
 async fn end(world: World, provider: Provider) {
     assert_eq!(provider.windows(0).await.unwrap().1, 0, "windows missed");
     provider.node.stop().await;
+    let Provider { node, http, .. } = provider;
+    drop((node, http));
+    let again = eventually("the repo is free for another life", || async {
+        Identity::establish(&world.config.repo, world.miner, &world.link()).await.ok()
+    });
+    drop(again.await);
     world.chain.shutdown().await;
 }
 

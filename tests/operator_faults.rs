@@ -4,7 +4,7 @@
 mod operator_support;
 
 use operator_support::*;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -155,7 +155,20 @@ fn a_full_node_of_another_network_is_refused_by_both_names() {
         ],
     );
     assert_eq!(std::fs::read(repo.join("config.toml")).expect("config"), before);
-    up(&repo, &chain.api_info()).stopped();
+
+    // put in the place of the right one while a node runs: not followed
+    let mut node = up(&repo, &chain.api_info());
+    let (port, secret) = (chain.port, "chain/jwt-secret");
+    chain.process.stopped();
+    another.process.stopped();
+    std::fs::copy(place.at("devnet").join(secret), place.at("another").join(secret)).expect("the same tokens");
+    let another = Chain::start_at(&place.at("another"), port, FAST, &[]);
+    in_trouble(&repo, "head_feed", &["is on network another-devnet", "is for bulkhead-devnet-1"]);
+    assert!(node.lives());
+    another.process.stopped();
+    let _chain = Chain::start_at(&place.at("devnet"), port, FAST, &[]);
+    well_again(&repo, "head_feed");
+    node.stopped();
 }
 
 /// Answers every connection with these bytes.
@@ -300,12 +313,16 @@ fn a_full_disk_stops_nothing_for_good_and_loses_nothing() {
         }
         said.contains("no space left on the disk of").then_some(())
     });
-    let pledge = || say(&["sectors", "pledge", "--repo", text(&repo)], &[]);
-    let mut pledged = 0;
+    let number = |said: &Said| {
+        let id: Value = serde_json::from_str(&said.out).unwrap_or_else(|e| panic!("{e}: {said}"));
+        Some(id["Number"].as_u64().unwrap_or_else(|| panic!("no number: {said}")))
+    };
+    let pledge = || say(&["sectors", "pledge", "--json", "--repo", text(&repo)], &[]);
+    let mut pledged = vec![];
     let refused = until("a pledge that is refused", || {
         let said = pledge();
         if said.status.success() {
-            pledged += 1; // there was room in the store's file
+            pledged.extend(number(&said)); // there was room in the store's file
             disk.fill();
         }
         (!said.status.success()).then_some(said)
@@ -331,10 +348,12 @@ fn a_full_disk_stops_nothing_for_good_and_loses_nothing() {
     let height = || ask(&repo, &["info"])["full_node"]["height"].as_i64();
     let seen = until("a head", height);
     until("the next heads", || height().filter(|now| *now > seen + 1));
-    let sectors = || ask(&repo, &["sectors", "list"]).as_array().map_or(0, Vec::len);
-    until("the sectors pledged before", || (sectors() >= pledged).then_some(()));
-    pledge().ok();
-    until("one more sector", || (sectors() == pledged + 1).then_some(()));
+    pledged.extend(number(&pledge().ok()));
+    until("every sector that was pledged", || {
+        let list = ask(&repo, &["sectors", "list"]);
+        let numbers: Vec<u64> = list.as_array()?.iter().filter_map(|row| row["number"].as_u64()).collect();
+        pledged.iter().all(|n| numbers.contains(n)).then_some(())
+    });
     assert!(node.lives() && chain.process.lives());
     node.stopped();
     chain.process.stopped();

@@ -217,7 +217,7 @@ async fn tokens_grow_with_each_incarnation_from_the_given_base() {
     let mut last = 0;
     for boot in 1u64..=2 {
         let root = SupervisorSpec::new("root").backoff(Backoff::NONE).child(spec(&address));
-        let tree = Tree::start_with(root, TreeOptions { epoch_base: boot << 32 }).unwrap();
+        let tree = Tree::start_with(root, TreeOptions { epoch_base: boot << 32, ..TreeOptions::default() }).unwrap();
         for _ in 0..2 {
             let token = loop {
                 match address.ask(WhoAmI, SOON).await {

@@ -306,6 +306,6 @@ async fn a_panic_on_request_ends_one_incarnation_and_no_supervisor() {
     let row = tree.info("root/group/drill").unwrap();
     assert!(matches!(&row.last_exit, Some(Exit::Panicked(why)) if why.starts_with("panicked on request (drill)")));
     assert_eq!((row.restarts, tree.info("root/group").unwrap().restarts), (1, 0));
-    assert_eq!(address.ask(Count, SOON).await.unwrap().0, 0, "its successor answers");
+    assert_eq!(address.ask(Count, SOON).await.unwrap(), (1, 2), "its successor answers, with a state of its own");
     tree.shutdown().await;
 }

@@ -70,9 +70,7 @@ pub fn ready(config: &Config) -> Result<(), CliError> {
 pub fn outcome(exit: Exit) -> Result<(), CliError> {
     match exit {
         Exit::Normal | Exit::Shutdown => Ok(()),
-        Exit::ShutdownWith(_) | Exit::Failed(_) | Exit::Panicked(_) | Exit::Killed | Exit::Hung(_) => {
-            Err(CliError::Escalated(exit_text(&exit)))
-        }
+        exit => Err(CliError::Escalated(exit_text(&exit))),
     }
 }
 

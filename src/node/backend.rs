@@ -13,7 +13,7 @@ use crate::chain::miner_messages::sealed_cid;
 use crate::chain::types::{TipSet, TipSetKey, Version};
 use crate::rpc::api::{BackendError, MinerBackend, Report, SealRandomness, SectorBrief, SectorInfo, SectorLog};
 use crate::rpc::full_node::{FullNode, FullNodeError};
-use crate::supervisor::{Actor, CallError, Handler, Message, Ref, Tree};
+use crate::supervisor::{Actor, ActorInfo, CallError, Handler, Message, Ref, WeakTree};
 use async_trait::async_trait;
 use cid::Cid;
 use fvm_shared::commcid::data_commitment_v1_to_cid;
@@ -31,7 +31,7 @@ pub struct NodeBackend {
     pub(super) miner: Address,
     pub(super) sector_size: u64,
     pub(super) network: String,
-    pub(super) tree: Arc<OnceLock<Tree>>,
+    pub(super) tree: Arc<OnceLock<WeakTree>>,
     pub(super) stop: Arc<Notify>,
 }
 
@@ -67,6 +67,10 @@ impl NodeBackend {
 
     pub async fn winning_post(&self) -> Result<WinningReport> {
         ask(&self.refs.winning_post, "winning_post", WinningInfo).await
+    }
+
+    pub(super) fn snapshot(&self) -> Vec<ActorInfo> {
+        self.tree.get().and_then(WeakTree::upgrade).map(|tree| tree.snapshot()).unwrap_or_default()
     }
 
     pub fn network(&self) -> &str {
@@ -158,7 +162,7 @@ impl MinerBackend for NodeBackend {
         let json = |v: serde_json::Result<Value>| v.map_err(|e| BackendError::Failed(e.to_string()));
         match asked {
             Report::Info => Ok(report::info(self).await),
-            Report::Tree => json(serde_json::to_value(self.tree.get().map(Tree::snapshot).unwrap_or_default())),
+            Report::Tree => json(serde_json::to_value(self.snapshot())),
             Report::ProvingInfo => report::proving_info(self).await,
             Report::ProvingDeadlines => json(serde_json::to_value(report::deadlines(self).await?)),
             Report::WindowPost => json(serde_json::to_value(self.window_post().await?)),

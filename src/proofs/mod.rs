@@ -192,4 +192,6 @@ pub struct Job {
 #[async_trait]
 pub trait Prover: Send + Sync + 'static {
     async fn run(&self, job: Job) -> Result<Output, ProverError>;
+    /// Processes that it starts from now on are children of that dynamic supervisor while they live.
+    fn show_in(&self, _provers: crate::supervisor::SupervisorRef) {}
 }

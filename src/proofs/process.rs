@@ -2,16 +2,18 @@
 
 use super::ProverError;
 use super::wire::{self, CHILD_IN, CHILD_OUT, FromChild, ToChild, WireError};
+use crate::supervisor::process::{self, ProcessHandle, Setup};
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
-use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::mpsc::{Sender, channel};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
+
+pub use crate::supervisor::process::oom_kills;
 
 /// How a child is started.
 #[derive(Clone, Debug)]
@@ -31,66 +33,10 @@ pub struct Launch {
 pub struct Process {
     to: File,
     from: File,
-    handle: Arc<Handle>,
+    handle: Arc<ProcessHandle>,
     tmp: PathBuf,
     /// Has answered at least one task: its death while idle is not the next task's fault.
     pub used: bool,
-}
-
-/// Kills; safe after the child was reaped, when its number may be somebody else's.
-pub struct Handle {
-    state: Mutex<State>,
-}
-
-struct State {
-    child: Child,
-    reaped: Option<ExitStatus>,
-    /// We killed it, so SIGKILL does not mean that memory ran out.
-    killed: bool,
-}
-
-impl Handle {
-    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub fn pid(&self) -> u32 {
-        self.lock().child.id()
-    }
-
-    /// SIGKILL to the child's process group.
-    pub fn kill(&self) {
-        let mut state = self.lock();
-        if state.reaped.is_none() {
-            state.killed = true;
-            // SAFETY: the child leads its own group and is not reaped, so the number is still its own.
-            unsafe { libc::kill(-(state.child.id() as i32), libc::SIGKILL) };
-        }
-    }
-
-    /// Waits for the end without holding the lock that [`Handle::kill`] needs.
-    fn reap(&self) -> io::Result<(ExitStatus, bool)> {
-        let pid = self.pid();
-        if self.lock().reaped.is_none() {
-            // SAFETY: an all-zero siginfo_t is valid; waitid fills it. WNOWAIT leaves the zombie, and so the number.
-            unsafe {
-                let mut info: libc::siginfo_t = std::mem::zeroed();
-                while libc::waitid(libc::P_PID, pid, &mut info, libc::WEXITED | libc::WNOWAIT) == -1 {
-                    let e = io::Error::last_os_error();
-                    if e.kind() != io::ErrorKind::Interrupted {
-                        return Err(e);
-                    }
-                }
-            }
-        }
-        let mut state = self.lock();
-        let status = match state.reaped {
-            Some(status) => status,
-            None => state.child.wait()?,
-        };
-        state.reaped = Some(status);
-        Ok((status, state.killed))
-    }
 }
 
 impl Process {
@@ -98,24 +44,16 @@ impl Process {
     /// forked, not the process.
     pub fn start(launch: &Launch) -> io::Result<Self> {
         let launch = launch.clone();
-        let (reply, answer) = channel();
-        spawner().send(Box::new(move || {
-            let _ = reply.send(start_here(&launch));
-        }));
-        answer.recv().map_err(|_| io::Error::other("the thread that starts provers is gone"))?
+        process::on_spawner(move || start_here(&launch))
     }
 
-    pub fn handle(&self) -> Arc<Handle> {
+    pub fn handle(&self) -> Arc<ProcessHandle> {
         self.handle.clone()
     }
 
     /// `false` once it ended.
     pub fn alive(&self) -> bool {
-        let mut state = self.handle.lock();
-        if state.reaped.is_none() {
-            state.reaped = state.child.try_wait().ok().flatten();
-        }
-        state.reaped.is_none()
+        self.handle.alive()
     }
 
     pub fn send(&mut self, message: &ToChild) -> Result<(), WireError> {
@@ -147,13 +85,7 @@ impl Process {
 
     /// Whether it has ended, given the moment that lies between a closed pipe and a finished exit.
     pub fn ended_soon(&self) -> bool {
-        // SAFETY: a system call on a number; the child is not reaped while `self` lives, or `alive` says so.
-        let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, self.handle.pid(), 0) };
-        if fd < 0 {
-            return !self.alive();
-        }
-        // SAFETY: new and owned here.
-        let pidfd = unsafe { OwnedFd::from_raw_fd(fd as i32) };
+        let Ok(pidfd) = self.handle.pidfd() else { return !self.alive() };
         let mut fds = [nix::poll::PollFd::new(pidfd.as_fd(), nix::poll::PollFlags::POLLIN)];
         matches!(nix::poll::poll(&mut fds, nix::poll::PollTimeout::from(5000u16)), Ok(n) if n > 0)
     }
@@ -161,7 +93,7 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        self.handle.kill();
+        self.handle.retire();
         let _ = self.handle.reap();
         let _ = fs::remove_dir_all(&self.tmp);
     }
@@ -190,30 +122,6 @@ impl End {
     }
 }
 
-type SpawnJob = Box<dyn FnOnce() + Send>;
-
-struct Spawner(Mutex<Sender<SpawnJob>>);
-
-impl Spawner {
-    fn send(&self, job: SpawnJob) {
-        // a lost job drops its reply channel, which the caller sees
-        let _ = self.0.lock().unwrap_or_else(PoisonError::into_inner).send(job);
-    }
-}
-
-fn spawner() -> &'static Spawner {
-    static SPAWNER: OnceLock<Spawner> = OnceLock::new();
-    SPAWNER.get_or_init(|| {
-        let (jobs, queue) = channel::<SpawnJob>();
-        let _ = std::thread::Builder::new().name("prover-spawner".into()).spawn(move || {
-            for job in queue {
-                job();
-            }
-        });
-        Spawner(Mutex::new(jobs))
-    })
-}
-
 /// A pipe; the child's end has a number that dup2 onto 3 and 4 cannot hit.
 fn pipe(child_writes: bool) -> io::Result<(OwnedFd, OwnedFd)> {
     let (read, write) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
@@ -234,44 +142,14 @@ fn start_here(launch: &Launch) -> io::Result<Process> {
     let (to, child_in) = pipe(false)?;
     let (from, child_out) = pipe(true)?;
     let (in_fd, out_fd) = (child_in.as_raw_fd(), child_out.as_raw_fd());
-    let parent = std::process::id() as i32;
-    let oom = launch.oom_score_adj.to_string().into_bytes();
-    let nice = launch.nice;
 
     let mut command = Command::new(&launch.exe);
     command.args(&launch.args).envs(launch.env.iter().cloned()).env("TMPDIR", &tmp);
     command.stdin(Stdio::null());
     // Logs: whatever the library prints on stdout belongs beside stderr.
     command.stdout(Stdio::from(io::stderr().as_fd().try_clone_to_owned()?));
-    // SAFETY: between fork and exec only system calls on memory that was prepared before the fork.
-    unsafe {
-        command.pre_exec(move || {
-            libc::setpgid(0, 0);
-            if libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) == -1 {
-                return Err(io::Error::last_os_error());
-            }
-            // the parent may have died before the line above
-            if libc::getppid() != parent {
-                libc::_exit(1);
-            }
-            let core = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-            libc::setrlimit(libc::RLIMIT_CORE, &core);
-            if nice != 0 {
-                libc::setpriority(libc::PRIO_PROCESS, 0, nice);
-            }
-            let fd = libc::open(c"/proc/self/oom_score_adj".as_ptr(), libc::O_WRONLY | libc::O_CLOEXEC);
-            if fd >= 0 {
-                libc::write(fd, oom.as_ptr().cast(), oom.len());
-                libc::close(fd);
-            }
-            if libc::dup2(in_fd, CHILD_IN) == -1 || libc::dup2(out_fd, CHILD_OUT) == -1 {
-                return Err(io::Error::last_os_error());
-            }
-            // Everything else the node has open stays with the node. Marked, not closed: std reports a failed exec on one.
-            libc::syscall(libc::SYS_close_range, 5, libc::c_uint::MAX, CLOSE_RANGE_CLOEXEC);
-            Ok(())
-        });
-    }
+    let fds = vec![(in_fd, CHILD_IN), (out_fd, CHILD_OUT)];
+    process::arm(&mut command, Setup { nice: launch.nice, oom_score_adj: launch.oom_score_adj, fds });
     let spawned = command.spawn();
     drop((child_in, child_out));
     let child = match spawned {
@@ -281,13 +159,12 @@ fn start_here(launch: &Launch) -> io::Result<Process> {
             return Err(e);
         }
     };
-    let state = State { child, reaped: None, killed: false };
+    let handle = Arc::new(ProcessHandle::new(child));
     // SAFETY: the descriptors are owned and handed over.
     let (to, from) = unsafe { (File::from_raw_fd(to.into_raw_fd()), File::from_raw_fd(from.into_raw_fd())) };
-    Ok(Process { to, from, handle: Arc::new(Handle { state: Mutex::new(state) }), tmp, used: false })
+    Ok(Process { to, from, handle, tmp, used: false })
 }
 
-const CLOSE_RANGE_CLOEXEC: libc::c_uint = 4;
 const TMP_PREFIX: &str = "bulkhead-prover-";
 
 /// Removes the TMPDIRs of provers whose node is gone.
@@ -304,19 +181,6 @@ pub fn sweep_tmp(root: &Path) {
             let _ = fs::remove_dir_all(entry.path());
         }
     }
-}
-
-/// Out-of-memory kills that the kernel has counted in our control group. `None` without cgroup v2.
-pub fn oom_kills() -> Option<u64> {
-    let group = fs::read_to_string("/proc/self/cgroup").ok()?;
-    let path = group.lines().find_map(|l| l.strip_prefix("0::"))?;
-    let events =
-        fs::read_to_string(Path::new("/sys/fs/cgroup").join(path.trim_start_matches('/')).join("memory.events"));
-    parse_oom_kills(&events.ok()?)
-}
-
-fn parse_oom_kills(events: &str) -> Option<u64> {
-    events.lines().find_map(|l| l.strip_prefix("oom_kill "))?.trim().parse().ok()
 }
 
 #[cfg(test)]
@@ -339,13 +203,6 @@ mod tests {
         }
         let exit = end(None, Some(3), false).error("C2", false);
         assert!(exit.to_string().contains("exit code 3"), "{exit}");
-    }
-
-    #[test]
-    fn the_kernels_count_is_read() {
-        assert_eq!(parse_oom_kills("low 0\noom 4\noom_kill 3\noom_group_kill 0\n"), Some(3));
-        assert_eq!(parse_oom_kills("low 0\n"), None);
-        assert_eq!(parse_oom_kills("oom_kill x\n"), None);
     }
 
     #[test]

@@ -3,16 +3,18 @@
 //! WinningPoSt, WindowPoSt, sealing and verification each have slots of their own, so that proving never waits behind
 //! sealing; sealing children are niced, so that a PoSt also wins the cores. A child that dies is replaced by the next task.
 
-use super::process::{Handle, Launch, Process, oom_kills, sweep_tmp};
+use super::process::{Launch, Process, oom_kills, sweep_tmp};
 use super::wire::{FromChild, ToChild, WireError};
 use super::{Job, Output, Prover, ProverError, Task, keys, result};
+use crate::supervisor::SupervisorRef;
+use crate::supervisor::process::{OsProcess, ProcessHandle};
 use async_trait::async_trait;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
@@ -158,6 +160,8 @@ struct Shared {
     idle: Mutex<BTreeMap<Pool, Vec<Process>>>,
     running: Mutex<BTreeMap<u64, Running>>,
     next_id: AtomicU64,
+    /// Where the children are shown.
+    tree: OnceLock<SupervisorRef>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -175,6 +179,7 @@ impl ChildProver {
                 idle: Mutex::default(),
                 running: Mutex::default(),
                 next_id: AtomicU64::new(0),
+                tree: OnceLock::new(),
             }),
         }
     }
@@ -196,7 +201,7 @@ struct KillOnDrop(Arc<Mutex<Killable>>);
 
 #[derive(Default)]
 struct Killable {
-    handle: Option<Arc<Handle>>,
+    handle: Option<Arc<ProcessHandle>>,
     /// Nobody waits any more; a child that is only now being started dies at once.
     abandoned: bool,
 }
@@ -213,6 +218,10 @@ impl Drop for KillOnDrop {
 
 #[async_trait]
 impl Prover for ChildProver {
+    fn show_in(&self, provers: SupervisorRef) {
+        let _ = self.shared.tree.set(provers); // a second tree shows none
+    }
+
     /// A finished result in `job_dir` is adopted without a child; see [`result`].
     /// `max_runtime` runs from when a slot is free.
     async fn run(&self, job: Job) -> Result<Output, ProverError> {
@@ -274,7 +283,7 @@ impl Shared {
         while outcome.is_none() {
             let process = match self.take_idle(pool) {
                 Some(process) => Ok(process),
-                None => Process::start(&self.config.launch(pool)),
+                None => self.start(pool),
             };
             let mut process = match process {
                 Ok(process) => process,
@@ -313,6 +322,15 @@ impl Shared {
         if let Some(outcome) = outcome {
             let _ = reply.send(outcome);
         }
+    }
+
+    fn start(&self, pool: Pool) -> io::Result<Process> {
+        let process = Process::start(&self.config.launch(pool))?;
+        if let Some(tree) = self.tree.get() {
+            let handle = process.handle();
+            tree.begin_child(OsProcess::adopted(format!("{}-{}", pool.name(), handle.pid()), handle));
+        }
+        Ok(process)
     }
 
     fn take_idle(&self, pool: Pool) -> Option<Process> {

@@ -2,9 +2,11 @@
 
 use super::dead_letters::{DeadLetters, DeadReason, unix_now};
 use super::exit::Exit;
+use super::monitor::Watchers;
+use super::shell::here;
 use arc_swap::{ArcSwap, ArcSwapOption};
 use serde::{Deserialize, Serialize};
-use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
 
@@ -55,7 +57,7 @@ pub(super) struct CellMeta {
     pub bound: usize,
     state: AtomicU8,
     /// Of the present incarnation's mailbox: a hung predecessor's queue must not fill its successor's.
-    depth: ArcSwap<AtomicUsize>,
+    depth: ArcSwap<Depth>,
     pub incarnation: AtomicU64,
     pub epoch: AtomicU64,
     pub restarts: AtomicU64,
@@ -74,6 +76,7 @@ pub(super) struct CellMeta {
     /// The child spec that owns this address; 0 without one.
     owner: AtomicU64,
     letters: ArcSwapOption<DeadLetters>,
+    pub watchers: Watchers,
 }
 
 impl CellMeta {
@@ -82,7 +85,7 @@ impl CellMeta {
             path: path.into(),
             bound,
             state: AtomicU8::new(ActorState::Stopped as u8),
-            depth: ArcSwap::from_pointee(AtomicUsize::new(0)),
+            depth: ArcSwap::from_pointee(Depth::new(0)),
             incarnation: AtomicU64::new(0),
             epoch: AtomicU64::new(0),
             restarts: AtomicU64::new(0),
@@ -95,6 +98,7 @@ impl CellMeta {
             thread: Mutex::new(String::new()),
             owner: AtomicU64::new(0),
             letters: ArcSwapOption::empty(),
+            watchers: Watchers::default(),
         }
     }
 
@@ -105,14 +109,27 @@ impl CellMeta {
         self.state.store(state as u8, Ordering::Release);
     }
 
+    fn new_owner(&self) -> u64 {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        NEXT.fetch_add(1, Ordering::Relaxed)
+    }
+
     /// An address belongs to at most one child spec at a time. `None`: it is taken.
     pub fn claim(&self) -> Option<u64> {
-        static NEXT: AtomicU64 = AtomicU64::new(1);
-        let owner = NEXT.fetch_add(1, Ordering::Relaxed);
+        let owner = self.new_owner();
         self.owner.compare_exchange(0, owner, Ordering::AcqRel, Ordering::Relaxed).ok().map(|_| owner)
+    }
+    /// The spec that has it is replaced by another, whatever that one still does.
+    pub fn take_over_claim(&self) -> u64 {
+        let owner = self.new_owner();
+        self.owner.store(owner, Ordering::Release);
+        owner
     }
     /// Does nothing when another spec has it by now.
     pub fn release_claim(&self, owner: u64) {
+        if owner == 0 {
+            return; // it never had it
+        }
         let _ = self.owner.compare_exchange(owner, 0, Ordering::AcqRel, Ordering::Relaxed);
     }
 
@@ -126,17 +143,17 @@ impl CellMeta {
     }
 
     pub fn depth(&self) -> usize {
-        self.depth.load().load(Ordering::Relaxed)
+        self.depth.load().now()
     }
 
-    /// A new incarnation takes over: its lane counts from zero.
+    /// A new incarnation takes over: its lane counts from zero. To be called on its thread.
     pub fn open_lane(self: &Arc<Self>) -> Arc<Lane> {
-        let depth = Arc::new(AtomicUsize::new(0));
+        let depth = Arc::new(Depth::new(self.bound));
         self.depth.store(depth.clone());
         self.waiting_since.store(0, Ordering::Relaxed);
         self.stuck_ms.store(0, Ordering::Relaxed);
         self.set_trouble(None);
-        Arc::new(Lane { meta: self.clone(), depth })
+        Arc::new(Lane { meta: self.clone(), depth, home: here(), called_from_afar: AtomicBool::new(false) })
     }
 
     pub fn enter(&self) {
@@ -193,27 +210,77 @@ impl CellMeta {
     }
 }
 
+/// On a cache line of its own, with the one that the processor fetches beside it.
+#[repr(align(128))]
+struct Apart<T>(T);
+
+/// How many messages wait: those sent less those taken. Senders and the actor write to different cache lines.
+struct Depth {
+    sent: Apart<AtomicUsize>,
+    /// Up to here senders need not look at what was taken; never above `taken` + the bound.
+    limit: Apart<AtomicUsize>,
+    taken: Apart<AtomicUsize>,
+}
+
+impl Depth {
+    fn new(bound: usize) -> Depth {
+        let at = |n| Apart(AtomicUsize::new(n));
+        Depth { sent: at(0), limit: at(bound), taken: at(0) }
+    }
+    fn now(&self) -> usize {
+        let taken = self.taken.0.load(Ordering::Relaxed);
+        self.sent.0.load(Ordering::Relaxed).saturating_sub(taken)
+    }
+}
+
 /// One incarnation's share of the mailbox bound.
 pub(super) struct Lane {
     pub meta: Arc<CellMeta>,
-    depth: Arc<AtomicUsize>,
+    depth: Arc<Depth>,
+    /// The thread it runs on.
+    home: usize,
+    called_from_afar: AtomicBool,
 }
 
 impl Lane {
     /// Takes a place in the mailbox; false when all are taken.
     pub fn reserve(&self) -> bool {
-        if self.depth.fetch_add(1, Ordering::Relaxed) < self.meta.bound {
+        let depth = &*self.depth;
+        let place = depth.sent.0.fetch_add(1, Ordering::Relaxed);
+        if place < depth.limit.0.load(Ordering::Relaxed) {
             return true;
         }
-        self.depth.fetch_sub(1, Ordering::Relaxed);
+        let limit = depth.taken.0.load(Ordering::Relaxed).saturating_add(self.meta.bound);
+        if place < limit {
+            depth.limit.0.fetch_max(limit, Ordering::Relaxed);
+            return true;
+        }
+        depth.sent.0.fetch_sub(1, Ordering::Relaxed);
         false
     }
     /// A place beyond the bound: for the actor's own timers and finished work, which cannot be refused.
     pub fn reserve_beyond(&self) {
-        self.depth.fetch_add(1, Ordering::Relaxed);
+        self.depth.sent.0.fetch_add(1, Ordering::Relaxed);
     }
     pub fn release(&self) {
-        self.depth.fetch_sub(1, Ordering::Relaxed);
+        self.depth.taken.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Notes a call; true when the caller is on another thread.
+    pub fn called(&self) -> bool {
+        let far = self.home != here();
+        if far && !self.called_from_afar.load(Ordering::Relaxed) {
+            self.called_from_afar.store(true, Ordering::Relaxed);
+        }
+        far
+    }
+    /// Whether anyone called from another thread since this was last asked.
+    pub fn was_called_from_afar(&self) -> bool {
+        let called = self.called_from_afar.load(Ordering::Relaxed);
+        if called {
+            self.called_from_afar.store(false, Ordering::Relaxed);
+        }
+        called
     }
 }
 

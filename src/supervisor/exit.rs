@@ -15,6 +15,20 @@ pub enum Exit {
     Panicked(String),
     Killed,
     Hung(String),
+    /// Its start chose not to run; OTP's `ignore`.
+    Ignored,
+    /// Nothing ran there when it was asked about; OTP's `noproc`.
+    NotRunning,
+    /// A process that ended with that exit code, not 0.
+    Code(i32),
+    /// A process that aborted itself (SIGABRT).
+    Aborted,
+    /// A process that touched memory it must not (SIGSEGV, SIGBUS).
+    Segfault,
+    /// A process that the kernel killed because memory ran out.
+    OutOfMemory,
+    /// A process that another signal ended.
+    Signal(i32),
 }
 
 impl Exit {
@@ -26,8 +40,9 @@ impl Exit {
     /// OTP's rule for transient children: anything but normal, shutdown and {shutdown, _}.
     pub fn is_abnormal(&self) -> bool {
         match self {
-            Exit::Normal | Exit::Shutdown | Exit::ShutdownWith(_) => false,
-            Exit::Failed(_) | Exit::Panicked(_) | Exit::Killed | Exit::Hung(_) => true,
+            Exit::Normal | Exit::Shutdown | Exit::ShutdownWith(_) | Exit::Ignored => false,
+            Exit::Failed(_) | Exit::Panicked(_) | Exit::Killed | Exit::Hung(_) | Exit::NotRunning => true,
+            Exit::Code(_) | Exit::Aborted | Exit::Segfault | Exit::OutOfMemory | Exit::Signal(_) => true,
         }
     }
 }
@@ -42,6 +57,13 @@ impl std::fmt::Display for Exit {
             Exit::Panicked(why) => write!(f, "panicked: {why}"),
             Exit::Killed => f.write_str("killed"),
             Exit::Hung(what) => write!(f, "hung: {what}"),
+            Exit::Ignored => f.write_str("ignored"),
+            Exit::NotRunning => f.write_str("not running"),
+            Exit::Code(code) => write!(f, "exit code {code}"),
+            Exit::Aborted => f.write_str("aborted (SIGABRT)"),
+            Exit::Segfault => f.write_str("segmentation fault"),
+            Exit::OutOfMemory => f.write_str("killed for memory"),
+            Exit::Signal(signal) => write!(f, "signal {signal}"),
         }
     }
 }
@@ -108,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn only_three_reasons_are_orderly() {
+    fn only_orderly_reasons_are_not_abnormal() {
         let s = || "x".to_string();
         for (exit, abnormal) in [
             (Exit::Normal, false),
@@ -118,6 +140,13 @@ mod tests {
             (Exit::Panicked(s()), true),
             (Exit::Killed, true),
             (Exit::Hung(s()), true),
+            (Exit::Ignored, false),
+            (Exit::NotRunning, true),
+            (Exit::Code(1), true),
+            (Exit::Aborted, true),
+            (Exit::Segfault, true),
+            (Exit::OutOfMemory, true),
+            (Exit::Signal(15), true),
         ] {
             assert_eq!(exit.is_abnormal(), abnormal, "{exit}");
         }

@@ -10,7 +10,9 @@ mod cell;
 mod dead_letters;
 mod engine;
 mod exit;
+mod monitor;
 mod node;
+pub mod process;
 mod shell;
 mod spec;
 mod supervise;
@@ -21,8 +23,9 @@ pub use actor::{Actor, CallError, Handler, Message, Token};
 pub use dead_letters::{DeadLetter, DeadLetters, DeadReason};
 pub use engine::{AdminError, ChildCounts};
 pub use exit::Exit;
+pub use monitor::{Down, Monitor};
 pub use shell::{Cx, Recipient, Ref};
 pub use spec::{
     AutoShutdown, Backoff, ChildSpec, Restart, Shutdown, SpecError, StartError, Strategy, SupervisorSpec, Thread,
 };
-pub use tree::{ActorInfo, ActorState, SupervisorRef, Tree, TreeError, TreeOptions};
+pub use tree::{ActorInfo, ActorState, SupervisorRef, Tree, TreeError, TreeOptions, UpgradeError, WeakTree};

@@ -2,11 +2,12 @@
 
 use super::cell::{CellMeta, lock};
 use super::engine::Key;
-use super::spec::{Body, ChildDef, SupDef};
+use super::spec::{Body, ChildDef, Restart, SupDef};
 use super::supervise::In;
 use super::tree::ActorInfo;
+use arc_swap::ArcSwap;
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::mpsc::UnboundedSender;
@@ -15,13 +16,15 @@ pub(super) struct Node {
     /// In the tree.
     pub path: String,
     pub meta: Arc<CellMeta>,
-    pub hang_after: Duration,
+    hang_after_ms: AtomicU64,
+    /// A temporary child is forgotten when it ends.
+    pub temporary: bool,
     /// For supervisors.
     pub branch: Option<Branch>,
 }
 
 pub(super) struct Branch {
-    pub def: Arc<SupDef>,
+    def: ArcSwap<SupDef>,
     /// To the present incarnation of the supervisor.
     tx: Mutex<Option<UnboundedSender<In>>>,
     children: Mutex<BTreeMap<Key, Arc<Node>>>,
@@ -31,7 +34,25 @@ pub(super) struct Branch {
 impl Node {
     pub fn root(def: Arc<SupDef>) -> Arc<Node> {
         let meta = Arc::new(CellMeta::new(def.path.as_str(), 0));
-        Arc::new(Node { path: def.path.clone(), meta, hang_after: Duration::MAX, branch: Some(Branch::new(def)) })
+        Arc::new(Node {
+            path: def.path.clone(),
+            meta,
+            hang_after_ms: AtomicU64::new(u64::MAX),
+            temporary: false,
+            branch: Some(Branch::new(def)),
+        })
+    }
+
+    pub fn hang_after(&self) -> Duration {
+        Duration::from_millis(self.hang_after_ms.load(Ordering::Relaxed))
+    }
+
+    /// The spec that it runs by is another from now on.
+    pub fn renew(&self, def: &ChildDef) {
+        self.hang_after_ms.store(millis(def.hang_after), Ordering::Relaxed);
+        if let (Some(branch), Body::Supervisor(sup)) = (&self.branch, &def.body) {
+            branch.def.store(sup.clone());
+        }
     }
 
     pub fn child(def: &ChildDef) -> Arc<Node> {
@@ -39,7 +60,13 @@ impl Node {
             Body::Worker(_) => None,
             Body::Supervisor(sup) => Some(Branch::new(sup.clone())),
         };
-        Arc::new(Node { path: def.path.clone(), meta: def.meta.clone(), hang_after: def.hang_after, branch })
+        Arc::new(Node {
+            path: def.path.clone(),
+            meta: def.meta.clone(),
+            hang_after_ms: AtomicU64::new(millis(def.hang_after)),
+            temporary: def.rules.restart == Restart::Temporary,
+            branch,
+        })
     }
 
     /// Parents first, siblings in start order.
@@ -68,6 +95,7 @@ impl Node {
         let last = meta.last_exit();
         let busy = meta.busy();
         let branch = self.branch.as_ref();
+        let flags = branch.map(|b| b.def().flags.clone());
         ActorInfo {
             path: self.path.clone(),
             kind: if branch.is_some() { "supervisor" } else { "worker" }.to_string(),
@@ -84,17 +112,34 @@ impl Node {
             thread: branch.is_none().then(|| meta.thread()),
             busy_message: busy.map(|(message, _)| message.to_string()),
             busy_ms: busy.map(|(_, ms)| ms),
-            strategy: branch.map(|b| b.def.flags.strategy),
+            strategy: flags.as_ref().map(|f| f.strategy),
             restart_budget_used: branch.map(|b| b.budget_used.load(Ordering::Relaxed)),
-            restart_budget: branch.map(|b| b.def.flags.intensity),
-            restart_period_ms: branch.map(|b| u64::try_from(b.def.flags.period.as_millis()).unwrap_or(u64::MAX)),
+            restart_budget: flags.as_ref().map(|f| f.intensity),
+            restart_period_ms: flags.map(|f| millis(f.period)),
         }
     }
 }
 
 impl Branch {
     fn new(def: Arc<SupDef>) -> Branch {
+        let def = ArcSwap::new(def);
         Branch { def, tx: Mutex::new(None), children: Mutex::default(), budget_used: AtomicUsize::new(0) }
+    }
+    /// The spec of its next incarnation.
+    pub fn def(&self) -> Arc<SupDef> {
+        self.def.load_full()
+    }
+    pub fn set_def(&self, def: Arc<SupDef>) {
+        self.def.store(def);
+    }
+    /// The children have other keys now: `(old, new)`, in start order; `None` for those that `make` has yet to show.
+    pub fn rekey(&self, keys: &[(Option<Key>, Key)], make: impl Fn(Key) -> Option<Arc<Node>>) {
+        let mut children = lock(&self.children);
+        let mut before = std::mem::take(&mut *children);
+        for (old, new) in keys {
+            let node = old.and_then(|old| before.remove(&old)).or_else(|| make(*new));
+            children.extend(node.map(|node| (*new, node)));
+        }
     }
     pub fn children(&self) -> Vec<Arc<Node>> {
         lock(&self.children).values().cloned().collect()
@@ -120,4 +165,8 @@ impl Branch {
     pub fn send(&self, event: In) -> bool {
         lock(&self.tx).as_ref().is_some_and(|tx| tx.send(event).is_ok())
     }
+}
+
+fn millis(d: Duration) -> u64 {
+    u64::try_from(d.as_millis()).unwrap_or(u64::MAX)
 }

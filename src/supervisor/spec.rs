@@ -3,10 +3,12 @@
 use super::actor::Actor;
 use super::cell::CellMeta;
 use super::engine::{Flags, Rules};
+use super::node::Node;
 use super::shell::{Cx, Launch, Ref, launcher};
 use std::collections::HashSet;
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -82,6 +84,9 @@ pub enum SpecError {
     Field { id: String, field: &'static str, why: String },
 }
 
+/// What runs at a tree path.
+pub(super) type Before<'a> = dyn Fn(&str) -> Option<Arc<Node>> + 'a;
+
 enum What {
     Worker(Arc<dyn Launch>),
     Supervisor(SupervisorSpec),
@@ -105,6 +110,20 @@ impl ChildSpec {
         A: Actor,
         F: Fn(Cx<A>) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<A, StartError>> + 'static,
+    {
+        ChildSpec::optional(id, address, move |cx| {
+            let state = start(cx);
+            async move { state.await.map(Some) }
+        })
+    }
+
+    /// As [`ChildSpec::actor`], for one that may have nothing to do: `None` from `start` is OTP's `ignore`. It does not
+    /// run, which is no failure; its spec stays (a temporary one's does not), and [`super::SupervisorRef::restart_child`] asks again.
+    pub fn optional<A, F, Fut>(id: impl Into<String>, address: &Ref<A>, start: F) -> ChildSpec
+    where
+        A: Actor,
+        F: Fn(Cx<A>) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<Option<A>, StartError>> + 'static,
     {
         ChildSpec {
             id: id.into(),
@@ -159,6 +178,11 @@ impl ChildSpec {
     }
 
     pub(super) fn compile(self, parent: &str) -> Result<Arc<ChildDef>, SpecError> {
+        self.compile_over(parent, &|_| None)
+    }
+
+    /// `before` knows what runs at a tree path: this spec will replace that one's.
+    fn compile_over(self, parent: &str, before: &Before) -> Result<Arc<ChildDef>, SpecError> {
         let id = self.id;
         let bad = |field: &'static str, why: &str| {
             Err(SpecError::Field { id: format!("{parent}/{id}"), field, why: why.to_string() })
@@ -192,23 +216,38 @@ impl ChildSpec {
             Thread::Shared(_) => Duration::from_secs(30),
             Thread::Dedicated => Duration::from_secs(120),
         });
+        let path = format!("{parent}/{id}");
+        let running = before(&path);
         let (meta, claim, body) = match self.what {
             What::Worker(launch) => {
                 let meta = launch.meta().clone();
+                if running.as_ref().is_some_and(|n| n.branch.is_some()) {
+                    return bad("kind", "a supervisor is there: delete that child first");
+                }
+                if running.as_ref().is_some_and(|n| !Arc::ptr_eq(&n.meta, &meta)) {
+                    return bad("address", "the child that is there has another address: delete that child first");
+                }
                 if meta.bound == 0 {
                     return bad("mailbox", "a bound of zero: no message could ever be taken");
                 }
-                let Some(claim) = meta.claim() else {
+                // Of the spec that this one replaces: claimed when it does, see `take_over`.
+                let claim = if running.is_some() { Some(0) } else { meta.claim() };
+                let Some(claim) = claim else {
                     return bad("address", "another child of a running tree has this address");
                 };
                 (meta, claim, Body::Worker(launch))
             }
             What::Supervisor(spec) => {
-                let def = spec.compile(parent)?;
-                (Arc::new(CellMeta::new(def.path.as_str(), 0)), 0, Body::Supervisor(def))
+                let def = spec.compile_over(parent, before)?;
+                let meta = match running {
+                    Some(node) if node.branch.is_some() => node.meta.clone(),
+                    Some(_) => return bad("kind", "a worker is there: delete that child first"),
+                    None => Arc::new(CellMeta::new(def.path.as_str(), 0)),
+                };
+                (meta, 0, Body::Supervisor(def))
             }
         };
-        let path = format!("{parent}/{id}");
+        let claim = AtomicU64::new(claim);
         Ok(Arc::new(ChildDef { id: id.into(), path, rules, thread: self.thread, hang_after, meta, claim, body }))
     }
 }
@@ -281,6 +320,24 @@ impl SupervisorSpec {
 
     /// `parent` is the tree path above this supervisor; empty for the root.
     pub(super) fn compile(self, parent: &str) -> Result<Arc<SupDef>, SpecError> {
+        self.compile_over(parent, &|_| None)
+    }
+
+    /// For a supervisor that runs at `node`, under the same parent.
+    pub(super) fn compile_upgrade(self, node: &Node, before: &Before) -> Result<Arc<SupDef>, SpecError> {
+        let (parent, id) = node.path.rsplit_once('/').unwrap_or(("", &node.path));
+        let bad = |field, why: String| Err(SpecError::Field { id: node.path.clone(), field, why });
+        if self.id != id {
+            return bad("id", format!("this spec is for {}", self.id));
+        }
+        let dynamic = node.branch.as_ref().is_some_and(|b| b.def().flags.dynamic.is_some());
+        if dynamic != self.dynamic.is_some() {
+            return bad("dynamic", "a running supervisor stays dynamic, or not".into());
+        }
+        self.compile_over(parent, before)
+    }
+
+    fn compile_over(self, parent: &str, before: &Before) -> Result<Arc<SupDef>, SpecError> {
         let path = if parent.is_empty() { self.id.clone() } else { format!("{parent}/{}", self.id) };
         let bad = |field: &'static str, why: String| {
             let id = if path.is_empty() { "the root supervisor".to_string() } else { path.clone() };
@@ -321,7 +378,8 @@ impl SupervisorSpec {
                 ),
             );
         }
-        let children = self.children.into_iter().map(|c| c.compile(&path)).collect::<Result<Vec<_>, _>>()?;
+        let children =
+            self.children.into_iter().map(|c| c.compile_over(&path, before)).collect::<Result<Vec<_>, _>>()?;
         let flags = Flags {
             strategy: self.strategy,
             intensity: self.intensity,
@@ -365,15 +423,22 @@ pub(super) struct ChildDef {
     pub thread: Thread,
     pub hang_after: Duration,
     pub meta: Arc<CellMeta>,
-    claim: u64,
+    claim: AtomicU64,
     pub body: Body,
 }
 
 impl ChildDef {
+    /// Its address, and those below it, are this spec's from now on, no longer those of the one that it replaces.
+    pub fn take_over(&self) {
+        match &self.body {
+            Body::Worker(_) => self.claim.store(self.meta.take_over_claim(), Ordering::Relaxed),
+            Body::Supervisor(sup) => sup.children.iter().for_each(|c| c.take_over()),
+        }
+    }
     /// Its address, and those below it, may be used in another spec: nothing of this one will run again.
     pub fn release(&self) {
         match &self.body {
-            Body::Worker(_) => self.meta.release_claim(self.claim),
+            Body::Worker(_) => self.meta.release_claim(self.claim.load(Ordering::Relaxed)),
             Body::Supervisor(sup) => sup.children.iter().for_each(|c| c.release()),
         }
     }

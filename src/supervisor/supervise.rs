@@ -1,15 +1,18 @@
 //! A supervisor as a task on the control thread: feeds its engine, carries out the commands. No user code runs here.
 
+mod upgrade;
+
 use super::cell::{ActorState, CellMeta};
 use super::dead_letters::DeadLetters;
 use super::engine::{AdminError, Answer, Call, ChildPhase, Cmd, End, Engine, Ev, Key, Serial, StartFailure};
 use super::exit::Exit;
 use super::node::Node;
-use super::shell::{Arbiters, Ctl, CtlSender, News, Order, Place, Report, Tell};
+use super::shell::{Arbiters, Ctl, CtlSender, News, Order, Place, Report, STEP, Tell, awhile};
 use super::spec::{Body, ChildDef, Restart, Shutdown, SupDef};
+use super::tree::TreeOptions;
 use rand::Rng;
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -24,7 +27,10 @@ pub(super) enum In {
     Child(Key, Serial, News),
     Stop,
     Kill,
+    /// End in order for that reason.
+    Over(Exit),
     Call(Call<Arc<ChildDef>>, CallReply),
+    Upgrade(Arc<SupDef>, CallReply),
     Hung {
         key: Key,
         what: String,
@@ -49,20 +55,47 @@ pub(super) struct Control {
     pub letters: Arc<DeadLetters>,
     pub epoch_base: u64,
     pub zombies: Arc<AtomicU64>,
+    pub max_zombies: u64,
+    /// Places that were given up.
+    lost: RefCell<HashSet<u64>>,
+    /// The root supervisor.
+    root: RefCell<Option<UnboundedSender<In>>>,
     /// The highest incarnation per address path: a token's epoch never repeats, whoever builds the address anew.
     incarnations: RefCell<HashMap<Arc<str>, u64>>,
     supervisors: RefCell<Vec<UnboundedSender<In>>>,
 }
 
 impl Control {
-    pub fn new(arbiters: Rc<Arbiters>, letters: Arc<DeadLetters>, epoch_base: u64, zombies: Arc<AtomicU64>) -> Control {
+    pub fn new(
+        arbiters: Rc<Arbiters>,
+        letters: Arc<DeadLetters>,
+        options: TreeOptions,
+        zombies: Arc<AtomicU64>,
+    ) -> Control {
         Control {
             arbiters,
             letters,
-            epoch_base,
+            epoch_base: options.epoch_base,
             zombies,
+            max_zombies: options.max_zombies,
+            lost: RefCell::default(),
+            root: RefCell::default(),
             incarnations: RefCell::default(),
             supervisors: RefCell::default(),
+        }
+    }
+
+    /// That thread is stuck for good. A process that has lost too many is better begun anew.
+    fn give_up(&self, place: &Place) {
+        if !self.lost.borrow_mut().insert(place.id) {
+            return; // several actors ran there
+        }
+        let zombies = self.zombies.fetch_add(1, Ordering::Relaxed) + 1;
+        if zombies > self.max_zombies
+            && let Some(root) = self.root.borrow().as_ref()
+        {
+            let why = format!("{zombies} threads are stuck for good, more than {}", self.max_zombies);
+            let _ = root.send(In::Over(Exit::ShutdownWith(why))); // it has ended
         }
     }
 
@@ -91,6 +124,11 @@ struct Supervisor {
     handles: HashMap<Key, Handle>,
     replies: HashMap<u64, CallReply>,
     next_ticket: u64,
+    /// Keys that incarnations were started with, where an upgrade has given their child another.
+    aliases: HashMap<Key, Key>,
+    /// Specs that the engine has yet to take over.
+    upgrades: VecDeque<Arc<SupDef>>,
+    epoch: u64,
     tell: Tell,
     report: Report,
 }
@@ -100,7 +138,10 @@ pub(super) fn spawn_supervisor(control: Rc<Control>, node: Arc<Node>, report: Re
     let (tx, rx) = mpsc::unbounded_channel();
     if let Some(branch) = &node.branch {
         branch.open(tx.clone());
-        control.next_incarnation(&node.meta);
+        let epoch = control.epoch_base + control.next_incarnation(&node.meta);
+        node.meta.watchers.open(epoch);
+        control.root.borrow_mut().get_or_insert_with(|| tx.clone());
+        let def = branch.def();
         {
             let mut all = control.supervisors.borrow_mut();
             all.retain(|s| !s.is_closed());
@@ -108,13 +149,16 @@ pub(super) fn spawn_supervisor(control: Rc<Control>, node: Arc<Node>, report: Re
         }
         let to_me = tx.clone();
         let supervisor = Supervisor {
-            engine: Engine::new(branch.def.path.as_str(), branch.def.flags.clone()),
-            def: branch.def.clone(),
+            engine: Engine::new(def.path.as_str(), def.flags.clone()),
+            def,
             node: node.clone(),
             control,
             handles: HashMap::new(),
             replies: HashMap::new(),
             next_ticket: 1,
+            aliases: HashMap::new(),
+            upgrades: VecDeque::new(),
+            epoch,
             tell: Arc::new(move |key, serial, news| {
                 let _ = to_me.send(In::Child(key, serial, news)); // it is over: nobody cares any more
             }),
@@ -137,7 +181,7 @@ impl Supervisor {
             let deadline = self.engine.next_deadline();
             let event = tokio::select! {
                 biased;
-                event = rx.recv() => event,
+                event = awhile(rx.recv(), STEP) => event,
                 () = until(deadline) => None,
             };
             over = match event {
@@ -159,11 +203,14 @@ impl Supervisor {
         // The root has no parent that would enter this in its books.
         match over {
             Some(End::NotStarted(why)) => {
-                self.node.meta.ended(&Exit::Failed(format!("{} did not start: {}", why.path, why.why)));
+                let exit = Exit::Failed(format!("{} did not start: {}", why.path, why.why));
+                self.node.meta.ended(&exit);
+                self.node.meta.watchers.close(self.epoch, &exit);
                 self.report.not_started(why);
             }
             Some(End::Exit(exit)) => {
                 self.node.meta.ended(&exit);
+                self.node.meta.watchers.close(self.epoch, &exit);
                 self.report.ended(exit);
             }
             None => {}
@@ -173,6 +220,7 @@ impl Supervisor {
     fn hear(&mut self, event: In) -> Option<End> {
         match event {
             In::Child(key, serial, news) => {
+                let key = self.present(key);
                 let current = self.engine.serial(key) == Some(serial);
                 match news {
                     News::Started => self.step(Ev::Started { key, serial }),
@@ -182,6 +230,10 @@ impl Supervisor {
                             tracing::warn!(child = %why.path, why = %why.why, "did not start");
                         }
                         self.step(Ev::StartFailed { key, serial, why })
+                    }
+                    News::Ignored => {
+                        self.let_go(key, current);
+                        self.step(Ev::Ignored { key, serial })
                     }
                     News::Down(exit) => {
                         self.let_go(key, current);
@@ -197,6 +249,8 @@ impl Supervisor {
             }
             In::Stop => self.step(Ev::Stop(Exit::Shutdown)),
             In::Kill => self.step(Ev::Kill),
+            In::Over(exit) => self.step(Ev::Stop(exit)),
+            In::Upgrade(def, reply) => self.upgrade(def, reply),
             In::Call(call, reply) => {
                 let ticket = self.next_ticket;
                 self.next_ticket += 1;
@@ -217,6 +271,7 @@ impl Supervisor {
                 over
             }
             In::Hung { key, what } => {
+                let key = self.present(key);
                 if let Some(def) = self.engine.payload(key) {
                     tracing::error!(child = %def.path, %what, "hung");
                 }
@@ -239,7 +294,7 @@ impl Supervisor {
                 None
             }
             In::Suspend { key, suspend } => {
-                if let Some(Handle::Worker { ctl, .. }) = self.handles.get(&key) {
+                if let Some(Handle::Worker { ctl, .. }) = self.handles.get(&self.present(key)) {
                     let _ = ctl.send(if suspend { Ctl::Suspend } else { Ctl::Resume }); // gone: nothing to suspend
                 }
                 None
@@ -263,6 +318,9 @@ impl Supervisor {
         let now = Instant::now();
         let jitter = rand::thread_rng().gen_range(-1.0..=1.0);
         let mut commands = self.engine.step(now, event, jitter);
+        if let Some(keys) = self.engine.take_rekeyed() {
+            self.rekey(keys);
+        }
         for key in self.engine.take_touched() {
             if let (Some(phase), Some(def)) = (self.engine.phase(key), self.engine.payload(key)) {
                 def.meta.set_state(state_of(phase, &def.meta, self.engine.comes_back(key)));
@@ -316,6 +374,7 @@ impl Supervisor {
 
     fn start(&mut self, key: Key, serial: Serial) {
         let Some(def) = self.engine.payload(key).cloned() else { return };
+        self.aliases.retain(|_, present| *present != key);
         let abandoned = Arc::new(AtomicBool::new(false));
         let mut report = Report::new(self.tell.clone(), key, serial, def.path.clone(), abandoned.clone());
         match &def.body {
@@ -386,8 +445,10 @@ impl Supervisor {
             tracing::error!(child = %def.path, thread = %place.name, "thread given up");
             abandoned.store(true, Ordering::Release);
             launch.detach();
-            def.meta.ended(&Exit::Hung("its thread was given up".into()));
-            self.control.zombies.fetch_add(1, Ordering::Relaxed);
+            let exit = Exit::Hung("its thread was given up".into());
+            def.meta.ended(&exit);
+            def.meta.watchers.close(def.meta.epoch.load(Ordering::Relaxed), &exit);
+            self.control.give_up(&place);
             self.control.arbiters.abandon(&place);
             for supervisor in self.control.supervisors.borrow().iter() {
                 let _ = supervisor.send(In::Lost { place: place.id }); // over: it has nobody there

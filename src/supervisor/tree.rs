@@ -4,15 +4,16 @@ pub use super::cell::ActorState;
 use super::dead_letters::DeadLetters;
 use super::engine::{AdminError, Answer, Call, ChildCounts, StartFailure};
 use super::exit::{Exit, install_hook};
+use super::monitor::{Down, Monitor};
 use super::node::Node;
-use super::shell::{News, Report, run_system};
+use super::shell::{News, Recipient, Report, STEP, awhile, may_linger, run_system};
 use super::spec::{ChildSpec, SpecError, StartError, Strategy, SupervisorSpec};
 use super::supervise::{Control, In, spawn_supervisor};
 use super::watchdog;
 use serde::{Deserialize, Serialize};
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 use tokio::sync::{mpsc, oneshot, watch};
 
 /// One row of `bulkhead tree`: field names are stable.
@@ -59,10 +60,18 @@ pub struct ActorInfo {
 }
 
 /// What a caller may set for a whole tree.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct TreeOptions {
     /// Added to each incarnation to give a token's epoch. A boot counter in the upper bits keeps epochs growing over restarts of the process.
     pub epoch_base: u64,
+    /// With more threads than that stuck for good, the tree ends, so that the process can be started anew; 2 by default.
+    pub max_zombies: u64,
+}
+
+impl Default for TreeOptions {
+    fn default() -> TreeOptions {
+        TreeOptions { epoch_base: 0, max_zombies: 2 }
+    }
 }
 
 /// The running tree. Lives on threads of its own; usable from any runtime.
@@ -70,6 +79,19 @@ pub struct TreeOptions {
 #[derive(Clone)]
 pub struct Tree {
     inner: Arc<Inner>,
+}
+
+/// A tree's handle for what is itself a part of the tree: it does not keep the tree's memory, nor what its specs hold
+/// (an open database), after the end.
+#[derive(Clone)]
+pub struct WeakTree {
+    inner: Weak<Inner>,
+}
+
+impl WeakTree {
+    pub fn upgrade(&self) -> Option<Tree> {
+        self.inner.upgrade().map(|inner| Tree { inner })
+    }
 }
 
 struct Inner {
@@ -107,7 +129,7 @@ impl Tree {
         let (up, started) = std::sync::mpsc::channel::<Result<(), StartFailure>>();
         let (node, to, count) = (root.clone(), letters.clone(), zombies.clone());
         run_system("supervision", move |arbiters| async move {
-            let control = Rc::new(Control::new(arbiters, to, options.epoch_base, count));
+            let control = Rc::new(Control::new(arbiters, to, options, count));
             let (tx, mut rx) = mpsc::unbounded_channel();
             let tell = Arc::new(move |_, _, news| drop(tx.send(news)));
             let report = Report::new(tell, 0, 0, node.path.clone(), Arc::default());
@@ -115,7 +137,7 @@ impl Tree {
             spawn_supervisor(control, node.clone(), report);
             let release = |node: &Node| {
                 node.meta.set_state(ActorState::Stopped);
-                node.branch.iter().flat_map(|b| b.def.children.iter()).for_each(|child| child.release());
+                node.branch.iter().for_each(|b| b.def().children.iter().for_each(|child| child.release()));
             };
             let exit = loop {
                 match rx.recv().await {
@@ -126,6 +148,7 @@ impl Tree {
                         let _ = up.send(Err(why)); // `start_with` waits for it
                         break exit;
                     }
+                    Some(News::Ignored) => {} // a supervisor always runs
                     Some(News::Down(exit)) => break exit,
                     None => break Exit::Killed,
                 }
@@ -143,6 +166,10 @@ impl Tree {
                 why: StartError("the supervision thread ended during the start".into()),
             }),
         }
+    }
+
+    pub fn downgrade(&self) -> WeakTree {
+        WeakTree { inner: Arc::downgrade(&self.inner) }
     }
 
     /// In tree order, parents first. Reads atomics and a snapshot only: answers when every arbiter hangs.
@@ -184,6 +211,13 @@ impl Tree {
     pub fn supervisor(&self, path: &str) -> Option<SupervisorRef> {
         self.inner.root.find(path)?.branch.as_ref()?;
         Some(SupervisorRef { inner: self.inner.clone(), path: path.into() })
+    }
+
+    /// `to` gets one [`Down`] when the present incarnation of what is at that tree path ends, a supervisor's too, or at
+    /// once when none runs. `None`: nothing is there.
+    pub fn monitor(&self, path: &str, to: Recipient<Down>) -> Option<Monitor> {
+        let node = self.inner.root.find(path)?;
+        Some(Monitor::set(&node.meta, path.to_string(), to))
     }
 
     /// Ends the present incarnation of the actor at that tree path with [`Exit::Killed`]; its supervisor decides what follows.
@@ -235,6 +269,15 @@ impl Tree {
     }
 }
 
+/// Why a supervisor goes on by its old spec.
+#[derive(Debug, thiserror::Error)]
+pub enum UpgradeError {
+    #[error(transparent)]
+    Spec(#[from] SpecError),
+    #[error(transparent)]
+    Refused(#[from] AdminError),
+}
+
 /// A handle to one supervisor; stays valid across its restarts.
 #[derive(Clone)]
 pub struct SupervisorRef {
@@ -250,6 +293,20 @@ impl SupervisorRef {
     /// Completes when the child is up, or has failed to start (its spec is forgotten then).
     pub async fn start_child(&self, child: ChildSpec) -> Result<(), StartError> {
         self.try_start_child(child).await.map_err(|why| StartError(why.to_string()))
+    }
+    /// As [`SupervisorRef::start_child`], for one whose start nobody waits for: a failed one is in the log only.
+    pub fn begin_child(&self, child: ChildSpec) {
+        match child.compile(&self.path) {
+            Ok(def) => {
+                let call = Call::Start { id: def.id.clone(), rules: def.rules.clone(), payload: def };
+                let (reply, _) = oneshot::channel();
+                let node = self.inner.root.find(&self.path);
+                if let Some(branch) = node.as_ref().and_then(|node| node.branch.as_ref()) {
+                    branch.send(In::Call(call, reply)); // it does not run: it shows nothing
+                }
+            }
+            Err(why) => tracing::warn!(supervisor = %self.path, %why, "not started"),
+        }
     }
     /// Completes when the child has ended. A dynamic supervisor forgets it, any other keeps its spec.
     pub async fn terminate_child(&self, id: &str) -> Result<(), StartError> {
@@ -276,15 +333,30 @@ impl SupervisorRef {
     pub async fn count_children(&self) -> Result<ChildCounts, AdminError> {
         match self.call(Call::Count).await? {
             Answer::Count(counts) => Ok(counts),
-            Answer::Done | Answer::Which(_) => Err(AdminError::NoSupervisor),
+            Answer::Done | Answer::Ignored | Answer::Which(_) => Err(AdminError::NoSupervisor),
         }
     }
     /// Ids in start order, and whether each is up; `None` while it is being restarted.
     pub async fn which_children(&self) -> Result<Vec<(String, Option<bool>)>, AdminError> {
         match self.call(Call::Which).await? {
             Answer::Which(children) => Ok(children),
-            Answer::Done | Answer::Count(_) => Err(AdminError::NoSupervisor),
+            Answer::Done | Answer::Ignored | Answer::Count(_) => Err(AdminError::NoSupervisor),
         }
+    }
+
+    /// Goes on by another spec, of the same id, by OTP's rules for a code change: the flags count from now on; children
+    /// that both specs name go on running and have the new one's rules from now on, its start from their next one;
+    /// new children are there, but not started ([`SupervisorRef::restart_child`] does); those that it does not name run on.
+    /// An error leaves everything as it was.
+    pub async fn upgrade(&self, spec: SupervisorSpec) -> Result<(), UpgradeError> {
+        let root = &self.inner.root;
+        let node = root.find(&self.path).ok_or(AdminError::NoSupervisor)?;
+        let def = spec.compile_upgrade(&node, &|path| root.find(path))?;
+        let (reply, answer) = oneshot::channel();
+        if !node.branch.as_ref().is_some_and(|b| b.send(In::Upgrade(def, reply))) {
+            return Err(AdminError::NoSupervisor.into());
+        }
+        Ok(answer.await.unwrap_or(Err(AdminError::NoSupervisor)).map(drop)?)
     }
 
     async fn call(&self, call: Call<Arc<super::spec::ChildDef>>) -> Result<Answer, AdminError> {
@@ -294,6 +366,7 @@ impl SupervisorRef {
         if !sent {
             return Err(AdminError::NoSupervisor);
         }
-        answer.await.unwrap_or(Err(AdminError::NoSupervisor))
+        let answer = if may_linger() { awhile(answer, STEP).await } else { answer.await };
+        answer.unwrap_or(Err(AdminError::NoSupervisor))
     }
 }

@@ -47,12 +47,12 @@ fn look(node: &Arc<Node>, parent: Option<&Branch>, before: &Seen, now: Instant, 
         let stuck = now.saturating_duration_since(since);
         meta.stuck_ms.store(stuck.as_millis() as u64, Ordering::Relaxed);
         seen.insert(id, (progress, since));
-        if stuck >= node.hang_after
+        if stuck >= node.hang_after()
             && let Some(parent) = parent
             && let Some(key) = parent.key_of(node)
         {
             let message = meta.busy().map_or("", |(message, _)| message);
-            let what = format!("{:?} inside one turn, last message {message}", node.hang_after);
+            let what = format!("{:?} inside one turn, last message {message}", node.hang_after());
             parent.send(In::Hung { key, what }); // its supervisor does not run: it is being stopped
         }
     } else {

@@ -1,6 +1,6 @@
 //! kameo: unbounded mailboxes for tells, asks without a deadline, supervised children for the fault rows.
 
-use crate::measure::{Aside, p50_p99, per, roomy, single};
+use crate::measure::{Aside, give_way, p50_p99, per, roomy, single};
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use kameo::actor::{Actor, ActorRef, Spawn};
@@ -150,15 +150,21 @@ pub fn in_flight(times: usize) -> Vec<f64> {
 
 pub fn spawn(actors: usize) -> Vec<f64> {
     roomy(async move {
-        let root = Supervisor::spawn(());
-        let begin = Instant::now();
-        let mut all = Vec::with_capacity(actors);
-        for _ in 0..actors {
-            let child = Worker::supervise(&root, Args::default()).spawn().await;
+        let root = &Supervisor::spawn(());
+        let all = &std::sync::Mutex::new(Vec::with_capacity(actors * 2));
+        let one = |_: usize| async move {
+            let child = Worker::supervise(root, Args::default()).spawn().await;
             child.wait_for_startup().await;
-            all.push(child);
+            all.lock().expect("the list").push(child);
+        };
+        let begin = Instant::now();
+        for n in 0..actors {
+            one(n).await;
         }
-        vec![per(begin.elapsed(), actors as u64) / 1e3]
+        let in_turn = begin.elapsed();
+        let begin = Instant::now();
+        futures::stream::iter(0..actors).for_each_concurrent(64, one).await;
+        [in_turn, begin.elapsed()].map(|t| per(t, actors as u64) / 1e3).to_vec()
     })
 }
 
@@ -181,7 +187,7 @@ pub fn crash(times: usize) -> Vec<f64> {
                         before = now;
                         break;
                     }
-                    _ => tokio::task::yield_now().await,
+                    _ => give_way().await,
                 }
             }
             nanos.push(begin.elapsed().as_nanos() as u64);

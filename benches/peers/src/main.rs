@@ -98,7 +98,10 @@ const BENCHES: &[Bench] = &[
     },
     Bench {
         key: "spawn",
-        lines: &[("L3 supervised spawn until started, µs/actor", Unit::Micros)],
+        lines: &[
+            ("L3 supervised spawn until started, one by one, µs/actor", Unit::Micros),
+            ("L3 supervised spawn until started, 64 in flight, µs/actor", Unit::Micros),
+        ],
         runs: [
             Some(|s| ours::spawn(s.spawns)),
             None,

@@ -70,15 +70,21 @@ pub fn per(total: Duration, count: u64) -> f64 {
 pub fn machine() -> String {
     let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
     let cpu = read("/proc/cpuinfo");
-    let model = cpu.lines().find_map(|l| l.strip_prefix("model name")).map_or("?", |l| l.trim_start_matches([' ', '\t', ':']));
+    let model =
+        cpu.lines().find_map(|l| l.strip_prefix("model name")).map_or("?", |l| l.trim_start_matches([' ', '\t', ':']));
     let cores = std::thread::available_parallelism().map_or(0, |n| n.get());
     let load = read("/proc/loadavg").split(' ').take(3).collect::<Vec<_>>().join(" ");
-    format!("{model}, {cores} cores, Linux {}; load average at the start {load}", read("/proc/sys/kernel/osrelease").trim())
+    format!(
+        "{model}, {cores} cores, Linux {}; load average at the start {load}",
+        read("/proc/sys/kernel/osrelease").trim()
+    )
 }
 
 pub fn print_table(machine: &str, reps: usize, rows: &[Row]) {
     println!("{machine}");
-    println!("{reps} repetitions; cells are median (min–max); ratios are of medians, over 1 means bulkhead is the faster.\n");
+    println!(
+        "{reps} repetitions; cells are median (min–max); ratios are of medians, over 1 means bulkhead is the faster.\n"
+    );
     print!("|  |");
     PEERS.iter().for_each(|p| print!(" {p} |"));
     PEERS[1..].iter().for_each(|p| print!(" × {p} |"));
@@ -139,4 +145,10 @@ impl Drop for Aside {
         self.over.take();
         self.thread.take().map(|t| t.join());
     }
+}
+
+/// Between two tries of a caller: other tasks and other threads first, or it would measure its own busy loop.
+pub async fn give_way() {
+    std::thread::yield_now();
+    tokio::task::yield_now().await;
 }

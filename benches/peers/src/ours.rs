@@ -1,6 +1,6 @@
 //! Bulkhead's runtime: every actor supervised, every mailbox bounded, every ask with a deadline.
 
-use crate::measure::{p50_p99, per};
+use crate::measure::{give_way, p50_p99, per};
 use crate::supervisor::*;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
@@ -137,9 +137,8 @@ pub fn ask_cross(times: usize) -> Vec<f64> {
 
 pub fn ask_same(times: usize) -> Vec<f64> {
     let (asker, to) = (Ref::new("/asker", 4), Ref::new("/ask", 1024));
-    let tree = start(
-        SupervisorSpec::new("root").child(child("ask", &to, 0, None)).child(child("asker", &asker, 0, None)),
-    );
+    let tree =
+        start(SupervisorSpec::new("root").child(child("ask", &to, 0, None)).child(child("asker", &asker, 0, None)));
     let nanos = runtime().block_on(asker.ask(Ask { to, times }, DEADLINE)).unwrap_or_default();
     stop(tree);
     let (p50, p99) = p50_p99(nanos);
@@ -166,18 +165,24 @@ pub fn in_flight(times: usize) -> Vec<f64> {
 }
 
 pub fn spawn(actors: usize) -> Vec<f64> {
-    let tree = start(SupervisorSpec::new("root").dynamic(actors));
+    let tree = start(SupervisorSpec::new("root").dynamic(actors * 2));
     let root = tree.supervisor("root").expect("the root is a supervisor");
+    let one = async |n: usize| {
+        let to = Ref::new(format!("/w{n}"), 64);
+        root.start_child(child(&format!("w{n}"), &to, 0, None)).await.expect("it starts");
+    };
     let took = runtime().block_on(async {
         let begin = Instant::now();
         for n in 0..actors {
-            let to = Ref::new(format!("/w{n}"), 64);
-            root.start_child(child(&format!("w{n}"), &to, 0, None)).await.expect("it starts");
+            one(n).await;
         }
-        begin.elapsed()
+        let in_turn = begin.elapsed();
+        let begin = Instant::now();
+        futures::stream::iter(actors..actors * 2).for_each_concurrent(64, one).await;
+        [in_turn, begin.elapsed()]
     });
     stop(tree);
-    vec![per(took, actors as u64) / 1e3]
+    took.map(|t| per(t, actors as u64) / 1e3).to_vec()
 }
 
 pub fn crash(times: usize) -> Vec<f64> {
@@ -196,7 +201,7 @@ pub fn crash(times: usize) -> Vec<f64> {
                         before = now;
                         break;
                     }
-                    _ => tokio::task::yield_now().await,
+                    _ => give_way().await,
                 }
             }
             nanos.push(begin.elapsed().as_nanos() as u64);
@@ -211,11 +216,12 @@ pub fn crash(times: usize) -> Vec<f64> {
 pub fn flood(total: u64) -> Vec<f64> {
     let (tx, rx) = mpsc::channel();
     let (flooded, neighbour) = (Ref::new("/flooded", total as usize + 1), Ref::new("/neighbour", 64));
-    let tree = start(
-        SupervisorSpec::new("root")
-            .child(child("flooded", &flooded, total, Some(tx)))
-            .child(child("neighbour", &neighbour, 0, None)),
-    );
+    let tree = start(SupervisorSpec::new("root").child(child("flooded", &flooded, total, Some(tx))).child(child(
+        "neighbour",
+        &neighbour,
+        0,
+        None,
+    )));
     let over = Arc::new(AtomicBool::new(false));
     let seen = over.clone();
     let asker = std::thread::spawn(move || {

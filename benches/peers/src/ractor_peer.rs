@@ -1,6 +1,6 @@
 //! ractor: mailboxes are unbounded, asks without a deadline; its supervisor restarts by hand, as its users must.
 
-use crate::measure::{Aside, p50_p99, per, roomy, single};
+use crate::measure::{Aside, give_way, p50_p99, per, roomy, single};
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort, SupervisionEvent};
@@ -165,13 +165,20 @@ pub fn in_flight(times: usize) -> Vec<f64> {
 pub fn spawn(actors: usize) -> Vec<f64> {
     roomy(async move {
         let (root, _) = supervisor(false).await;
+        let above = &root;
+        let one = |_: usize| async move {
+            let _ = Actor::spawn_linked(None, Worker, Args::default(), above.get_cell()).await.expect("it starts");
+        };
         let begin = Instant::now();
-        for _ in 0..actors {
-            let _ = Actor::spawn_linked(None, Worker, Args::default(), root.get_cell()).await.expect("it starts");
+        for n in 0..actors {
+            one(n).await;
         }
-        let took = begin.elapsed();
+        let in_turn = begin.elapsed();
+        let begin = Instant::now();
+        futures::stream::iter(0..actors).for_each_concurrent(64, one).await;
+        let took = [in_turn, begin.elapsed()];
         root.stop(None);
-        vec![per(took, actors as u64) / 1e3]
+        took.map(|t| per(t, actors as u64) / 1e3).to_vec()
     })
 }
 
@@ -190,7 +197,7 @@ pub fn crash(times: usize) -> Vec<f64> {
                         before = now;
                         break;
                     }
-                    _ => tokio::task::yield_now().await,
+                    _ => give_way().await,
                 }
             }
             nanos.push(begin.elapsed().as_nanos() as u64);

@@ -41,7 +41,7 @@ pub async fn check_network(node: &dyn FullNode, expected: Option<&str>) -> Resul
     }
 }
 
-/// Runs until every node is found to be of another network; every other failure is tried again.
+/// Tries again whatever fails; a node of another network too, whose operator may set it right. Ends only without nodes.
 pub async fn follow(
     pool: &Pool,
     settings: &LinkSettings,
@@ -57,9 +57,6 @@ pub async fn follow(
         let error = follower.one_subscription(node).await;
         if let LinkError::WrongNetwork { node, .. } = &error {
             pool.exclude(node, error.to_string());
-            if pool.pick().is_none() {
-                return error;
-            }
         }
         // A subscription that lived resets the pause.
         failures = if follower.now.subscriptions > before { 1 } else { failures.saturating_add(1) };

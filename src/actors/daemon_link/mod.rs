@@ -84,7 +84,7 @@ pub struct HeadFeed {
 }
 
 impl HeadFeed {
-    /// Starts also while no node can be reached: it tries until one can. A node of a wrong network ends the actor.
+    /// Starts also while no node can be reached, or none of the right network: it tries until one can.
     pub async fn start(
         cx: Cx<Self>,
         pool: Pool,

@@ -13,7 +13,7 @@ pub struct Health {
     /// `None` before the first check and after a failed one.
     pub height: Option<ChainEpoch>,
     pub error: Option<String>,
-    /// Another network than the configured one: never used.
+    /// Another network than the configured one: not used.
     pub wrong_network: bool,
 }
 
@@ -71,12 +71,13 @@ impl Pool {
         }
     }
 
-    /// The first usable node; when none is, the first that is not of a wrong network: to try is better than to stop.
+    /// The first usable node; when none is, the first that is not of a wrong network, else the first: to try is better than
+    /// to stop, and whoever takes one asks for its network before anything else.
     pub fn pick(&self) -> Option<Arc<dyn FullNode>> {
         let health = self.health();
         let indices = || 0..self.inner.nodes.len();
         let found = indices().find(|index| usable(&health, *index, self.inner.max_behind));
-        let found = found.or_else(|| indices().find(|index| !health[*index].wrong_network));
+        let found = found.or_else(|| indices().find(|index| !health[*index].wrong_network)).or(indices().next());
         found.map(|index| self.inner.nodes[index].clone())
     }
 }

@@ -80,6 +80,8 @@ pub fn exit_text(exit: &Exit) -> String {
         Exit::Panicked(why) => format!("panicked: {}", line(why)),
         Exit::Killed => "killed".to_string(),
         Exit::Hung(why) => format!("hung: {}", line(why)),
+        Exit::Ignored | Exit::NotRunning | Exit::Code(_) => exit.to_string(),
+        Exit::Aborted | Exit::Segfault | Exit::OutOfMemory | Exit::Signal(_) => exit.to_string(),
     }
 }
 

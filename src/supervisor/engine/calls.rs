@@ -1,7 +1,8 @@
 //! OTP's administrative calls on a supervisor: start, terminate, restart, delete, count, which.
 
 use super::child::{Child, Ending, Key, Phase};
-use super::{Engine, Rules, Stage, Ticket, Work};
+use super::upgrade::Upgrade;
+use super::{Engine, Flags, Rules, Stage, Ticket, Work};
 use crate::supervisor::exit::Exit;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -27,6 +28,11 @@ pub(in crate::supervisor) enum Call<P> {
     Kill {
         id: String,
     },
+    /// Go on by another spec.
+    Upgrade {
+        flags: Flags,
+        children: Vec<(Arc<str>, Rules, P)>,
+    },
     Count,
     Which,
 }
@@ -34,6 +40,8 @@ pub(in crate::supervisor) enum Call<P> {
 #[derive(Debug, PartialEq, Eq)]
 pub(in crate::supervisor) enum Answer {
     Done,
+    /// The start chose not to run: OTP's `{ok, undefined}`.
+    Ignored,
     Count(ChildCounts),
     /// Id, and whether it is up; `None` while it restarts.
     Which(Vec<(String, Option<bool>)>),
@@ -83,6 +91,7 @@ impl<P> Engine<P> {
             Call::Restart { id } => self.find(&id).and_then(|key| self.call_restart(now, ticket, key)),
             Call::Delete { id } => self.find(&id).and_then(|key| self.call_delete(key)),
             Call::Kill { id } => self.find(&id).and_then(|key| self.call_kill(now, key)),
+            Call::Upgrade { flags, children } => self.call_upgrade(Upgrade { ticket, flags, children }),
             Call::Count => Ok(Some(Answer::Count(self.count()))),
             Call::Which => Ok(Some(Answer::Which(self.which()))),
         };

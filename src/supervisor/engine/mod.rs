@@ -5,6 +5,7 @@ mod child;
 mod rules;
 #[cfg(test)]
 mod tests;
+mod upgrade;
 mod work;
 
 pub use calls::{AdminError, ChildCounts};
@@ -17,6 +18,7 @@ use child::{Child, Phase};
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use upgrade::Upgrade;
 
 /// How long a killed child may take to be gone before its thread is given up.
 pub(super) const KILL_GRACE: Duration = Duration::from_secs(1);
@@ -69,6 +71,11 @@ pub(super) enum Ev<P> {
         key: Key,
         serial: Serial,
         why: StartFailure,
+    },
+    /// Its start chose not to run.
+    Ignored {
+        key: Key,
+        serial: Serial,
     },
     Down {
         key: Key,
@@ -176,6 +183,10 @@ pub(super) struct Engine<P> {
     out: Vec<Cmd>,
     /// Children whose phase changed in this step.
     touched: Vec<Key>,
+    /// Specs that will replace the present ones as soon as no ordered start or group restart is under way.
+    upgrades: VecDeque<Upgrade<P>>,
+    /// New keys by an upgrade in this step.
+    rekeyed: Option<Vec<(Option<Key>, Key)>>,
     jitter: f64,
 }
 
@@ -196,6 +207,8 @@ impl<P> Engine<P> {
             deferred: VecDeque::new(),
             out: Vec::new(),
             touched: Vec::new(),
+            upgrades: VecDeque::new(),
+            rekeyed: None,
             jitter: 0.0,
         }
     }
@@ -220,10 +233,11 @@ impl<P> Engine<P> {
                 self.work = Work::Beginning;
             }
             Ev::Started { key, serial } => self.started(now, key, serial),
+            Ev::Ignored { key, serial } if self.is_current(key, serial) => self.ignored(now, key),
             Ev::StartFailed { key, serial, why } if self.is_current(key, serial) => self.gone(now, key, Err(why)),
             Ev::Down { key, serial, exit } if self.is_current(key, serial) => self.gone(now, key, Ok(exit)),
             Ev::Lost { key, serial } if self.is_current(key, serial) && self.is_alive(key) => self.abandon(now, key),
-            Ev::StartFailed { .. } | Ev::Down { .. } | Ev::Lost { .. } => {}
+            Ev::Ignored { .. } | Ev::StartFailed { .. } | Ev::Down { .. } | Ev::Lost { .. } => {}
             Ev::Hung { key, what } => self.hung(now, key, what),
             Ev::Tick => self.tick(now),
             Ev::Stop(exit) => self.close(End::Exit(exit)),
@@ -278,6 +292,11 @@ impl<P> Engine<P> {
         std::mem::take(&mut self.touched)
     }
 
+    /// In start order the keys before and after an upgrade in the last step; `None` for children that are new.
+    pub fn take_rekeyed(&mut self) -> Option<Vec<(Option<Key>, Key)>> {
+        self.rekeyed.take()
+    }
+
     /// Restarts that count now, and how many may.
     pub fn budget(&self, now: Instant) -> (usize, u32) {
         let used = self.window.iter().filter(|t| now.saturating_duration_since(**t) <= self.flags.period).count();
@@ -305,10 +324,18 @@ impl<P> Engine<P> {
             child.timer = Some(at);
             self.timers.insert((at, key));
         }
+        let before = std::mem::replace(&mut child.phase, phase);
+        self.classify(key);
+        self.touched.push(key);
+        before
+    }
+
+    fn classify(&mut self, key: Key) {
+        let Some(child) = self.children.get(&key) else { return };
         let classes = [
-            (&mut self.alive, phase.is_alive()),
-            (&mut self.moving, phase.is_moving()),
-            (&mut self.queued, matches!(phase, Phase::Queued { .. })),
+            (&mut self.alive, child.phase.is_alive()),
+            (&mut self.moving, child.phase.is_moving()),
+            (&mut self.queued, matches!(child.phase, Phase::Queued { .. })),
         ];
         for (class, member) in classes {
             if member {
@@ -317,8 +344,6 @@ impl<P> Engine<P> {
                 class.remove(&key)
             };
         }
-        self.touched.push(key);
-        std::mem::replace(&mut child.phase, phase)
     }
 
     /// Of the children from `from` on that may run: the last in start order, and whether it is on its way down already.

@@ -21,6 +21,19 @@ impl<P> Engine<P> {
         }
     }
 
+    /// Its start chose not to run: not a failure, and nothing to restart. OTP keeps the spec of all but a temporary child.
+    pub(super) fn ignored(&mut self, now: Instant, key: Key) {
+        if let Some(Phase::Starting { ticket }) = self.phase(key) {
+            let ticket = *ticket;
+            self.settle(key);
+            if let Some(t) = ticket {
+                self.reply(t.id, Ok(Answer::Ignored));
+            }
+        } else {
+            self.gone(now, key, Ok(Exit::Ignored)); // it was on its way down already
+        }
+    }
+
     /// An incarnation is over: `Err` if it never came up.
     pub(super) fn gone(&mut self, now: Instant, key: Key, how: Result<Exit, StartFailure>) {
         let closing = matches!(self.work, Work::Closing { .. });

@@ -46,7 +46,13 @@ impl<P> Engine<P> {
                         }
                         true
                     }
-                    None => false,
+                    None => match self.upgrades.pop_front() {
+                        Some(upgrade) => {
+                            self.apply_upgrade(upgrade);
+                            true
+                        }
+                        None => false,
+                    },
                 },
                 Work::Group { from, stage, delay } => {
                     let (from, stage, delay) = (*from, *stage, *delay);
@@ -78,6 +84,10 @@ impl<P> Engine<P> {
         }
         if matches!(self.work, Work::Beginning) {
             self.out.push(Cmd::Up);
+        } else if !self.queued.is_empty() {
+            // Asked for by a call meanwhile, before the part that restarts: its turn is now.
+            self.work = Work::Group { from: 0, stage: Stage::Starting, delay: Duration::ZERO };
+            return true;
         }
         self.work = Work::Running;
         true
@@ -162,6 +172,9 @@ impl<P> Engine<P> {
             return;
         }
         self.deferred.clear();
+        for refused in std::mem::take(&mut self.upgrades) {
+            self.reply(refused.ticket, Err(AdminError::ShuttingDown));
+        }
         for key in self.keys_from(0) {
             match self.phase(key) {
                 Some(Phase::Queued { ticket: Some(t) }) => {

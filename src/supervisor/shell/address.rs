@@ -4,19 +4,20 @@ use super::super::actor::{Actor, CallError, Handler, Message};
 use super::super::cell::{ActorState, CellMeta, Lane};
 use super::super::dead_letters::DeadReason;
 use super::super::exit::Exit;
+use super::super::monitor::{Down, Monitor};
 use super::context::{Local, Shell, ShellCx};
+use super::reply::{ReplyTo, answer};
 use actix::dev::channel::AddressSender;
 use actix::dev::{Envelope, EnvelopeProxy, SendError, ToEnvelope};
 use arc_swap::ArcSwapOption;
 use std::any::type_name;
+use std::ptr::NonNull;
 use std::rc::Rc;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::oneshot;
 
-pub(super) type ReplyTo<M> = oneshot::Sender<Result<<M as Message>::Reply, CallError<M>>>;
-
-/// The present incarnation's mailbox.
+/// The present incarnation's mailbox. The order of the fields matters: see [`LanePtr`].
 pub(super) struct Up<A: Actor> {
     pub sender: AddressSender<Shell<A>>,
     pub lane: Arc<Lane>,
@@ -28,7 +29,8 @@ pub(super) struct Slot<A: Actor> {
 }
 
 impl<A: Actor> Slot<A> {
-    fn send<M: Message>(&self, message: M, reply: Option<ReplyTo<M>>) -> Result<(), CallError<M>>
+    /// Whether it went to another thread.
+    fn send<M: Message>(&self, message: M, reply: Option<ReplyTo<M>>) -> Result<bool, CallError<M>>
     where
         A: Handler<M>,
     {
@@ -38,13 +40,28 @@ impl<A: Actor> Slot<A> {
             self.meta.dead_letter(type_name::<M>(), DeadReason::Full);
             return Err(CallError::Full(message));
         }
-        match up.sender.do_send(Deliver::new(message, reply, up.lane.clone())) {
-            Ok(()) => Ok(()),
+        let far = up.lane.called();
+        match up.sender.do_send(Deliver::new(message, reply, up)) {
+            Ok(()) => Ok(far),
             // It ended between the look and the send.
             Err(SendError::Closed(back) | SendError::Full(back)) => match back.take_back() {
                 Some(message) => Err(self.refuse(message)),
                 None => Err(CallError::Exited(Exit::Killed)),
             },
+        }
+    }
+
+    /// Past the bound: for what the receiver asked for itself, at most once per request.
+    fn send_beyond<M: Message>(&self, message: M)
+    where
+        A: Handler<M>,
+    {
+        match self.up.load().as_deref() {
+            None => drop(self.refuse(message)),
+            Some(up) => {
+                up.lane.reserve_beyond();
+                let _ = up.sender.do_send(Deliver::new(message, None, &up)); // ended: a dead letter
+            }
         }
     }
 
@@ -96,7 +113,7 @@ impl<A: Actor> Ref<A> {
     where
         A: Handler<M>,
     {
-        self.slot.send(message, None)
+        self.slot.send(message, None).map(drop)
     }
     /// Asks and waits at most `within`. Usable from any async runtime.
     pub async fn ask<M: Message>(&self, message: M, within: Duration) -> Result<M::Reply, CallError<M>>
@@ -104,8 +121,12 @@ impl<A: Actor> Ref<A> {
         A: Handler<M>,
     {
         let (tx, rx) = oneshot::channel();
-        self.slot.send(message, Some(tx))?;
-        answer(rx, within).await
+        let far = self.slot.send(message, Some(tx))?;
+        answer(rx, within, far).await
+    }
+    /// `to` gets one [`Down`] when the present incarnation ends, or at once when none runs.
+    pub fn monitor(&self, to: Recipient<Down>) -> Monitor {
+        Monitor::set(&self.slot.meta, self.path().to_string(), to)
     }
     pub fn recipient<M: Message>(&self) -> Recipient<M>
     where
@@ -115,43 +136,19 @@ impl<A: Actor> Ref<A> {
     }
 }
 
-async fn answer<M: Message>(
-    rx: oneshot::Receiver<Result<M::Reply, CallError<M>>>,
-    within: Duration,
-) -> Result<M::Reply, CallError<M>> {
-    let timed = {
-        // Off any tokio runtime the deadline is kept by a small one of our own.
-        let _guard = tokio::runtime::Handle::try_current().is_err().then(|| timers().enter());
-        tokio::time::timeout(within, rx)
-    };
-    match timed.await {
-        Ok(Ok(result)) => result,
-        Ok(Err(_)) => Err(CallError::Exited(Exit::Killed)),
-        Err(_) => Err(CallError::Timeout),
-    }
-}
-
-fn timers() -> &'static tokio::runtime::Runtime {
-    static TIMERS: OnceLock<tokio::runtime::Runtime> = OnceLock::new();
-    TIMERS.get_or_init(|| {
-        tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(1)
-            .thread_name("ask-deadlines")
-            .enable_time()
-            .build()
-            .expect("a thread for the deadlines of asks")
-    })
-}
-
 /// What a [`Recipient`] needs of a slot, whatever its actor.
 trait Takes<M: Message>: Send + Sync {
-    fn take(&self, message: M, reply: Option<ReplyTo<M>>) -> Result<(), CallError<M>>;
+    fn take(&self, message: M, reply: Option<ReplyTo<M>>) -> Result<bool, CallError<M>>;
+    fn take_beyond(&self, message: M);
     fn meta(&self) -> &CellMeta;
 }
 
 impl<A: Handler<M>, M: Message> Takes<M> for Slot<A> {
-    fn take(&self, message: M, reply: Option<ReplyTo<M>>) -> Result<(), CallError<M>> {
+    fn take(&self, message: M, reply: Option<ReplyTo<M>>) -> Result<bool, CallError<M>> {
         self.send(message, reply)
+    }
+    fn take_beyond(&self, message: M) {
+        self.send_beyond(message)
     }
     fn meta(&self) -> &CellMeta {
         &self.meta
@@ -174,12 +171,15 @@ impl<M: Message> Recipient<M> {
         &self.to.meta().path
     }
     pub fn tell(&self, message: M) -> Result<(), CallError<M>> {
-        self.to.take(message, None)
+        self.to.take(message, None).map(drop)
+    }
+    pub(in crate::supervisor) fn deliver(&self, message: M) {
+        self.to.take_beyond(message)
     }
     pub async fn ask(&self, message: M, within: Duration) -> Result<M::Reply, CallError<M>> {
         let (tx, rx) = oneshot::channel();
-        self.to.take(message, Some(tx))?;
-        answer(rx, within).await
+        let far = self.to.take(message, Some(tx))?;
+        answer(rx, within, far).await
     }
 }
 
@@ -187,13 +187,29 @@ impl<M: Message> Recipient<M> {
 pub(super) struct Deliver<M: Message> {
     message: Option<M>,
     reply: Option<ReplyTo<M>>,
-    lane: Arc<Lane>,
+    lane: LanePtr,
+}
+
+/// A message's way back to its lane without a count of references, which all senders would write to.
+struct LanePtr(NonNull<Lane>);
+
+// SAFETY: it stands for a `&Lane`, and a `Lane` is `Sync`.
+unsafe impl Send for LanePtr {}
+
+impl std::ops::Deref for LanePtr {
+    type Target = Lane;
+    fn deref(&self) -> &Lane {
+        // SAFETY: a message exists within `Slot::send` and the like, which hold the `Up` meanwhile, and in the queue of
+        // that `Up`'s mailbox. The queue lives as long as its sender, which is dropped before the lane beside it in
+        // `Up`, and as its receiver, which the incarnation drops before its own hold on the `Up` (`Incarnation::local`).
+        unsafe { self.0.as_ref() }
+    }
 }
 
 impl<M: Message> Deliver<M> {
-    /// The place in the mailbox must have been reserved on `lane`.
-    pub fn new(message: M, reply: Option<ReplyTo<M>>, lane: Arc<Lane>) -> Deliver<M> {
-        Deliver { message: Some(message), reply, lane }
+    /// For the mailbox of `up` only; the place in it must have been reserved.
+    pub fn new<A: Actor>(message: M, reply: Option<ReplyTo<M>>, up: &Up<A>) -> Deliver<M> {
+        Deliver { message: Some(message), reply, lane: LanePtr(NonNull::from(&*up.lane)) }
     }
 
     fn take_back(mut self) -> Option<M> {
@@ -233,7 +249,6 @@ impl<A: Handler<M>, M: Message> EnvelopeProxy<Shell<A>> for Deliver<M> {
         if reply.as_ref().is_some_and(oneshot::Sender::is_closed) {
             return self.lane.meta.dead_letter(type_name::<M>(), DeadReason::Expired);
         }
-        self.lane.meta.begins(type_name::<M>());
         shell.handle(message, reply);
     }
 }

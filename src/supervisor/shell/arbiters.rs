@@ -1,7 +1,9 @@
 //! The threads actors run on: an actix system for the supervisors, arbiters for the actors.
 
 use super::super::cell::lock;
+use super::super::exit::catch;
 use super::super::spec::Thread;
+use super::linger::{STEP, awhile};
 use actix_rt::{Arbiter, ArbiterHandle, System};
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -9,6 +11,7 @@ use std::future::Future;
 use std::io;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
+use tokio::sync::mpsc::{self, UnboundedSender};
 
 /// The arbiter that an incarnation was put on.
 #[derive(Clone)]
@@ -17,12 +20,15 @@ pub(in crate::supervisor) struct Place {
     pub name: String,
     dedicated: bool,
     handle: ArbiterHandle,
+    starts: UnboundedSender<Start>,
 }
+
+type Start = Box<dyn FnOnce() + Send>;
 
 impl Place {
     /// Runs `f` there. False: that thread is gone.
     pub fn run(&self, f: impl FnOnce() + Send + 'static) -> bool {
-        self.handle.spawn_fn(f)
+        self.starts.send(Box::new(f)).is_ok()
     }
 }
 
@@ -51,7 +57,16 @@ impl Arbiters {
     fn open(&self, name: &str, dedicated: bool) -> io::Result<Place> {
         let handle = Arbiter::try_new()?.handle();
         let label = name.to_string();
+        let (starts, mut rx) = mpsc::unbounded_channel::<Start>(); // a supervisor sends one a start
         handle.spawn_fn(move || {
+            // Not the arbiter's own commands, whose every sending is a system call.
+            actix_rt::spawn(async move {
+                while let Some(start) = awhile(rx.recv(), STEP).await {
+                    if let Err(what) = catch(start) {
+                        tracing::error!(%what, "a start"); // the order it had was dropped, which reports it
+                    }
+                }
+            });
             // For top and gdb; the kernel cuts it at 15 bytes.
             if let Ok(label) = std::ffi::CString::new(label) {
                 let _ = nix::sys::prctl::set_name(&label);
@@ -59,7 +74,7 @@ impl Arbiters {
         });
         let mut next = self.next.borrow_mut();
         *next += 1;
-        Ok(Place { id: *next, name: name.to_string(), dedicated, handle })
+        Ok(Place { id: *next, name: name.to_string(), dedicated, handle, starts })
     }
 
     /// The incarnation there has ended.

@@ -2,10 +2,12 @@
 
 use super::super::actor::{Actor, CallError, Handler, Message, Token};
 use super::super::exit::Exit;
-use super::address::{Answer, Deliver, Ref, ReplyTo, Slot, Up};
+use super::address::{Answer, Deliver, Ref, Slot, Up};
+use super::reply::ReplyTo;
 use actix::dev::{AsyncContextParts, ContextParts};
 use actix::{ActorContext, ActorFuture, AsyncContext, SpawnHandle};
 use futures::future::LocalBoxFuture;
+use std::any::type_name;
 use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::pin::Pin;
@@ -33,6 +35,8 @@ pub(super) struct Local<A: Actor> {
     pub exit: RefCell<Option<Exit>>,
     pub closed: Cell<bool>,
     handled: Cell<u32>,
+    /// The type of the last message, as its cell has it.
+    message: Cell<&'static str>,
 }
 
 impl<A: Actor> Local<A> {
@@ -49,6 +53,7 @@ impl<A: Actor> Local<A> {
             exit: RefCell::new(None),
             closed: Cell::new(false),
             handled: Cell::new(0),
+            message: Cell::new(""),
         }
     }
 
@@ -56,6 +61,13 @@ impl<A: Actor> Local<A> {
     pub fn end(&self, exit: Exit) {
         self.hold.set(true);
         self.exit.borrow_mut().get_or_insert(exit);
+    }
+
+    /// For the watchdog; most actors get the same type many times over.
+    fn begins(&self, message: &'static str) {
+        if !std::ptr::eq(self.message.replace(message), message) {
+            self.slot.meta.begins(message);
+        }
     }
 
     fn wake(&self) {
@@ -103,7 +115,7 @@ impl<A: Actor> Cx<A> {
         self.spawn_detached(async move {
             let message = work.await;
             local.up.lane.reserve_beyond();
-            let _ = local.up.sender.do_send(Deliver::new(message, None, local.up.lane.clone())); // refused: the end has come
+            let _ = local.up.sender.do_send(Deliver::new(message, None, &local.up)); // refused: the end has come
         });
     }
     /// As `spawn`, without a message at the end.
@@ -161,6 +173,7 @@ impl<A: Actor> ShellCx<A> {
     where
         A: Handler<M>,
     {
+        self.local.begins(type_name::<M>());
         let cx = Cx { local: self.local.clone() };
         let reply = Answer::new(reply, self.local.clone());
         let mut work: LocalBoxFuture<'static, ()> = Box::pin(async move {

@@ -6,6 +6,7 @@ use super::super::exit::{Exit, catch};
 use super::super::spec::StartError;
 use super::address::{Ref, Slot, Up};
 use super::context::{Cx, Local, Shell, ShellCx};
+use super::linger::{Linger, stay};
 use super::report::{Ctl, Order};
 use actix::dev::channel::channel;
 use actix::dev::{ContextFut, ContextParts, Mailbox};
@@ -39,7 +40,7 @@ pub(in crate::supervisor) fn launcher<A, F, Fut>(address: &Ref<A>, start: F) -> 
 where
     A: Actor,
     F: Fn(Cx<A>) -> Fut + Send + Sync + 'static,
-    Fut: Future<Output = Result<A, StartError>> + 'static,
+    Fut: Future<Output = Result<Option<A>, StartError>> + 'static,
 {
     Arc::new(Launcher { slot: address.slot.clone(), start: Arc::new(start) })
 }
@@ -48,7 +49,7 @@ impl<A, F, Fut> Launch for Launcher<A, F>
 where
     A: Actor,
     F: Fn(Cx<A>) -> Fut + Send + Sync + 'static,
-    Fut: Future<Output = Result<A, StartError>> + 'static,
+    Fut: Future<Output = Result<Option<A>, StartError>> + 'static,
 {
     fn meta(&self) -> &Arc<CellMeta> {
         &self.slot.meta
@@ -80,6 +81,7 @@ struct Incarnation<A: Actor> {
     spawned: FuturesUnordered<LocalBoxFuture<'static, ()>>,
     order: Order,
     stop: bool,
+    linger: Linger,
     /// Ordered to stop, but a successor will come.
     again: bool,
 }
@@ -91,18 +93,19 @@ impl<A: Actor> Incarnation<A> {
     fn new<F, Fut>(slot: Arc<Slot<A>>, order: Order, start: F) -> Incarnation<A>
     where
         F: FnOnce(Cx<A>) -> Fut + 'static,
-        Fut: Future<Output = Result<A, StartError>> + 'static,
+        Fut: Future<Output = Result<Option<A>, StartError>> + 'static,
     {
         let (sender, receiver) = channel(0);
         let up = Arc::new(Up { sender, lane: slot.meta.open_lane() });
         slot.up.store(Some(up.clone()));
         slot.meta.set_thread(&order.thread);
+        slot.meta.watchers.open(order.epoch);
         let local = Rc::new(Local::new(slot, up, order.epoch));
         let cx = Cx { local: local.clone() };
         // The borrow is held across awaits on purpose: no handler runs before the start is done.
         #[allow(clippy::await_holding_refcell_ref)]
         let begin = Box::pin(async move {
-            let state = start(cx.clone()).await.map_err(|why| Exit::Failed(why.0))?;
+            let state = start(cx.clone()).await.map_err(|why| Exit::Failed(why.0))?.ok_or(Exit::Ignored)?;
             let mut place = cx.local.state.borrow_mut();
             place.insert(state).started(&cx).await
         });
@@ -113,6 +116,7 @@ impl<A: Actor> Incarnation<A> {
             spawned: FuturesUnordered::new(),
             order,
             stop: false,
+            linger: Linger::default(),
             again: false,
         }
     }
@@ -162,6 +166,14 @@ impl<A: Actor> Incarnation<A> {
                 Some(Ok(exit)) => return Poll::Ready(exit),
                 Some(Err(exit)) => self.begin_stopping(exit),
             }
+        }
+    }
+
+    /// Waits awake for the next message if the last one came from another thread, where it costs its sender a wake.
+    fn linger(&mut self, task: &mut Context<'_>) {
+        let local = &self.local;
+        if matches!(self.phase, Phase::Running(_)) && !local.handling.get() && !local.hold.get() {
+            self.linger.idle(task, || local.up.lane.was_called_from_afar());
         }
     }
 
@@ -238,7 +250,7 @@ impl<A: Actor> Incarnation<A> {
 
     /// Takes everything down, each thing behind its own guard: a destructor that panics takes nothing with it.
     fn finish(&mut self, exit: Exit) {
-        let again = if self.stop { self.again } else { (self.order.restarts_after)(&exit) };
+        let again = if self.stop { self.again } else { exit != Exit::Ignored && (self.order.restarts_after)(&exit) };
         self.close_address(if again { ActorState::Restarting } else { ActorState::Stopping });
         self.local.closed.set(true);
         *self.local.exit.borrow_mut() = Some(exit.clone()); // what the askers of the handler in hand will hear
@@ -261,6 +273,8 @@ impl<A: Actor> Incarnation<A> {
                 self.meta().set_state(ActorState::Stopped); // only now: its state is dropped
             }
         }
+        // Void when it was given up: its watchers were told then.
+        self.meta().watchers.close(self.order.epoch, &exit);
         self.order.report.ended(exit);
     }
 }
@@ -281,11 +295,18 @@ impl<A: Actor> Future for Incarnation<A> {
         let end = catch(|| this.turn(task));
         this.meta().leave();
         let exit = match end {
-            Ok(Poll::Pending) => return Poll::Pending,
+            Ok(Poll::Pending) => {
+                this.linger(task);
+                return Poll::Pending;
+            }
             Ok(Poll::Ready(exit)) => exit,
             Err(what) => Exit::Panicked(what),
         };
+        let crashed = exit.is_abnormal() && !this.stop;
         this.finish(exit);
+        if crashed {
+            actix_rt::spawn(stay());
+        }
         Poll::Ready(())
     }
 }

@@ -4,6 +4,8 @@ mod address;
 mod arbiters;
 mod context;
 mod incarnation;
+mod linger;
+mod reply;
 mod report;
 
 pub use address::{Recipient, Ref};
@@ -11,4 +13,5 @@ pub use context::Cx;
 
 pub(super) use arbiters::{Arbiters, Place, run_system};
 pub(super) use incarnation::{Launch, launcher};
+pub(super) use linger::{STEP, allowed as may_linger, awhile, here};
 pub(super) use report::{Ctl, CtlSender, News, Order, Report, Tell};

@@ -24,6 +24,8 @@ pub(in crate::supervisor) enum Ctl {
 pub(in crate::supervisor) enum News {
     Started,
     NotStarted(StartFailure),
+    /// Its start chose not to run.
+    Ignored,
     Down(Exit),
 }
 
@@ -61,6 +63,8 @@ impl Report {
         }
         let news = if self.up {
             News::Down(exit)
+        } else if exit == Exit::Ignored {
+            News::Ignored
         } else {
             let why = match exit {
                 Exit::Failed(why) => why, // the factory's own words

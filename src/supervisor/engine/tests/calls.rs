@@ -206,3 +206,16 @@ fn counts_in_the_thousands() {
     }
     assert_eq!(w.count(), [1, 0, 0, 0]);
 }
+
+#[test]
+fn a_restart_call_during_a_group_restart_of_later_children_gets_its_turn() {
+    let mut w = World::with(flags(Strategy::RestForOne, 9, 3600), &["a", "b", "c"]);
+    w.terminate("a").unwrap();
+    w.way("c", Way { start_takes: secs(1), ..Way::default() });
+    w.exit("b", crash());
+    let ticket = w.call(Call::Restart { id: "a".into() });
+    assert!(!w.replies.contains_key(&ticket));
+    w.advance(secs(1));
+    assert_eq!(w.replies[&ticket], Ok(Answer::Done));
+    assert_eq!(w.count(), [3, 3, 0, 3]);
+}

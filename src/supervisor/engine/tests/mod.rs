@@ -2,8 +2,12 @@
 
 mod calls;
 mod groups;
+mod otp;
+mod properties;
 mod restarts;
+mod soak;
 mod stops;
+mod upgrades;
 
 use super::*;
 use std::time::{Duration, Instant};
@@ -13,6 +17,8 @@ use std::time::{Duration, Instant};
 pub(super) struct Way {
     /// Whether a start works; by attempt, the last one for all that follow.
     pub starts: Vec<bool>,
+    /// Its start chooses not to run.
+    pub ignores: bool,
     pub start_takes: Duration,
     pub stop_takes: Duration,
     /// Does not even die when killed.
@@ -24,7 +30,14 @@ pub(super) struct Way {
 impl Default for Way {
     fn default() -> Way {
         let zero = Duration::ZERO;
-        Way { starts: vec![true], start_takes: zero, stop_takes: zero, stuck: false, exit: Exit::Shutdown }
+        Way {
+            starts: vec![true],
+            ignores: false,
+            start_takes: zero,
+            stop_takes: zero,
+            stuck: false,
+            exit: Exit::Shutdown,
+        }
     }
 }
 
@@ -130,7 +143,13 @@ impl World {
                 let attempt = self.attempts.entry(key).or_default();
                 let works = *way.starts.get(*attempt).or(way.starts.last()).unwrap_or(&true);
                 *attempt += 1;
-                let news = if works { Ok(()) } else { Err(Err("will not start".to_string())) };
+                let news = if way.ignores {
+                    Err(Ok(Exit::Ignored))
+                } else if works {
+                    Ok(())
+                } else {
+                    Err(Err("will not start".to_string()))
+                };
                 self.report(way.start_takes, key, serial, news);
             }
             Cmd::Stop { key } => {
@@ -184,6 +203,7 @@ impl World {
                 let (_, (key, serial, news)) = self.coming.pop_first().unwrap();
                 match news {
                     Ok(()) => Ev::Started { key, serial },
+                    Err(Ok(Exit::Ignored)) => Ev::Ignored { key, serial },
                     Err(Ok(exit)) => Ev::Down { key, serial, exit },
                     Err(Err(why)) => {
                         Ev::StartFailed { key, serial, why: StartFailure { path: self.name(key).into(), why } }

@@ -1,0 +1,418 @@
+//! Random trees of engines under random exits, hangs and administrative calls: what must hold after each step.
+
+use super::*;
+use proptest::prelude::{Just, ProptestConfig, any, prop, prop_assert, prop_oneof, proptest};
+use proptest::strategy::Strategy as Strategy_;
+use std::rc::Rc;
+
+#[derive(Clone, Debug)]
+struct Plan {
+    flags: Flags,
+    children: Vec<(Rules, Kid)>,
+}
+
+#[derive(Clone, Debug)]
+enum Kid {
+    Worker,
+    Sup(Rc<Plan>),
+}
+
+/// What a step does to the tree; numbers pick among what is there.
+#[derive(Clone, Debug)]
+enum Op {
+    Exit(usize, u8),
+    Hung(usize),
+    Call(usize, u8, usize),
+    Advance(u64),
+}
+
+fn rules_() -> impl Strategy_<Value = Rules> {
+    let restart = prop_oneof![Just(Restart::Permanent), Just(Restart::Transient), Just(Restart::Temporary)];
+    let shutdown = prop_oneof![Just(Shutdown::BrutalKill), Just(Shutdown::Timeout(secs(2)))];
+    (restart, shutdown, any::<bool>()).prop_map(|(restart, shutdown, significant)| Rules {
+        shutdown,
+        significant: significant && restart != Restart::Permanent,
+        ..rules(restart)
+    })
+}
+
+fn flags_() -> impl Strategy_<Value = Flags> {
+    let strategy = prop_oneof![Just(Strategy::OneForOne), Just(Strategy::OneForAll), Just(Strategy::RestForOne)];
+    let auto = prop_oneof![
+        4 => Just(AutoShutdown::Never),
+        1 => Just(AutoShutdown::AnySignificant),
+        1 => Just(AutoShutdown::AllSignificant)
+    ];
+    let first = prop_oneof![Just(0u64), Just(300)];
+    (strategy, 0u32..6, 1u64..20, auto, first).prop_map(|(strategy, intensity, period, auto_shutdown, first)| Flags {
+        backoff: Backoff { first: ms(first), cap: ms(first * 8), reset_after: secs(10) },
+        auto_shutdown,
+        ..flags(strategy, intensity, period)
+    })
+}
+
+fn plan() -> impl Strategy_<Value = Plan> {
+    let leaf = (flags_(), prop::collection::vec(rules_().prop_map(|r| (r, Kid::Worker)), 0..5))
+        .prop_map(|(flags, children)| Plan { flags, children });
+    leaf.prop_recursive(3, 20, 4, |inner| {
+        let sup = (rules_(), inner).prop_map(|(r, plan)| {
+            let r = Rules { supervisor: true, shutdown: Shutdown::Infinity, start_timeout: secs(1_000_000), ..r };
+            (r, Kid::Sup(Rc::new(plan)))
+        });
+        let kid = prop_oneof![2 => rules_().prop_map(|r| (r, Kid::Worker)), 1 => sup];
+        (flags_(), prop::collection::vec(kid, 1..5)).prop_map(|(flags, children)| Plan { flags, children })
+    })
+}
+
+fn ops() -> impl Strategy_<Value = Vec<Op>> {
+    let op = prop_oneof![
+        4 => (any::<usize>(), 0u8..5).prop_map(|(who, how)| Op::Exit(who, how)),
+        1 => any::<usize>().prop_map(Op::Hung),
+        3 => (any::<usize>(), 0u8..6, any::<usize>()).prop_map(|(sup, what, child)| Op::Call(sup, what, child)),
+        3 => (0u64..4_000).prop_map(Op::Advance),
+    ];
+    prop::collection::vec(op, 0..60)
+}
+
+struct Sup {
+    engine: Engine<Kid>,
+    flags: Flags,
+    parent: Option<(usize, Key, Serial)>,
+    /// By what was commanded and reported, not by what the engine thinks.
+    alive: BTreeMap<Key, Serial>,
+    nested: BTreeMap<Key, usize>,
+    started: BTreeSet<Key>,
+    /// Not to be started again but by a call (one_for_one).
+    barred: BTreeSet<Key>,
+    /// Restarts by the rule (one_for_one).
+    restarts: VecDeque<Instant>,
+    terminating: HashMap<u64, Key>,
+    asked: BTreeSet<Key>,
+    tickets: u64,
+    answered: BTreeSet<u64>,
+    ended: bool,
+    killed: bool,
+    began: bool,
+}
+
+struct Sim {
+    now: Instant,
+    sups: Vec<Sup>,
+    queue: BTreeMap<(Instant, u64), (usize, Ev<Kid>)>,
+    order: u64,
+    dice: u64,
+}
+
+impl Sim {
+    fn new(plan: &Plan, seed: u64) -> Sim {
+        let mut sim = Sim { now: Instant::now(), sups: vec![], queue: BTreeMap::new(), order: 0, dice: seed | 1 };
+        sim.open(plan, None);
+        sim.run(Duration::ZERO);
+        sim
+    }
+
+    fn roll(&mut self, below: u64) -> u64 {
+        self.dice ^= self.dice << 13;
+        self.dice ^= self.dice >> 7;
+        self.dice ^= self.dice << 17;
+        self.dice % below
+    }
+
+    fn open(&mut self, plan: &Plan, parent: Option<(usize, Key, Serial)>) -> usize {
+        let mut engine = Engine::new("sup", plan.flags.clone());
+        for (n, (rules, kid)) in plan.children.iter().enumerate() {
+            engine.add(n.to_string().into(), rules.clone(), kid.clone());
+        }
+        self.sups.push(Sup {
+            engine,
+            flags: plan.flags.clone(),
+            parent,
+            alive: BTreeMap::new(),
+            nested: BTreeMap::new(),
+            started: BTreeSet::new(),
+            barred: BTreeSet::new(),
+            restarts: VecDeque::new(),
+            terminating: HashMap::new(),
+            asked: BTreeSet::new(),
+            tickets: 0,
+            answered: BTreeSet::new(),
+            ended: false,
+            killed: false,
+            began: false,
+        });
+        self.later(0, self.sups.len() - 1, Ev::Begin);
+        self.sups.len() - 1
+    }
+
+    fn later(&mut self, after: u64, sup: usize, ev: Ev<Kid>) {
+        self.order += 1;
+        self.queue.insert((self.now + ms(after), self.order), (sup, ev));
+    }
+
+    fn run(&mut self, time: Duration) {
+        let until = self.now + time;
+        loop {
+            let tick = (0..self.sups.len())
+                .filter(|s| !self.sups[*s].ended)
+                .filter_map(|s| Some((self.sups[s].engine.next_deadline()?, s)))
+                .min();
+            let news = self.queue.first_key_value().map(|((at, _), _)| *at);
+            match (news, tick) {
+                (Some(at), tick) if at <= until && tick.is_none_or(|(t, _)| at <= t) => {
+                    self.now = self.now.max(at);
+                    let (_, (sup, ev)) = self.queue.pop_first().unwrap();
+                    self.step(sup, ev);
+                }
+                (_, Some((at, sup))) if at <= until => {
+                    self.now = self.now.max(at);
+                    self.step(sup, Ev::Tick);
+                }
+                _ => break,
+            }
+        }
+        self.now = until;
+    }
+
+    fn step(&mut self, s: usize, ev: Ev<Kid>) {
+        let now = self.now;
+        let sup = &mut self.sups[s];
+        if sup.ended {
+            return; // its channel is closed
+        }
+        let mut by_call = false;
+        match &ev {
+            Ev::Down { key, serial, exit } => {
+                if sup.alive.get(key) == Some(serial) {
+                    sup.alive.remove(key);
+                    let restart = sup.engine.children.get(key).map(|c| c.rules.restart);
+                    let up = matches!(sup.engine.phase(*key), Some(Phase::Up { .. }));
+                    if up && restart == Some(Restart::Transient) && !exit.is_abnormal() {
+                        sup.barred.insert(*key);
+                    }
+                }
+            }
+            Ev::StartFailed { key, serial, .. } | Ev::Ignored { key, serial } => {
+                if sup.alive.get(key) == Some(serial) {
+                    sup.alive.remove(key);
+                }
+            }
+            Ev::Call { .. } => by_call = true,
+            Ev::Kill => sup.killed = true,
+            _ => {}
+        }
+        let commands = sup.engine.step(now, ev, 0.0);
+        sup.engine.take_touched();
+        for cmd in commands {
+            self.obey(s, cmd, by_call);
+        }
+        self.check(s);
+    }
+
+    fn obey(&mut self, s: usize, cmd: Cmd, by_call: bool) {
+        let sup = &mut self.sups[s];
+        assert!(!sup.ended, "{cmd:?} after the end");
+        let closing = matches!(sup.engine.work, Work::Closing { .. } | Work::Ended);
+        match cmd {
+            Cmd::Start { key, serial } => {
+                assert!(!closing, "a start while it shuts down");
+                assert!(!sup.alive.contains_key(&key), "two incarnations at once");
+                let child = &sup.engine.children[&key];
+                let (restart, kid) = (child.rules.restart, child.payload.clone());
+                let first = sup.started.insert(key);
+                assert!(first || restart != Restart::Temporary, "a temporary child was restarted");
+                let asked = sup.asked.remove(&key);
+                if sup.flags.strategy == Strategy::OneForOne && !first && !asked {
+                    assert!(!sup.barred.contains(&key), "restarted, though it was terminated or ended in order");
+                    let (now, period) = (self.now, sup.flags.period);
+                    sup.restarts.push_back(now);
+                    while sup.restarts.front().is_some_and(|t| now - *t > period) {
+                        sup.restarts.pop_front();
+                    }
+                    // A backoff may put off restarts that were asked for earlier, so that more than one window's fall into one.
+                    let slack = if sup.flags.backoff.first.is_zero() { 1 } else { 2 };
+                    assert!(sup.restarts.len() <= slack * sup.flags.intensity as usize, "beyond the budget");
+                }
+                sup.alive.insert(key, serial);
+                match kid {
+                    Kid::Worker => {
+                        let (how, after) = (self.roll(10), self.roll(3) * 400);
+                        let why = StartFailure { path: "x".into(), why: "x".into() };
+                        let ev = match how {
+                            0 => Ev::StartFailed { key, serial, why },
+                            1 => Ev::Ignored { key, serial },
+                            _ => Ev::Started { key, serial },
+                        };
+                        self.later(after, s, ev);
+                    }
+                    Kid::Sup(plan) => {
+                        let nested = self.open(&plan, Some((s, key, serial)));
+                        self.sups[s].nested.insert(key, nested);
+                    }
+                }
+            }
+            Cmd::Stop { key } => {
+                let serial = *sup.alive.get(&key).expect("a stop of one that does not run");
+                if closing && !by_call && !sup.killed {
+                    assert_eq!(sup.alive.last_key_value().map(|(k, _)| *k), Some(key), "stopped out of order");
+                }
+                match sup.engine.payload(key).unwrap().clone() {
+                    Kid::Worker => {
+                        let after = self.roll(4) * 1_000;
+                        self.later(after, s, Ev::Down { key, serial, exit: Exit::Shutdown });
+                    }
+                    Kid::Sup(_) => {
+                        let nested = self.sups[s].nested[&key];
+                        self.later(0, nested, Ev::Stop(Exit::Shutdown));
+                    }
+                }
+            }
+            Cmd::Kill { key } => {
+                let serial = *sup.alive.get(&key).expect("a kill of one that does not run");
+                match sup.engine.payload(key).unwrap().clone() {
+                    Kid::Worker => {
+                        if self.roll(8) > 0 {
+                            self.later(0, s, Ev::Down { key, serial, exit: Exit::Killed });
+                        }
+                    }
+                    Kid::Sup(_) => {
+                        let nested = self.sups[s].nested[&key];
+                        self.later(0, nested, Ev::Kill);
+                    }
+                }
+            }
+            Cmd::Abandon { key } => {
+                sup.alive.remove(&key).expect("abandoned, though it does not run");
+                if let Some(nested) = sup.nested.get(&key).copied() {
+                    self.sups[nested].ended = true;
+                }
+            }
+            Cmd::Reply { ticket, result } => {
+                assert!(sup.answered.insert(ticket), "two answers to one call");
+                if let Some(key) = sup.terminating.remove(&ticket)
+                    && result == Ok(Answer::Done)
+                {
+                    sup.barred.insert(key);
+                }
+            }
+            Cmd::Removed { key } => assert!(!sup.alive.contains_key(&key), "forgotten while it runs"),
+            Cmd::Up => {
+                sup.began = true;
+                if let Some((parent, key, serial)) = sup.parent {
+                    self.later(0, parent, Ev::Started { key, serial });
+                }
+            }
+            Cmd::End(end) => {
+                assert!(sup.alive.is_empty(), "it left children behind: {:?}", sup.alive);
+                sup.ended = true;
+                assert_eq!(sup.answered.len() as u64, sup.tickets, "a call without an answer");
+                if let Some((parent, key, serial)) = sup.parent {
+                    let ev = match end {
+                        End::Exit(exit) if sup.began => Ev::Down { key, serial, exit },
+                        End::Exit(exit) => {
+                            let why = exit.to_string();
+                            Ev::StartFailed { key, serial, why: StartFailure { path: "x".into(), why } }
+                        }
+                        End::NotStarted(why) => Ev::StartFailed { key, serial, why },
+                    };
+                    self.later(0, parent, ev);
+                }
+            }
+        }
+    }
+
+    fn check(&self, s: usize) {
+        let sup = &self.sups[s];
+        let counts = sup.engine.count();
+        assert_eq!(counts.active, sup.alive.len(), "active is what runs");
+        assert_eq!(counts.specs, counts.supervisors + counts.workers);
+        assert_eq!(sup.engine.alive.iter().copied().collect::<Vec<_>>(), sup.alive.keys().copied().collect::<Vec<_>>());
+        let (used, budget) = sup.engine.budget(self.now);
+        let closing = matches!(sup.engine.work, Work::Closing { .. } | Work::Ended);
+        assert!(closing || used <= budget as usize, "{used} of {budget} spent, and it goes on");
+        // Nothing is forgotten: what waits has a timer, a turn, or something under way that it waits for.
+        for (key, child) in &sup.engine.children {
+            match &child.phase {
+                Phase::Backoff => assert!(child.timer.is_some()),
+                Phase::Dead => assert!(sup.engine.deferred.contains(key)),
+                Phase::Queued { .. } => assert!(!matches!(sup.engine.work, Work::Running | Work::Ended)),
+                Phase::Idle | Phase::Starting { .. } | Phase::Up { .. } | Phase::Ending(_) => {}
+            }
+        }
+    }
+
+    fn apply(&mut self, op: Op) {
+        let running: Vec<(usize, Key, Serial)> = (0..self.sups.len())
+            .filter(|s| !self.sups[*s].ended)
+            .flat_map(|s| self.sups[s].alive.iter().map(move |(k, n)| (s, *k, *n)))
+            .filter(|(s, k, _)| matches!(self.sups[*s].engine.payload(*k), Some(Kid::Worker)))
+            .collect();
+        match op {
+            Op::Advance(by) => self.run(ms(by)),
+            Op::Exit(who, how) if !running.is_empty() => {
+                let (s, key, serial) = running[who % running.len()];
+                let exits = [Exit::Normal, Exit::Shutdown, Exit::ShutdownWith("x".into()), crash(), Exit::Segfault];
+                // Only one that is up ends by itself.
+                if let Some(Phase::Up { .. } | Phase::Ending(_)) = self.sups[s].engine.phase(key) {
+                    self.later(0, s, Ev::Down { key, serial, exit: exits[how as usize].clone() });
+                }
+            }
+            Op::Hung(who) if !running.is_empty() => {
+                let (s, key, _) = running[who % running.len()];
+                self.later(0, s, Ev::Hung { key, what: "x".into() });
+            }
+            Op::Exit(..) | Op::Hung(_) => {}
+            Op::Call(s, what, child) => {
+                let s = s % self.sups.len();
+                let sup = &mut self.sups[s];
+                let keys: Vec<Key> = sup.engine.children.keys().copied().collect();
+                if sup.ended || keys.is_empty() {
+                    return;
+                }
+                let key = keys[child % keys.len()];
+                let id = sup.engine.children[&key].id.to_string();
+                sup.tickets += 1;
+                let ticket = sup.tickets;
+                let call = match what {
+                    0 | 1 => {
+                        sup.terminating.insert(ticket, key);
+                        Call::Terminate { id }
+                    }
+                    2 => {
+                        if let Some(Phase::Idle) = sup.engine.phase(key) {
+                            sup.asked.insert(key);
+                            sup.barred.remove(&key);
+                        }
+                        Call::Restart { id }
+                    }
+                    3 => Call::Delete { id },
+                    4 => Call::Kill { id },
+                    _ => Call::Start {
+                        id: format!("new{ticket}").into(),
+                        rules: rules(Restart::Transient),
+                        payload: Kid::Worker,
+                    },
+                };
+                self.step(s, Ev::Call { ticket, call });
+            }
+        }
+        self.run(Duration::ZERO);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn otps_invariants_hold_after_each_step(plan in plan(), ops in ops(), seed in any::<u64>()) {
+        let mut sim = Sim::new(&plan, seed);
+        for op in ops {
+            sim.apply(op);
+        }
+        // A stop always comes to its end, whatever is stuck.
+        if !sim.sups[0].ended {
+            sim.step(0, Ev::Stop(Exit::Shutdown));
+            sim.run(secs(100_000));
+        }
+        prop_assert!(sim.sups.iter().all(|sup| sup.ended));
+    }
+}

@@ -1,0 +1,113 @@
+//! Monitors: whoever watches an incarnation is told of its end, exactly once, also when it is over already.
+
+use super::actor::Message;
+use super::cell::{CellMeta, lock};
+use super::exit::Exit;
+use super::shell::Recipient;
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
+
+/// The incarnation that was watched is over.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Down {
+    /// As it was named when the monitor was set: an address' path, or a place in the tree.
+    pub path: String,
+    /// What [`super::Cx::incarnation`] said in it. With [`Exit::NotRunning`]: of the last that was there, 0 for none.
+    pub incarnation: u64,
+    /// [`Exit::NotRunning`] if nothing ran when the monitor was set.
+    pub reason: Exit,
+}
+
+impl Message for Down {
+    type Reply = ();
+}
+
+/// Who watches one actor. Lives in its cell, so that it outlives incarnations; each watcher is for one of them.
+#[derive(Default)]
+pub(super) struct Watchers {
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    live: Option<u64>,
+    next: u64,
+    list: BTreeMap<u64, Watcher>,
+}
+
+struct Watcher {
+    path: String,
+    to: Recipient<Down>,
+}
+
+impl Watchers {
+    /// An incarnation begins.
+    pub fn open(&self, incarnation: u64) {
+        let before = lock(&self.state).live;
+        if let Some(before) = before {
+            self.close(before, &Exit::Killed); // it ended without a word
+        }
+        lock(&self.state).live = Some(incarnation);
+    }
+
+    /// That incarnation is over. Of several calls, by a given-up thread that wakes up for one, only the first counts.
+    pub fn close(&self, incarnation: u64, reason: &Exit) {
+        let told = {
+            let mut state = lock(&self.state);
+            if state.live != Some(incarnation) {
+                return;
+            }
+            state.live = None;
+            std::mem::take(&mut state.list)
+        };
+        for Watcher { path, to } in told.into_values() {
+            to.deliver(Down { path, incarnation, reason: reason.clone() });
+        }
+    }
+
+    fn len(&self) -> usize {
+        lock(&self.state).list.len()
+    }
+}
+
+/// A monitor that is set. Dropping it takes it back: an incarnation that keeps its monitors in its state has none left
+/// when it ends, as in OTP.
+#[must_use = "dropping a monitor takes it back"]
+pub struct Monitor {
+    meta: Arc<CellMeta>,
+    id: Option<u64>,
+}
+
+impl Monitor {
+    pub(super) fn set(meta: &Arc<CellMeta>, path: String, to: Recipient<Down>) -> Monitor {
+        let mut state = lock(&meta.watchers.state);
+        if state.live.is_none() {
+            drop(state);
+            let incarnation = meta.epoch.load(Ordering::Relaxed);
+            to.deliver(Down { path, incarnation, reason: Exit::NotRunning });
+            return Monitor { meta: meta.clone(), id: None };
+        }
+        let id = state.next;
+        state.next += 1;
+        state.list.insert(id, Watcher { path, to });
+        drop(state);
+        Monitor { meta: meta.clone(), id: Some(id) }
+    }
+
+    /// No [`Down`] is sent from now on; one that is on its way already still comes.
+    pub fn demonitor(self) {}
+
+    /// How many watch the same actor now, this one included.
+    pub fn watchers(&self) -> usize {
+        self.meta.watchers.len()
+    }
+}
+
+impl Drop for Monitor {
+    fn drop(&mut self) {
+        if let Some(id) = self.id {
+            lock(&self.meta.watchers.state).list.remove(&id); // told already: gone from the list
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! An asker's wait for its answer, with its deadline.
+
+use super::super::actor::{CallError, Message};
+use super::super::exit::Exit;
+use super::linger::{self, Expect};
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::sync::OnceLock;
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::sync::oneshot;
+use tokio::time::{Instant, timeout_at};
+
+pub(super) type ReplyTo<M> = oneshot::Sender<Result<<M as Message>::Reply, CallError<M>>>;
+pub(super) type ReplyFrom<M> = oneshot::Receiver<Result<<M as Message>::Reply, CallError<M>>>;
+
+/// `far`: the actor runs on another thread.
+pub(super) async fn answer<M: Message>(
+    mut from: ReplyFrom<M>,
+    within: Duration,
+    far: bool,
+) -> Result<M::Reply, CallError<M>> {
+    let asked = Instant::now();
+    let deadline = asked.checked_add(within).unwrap_or_else(|| asked + Duration::from_secs(86_400 * 365 * 30));
+    // Most answers come at once; a timer for each would cost more than they do.
+    let mut soon = Soon { far, looked: None };
+    let early = poll_fn(|task| match Pin::new(&mut from).poll(task) {
+        Poll::Ready(answer) => Poll::Ready(Some(answer)),
+        Poll::Pending if within > linger::CHAT && soon.look_again(task) => Poll::Pending,
+        Poll::Pending => Poll::Ready(None),
+    });
+    let answer = match early.await {
+        Some(answer) => answer,
+        None => {
+            let timed = {
+                // Off any tokio runtime the deadline is kept by a small one of our own.
+                let _guard = tokio::runtime::Handle::try_current().is_err().then(|| timers().enter());
+                timeout_at(deadline, from)
+            };
+            timed.await.map_err(|_| CallError::Timeout)?
+        }
+    };
+    answer.unwrap_or(Err(CallError::Exited(Exit::Killed)))
+}
+
+/// How often an asker looks before it sets its timer and sleeps.
+struct Soon {
+    far: bool,
+    looked: Option<Option<Expect>>,
+}
+
+impl Soon {
+    fn look_again(&mut self, task: &mut Context<'_>) -> bool {
+        match &mut self.looked {
+            None if self.far => {
+                let expect = Expect::answer(std::time::Instant::now());
+                self.looked.insert(expect).as_mut().is_some_and(|e| e.goes_on(task))
+            }
+            None => {
+                // On the actor's own thread one more turn is enough: the actor is ahead of us in the queue.
+                self.looked = Some(None);
+                task.waker().wake_by_ref();
+                true
+            }
+            Some(expect) => expect.as_mut().is_some_and(|e| e.goes_on(task)),
+        }
+    }
+}
+
+fn timers() -> &'static tokio::runtime::Runtime {
+    static TIMERS: OnceLock<tokio::runtime::Runtime> = OnceLock::new();
+    TIMERS.get_or_init(|| {
+        tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .thread_name("ask-deadlines")
+            .enable_time()
+            .build()
+            .expect("a thread for the deadlines of asks")
+    })
+}
