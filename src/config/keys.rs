@@ -139,7 +139,7 @@ pub static KEYS: &[Key] = &[
         "proving.challenge_confidence",
         Kind::Int(0, 60),
         "1",
-        "Epochs after a deadline's challenge before its proof begins (Lotus: 10); less in short windows."
+        "Epochs after a deadline's challenge before its proof begins (Lotus: 10; a reorg costs a second proof); less in short windows."
     ),
     key!(
         "proving.submit_confidence",
@@ -164,7 +164,7 @@ pub static KEYS: &[Key] = &[
         "sealing.sector_lifetime",
         Kind::Int(1, 5_256_000),
         "1555200",
-        "Epochs from pre-commit to a new sector's expiration (1555200 = 540 days of 30 s)."
+        "Epochs from pre-commit to a new sector's expiration (1555200 = 540 days of 30 s; mainnet takes 604950 to 3680640)."
     ),
     key!(
         "sealing.ticket_lookback",
