@@ -33,6 +33,8 @@ pub(super) enum In {
     Upgrade(Arc<SupDef>, CallReply),
     Hung {
         key: Key,
+        /// The one that was seen to hang; by now it may have a successor.
+        incarnation: u64,
         what: String,
     },
     /// The thread of that place was given up.
@@ -103,7 +105,7 @@ impl Control {
         let mut all = self.incarnations.borrow_mut();
         let last = all.entry(meta.path.clone()).or_default();
         *last += 1;
-        if meta.incarnation.swap(*last, Ordering::Relaxed) != 0 {
+        if meta.incarnation.swap(*last, Ordering::AcqRel) != 0 {
             meta.restarts.fetch_add(1, Ordering::Relaxed);
         }
         meta.epoch.store(self.epoch_base + *last, Ordering::Relaxed);
@@ -270,8 +272,12 @@ impl Supervisor {
                 self.carry_out(commands);
                 over
             }
-            In::Hung { key, what } => {
+            In::Hung { key, incarnation, what } => {
                 let key = self.present(key);
+                let present = self.engine.payload(key).map(|def| def.meta.incarnation.load(Ordering::Relaxed));
+                if present != Some(incarnation) {
+                    return None;
+                }
                 if let Some(def) = self.engine.payload(key) {
                     tracing::error!(child = %def.path, %what, "hung");
                 }

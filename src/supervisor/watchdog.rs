@@ -25,8 +25,8 @@ pub(super) fn run(root: Arc<Node>, ended: watch::Receiver<Option<Exit>>, ticks: 
     Ok(())
 }
 
-/// Per actor: the progress it had, and since when.
-type Seen = HashMap<usize, (u64, Instant)>;
+/// Per actor: its incarnation, the progress it had, and since when.
+type Seen = HashMap<usize, (u64, u64, Instant)>;
 
 fn scan(root: &Arc<Node>, before: &Seen, now: Instant) -> Seen {
     let mut seen = Seen::new();
@@ -36,24 +36,26 @@ fn scan(root: &Arc<Node>, before: &Seen, now: Instant) -> Seen {
 
 fn look(node: &Arc<Node>, parent: Option<&Branch>, before: &Seen, now: Instant, seen: &mut Seen) {
     let meta = &node.meta;
+    // Read first: what is seen of an incarnation that was given up must not be held against its successor.
+    let incarnation = meta.incarnation.load(Ordering::Acquire);
     let progress = meta.progress();
     let id = Arc::as_ptr(meta) as usize;
     // Odd: a thread is inside. The same odd number as before: it never left.
     if progress & 1 == 1 {
         let since = match before.get(&id) {
-            Some((p, since)) if *p == progress => *since,
+            Some((i, p, since)) if (*i, *p) == (incarnation, progress) => *since,
             _ => now,
         };
         let stuck = now.saturating_duration_since(since);
         meta.stuck_ms.store(stuck.as_millis() as u64, Ordering::Relaxed);
-        seen.insert(id, (progress, since));
+        seen.insert(id, (incarnation, progress, since));
         if stuck >= node.hang_after()
             && let Some(parent) = parent
             && let Some(key) = parent.key_of(node)
         {
             let message = meta.busy().map_or("", |(message, _)| message);
             let what = format!("{:?} inside one turn, last message {message}", node.hang_after());
-            parent.send(In::Hung { key, what }); // its supervisor does not run: it is being stopped
+            parent.send(In::Hung { key, incarnation, what }); // its supervisor does not run: it is being stopped
         }
     } else {
         meta.stuck_ms.store(0, Ordering::Relaxed);

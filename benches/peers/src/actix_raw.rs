@@ -139,15 +139,18 @@ pub fn flood(total: u64) -> Vec<f64> {
         let (flooded, neighbour) = (worker(arbiter, total, Some(tx)), worker(arbiter, 0, None));
         let over = Arc::new(AtomicBool::new(false));
         let seen = over.clone();
+        let (under_way, begun) = mpsc::channel();
         let asker = std::thread::spawn(move || {
             aside(async move {
-                let mut nanos = Vec::new();
+                let mut nanos = ask_in_turn(&neighbour, 1).await;
+                let _ = under_way.send(());
                 while !seen.load(Ordering::Relaxed) {
                     nanos.extend(ask_in_turn(&neighbour, 1).await);
                 }
                 nanos
             })
         });
+        let _ = begun.recv();
         (0..total).for_each(|_| flooded.do_send(Count));
         rx.recv().expect("all were handled");
         over.store(true, Ordering::Relaxed);
