@@ -44,7 +44,7 @@ impl Handler<Block> for Worker {
         let prover = FencedProver::shared(&m.prover, pass.clone());
         m.store.put(&token, "k", &Line("first".into())).unwrap();
         let _ = m.began.send(());
-        let wait = || drop(m.until.lock().unwrap().recv());
+        let wait = || m.until.lock().unwrap().recv().is_ok();
         wait();
         let (pass, late) = (pass.check(), m.store.put(&token, "k", &Line("zombie".into())));
         let job = Job { task: Task::Finalize { cache_dir: "/x".into() }, job_dir: None, max_runtime: SOON };
