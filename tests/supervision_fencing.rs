@@ -87,7 +87,7 @@ async fn a_zombies_late_effects_are_refused() {
     let prover = Arc::new(Counting::default());
     let address = Ref::<Worker>::new("/worker", 4);
     let child = ChildSpec::actor("worker", &address, |_| async { Ok(Worker) })
-        .hang_after(Duration::from_secs(1))
+        .hang_after(Duration::from_secs(3))
         .on(Thread::Dedicated);
     let root = SupervisorSpec::new("root").backoff(Backoff::NONE).intensity(9, SOON).child(child);
     let tree = Tree::start(root).unwrap();

@@ -35,7 +35,7 @@ impl Handler<Ping> for Worker {
 }
 
 fn worker(id: &str, address: &Ref<Worker>) -> ChildSpec {
-    ChildSpec::actor(id, address, |_| async { Ok(Worker) }).hang_after(Duration::from_secs(1))
+    ChildSpec::actor(id, address, |_| async { Ok(Worker) }).hang_after(Duration::from_secs(3))
 }
 
 async fn ping(address: &Ref<Worker>, after: u64) -> Token {
