@@ -151,13 +151,23 @@ impl Running {
         std::fs::read_to_string(self.dir.join(name)).unwrap()
     }
 
-    /// One call to the node (`node`) or the chain (`chain`), as any client makes it.
+    /// One call to the node (`node`) or the chain (`chain`), as any client makes it. A proof may begin before the API
+    /// listens; until then `api` names the address of the process before.
     pub async fn call(&self, place: &str, method: &str, params: Vec<Value>) -> Value {
-        let info = format!("{}:{}", self.file(&format!("{place}/token")), self.file(&format!("{place}/api")));
-        let info = ApiInfo::parse(place, &info).unwrap();
-        let version = if place == "chain" { "v1" } else { "v0" };
-        let answer = RpcClient::new(&info, version).unwrap().call(method, params, Duration::from_secs(60)).await;
-        answer.unwrap_or_else(|e| panic!("{e}\n{}", self.context()))
+        let started = Instant::now();
+        loop {
+            let info = format!("{}:{}", self.file(&format!("{place}/token")), self.file(&format!("{place}/api")));
+            let info = ApiInfo::parse(place, &info).unwrap();
+            let version = if place == "chain" { "v1" } else { "v0" };
+            let client = RpcClient::new(&info, version).unwrap();
+            match client.call(method, params.clone(), Duration::from_secs(60)).await {
+                Ok(answer) => return answer,
+                Err(e) if e.to_string().contains("cannot reach") && started.elapsed() < LIMIT => {
+                    tokio::time::sleep(Duration::from_millis(50)).await
+                }
+                Err(e) => panic!("{e}\n{}", self.context()),
+            }
+        }
     }
 
     /// Asks until the answer is what is waited for.
