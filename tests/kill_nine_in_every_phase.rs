@@ -100,9 +100,9 @@ async fn sealing_provers_fall(devnet: &Devnet) {
     let mut node = devnet.start("", &[]);
     node.event("Commit2", |event| enters(event, "Commit2"));
     let first = node.prover("seal", &[]);
-    signal(first, Signal::SIGKILL);
+    fell(first, Signal::SIGKILL);
     let second = node.prover("seal", &[first]);
-    signal(second, Signal::SIGSEGV);
+    fell(second, Signal::SIGSEGV);
     let third = node.prover("seal", &[first, second]);
     let sector = node.call("node", "Filecoin.SectorsStatus", vec![json!(1), json!(false)]).await;
     assert_eq!(sector["State"], "Commit2", "tried again");
@@ -123,11 +123,11 @@ async fn sealing_provers_fall(devnet: &Devnet) {
 async fn window_provers_fall(devnet: &Devnet) {
     let mut node = devnet.start("", &[]);
     let first = node.prover("window", &[]);
-    signal(first, Signal::SIGKILL);
+    fell(first, Signal::SIGKILL);
     let killed = "WindowPoSt: the prover was killed (signal 9)";
     node.until(killed, "Bulkhead.WindowPost", vec![], |report| report.to_string().contains(killed)).await;
     let second = node.prover("window", &[first]);
-    signal(second, Signal::SIGSEGV);
+    fell(second, Signal::SIGSEGV);
     let crashed = "WindowPoSt: the prover crashed (SIGSEGV)";
     node.until(crashed, "Bulkhead.WindowPost", vec![], |report| report.to_string().contains(crashed)).await;
     node.prover("window", &[first, second]);

@@ -201,6 +201,16 @@ pub fn signal(pid: u32, signal: Signal) {
     kill(Pid::from_raw(pid as i32), signal).unwrap();
 }
 
+/// Sends the signal until the process is gone: a prover that is only now starting does not yet take a SIGSEGV from outside.
+pub fn fell(pid: u32, with: Signal) {
+    let started = Instant::now();
+    while state_and_parent(pid).is_some_and(|(state, _)| state != 'Z') {
+        let _ = kill(Pid::from_raw(pid as i32), with);
+        assert!(started.elapsed() < LIMIT, "{pid} does not die of {with}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
 /// `bulkhead prover <pool>` children of that process that are not zombies.
 pub fn provers(parent: u32, pool: &str) -> Vec<u32> {
     let pids = std::fs::read_dir("/proc").unwrap().flatten().filter_map(|e| e.file_name().to_str()?.parse().ok());
