@@ -5,6 +5,7 @@
 //!
 //! Decisions are pure: [`frame`], [`hello`], [`session`], [`pending`]. `hub` and `driver` do what those say.
 
+pub mod codec;
 mod counters;
 mod driver;
 mod exports;
@@ -12,6 +13,7 @@ pub mod frame;
 mod hello;
 mod hub;
 pub mod identity;
+pub mod ids;
 mod inbox;
 mod link;
 mod peer;
@@ -87,7 +89,7 @@ impl BridgeConfig {
             quic: false,
             cluster: cluster.into(),
             timing: Timing::default(),
-            max_frame: 1 << 20,
+            max_frame: codec::BODY_LIMIT as u32 + 4096, // and its header
             bounds: Bounds { tells: 2 << 20, asks: 32 << 20 },
             schemas: Vec::new(),
             boot: u64::try_from(since.as_micros()).unwrap_or(u64::MAX),
