@@ -68,10 +68,8 @@ pub async fn run(shared: Arc<Shared>, conn: Conn, muxer: StreamMuxerBox) {
     let link = Arc::new(link);
     let (tx, rx) = oneshot::channel();
     let lower = shared.me < conn.peer;
-    let rank = Rank {
-        dialled_by_lower_id: conn.dialled.is_some() == lower,
-        serial: conn.dialled.unwrap_or(terms.serial),
-    };
+    let rank =
+        Rank { dialled_by_lower_id: conn.dialled.is_some() == lower, serial: conn.dialled.unwrap_or(terms.serial) };
     let (id, peer) = (conn.id, conn.peer);
     shared.tell_hub(FromConn::Ready { conn, rank, terms, link: link.clone(), admit: tx }).await;
     let why = match rx.await {
@@ -85,7 +83,10 @@ pub async fn run(shared: Arc<Shared>, conn: Conn, muxer: StreamMuxerBox) {
 }
 
 /// Polls the connection beside what waits for one of its streams.
-async fn beside<T>(muxer: &mut StreamMuxerBox, work: impl Future<Output = Result<T, ConnError>>) -> Result<T, ConnError> {
+async fn beside<T>(
+    muxer: &mut StreamMuxerBox,
+    work: impl Future<Output = Result<T, ConnError>>,
+) -> Result<T, ConnError> {
     let mut work = pin!(work);
     poll_fn(|task| {
         if let Poll::Ready(done) = work.as_mut().poll(task) {
@@ -119,7 +120,7 @@ async fn open(shared: &Shared, conn: &Conn, mut muxer: StreamMuxerBox) -> Result
     match ours.agree(&theirs) {
         Ok(terms) => {
             let max_frame = terms.max_frame;
-            Ok((Link::new(conn.id, terms.version, max_frame, shared.config.bounds, muxer, streams), terms))
+            Ok((Link::new(terms.version, max_frame, shared.config.bounds, muxer, streams), terms))
         }
         Err(why) => {
             // The other side finds the same by itself; it may be a version that does not know goodbyes.

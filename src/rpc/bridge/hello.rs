@@ -56,8 +56,11 @@ impl Terms {
     }
 }
 
-const BINCODE: bincode::config::Configuration<bincode::config::LittleEndian, bincode::config::Varint, bincode::config::Limit<65536>> =
-    bincode::config::standard().with_limit::<65536>();
+const BINCODE: bincode::config::Configuration<
+    bincode::config::LittleEndian,
+    bincode::config::Varint,
+    bincode::config::Limit<65536>,
+> = bincode::config::standard().with_limit::<65536>();
 
 impl Hello {
     pub fn encode(&self) -> Vec<u8> {

@@ -11,12 +11,11 @@ use super::session::{Action, Event, Farewell, PeerState, Rank, Refused, Session}
 use super::transport::{AllowList, Connected};
 use super::{BODY, BridgeConfig, clock_us, instant_of, lock};
 use crate::supervisor::wire::{WireError, WireLane};
-use libp2p::core::transport::{Boxed, DialOpts, PortUse, Transport, TransportEvent};
 use libp2p::core::Endpoint;
+use libp2p::core::transport::{Boxed, DialOpts, PortUse, Transport, TransportEvent};
 use libp2p::{Multiaddr, PeerId};
 use std::collections::HashMap;
 use std::future::poll_fn;
-use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -184,7 +183,10 @@ impl Hub {
         self.shared.events.send_modify(|n| *n += 1);
     }
 
-    fn on_transport(&mut self, event: TransportEvent<<Boxed<Connected> as Transport>::ListenerUpgrade, std::io::Error>) {
+    fn on_transport(
+        &mut self,
+        event: TransportEvent<<Boxed<Connected> as Transport>::ListenerUpgrade, std::io::Error>,
+    ) {
         match event {
             TransportEvent::NewAddress { listen_addr, .. } => {
                 tracing::info!(address = %listen_addr, "bridge: listens");
@@ -240,7 +242,8 @@ impl Hub {
         self.links.insert(conn.id, link.clone());
         let mut admit = Some((admit, terms, link));
         let boot = admit.as_ref().map_or(0, |(_, terms, _)| terms.boot);
-        let actions = self.session(conn.peer).step(Instant::now(), rand::random(), Event::Ready { conn: conn.id, rank, boot });
+        let actions =
+            self.session(conn.peer).step(Instant::now(), rand::random(), Event::Ready { conn: conn.id, rank, boot });
         let peer = self.shared.peer(conn.peer);
         for action in actions {
             match action {
@@ -316,7 +319,9 @@ impl Hub {
             }
             Action::Heartbeat { conn } => {
                 if let Some(link) = self.links.get(&conn)
-                    && link.notice(WireLane::Control, &Head::Heartbeat { stamp: clock_us(), echo: false }, &|_| Ok(())).is_ok()
+                    && link
+                        .notice(WireLane::Control, &Head::Heartbeat { stamp: clock_us(), echo: false }, &|_| Ok(()))
+                        .is_ok()
                 {
                     link.wake();
                 }
@@ -353,7 +358,8 @@ impl Hub {
 
     /// The allow-list or the addresses may have changed.
     fn look_around(&mut self) {
-        let known: Vec<(PeerId, bool)> = lock(&self.shared.known).iter().map(|(id, at)| (*id, !at.is_empty())).collect();
+        let known: Vec<(PeerId, bool)> =
+            lock(&self.shared.known).iter().map(|(id, at)| (*id, !at.is_empty())).collect();
         for (id, reachable) in known {
             self.session(id);
             self.step(id, Event::Reachable(reachable));

@@ -17,7 +17,9 @@ pub fn load_or_make(repo: &Path) -> Result<Keypair, BridgeError> {
         Ok(file) => {
             let mode = file.metadata().map_err(|e| broken(e.to_string()))?.mode() & 0o777;
             if mode & 0o077 != 0 {
-                return Err(broken(format!("others may read it (mode {mode:o}): chmod 600 it, or remove it for a new identity")));
+                return Err(broken(format!(
+                    "others may read it (mode {mode:o}): chmod 600 it, or remove it for a new identity"
+                )));
             }
             let mut bytes = Vec::new();
             file.take(4096).read_to_end(&mut bytes).map_err(|e| broken(e.to_string()))?;

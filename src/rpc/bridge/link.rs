@@ -67,14 +67,7 @@ pub enum Unsent {
 
 impl Outbox {
     fn new() -> Outbox {
-        let queue = Queue {
-            buffer: Vec::new(),
-            frames: 0,
-            paths: HashMap::new(),
-            last: None,
-            serial: 0,
-            open: true,
-        };
+        let queue = Queue { buffer: Vec::new(), frames: 0, paths: HashMap::new(), last: None, serial: 0, open: true };
         Outbox { queue: Mutex::new(queue), depth: AtomicU64::new(0), room: Notify::new() }
     }
 }
@@ -136,7 +129,6 @@ pub struct Io {
 }
 
 pub struct Link {
-    pub id: u64,
     pub version: u8,
     /// The longest frame the other side takes.
     pub max_frame: u32,
@@ -153,18 +145,10 @@ pub struct Link {
 }
 
 impl Link {
-    pub fn new(
-        id: u64,
-        version: u8,
-        max_frame: u32,
-        bounds: Bounds,
-        muxer: StreamMuxerBox,
-        streams: [SubstreamBox; 2],
-    ) -> Link {
+    pub fn new(version: u8, max_frame: u32, bounds: Bounds, muxer: StreamMuxerBox, streams: [SubstreamBox; 2]) -> Link {
         let wake = Arc::new(DriverWake { driver: AtomicWaker::new(), muted: AtomicBool::new(false) });
         let lanes = streams.map(|stream| LaneIo { stream, batch: Vec::new(), written: 0 });
         Link {
-            id,
             version,
             max_frame,
             bounds,
@@ -216,12 +200,7 @@ impl Link {
     }
 
     /// Queues what must go: an answer or a notice, of which there are no more than were asked for.
-    pub fn notice(
-        &self,
-        lane: WireLane,
-        head: &Head,
-        body: Writer<'_>,
-    ) -> Result<(), Unsent> {
+    pub fn notice(&self, lane: WireLane, head: &Head, body: Writer<'_>) -> Result<(), Unsent> {
         let outbox = &self.out[index(lane)];
         let mut queue = lock(&outbox.queue);
         if !queue.open {

@@ -182,8 +182,8 @@ impl Bridge {
     }
 
     /// Brings messages to the peer's actors that are held under `epoch`; 0: whatever they are held under.
-    pub fn carrier(&self, peer: PeerId, epoch: u64) -> Arc<dyn Carrier> {
-        Arc::new(ToPeer { peer: self.shared.peer(peer), epoch })
+    pub fn carrier(&self, peer: PeerId, epoch: u64) -> Box<dyn Carrier> {
+        Box::new(ToPeer { peer: self.shared.peer(peer), epoch })
     }
 
     /// Resolves when tells to the peer are taken again, or its connection is gone: for a sender that got `Full`.
@@ -238,7 +238,10 @@ fn prepare(shared: &Arc<Shared>) -> Result<Hub, BridgeError> {
     let mut transport = transport::build(&config.key, config.quic, config.timing.down, allow, strangers)
         .map_err(|e| BridgeError::Noise(e.to_string()))?;
     for address in &config.listen {
-        let why = |e: libp2p::TransportError<std::io::Error>| BridgeError::Listen { address: address.clone(), why: e.to_string() };
+        let why = |e: libp2p::TransportError<std::io::Error>| BridgeError::Listen {
+            address: address.clone(),
+            why: e.to_string(),
+        };
         transport.listen_on(ListenerId::next(), address.clone()).map_err(why)?;
     }
     Ok(Hub::new(shared.clone(), transport))

@@ -360,12 +360,7 @@ pub struct Peer {
 
 impl Peer {
     pub fn new(id: PeerId) -> Peer {
-        Peer {
-            id,
-            life: ArcSwapOption::empty(),
-            counters: Arc::default(),
-            state: Mutex::new(PeerState::Connecting),
-        }
+        Peer { id, life: ArcSwapOption::empty(), counters: Arc::default(), state: Mutex::new(PeerState::Connecting) }
     }
 
     pub fn info(&self) -> PeerInfo {

@@ -9,11 +9,7 @@ const LANE_BIT: u64 = 1 << (SLOT_BITS - 1);
 pub const MAX_PENDING: usize = 1 << 16;
 
 enum Slot {
-    Waits {
-        corr: u64,
-        until_ms: u64,
-        cargo: Box<dyn Cargo>,
-    },
+    Waits { corr: u64, until_ms: u64, cargo: Box<dyn Cargo> },
     Free,
 }
 

@@ -387,3 +387,6 @@ impl Life {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -121,5 +121,9 @@ pub fn build(
         })
     });
     let either = tcp.or_transport(quic);
-    Ok(either.map(|it, _| match it { Either::Left(it) | Either::Right(it) => it }).boxed())
+    Ok(either
+        .map(|it, _| match it {
+            Either::Left(it) | Either::Right(it) => it,
+        })
+        .boxed())
 }
