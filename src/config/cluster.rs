@@ -112,7 +112,7 @@ impl Cluster {
     /// This node's name in the cluster.
     pub fn node_name(&self) -> String {
         let host = || {
-            let name = std::fs::read_to_string("/proc/sys/kernel/hostname").ok()?.to_lowercase();
+            let name = std::fs::read_to_string("/proc/sys/kernel/hostname").ok()?;
             name.trim().split('.').next().filter(|name| is_node_name(name)).map(str::to_string)
         };
         self.node.clone().or_else(host).unwrap_or_else(|| "node".to_string())
@@ -211,9 +211,14 @@ pub fn is_role(text: &str) -> bool {
 
 /// It is part of paths and of etcd's keys.
 pub fn is_node_name(text: &str) -> bool {
-    (1..=63).contains(&text.len())
-        && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
-        && !text.starts_with('-')
+    crate::rpc::directory::record::is_name(text)
+}
+
+/// `ip:port` as the bridge dials it.
+pub fn multiaddr_of(socket: &str) -> Option<libp2p::Multiaddr> {
+    let at: std::net::SocketAddr = socket.parse().ok()?;
+    let version = if at.is_ipv4() { "ip4" } else { "ip6" };
+    format!("/{version}/{}/tcp/{}", at.ip(), at.port()).parse().ok()
 }
 
 pub fn is_peer_id(text: &str) -> bool {
@@ -251,14 +256,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_and_endpoints() {
-        let long = ["a".repeat(63), "a".repeat(64)];
-        for (name, ok) in
-            [("a", true), ("host-1", true), ("", false), ("-a", false), ("A", false), ("a/b", false), ("a.b", false)]
-        {
-            assert_eq!(is_node_name(name), ok, "{name:?}");
-        }
-        assert!(is_node_name(&long[0]) && !is_node_name(&long[1]));
+    fn endpoints_at_their_bounds() {
         let endpoints = [
             ("127.0.0.1:2379", true),
             ("https://etcd-1.example:2379", true),

@@ -238,7 +238,7 @@ pub static KEYS: &[Key] = &[
     ),
     key!(
         "cluster.node",
-        Kind::Text("lower-case letters, digits, `-`; at most 63; or empty", |s| is_empty_or(s, cluster::is_node_name)),
+        Kind::Text("letters, digits, `-`, `_`, `.`; at most 64; or empty", |s| is_empty_or(s, cluster::is_node_name)),
         "\"\"",
         "This node's name, in placement, in paths and in `cluster nodes`; empty is the host's name."
     ),
