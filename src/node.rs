@@ -19,7 +19,7 @@ use crate::actors::daemon_link::settings::LinkSettings;
 use crate::actors::daemon_link::{DaemonPool, HeadFeed};
 use crate::actors::deal_handler::{self, DealHandler, MarketConfig, MarketDeps, WalletSigner};
 use crate::actors::message_sender::{MessageSender, NodeWallet, SenderDeps};
-use crate::actors::seal_scheduler::{SealDeps, SealScheduler};
+use crate::actors::seal_scheduler::{NoAgents, SealDeps, SealScheduler};
 use crate::actors::sector_allocator::{AllocatorDeps, AllocatorSettings, SectorAllocator};
 use crate::actors::sector_files::SectorDirs;
 use crate::actors::window_post::{WindowPost, WindowPostDeps};
@@ -377,6 +377,7 @@ impl Parts {
                 miner,
                 settings: settings.clone(),
                 dirs: dirs.clone(),
+                agents: Arc::new(NoAgents),
             };
             async move { SealScheduler::start(cx, deps).await }
         })

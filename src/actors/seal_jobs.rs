@@ -63,6 +63,14 @@ impl StepKind {
             StepKind::Remove => "rm",
         }
     }
+
+    /// Moves and deletes files, computes nothing.
+    pub fn is_light(self) -> bool {
+        match self {
+            StepKind::Finalize | StepKind::Remove => true,
+            StepKind::AddPiece | StepKind::Pc1 | StepKind::Pc2 | StepKind::C1 | StepKind::C2 => false,
+        }
+    }
 }
 
 impl SealStep {

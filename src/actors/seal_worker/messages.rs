@@ -2,7 +2,9 @@
 
 use crate::actors::seal_jobs::{JobFailed, SealJob, StepKind};
 use crate::proofs::{ActorId, Output};
+use crate::rpc::bridge::{codec, ids};
 use crate::supervisor::Message;
+use crate::supervisor::wire::WireForm;
 use serde::{Deserialize, Serialize};
 
 /// Do this step. Taken durably: when this answers [`RunAnswer::Accepted`], the agent's own end does not lose it. A job of
@@ -21,6 +23,7 @@ pub enum RunAnswer {
 
 impl Message for Run {
     type Reply = RunAnswer;
+    const WIRE: Option<WireForm<Self>> = Some(codec::form(ids::SEAL_RUN, 1));
 }
 
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
@@ -43,6 +46,7 @@ pub enum JobState {
 
 impl Message for JobStatus {
     type Reply = JobState;
+    const WIRE: Option<WireForm<Self>> = Some(codec::form(ids::SEAL_JOB_STATUS, 1));
 }
 
 /// The result is safe with whoever asked: it need not be kept any more.
@@ -53,6 +57,7 @@ pub struct Acknowledge {
 
 impl Message for Acknowledge {
     type Reply = ();
+    const WIRE: Option<WireForm<Self>> = Some(codec::form(ids::SEAL_ACKNOWLEDGE, 1));
 }
 
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
@@ -87,6 +92,7 @@ pub struct WorkerSeen {
 
 impl Message for Report {
     type Reply = AgentReport;
+    const WIRE: Option<WireForm<Self>> = Some(codec::report(ids::AGENT_REPORT, 1));
 }
 
 /// A worker process introduces itself.

@@ -115,12 +115,12 @@ impl Queue {
         };
         let fits = |e: &&Entry| {
             let kind = e.job.step.kind();
-            let files_only = room.slots.of(kind) == 0;
-            let slot = if files_only { worker == OURSELVES } else { taken(kind) < room.slots.of(kind) };
+            let light = kind.is_light();
+            let slot = if light { worker == OURSELVES } else { taken(kind) < room.slots.of(kind) };
             e.state == State::Queued
                 && slot
                 && !busy(&e.job)
-                && (files_only || resources::memory(kind, size(&e.job)) <= room.memory)
+                && (light || resources::memory(kind, size(&e.job)) <= room.memory)
         };
         let order = |e: &&Entry| (std::cmp::Reverse(e.job.step.kind()), e.accepted, e.job.number);
         self.entries.values().filter(fits).min_by_key(order)
@@ -164,10 +164,6 @@ impl Queue {
         self.leaving.remove(id);
     }
 
-    /// Overtaken tasks that are with `worker`.
-    pub fn leaving(&self, worker: &str) -> Vec<String> {
-        self.leaving.iter().filter(|(_, (who, _))| who == worker).map(|(id, _)| id.clone()).collect()
-    }
 
     /// Tasks whose worker was silent for a lease: they wait again.
     pub fn expire(&mut self, now: u64) -> Vec<String> {

@@ -2,26 +2,30 @@
 
 use crate::actors::seal_jobs::StepKind;
 
-const GIB: u64 = 1 << 30;
 const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
+const S8M: u64 = 8 * MIB;
+const S512M: u64 = 512 * MIB;
+const S32G: u64 = 32 * GIB;
+const S64G: u64 = 64 * GIB;
 
 /// Bytes of memory, as Lotus' resource table has them for the CPU.
 pub fn memory(kind: StepKind, sector_size: u64) -> u64 {
     use StepKind as K;
     match (kind, sector_size) {
         (K::Finalize | K::Remove, _) => 0,
-        (K::AddPiece, 64 * GIB..) => 8 * GIB,
-        (K::Pc1, 64 * GIB..) => 112 * GIB,
-        (K::Pc2, 64 * GIB..) => 60 * GIB,
-        (K::C1, 64 * GIB..) => GIB,
-        (K::C2, 64 * GIB..) => 60 * GIB,
-        (K::AddPiece, 32 * GIB..) => 4 * GIB,
-        (K::Pc1, 32 * GIB..) => 56 * GIB,
-        (K::Pc2, 32 * GIB..) => 30 * GIB,
-        (K::C1, 32 * GIB..) => GIB,
-        (K::C2, 32 * GIB..) => 30 * GIB,
-        (_, 512 * MIB..) => GIB,
-        (_, 8 * MIB..) => 8 * MIB,
+        (K::AddPiece, S64G..) => 8 * GIB,
+        (K::Pc1, S64G..) => 112 * GIB,
+        (K::Pc2, S64G..) => 60 * GIB,
+        (K::C1, S64G..) => GIB,
+        (K::C2, S64G..) => 60 * GIB,
+        (K::AddPiece, S32G..) => 4 * GIB,
+        (K::Pc1, S32G..) => 56 * GIB,
+        (K::Pc2, S32G..) => 30 * GIB,
+        (K::C1, S32G..) => GIB,
+        (K::C2, S32G..) => 30 * GIB,
+        (_, S512M..) => GIB,
+        (_, S8M..) => 8 * MIB,
         _ => 2 * MIB,
     }
 }
@@ -38,7 +42,7 @@ mod tests {
     #[test]
     fn needs_grow_at_each_sector_size() {
         let at = |size| memory(StepKind::Pc1, size);
-        for (below, size) in [(2048, 8 * MIB), (8 * MIB, 512 * MIB), (512 * MIB, 32 * GIB), (32 * GIB, 64 * GIB)] {
+        for (below, size) in [(2048, S8M), (S8M, S512M), (S512M, S32G), (S32G, S64G)] {
             assert_eq!(at(size - 1), at(below));
             assert!(at(size) > at(below) && at(size + 1) == at(size), "{size}");
         }
