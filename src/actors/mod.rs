@@ -8,5 +8,6 @@ pub mod seal_scheduler;
 pub mod seal_worker;
 pub mod sector_allocator;
 pub mod sector_files;
+pub mod storage;
 pub mod window_post;
 pub mod winning_post;

@@ -174,11 +174,8 @@ pub async fn carry_out(
             run(task, kind, job.attempt).await
         }
         SealStep::Pc2 { pc1 } => {
-            let task = Task::Pc2 {
-                pc1: pc1.clone(),
-                cache_dir: dirs.cache(job.number),
-                sealed_path: dirs.sealed(job.number),
-            };
+            let task =
+                Task::Pc2 { pc1: pc1.clone(), cache_dir: dirs.cache(job.number), sealed_path: dirs.sealed(job.number) };
             run(task, kind, job.attempt).await
         }
         SealStep::C1(sealed) => match run(c1_task(job, sealed, dirs), kind, job.attempt).await? {

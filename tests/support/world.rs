@@ -7,7 +7,8 @@ use async_trait::async_trait;
 use bulkhead::actors::message_sender::messages::{Enqueue, EnqueueAnswer, MessageStatus};
 use bulkhead::actors::message_sender::{Engine, NodeWallet, Rules as SendRules, SenderSettings};
 use bulkhead::actors::seal_scheduler::{
-    Driver, Effects, Limits, NoAgents, NumberSource, Outbox, Phase, Rules, SealSettings, Sector, SectorDirs, allocation_key,
+    Driver, Effects, Limits, NoAgents, NumberSource, Outbox, Phase, Rules, SealSettings, Sector, SectorDirs,
+    allocation_key,
 };
 use bulkhead::actors::sector_allocator::{AllocatorSettings, Book};
 use bulkhead::store::{Store, Token};

@@ -43,9 +43,7 @@ fn unfit(offer: &Offer, miner: ActorId, sector_size: u64) -> Result<&AgentReport
     let report = offer.report.as_ref().map_err(|e| format!("does not answer: {e}"))?;
     let need = disk(sector_size);
     match report {
-        r if r.miner.is_some_and(|m| m != miner) => {
-            Err(format!("works for miner t0{}", r.miner.unwrap_or_default()))
-        }
+        r if r.miner.is_some_and(|m| m != miner) => Err(format!("works for miner t0{}", r.miner.unwrap_or_default())),
         r if r.sector_size.is_some_and(|s| s != sector_size) => {
             Err(format!("has sectors of {} bytes", r.sector_size.unwrap_or_default()))
         }

@@ -3,9 +3,9 @@
 
 use crate::actors::message_sender::messages::{Enqueue, EnqueueAnswer, MessageStatus, Status};
 use crate::actors::message_sender::{Engine, MessageSender};
+use crate::actors::seal_worker::SealWorker;
 use crate::actors::sector_allocator::messages::Allocate;
 use crate::actors::sector_allocator::{Book, SectorAllocator};
-use crate::actors::seal_worker::SealWorker;
 use crate::supervisor::Ref;
 use async_trait::async_trait;
 use std::time::Duration;

@@ -73,7 +73,8 @@ fn find(agents: &dyn Agents, name: &str) -> Result<Ref<SealWorker>, String> {
 
 /// The agent that gets a new sector.
 pub async fn choose(agents: &dyn Agents, miner: ActorId, proof_type: i64) -> Result<String, String> {
-    let size = proof_types::sector_size(proof_type).ok_or_else(|| format!("seal proof type {proof_type} is unknown"))?;
+    let size =
+        proof_types::sector_size(proof_type).ok_or_else(|| format!("seal proof type {proof_type} is unknown"))?;
     let offers = agents.seen()?.into_iter().map(|agent| async move {
         let report = agent.worker.ask(Report, ASK).await.map_err(|e| e.to_string());
         Offer { name: agent.name, drained: agent.drained, report }

@@ -86,7 +86,8 @@ impl Desk {
 }
 
 fn one<T: DeserializeOwned>(params: Vec<Value>) -> Result<T, RpcError> {
-    let [value] = <[Value; 1]>::try_from(params).map_err(|p| RpcError::invalid_params(format!("{} parameters, not 1", p.len())))?;
+    let [value] = <[Value; 1]>::try_from(params)
+        .map_err(|p| RpcError::invalid_params(format!("{} parameters, not 1", p.len())))?;
     serde_json::from_value(value).map_err(|e| RpcError::invalid_params(e.to_string()))
 }
 

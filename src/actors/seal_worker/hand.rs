@@ -55,7 +55,12 @@ struct Work {
 }
 
 impl Hand {
-    async fn call<R: DeserializeOwned>(&self, method: &str, message: &impl Serialize, within: Duration) -> Result<R, CallError> {
+    async fn call<R: DeserializeOwned>(
+        &self,
+        method: &str,
+        message: &impl Serialize,
+        within: Duration,
+    ) -> Result<R, CallError> {
         let value = serde_json::to_value(message).unwrap_or_default();
         self.agent.call(method, vec![value], within).await
     }

@@ -127,7 +127,9 @@ impl SealWorker {
         let Accept::Write { entry, gone } = self.queue.accept(job, now_ms()) else { return Ok(()) };
         let master = match self.master {
             Some(_) => None,
-            None => proof_types::sector_size(job.proof_type).map(|sector_size| Master { miner: job.miner, sector_size }),
+            None => {
+                proof_types::sector_size(job.proof_type).map(|sector_size| Master { miner: job.miner, sector_size })
+            }
         };
         self.deps.store.transact(&self.token, |tx| {
             for id in &gone {
@@ -327,7 +329,8 @@ impl Handler<Report> for SealWorker {
 
 impl Handler<Join> for SealWorker {
     async fn handle(&mut self, join: Join, cx: &Cx<Self>) -> Result<Result<Joined, String>, Exit> {
-        if let Some(why) = settings::join_refusal(&join, self.master.map(|m| (m.miner, m.sector_size)), &self.deps.repo) {
+        if let Some(why) = settings::join_refusal(&join, self.master.map(|m| (m.miner, m.sector_size)), &self.deps.repo)
+        {
             return Ok(Err(why));
         }
         tracing::info!(worker = join.name, id = join.id, "a worker joined");
@@ -380,5 +383,9 @@ pub fn path(agent: &str) -> String {
 
 /// What other processes may send.
 pub fn export(worker: &Ref<SealWorker>) -> crate::supervisor::ExportOf<SealWorker> {
-    crate::supervisor::Export::of(worker).message::<Run>().message::<JobStatus>().message::<Acknowledge>().message::<Report>()
+    crate::supervisor::Export::of(worker)
+        .message::<Run>()
+        .message::<JobStatus>()
+        .message::<Acknowledge>()
+        .message::<Report>()
 }

@@ -110,9 +110,8 @@ impl Queue {
             let same = |e: &&Entry| e.state.is_given_to(worker) && lane(e.job.step.kind()) == lane(kind);
             self.entries.values().filter(same).count() as u32
         };
-        let busy = |job: &SealJob| {
-            self.leaving.keys().any(|id| id.starts_with(&format!("s-t0{}-{}-", job.miner, job.number)))
-        };
+        let busy =
+            |job: &SealJob| self.leaving.keys().any(|id| id.starts_with(&format!("s-t0{}-{}-", job.miner, job.number)));
         let fits = |e: &&Entry| {
             let kind = e.job.step.kind();
             let light = kind.is_light();
@@ -164,11 +163,11 @@ impl Queue {
         self.leaving.remove(id);
     }
 
-
     /// Tasks whose worker was silent for a lease: they wait again.
     pub fn expire(&mut self, now: u64) -> Vec<String> {
         self.leaving.retain(|_, (_, until)| *until > now);
-        let late: Vec<String> = self.leases.iter().filter(|(_, until)| **until <= now).map(|(id, _)| id.clone()).collect();
+        let late: Vec<String> =
+            self.leases.iter().filter(|(_, until)| **until <= now).map(|(id, _)| id.clone()).collect();
         for id in &late {
             self.leases.remove(id);
             if let Some(entry) = self.entries.get_mut(id) {
