@@ -1,12 +1,13 @@
 //! `sealing`: sector numbers, and the sectors that this node seals.
 
 use super::{Children, MINUTE, Parts};
-use crate::actors::seal_scheduler::{SealDeps, SealScheduler};
+use crate::actors::seal_scheduler::{NoAgents, SealDeps, SealScheduler};
 use crate::actors::sector_allocator::{AllocatorDeps, AllocatorSettings, SectorAllocator};
 use crate::actors::sector_files::SectorDirs;
 use crate::node::concern::Concern;
 use crate::proofs::FencedProver;
 use crate::supervisor::{ChildSpec, SupervisorSpec, Thread};
+use std::sync::Arc;
 
 pub(super) fn group(parts: &Parts) -> SupervisorSpec {
     SupervisorSpec::new("sealing").intensity(20, MINUTE * 15).children([allocator(parts), scheduler(parts)])
@@ -35,6 +36,7 @@ fn scheduler(parts: &Parts) -> Option<ChildSpec> {
             miner,
             settings: settings.clone(),
             dirs: dirs.clone(),
+            agents: Arc::new(NoAgents),
         };
         async move { SealScheduler::start(cx, deps).await }
     });
