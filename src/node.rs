@@ -163,7 +163,7 @@ impl Node {
             stop: stop.clone(),
         });
         let parts = Parts { settings, refs, store, miner, sector_size, links, prover, auth, tree, stop, backend };
-        let running = Tree::start_with(parts.root(), TreeOptions { epoch_base: boot << 32, ..TreeOptions::default() })?;
+        let running = Tree::start_with(parts.root(), TreeOptions { epoch_base: boot << 32, ..parts.settings.supervision.clone() })?;
         let Parts { refs, tree, stop, backend, settings, prover, .. } = parts;
         running.supervisor("root/provers").into_iter().for_each(|provers| prover.show_in(provers));
         // Readers of the cell that were up before this line saw an empty tree.
@@ -225,6 +225,9 @@ impl admin::TreeView for Grove {
     }
     fn panic(&self, path: &str) -> bool {
         self.trees().any(|tree| tree.panic(path))
+    }
+    fn hang(&self, path: &str) -> bool {
+        self.trees().any(|tree| tree.hang(path))
     }
     fn dead_letters(&self) -> Option<admin::DeadLettersView> {
         self.node().as_ref().and_then(admin::TreeView::dead_letters)

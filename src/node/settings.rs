@@ -8,7 +8,7 @@ use crate::actors::window_post::settings::WindowPostSettings;
 use crate::actors::winning_post::settings::WinningPostSettings;
 use crate::chain::TokenAmount;
 use crate::config::Config;
-use crate::supervisor::Tree;
+use crate::supervisor::{Tree, TreeOptions};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -23,6 +23,8 @@ pub struct NodeSettings {
     pub winning_post: WinningPostSettings,
     pub sealing: SealSettings,
     pub market: MarketSettings,
+    /// For the whole tree; the epochs follow from the boot counter.
+    pub supervision: TreeOptions,
     /// Another tree of this process (the devnet's chain) that is shown beside the node's own.
     pub beside: Option<Tree>,
 }
@@ -67,6 +69,7 @@ impl NodeSettings {
                 },
                 ..MarketSettings::default()
             },
+            supervision: TreeOptions::default(),
             beside: None,
         }
     }
