@@ -1,5 +1,6 @@
 //! What a node needs to know before its tree is built: the configuration in the concerns' own terms.
 
+use super::roles::{Role, Roles};
 use crate::actors::daemon_link::settings::LinkSettings;
 use crate::actors::deal_handler::{AskSettings, MarketSettings};
 use crate::actors::message_sender::SenderSettings;
@@ -7,10 +8,13 @@ use crate::actors::seal_scheduler::{Limits, SealSettings};
 use crate::actors::window_post::settings::WindowPostSettings;
 use crate::actors::winning_post::settings::WinningPostSettings;
 use crate::chain::TokenAmount;
-use crate::config::Config;
+use crate::config::{self, Config, DirectoryKind};
 use crate::supervisor::{Tree, TreeOptions};
+use libp2p::{Multiaddr, PeerId};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 #[derive(Clone)]
 pub struct NodeSettings {
@@ -25,8 +29,147 @@ pub struct NodeSettings {
     pub market: MarketSettings,
     /// For the whole tree; the epochs follow from the boot counter.
     pub supervision: TreeOptions,
+    /// What may run here.
+    pub roles: Roles,
+    /// `None`: this node is the whole provider, nothing is asked of others.
+    pub cluster: Option<ClusterSettings>,
     /// Another tree of this process (the devnet's chain) that is shown beside the node's own.
     pub beside: Option<Tree>,
+}
+
+/// One node of several that are one provider: the `[cluster]` and `[placement]` sections.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ClusterSettings {
+    /// Of the cluster: part of every key in etcd and of the bridge's handshake.
+    pub name: String,
+    /// Of this node: unique in the cluster, the same over restarts.
+    pub node: String,
+    pub directory: DirectorySettings,
+    /// Multiaddrs that the bridge listens on, `/ip4/0.0.0.0/tcp/2347`; none: this node only dials out.
+    pub listen: Vec<String>,
+    /// Multiaddrs that others are told to dial; empty: those that it listens on.
+    pub announce: Vec<String>,
+    /// How long a singleton concern stays with a holder that is not heard of any more.
+    pub lease_ttl: Duration,
+    /// Silence of a peer after which it is suspected, and after which it counts as down.
+    pub suspect: Duration,
+    pub down: Duration,
+    /// A concern's name (`window-post`) -> the nodes that it prefers, in order. Nodes that are not named come last.
+    pub placement: BTreeMap<String, Vec<String>>,
+}
+
+/// Who knows where everything is.
+#[derive(Clone, Debug, PartialEq)]
+pub enum DirectorySettings {
+    /// This node holds everything that its roles allow.
+    Local,
+    /// Known by hand: every role has one node, nothing moves by itself.
+    Static(Vec<StaticPeer>),
+    Etcd(EtcdSettings),
+}
+
+/// Another node of a cluster without etcd.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StaticPeer {
+    pub name: String,
+    pub peer_id: PeerId,
+    /// None: it dials us.
+    pub addrs: Vec<Multiaddr>,
+    pub roles: Roles,
+}
+
+/// How to reach etcd, the cluster's one coordination engine.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct EtcdSettings {
+    /// `http://10.0.0.1:2379`; any of them will do.
+    pub endpoints: Vec<String>,
+    /// With its password.
+    pub user: Option<(String, String)>,
+    pub tls: Option<TlsFiles>,
+}
+
+/// PEM files.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct TlsFiles {
+    pub ca: Option<PathBuf>,
+    pub cert: Option<PathBuf>,
+    pub key: Option<PathBuf>,
+}
+
+impl ClusterSettings {
+    pub const LEASE_TTL: Duration = Duration::from_secs(10);
+    pub const SUSPECT: Duration = Duration::from_secs(3);
+    pub const DOWN: Duration = Duration::from_secs(10);
+
+    /// A node of that name that holds everything itself, with every default.
+    pub fn alone(name: impl Into<String>, node: impl Into<String>) -> ClusterSettings {
+        ClusterSettings {
+            name: name.into(),
+            node: node.into(),
+            directory: DirectorySettings::Local,
+            listen: Vec::new(),
+            announce: Vec::new(),
+            lease_ttl: Self::LEASE_TTL,
+            suspect: Self::SUSPECT,
+            down: Self::DOWN,
+            placement: BTreeMap::new(),
+        }
+    }
+
+    /// `None`: the configuration asks for no cluster. Every text in it has passed its key's check.
+    pub fn of(config: &Config) -> Option<ClusterSettings> {
+        let cluster = &config.cluster;
+        let directory = match cluster.kind() {
+            DirectoryKind::Local => return None,
+            DirectoryKind::Static => DirectorySettings::Static(static_peers(cluster)),
+            DirectoryKind::Etcd => DirectorySettings::Etcd(EtcdSettings::of(cluster)),
+        };
+        let placement = [
+            ("window-post", &config.placement.window_post),
+            ("winning-post", &config.placement.winning_post),
+            ("sector-allocator", &config.placement.sector_allocator),
+            ("message-sender", &config.placement.message_sender),
+            ("deal-handler", &config.placement.deal_handler),
+        ];
+        let named = placement.into_iter().filter(|(_, nodes)| !nodes.is_empty());
+        Some(ClusterSettings {
+            name: cluster.name.clone(),
+            node: cluster.node_name(),
+            directory,
+            listen: cluster.listen.clone(),
+            announce: cluster.announce.clone(),
+            lease_ttl: cluster.lease_ttl,
+            suspect: cluster.suspect,
+            down: cluster.down,
+            placement: named.map(|(concern, nodes)| (concern.to_string(), nodes.clone())).collect(),
+        })
+    }
+}
+
+impl EtcdSettings {
+    pub fn of(cluster: &config::Cluster) -> EtcdSettings {
+        let (ca, cert, key) = cluster.etcd_tls();
+        let tls = (ca.is_some() || cert.is_some()).then_some(TlsFiles { ca, cert, key });
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        let url = |at: &String| if at.contains("://") { at.clone() } else { format!("{scheme}://{at}") };
+        EtcdSettings {
+            endpoints: cluster.etcd.iter().map(url).collect(),
+            user: cluster.etcd_user.clone().zip(cluster.etcd_password.clone()),
+            tls,
+        }
+    }
+}
+
+fn static_peers(cluster: &config::Cluster) -> Vec<StaticPeer> {
+    let allocator = cluster.allocator_at.as_ref().and_then(|at| config::cluster::multiaddr_of(at));
+    let peer = |peer: &config::Peer| {
+        let roles = Roles::parse(peer.roles.iter().map(String::as_str)).ok()?;
+        let mut addrs: Vec<Multiaddr> = peer.addrs.iter().filter_map(|addr| addr.parse().ok()).collect();
+        let extra = allocator.as_ref().filter(|at| roles.has(Role::Allocator) && !addrs.contains(at)).cloned();
+        addrs.extend(extra);
+        Some(StaticPeer { name: peer.name.clone(), peer_id: peer.peer_id.parse().ok()?, addrs, roles })
+    };
+    cluster.peer.iter().filter_map(peer).collect()
 }
 
 impl NodeSettings {
@@ -70,6 +213,9 @@ impl NodeSettings {
                 ..MarketSettings::default()
             },
             supervision: TreeOptions::default(),
+            // Each has passed the key's check.
+            roles: Roles::parse(config.cluster.roles.iter().map(String::as_str)).unwrap_or_default(),
+            cluster: ClusterSettings::of(config),
             beside: None,
         }
     }
@@ -85,7 +231,7 @@ impl NodeSettings {
         // A window is ten epochs here: a message that the node refuses must come back while it is open.
         self.messages.estimate_tries = 3;
         // No block of anybody else is on its way, and the proof takes most of an epoch on two cores.
-        self.winning_post.propagation = Some(std::time::Duration::ZERO);
+        self.winning_post.propagation = Some(Duration::ZERO);
         self
     }
 }
