@@ -132,7 +132,7 @@ impl Node {
             backend,
             shards,
         };
-        let options = TreeOptions { epoch_base: boot << EPOCH_SHIFT, ..TreeOptions::default() };
+        let options = TreeOptions { epoch_base: boot << EPOCH_SHIFT, ..parts.settings.supervision.clone() };
         let running = Tree::start_with(parts.root(), options)?;
         let Parts { refs, tree, stop, backend, settings, prover, .. } = parts;
         running.supervisor("root/provers").into_iter().for_each(|provers| prover.show_in(provers));
