@@ -1,6 +1,7 @@
 //! The Filecoin domain without I/O: types and arithmetic. Imports nothing of ours.
 //!
 //! * [`lotus_json`] — serde adaptors for the JSON shapes that Lotus gives CIDs, big integers, bitfields, bytes.
+//! * [`compact`] — serde adaptors for encodings that do not describe themselves.
 //! * [`cbor`] — the chain's own encoding of messages and block headers, and their CIDs.
 //! * [`miner_messages`] — the messages of a provider: methods and params.
 //! * [`proof_types`] — sector sizes and the numbers of their proof types.
@@ -9,6 +10,7 @@
 //! * [`types`] — what a full node tells and takes: tipsets, miner state, messages, blocks.
 
 pub mod cbor;
+pub mod compact;
 pub mod deadlines;
 pub mod election;
 pub mod lotus_json;

@@ -2,6 +2,7 @@
 
 use super::exit::Exit;
 use super::shell::Cx;
+use super::wire::WireForm;
 use std::future::Future;
 use std::sync::Arc;
 
@@ -13,8 +14,10 @@ pub struct Token {
 }
 
 /// A request to an actor and what it answers.
-pub trait Message: Send + 'static {
+pub trait Message: Sized + Send + 'static {
     type Reply: Send + 'static;
+    /// How it crosses to another process; without one it stays in this one.
+    const WIRE: Option<WireForm<Self>> = None;
 }
 
 /// An actor's state. It may be `!Send`: it is built on, and never leaves, its arbiter's thread.
@@ -50,6 +53,13 @@ pub enum CallError<M> {
     Panicked,
     #[error("the actor ended while it held the message: {0:?}")]
     Exited(Exit),
+    /// The message, if it was not sent; one that was sent may have been handled.
+    #[error("the actor's node is down or cannot be reached")]
+    NodeDown(Option<M>),
+    #[error("the actor has moved: it is held under another epoch than was believed here")]
+    Fenced(M),
+    #[error("the message is not taken there: {1}")]
+    Refused(M, String),
 }
 
 impl<M> CallError<M> {
@@ -57,6 +67,8 @@ impl<M> CallError<M> {
     pub fn into_message(self) -> Option<M> {
         match self {
             CallError::NotRunning(m) | CallError::Restarting(m) | CallError::Full(m) => Some(m),
+            CallError::Fenced(m) | CallError::Refused(m, _) => Some(m),
+            CallError::NodeDown(m) => m,
             CallError::Timeout | CallError::Panicked | CallError::Exited(_) => None,
         }
     }
@@ -70,6 +82,9 @@ impl<M> CallError<M> {
             CallError::Timeout => CallError::Timeout,
             CallError::Panicked => CallError::Panicked,
             CallError::Exited(exit) => CallError::Exited(exit),
+            CallError::NodeDown(m) => CallError::NodeDown(m.map(drop)),
+            CallError::Fenced(_) => CallError::Fenced(()),
+            CallError::Refused(_, why) => CallError::Refused((), why),
         }
     }
 }
@@ -84,6 +99,9 @@ impl<M> std::fmt::Debug for CallError<M> {
             CallError::Timeout => f.write_str("Timeout"),
             CallError::Panicked => f.write_str("Panicked"),
             CallError::Exited(exit) => f.debug_tuple("Exited").field(exit).finish(),
+            CallError::NodeDown(_) => f.write_str("NodeDown"),
+            CallError::Fenced(_) => f.write_str("Fenced"),
+            CallError::Refused(_, why) => f.debug_tuple("Refused").field(why).finish(),
         }
     }
 }

@@ -23,10 +23,21 @@ pub enum DeadReason {
     NotRunning,
     /// The actor was between two incarnations; the sender has the message.
     Restarting,
+    /// Its node is down or cannot be reached.
+    NodeDown,
+    /// The other process does not take it, or the actor is held under another epoch.
+    Refused,
 }
 
-const REASONS: [DeadReason; 5] =
-    [DeadReason::ActorEnded, DeadReason::Expired, DeadReason::Full, DeadReason::NotRunning, DeadReason::Restarting];
+const REASONS: [DeadReason; 7] = [
+    DeadReason::ActorEnded,
+    DeadReason::Expired,
+    DeadReason::Full,
+    DeadReason::NotRunning,
+    DeadReason::Restarting,
+    DeadReason::NodeDown,
+    DeadReason::Refused,
+];
 
 #[derive(Serialize, Deserialize, Clone, Debug)]
 pub struct DeadLetter {

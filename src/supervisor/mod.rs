@@ -21,16 +21,17 @@ mod spec;
 mod supervise;
 mod tree;
 mod watchdog;
+pub mod wire;
 
 pub use actor::{Actor, CallError, Handler, Message, Token};
 pub use dead_letters::{DeadLetter, DeadLetters, DeadReason};
 pub use engine::{AdminError, ChildCounts};
 pub use exit::Exit;
-pub use fence::{Fence, Fenced, Pass};
+pub use fence::{Fence, Fenced, Pass, Tenure};
 pub use histogram::{HANDLE_BOUNDS_US, HandleTimes};
 pub use monitor::{Down, Monitor};
 pub use orders::Order;
-pub use shell::{Cx, Recipient, Ref};
+pub use shell::{Cx, Export, ExportError, ExportOf, Recipient, Ref};
 pub use spec::{
     AutoShutdown, Backoff, ChildSpec, Fault, Restart, Shutdown, SpecError, StartError, Strategy, SupervisorSpec, Thread,
 };

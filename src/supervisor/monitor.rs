@@ -77,6 +77,8 @@ impl Watchers {
 pub struct Monitor {
     meta: Arc<CellMeta>,
     id: Option<u64>,
+    /// For an actor of another process: what its carrier keeps as long as this.
+    _far: Option<Box<dyn Send + Sync>>,
 }
 
 impl Monitor {
@@ -86,19 +88,23 @@ impl Monitor {
             drop(state);
             let incarnation = meta.epoch.load(Ordering::Relaxed);
             to.deliver(Down { path, incarnation, reason: Exit::NotRunning });
-            return Monitor { meta: meta.clone(), id: None };
+            return Monitor { meta: meta.clone(), id: None, _far: None };
         }
         let id = state.next;
         state.next += 1;
         state.list.insert(id, Watcher { path, to });
         drop(state);
-        Monitor { meta: meta.clone(), id: Some(id) }
+        Monitor { meta: meta.clone(), id: Some(id), _far: None }
+    }
+
+    pub(super) fn afar(meta: &Arc<CellMeta>, far: Box<dyn Send + Sync>) -> Monitor {
+        Monitor { meta: meta.clone(), id: None, _far: Some(far) }
     }
 
     /// No [`Down`] is sent from now on; one that is on its way already still comes.
     pub fn demonitor(self) {}
 
-    /// How many watch the same actor now, this one included.
+    /// How many watch the same actor in this process now, this one included.
     pub fn watchers(&self) -> usize {
         self.meta.watchers.len()
     }

@@ -1,14 +1,17 @@
 //! What a deal handler can be asked.
 
+use crate::rpc::bridge::{codec, ids};
 use crate::supervisor::Message;
+use crate::supervisor::wire::WireForm;
 use serde::{Deserialize, Serialize};
 
 /// How is the market? Answered at once, from counters.
-#[derive(Clone, Copy, Debug)]
+#[derive(Serialize, Deserialize, Clone, Copy, Debug)]
 pub struct MarketInfo;
 
 impl Message for MarketInfo {
     type Reply = MarketReport;
+    const WIRE: Option<WireForm<Self>> = Some(codec::report(ids::MARKET_INFO, 1));
 }
 
 /// Field names are stable: `bulkhead info --json` prints them.

@@ -1,27 +1,34 @@
 //! The message sender's public protocol.
 
 use crate::chain::types::TipSetKey;
-use crate::chain::{Address, ChainEpoch, TokenAmount};
+use crate::chain::{Address, ChainEpoch, TokenAmount, compact};
+use crate::rpc::bridge::{codec, ids};
 use crate::supervisor::Message;
+use crate::supervisor::wire::WireForm;
 use cid::Cid;
+use serde::{Deserialize, Serialize};
 
 /// Give the sender a message to bring on chain. It is durable when `Accepted` comes back.
 /// The key names the intent: the same key again is the same message, never a second one, whatever else differs.
-#[derive(Clone, Debug)]
+#[derive(Serialize, Deserialize, Clone, Debug)]
 pub struct Enqueue {
     pub key: String,
+    #[serde(with = "compact::address")]
     pub to: Address,
     pub method: u64,
     /// CBOR.
     pub params: Vec<u8>,
+    #[serde(with = "compact::token")]
     pub value: TokenAmount,
     /// Most that gas may cost, fee cap x limit, replacements included; zero = the sender's default.
+    #[serde(with = "compact::token")]
     pub max_fee: TokenAmount,
     /// `None` = the miner's worker.
+    #[serde(with = "compact::address_opt")]
     pub from: Option<Address>,
 }
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
 pub enum EnqueueAnswer {
     /// On disk; it will be sent until the chain has it.
     Accepted,
@@ -33,15 +40,16 @@ pub enum EnqueueAnswer {
 
 impl Message for Enqueue {
     type Reply = EnqueueAnswer;
+    const WIRE: Option<WireForm<Self>> = Some(codec::form(ids::ENQUEUE, 1));
 }
 
 /// Give a message up that is of no use any more (its deadline has closed). Works until it is signed.
-#[derive(Clone, Debug)]
+#[derive(Serialize, Deserialize, Clone, Debug)]
 pub struct Withdraw {
     pub key: String,
 }
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
 pub enum WithdrawAnswer {
     /// It will never be sent; its status is `Failed` from now on.
     Withdrawn,
@@ -52,27 +60,30 @@ pub enum WithdrawAnswer {
 
 impl Message for Withdraw {
     type Reply = Result<WithdrawAnswer, String>;
+    const WIRE: Option<WireForm<Self>> = Some(codec::form(ids::WITHDRAW, 1));
 }
 
 /// How a message stands; ask again on each new head.
-#[derive(Clone, Debug)]
+#[derive(Serialize, Deserialize, Clone, Debug)]
 pub struct Status {
     pub key: String,
 }
 
 impl Message for Status {
     type Reply = MessageStatus;
+    const WIRE: Option<WireForm<Self>> = Some(codec::form(ids::MESSAGE_STATUS, 1));
 }
 
 /// Every message that is not on chain yet, in the order in which they were given, and why each waits.
-#[derive(Clone, Debug)]
+#[derive(Serialize, Deserialize, Clone, Debug)]
 pub struct Pending;
 
 impl Message for Pending {
     type Reply = Vec<(String, MessageStatus)>;
+    const WIRE: Option<WireForm<Self>> = Some(codec::form(ids::PENDING, 1));
 }
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
 pub enum MessageStatus {
     /// Durable, not signed yet.
     Queued {
@@ -80,14 +91,17 @@ pub enum MessageStatus {
     },
     /// Signed and stored; pushed at epoch `since` or to be pushed again.
     Pushed {
+        #[serde(with = "compact::cid_bytes")]
         cid: Cid,
         nonce: u64,
         since: ChainEpoch,
     },
     /// On chain with exit 0, under `confidence` further epochs.
     Landed {
+        #[serde(with = "compact::cid_bytes")]
         cid: Cid,
         epoch: ChainEpoch,
+        #[serde(with = "compact::tipset_key")]
         tipset: TipSetKey,
         return_data: Vec<u8>,
     },

@@ -1,12 +1,14 @@
 //! The seal scheduler's public protocol.
 
 use super::sector::{Phase, Sector};
+use crate::rpc::bridge::{codec, ids};
 use crate::supervisor::Message;
+use crate::supervisor::wire::WireForm;
 use serde::{Deserialize, Serialize};
 
 /// Seal one sector of committed capacity. The request key names the wish: asked again, the same sector answers.
 /// The wish is durable when this answers, also when no number could be had yet.
-#[derive(Clone, Debug)]
+#[derive(Serialize, Deserialize, Clone, Debug)]
 pub struct Pledge {
     pub request: String,
 }
@@ -22,26 +24,29 @@ pub enum PledgeAnswer {
 
 impl Message for Pledge {
     type Reply = PledgeAnswer;
+    const WIRE: Option<WireForm<Self>> = Some(codec::form(ids::PLEDGE, 1));
 }
 
-#[derive(Clone, Debug)]
+#[derive(Serialize, Deserialize, Clone, Debug)]
 pub struct List;
 
 impl Message for List {
     type Reply = Vec<SectorSummary>;
+    const WIRE: Option<WireForm<Self>> = Some(codec::form(ids::LIST, 1));
 }
 
-#[derive(Clone, Debug)]
+#[derive(Serialize, Deserialize, Clone, Debug)]
 pub struct Status {
     pub number: u64,
 }
 
 impl Message for Status {
     type Reply = Option<SectorDetail>;
+    const WIRE: Option<WireForm<Self>> = Some(codec::form(ids::SECTOR_STATUS, 1));
 }
 
 /// Stop sealing a sector and delete its files. What the chain knows of it stays.
-#[derive(Clone, Debug)]
+#[derive(Serialize, Deserialize, Clone, Debug)]
 pub struct Remove {
     pub number: u64,
     pub why: String,
@@ -51,6 +56,7 @@ pub struct Remove {
 
 impl Message for Remove {
     type Reply = Result<(), String>;
+    const WIRE: Option<WireForm<Self>> = Some(codec::form(ids::REMOVE, 1));
 }
 
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]

@@ -1,21 +1,24 @@
 //! The sector allocator's public protocol.
 
+use crate::rpc::bridge::{codec, ids};
 use crate::supervisor::Message;
+use crate::supervisor::wire::WireForm;
 use serde::{Deserialize, Serialize};
 use std::ops::RangeInclusive;
 
 /// Take a sector number. The request key names the need: asked again with the same key (after a crash, a timeout, a
 /// lost answer), the same number comes back.
-#[derive(Clone, Debug)]
+#[derive(Serialize, Deserialize, Clone, Debug)]
 pub struct Allocate {
     pub request: String,
 }
 
 impl Message for Allocate {
     type Reply = Result<u64, AllocateError>;
+    const WIRE: Option<WireForm<Self>> = Some(codec::form(ids::ALLOCATE, 1));
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AllocateError {
     /// Ask again later: nothing was taken.
     #[error("no sector number now: {why}, and no leased number is left; it will be asked again")]
@@ -27,7 +30,7 @@ pub enum AllocateError {
 }
 
 /// Set numbers aside under a name: they are not given out until freed.
-#[derive(Clone, Debug)]
+#[derive(Serialize, Deserialize, Clone, Debug)]
 pub struct Reserve {
     pub name: String,
     pub numbers: Vec<RangeInclusive<u64>>,
@@ -35,10 +38,11 @@ pub struct Reserve {
 
 impl Message for Reserve {
     type Reply = Result<(), ReserveError>;
+    const WIRE: Option<WireForm<Self>> = Some(codec::form(ids::RESERVE, 1));
 }
 
 /// Set the lowest `count` free numbers aside; answers which.
-#[derive(Clone, Debug)]
+#[derive(Serialize, Deserialize, Clone, Debug)]
 pub struct ReserveCount {
     pub name: String,
     pub count: u64,
@@ -46,18 +50,20 @@ pub struct ReserveCount {
 
 impl Message for ReserveCount {
     type Reply = Result<Vec<RangeInclusive<u64>>, ReserveError>;
+    const WIRE: Option<WireForm<Self>> = Some(codec::form(ids::RESERVE_COUNT, 1));
 }
 
-#[derive(Clone, Debug)]
+#[derive(Serialize, Deserialize, Clone, Debug)]
 pub struct Free {
     pub name: String,
 }
 
 impl Message for Free {
     type Reply = Result<(), ReserveError>;
+    const WIRE: Option<WireForm<Self>> = Some(codec::form(ids::FREE, 1));
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ReserveError {
     #[error("{0:?} is not a reservation's name (allowed: a-z, A-Z, 0-9, '-', '_')")]
     Name(String),
@@ -78,11 +84,12 @@ pub enum ReserveError {
 }
 
 /// Everything the allocator knows; `next` is what the next allocation would give.
-#[derive(Clone, Debug)]
+#[derive(Serialize, Deserialize, Clone, Debug)]
 pub struct Allocated;
 
 impl Message for Allocated {
     type Reply = Result<Numbers, AllocateError>;
+    const WIRE: Option<WireForm<Self>> = Some(codec::form(ids::ALLOCATED, 1));
 }
 
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]

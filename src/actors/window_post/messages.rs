@@ -4,15 +4,18 @@ use super::batch::Phase;
 use super::poster::DeadlineRun;
 use crate::chain::ChainEpoch;
 use crate::chain::types::DeadlineInfo;
+use crate::rpc::bridge::{codec, ids};
 use crate::supervisor::Message;
+use crate::supervisor::wire::WireForm;
 use serde::{Deserialize, Serialize};
 
 /// What is due, under way, done and missed.
-#[derive(Clone, Copy, Debug)]
+#[derive(Serialize, Deserialize, Clone, Copy, Debug)]
 pub struct WindowPostInfo;
 
 impl Message for WindowPostInfo {
     type Reply = WindowPostReport;
+    const WIRE: Option<WireForm<Self>> = Some(codec::report(ids::WINDOW_POST_INFO, 1));
 }
 
 #[derive(Serialize, Deserialize, Clone, Debug, Default)]

@@ -1,15 +1,18 @@
 //! What WinningPoSt can be asked.
 
 use crate::chain::ChainEpoch;
+use crate::rpc::bridge::{codec, ids};
 use crate::supervisor::Message;
+use crate::supervisor::wire::WireForm;
 use serde::{Deserialize, Serialize};
 
 /// Blocks won, and how the last rounds went.
-#[derive(Clone, Copy, Debug)]
+#[derive(Serialize, Deserialize, Clone, Copy, Debug)]
 pub struct WinningInfo;
 
 impl Message for WinningInfo {
     type Reply = WinningReport;
+    const WIRE: Option<WireForm<Self>> = Some(codec::report(ids::WINNING_INFO, 1));
 }
 
 #[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq)]

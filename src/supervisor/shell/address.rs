@@ -5,7 +5,9 @@ use super::super::cell::{ActorState, CellMeta, Lane};
 use super::super::dead_letters::DeadReason;
 use super::super::exit::Exit;
 use super::super::monitor::{Down, Monitor};
+use super::super::wire::Carrier;
 use super::context::{Local, Shell, ShellCx};
+use super::far;
 use super::reply::{ReplyTo, answer};
 use actix::dev::channel::AddressSender;
 use actix::dev::{Envelope, EnvelopeProxy, SendError, ToEnvelope};
@@ -27,19 +29,42 @@ pub(super) struct Up<A: Actor> {
 pub(super) struct Slot<A: Actor> {
     pub meta: Arc<CellMeta>,
     pub up: ArcSwapOption<Up<A>>,
+    /// Who takes messages elsewhere while nothing runs here.
+    pub far: ArcSwapOption<Box<dyn Carrier>>,
 }
 
+/// A message that did not go, and whom it was to be answered to.
+type Unsent<M> = (CallError<M>, Option<ReplyTo<M>>);
+
 impl<A: Actor> Slot<A> {
-    /// Whether it went to another thread.
-    fn send<M: Message>(&self, message: M, reply: Option<ReplyTo<M>>) -> Result<bool, CallError<M>>
+    /// To the incarnation in this process, else to where the actor is. Answers whether it left this thread.
+    fn send<M: Message>(
+        &self,
+        message: M,
+        reply: Option<ReplyTo<M>>,
+        within: Option<Duration>,
+    ) -> Result<bool, CallError<M>>
+    where
+        A: Handler<M>,
+    {
+        if self.up.load().is_none()
+            && let Some(carrier) = self.far.load().as_deref()
+        {
+            return far::post(&**carrier, &self.meta, message, reply, within).map(|()| true);
+        }
+        self.send_here(message, reply).map_err(|(error, _)| error)
+    }
+
+    /// To the incarnation in this process. Answers whether it went to another thread.
+    pub(super) fn send_here<M: Message>(&self, message: M, reply: Option<ReplyTo<M>>) -> Result<bool, Unsent<M>>
     where
         A: Handler<M>,
     {
         let up = self.up.load();
-        let Some(up) = up.as_deref() else { return Err(self.refuse(message)) };
+        let Some(up) = up.as_deref() else { return Err((self.refuse(message), reply)) };
         if !up.lane.reserve() {
             self.meta.dead_letter(type_name::<M>(), DeadReason::Full);
-            return Err(CallError::Full(message));
+            return Err((CallError::Full(message), reply));
         }
         // The asker waits: what is done for it belongs to its span. A tell is on its own.
         let span = if reply.is_some() { Span::current() } else { Span::none() };
@@ -48,8 +73,8 @@ impl<A: Actor> Slot<A> {
             Ok(()) => Ok(far),
             // It ended between the look and the send.
             Err(SendError::Closed(back) | SendError::Full(back)) => match back.take_back() {
-                Some(message) => Err(self.refuse(message)),
-                None => Err(CallError::Exited(Exit::Killed)),
+                (Some(message), reply) => Err((self.refuse(message), reply)),
+                (None, reply) => Err((CallError::Exited(Exit::Killed), reply)),
             },
         }
     }
@@ -106,17 +131,25 @@ impl<A: Actor> Ref<A> {
     /// At most `mailbox` messages wait there.
     pub fn new(path: impl Into<String>, mailbox: usize) -> Ref<A> {
         let meta = Arc::new(CellMeta::new(path.into(), mailbox));
-        Ref { slot: Arc::new(Slot { meta, up: ArcSwapOption::empty() }) }
+        Ref { slot: Arc::new(Slot { meta, up: ArcSwapOption::empty(), far: ArcSwapOption::empty() }) }
     }
     pub fn path(&self) -> &str {
         &self.slot.meta.path
+    }
+    /// Where messages go while no incarnation runs in this process; `None`: nowhere. Every clone follows.
+    pub fn carry_by(&self, carrier: Option<Box<dyn Carrier>>) {
+        self.slot.far.store(carrier.map(Arc::new));
+    }
+    /// Whether a message sent now would leave this process.
+    pub fn is_far(&self) -> bool {
+        self.slot.up.load().is_none() && self.slot.far.load().is_some()
     }
     /// Queues the message; never waits.
     pub fn tell<M: Message>(&self, message: M) -> Result<(), CallError<M>>
     where
         A: Handler<M>,
     {
-        self.slot.send(message, None).map(drop)
+        self.slot.send(message, None, None).map(drop)
     }
     /// Asks and waits at most `within`. Usable from any async runtime.
     pub async fn ask<M: Message>(&self, message: M, within: Duration) -> Result<M::Reply, CallError<M>>
@@ -124,11 +157,16 @@ impl<A: Actor> Ref<A> {
         A: Handler<M>,
     {
         let (tx, rx) = oneshot::channel();
-        let far = self.slot.send(message, Some(tx))?;
+        let far = self.slot.send(message, Some(ReplyTo::Near(tx)), Some(within))?;
         answer(rx, within, far).await
     }
     /// `to` gets one [`Down`] when the present incarnation ends, or at once when none runs.
     pub fn monitor(&self, to: Recipient<Down>) -> Monitor {
+        if self.slot.up.load().is_none()
+            && let Some(carrier) = self.slot.far.load().as_deref()
+        {
+            return Monitor::afar(&self.slot.meta, carrier.watch(&self.slot.meta.path, to));
+        }
         Monitor::set(&self.slot.meta, self.path().to_string(), to)
     }
     pub fn recipient<M: Message>(&self) -> Recipient<M>
@@ -141,14 +179,14 @@ impl<A: Actor> Ref<A> {
 
 /// What a [`Recipient`] needs of a slot, whatever its actor.
 trait Takes<M: Message>: Send + Sync {
-    fn take(&self, message: M, reply: Option<ReplyTo<M>>) -> Result<bool, CallError<M>>;
+    fn take(&self, message: M, reply: Option<ReplyTo<M>>, within: Option<Duration>) -> Result<bool, CallError<M>>;
     fn take_beyond(&self, message: M);
     fn meta(&self) -> &CellMeta;
 }
 
 impl<A: Handler<M>, M: Message> Takes<M> for Slot<A> {
-    fn take(&self, message: M, reply: Option<ReplyTo<M>>) -> Result<bool, CallError<M>> {
-        self.send(message, reply)
+    fn take(&self, message: M, reply: Option<ReplyTo<M>>, within: Option<Duration>) -> Result<bool, CallError<M>> {
+        self.send(message, reply, within)
     }
     fn take_beyond(&self, message: M) {
         self.send_beyond(message)
@@ -174,14 +212,14 @@ impl<M: Message> Recipient<M> {
         &self.to.meta().path
     }
     pub fn tell(&self, message: M) -> Result<(), CallError<M>> {
-        self.to.take(message, None).map(drop)
+        self.to.take(message, None, None).map(drop)
     }
     pub(in crate::supervisor) fn deliver(&self, message: M) {
         self.to.take_beyond(message)
     }
     pub async fn ask(&self, message: M, within: Duration) -> Result<M::Reply, CallError<M>> {
         let (tx, rx) = oneshot::channel();
-        let far = self.to.take(message, Some(tx))?;
+        let far = self.to.take(message, Some(ReplyTo::Near(tx)), Some(within))?;
         answer(rx, within, far).await
     }
 }
@@ -222,10 +260,12 @@ impl<M: Message> Deliver<M> {
         self
     }
 
-    fn take_back(mut self) -> Option<M> {
-        let message = self.message.take()?;
-        self.lane.release();
-        Some(message)
+    fn take_back(mut self) -> (Option<M>, Option<ReplyTo<M>>) {
+        let message = self.message.take();
+        if message.is_some() {
+            self.lane.release();
+        }
+        (message, self.reply.take())
     }
 }
 
@@ -236,7 +276,7 @@ impl<M: Message> Drop for Deliver<M> {
         let meta = &self.lane.meta;
         meta.dead_letter(type_name::<M>(), DeadReason::ActorEnded);
         if let Some(reply) = self.reply.take() {
-            let _ = reply.send(Err(refusal(meta, message).1)); // an asker that gave up does not listen
+            reply.send(Err(refusal(meta, message).1));
         }
     }
 }
@@ -256,7 +296,7 @@ impl<A: Handler<M>, M: Message> EnvelopeProxy<Shell<A>> for Deliver<M> {
         let Some(message) = self.message.take() else { return };
         self.lane.release();
         let reply = self.reply.take();
-        if reply.as_ref().is_some_and(oneshot::Sender::is_closed) {
+        if reply.as_ref().is_some_and(ReplyTo::is_closed) {
             return self.lane.meta.dead_letter(type_name::<M>(), DeadReason::Expired);
         }
         let span = match self.span.is_none() {
@@ -290,7 +330,7 @@ impl<A: Actor, M: Message> Answer<A, M> {
     }
     pub fn send(mut self, result: Result<M::Reply, CallError<M>>) {
         if let Some(reply) = self.reply.take() {
-            let _ = reply.send(result); // the asker may have given up
+            reply.send(result);
         }
     }
 }
@@ -304,6 +344,6 @@ impl<A: Actor, M: Message> Drop for Answer<A, M> {
             Some(exit) => CallError::Exited(exit.clone()),
             None => CallError::Exited(Exit::Killed),
         };
-        let _ = reply.send(Err(how));
+        reply.send(Err(how));
     }
 }

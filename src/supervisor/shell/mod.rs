@@ -3,6 +3,8 @@
 mod address;
 mod arbiters;
 mod context;
+mod export;
+mod far;
 mod incarnation;
 mod linger;
 mod reply;
@@ -10,6 +12,7 @@ mod report;
 
 pub use address::{Recipient, Ref};
 pub use context::Cx;
+pub use export::{Export, ExportError, ExportOf};
 
 pub(super) use arbiters::{Arbiters, Place, run_system};
 pub(super) use incarnation::{Launch, launcher};

@@ -11,7 +11,35 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 
-pub(super) type ReplyTo<M> = oneshot::Sender<Result<<M as Message>::Reply, CallError<M>>>;
+type Answered<M> = Result<<M as Message>::Reply, CallError<M>>;
+
+/// Who waits for an answer.
+pub(super) enum ReplyTo<M: Message> {
+    Near(oneshot::Sender<Answered<M>>),
+    /// An asker in another process; whoever brought the message takes the answer back.
+    Far {
+        until: Option<std::time::Instant>,
+        to: Box<dyn FnOnce(Answered<M>) + Send>,
+    },
+}
+
+impl<M: Message> ReplyTo<M> {
+    /// An asker that has given up does not listen.
+    pub fn send(self, answer: Answered<M>) {
+        match self {
+            ReplyTo::Near(to) => drop(to.send(answer)),
+            ReplyTo::Far { to, .. } => to(answer),
+        }
+    }
+    /// Nobody waits any more.
+    pub fn is_closed(&self) -> bool {
+        match self {
+            ReplyTo::Near(to) => to.is_closed(),
+            ReplyTo::Far { until, .. } => until.is_some_and(|until| until <= std::time::Instant::now()),
+        }
+    }
+}
+
 pub(super) type ReplyFrom<M> = oneshot::Receiver<Result<<M as Message>::Reply, CallError<M>>>;
 
 /// `far`: the actor runs on another thread.

@@ -1,0 +1,51 @@
+//! Every message that may cross to another process, and its number. A number is never used for another message again.
+
+/// One message of the wire: what it is numbered, and what it is called in refusals.
+macro_rules! ids {
+    ($($(#[$doc:meta])* $name:ident = $id:literal;)*) => {
+        $($(#[$doc])* pub const $name: u32 = $id;)*
+        /// All of them, for the check that no number stands twice.
+        pub const ALL: &[(u32, &str)] = &[$(($id, stringify!($name))),*];
+    };
+}
+
+ids! {
+    // message sender
+    ENQUEUE = 0x0101;
+    WITHDRAW = 0x0102;
+    MESSAGE_STATUS = 0x0103;
+    PENDING = 0x0104;
+    // sector allocator
+    ALLOCATE = 0x0201;
+    RESERVE = 0x0202;
+    RESERVE_COUNT = 0x0203;
+    FREE = 0x0204;
+    ALLOCATED = 0x0205;
+    // seal scheduler
+    PLEDGE = 0x0301;
+    LIST = 0x0302;
+    SECTOR_STATUS = 0x0303;
+    REMOVE = 0x0304;
+    // proving
+    WINDOW_POST_INFO = 0x0401;
+    WINNING_INFO = 0x0501;
+    // markets
+    MARKET_INFO = 0x0601;
+    // daemon link
+    FEED_INFO = 0x0701;
+    POOL_INFO = 0x0702;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ALL;
+    use std::collections::BTreeMap;
+
+    #[test]
+    fn no_number_stands_twice() {
+        let mut seen = BTreeMap::new();
+        for (id, name) in ALL {
+            assert_eq!(seen.insert(id, name), None, "{id:#x} is {name}'s and another's");
+        }
+    }
+}

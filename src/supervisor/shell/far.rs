@@ -1,0 +1,95 @@
+//! The sender's side of a message to another process: it keeps the message until its fate is known.
+
+use super::super::actor::{CallError, Message};
+use super::super::cell::CellMeta;
+use super::super::dead_letters::DeadReason;
+use super::super::exit::Exit;
+use super::super::wire::{Cargo, Carrier, Fault, Parcel, WireError, WireForm};
+use super::reply::ReplyTo;
+use std::any::{Any, type_name};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Hands the message to the carrier.
+pub(super) fn post<M: Message>(
+    carrier: &dyn Carrier,
+    meta: &Arc<CellMeta>,
+    message: M,
+    reply: Option<ReplyTo<M>>,
+    within: Option<Duration>,
+) -> Result<(), CallError<M>> {
+    let Some(form) = &M::WIRE else {
+        meta.dead_letter(type_name::<M>(), DeadReason::Refused);
+        let why = format!("{} stays within its process, and {} runs in another", type_name::<M>(), meta.path);
+        return Err(CallError::Refused(message, why));
+    };
+    let parcel = Parcel { to: meta.path.clone(), id: form.id, schema: form.schema, lane: form.lane, within };
+    let posted = Box::new(Posted { message: Some(message), reply, form, meta: meta.clone() });
+    let Err((fault, back)) = carrier.carry(parcel, posted) else { return Ok(()) };
+    meta.dead_letter(type_name::<M>(), reason(&fault));
+    let message = back.into_any().downcast::<Posted<M>>().ok().and_then(|mut posted| posted.message.take());
+    Err(match message {
+        Some(message) => fault.with(message),
+        None => CallError::NodeDown(None), // a carrier that gives something else back
+    })
+}
+
+fn reason(fault: &Fault) -> DeadReason {
+    match fault {
+        Fault::NotRunning => DeadReason::NotRunning,
+        Fault::Restarting => DeadReason::Restarting,
+        Fault::Full => DeadReason::Full,
+        Fault::Timeout => DeadReason::Expired,
+        Fault::Panicked | Fault::Exited(_) => DeadReason::ActorEnded,
+        Fault::NodeDown { .. } => DeadReason::NodeDown,
+        Fault::Fenced | Fault::Refused(_) => DeadReason::Refused,
+    }
+}
+
+struct Posted<M: Message> {
+    message: Option<M>,
+    reply: Option<ReplyTo<M>>,
+    form: &'static WireForm<M>,
+    meta: Arc<CellMeta>,
+}
+
+impl<M: Message> Posted<M> {
+    fn end(&mut self, answer: Result<&[u8], Fault>) {
+        let Some(message) = self.message.take() else { return };
+        let answer = match answer {
+            Ok(bytes) => (self.form.decode_reply)(bytes)
+                .map_err(|why| CallError::Exited(Exit::Failed(format!("its answer cannot be read: {why}")))),
+            Err(fault) => {
+                self.meta.dead_letter(type_name::<M>(), reason(&fault));
+                Err(fault.with(message))
+            }
+        };
+        if let Some(reply) = self.reply.take() {
+            reply.send(answer);
+        }
+    }
+}
+
+impl<M: Message> Cargo for Posted<M> {
+    fn write(&self, into: &mut Vec<u8>) -> Result<(), WireError> {
+        match &self.message {
+            Some(message) => (self.form.encode)(message, into),
+            None => Err(WireError("it was settled before".into())),
+        }
+    }
+    fn settle(mut self: Box<Self>, answer: Result<&[u8], Fault>) {
+        self.end(answer);
+    }
+    fn into_any(self: Box<Self>) -> Box<dyn Any> {
+        self
+    }
+}
+
+/// A carrier that ends with an ask in its hands has lost its node; a tell that was sent is simply over.
+impl<M: Message> Drop for Posted<M> {
+    fn drop(&mut self) {
+        if self.reply.is_some() {
+            self.end(Err(Fault::NodeDown { sent: true }));
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! Messages that may leave the process: their encoded form, who carries them, and what comes back.
+//!
+//! No transport and no encoding lives here: a [`WireForm`] is a number and four functions, a [`Carrier`] whatever brings
+//! bytes to another process. The sender's call is the same as for an actor next door: [`super::Ref::carry_by`] only says
+//! where messages go while no incarnation runs in this process. [`super::Export`] is the receiving side.
+
+use super::actor::{CallError, Message};
+use super::exit::Exit;
+use super::monitor::Down;
+use super::shell::Recipient;
+use serde::{Deserialize, Serialize};
+use std::any::Any;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How a message and its reply look outside this process.
+pub struct WireForm<M: Message> {
+    /// Unique among all messages of the product, and never used again for another one.
+    pub id: u32,
+    /// Grows when the fields of message or reply change.
+    pub schema: u16,
+    pub lane: WireLane,
+    pub encode: fn(&M, &mut Vec<u8>) -> Result<(), WireError>,
+    pub decode: fn(&[u8]) -> Result<M, WireError>,
+    pub encode_reply: fn(&M::Reply, &mut Vec<u8>) -> Result<(), WireError>,
+    pub decode_reply: fn(&[u8]) -> Result<M::Reply, WireError>,
+}
+
+/// Which queue a message waits in; the control lane never waits behind the other.
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[serde(rename_all = "snake_case")]
+pub enum WireLane {
+    Control,
+    Message,
+}
+
+/// Bytes that are no such message, or a message that gives no bytes.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct WireError(pub String);
+
+/// Why a message in another process got no answer: a [`CallError`] without the message. The order of the variants is
+/// part of the wire protocol: new ones go to the end.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+pub enum Fault {
+    NotRunning,
+    Restarting,
+    Full,
+    Timeout,
+    Panicked,
+    Exited(Exit),
+    /// The other node is gone, or cannot be reached.
+    NodeDown {
+        /// It may have arrived, and have been handled.
+        sent: bool,
+    },
+    /// The actor is held under another epoch than the sender believed.
+    Fenced,
+    /// The receiver does not take this message: unknown there, too large, not allowed.
+    Refused(String),
+}
+
+impl Fault {
+    /// Gives an undelivered message back.
+    pub fn with<M>(self, message: M) -> CallError<M> {
+        match self {
+            Fault::NotRunning => CallError::NotRunning(message),
+            Fault::Restarting => CallError::Restarting(message),
+            Fault::Full => CallError::Full(message),
+            Fault::Timeout => CallError::Timeout,
+            Fault::Panicked => CallError::Panicked,
+            Fault::Exited(exit) => CallError::Exited(exit),
+            Fault::NodeDown { sent: false } => CallError::NodeDown(Some(message)),
+            Fault::NodeDown { sent: true } => CallError::NodeDown(None),
+            Fault::Fenced => CallError::Fenced(message),
+            Fault::Refused(why) => CallError::Refused(message, why),
+        }
+    }
+}
+
+impl<M> From<CallError<M>> for Fault {
+    fn from(error: CallError<M>) -> Fault {
+        match error {
+            CallError::NotRunning(_) => Fault::NotRunning,
+            CallError::Restarting(_) => Fault::Restarting,
+            CallError::Full(_) => Fault::Full,
+            CallError::Timeout => Fault::Timeout,
+            CallError::Panicked => Fault::Panicked,
+            CallError::Exited(exit) => Fault::Exited(exit),
+            CallError::NodeDown(message) => Fault::NodeDown { sent: message.is_none() },
+            CallError::Fenced(_) => Fault::Fenced,
+            CallError::Refused(_, why) => Fault::Refused(why),
+        }
+    }
+}
+
+/// Where a message goes and how long its asker waits.
+#[derive(Clone, Debug)]
+pub struct Parcel {
+    /// The actor's logical path.
+    pub to: Arc<str>,
+    pub id: u32,
+    pub schema: u16,
+    pub lane: WireLane,
+    /// `None`: a tell, which nobody waits for.
+    pub within: Option<Duration>,
+}
+
+/// A message on its way out, and what waits for its answer.
+pub trait Cargo: Send + 'static {
+    /// Appends the message's bytes.
+    fn write(&self, into: &mut Vec<u8>) -> Result<(), WireError>;
+    /// The end of what a carrier has accepted, once: the reply's bytes, or why there are none. A tell that was sent is
+    /// dropped instead. May run on any thread and does not block.
+    fn settle(self: Box<Self>, answer: Result<&[u8], Fault>);
+    #[doc(hidden)]
+    fn into_any(self: Box<Self>) -> Box<dyn Any>;
+}
+
+/// Brings messages to actors of one other process.
+pub trait Carrier: Send + Sync + 'static {
+    /// Takes the message over, without waiting, or gives it back with the reason.
+    fn carry(&self, parcel: Parcel, cargo: Box<dyn Cargo>) -> Result<(), (Fault, Box<dyn Cargo>)>;
+    /// `to` gets one [`Down`] when the incarnation that runs there ends, when its node is lost, or at once if there is
+    /// none. Dropping what is returned takes the monitor back.
+    fn watch(&self, path: &Arc<str>, to: Recipient<Down>) -> Box<dyn Send + Sync>;
+}
+
+/// Appends a reply's bytes; handed to whoever sends the reply, so that they are written once, into its buffer.
+pub type Writer<'a> = &'a dyn Fn(&mut Vec<u8>) -> Result<(), WireError>;
+
+/// Takes one answer of a local actor on its way back to another process.
+pub type Respond = Box<dyn FnOnce(Result<Writer<'_>, Fault>) + Send>;
