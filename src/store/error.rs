@@ -33,7 +33,9 @@ pub enum StoreError {
     #[error("store: {path}: {bytes} bytes in one transaction; the cluster's store takes {most}")]
     TooLarge { path: String, bytes: usize, most: usize },
     /// What this node had in its mirror was not the last word.
-    #[error("store: {path}: the copy on this node was behind the cluster's; it is read again before the next write: repeat this one")]
+    #[error(
+        "store: {path}: the copy on this node was behind the cluster's; it is read again before the next write: repeat this one"
+    )]
     Behind { path: String },
     #[error("store: {path} writes to the cluster without a lease (epoch {epoch}); acquire it first")]
     Unleased { path: String, epoch: u64 },

@@ -104,8 +104,7 @@ fn all_pending(
 }
 
 fn decode(scope: &str, bytes: &[u8]) -> Result<Pending> {
-    let (pending, _) =
-        bincode::serde::decode_from_slice(bytes, config()).map_err(|e| damaged("_pending", scope, e))?;
+    let (pending, _) = bincode::serde::decode_from_slice(bytes, config()).map_err(|e| damaged("_pending", scope, e))?;
     Ok(pending)
 }
 
@@ -114,8 +113,7 @@ pub(super) fn push_pending(tx: &WriteTransaction, scope: &str, pending: &Pending
     let mut table = tx.open_table(PENDING).map_err(failed)?;
     let last = table.range((scope, 0)..=(scope, u64::MAX)).map_err(failed)?.next_back();
     let next = last.transpose().map_err(failed)?.map_or(1, |(key, _)| key.value().1 + 1);
-    let bytes =
-        bincode::serde::encode_to_vec(pending, config()).map_err(|e| damaged("_pending", scope, e))?;
+    let bytes = bincode::serde::encode_to_vec(pending, config()).map_err(|e| damaged("_pending", scope, e))?;
     table.insert((scope, next), bytes.as_slice()).map(|_| ()).map_err(failed)
 }
 
@@ -218,6 +216,25 @@ fn put_row(tx: &WriteTransaction, scope: &str, row: &Row) -> Result<()> {
     let mut table = tx.open_table(rows(&row.table)).map_err(failed)?;
     table.insert(row.key.as_str(), row.value.as_slice()).map_err(failed)?;
     owned.insert((scope, row.table.as_str(), row.key.as_str()), ()).map(|_| ()).map_err(failed)
+}
+
+/// A scope of which something waits.
+pub(super) fn any_pending(tx: &ReadTransaction) -> Result<Option<(String, u64)>> {
+    let first = match if_there(tx.open_table(PENDING))? {
+        Some(table) => {
+            table.iter().map_err(failed)?.next().transpose().map_err(failed)?.map(|(k, _)| k.value().0.to_owned())
+        }
+        None => None,
+    };
+    first.map(|scope| pending_count(tx, &scope).map(|waiting| (scope, waiting))).transpose()
+}
+
+/// The file is a single node's from now on.
+pub(super) fn leave_cluster(tx: &WriteTransaction) -> Result<()> {
+    tx.delete_table(LEASES).map_err(failed)?;
+    tx.delete_table(OWNED).map_err(failed)?;
+    tx.delete_table(MARKERS).map_err(failed)?;
+    tx.delete_table(PENDING).map(|_| ()).map_err(failed)
 }
 
 /// The rows of the scope go from this node; what waits stays.

@@ -7,14 +7,18 @@
 //! from this disk, writes go to the cluster's store first, fenced by the concern's lease.
 //!
 //! * [`replica`] — what the cluster's store has to be able to do; `etcd` (feature `cluster`) does it.
+//! * [`transfer`] — a single node's state into a cluster, and back.
 
 pub(crate) mod db;
 mod error;
+#[cfg(feature = "cluster")]
+pub mod etcd;
 mod mirror;
 pub mod replica;
 mod replicated;
 #[cfg(test)]
 mod tests;
+pub mod transfer;
 mod txn;
 mod untouched;
 

@@ -90,9 +90,13 @@ pub struct Commit<'a> {
 pub enum Committed {
     Landed,
     /// Somebody else holds the scope, or nobody does.
-    Fenced { holder: Option<u64> },
+    Fenced {
+        holder: Option<u64>,
+    },
     /// Nothing was written: the scope's last commit is another one than `base`.
-    Differs { found: Option<Marker> },
+    Differs {
+        found: Option<Marker>,
+    },
 }
 
 /// A whole scope at one instant.

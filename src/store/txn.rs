@@ -188,7 +188,8 @@ impl<'a> Txn<'a> {
             To::Set(tx, set) => {
                 let mut rows: BTreeMap<String, R> = list(tx, prefix)?.into_iter().collect();
                 let from = (R::TABLE, prefix.to_owned());
-                for ((_, key), value) in set.range(from..).take_while(|((t, k), _)| *t == R::TABLE && k.starts_with(prefix))
+                for ((_, key), value) in
+                    set.range(from..).take_while(|((t, k), _)| *t == R::TABLE && k.starts_with(prefix))
                 {
                     match value {
                         Some(bytes) => rows.insert(key.clone(), decode(key, bytes)?),
