@@ -284,3 +284,23 @@ fn after_the_way_back_a_single_node_writes_again() {
     assert_eq!(store.get::<Run>("t01000/00000000000000000100").unwrap(), Some(Run(70)));
     assert!(!replica.scopes().unwrap().is_empty());
 }
+
+/// A single node's repo is not taken for a mirror: its rows would come back from the dead, or be lost.
+#[test]
+fn a_repo_joins_the_cluster_only_after_its_import() {
+    let (node, replica) = (full(2), Arc::new(ScriptedReplica::default()));
+    let scope = "/t01000/window-post";
+    replica.give(scope, 7);
+    let joined = node.store.replicated(replica.clone(), Policy::Refuse);
+    let refused = joined.acquire(scope, 7).unwrap_err();
+    assert!(matches!(refused, bulkhead::store::StoreError::NotImported { .. }), "{refused}");
+    let all = rows(&node.store);
+    assert!(!all.is_empty());
+    replica.state().leases.clear();
+    import(&node.store, &*replica, &into("a")).unwrap();
+    assert_eq!(rows(&node.store), all);
+    replica.give(scope, 8);
+    assert_eq!(joined.acquire(scope, 8).unwrap().rows, 1);
+    assert_eq!(rows(&node.store), ["window_post t01000/00000000000000000100 Run(7)"], "only what it holds");
+    assert_eq!(node.store.get::<Identity>("node").unwrap(), Some(Identity(11)));
+}

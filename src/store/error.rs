@@ -39,6 +39,10 @@ pub enum StoreError {
     Behind { path: String },
     #[error("store: {path} writes to the cluster without a lease (epoch {epoch}); acquire it first")]
     Unleased { path: String, epoch: u64 },
+    #[error(
+        "store {path}: it has a single node's rows ({table}/{key}) that the cluster was never given; `bulkhead cluster import` them, or start this node with an empty --repo"
+    )]
+    NotImported { path: String, table: String, key: String },
     #[error("store: {path}: {most} writes wait for the cluster's store already; bring etcd back")]
     JournalFull { path: String, most: u64 },
 }

@@ -1,11 +1,13 @@
 //! A cluster's rows on this node's disk: which scope they belong to, where the scope's chain of commits stands, and what
 //! still waits to be taken by the cluster's store.
 
+use super::catalogue::{self, Home};
 use super::error::{Result, StoreError};
 use super::replica::{Image, Marker, Op, Row};
-use super::txn::{Fences, config, failed};
-use redb::{ReadTransaction, ReadableTable, TableDefinition, TableError, WriteTransaction};
+use super::txn::{Fences, META, config, failed};
+use redb::{ReadTransaction, ReadableTable, TableDefinition, TableError, TableHandle, WriteTransaction};
 use serde::{Deserialize, Serialize};
+use std::path::Path;
 
 /// Epochs of leases; those of a single node's time in the same file are in another table and count differently.
 pub(super) const LEASES: Fences = TableDefinition::new("_lease");
@@ -163,6 +165,39 @@ pub(super) fn rows(table: &str) -> TableDefinition<'_, &'static str, &'static [u
     TableDefinition::new(table)
 }
 
+/// In `_meta`: this file is a cluster's mirror; all of its rows were imported into one.
+const MIRROR: &str = "mirror";
+const IMPORTED: &str = "imported";
+
+pub(super) fn note_import(tx: &WriteTransaction) -> Result<()> {
+    let mut meta = tx.open_table(META).map_err(failed)?;
+    meta.insert(IMPORTED, 1).map(|_| ()).map_err(failed)
+}
+
+/// A file of a single node becomes a mirror only if its rows are nobody's loss: they would come back as ghosts, or go.
+pub(super) fn become_mirror(tx: &WriteTransaction, path: &Path) -> Result<()> {
+    let mut meta = tx.open_table(META).map_err(failed)?;
+    if meta.get(MIRROR).map_err(failed)?.is_some() {
+        return Ok(());
+    }
+    let imported = meta.get(IMPORTED).map_err(failed)?.is_some();
+    let tables: Vec<String> = tx.list_tables().map_err(failed)?.map(|table| table.name().to_owned()).collect();
+    for name in tables.iter().filter(|name| catalogue::home(name).is_some_and(Home::is_of_a_concern)) {
+        let table = tx.open_table(rows(name)).map_err(failed)?;
+        let first = table.first().map_err(failed)?.map(|(key, _)| key.value().to_owned());
+        drop(table);
+        match first {
+            Some(key) if !imported => {
+                let (path, table) = (path.display().to_string(), name.clone());
+                return Err(StoreError::NotImported { path, table, key });
+            }
+            Some(_) => drop(tx.delete_table(rows(name)).map_err(failed)?),
+            None => {}
+        }
+    }
+    meta.insert(MIRROR, 1).map(|_| ()).map_err(failed)
+}
+
 /// What [`replace`] kept of the scope's own.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Kept {
@@ -233,6 +268,10 @@ pub(super) fn any_pending(tx: &ReadTransaction) -> Result<Option<(String, u64)>>
 pub(super) fn leave_cluster(tx: &WriteTransaction) -> Result<()> {
     tx.delete_table(LEASES).map_err(failed)?;
     tx.delete_table(OWNED).map_err(failed)?;
+    let mut meta = tx.open_table(META).map_err(failed)?;
+    for mark in [MIRROR, IMPORTED] {
+        meta.remove(mark).map_err(failed)?;
+    }
     tx.delete_table(MARKERS).map_err(failed)?;
     tx.delete_table(PENDING).map(|_| ()).map_err(failed)
 }

@@ -9,6 +9,7 @@
 //! * [`replica`] — what the cluster's store has to be able to do; `etcd` (feature `cluster`) does it.
 //! * [`transfer`] — a single node's state into a cluster, and back.
 
+mod catalogue;
 pub(crate) mod db;
 mod error;
 #[cfg(feature = "cluster")]

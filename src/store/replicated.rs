@@ -356,6 +356,7 @@ impl Work<'_> {
         let token = Token { path: scope.path.clone(), epoch: lease << 32 };
         let kept = self.db.write(|w| {
             raise(w, &token)?;
+            mirror::become_mirror(w, self.db.path())?;
             mirror::replace(w, path, &image)
         })?;
         failpoint::hit("store", "loaded");

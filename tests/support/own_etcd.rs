@@ -1,4 +1,5 @@
 //! Real etcd members for a test: started on free ports, killed, frozen, started again; gone with the test.
+#![allow(dead_code)] // each test uses some of it
 
 use std::net::TcpListener;
 use std::path::PathBuf;

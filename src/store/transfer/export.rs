@@ -1,8 +1,8 @@
 //! The cluster's state into one node's repo.
 
 use super::super::Store;
+use super::super::catalogue::{self, Home, Merge};
 use super::super::replica::Replica;
-use super::catalogue::{self, Home, Merge};
 use super::import::{RECORDS, Scope, count, difference};
 use super::raw::{self, Rows};
 use super::{Report, Result, TransferError};

@@ -1,8 +1,9 @@
 //! One node's repo into the cluster.
 
 use super::super::Store;
+use super::super::catalogue::{self, Home, MinerIn};
+use super::super::mirror;
 use super::super::replica::{Commit, Committed, Hold, Image, Loaded, Marker, Op, Replica};
-use super::catalogue::{self, Home, MinerIn};
 use super::raw::{self, Rows};
 use super::{Report, Result, TableReport, TransferError};
 use std::collections::BTreeMap;
@@ -27,7 +28,8 @@ pub struct ImportOptions {
     pub dry_run: bool,
 }
 
-/// See [`super`]. The repo is only read, but for a number that names it from then on.
+/// See [`super`]. The repo is only read, but for a number that names it from then on, and the mark that it was imported:
+/// a node may use it as its mirror then.
 pub fn import(repo: &Store, cluster: &dyn Replica, options: &ImportOptions) -> Result<Report> {
     raw::refuse_unconfirmed(&repo.db)?;
     let rows = raw::read(&repo.db)?;
@@ -69,6 +71,9 @@ pub fn import(repo: &Store, cluster: &dyn Replica, options: &ImportOptions) -> R
             return Err(TransferError::Differs { scope, table, key });
         }
         records.set(cluster, &target.name, format!("{id} {path} done"))?;
+    }
+    if !options.dry_run {
+        repo.db.write(mirror::note_import)?;
     }
     Ok(report)
 }

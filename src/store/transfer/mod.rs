@@ -12,7 +12,6 @@
 //! All tables of all miners go. The node's own (`identity`) stay; a table that this version does not know is an error.
 //! On the way in every sector goes to the seal scheduler of one node; on the way out the sectors of all of them merge.
 
-mod catalogue;
 mod export;
 mod import;
 mod raw;
