@@ -5,12 +5,14 @@
 //!
 //! * [`settings`] — what a node needs to know before its tree is built.
 //! * [`identity`] — whose node this is: network and miner, asked once and kept.
+//! * [`roles`] — what may run here.
 //! * [`backend`], [`report`] — the node behind its own API: lists, sector details, summaries.
 
 pub mod backend;
 pub mod identity;
 pub mod journal;
 pub mod report;
+pub mod roles;
 pub mod settings;
 
 use crate::actors::daemon_link::messages::HeadUpdate;

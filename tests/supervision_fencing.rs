@@ -121,3 +121,53 @@ async fn a_zombies_late_effects_are_refused() {
     assert_eq!(store.get::<Line>("k").unwrap().unwrap().0, "second");
     assert_eq!(tree.shutdown().await, Exit::Shutdown);
 }
+
+/// As a lease would: it ends, and a later one begins under a higher epoch.
+#[derive(Default)]
+struct Lease(AtomicU64);
+impl Tenure for Lease {
+    fn epoch_base(&self) -> u64 {
+        self.0.load(Ordering::SeqCst) << 32
+    }
+    fn holds(&self, epoch: u64) -> bool {
+        epoch >> 32 == self.0.load(Ordering::SeqCst)
+    }
+}
+
+struct Rights;
+impl Message for Rights {
+    type Reply = (u64, Pass);
+}
+impl Handler<Rights> for Worker {
+    async fn handle(&mut self, _: Rights, cx: &Cx<Self>) -> Result<(u64, Pass), Exit> {
+        Ok((cx.token().epoch, cx.pass()))
+    }
+}
+
+#[tokio::test]
+async fn a_pass_ends_with_its_tenure_and_a_later_tenure_has_a_higher_epoch() {
+    let lease = Arc::new(Lease::default());
+    lease.0.store(7, Ordering::SeqCst);
+    let address = Ref::<Worker>::new("/worker", 4);
+    let child = ChildSpec::actor("worker", &address, |_| async { Ok(Worker) }).under(lease.clone());
+    let root = SupervisorSpec::new("root").backoff(Backoff::NONE).intensity(9, SOON).child(child);
+    let options = TreeOptions { epoch_base: 3 << 32, ..TreeOptions::default() };
+    let tree = Tree::start_with(root, options).unwrap();
+
+    let (epoch, pass) = address.ask(Rights, SOON).await.unwrap();
+    assert_eq!(epoch, (7 << 32) + 1, "counted from the lease, not from the tree");
+    assert_eq!(pass.check(), Ok(()));
+    lease.0.store(8, Ordering::SeqCst);
+    let fenced = pass.check().unwrap_err();
+    assert_eq!(fenced, Fenced { path: "/worker".into(), epoch, newer: epoch });
+    assert!(fenced.to_string().contains("end of its tenure"), "{fenced}");
+
+    let root = tree.supervisor("root").unwrap();
+    root.try_terminate_child("worker").await.unwrap();
+    root.restart_child("worker").await.unwrap();
+    let (next, renewed) = address.ask(Rights, SOON).await.unwrap();
+    assert_eq!(next, (8 << 32) + 2);
+    assert_eq!(renewed.check(), Ok(()));
+    assert_eq!(pass.check(), Err(Fenced { path: "/worker".into(), epoch, newer: next }));
+    tree.shutdown().await;
+}

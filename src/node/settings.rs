@@ -1,5 +1,6 @@
 //! What a node needs to know before its tree is built: the configuration in the concerns' own terms.
 
+use super::roles::Roles;
 use crate::actors::daemon_link::settings::LinkSettings;
 use crate::actors::deal_handler::{AskSettings, MarketSettings};
 use crate::actors::message_sender::SenderSettings;
@@ -9,8 +10,10 @@ use crate::actors::winning_post::settings::WinningPostSettings;
 use crate::chain::TokenAmount;
 use crate::config::Config;
 use crate::supervisor::Tree;
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 #[derive(Clone)]
 pub struct NodeSettings {
@@ -23,8 +26,80 @@ pub struct NodeSettings {
     pub winning_post: WinningPostSettings,
     pub sealing: SealSettings,
     pub market: MarketSettings,
+    /// What may run here.
+    pub roles: Roles,
+    /// `None`: this node is the whole provider, nothing is asked of others.
+    pub cluster: Option<ClusterSettings>,
     /// Another tree of this process (the devnet's chain) that is shown beside the node's own.
     pub beside: Option<Tree>,
+}
+
+/// One node of several that are one provider: the `[cluster]` and `[placement]` sections.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ClusterSettings {
+    /// Of the cluster: part of every key in etcd and of the bridge's handshake.
+    pub name: String,
+    /// Of this node: unique in the cluster, the same over restarts.
+    pub node: String,
+    pub directory: DirectorySettings,
+    /// Multiaddrs that the bridge listens on, `/ip4/0.0.0.0/tcp/2347`; none: this node only dials out.
+    pub listen: Vec<String>,
+    /// Multiaddrs that others are told to dial; empty: those that it listens on.
+    pub announce: Vec<String>,
+    /// How long a singleton concern stays with a holder that is not heard of any more.
+    pub lease_ttl: Duration,
+    /// Silence of a peer after which it is suspected, and after which it counts as down.
+    pub suspect: Duration,
+    pub down: Duration,
+    /// A concern's name (`window-post`) -> the nodes that it prefers, in order. Nodes that are not named come last.
+    pub placement: BTreeMap<String, Vec<String>>,
+}
+
+/// Who knows where everything is.
+#[derive(Clone, Debug, PartialEq)]
+pub enum DirectorySettings {
+    /// This node holds everything that its roles allow.
+    Local,
+    Etcd(EtcdSettings),
+}
+
+/// How to reach etcd, the cluster's one coordination engine.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct EtcdSettings {
+    /// `http://10.0.0.1:2379`; any of them will do.
+    pub endpoints: Vec<String>,
+    /// With its password.
+    pub user: Option<(String, String)>,
+    pub tls: Option<TlsFiles>,
+}
+
+/// PEM files.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct TlsFiles {
+    pub ca: Option<PathBuf>,
+    pub cert: Option<PathBuf>,
+    pub key: Option<PathBuf>,
+}
+
+impl ClusterSettings {
+    pub const LEASE_TTL: Duration = Duration::from_secs(10);
+    pub const SUSPECT: Duration = Duration::from_secs(3);
+    pub const DOWN: Duration = Duration::from_secs(10);
+
+    /// A node of that name that holds everything itself, with every default.
+    pub fn alone(name: impl Into<String>, node: impl Into<String>) -> ClusterSettings {
+        ClusterSettings {
+            name: name.into(),
+            node: node.into(),
+            directory: DirectorySettings::Local,
+            listen: Vec::new(),
+            announce: Vec::new(),
+            lease_ttl: Self::LEASE_TTL,
+            suspect: Self::SUSPECT,
+            down: Self::DOWN,
+            placement: BTreeMap::new(),
+        }
+    }
 }
 
 impl NodeSettings {
@@ -67,6 +142,8 @@ impl NodeSettings {
                 },
                 ..MarketSettings::default()
             },
+            roles: Roles::all(),
+            cluster: None,
             beside: None,
         }
     }
@@ -82,7 +159,7 @@ impl NodeSettings {
         // A window is ten epochs here: a message that the node refuses must come back while it is open.
         self.messages.estimate_tries = 3;
         // No block of anybody else is on its way, and the proof takes most of an epoch on two cores.
-        self.winning_post.propagation = Some(std::time::Duration::ZERO);
+        self.winning_post.propagation = Some(Duration::ZERO);
         self
     }
 }

@@ -2,6 +2,7 @@
 
 use super::dead_letters::{DeadLetters, DeadReason, unix_now};
 use super::exit::Exit;
+use super::fence::Tenure;
 use super::histogram::Histogram;
 use super::monitor::Watchers;
 use super::shell::here;
@@ -80,6 +81,8 @@ pub(super) struct CellMeta {
     pub watchers: Watchers,
     /// The highest epoch whose thread was given up.
     pub given_up: AtomicU64,
+    /// Under which its incarnations are started, if another process may hold it instead.
+    pub tenure: Mutex<Option<Arc<dyn Tenure>>>,
     pub suspended: AtomicBool,
     pub handle_times: Histogram,
 }
@@ -105,6 +108,7 @@ impl CellMeta {
             letters: ArcSwapOption::empty(),
             watchers: Watchers::default(),
             given_up: AtomicU64::new(0),
+            tenure: Mutex::new(None),
             suspended: AtomicBool::new(false),
             handle_times: Histogram::default(),
         }

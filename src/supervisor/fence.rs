@@ -1,18 +1,36 @@
 //! Fencing: a side effect is refused once its actor has a successor, whatever thread it still runs on.
 
 use super::actor::Token;
-use super::cell::CellMeta;
+use super::cell::{CellMeta, lock};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 /// The effect is not for this incarnation any more.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{path} epoch {epoch} was fenced off by epoch {newer}")]
+#[error("{path} epoch {epoch} was fenced off by {}", self.by())]
 pub struct Fenced {
     pub path: String,
     pub epoch: u64,
-    /// The same as `epoch` if its thread was given up and it has no successor yet.
+    /// The same as `epoch` if no successor is known: its thread was given up, or its tenure has ended.
     pub newer: u64,
+}
+
+impl Fenced {
+    fn by(&self) -> String {
+        match self.newer > self.epoch {
+            true => format!("epoch {}", self.newer),
+            false => "the end of its tenure".to_string(),
+        }
+    }
+}
+
+/// A right that reaches beyond this process: of the concern that only one of several processes may run. One for all
+/// incarnations of an address.
+pub trait Tenure: Send + Sync + 'static {
+    /// What the epochs of incarnations that start now are counted from, instead of the tree's base. Only ever grows.
+    fn epoch_base(&self) -> u64;
+    /// Whether an incarnation of that epoch may still cause effects.
+    fn holds(&self, epoch: u64) -> bool;
 }
 
 /// The right to cause effects: asked right before one that cannot be taken back.
@@ -20,23 +38,26 @@ pub trait Fence: Send + Sync + 'static {
     fn check(&self) -> Result<(), Fenced>;
 }
 
-/// An incarnation's right. It ends when a successor is started or its thread is given up.
+/// An incarnation's right. It ends when a successor is started, its thread is given up, or its [`Tenure`] has ended.
 #[derive(Clone)]
 pub struct Pass {
     token: Token,
     meta: Arc<CellMeta>,
+    tenure: Option<Arc<dyn Tenure>>,
 }
 
 impl Pass {
     pub(super) fn new(token: Token, meta: Arc<CellMeta>) -> Pass {
-        Pass { token, meta }
+        let tenure = lock(&meta.tenure).clone();
+        Pass { token, meta, tenure }
     }
 }
 
 impl Fence for Pass {
     fn check(&self) -> Result<(), Fenced> {
         let (newer, given_up) = (self.meta.epoch.load(Ordering::Acquire), self.meta.given_up.load(Ordering::Acquire));
-        if newer > self.token.epoch || given_up >= self.token.epoch {
+        let held = self.tenure.as_ref().is_none_or(|tenure| tenure.holds(self.token.epoch));
+        if newer > self.token.epoch || given_up >= self.token.epoch || !held {
             return Err(Fenced { path: self.token.path.to_string(), epoch: self.token.epoch, newer });
         }
         Ok(())

@@ -27,7 +27,7 @@ pub use actor::{Actor, CallError, Handler, Message, Token};
 pub use dead_letters::{DeadLetter, DeadLetters, DeadReason};
 pub use engine::{AdminError, ChildCounts};
 pub use exit::Exit;
-pub use fence::{Fence, Fenced, Pass};
+pub use fence::{Fence, Fenced, Pass, Tenure};
 pub use histogram::{HANDLE_BOUNDS_US, HandleTimes};
 pub use monitor::{Down, Monitor};
 pub use orders::Order;

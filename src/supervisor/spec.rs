@@ -7,6 +7,7 @@ pub use fault::{Fault, SpecError};
 use super::actor::Actor;
 use super::cell::CellMeta;
 use super::engine::{Flags, Rules};
+use super::fence::Tenure;
 use super::node::Node;
 use super::shell::{Cx, Launch, Ref, launcher};
 use std::collections::HashSet;
@@ -97,6 +98,7 @@ pub struct ChildSpec {
     thread: Thread,
     start_timeout: Duration,
     hang_after: Option<Duration>,
+    tenure: Option<Arc<dyn Tenure>>,
 }
 
 impl ChildSpec {
@@ -130,6 +132,7 @@ impl ChildSpec {
             thread: Thread::Shared("io"),
             start_timeout: Duration::from_secs(30),
             hang_after: None,
+            tenure: None,
         }
     }
     /// Permanent, shutdown infinity: a supervisor bounds its children's stops itself.
@@ -143,6 +146,7 @@ impl ChildSpec {
             thread: Thread::Shared("io"),
             start_timeout: Duration::MAX,
             hang_after: None,
+            tenure: None,
         }
     }
     pub fn restart(mut self, restart: Restart) -> Self {
@@ -170,6 +174,12 @@ impl ChildSpec {
     /// Time spent awaiting does not count.
     pub fn hang_after(mut self, after: Duration) -> Self {
         self.hang_after = Some(after);
+        self
+    }
+
+    /// Only one of several processes may run it: its tokens' epochs are counted from the tenure's, and its passes end with it.
+    pub fn under(mut self, tenure: Arc<dyn Tenure>) -> Self {
+        self.tenure = Some(tenure);
         self
     }
 
@@ -248,7 +258,8 @@ impl ChildSpec {
             }
         };
         let claim = AtomicU64::new(claim);
-        Ok(Arc::new(ChildDef { id: id.into(), path, rules, thread: self.thread, hang_after, meta, claim, body }))
+        let (thread, tenure) = (self.thread, self.tenure);
+        Ok(Arc::new(ChildDef { id: id.into(), path, rules, thread, hang_after, meta, tenure, claim, body }))
     }
 }
 
@@ -423,6 +434,7 @@ pub(super) struct ChildDef {
     pub thread: Thread,
     pub hang_after: Duration,
     pub meta: Arc<CellMeta>,
+    pub tenure: Option<Arc<dyn Tenure>>,
     claim: AtomicU64,
     pub body: Body,
 }

@@ -2,10 +2,11 @@
 
 mod upgrade;
 
-use super::cell::{ActorState, CellMeta};
+use super::cell::{ActorState, CellMeta, lock};
 use super::dead_letters::DeadLetters;
 use super::engine::{AdminError, Answer, Call, ChildPhase, Cmd, End, Engine, Ev, Key, Serial, StartFailure};
 use super::exit::Exit;
+use super::fence::Tenure;
 use super::node::Node;
 use super::shell::{Arbiters, Ctl, CtlSender, News, Order, Place, Report, STEP, Tell, awhile};
 use super::spec::{Body, ChildDef, Restart, Shutdown, SupDef};
@@ -101,15 +102,18 @@ impl Control {
         }
     }
 
-    fn next_incarnation(&self, meta: &CellMeta) -> u64 {
+    /// The epoch of the incarnation that is started now.
+    fn next_epoch(&self, meta: &CellMeta, tenure: Option<&Arc<dyn Tenure>>) -> u64 {
         let mut all = self.incarnations.borrow_mut();
         let last = all.entry(meta.path.clone()).or_default();
         *last += 1;
         if meta.incarnation.swap(*last, Ordering::AcqRel) != 0 {
             meta.restarts.fetch_add(1, Ordering::Relaxed);
         }
-        meta.epoch.store(self.epoch_base + *last, Ordering::Relaxed);
-        *last
+        let epoch = tenure.map_or(self.epoch_base, |tenure| tenure.epoch_base()) + *last;
+        meta.epoch.store(epoch, Ordering::Relaxed);
+        *lock(&meta.tenure) = tenure.cloned();
+        epoch
     }
 }
 
@@ -140,7 +144,7 @@ pub(super) fn spawn_supervisor(control: Rc<Control>, node: Arc<Node>, report: Re
     let (tx, rx) = mpsc::unbounded_channel();
     if let Some(branch) = &node.branch {
         branch.open(tx.clone());
-        let epoch = control.epoch_base + control.next_incarnation(&node.meta);
+        let epoch = control.next_epoch(&node.meta, None);
         node.meta.watchers.open(epoch);
         control.root.borrow_mut().get_or_insert_with(|| tx.clone());
         let def = branch.def();
@@ -400,10 +404,9 @@ impl Supervisor {
                         return report.not_started(StartFailure { path: def.path.clone(), why });
                     }
                 };
-                let incarnation = self.control.next_incarnation(&def.meta);
                 let (ctl, orders) = mpsc::unbounded_channel();
                 let order = Order {
-                    epoch: self.control.epoch_base + incarnation,
+                    epoch: self.control.next_epoch(&def.meta, def.tenure.as_ref()),
                     report,
                     ctl: orders,
                     stop_within: match def.rules.shutdown {

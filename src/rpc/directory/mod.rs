@@ -1,0 +1,112 @@
+//! Who is in the cluster, who holds what, and who should: on one node [`Local`], over several hosts etcd.
+//!
+//! * [`record`] — what a node says of itself; [`view`] — what everybody knows of everybody.
+//! * [`lease`] — the right to be the one holder of a concern, and for how long it is proven.
+//! * [`placement`] — which node should hold which concern: pure.
+//! * [`join`] — the text that a new host needs to join a cluster.
+//! * [`local`] — a cluster of one; [`etcd`] (feature `cluster`) — the cluster's coordination engine.
+//!
+//! A concern that may run only once (`/t01000/window-post`) is held under a lease. Its **epoch** grows with every holder,
+//! so a late effect of an earlier one can be told and refused. Three things are kept apart ([`LeaseState`]): a holder that
+//! is *proven* may do what must never be done twice; one that is *unproven* (etcd out of reach) may still be the holder,
+//! and goes on with what may be done twice; one that *lost* knows that it is not.
+
+pub mod join;
+pub mod lease;
+pub mod local;
+pub mod placement;
+pub mod record;
+pub mod view;
+
+pub use lease::{Lease, LeaseProof, LeaseState};
+pub use local::Local;
+pub use record::{NodeKind, NodeRecord, Role};
+pub use view::{Holder, View};
+
+use async_trait::async_trait;
+use std::sync::Arc;
+use tokio::sync::watch;
+
+/// The cluster as one node sees it. Every call has a deadline of its own and ends in a typed error after it.
+#[async_trait]
+pub trait Directory: Send + Sync + 'static {
+    /// Makes this node known, and known again whenever the cluster has forgotten it. Called again, it replaces the record.
+    async fn register(&self, me: NodeRecord) -> Result<(), DirectoryError>;
+
+    /// Ends the registration and every lease of this node at once, instead of when they expire.
+    async fn leave(&self) -> Result<(), DirectoryError>;
+
+    /// Everything that is known, kept up to date. Complete from the moment that the directory exists.
+    fn view(&self) -> watch::Receiver<Arc<View>>;
+
+    /// Becomes the one holder of this concern, or says who is. Needs a registered node.
+    async fn acquire(&self, concern: &str) -> Result<Lease, DirectoryError>;
+
+    /// Leaves an operator's order for the nodes, which see it in their view.
+    async fn order(&self, order: Order) -> Result<(), DirectoryError>;
+}
+
+/// What an operator may ask of the cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// The holder hands this concern over to that node. Forgotten once it is done, or after ten minutes.
+    Move { concern: String, node: String },
+    /// The node hands over all that others can take, and takes nothing.
+    Drain { node: String },
+    /// It may take again.
+    Undrain { node: String },
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DirectoryError {
+    #[error("{concern} is held by {} (epoch {})", holder.node, holder.epoch)]
+    Held { concern: String, holder: Holder },
+    #[error("this node is not registered yet: register it before it acquires {concern}")]
+    NotRegistered { concern: String },
+    #[error("{name:?} is the name of another node of this cluster (PeerId {by}): set node.name to one of its own")]
+    NameTaken { name: String, by: String },
+    #[error("no node {node:?} in this cluster; there are: {known}")]
+    UnknownNode { node: String, known: String },
+    #[error("{node} cannot take {concern}: {why}")]
+    CannotTake { node: String, concern: String, why: String },
+    #[error("{path:?} is no path of a concern: write it as /t01000/window-post")]
+    BadConcern { path: String },
+    #[error("{name:?} is no name for a {what}: use letters, digits, `-`, `_` and `.`, at most 64")]
+    BadName { what: &'static str, name: String },
+    #[error("this node runs alone: set cluster.etcd to make it part of a cluster")]
+    Alone,
+    #[error("etcd endpoint {endpoint}: {why}")]
+    Endpoint { endpoint: String, why: String },
+    #[error("etcd at {endpoints}: {user}")]
+    Credentials { endpoints: String, user: String },
+    #[error("{file}: {why}")]
+    Tls { file: String, why: String },
+    #[error("etcd at {endpoints} does not answer: {why}")]
+    Unreachable { endpoints: String, why: String },
+    #[error("etcd at {endpoints} refused: {why}")]
+    Refused { endpoints: String, why: String },
+    #[error("the directory has been closed")]
+    Closed,
+}
+
+/// `/t01000/window-post`: segments of a name's letters, so that no path can reach beside its own key.
+pub fn check_concern(path: &str) -> Result<(), DirectoryError> {
+    let bad = || DirectoryError::BadConcern { path: path.to_string() };
+    let rest = path.strip_prefix('/').ok_or_else(bad)?;
+    if rest.split('/').count() >= 2 && rest.split('/').all(record::is_name) { Ok(()) } else { Err(bad()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_of_a_concern_stays_inside_its_own_key() {
+        for good in ["/t01000/window-post", "/host-a.example/storage", "/t01000/seal-scheduler/host_b"] {
+            assert_eq!(check_concern(good), Ok(()), "{good}");
+        }
+        for bad in ["", "/", "t01000/window-post", "/t01000", "/t01000/", "//window-post", "/t01000/a b", "/a/../b"] {
+            assert!(check_concern(bad).is_err(), "{bad:?}");
+        }
+    }
+}

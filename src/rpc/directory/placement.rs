@@ -1,0 +1,179 @@
+//! Which node should hold which concern. Pure: every node decides for itself from the same view, and they agree.
+//!
+//! * A holder stays the holder (no hand-back when a preferred node returns); only a drain, a move or a lost role ends it.
+//! * A vacant concern goes to the first of its preferred nodes that is there, then to any other node with the role. The
+//!   next in line takes it when the one before did not within `patience`.
+//! * At the cluster's cold start a node that was preferred gets `settle` to appear before another takes its place.
+//! * Without contact to the cluster nothing is taken and nothing given up.
+
+use super::record::{NodeKind, NodeRecord, Role};
+use super::view::View;
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Placement {
+    /// Every concern that somebody should hold.
+    pub concerns: Vec<Wanted>,
+    /// Concern -> nodes, the first one first. The concern is a whole path (`/t01000/window-post`), which goes first, or its
+    /// name (`window-post`).
+    pub prefer: BTreeMap<String, Vec<String>>,
+    /// How long a node that is there may leave a concern to itself before the next in line takes it.
+    pub patience: Duration,
+    /// How long a preferred node that is not there is waited for while the concern never had a holder.
+    pub settle: Duration,
+}
+
+impl Default for Placement {
+    fn default() -> Placement {
+        Placement {
+            concerns: Vec::new(),
+            prefer: BTreeMap::new(),
+            patience: Duration::from_secs(5),
+            settle: Duration::from_secs(15),
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    pub path: String,
+    pub role: Role,
+    /// A shard that belongs to one node (`/t01000/seal-scheduler/host-a`): nobody else takes it, and a drain leaves it.
+    pub pinned: Option<String>,
+}
+
+impl Wanted {
+    pub fn new(path: impl Into<String>, role: Role) -> Wanted {
+        Wanted { path: path.into(), role, pinned: None }
+    }
+    pub fn pinned(path: impl Into<String>, role: Role, node: impl Into<String>) -> Wanted {
+        Wanted { path: path.into(), role, pinned: Some(node.into()) }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Nobody holds it and it is our turn.
+    Acquire { concern: String },
+    /// We hold it and somebody else should.
+    Release { concern: String, why: Why },
+    /// We hold it; `despite` is what speaks against it, while nobody else can take it.
+    Keep { concern: String, despite: Option<Why> },
+    /// It will be our turn then, if nobody takes it before: decide again.
+    Wait { concern: String, until: Instant },
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Why {
+    Moved { to: String },
+    Drained,
+    RoleLost,
+}
+
+/// What `me` does about each concern that it holds or may have to take; none for those that are others'.
+pub fn decide(view: &View, me: &str, placement: &Placement, now: Instant) -> Vec<Step> {
+    placement.concerns.iter().filter_map(|wanted| step(view, me, placement, wanted, now)).collect()
+}
+
+fn step(view: &View, me: &str, placement: &Placement, wanted: &Wanted, now: Instant) -> Option<Step> {
+    let concern = wanted.path.clone();
+    let line = in_line(view, placement, wanted);
+    // An order for a node that cannot take it now is as good as none.
+    let ordered = view.moves.get(&concern).filter(|to| line.contains(to));
+    match view.holders.get(&concern) {
+        Some(holder) if holder.node != me => None,
+        // An earlier start of this very node held it, and is gone: nobody need wait until its lease expires.
+        Some(holder) if view.nodes.get(me).is_some_and(|node| holder.boot < node.boot) => {
+            let ours = view.in_contact && ordered.is_none_or(|to| to == me) && line.iter().any(|node| node == me);
+            ours.then_some(Step::Acquire { concern })
+        }
+        Some(_) => {
+            let why = match ordered {
+                Some(to) if to != me => Some(Why::Moved { to: to.clone() }),
+                _ => against(view, me, wanted),
+            };
+            let elsewhere = line.iter().any(|node| node != me);
+            Some(match why {
+                Some(why) if elsewhere && view.in_contact => Step::Release { concern, why },
+                despite => Step::Keep { concern, despite },
+            })
+        }
+        None if !view.in_contact => None,
+        None => {
+            let turn = turn(view, me, placement, wanted, &line, ordered)?;
+            Some(if now >= turn { Step::Acquire { concern } } else { Step::Wait { concern, until: turn } })
+        }
+    }
+}
+
+/// What speaks against `me` as the holder.
+fn against(view: &View, me: &str, wanted: &Wanted) -> Option<Why> {
+    if wanted.pinned.as_deref() == Some(me) {
+        return None;
+    }
+    match view.nodes.get(me) {
+        // Not registered at this moment: a lease that is lost says so itself.
+        None => None,
+        Some(node) if !can(node, wanted) => Some(Why::RoleLost),
+        Some(node) if node.drained => Some(Why::Drained),
+        Some(_) => None,
+    }
+}
+
+fn can(node: &NodeRecord, wanted: &Wanted) -> bool {
+    node.kind == NodeKind::Node && node.has(wanted.role)
+}
+
+/// The preferred nodes of this concern, whether they are there or not.
+fn preferred<'a>(placement: &'a Placement, wanted: &Wanted) -> &'a [String] {
+    // `/t01000/window-post`: the name is what follows the miner.
+    let name = wanted.path.split('/').nth(2).unwrap_or_default();
+    let listed = placement.prefer.get(&wanted.path).or_else(|| placement.prefer.get(name));
+    listed.map_or(&[], Vec::as_slice)
+}
+
+/// The nodes that are there and may take this concern, the first one first.
+fn in_line(view: &View, placement: &Placement, wanted: &Wanted) -> Vec<String> {
+    if let Some(only) = &wanted.pinned {
+        return view.nodes.get(only).filter(|node| can(node, wanted)).map(|_| only.clone()).into_iter().collect();
+    }
+    let free = |node: &NodeRecord| can(node, wanted) && !node.drained;
+    let listed = preferred(placement, wanted);
+    let mut line: Vec<String> = Vec::new();
+    for name in listed.iter().filter(|name| view.nodes.get(*name).is_some_and(|node| free(node))) {
+        if !line.contains(name) {
+            line.push(name.clone());
+        }
+    }
+    line.extend(view.nodes.values().filter(|node| free(node) && !listed.contains(&node.name)).map(|n| n.name.clone()));
+    line
+}
+
+/// From when on it is the turn of `me`; `None` if it never is.
+fn turn(
+    view: &View,
+    me: &str,
+    placement: &Placement,
+    wanted: &Wanted,
+    line: &[String],
+    ordered: Option<&String>,
+) -> Option<Instant> {
+    if let Some(to) = ordered {
+        return (to == me).then_some(view.since);
+    }
+    let rank = line.iter().position(|node| node == me)?;
+    let patience = placement.patience * u32::try_from(rank).unwrap_or(u32::MAX);
+    match view.vacated.get(&wanted.path) {
+        Some(since) => Some(*since.max(&view.since) + patience),
+        None => {
+            let absent = preferred(placement, wanted).iter().take_while(|name| *name != me);
+            let waits = wanted.pinned.is_none() && absent.into_iter().any(|name| !view.nodes.contains_key(name));
+            Some(view.since + patience + if waits { placement.settle } else { Duration::ZERO })
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "placement_tests.rs"]
+mod tests;

@@ -1,0 +1,100 @@
+//! What everybody knows of everybody: nodes, holders, orders; and whether that is still being kept up to date.
+
+use super::record::{NodeKind, NodeRecord, Role};
+use libp2p::PeerId;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Instant;
+
+/// A snapshot. It is never half of a change: what etcd did at once appears at once.
+#[derive(Clone, Debug)]
+pub struct View {
+    pub nodes: BTreeMap<String, Arc<NodeRecord>>,
+    /// Concern path -> its one holder.
+    pub holders: BTreeMap<String, Holder>,
+    /// Concern path -> the node that an operator wants it on.
+    pub moves: BTreeMap<String, String>,
+    /// Concerns without a holder that had one while we looked, and since when they have none.
+    pub vacated: BTreeMap<String, Instant>,
+    /// Whether changes reach us. While they do not, all of the above is the last that was known.
+    pub in_contact: bool,
+    /// Since when that is so.
+    pub since: Instant,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Holder {
+    pub node: String,
+    #[serde(with = "super::record::text")]
+    pub peer_id: PeerId,
+    pub boot: u64,
+    /// The fencing epoch: grows with every holder.
+    pub epoch: u64,
+}
+
+/// Where an actor is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    pub node: String,
+    pub peer_id: PeerId,
+    pub boot: u64,
+    /// 0 for an actor without a lease.
+    pub epoch: u64,
+}
+
+impl View {
+    pub fn empty(now: Instant) -> View {
+        View {
+            nodes: BTreeMap::new(),
+            holders: BTreeMap::new(),
+            moves: BTreeMap::new(),
+            vacated: BTreeMap::new(),
+            in_contact: false,
+            since: now,
+        }
+    }
+
+    /// Where the actor of this path runs, if anybody said so.
+    pub fn locate(&self, path: &str) -> Option<Place> {
+        if let Some(Holder { node, peer_id, boot, epoch }) = self.holders.get(path).cloned() {
+            return Some(Place { node, peer_id, boot, epoch });
+        }
+        let node = self.nodes.values().find(|node| node.serves.contains(path))?;
+        Some(Place { node: node.name.clone(), peer_id: node.peer_id, boot: node.boot, epoch: 0 })
+    }
+
+    /// Whom the bridge lets in: whoever could write its record into etcd was given access to the cluster by its operator.
+    pub fn peers(&self) -> BTreeSet<PeerId> {
+        self.nodes.values().map(|node| node.peer_id).collect()
+    }
+
+    pub fn with_role(&self, role: Role) -> impl Iterator<Item = &Arc<NodeRecord>> {
+        self.nodes.values().filter(move |node| node.kind == NodeKind::Node && node.has(role))
+    }
+
+    pub fn agents(&self) -> impl Iterator<Item = &Arc<NodeRecord>> {
+        self.nodes.values().filter(|node| node.kind == NodeKind::Agent)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_actor_is_where_its_lease_is_held_else_where_it_is_served() {
+        let mut view = View::empty(Instant::now());
+        let mut a = NodeRecord::new("a", PeerId::random(), 3);
+        a.serves = ["/a/storage".to_string(), "/t01000/window-post".to_string()].into();
+        let holder = Holder { node: "b".into(), peer_id: PeerId::random(), boot: 9, epoch: 41 };
+        view.holders.insert("/t01000/window-post".into(), holder.clone());
+        view.nodes.insert("a".into(), Arc::new(a.clone()));
+        let held = view.locate("/t01000/window-post").unwrap();
+        assert_eq!((held.node.as_str(), held.epoch, held.boot), ("b", 41, 9));
+        let served = view.locate("/a/storage").unwrap();
+        assert_eq!(served, Place { node: "a".into(), peer_id: a.peer_id, boot: 3, epoch: 0 });
+        assert_eq!(view.locate("/t01000/winning-post"), None);
+        assert_eq!(view.peers(), BTreeSet::from([a.peer_id]));
+    }
+}

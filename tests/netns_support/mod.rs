@@ -1,0 +1,115 @@
+//! Several hosts on one machine: network namespaces on one Ethernet bridge, and ways to cut them off from one another.
+//! Needs root and iproute2; where either is missing the tests that use it say SKIPPED.
+#![allow(dead_code)] // each test uses a part
+
+use std::net::Ipv4Addr;
+use std::process::{Command, Output};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// Hosts that see each other, until cut. Everything is taken down when it is dropped.
+pub struct Lan {
+    bridge: String,
+    pub hosts: Vec<Host>,
+}
+
+/// One network namespace, with one address.
+pub struct Host {
+    pub name: String,
+    pub addr: Ipv4Addr,
+}
+
+/// `None`, and a line that says so, where namespaces cannot be made.
+pub fn lan(hosts: usize) -> Option<Lan> {
+    match Lan::new(hosts) {
+        Ok(lan) => Some(lan),
+        Err(why) => {
+            println!("SKIPPED: no network namespaces here: {why}");
+            None
+        }
+    }
+}
+
+fn ip(line: &str) -> Result<(), String> {
+    let done = Command::new("ip").args(line.split_whitespace()).output().map_err(|e| format!("ip: {e}"))?;
+    match done.status.success() {
+        true => Ok(()),
+        false => Err(format!("ip {line}: {}", String::from_utf8_lossy(&done.stderr).trim())),
+    }
+}
+
+impl Lan {
+    fn new(count: usize) -> Result<Lan, String> {
+        // Interface names are short (15), and tests run beside each other and beside other processes.
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let tag = format!("{:x}{}", std::process::id() & 0xfffff, NEXT.fetch_add(1, Ordering::Relaxed));
+        let subnet = (std::process::id() % 200) as u8 + 20;
+        let mut lan = Lan { bridge: format!("bk{tag}"), hosts: Vec::new() };
+        ip(&format!("link add {} type bridge", lan.bridge))?;
+        ip(&format!("link set {} up", lan.bridge))?;
+        for n in 0..count {
+            let name = format!("bk{tag}h{n}");
+            let addr = Ipv4Addr::new(10, 213, subnet, n as u8 + 1);
+            ip(&format!("netns add {name}"))?;
+            lan.hosts.push(Host { name: name.clone(), addr });
+            let (outer, bridge) = (format!("v{tag}{n}"), &lan.bridge);
+            ip(&format!("link add {outer} type veth peer name eth0 netns {name}"))?;
+            ip(&format!("link set {outer} master {bridge} up"))?;
+            ip(&format!("-n {name} addr add {addr}/24 dev eth0"))?;
+            ip(&format!("-n {name} link set eth0 up"))?;
+            ip(&format!("-n {name} link set lo up"))?;
+        }
+        Ok(lan)
+    }
+
+    /// Nothing of `from` reaches `to` any more; the other direction is as before.
+    pub fn cut_one_way(&self, from: usize, to: usize) {
+        let (from, to) = (&self.hosts[from], &self.hosts[to]);
+        ip(&format!("-n {} route replace blackhole {}/32", from.name, to.addr)).unwrap();
+    }
+    /// Neither reaches the other.
+    pub fn cut(&self, a: usize, b: usize) {
+        self.cut_one_way(a, b);
+        self.cut_one_way(b, a);
+    }
+    pub fn heal(&self, a: usize, b: usize) {
+        for (from, to) in [(a, b), (b, a)] {
+            // not cut in this direction: nothing to take away
+            let _ = ip(&format!("-n {} route del blackhole {}/32", self.hosts[from].name, self.hosts[to].addr));
+        }
+    }
+    /// `host` reaches nobody, and nobody reaches it; its own loopback works.
+    pub fn isolate(&self, host: usize) {
+        (0..self.hosts.len()).filter(|other| *other != host).for_each(|other| self.cut(host, other));
+    }
+    pub fn rejoin(&self, host: usize) {
+        (0..self.hosts.len()).filter(|other| *other != host).for_each(|other| self.heal(host, other));
+    }
+}
+
+impl Host {
+    /// The command, to be run on this host. Its process is the child itself: signals reach it.
+    pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", &self.name]).arg(program);
+        command
+    }
+    pub fn run(&self, line: &str) -> Output {
+        let mut words = line.split_whitespace();
+        self.command(words.next().unwrap()).args(words).output().unwrap()
+    }
+}
+
+impl Drop for Lan {
+    fn drop(&mut self) {
+        for host in &self.hosts {
+            // what still runs there keeps the namespace alive
+            if let Ok(pids) = Command::new("ip").args(["netns", "pids", &host.name]).output() {
+                for pid in String::from_utf8_lossy(&pids.stdout).split_whitespace() {
+                    let _ = Command::new("kill").args(["-9", pid]).output();
+                }
+            }
+            let _ = ip(&format!("netns del {}", host.name));
+        }
+        let _ = ip(&format!("link del {}", self.bridge));
+    }
+}
