@@ -4,7 +4,7 @@ use super::CliError;
 use super::args::Global;
 use super::output::{print, print_json};
 use super::render::table::{Align, table};
-use crate::config::keys::KEYS;
+use crate::config::keys::{KEYS, is_secret};
 use crate::config::{Overrides, Source, example, load};
 use clap::Subcommand;
 
@@ -28,8 +28,7 @@ pub fn run(command: Command, global: &Global, overrides: Overrides) -> Result<()
                 .map(|key| {
                     let value = values.get(key.section()).and_then(|s| s.get(key.name()));
                     let value = match (key.path, value) {
-                        // its token is a secret
-                        ("full_node.api_info", Some(v)) if v.as_str() != Some("") => "(set)".to_string(),
+                        (path, Some(v)) if is_secret(path) && v.as_str() != Some("") => "(set)".to_string(),
                         (_, Some(v)) => v.to_string(),
                         (_, None) => String::new(),
                     };

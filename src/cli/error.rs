@@ -18,6 +18,10 @@ pub enum CliError {
     NotInitialised { repo: PathBuf },
     #[error("no full node is named: set FULLNODE_API_INFO, or full_node.api_info in {file}")]
     NoFullNode { file: PathBuf },
+    #[error(
+        "cluster.etcd is set, but this build has no etcd client: build it with the feature `cluster` (it needs protoc): cargo run --release --features cluster"
+    )]
+    NoClusterFeature,
     #[error(transparent)]
     FullNode(#[from] FullNodeError),
     /// A running node, or what answers in its place.
@@ -45,6 +49,7 @@ impl CliError {
             | CliError::NoNode { .. }
             | CliError::NotInitialised { .. }
             | CliError::NoFullNode { .. }
+            | CliError::NoClusterFeature
             | CliError::FullNode(_)
             | CliError::Node { .. }
             | CliError::Failed(_) => 1,

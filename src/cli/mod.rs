@@ -3,6 +3,7 @@
 //!
 //! * [`args`] — the whole command line. [`error`], [`output`], [`logging`], [`signals`] — what all commands share.
 //! * [`client`] — how a command reaches a running node. [`seams`] — how a command reaches the rest of the crate.
+//! * [`miner_flags`] — the distributed miner's flags.
 //! * [`launch`] — what runs inside this process.
 //! * [`render`] — tables, pure.
 
@@ -16,6 +17,7 @@ pub mod init;
 pub mod keys;
 pub mod launch;
 pub mod logging;
+pub mod miner_flags;
 pub mod output;
 pub mod proving;
 pub mod render;
@@ -82,6 +84,7 @@ fn dispatch(cli: Cli) -> Result<(), CliError> {
     let env = |name: &str| std::env::var(name).ok();
     match command {
         Command::Devnet(args) => {
+            args.node.miner.check()?;
             let overrides = args.overrides(&global, &env)?;
             let cx = context(&global, overrides)?;
             block_on(devnet::run(args, cx))
@@ -92,6 +95,7 @@ fn dispatch(cli: Cli) -> Result<(), CliError> {
             block_on(init::run(args, cx))
         }
         Command::Run(args) => {
+            args.miner.check()?;
             let overrides = args.overrides(overrides(&global));
             let cx = context(&global, overrides)?;
             log_to_stderr(&cx, &global, "")?;

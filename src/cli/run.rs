@@ -2,11 +2,12 @@
 
 use super::client::NodeClient;
 use super::launch;
+use super::miner_flags::MinerFlags;
 use super::render::tree::exit_text;
 use super::signals::Signals;
 use super::{CliError, Context};
 use crate::config::values::{format_duration, parse_duration};
-use crate::config::{Config, Overrides, RepoLock};
+use crate::config::{Config, DirectoryKind, Overrides, RepoLock};
 use crate::supervisor::Exit;
 use std::time::{Duration, Instant};
 
@@ -21,11 +22,15 @@ pub struct Args {
     /// Address of the market's libp2p host, a multiaddr [default: /ip4/127.0.0.1/tcp/0]
     #[arg(long, value_name = "MULTIADDR")]
     pub market_listen: Option<String>,
+    #[command(flatten)]
+    pub miner: MinerFlags,
 }
 
 impl Args {
     pub fn overrides(&self, base: Overrides) -> Overrides {
-        base.flag("api.listen", "--api-listen", self.api_listen.as_ref())
+        self.miner
+            .overrides(base)
+            .flag("api.listen", "--api-listen", self.api_listen.as_ref())
             .flag("admin.listen", "--admin-listen", self.admin_listen.as_ref())
             .flag("market.listen", "--market-listen", self.market_listen.as_ref())
     }
@@ -62,6 +67,9 @@ pub fn ready(config: &Config) -> Result<(), CliError> {
     }
     if config.full_node.api_info.is_none() {
         return Err(CliError::NoFullNode { file: config.config_file() });
+    }
+    if config.cluster.kind() == DirectoryKind::Etcd && !cfg!(feature = "cluster") {
+        return Err(CliError::NoClusterFeature);
     }
     Ok(())
 }

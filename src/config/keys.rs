@@ -1,7 +1,7 @@
 //! Every key of the configuration, described once. Parsing, defaults, environment names, the annotated example and
 //! the error texts all come from this table; a test holds it against the typed [`super::Config`].
 
-use super::values;
+use super::{cluster, values};
 use std::time::Duration;
 
 /// What a key takes.
@@ -16,6 +16,10 @@ pub enum Kind {
     Path,
     /// A text that the check accepts; the first field says what is allowed.
     Text(&'static str, fn(&str) -> bool),
+    /// Texts that the check accepts each; in the environment separated by commas.
+    List(&'static str, fn(&str) -> bool),
+    /// `[[cluster.peer]]`; in the environment a TOML array of tables.
+    Peers,
 }
 
 pub struct Key {
@@ -45,8 +49,14 @@ impl Key {
     }
 }
 
+/// Concerns are written with hyphens everywhere else, so `window-post = [..]` is taken too.
 pub fn find(path: &str) -> Option<&'static Key> {
-    KEYS.iter().find(|key| key.path == path)
+    KEYS.iter().find(|key| key.path == path || (path.contains('-') && key.path == path.replace('-', "_")))
+}
+
+/// What must not land in an error text, a log, a bug report.
+pub fn is_secret(path: &str) -> bool {
+    matches!(path, "full_node.api_info" | "cluster.etcd_password")
 }
 
 const fn secs(s: u64) -> Duration {
@@ -74,9 +84,16 @@ fn is_name(text: &str) -> bool {
     !text.is_empty() && text.len() <= 64 && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
 }
 
-fn is_multiaddr(text: &str) -> bool {
+pub fn is_multiaddr(text: &str) -> bool {
     text.parse::<libp2p::Multiaddr>().is_ok_and(|m| m.iter().count() >= 2)
 }
+
+/// Empty, or what may be a path.
+fn is_path(text: &str) -> bool {
+    !text.contains('\0')
+}
+
+const NODES: Kind = Kind::List("a list of nodes' names, in order of preference", cluster::is_node_name);
 
 macro_rules! key {
     ($path:literal, $kind:expr, $default:literal, $help:literal) => {
@@ -93,6 +110,14 @@ pub static SECTIONS: &[(&str, &str)] = &[
     ("proving", "WindowPoSt and WinningPoSt."),
     ("sealing", "From an empty sector to a proven one."),
     ("market", "The libp2p host that clients talk to."),
+    (
+        "cluster",
+        "One provider on several hosts. Without it everything runs in this process.\n# Needs a build with `--features cluster` where etcd is used; docs/cluster.md explains it.",
+    ),
+    (
+        "placement",
+        "Which node is preferred for a concern that runs once per miner: names of nodes, the first that is there takes it.\n# Nodes without the role never do; an empty list is every node with the role, in the order of names.",
+    ),
     ("api", "The StorageMiner JSON-RPC; the CLI uses it. Tokens are in <repo>/token."),
     ("admin", "The admin HTTP: health, the supervision tree, stop."),
     (
@@ -205,6 +230,118 @@ pub static KEYS: &[Key] = &[
         "\"50000000\"",
         "Asking price for verified clients, attoFIL per GiB and epoch."
     ),
+    key!(
+        "cluster.name",
+        Kind::Text("letters, digits, `-`, `_`, `.`; at most 64", is_name),
+        "\"bulkhead\"",
+        "The cluster's name: clusters of different names share an etcd, and their nodes refuse one another."
+    ),
+    key!(
+        "cluster.node",
+        Kind::Text("letters, digits, `-`, `_`, `.`; at most 64; or empty", |s| is_empty_or(s, cluster::is_node_name)),
+        "\"\"",
+        "This node's name, in placement, in paths and in `cluster nodes`; empty is the host's name."
+    ),
+    key!(
+        "cluster.directory",
+        Kind::Choice(&["auto", "local", "static", "etcd"]),
+        "\"auto\"",
+        "Where a node learns of the others; auto is etcd where endpoints are given, static where peers are listed, else local."
+    ),
+    key!(
+        "cluster.roles",
+        Kind::List(
+            "a list of all, window-post, winning-post, sealing, markets, allocator, storage, daemon-link",
+            cluster::is_role
+        ),
+        "[\"all\"]",
+        "What this node may run; flags --window-post, --winning-post, --p2p, --sctype."
+    ),
+    key!(
+        "cluster.listen",
+        Kind::List("a list of multiaddrs such as /ip4/0.0.0.0/tcp/2347", is_multiaddr),
+        "[\"/ip4/0.0.0.0/tcp/2347\"]",
+        "Where the bridge to the other nodes listens, in a cluster only; empty for a node that only dials out. Flag --sclisten."
+    ),
+    key!(
+        "cluster.announce",
+        Kind::List("a list of multiaddrs such as /ip4/203.0.113.7/tcp/2347", is_multiaddr),
+        "[]",
+        "At which addresses the other nodes reach the bridge, where that is not where it listens."
+    ),
+    key!(
+        "cluster.etcd",
+        Kind::List("a list of etcd endpoints, host:port or https://host:port", cluster::is_endpoint),
+        "[]",
+        "etcd's endpoints; [SealAgent] EtcdAddrs is the same."
+    ),
+    key!(
+        "cluster.etcd_user",
+        Kind::Text("a user's name, or empty", |_| true),
+        "\"\"",
+        "The user of etcd, where it asks for one."
+    ),
+    key!("cluster.etcd_password", Kind::Text("a password, or empty", |_| true), "\"\"", "That user's password."),
+    key!(
+        "cluster.etcd_ca",
+        Kind::Text("a path, or empty", is_path),
+        "\"\"",
+        "PEM file of the authority that signed etcd's certificate."
+    ),
+    key!(
+        "cluster.etcd_cert",
+        Kind::Text("a path, or empty", is_path),
+        "\"\"",
+        "PEM file of this node's certificate for etcd."
+    ),
+    key!("cluster.etcd_key", Kind::Text("a path, or empty", is_path), "\"\"", "PEM file of that certificate's key."),
+    key!(
+        "cluster.lease_ttl",
+        Kind::Duration(secs(2), secs(300)),
+        "\"10s\"",
+        "After this long without a sign of life what a node held goes to the next one."
+    ),
+    key!(
+        "cluster.heartbeat",
+        Kind::Duration(Duration::from_millis(100), secs(60)),
+        "\"1s\"",
+        "Time between two signs of life on the bridge."
+    ),
+    key!(
+        "cluster.suspect",
+        Kind::Duration(Duration::from_millis(200), secs(300)),
+        "\"3s\"",
+        "A peer that is silent for this long is suspect; it is shown, nothing else."
+    ),
+    key!(
+        "cluster.down",
+        Kind::Duration(Duration::from_millis(300), secs(600)),
+        "\"10s\"",
+        "A peer that is silent for this long is down: what waits for its answers fails."
+    ),
+    key!(
+        "cluster.allow",
+        Kind::List("a list of PeerIds", cluster::is_peer_id),
+        "[]",
+        "PeerIds that may connect beside those that the directory knows."
+    ),
+    key!(
+        "cluster.allocator_at",
+        Kind::Text("ip:port, or empty", |s| is_empty_or(s, |s| s.parse::<std::net::SocketAddr>().is_ok())),
+        "\"\"",
+        "Without etcd: where the sector allocator's bridge listens. Flags --sctype=get --sclisten."
+    ),
+    key!(
+        "cluster.peer",
+        Kind::Peers,
+        "[]",
+        "Without etcd: every other node, as [[cluster.peer]] with name, peer_id (`bulkhead cluster id` prints it), addrs, roles."
+    ),
+    key!("placement.window_post", NODES, "[]", "WindowPoSt (role window-post)."),
+    key!("placement.winning_post", NODES, "[]", "WinningPoSt (role winning-post)."),
+    key!("placement.sector_allocator", NODES, "[]", "Sector numbers (role allocator)."),
+    key!("placement.message_sender", NODES, "[]", "The miner's messages and their nonces (role daemon-link)."),
+    key!("placement.deal_handler", NODES, "[]", "The market host (role markets)."),
     key!("api.listen", Kind::Socket, "\"127.0.0.1:2345\"", "Address and port; port 0 takes any free one."),
     key!("admin.listen", Kind::Socket, "\"127.0.0.1:2346\"", "Address and port; port 0 takes any free one."),
     key!(
@@ -284,7 +421,8 @@ impl Kind {
             Kind::Choice(names) => format!("one of {}", names.join(", ")),
             Kind::Socket => "ip:port, such as 127.0.0.1:2345".to_string(),
             Kind::Path => "a path".to_string(),
-            Kind::Text(allowed, _) => allowed.to_string(),
+            Kind::Text(allowed, _) | Kind::List(allowed, _) => allowed.to_string(),
+            Kind::Peers => "tables of name, peer_id, addrs (multiaddrs), roles".to_string(),
         }
     }
 
@@ -303,6 +441,14 @@ impl Kind {
             Kind::Socket => text.parse::<std::net::SocketAddr>().ok().map(|at| at.to_string().into()),
             Kind::Path => (!text.is_empty() && !text.contains('\0')).then(|| text.into()),
             Kind::Text(_, check) => check(text).then(|| text.into()),
+            Kind::List(_, check) => {
+                let items: Vec<&str> = text.split(',').map(str::trim).filter(|item| !item.is_empty()).collect();
+                items.iter().all(|item| check(item)).then(|| items.into())
+            }
+            Kind::Peers => {
+                let mut table = toml::from_str::<toml::Table>(&format!("v = {text}")).ok()?;
+                self.accept(&table.remove("v")?)
+            }
         }
     }
 
@@ -313,6 +459,11 @@ impl Kind {
             (Kind::Duration(..), toml::Value::Integer(n)) => self.parse(&n.to_string()),
             (Kind::Duration(..), toml::Value::Float(n)) => self.parse(&format!("{n}s")),
             (Kind::Int(..), _) => None,
+            (Kind::List(_, check), toml::Value::Array(items)) => {
+                items.iter().all(|item| item.as_str().is_some_and(check)).then(|| value.clone())
+            }
+            (Kind::List(..), _) => None,
+            (Kind::Peers, _) => toml::Value::try_from(cluster::accept_peers(value)?).ok(),
             (_, toml::Value::String(text)) => self.parse(text),
             _ => None,
         }

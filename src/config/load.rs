@@ -1,7 +1,7 @@
 //! The layers put on one another: defaults < file < environment < flags.
 
 use super::keys::{self, KEYS, Key, SECTIONS};
-use super::{Config, ConfigError, Source};
+use super::{Config, ConfigError, Source, documented};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use toml::{Table, Value};
@@ -112,6 +112,10 @@ fn file_layer(path: &Path, text: &str) -> Result<Layer, ConfigError> {
     let origin = || Source::File(path.to_path_buf());
     let mut layer = Layer::new();
     for (section, content) in &table {
+        if let Some(known) = content.as_table().and_then(|t| documented::translate(&origin(), section, t)) {
+            layer.extend(known?.into_iter().map(|(key, value)| (key, value, origin())));
+            continue;
+        }
         if !SECTIONS.iter().any(|(name, _)| name == section) {
             return Err(unknown(origin(), section));
         }
@@ -188,6 +192,9 @@ fn check(config: &Config, sources: &BTreeMap<&'static str, Source>) -> Result<()
             format!("it must be at most {dispute_room} epochs, so that it ends before the deadline opens again"),
         );
     }
+    if let Some((key, value, why)) = config.cluster.faults() {
+        return fail(key, value, why);
+    }
     let listens = [("admin.listen", config.admin.listen), ("api.listen", config.api.listen)];
     if listens[0].1 == listens[1].1 && listens[0].1.port() != 0 {
         return fail("admin.listen", listens[0].1.to_string(), "api.listen has the same address and port".to_string());
@@ -195,13 +202,12 @@ fn check(config: &Config, sources: &BTreeMap<&'static str, Source>) -> Result<()
     Ok(())
 }
 
-/// A token must not land in an error text, a log, a bug report.
 fn quoted(key: &Key, text: &str) -> String {
-    if key.path == "full_node.api_info" { "(not shown: it may hold a token)".to_string() } else { format!("{text:?}") }
+    if keys::is_secret(key.path) { "(not shown: it may hold a secret)".to_string() } else { format!("{text:?}") }
 }
 
 fn bad(origin: Source, key: &Key, value: String) -> ConfigError {
-    let value = if key.path == "full_node.api_info" { quoted(key, "") } else { value };
+    let value = if keys::is_secret(key.path) { quoted(key, "") } else { value };
     ConfigError::BadValue {
         origin,
         key: key.path.to_string(),

@@ -3,9 +3,12 @@
 //! * [`keys`] — every key described once: default, kind, environment variable, what it is for. All else follows from that table.
 //! * [`values`] — how durations and sizes are written.
 //! * [`load`](mod@load) — the layers put on one another.
+//! * [`cluster`] — what a provider on several hosts needs; `documented` reads the names of files that operators bring along.
 //! * [`lock`] — one process per repo.
 //! * [`example`] — the annotated file (`config/bulkhead.toml`) and how `init` writes into a repo's own.
 
+pub mod cluster;
+mod documented;
 mod error;
 pub mod example;
 pub mod keys;
@@ -13,6 +16,7 @@ pub mod load;
 pub mod lock;
 pub mod values;
 
+pub use cluster::{Cluster, Directory, DirectoryKind, Peer, Placement};
 pub use error::{ConfigError, Source};
 pub use load::{Loaded, Overrides, load};
 pub use lock::RepoLock;
@@ -35,6 +39,8 @@ pub struct Config {
     pub proving: Proving,
     pub sealing: Sealing,
     pub market: Market,
+    pub cluster: Cluster,
+    pub placement: Placement,
     pub api: Listen,
     pub admin: Listen,
     pub devnet: Devnet,

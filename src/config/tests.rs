@@ -175,3 +175,93 @@ fn the_annotated_text_takes_a_miner_too() {
     assert_eq!(from(&with).unwrap().config.node.miner.as_deref(), Some("t01000"));
     assert_eq!(values::format_duration(Config::default().devnet.block_delay), "10s");
 }
+
+const ID: &str = "12D3KooWDpJ7As7BWAwRMfu1VU2WCqNjvq387JEYKDBj4kx6nXTN";
+
+#[test]
+fn documented_names_mean_our_keys() {
+    let agent =
+        "[SealAgent]\nEtcdAddrs = [\"10.0.0.1:2379\", \"10.0.0.2:2379\"]\nServeIP = \"172.16.8.35\"\nServePort = 40001";
+    let loaded = from(agent).unwrap();
+    let cluster = &loaded.config.cluster;
+    assert_eq!(cluster.kind(), crate::config::DirectoryKind::Etcd);
+    assert_eq!(cluster.etcd, ["10.0.0.1:2379", "10.0.0.2:2379"]);
+    assert_eq!(cluster.listen, ["/ip4/0.0.0.0/tcp/40001"]);
+    assert_eq!(cluster.announce, ["/ip4/172.16.8.35/tcp/40001"]);
+    let anywhere = from("[SealAgent]\nServeIP = \"0.0.0.0\"\nServePort = 40001").unwrap().config.cluster;
+    assert_eq!((anywhere.listen.len(), anywhere.announce.len()), (1, 0), "0.0.0.0 is nowhere to dial");
+    let api = from("[API]\nListenAddress = \"/ip4/10.0.99.12/tcp/2345/http\"").unwrap().config.api;
+    assert_eq!(api.listen.to_string(), "10.0.99.12:2345");
+    let refused = [
+        ("[SealAgent]\nEtcdAddrs = [\"218.78,187.146:2379\"]", "client: no endpoints available"),
+        ("[SealAgent]\nEtcdAddrs = []", "client: no endpoints available"),
+        ("[SealAgent]\nServePort = 0", "SealAgent.ServePort = 0 is not allowed"),
+        ("[SealAgent]\nServePort = 65536", "from 1 to 65535"),
+        ("[SealAgent]\nServeIP = \"here\"", "SealAgent.ServeIP"),
+        ("[SealAgent]\nServeIP = \"10.0.0.1\"", "SealAgent.ServePort must be set too"),
+        ("[SealAgent]\nEtcdAddr = []", "[SealAgent] has EtcdAddrs"),
+        ("[API]\nListenAddress = \"10.0.0.1:2345\"", "/ip4/127.0.0.1/tcp/2345/http"),
+        ("[API]\nTimeout = \"30s\"", "take it out"),
+    ];
+    for (text, part) in refused {
+        let error = sentence(text);
+        assert!(error.contains(part), "{part:?} in {error:?}");
+    }
+}
+
+#[test]
+fn lists_and_peers_are_read_from_file_and_environment() {
+    let peer = format!(
+        "[[cluster.peer]]\nname = \"b\"\npeer_id = \"{ID}\"\naddrs = [\"/ip4/10.0.0.2/tcp/2347\"]\nroles = [\"allocator\"]\n"
+    );
+    let mine = "[cluster]\nnode = \"a\"\nroles = [\"window-post\"]\n";
+    let loaded = from(&format!("{mine}{peer}[placement]\nwindow-post = [\"a\", \"b\"]")).unwrap().config;
+    assert_eq!(loaded.cluster.kind(), crate::config::DirectoryKind::Static);
+    assert_eq!((loaded.cluster.node_name().as_str(), loaded.cluster.peer[0].name.as_str()), ("a", "b"));
+    assert_eq!(loaded.placement.window_post, ["a", "b"], "hyphens as everywhere else");
+    let env = |name: &str| match name {
+        "BULKHEAD_CLUSTER_ETCD" => Some("10.0.0.1:2379, 10.0.0.2:2379".to_string()),
+        "BULKHEAD_CLUSTER_PEER" => Some(format!("[{{name = \"b\", peer_id = \"{ID}\"}}]")),
+        "HOME" => Some("/nonexistent".to_string()),
+        _ => None,
+    };
+    let cluster = load(&Overrides::default(), &env).unwrap().config.cluster;
+    assert_eq!((cluster.etcd.len(), cluster.peer.len()), (2, 1));
+    let broken = |name: &str| (name == "BULKHEAD_CLUSTER_PEER").then(|| "[{name = \"b\"}]".to_string());
+    assert!(load(&Overrides { repo: Some("/nonexistent".into()), ..Default::default() }, &broken).is_err());
+}
+
+#[test]
+fn a_cluster_that_cannot_be_is_refused() {
+    let peer = |name: &str, roles: &str| {
+        format!("\n[[cluster.peer]]\nname = \"{name}\"\npeer_id = \"{ID}\"\nroles = [{roles}]\n")
+    };
+    let a = "[cluster]\nnode = \"a\"\n";
+    let table = [
+        (format!("{a}roles = [\"mining\"]"), "cluster.roles"),
+        ("[cluster]\nnode = \"a/b\"".to_string(), "letters, digits"),
+        (format!("{a}directory = \"etcd\""), "cluster.etcd names no endpoint"),
+        (format!("{a}directory = \"static\""), "every other node is listed as [[cluster.peer]]"),
+        (format!("{a}allocator_at = \"10.0.0.1:1357\""), "bulkhead cluster id"),
+        (format!("{a}{}", peer("a", "")), "two nodes have this name"),
+        (format!("{a}{}{}", peer("b", ""), peer("c", "")), "two nodes have this name or peer_id"),
+        (format!("{a}roles = [\"window-post\"]{}", peer("b", "\"all\"")), "a and b would all run window-post"),
+        (format!("{a}{}", peer("b", "\"pilot\"")), "name, peer_id"),
+        (
+            format!("{a}roles = [\"sealing\"]\nallocator_at = \"10.0.0.1:1\"{}", peer("b", "\"window-post\"")),
+            "no [[cluster.peer]] has the role allocator",
+        ),
+        (format!("{a}heartbeat = \"3s\""), "above cluster.heartbeat (3s)"),
+        (format!("{a}down = \"3s\""), "above cluster.suspect (3s)"),
+        (format!("{a}etcd_cert = \"/c.pem\""), "cluster.etcd_key must be set too"),
+        (format!("{a}etcd_user = \"root\""), "belong together"),
+        (format!("{a}lease_ttl = \"1s\""), "a duration from 2s"),
+    ];
+    for (text, part) in table {
+        let error = sentence(&text);
+        assert!(error.contains(part), "{part:?} in {error:?}");
+    }
+    assert!(from(&format!("{a}roles = [\"sealing\"]{}", peer("b", "\"allocator\""))).is_ok());
+    let secret = sentence("[cluster]\netcd_password = [\"s3cr3t\"]");
+    assert!(!secret.contains("s3cr3t"), "{secret}");
+}

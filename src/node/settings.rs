@@ -1,6 +1,6 @@
 //! What a node needs to know before its tree is built: the configuration in the concerns' own terms.
 
-use super::roles::Roles;
+use super::roles::{Role, Roles};
 use crate::actors::daemon_link::settings::LinkSettings;
 use crate::actors::deal_handler::{AskSettings, MarketSettings};
 use crate::actors::message_sender::SenderSettings;
@@ -8,8 +8,9 @@ use crate::actors::seal_scheduler::{Limits, SealSettings};
 use crate::actors::window_post::settings::WindowPostSettings;
 use crate::actors::winning_post::settings::WinningPostSettings;
 use crate::chain::TokenAmount;
-use crate::config::Config;
+use crate::config::{self, Config, DirectoryKind};
 use crate::supervisor::Tree;
+use libp2p::{Multiaddr, PeerId};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -60,7 +61,19 @@ pub struct ClusterSettings {
 pub enum DirectorySettings {
     /// This node holds everything that its roles allow.
     Local,
+    /// Known by hand: every role has one node, nothing moves by itself.
+    Static(Vec<StaticPeer>),
     Etcd(EtcdSettings),
+}
+
+/// Another node of a cluster without etcd.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StaticPeer {
+    pub name: String,
+    pub peer_id: PeerId,
+    /// None: it dials us.
+    pub addrs: Vec<Multiaddr>,
+    pub roles: Roles,
 }
 
 /// How to reach etcd, the cluster's one coordination engine.
@@ -100,6 +113,61 @@ impl ClusterSettings {
             placement: BTreeMap::new(),
         }
     }
+
+    /// `None`: the configuration asks for no cluster. Every text in it has passed its key's check.
+    pub fn of(config: &Config) -> Option<ClusterSettings> {
+        let cluster = &config.cluster;
+        let directory = match cluster.kind() {
+            DirectoryKind::Local => return None,
+            DirectoryKind::Static => DirectorySettings::Static(static_peers(cluster)),
+            DirectoryKind::Etcd => DirectorySettings::Etcd(EtcdSettings::of(cluster)),
+        };
+        let placement = [
+            ("window-post", &config.placement.window_post),
+            ("winning-post", &config.placement.winning_post),
+            ("sector-allocator", &config.placement.sector_allocator),
+            ("message-sender", &config.placement.message_sender),
+            ("deal-handler", &config.placement.deal_handler),
+        ];
+        let named = placement.into_iter().filter(|(_, nodes)| !nodes.is_empty());
+        Some(ClusterSettings {
+            name: cluster.name.clone(),
+            node: cluster.node_name(),
+            directory,
+            listen: cluster.listen.clone(),
+            announce: cluster.announce.clone(),
+            lease_ttl: cluster.lease_ttl,
+            suspect: cluster.suspect,
+            down: cluster.down,
+            placement: named.map(|(concern, nodes)| (concern.to_string(), nodes.clone())).collect(),
+        })
+    }
+}
+
+impl EtcdSettings {
+    pub fn of(cluster: &config::Cluster) -> EtcdSettings {
+        let (ca, cert, key) = cluster.etcd_tls();
+        let tls = (ca.is_some() || cert.is_some()).then_some(TlsFiles { ca, cert, key });
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        let url = |at: &String| if at.contains("://") { at.clone() } else { format!("{scheme}://{at}") };
+        EtcdSettings {
+            endpoints: cluster.etcd.iter().map(url).collect(),
+            user: cluster.etcd_user.clone().zip(cluster.etcd_password.clone()),
+            tls,
+        }
+    }
+}
+
+fn static_peers(cluster: &config::Cluster) -> Vec<StaticPeer> {
+    let allocator = cluster.allocator_at.as_ref().and_then(|at| config::cluster::multiaddr_of(at));
+    let peer = |peer: &config::Peer| {
+        let roles = Roles::parse(peer.roles.iter().map(String::as_str)).ok()?;
+        let mut addrs: Vec<Multiaddr> = peer.addrs.iter().filter_map(|addr| addr.parse().ok()).collect();
+        let extra = allocator.as_ref().filter(|at| roles.has(Role::Allocator) && !addrs.contains(at)).cloned();
+        addrs.extend(extra);
+        Some(StaticPeer { name: peer.name.clone(), peer_id: peer.peer_id.parse().ok()?, addrs, roles })
+    };
+    cluster.peer.iter().filter_map(peer).collect()
 }
 
 impl NodeSettings {
@@ -142,8 +210,9 @@ impl NodeSettings {
                 },
                 ..MarketSettings::default()
             },
-            roles: Roles::all(),
-            cluster: None,
+            // Each has passed the key's check.
+            roles: Roles::parse(config.cluster.roles.iter().map(String::as_str)).unwrap_or_default(),
+            cluster: ClusterSettings::of(config),
             beside: None,
         }
     }

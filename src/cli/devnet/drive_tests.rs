@@ -67,7 +67,7 @@ impl Stage for Scripted {
 }
 
 fn args(chain_only: bool, exit_after: Option<ExitAfter>) -> Args {
-    let node = crate::cli::run::Args { api_listen: None, admin_listen: None, market_listen: None };
+    let node = crate::cli::run::Args::default();
     Args { dir: None, block_delay: None, warmup_delay: None, listen: None, chain_only, exit_after, node }
 }
 

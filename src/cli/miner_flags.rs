@@ -1,0 +1,202 @@
+//! The distributed miner's flags (`--window-post --winning-post --p2p --sctype --sclisten`) in terms of roles: pure.
+
+use super::CliError;
+use crate::config::Overrides;
+use crate::config::cluster::multiaddr_of;
+use crate::node::roles::{Role, Roles};
+use std::net::SocketAddr;
+
+/// Each of the first three is `true` where it is not given, or given without a value, as in the distributed miner.
+#[derive(clap::Args, Debug, Clone, Default)]
+pub struct MinerFlags {
+    /// Whether this node may prove windows [default: as cluster.roles says]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub window_post: Option<bool>,
+    /// Whether this node may win blocks [default: as cluster.roles says]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub winning_post: Option<bool>,
+    /// Whether this node may take deals [default: as cluster.roles says]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub p2p: Option<bool>,
+    /// alloce: this node gives out sector numbers; get: it gets them from the node that does
+    #[arg(long, value_name = "alloce|get")]
+    pub sctype: Option<ScType>,
+    /// With alloce: where the bridge listens, for those that get numbers here; with get and no etcd: where that is
+    #[arg(long, value_name = "IP:PORT", value_parser = socket)]
+    pub sclisten: Option<SocketAddr>,
+}
+
+#[derive(clap::ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ScType {
+    /// The spelling of the distributed miner.
+    #[value(alias = "alloc")]
+    Alloce,
+    Get,
+}
+
+fn socket(text: &str) -> Result<SocketAddr, String> {
+    let at: SocketAddr = text.parse().map_err(|_| "write it as ip:port, such as 192.168.1.50:1357".to_string())?;
+    match at.port() {
+        0 => Err("port 0 is nowhere to be reached: write it as ip:port, such as 192.168.1.50:1357".to_string()),
+        _ => Ok(at),
+    }
+}
+
+impl MinerFlags {
+    /// The first flag that was given, for where the roles came from.
+    fn first(&self) -> Option<&'static str> {
+        let given = [
+            ("--window-post", self.window_post.is_some()),
+            ("--winning-post", self.winning_post.is_some()),
+            ("--p2p", self.p2p.is_some()),
+            ("--sctype", self.sctype.is_some()),
+        ];
+        given.into_iter().find(|(_, given)| *given).map(|(flag, _)| flag)
+    }
+
+    /// All of them, less what the flags switch off. A node that takes no deals and is one of several (`--sctype`) is a
+    /// PoSt miner and seals nothing; deal and seal miners have the same flags, and both seal.
+    pub fn roles(&self) -> Option<Roles> {
+        self.first()?;
+        let mut off = Vec::new();
+        if self.window_post == Some(false) {
+            off.push(Role::WindowPost);
+        }
+        if self.winning_post == Some(false) {
+            off.push(Role::WinningPost);
+        }
+        if self.p2p == Some(false) {
+            off.push(Role::Markets);
+            off.extend(self.sctype.map(|_| Role::Sealing));
+        }
+        if self.sctype == Some(ScType::Get) {
+            off.push(Role::Allocator);
+        }
+        Some(off.into_iter().fold(Roles::all(), Roles::without))
+    }
+
+    /// A combination that can do nothing is refused before anything is read.
+    pub fn check(&self) -> Result<(), CliError> {
+        let usage = |text: &str| Err(CliError::Usage(text.to_string()));
+        match (self.sctype, self.sclisten) {
+            (None, Some(_)) => usage(
+                "flag --sclisten needs --sctype: alloce on the node that gives out sector numbers, get on the others",
+            ),
+            (Some(ScType::Get), Some(at)) if at.ip().is_unspecified() => {
+                usage("flag --sclisten: with --sctype=get it is the allocator's own address, which 0.0.0.0 is not")
+            }
+            (Some(ScType::Get), _) if self.roles().is_some_and(|roles| does_nothing(&roles)) => usage(
+                "flags --window-post=false --winning-post=false --p2p=false --sctype=get leave this node nothing to do: \
+                 leave one of them out",
+            ),
+            _ => Ok(()),
+        }
+    }
+
+    pub fn overrides(&self, base: Overrides) -> Overrides {
+        let roles = self.roles().map(|roles| roles.names().join(","));
+        let with = base.flag("cluster.roles", self.first().unwrap_or("--sctype"), roles);
+        match (self.sctype, self.sclisten) {
+            (Some(ScType::Alloce), Some(at)) => {
+                with.flag("cluster.listen", "--sclisten", multiaddr_of(&at.to_string()))
+            }
+            (Some(ScType::Get), Some(at)) => with.flag("cluster.allocator_at", "--sclisten", Some(at)),
+            (_, _) => with,
+        }
+    }
+}
+
+/// Storage and the link to the full node are there for the others only.
+fn does_nothing(roles: &Roles) -> bool {
+    ![Role::WindowPost, Role::WinningPost, Role::Sealing, Role::Markets, Role::Allocator]
+        .into_iter()
+        .any(|role| roles.has(role))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        flags: MinerFlags,
+    }
+
+    fn parse(line: &str) -> MinerFlags {
+        Line::try_parse_from(std::iter::once("run").chain(line.split_whitespace())).unwrap().flags
+    }
+
+    /// The command lines of the document, each with what its miner is for.
+    #[test]
+    fn the_documented_command_lines() {
+        let table: [(&str, &[&str]); 8] = [
+            (
+                "--window-post=true --winning-post=true --p2p=false --sctype=alloce --sclisten=192.168.1.50:1357",
+                &["window-post", "winning-post", "allocator", "storage", "daemon-link"],
+            ),
+            (
+                "--window-post=true --winning-post=false --p2p=false --sctype=alloce --sclisten=192.168.1.50:1357",
+                &["window-post", "allocator", "storage", "daemon-link"],
+            ),
+            (
+                "--window-post=false --winning-post=true --p2p=false --sctype=get --sclisten=192.168.1.50:1357",
+                &["winning-post", "storage", "daemon-link"],
+            ),
+            (
+                "--window-post=false --winning-post=false --p2p=true --sctype=get --sclisten=192.168.10.50:1357",
+                &["sealing", "markets", "storage", "daemon-link"],
+            ),
+            (
+                "--window-post --winning-post",
+                &["window-post", "winning-post", "sealing", "markets", "allocator", "storage", "daemon-link"],
+            ),
+            ("--p2p=false", &["window-post", "winning-post", "sealing", "allocator", "storage", "daemon-link"]),
+            (
+                "--sctype=alloc",
+                &["window-post", "winning-post", "sealing", "markets", "allocator", "storage", "daemon-link"],
+            ),
+            (
+                "--window-post=false --p2p",
+                &["winning-post", "sealing", "markets", "allocator", "storage", "daemon-link"],
+            ),
+        ];
+        for (line, roles) in table {
+            let flags = parse(line);
+            assert!(flags.check().is_ok(), "{line}");
+            assert_eq!(flags.roles().unwrap().names(), roles, "{line}");
+        }
+        assert_eq!(parse("").roles(), None, "without a flag the configuration says it");
+    }
+
+    #[test]
+    fn where_numbers_come_from() {
+        let keys = |line: &str| {
+            let flags = parse(line).overrides(Overrides::default()).flags;
+            flags.into_iter().filter(|(key, ..)| *key != "cluster.roles").map(|(k, _, v)| (k, v)).collect::<Vec<_>>()
+        };
+        let at = "192.168.1.50:1357";
+        let listen = ("cluster.listen", "/ip4/192.168.1.50/tcp/1357".to_string());
+        assert_eq!(keys(&format!("--sctype=alloce --sclisten={at}")), [listen]);
+        assert_eq!(keys(&format!("--sctype=get --sclisten={at}")), [("cluster.allocator_at", at.to_string())]);
+        assert_eq!(keys("--sctype=get"), []);
+    }
+
+    #[test]
+    fn combinations_that_do_nothing_are_refused_by_name() {
+        for (line, part) in [
+            ("--sclisten=10.0.0.1:1357", "--sclisten needs --sctype"),
+            ("--sctype=get --sclisten=0.0.0.0:1357", "--sclisten: with --sctype=get"),
+            ("--window-post=false --winning-post=false --p2p=false --sctype=get", "nothing to do"),
+        ] {
+            let error = parse(line).check().unwrap_err();
+            assert!(error.exit_code() == 2 && error.to_string().contains(part), "{line}: {error}");
+        }
+        for line in ["--sctype=give", "--sclisten=here", "--sclisten=10.0.0.1:0", "--window-post=yes"] {
+            assert!(Line::try_parse_from(["run", line]).is_err(), "{line}");
+        }
+        assert!(parse("--sctype=alloce --sclisten=0.0.0.0:1357").check().is_ok());
+        assert!(parse("--window-post=false --winning-post=false --p2p=false --sctype=alloce").check().is_ok());
+    }
+}
