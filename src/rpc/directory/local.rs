@@ -93,7 +93,7 @@ impl Directory for Local {
 }
 
 impl Keeper for Inner {
-    fn give_back(&self, concern: &str, _: u64) -> BoxFuture<'static, Result<(), DirectoryError>> {
+    fn give_back(self: Arc<Self>, concern: &str, _: u64) -> BoxFuture<'static, Result<(), DirectoryError>> {
         if let Some(lost) = self.held.lock().unwrap_or_else(PoisonError::into_inner).remove(concern) {
             lost.send_replace(true);
             self.change(|view| {
