@@ -6,9 +6,12 @@
 //! * [`settings`] — what a node needs to know before its tree is built.
 //! * [`identity`] — whose node this is: network and miner, asked once and kept.
 //! * [`roles`] — what may run here.
+//! * [`agent`] — the tree of a seal agent; [`far`] — agents and storages of other nodes.
 //! * [`backend`], [`report`] — the node behind its own API: lists, sector details, summaries.
 
+pub mod agent;
 pub mod backend;
+pub mod far;
 pub mod identity;
 pub mod journal;
 pub mod report;
@@ -21,9 +24,10 @@ use crate::actors::daemon_link::settings::LinkSettings;
 use crate::actors::daemon_link::{DaemonPool, HeadFeed};
 use crate::actors::deal_handler::{self, DealHandler, MarketConfig, MarketDeps, WalletSigner};
 use crate::actors::message_sender::{MessageSender, NodeWallet, SenderDeps};
-use crate::actors::seal_scheduler::{NoAgents, SealDeps, SealScheduler};
+use crate::actors::seal_scheduler::{SealDeps, SealScheduler};
 use crate::actors::sector_allocator::{AllocatorDeps, AllocatorSettings, SectorAllocator};
 use crate::actors::sector_files::SectorDirs;
+use crate::actors::storage::{FarFiles, FarSectors, Index};
 use crate::actors::window_post::{WindowPost, WindowPostDeps};
 use crate::actors::winning_post::settings::SystemClock;
 use crate::actors::winning_post::{WinningPost, WinningPostDeps};
@@ -320,11 +324,15 @@ impl Parts {
     }
 
     fn proving(&self) -> SupervisorSpec {
-        let files = Arc::new(SectorDirs::of_repo(&self.settings.repo, self.miner_id()));
+        // Sectors whose files are on other nodes are proven from what their storages read.
+        let dirs = SectorDirs::of_repo(&self.settings.repo, self.miner_id());
+        let index = Arc::new(Index::new(dirs, self.settings.storages.clone()));
+        let files = Arc::new(FarFiles(index.clone()));
+        let prover: Arc<dyn Prover> = Arc::new(FarSectors { inner: self.prover.clone(), index });
         let window = WindowPostDeps {
             miner: self.miner,
             node: self.links.proving.clone(),
-            prover: self.prover.clone(),
+            prover: prover.clone(),
             files: files.clone(),
             outbox: Arc::new(self.refs.messages.clone()),
             store: self.store.clone(),
@@ -338,7 +346,7 @@ impl Parts {
         let winning = WinningPostDeps {
             miner: self.miner,
             node: self.links.proving.clone(),
-            prover: self.prover.clone(),
+            prover: prover.clone(),
             files,
             store: self.store.clone(),
             clock: Arc::new(SystemClock),
@@ -368,6 +376,7 @@ impl Parts {
         .on(Thread::Dedicated);
         let (node, store, prover) = (self.links.sealing.clone(), self.store.clone(), self.prover.clone());
         let (refs, settings) = (self.refs.clone(), self.settings.sealing.clone());
+        let agents = self.settings.agents.clone();
         let dirs = SectorDirs::of_repo(&self.settings.repo, self.miner_id());
         let scheduler = ChildSpec::actor("seal_scheduler", &self.refs.sealing, move |cx| {
             let deps = SealDeps {
@@ -379,7 +388,7 @@ impl Parts {
                 miner,
                 settings: settings.clone(),
                 dirs: dirs.clone(),
-                agents: Arc::new(NoAgents),
+                agents: agents.clone(),
             };
             async move { SealScheduler::start(cx, deps).await }
         })
