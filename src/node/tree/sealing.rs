@@ -1,13 +1,12 @@
 //! `sealing`: sector numbers, and the sectors that this node seals.
 
 use super::{Children, MINUTE, Parts};
-use crate::actors::seal_scheduler::{NoAgents, SealDeps, SealScheduler};
+use crate::actors::seal_scheduler::{SealDeps, SealScheduler};
 use crate::actors::sector_allocator::{AllocatorDeps, AllocatorSettings, SectorAllocator};
 use crate::actors::sector_files::SectorDirs;
 use crate::node::concern::Concern;
 use crate::proofs::FencedProver;
 use crate::supervisor::{ChildSpec, SupervisorSpec, Thread};
-use std::sync::Arc;
 
 pub(super) fn group(parts: &Parts) -> SupervisorSpec {
     SupervisorSpec::new("sealing").intensity(20, MINUTE * 15).children([allocator(parts), scheduler(parts)])
@@ -25,7 +24,7 @@ fn allocator(parts: &Parts) -> Option<ChildSpec> {
 fn scheduler(parts: &Parts) -> Option<ChildSpec> {
     let (node, prover, miner) = (parts.links.sealing.clone(), parts.prover.clone(), parts.miner);
     let (refs, settings) = (parts.refs.clone(), parts.settings.sealing.clone());
-    let dirs = SectorDirs::of_repo(&parts.settings.repo, parts.miner_id());
+    let (dirs, agents) = (SectorDirs::of_repo(&parts.settings.repo, parts.miner_id()), parts.settings.agents.clone());
     let child = parts.seated(Concern::SealScheduler, &parts.refs.sealing, move |cx, store| {
         let deps = SealDeps {
             node: node.clone(),
@@ -36,7 +35,7 @@ fn scheduler(parts: &Parts) -> Option<ChildSpec> {
             miner,
             settings: settings.clone(),
             dirs: dirs.clone(),
-            agents: Arc::new(NoAgents),
+            agents: agents.clone(),
         };
         async move { SealScheduler::start(cx, deps).await }
     });
