@@ -158,6 +158,9 @@ fn init_writes_the_miner_and_leaves_the_rest() {
     for (before, after) in table {
         assert_eq!(example::with_miner(before, "t01000"), after);
     }
+    let peers = "[[cluster.peer]]\nname = \"b\"\n[cluster] # x\nname = \"old\"\n";
+    let joined = example::with_entries(peers, "cluster", &[("name", "new".into()), ("etcd", vec!["h:1"].into())]);
+    assert_eq!(joined, "[[cluster.peer]]\nname = \"b\"\n[cluster] # x\nname = \"new\"\netcd = [\"h:1\"]\n");
     let dir = tempfile::tempdir().unwrap();
     let over = Overrides { repo: Some(dir.path().join("node")), ..Default::default() };
     for _ in 0..2 {
