@@ -29,6 +29,8 @@ pub enum Exit {
     OutOfMemory,
     /// A process that another signal ended.
     Signal(i32),
+    /// An actor of another node: the node is lost, or was started anew. OTP's `noconnection`.
+    NodeDown,
 }
 
 impl Exit {
@@ -43,6 +45,7 @@ impl Exit {
             Exit::Normal | Exit::Shutdown | Exit::ShutdownWith(_) | Exit::Ignored => false,
             Exit::Failed(_) | Exit::Panicked(_) | Exit::Killed | Exit::Hung(_) | Exit::NotRunning => true,
             Exit::Code(_) | Exit::Aborted | Exit::Segfault | Exit::OutOfMemory | Exit::Signal(_) => true,
+            Exit::NodeDown => true,
         }
     }
 }
@@ -64,6 +67,7 @@ impl std::fmt::Display for Exit {
             Exit::Segfault => f.write_str("segmentation fault"),
             Exit::OutOfMemory => f.write_str("killed for memory"),
             Exit::Signal(signal) => write!(f, "signal {signal}"),
+            Exit::NodeDown => f.write_str("its node is down"),
         }
     }
 }
@@ -147,6 +151,7 @@ mod tests {
             (Exit::Segfault, true),
             (Exit::OutOfMemory, true),
             (Exit::Signal(15), true),
+            (Exit::NodeDown, true),
         ] {
             assert_eq!(exit.is_abnormal(), abnormal, "{exit}");
         }

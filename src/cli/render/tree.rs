@@ -81,7 +81,7 @@ pub fn exit_text(exit: &Exit) -> String {
         Exit::Killed => "killed".to_string(),
         Exit::Hung(why) => format!("hung: {}", line(why)),
         Exit::Ignored | Exit::NotRunning | Exit::Code(_) => exit.to_string(),
-        Exit::Aborted | Exit::Segfault | Exit::OutOfMemory | Exit::Signal(_) => exit.to_string(),
+        Exit::Aborted | Exit::Segfault | Exit::OutOfMemory | Exit::Signal(_) | Exit::NodeDown => exit.to_string(),
     }
 }
 

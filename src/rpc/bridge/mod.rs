@@ -1,6 +1,268 @@
-//! The message bridge: actors of other processes and hosts behind the same calls as those of this one.
+//! The bridge: the same actors in other processes and on other hosts, over libp2p's transports.
 //!
-//! * [`ids`] — every message that crosses, and its number; [`codec`] — how its body is written.
+//! One connection per peer, two lanes on it. Frames say which actor, which message, under which epoch, how long the asker
+//! waits; nothing is repeated, so a message arrives once or not at all. What is wrong is refused and counted.
+//!
+//! Decisions are pure: [`frame`], [`hello`], [`session`], [`pending`]. `hub` and `driver` do what those say.
 
 pub mod codec;
+mod counters;
+mod driver;
+mod exports;
+pub mod frame;
+mod hello;
+mod hub;
+pub mod identity;
 pub mod ids;
+mod inbox;
+mod link;
+mod peer;
+mod pending;
+mod session;
+mod transport;
+
+pub use counters::{Counters, Refusal};
+pub use exports::EpochGate;
+pub use hello::{Hello, HelloError};
+pub use link::Bounds;
+pub use session::{PeerState, Timing};
+
+use crate::supervisor::Export;
+use crate::supervisor::wire::{Carrier, WireLane};
+use hub::{Hub, Shared};
+use libp2p::core::transport::{ListenerId, Transport};
+use libp2p::identity::Keypair;
+use libp2p::{Multiaddr, PeerId};
+use peer::ToPeer;
+use std::collections::HashSet;
+use std::path::PathBuf;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use tokio::sync::watch;
+
+/// For the bridge's own bodies: faults, downs, goodbyes.
+const BODY: bincode::config::Configuration<
+    bincode::config::LittleEndian,
+    bincode::config::Varint,
+    bincode::config::Limit<65536>,
+> = bincode::config::standard().with_limit::<65536>();
+
+#[derive(Debug, thiserror::Error)]
+pub enum BridgeError {
+    #[error("the bridge's key {path}: {why}", path = path.display())]
+    Key { path: PathBuf, why: String },
+    #[error("the bridge cannot listen on {address}: {why}")]
+    Listen { address: Multiaddr, why: String },
+    #[error("the bridge cannot make its noise keys: {0}")]
+    Noise(String),
+    #[error("no thread for the bridge: {0}")]
+    Thread(std::io::Error),
+}
+
+#[derive(Clone)]
+pub struct BridgeConfig {
+    pub key: Keypair,
+    /// Where to listen; empty: others are only dialled. `/ip4/0.0.0.0/tcp/7400`; with QUIC also `/udp/7400/quic-v1`.
+    pub listen: Vec<Multiaddr>,
+    pub quic: bool,
+    pub cluster: String,
+    pub timing: Timing,
+    /// The longest frame that is taken or sent.
+    pub max_frame: u32,
+    pub bounds: Bounds,
+    /// Message id, lowest and highest schema that this node reads; for rolling upgrades.
+    pub schemas: Vec<(u32, u16, u16)>,
+    /// Grows from start to start of a node.
+    pub boot: u64,
+    /// Other versions of the protocol than this build's: for tests of rolling upgrades.
+    #[doc(hidden)]
+    pub versions: Option<(u8, u8)>,
+}
+
+impl BridgeConfig {
+    pub fn new(key: Keypair, cluster: impl Into<String>) -> BridgeConfig {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        BridgeConfig {
+            key,
+            listen: Vec::new(),
+            quic: false,
+            cluster: cluster.into(),
+            timing: Timing::default(),
+            max_frame: codec::BODY_LIMIT as u32 + 4096, // and its header
+            bounds: Bounds { tells: 2 << 20, asks: 32 << 20 },
+            schemas: Vec::new(),
+            boot: u64::try_from(since.as_micros()).unwrap_or(u64::MAX),
+            versions: None,
+        }
+    }
+}
+
+/// A peer at this moment.
+#[derive(Clone, Debug)]
+pub struct PeerInfo {
+    pub peer: PeerId,
+    pub state: PeerState,
+    /// Of its present process.
+    pub boot: Option<u64>,
+    pub rtt: Option<Duration>,
+    pub pending: usize,
+    /// Bytes that wait on the control lane and on the message lane.
+    pub queued: [u64; 2],
+    pub frames_in: u64,
+    pub lives: u64,
+    pub refused: Vec<(Refusal, u64)>,
+}
+
+/// A node's end of all its connections. Dropped, it says goodbye and ends.
+pub struct Bridge {
+    shared: Arc<Shared>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Bridge {
+    /// Listens, on a thread of its own, and lets nobody in yet: see [`Bridge::allow`].
+    pub fn start(config: BridgeConfig) -> Result<Bridge, BridgeError> {
+        let me = config.key.public().to_peer_id();
+        let (shared, from_conns) = Shared::new(config, me);
+        let shared = Arc::new(shared);
+        let (tx, rx) = std::sync::mpsc::channel();
+        let ours = shared.clone();
+        let run = move || {
+            let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+                Ok(runtime) => runtime,
+                Err(error) => return drop(tx.send(Err(BridgeError::Thread(error)))),
+            };
+            runtime.block_on(async move {
+                match prepare(&ours) {
+                    Ok(hub) => {
+                        let _ = tx.send(Ok(())); // whoever started us waits
+                        hub.run(from_conns).await;
+                    }
+                    Err(error) => drop(tx.send(Err(error))),
+                }
+            });
+        };
+        let thread = std::thread::Builder::new().name("bridge".into()).spawn(run).map_err(BridgeError::Thread)?;
+        let died = || BridgeError::Thread(std::io::Error::other("it ended at once"));
+        rx.recv().unwrap_or_else(|_| Err(died()))?;
+        Ok(Bridge { shared, thread: Some(thread) })
+    }
+
+    pub fn peer_id(&self) -> PeerId {
+        self.shared.me
+    }
+    pub fn boot(&self) -> u64 {
+        self.shared.boot
+    }
+    /// The addresses it listens on, as far as they are known yet: see [`Bridge::events`].
+    pub fn listening(&self) -> Vec<Multiaddr> {
+        lock(&self.shared.listening).clone()
+    }
+
+    /// Lets other nodes reach an actor, while it is held under the gate's epoch.
+    pub fn export(&self, export: Export, gate: EpochGate) {
+        self.shared.exports.set(export, gate);
+    }
+    pub fn withdraw(&self, path: &str) {
+        self.shared.exports.remove(path);
+    }
+
+    /// Who may connect, and is dialled where an address is known; replaces the list before. Others are cut off.
+    pub fn allow(&self, peers: impl IntoIterator<Item = PeerId>) {
+        self.shared.allow.replace(peers.into_iter().collect::<HashSet<_>>());
+        self.shared.changed.notify_one();
+    }
+    /// Where a peer can be dialled; none: it is waited for.
+    pub fn know(&self, peer: PeerId, addresses: Vec<Multiaddr>) {
+        let before = lock(&self.shared.known).insert(peer, addresses.clone());
+        if before.as_ref() != Some(&addresses) {
+            self.shared.changed.notify_one();
+        }
+    }
+
+    /// Brings messages to the peer's actors that are held under `epoch`; 0: whatever they are held under.
+    pub fn carrier(&self, peer: PeerId, epoch: u64) -> Box<dyn Carrier> {
+        Box::new(ToPeer { peer: self.shared.peer(peer), epoch })
+    }
+
+    /// Resolves when tells to the peer are taken again, or its connection is gone: for a sender that got `Full`.
+    pub async fn room(&self, peer: PeerId) {
+        let life = self.shared.peer(peer).life.load_full();
+        if let Some(life) = life {
+            let link = life.link.load_full();
+            link.room(WireLane::Message).await;
+        }
+    }
+
+    pub fn state(&self, peer: PeerId) -> PeerState {
+        *lock(&self.shared.peer(peer).state)
+    }
+    pub fn peers(&self) -> Vec<PeerInfo> {
+        let mut peers: Vec<PeerInfo> = lock(&self.shared.peers).values().map(|peer| peer.info()).collect();
+        peers.sort_by_key(|info| info.peer);
+        peers
+    }
+    /// Of those who never became a peer.
+    pub fn strangers(&self) -> Vec<(Refusal, u64)> {
+        self.shared.strangers.all_refused()
+    }
+    /// Changes whenever a peer's state or an address does.
+    pub fn events(&self) -> watch::Receiver<u64> {
+        self.shared.events.subscribe()
+    }
+
+    /// Says goodbye to all and waits until that is written.
+    pub async fn shutdown(mut self) {
+        self.stop();
+        if let Some(thread) = self.thread.take() {
+            let _ = tokio::task::spawn_blocking(move || thread.join()).await; // a panic there was reported there
+        }
+    }
+
+    fn stop(&self) {
+        self.shared.stop.store(true, Ordering::Release);
+        self.shared.changed.notify_one();
+    }
+}
+
+impl Drop for Bridge {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+fn prepare(shared: &Arc<Shared>) -> Result<Hub, BridgeError> {
+    let config = &shared.config;
+    let (allow, strangers) = (shared.allow.clone(), shared.strangers.clone());
+    let mut transport = transport::build(&config.key, config.quic, config.timing.down, allow, strangers)
+        .map_err(|e| BridgeError::Noise(e.to_string()))?;
+    for address in &config.listen {
+        let why = |e: libp2p::TransportError<std::io::Error>| BridgeError::Listen {
+            address: address.clone(),
+            why: e.to_string(),
+        };
+        transport.listen_on(ListenerId::next(), address.clone()).map_err(why)?;
+    }
+    Ok(Hub::new(shared.clone(), transport))
+}
+
+/// A lock that a panicking holder does not take from the others.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn zero() -> Instant {
+    static ZERO: OnceLock<Instant> = OnceLock::new();
+    *ZERO.get_or_init(Instant::now)
+}
+/// Since this process first asked.
+fn clock_us() -> u64 {
+    u64::try_from(zero().elapsed().as_micros()).unwrap_or(u64::MAX)
+}
+fn clock_ms() -> u64 {
+    clock_us() / 1000
+}
+fn instant_of(ms: u64) -> Instant {
+    zero() + Duration::from_millis(ms)
+}

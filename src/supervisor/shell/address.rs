@@ -214,13 +214,43 @@ impl<M: Message> Recipient<M> {
     pub fn tell(&self, message: M) -> Result<(), CallError<M>> {
         self.to.take(message, None, None).map(drop)
     }
-    pub(in crate::supervisor) fn deliver(&self, message: M) {
+    /// Past the bound: for what the receiver asked for itself, at most once per request.
+    pub(crate) fn deliver(&self, message: M) {
         self.to.take_beyond(message)
     }
     pub async fn ask(&self, message: M, within: Duration) -> Result<M::Reply, CallError<M>> {
         let (tx, rx) = oneshot::channel();
         let far = self.to.take(message, Some(ReplyTo::Near(tx)), Some(within))?;
         answer(rx, within, far).await
+    }
+}
+
+/// Takes notices in place of an actor: for those that pass them on, to another process for one.
+struct Passes<F> {
+    meta: CellMeta,
+    on: F,
+}
+
+impl<F: Fn(Down) + Send + Sync> Takes<Down> for Passes<F> {
+    fn take(&self, down: Down, reply: Option<ReplyTo<Down>>, _: Option<Duration>) -> Result<bool, CallError<Down>> {
+        (self.on)(down);
+        if let Some(reply) = reply {
+            reply.send(Ok(()));
+        }
+        Ok(false)
+    }
+    fn take_beyond(&self, down: Down) {
+        (self.on)(down);
+    }
+    fn meta(&self) -> &CellMeta {
+        &self.meta
+    }
+}
+
+impl Recipient<Down> {
+    /// Runs `on`, which must not block, on the thread where the watched incarnation ends.
+    pub(crate) fn passing(path: Arc<str>, on: impl Fn(Down) + Send + Sync + 'static) -> Recipient<Down> {
+        Recipient { to: Arc::new(Passes { meta: CellMeta::new(path, 0), on }) }
     }
 }
 

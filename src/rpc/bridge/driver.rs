@@ -1,0 +1,270 @@
+//! The one task of a connection: opens its lanes, exchanges hellos, then reads, delivers and writes until it ends.
+
+use super::counters::Refusal;
+use super::frame::{self, HELLO_VERSION, Head};
+use super::hello::{Hello, HelloError, MAX_HELLO, Terms};
+use super::hub::{FromConn, Shared};
+use super::inbox::{Inbox, Next};
+use super::link::Link;
+use super::peer::Life;
+use super::session::{Farewell, Rank};
+use super::{BODY, clock_ms};
+use futures::{AsyncReadExt, AsyncWriteExt};
+use libp2p::PeerId;
+use libp2p::core::muxing::{StreamMuxer, StreamMuxerBox, SubstreamBox};
+use std::future::{Future, poll_fn};
+use std::io;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::sync::oneshot;
+use tokio::time::{Sleep, sleep, timeout};
+
+/// What a lane's stream begins with.
+const LANE_MARKS: [u8; 2] = *b"CM";
+/// Rounds before the thread's other tasks get their turn.
+const ROUNDS: usize = 16;
+/// How long a connection that ends may take to write what is queued.
+const PARTING: Duration = Duration::from_secs(1);
+
+#[derive(Debug, thiserror::Error)]
+pub enum ConnError {
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    #[error(transparent)]
+    Hello(#[from] HelloError),
+    #[error("no greeting within {0:?}")]
+    Slow(Duration),
+    #[error("a stream that is no lane of the bridge")]
+    NoLane,
+    #[error("it said goodbye: {0}")]
+    Unwelcome(String),
+}
+
+pub struct Conn {
+    pub id: u64,
+    pub peer: PeerId,
+    /// The serial number of our dial; `None`: the peer dialled.
+    pub dialled: Option<u64>,
+}
+
+/// Runs a connection to its end.
+pub async fn run(shared: Arc<Shared>, conn: Conn, muxer: StreamMuxerBox) {
+    let within = shared.config.timing.down;
+    let opened = timeout(within, open(&shared, &conn, muxer)).await.unwrap_or(Err(ConnError::Slow(within)));
+    let (link, terms) = match opened {
+        Ok(opened) => opened,
+        Err(why) => {
+            let counters = shared.peer(conn.peer).counters.clone();
+            if !matches!(why, ConnError::Io(_)) {
+                counters.refuse(Refusal::Hello);
+            }
+            tracing::info!(peer = %conn.peer, %why, "bridge: a connection came to nothing");
+            return shared.tell_hub(FromConn::Failed { conn }).await;
+        }
+    };
+    let link = Arc::new(link);
+    let (tx, rx) = oneshot::channel();
+    let lower = shared.me < conn.peer;
+    let rank =
+        Rank { dialled_by_lower_id: conn.dialled.is_some() == lower, serial: conn.dialled.unwrap_or(terms.serial) };
+    let (id, peer) = (conn.id, conn.peer);
+    shared.tell_hub(FromConn::Ready { conn, rank, terms, link: link.clone(), admit: tx }).await;
+    let why = match rx.await {
+        Ok(life) => serve(&shared, &link, &life, id).await,
+        Err(_) => "refused".to_string(), // the hub has queued a goodbye
+    };
+    link.refuse_more();
+    part(&link).await;
+    tracing::debug!(%peer, %why, "bridge: a connection is closed");
+    shared.tell_hub(FromConn::Closed { conn: id, peer }).await;
+}
+
+/// Polls the connection beside what waits for one of its streams.
+async fn beside<T>(
+    muxer: &mut StreamMuxerBox,
+    work: impl Future<Output = Result<T, ConnError>>,
+) -> Result<T, ConnError> {
+    let mut work = pin!(work);
+    poll_fn(|task| {
+        if let Poll::Ready(done) = work.as_mut().poll(task) {
+            return Poll::Ready(done);
+        }
+        match Pin::new(&mut *muxer).poll(task) {
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error.into())),
+            Poll::Ready(Ok(_)) | Poll::Pending => Poll::Pending,
+        }
+    })
+    .await
+}
+
+async fn open(shared: &Shared, conn: &Conn, mut muxer: StreamMuxerBox) -> Result<(Link, Terms), ConnError> {
+    let mut streams = match conn.dialled {
+        Some(_) => dial_lanes(&mut muxer).await?,
+        None => accept_lanes(&mut muxer).await?,
+    };
+    let ours = shared.hello(conn.dialled.unwrap_or(0));
+    let control = &mut streams[0];
+    let theirs = beside(&mut muxer, async {
+        let mut bytes = Vec::new();
+        let start = frame::begin(&mut bytes, HELLO_VERSION, &Head::Hello);
+        bytes.extend_from_slice(&ours.encode());
+        frame::finish(&mut bytes, start, MAX_HELLO).map_err(|_| HelloError::Unreadable)?;
+        control.write_all(&bytes).await?;
+        control.flush().await?;
+        read_hello(control).await
+    })
+    .await?;
+    match ours.agree(&theirs) {
+        Ok(terms) => {
+            let max_frame = terms.max_frame;
+            Ok((Link::new(terms.version, max_frame, shared.config.bounds, muxer, streams), terms))
+        }
+        Err(why) => {
+            // The other side finds the same by itself; it may be a version that does not know goodbyes.
+            let _ = timeout(PARTING, poll_fn(|task| Pin::new(&mut muxer).poll_close(task))).await;
+            Err(why.into())
+        }
+    }
+}
+
+async fn dial_lanes(muxer: &mut StreamMuxerBox) -> Result<[SubstreamBox; 2], ConnError> {
+    let mut lane = async |mark: u8| {
+        let mut stream = poll_fn(|task| Pin::new(&mut *muxer).poll_outbound(task)).await?;
+        beside(muxer, async {
+            stream.write_all(&[mark]).await?;
+            stream.flush().await?;
+            Ok(())
+        })
+        .await?;
+        Ok::<_, ConnError>(stream)
+    };
+    Ok([lane(LANE_MARKS[0]).await?, lane(LANE_MARKS[1]).await?])
+}
+
+async fn accept_lanes(muxer: &mut StreamMuxerBox) -> Result<[SubstreamBox; 2], ConnError> {
+    let mut lanes = [None, None];
+    for _ in 0..lanes.len() {
+        let mut stream = poll_fn(|task| Pin::new(&mut *muxer).poll_inbound(task)).await?;
+        let mut mark = [0];
+        beside(muxer, async { Ok(stream.read_exact(&mut mark).await?) }).await?;
+        let lane = LANE_MARKS.iter().position(|it| *it == mark[0]).ok_or(ConnError::NoLane)?;
+        lanes[lane] = Some(stream);
+    }
+    match lanes {
+        [Some(control), Some(message)] => Ok([control, message]),
+        _ => Err(ConnError::NoLane),
+    }
+}
+
+/// Reads no byte beyond the hello: what follows belongs to the lane.
+async fn read_hello(control: &mut SubstreamBox) -> Result<Hello, ConnError> {
+    let mut bytes = vec![0; 4];
+    control.read_exact(&mut bytes).await?;
+    let missing = frame::missing(&bytes);
+    if missing > MAX_HELLO as usize {
+        return Err(HelloError::Unreadable.into());
+    }
+    bytes.resize(4 + missing, 0);
+    control.read_exact(&mut bytes[4..]).await?;
+    match frame::parse(&bytes, MAX_HELLO) {
+        Ok(Some((frame, _))) if frame.head == Head::Hello => Ok(Hello::decode(frame.body)?),
+        Ok(Some((frame, _))) if frame.head == Head::Goodbye => {
+            let why = bincode::serde::decode_from_slice::<(bool, String), _>(frame.body, BODY);
+            Err(ConnError::Unwelcome(why.map_or(String::new(), |((_, why), _)| why)))
+        }
+        Ok(_) | Err(_) => Err(HelloError::Unreadable.into()),
+    }
+}
+
+/// Until the connection ends; says why.
+async fn serve(shared: &Arc<Shared>, link: &Arc<Link>, life: &Arc<Life>, id: u64) -> String {
+    let mut inboxes = [Inbox::new(0), Inbox::new(1)];
+    let mut pause: Option<Pin<Box<Sleep>>> = None;
+    loop {
+        let event = poll_fn(|task| round(shared, link, life, &mut inboxes, &mut pause, task)).await;
+        match event {
+            Event::Ended(why) => return why,
+            Event::Goodbye(why, text) => {
+                tracing::debug!(peer = %life.peer, ?why, text, "bridge: goodbye");
+                shared.tell_hub(FromConn::Goodbye { conn: id, peer: life.peer, why }).await;
+            }
+        }
+    }
+}
+
+enum Event {
+    Ended(String),
+    Goodbye(Farewell, String),
+}
+
+fn round(
+    shared: &Shared,
+    link: &Link,
+    life: &Arc<Life>,
+    inboxes: &mut [Inbox; 2],
+    pause: &mut Option<Pin<Box<Sleep>>>,
+    task: &mut Context<'_>,
+) -> Poll<Event> {
+    for _ in 0..ROUNDS {
+        if link.is_closing() {
+            return Poll::Ready(Event::Ended("closed here".into()));
+        }
+        let mut came = false;
+        let driven = link.drive(task.waker(), |lane, stream, task| {
+            came |= inboxes[lane].fill(stream, task)?;
+            Ok(())
+        });
+        if let Err(error) = driven {
+            return Poll::Ready(Event::Ended(error.to_string()));
+        }
+        if came {
+            life.heard_ms.store(clock_ms(), Ordering::Relaxed);
+        }
+        let waited = inboxes.iter().any(Inbox::waits);
+        if came || waited {
+            for inbox in inboxes.iter_mut() {
+                match inbox.take_all(life, &shared.exports, shared.config.max_frame) {
+                    Next::Go | Next::Wait => {}
+                    Next::Goodbye(why, text) => {
+                        task.waker().wake_by_ref(); // there may be more behind it
+                        return Poll::Ready(Event::Goodbye(why, text));
+                    }
+                    Next::Broken(refusal, why) => {
+                        life.counters.refuse(refusal);
+                        return Poll::Ready(Event::Ended(why));
+                    }
+                }
+            }
+        }
+        if inboxes.iter().any(Inbox::waits) {
+            let sleep = pause.get_or_insert_with(|| Box::pin(sleep(Duration::from_millis(1))));
+            if sleep.as_mut().poll(task).is_pending() {
+                return Poll::Pending;
+            }
+            *pause = None;
+            continue;
+        }
+        *pause = None;
+        if !came {
+            return Poll::Pending;
+        }
+    }
+    task.waker().wake_by_ref();
+    Poll::Pending
+}
+
+/// Writes what is queued, then closes.
+async fn part(link: &Link) {
+    let rest = poll_fn(|task| match link.drive(task.waker(), |_, _, _| Ok(())) {
+        Ok(true) | Err(_) => Poll::Ready(()),
+        Ok(false) => Poll::Pending,
+    });
+    let _ = timeout(PARTING, async {
+        rest.await;
+        poll_fn(|task| link.poll_close(task)).await;
+    })
+    .await;
+}

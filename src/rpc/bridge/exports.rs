@@ -1,0 +1,79 @@
+//! What of this process other nodes may reach: actors by logical path, each under the epoch it is held by.
+
+use super::lock;
+use crate::supervisor::Export;
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+/// The epoch an actor is held under on this node; what another node believes must be the same. Clones are one gate.
+#[derive(Clone, Debug, Default)]
+pub struct EpochGate {
+    epoch: Arc<AtomicU64>,
+}
+
+impl EpochGate {
+    /// For an actor that is under no lease: takes messages that believe in none.
+    pub fn none() -> EpochGate {
+        EpochGate::default()
+    }
+    pub fn at(epoch: u64) -> EpochGate {
+        EpochGate { epoch: Arc::new(AtomicU64::new(epoch)) }
+    }
+    /// The lease was acquired anew, or lost (0).
+    pub fn set(&self, epoch: u64) {
+        self.epoch.store(epoch, Ordering::Release);
+    }
+    pub fn epoch(&self) -> u64 {
+        self.epoch.load(Ordering::Acquire)
+    }
+    /// A sender that believes in no lease is let through: it found the actor by its node, not by its holder.
+    pub fn admits(&self, believed: u64) -> bool {
+        believed == 0 || believed == self.epoch()
+    }
+}
+
+pub struct Exported {
+    pub export: Export,
+    pub gate: EpochGate,
+}
+
+/// All of one bridge.
+#[derive(Default)]
+pub struct Exports {
+    by_path: Mutex<HashMap<Arc<str>, Arc<Exported>>>,
+    /// Grows with every change: a lane that has resolved a path need not look again before.
+    version: AtomicU64,
+}
+
+impl Exports {
+    /// Replaces what had the same path.
+    pub fn set(&self, export: Export, gate: EpochGate) {
+        lock(&self.by_path).insert(export.path().clone(), Arc::new(Exported { export, gate }));
+        self.version.fetch_add(1, Ordering::Release);
+    }
+    pub fn remove(&self, path: &str) {
+        lock(&self.by_path).remove(path);
+        self.version.fetch_add(1, Ordering::Release);
+    }
+    pub fn get(&self, path: &str) -> Option<Arc<Exported>> {
+        lock(&self.by_path).get(path).cloned()
+    }
+    pub fn version(&self) -> u64 {
+        self.version.load(Ordering::Acquire)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gate_admits_its_own_epoch_and_those_who_believe_in_none() {
+        for (held, believed, admitted) in
+            [(0, 0, true), (0, 5, false), (5, 0, true), (5, 5, true), (5, 4, false), (5, 6, false)]
+        {
+            assert_eq!(EpochGate::at(held).admits(believed), admitted, "held {held}, believed {believed}");
+        }
+    }
+}

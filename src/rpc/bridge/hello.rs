@@ -1,0 +1,145 @@
+//! The first frame on a connection: who speaks, in which versions, since when. Pure.
+
+use super::frame::VERSIONS;
+use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
+use std::ops::RangeInclusive;
+
+/// Hellos longer than this are not read.
+pub const MAX_HELLO: u32 = 64 * 1024;
+
+/// Fields are only ever added, at the end: an older node reads those it knows and leaves the rest.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+pub struct Hello {
+    /// Lowest and highest version of frames that the sender speaks.
+    pub versions: (u8, u8),
+    /// Grows from start to start of one node: tells its present process from an earlier one.
+    pub boot: u64,
+    pub cluster: String,
+    /// Counts what the sender has dialled since it started; of two connections that it dialled, the later counts.
+    pub serial: u64,
+    pub max_frame: u32,
+    /// Message id, lowest and highest schema that the sender reads.
+    pub schemas: Vec<(u32, u16, u16)>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum HelloError {
+    #[error("its first frame is no greeting")]
+    Unreadable,
+    #[error("it speaks versions {theirs:?} of the bridge, this node {ours:?}: update the older of the two first")]
+    Versions { ours: RangeInclusive<u8>, theirs: RangeInclusive<u8> },
+    #[error("it belongs to cluster {theirs:?}, this node to {ours:?}: set the same cluster name or remove its PeerId")]
+    Cluster { ours: String, theirs: String },
+}
+
+/// What two nodes have in common.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Terms {
+    pub version: u8,
+    pub boot: u64,
+    pub serial: u64,
+    /// What the other side takes.
+    pub max_frame: u32,
+    schemas: HashMap<u32, RangeInclusive<u16>>,
+}
+
+impl Terms {
+    /// Whether the other side reads that message in that schema; a message that it does not list may be exported later.
+    pub fn reads(&self, message: u32, schema: u16) -> Result<(), String> {
+        match self.schemas.get(&message) {
+            Some(range) if !range.contains(&schema) => Err(format!(
+                "the other node reads message {message:#x} in schemas {range:?}, this one sends {schema}: update the older node"
+            )),
+            _ => Ok(()),
+        }
+    }
+}
+
+const BINCODE: bincode::config::Configuration<
+    bincode::config::LittleEndian,
+    bincode::config::Varint,
+    bincode::config::Limit<65536>,
+> = bincode::config::standard().with_limit::<65536>();
+
+impl Hello {
+    pub fn encode(&self) -> Vec<u8> {
+        bincode::serde::encode_to_vec(self, BINCODE).unwrap_or_default() // too many schemas: refused as unreadable there
+    }
+
+    pub fn decode(body: &[u8]) -> Result<Hello, HelloError> {
+        bincode::serde::decode_from_slice(body, BINCODE).map(|(hello, _)| hello).map_err(|_| HelloError::Unreadable)
+    }
+
+    /// The highest version both speak, if the two belong together.
+    pub fn agree(&self, theirs: &Hello) -> Result<Terms, HelloError> {
+        if self.cluster != theirs.cluster {
+            return Err(HelloError::Cluster { ours: self.cluster.clone(), theirs: theirs.cluster.clone() });
+        }
+        let lowest = self.versions.0.max(theirs.versions.0);
+        let highest = self.versions.1.min(theirs.versions.1);
+        if lowest > highest {
+            let range = |v: (u8, u8)| v.0..=v.1;
+            return Err(HelloError::Versions { ours: range(self.versions), theirs: range(theirs.versions) });
+        }
+        Ok(Terms {
+            version: highest,
+            boot: theirs.boot,
+            serial: theirs.serial,
+            max_frame: theirs.max_frame,
+            schemas: theirs.schemas.iter().map(|(id, low, high)| (*id, *low..=*high)).collect(),
+        })
+    }
+}
+
+/// The versions of this build.
+pub fn our_versions() -> (u8, u8) {
+    (*VERSIONS.start(), *VERSIONS.end())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hello(versions: (u8, u8)) -> Hello {
+        Hello { versions, boot: 5, cluster: "c".into(), serial: 3, max_frame: 1 << 20, schemas: vec![(7, 2, 3)] }
+    }
+
+    #[test]
+    fn neighbouring_versions_agree_on_the_highest_they_share() {
+        let cases = [
+            ((1, 1), (1, 1), Some(1)),
+            ((1, 2), (2, 3), Some(2)),
+            ((1, 3), (2, 4), Some(3)),
+            ((2, 3), (1, 1), None),
+            ((1, 1), (2, 3), None),
+        ];
+        for (ours, theirs, version) in cases {
+            let agreed = hello(ours).agree(&hello(theirs)).map(|terms| terms.version);
+            assert_eq!(agreed.ok(), version, "{ours:?} and {theirs:?}");
+        }
+    }
+
+    #[test]
+    fn another_cluster_is_refused_by_name() {
+        let theirs = Hello { cluster: "other".into(), ..hello((1, 1)) };
+        let error = hello((1, 1)).agree(&theirs).unwrap_err();
+        assert!(error.to_string().contains("cluster \"other\", this node to \"c\""), "{error}");
+    }
+
+    #[test]
+    fn a_schema_outside_the_range_that_the_other_reads_is_not_sent() {
+        let terms = hello((1, 1)).agree(&hello((1, 1))).unwrap();
+        for (message, schema, ok) in [(7, 1, false), (7, 2, true), (7, 3, true), (7, 4, false), (8, 9, true)] {
+            assert_eq!(terms.reads(message, schema).is_ok(), ok, "{message} {schema}");
+        }
+    }
+
+    #[test]
+    fn fields_of_a_later_version_are_left_unread() {
+        let mut bytes = hello((1, 1)).encode();
+        bytes.extend_from_slice(b"a field of the next version");
+        assert_eq!(Hello::decode(&bytes).unwrap(), hello((1, 1)));
+        assert_eq!(Hello::decode(&bytes[..3]), Err(HelloError::Unreadable));
+    }
+}

@@ -1,0 +1,409 @@
+//! The bridge's own task: listens, dials, and runs every peer's [`Session`] on a clock.
+
+use super::counters::{Counters, Refusal};
+use super::driver::{self, Conn};
+use super::exports::Exports;
+use super::frame::Head;
+use super::hello::{Hello, Terms, our_versions};
+use super::link::Link;
+use super::peer::{Life, Peer};
+use super::session::{Action, Event, Farewell, PeerState, Rank, Refused, Session};
+use super::transport::{AllowList, Connected};
+use super::{BODY, BridgeConfig, clock_us, instant_of, lock};
+use crate::supervisor::wire::{WireError, WireLane};
+use libp2p::core::Endpoint;
+use libp2p::core::transport::{Boxed, DialOpts, PortUse, Transport, TransportEvent};
+use libp2p::{Multiaddr, PeerId};
+use std::collections::HashMap;
+use std::future::poll_fn;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+use tokio::sync::{Notify, Semaphore, mpsc, oneshot, watch};
+
+/// Handshakes under way that others began.
+const MAX_HANDSHAKES: usize = 256;
+
+/// What a connection's task tells.
+pub enum FromConn {
+    /// Both hellos were exchanged; `admit` gets the life it belongs to, or is dropped.
+    Ready {
+        conn: Conn,
+        rank: Rank,
+        terms: Terms,
+        link: Arc<Link>,
+        admit: oneshot::Sender<Arc<Life>>,
+    },
+    Failed {
+        conn: Conn,
+    },
+    DialFailed {
+        peer: PeerId,
+    },
+    Goodbye {
+        conn: u64,
+        peer: PeerId,
+        why: Farewell,
+    },
+    Closed {
+        conn: u64,
+        peer: PeerId,
+    },
+}
+
+/// What all of the bridge's parts look at.
+pub struct Shared {
+    pub config: BridgeConfig,
+    pub me: PeerId,
+    pub boot: u64,
+    pub exports: Exports,
+    pub allow: Arc<AllowList>,
+    /// Of those who never became a peer.
+    pub strangers: Arc<Counters>,
+    pub peers: Mutex<HashMap<PeerId, Arc<Peer>>>,
+    pub known: Mutex<HashMap<PeerId, Vec<Multiaddr>>>,
+    pub listening: Mutex<Vec<Multiaddr>>,
+    /// The allow-list or the known addresses have changed.
+    pub changed: Notify,
+    pub stop: AtomicBool,
+    pub events: watch::Sender<u64>,
+    to_hub: mpsc::Sender<FromConn>,
+    next_conn: AtomicU64,
+}
+
+impl Shared {
+    pub fn new(config: BridgeConfig, me: PeerId) -> (Shared, mpsc::Receiver<FromConn>) {
+        let (to_hub, from_conns) = mpsc::channel(1024);
+        let shared = Shared {
+            me,
+            boot: config.boot,
+            config,
+            exports: Exports::default(),
+            allow: Arc::default(),
+            strangers: Arc::default(),
+            peers: Mutex::default(),
+            known: Mutex::default(),
+            listening: Mutex::default(),
+            changed: Notify::new(),
+            stop: AtomicBool::new(false),
+            events: watch::Sender::new(0),
+            to_hub,
+            next_conn: AtomicU64::new(1),
+        };
+        (shared, from_conns)
+    }
+
+    pub fn peer(&self, id: PeerId) -> Arc<Peer> {
+        lock(&self.peers).entry(id).or_insert_with(|| Arc::new(Peer::new(id))).clone()
+    }
+
+    pub fn hello(&self, serial: u64) -> Hello {
+        Hello {
+            versions: self.config.versions.unwrap_or_else(our_versions),
+            boot: self.boot,
+            cluster: self.config.cluster.clone(),
+            serial,
+            max_frame: self.config.max_frame,
+            schemas: self.config.schemas.clone(),
+        }
+    }
+
+    pub async fn tell_hub(&self, event: FromConn) {
+        let _ = self.to_hub.send(event).await; // the hub has ended: so does all else
+    }
+
+    fn conn(&self, peer: PeerId, dialled: Option<u64>) -> Conn {
+        Conn { id: self.next_conn.fetch_add(1, Ordering::Relaxed), peer, dialled }
+    }
+}
+
+pub struct Hub {
+    shared: Arc<Shared>,
+    transport: Boxed<Connected>,
+    sessions: HashMap<PeerId, Session>,
+    links: HashMap<u64, Arc<Link>>,
+    handshakes: Arc<Semaphore>,
+    dials: u64,
+}
+
+impl Hub {
+    pub fn new(shared: Arc<Shared>, transport: Boxed<Connected>) -> Hub {
+        Hub {
+            shared,
+            transport,
+            sessions: HashMap::new(),
+            links: HashMap::new(),
+            handshakes: Arc::new(Semaphore::new(MAX_HANDSHAKES)),
+            dials: 0,
+        }
+    }
+
+    pub async fn run(mut self, mut from_conns: mpsc::Receiver<FromConn>) {
+        let timing = self.shared.config.timing;
+        let mut tick = tokio::time::interval((timing.heartbeat / 4).max(Duration::from_millis(5)));
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let shared = self.shared.clone();
+        self.look_around();
+        while !shared.stop.load(Ordering::Acquire) {
+            tokio::select! {
+                event = from_conns.recv() => match event {
+                    Some(event) => self.on_conn(event),
+                    None => break,
+                },
+                event = poll_fn(|task| Pin::new(&mut self.transport).poll(task)) => self.on_transport(event),
+                () = shared.changed.notified() => self.look_around(),
+                _ = tick.tick() => self.tick(),
+            }
+        }
+        self.say_goodbye(&mut from_conns).await;
+    }
+
+    async fn say_goodbye(&mut self, from_conns: &mut mpsc::Receiver<FromConn>) {
+        for link in self.links.values() {
+            goodbye(link, Farewell::Leaving, "this node stops");
+            link.close();
+        }
+        let _ = tokio::time::timeout(Duration::from_secs(2), async {
+            while !self.links.is_empty() {
+                match from_conns.recv().await {
+                    Some(FromConn::Closed { conn, .. }) => drop(self.links.remove(&conn)),
+                    Some(_) => {}
+                    None => break,
+                }
+            }
+        })
+        .await;
+        let peers: Vec<_> = lock(&self.shared.peers).values().cloned().collect();
+        for peer in peers {
+            if let Some(life) = peer.life.swap(None) {
+                life.finish();
+            }
+            *lock(&peer.state) = PeerState::Down;
+        }
+        self.shared.events.send_modify(|n| *n += 1);
+    }
+
+    fn on_transport(
+        &mut self,
+        event: TransportEvent<<Boxed<Connected> as Transport>::ListenerUpgrade, std::io::Error>,
+    ) {
+        match event {
+            TransportEvent::NewAddress { listen_addr, .. } => {
+                tracing::info!(address = %listen_addr, "bridge: listens");
+                lock(&self.shared.listening).push(listen_addr);
+                self.shared.events.send_modify(|n| *n += 1);
+            }
+            TransportEvent::AddressExpired { listen_addr, .. } => {
+                lock(&self.shared.listening).retain(|it| *it != listen_addr);
+            }
+            TransportEvent::Incoming { upgrade, send_back_addr, .. } => {
+                let Ok(place) = self.handshakes.clone().try_acquire_owned() else {
+                    return self.shared.strangers.refuse(Refusal::TooMany);
+                };
+                let shared = self.shared.clone();
+                tokio::spawn(async move {
+                    match upgrade.await {
+                        Ok((peer, muxer)) => {
+                            drop(place);
+                            let conn = shared.conn(peer, None);
+                            driver::run(shared, conn, muxer).await
+                        }
+                        Err(why) => tracing::info!(from = %send_back_addr, %why, "bridge: a handshake failed"),
+                    }
+                });
+            }
+            TransportEvent::ListenerClosed { reason, .. } => {
+                if let Err(why) = reason {
+                    tracing::warn!(%why, "bridge: a listener is closed");
+                }
+            }
+            TransportEvent::ListenerError { error, .. } => tracing::warn!(%error, "bridge: a listener failed"),
+        }
+    }
+
+    fn on_conn(&mut self, event: FromConn) {
+        match event {
+            FromConn::Ready { conn, rank, terms, link, admit } => self.on_ready(conn, rank, terms, link, admit),
+            FromConn::Failed { conn } => {
+                if conn.dialled.is_some() {
+                    self.step(conn.peer, Event::DialFailed);
+                }
+            }
+            FromConn::DialFailed { peer } => self.step(peer, Event::DialFailed),
+            FromConn::Goodbye { conn, peer, why } => self.step(peer, Event::Goodbye { conn, why }),
+            FromConn::Closed { conn, peer } => {
+                self.links.remove(&conn);
+                self.step(peer, Event::Closed { conn });
+            }
+        }
+    }
+
+    fn on_ready(&mut self, conn: Conn, rank: Rank, terms: Terms, link: Arc<Link>, admit: oneshot::Sender<Arc<Life>>) {
+        self.links.insert(conn.id, link.clone());
+        let mut admit = Some((admit, terms, link));
+        let boot = admit.as_ref().map_or(0, |(_, terms, _)| terms.boot);
+        let actions =
+            self.session(conn.peer).step(Instant::now(), rand::random(), Event::Ready { conn: conn.id, rank, boot });
+        let peer = self.shared.peer(conn.peer);
+        for action in actions {
+            match action {
+                Action::Begin { boot } => {
+                    let Some((_, terms, link)) = &admit else { continue };
+                    peer.counters.lives.fetch_add(1, Ordering::Relaxed);
+                    let counters = peer.counters.clone();
+                    let life = Life::new(peer.id, boot, terms.clone(), link.clone(), counters, self.shared.boot);
+                    peer.life.store(Some(Arc::new(life)));
+                    tracing::info!(peer = %peer.id, boot, "bridge: up");
+                }
+                Action::Admit { .. } => {
+                    if let (Some((admit, ..)), Some(life)) = (admit.take(), peer.life.load_full()) {
+                        let _ = admit.send(life); // its task has ended: it says so next
+                    }
+                }
+                other => self.act(&peer, other),
+            }
+        }
+        self.publish(&peer);
+    }
+
+    fn session(&mut self, peer: PeerId) -> &mut Session {
+        let shared = &self.shared;
+        self.sessions.entry(peer).or_insert_with(|| {
+            let mut session = Session::new(shared.config.timing, shared.me < peer);
+            let _ = session.step(Instant::now(), 0.0, Event::Allowed(shared.allow.has(&peer))); // no address: no action
+            session
+        })
+    }
+
+    fn step(&mut self, id: PeerId, event: Event) {
+        let actions = self.session(id).step(Instant::now(), rand::random(), event);
+        let peer = self.shared.peer(id);
+        for action in actions {
+            self.act(&peer, action);
+        }
+        self.publish(&peer);
+    }
+
+    fn act(&mut self, peer: &Arc<Peer>, action: Action) {
+        match action {
+            Action::Dial => self.dial(peer.id),
+            Action::Begin { .. } | Action::Admit { .. } => {} // answers to Event::Ready only: on_ready
+            Action::Refuse { conn, why } => {
+                let (reason, text) = match why {
+                    Refused::OldBoot => (Refusal::OldBoot, "a later start of this node is connected"),
+                    Refused::Twice => (Refusal::Twice, "this connection is there already"),
+                    Refused::NotAllowed => (Refusal::UnknownPeer, "not on the allow-list"),
+                };
+                peer.counters.refuse(reason);
+                if let Some(link) = self.links.get(&conn) {
+                    goodbye(link, Farewell::Leaving, text);
+                    link.close();
+                }
+            }
+            Action::Route { conn } => {
+                if let (Some(life), Some(link)) = (peer.life.load_full(), self.links.get(&conn)) {
+                    life.link.store(link.clone());
+                }
+            }
+            Action::Part { conn } => {
+                if let Some(link) = self.links.get(&conn) {
+                    goodbye(link, Farewell::Superseded, "another connection carries");
+                    link.refuse_more();
+                    link.wake();
+                }
+            }
+            Action::Close { conn } => {
+                if let Some(link) = self.links.get(&conn) {
+                    link.close();
+                }
+            }
+            Action::Heartbeat { conn } => {
+                if let Some(link) = self.links.get(&conn)
+                    && link
+                        .notice(WireLane::Control, &Head::Heartbeat { stamp: clock_us(), echo: false }, &|_| Ok(()))
+                        .is_ok()
+                {
+                    link.wake();
+                }
+            }
+            Action::Finish(end) => {
+                if let Some(life) = peer.life.swap(None) {
+                    tracing::info!(peer = %peer.id, boot = life.boot, ?end, "bridge: down");
+                    life.link.load().refuse_more();
+                    life.finish();
+                }
+            }
+        }
+    }
+
+    fn publish(&self, peer: &Peer) {
+        let Some(state) = self.sessions.get(&peer.id).map(Session::state) else { return };
+        let before = std::mem::replace(&mut *lock(&peer.state), state);
+        if before != state {
+            self.shared.events.send_modify(|n| *n += 1);
+        }
+    }
+
+    fn tick(&mut self) {
+        let ids: Vec<PeerId> = self.sessions.keys().copied().collect();
+        for id in ids {
+            let life = self.shared.peer(id).life.load_full();
+            if let Some(life) = &life {
+                life.expire();
+            }
+            let heard = life.map(|life| instant_of(life.heard_ms.load(Ordering::Relaxed)));
+            self.step(id, Event::Tick { heard });
+        }
+    }
+
+    /// The allow-list or the addresses may have changed.
+    fn look_around(&mut self) {
+        let known: Vec<(PeerId, bool)> =
+            lock(&self.shared.known).iter().map(|(id, at)| (*id, !at.is_empty())).collect();
+        for (id, reachable) in known {
+            self.session(id);
+            self.step(id, Event::Reachable(reachable));
+        }
+        let ids: Vec<PeerId> = self.sessions.keys().copied().collect();
+        for id in ids {
+            let allowed = self.shared.allow.has(&id);
+            self.step(id, Event::Allowed(allowed));
+        }
+    }
+
+    fn dial(&mut self, peer: PeerId) {
+        self.dials += 1;
+        let serial = self.dials;
+        let addresses = lock(&self.shared.known).get(&peer).cloned().unwrap_or_default();
+        let opts = DialOpts { role: Endpoint::Dialer, port_use: PortUse::New };
+        let dials: Vec<_> = addresses.into_iter().map(|at| (at.clone(), self.transport.dial(at, opts))).collect();
+        let shared = self.shared.clone();
+        tokio::spawn(async move {
+            for (at, dial) in dials {
+                let reached = match dial {
+                    Ok(dial) => dial.await.map_err(|e| e.to_string()),
+                    Err(error) => Err(error.to_string()),
+                };
+                match reached {
+                    Ok((who, muxer)) if who == peer => {
+                        let conn = shared.conn(peer, Some(serial));
+                        return driver::run(shared, conn, muxer).await;
+                    }
+                    Ok((who, _)) => tracing::warn!(%peer, %at, %who, "bridge: another node answers there"),
+                    Err(why) => tracing::debug!(%peer, %at, why, "bridge: not reached"),
+                }
+            }
+            shared.tell_hub(FromConn::DialFailed { peer }).await;
+        });
+    }
+}
+
+fn goodbye(link: &Link, why: Farewell, text: &str) {
+    let body = |into: &mut Vec<u8>| {
+        let body = (why == Farewell::Superseded, text);
+        bincode::serde::encode_into_std_write(body, into, BODY).map(drop).map_err(|e| WireError(e.to_string()))
+    };
+    if link.notice(WireLane::Control, &Head::Goodbye, &body).is_ok() {
+        link.wake();
+    }
+}

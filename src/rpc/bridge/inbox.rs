@@ -1,0 +1,317 @@
+//! What came on a lane: bytes become frames, frames go to actors, askers and monitors.
+
+use super::counters::Refusal;
+use super::exports::{Exported, Exports};
+use super::frame::{self, Call, Frame, FrameError, Head, MAX_PATHS, To, UNKEPT};
+use super::link::LANES;
+use super::peer::{Life, refusal_of};
+use super::pending::Pending;
+use super::session::Farewell;
+use super::{BODY, clock_us};
+use crate::supervisor::Exit;
+use crate::supervisor::wire::{Fault, WireLane};
+use futures::AsyncRead;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+/// What is read at once; a longer frame makes the buffer grow as it arrives.
+const CHUNK: usize = 128 * 1024;
+/// How long a lane waits for room in a full mailbox before it drops a tell. Its other actors wait meanwhile, so it waits
+/// for each actor only once until that takes a tell again.
+const PATIENCE: Duration = Duration::from_millis(50);
+
+struct Known {
+    path: Arc<str>,
+    exported: Option<Arc<Exported>>,
+    /// Of [`Exports`], when it was looked up.
+    version: u64,
+    /// It let a tell wait in vain.
+    clogged: bool,
+}
+
+/// One lane's incoming side. Belongs to the driver.
+pub struct Inbox {
+    lane: WireLane,
+    buffer: Vec<u8>,
+    start: usize,
+    end: usize,
+    known: Vec<Known>,
+    last_call: u64,
+    waits_since: Option<Instant>,
+}
+
+/// What one frame leads to, beyond its delivery.
+#[derive(Debug, PartialEq)]
+pub enum Next {
+    Go,
+    /// A mailbox is full: try this frame again in a moment.
+    Wait,
+    Goodbye(Farewell, String),
+    /// Nothing on this connection can be believed any more.
+    Broken(Refusal, String),
+}
+
+impl Inbox {
+    pub fn new(lane: usize) -> Inbox {
+        Inbox {
+            lane: LANES[lane],
+            buffer: Vec::new(),
+            start: 0,
+            end: 0,
+            known: Vec::new(),
+            last_call: 0,
+            waits_since: None,
+        }
+    }
+
+    /// Reads once; true if anything came.
+    pub fn fill(&mut self, stream: Pin<&mut impl AsyncRead>, task: &mut Context<'_>) -> io::Result<bool> {
+        if self.waits_since.is_some() {
+            return Ok(false);
+        }
+        self.make_room();
+        match stream.poll_read(task, &mut self.buffer[self.end..]) {
+            Poll::Ready(Ok(0)) => Err(io::ErrorKind::UnexpectedEof.into()),
+            Poll::Ready(Ok(n)) => {
+                self.end += n;
+                Ok(true)
+            }
+            Poll::Ready(Err(error)) => Err(error),
+            Poll::Pending => Ok(false),
+        }
+    }
+
+    fn make_room(&mut self) {
+        if self.start == self.end {
+            (self.start, self.end) = (0, 0);
+        } else if self.buffer.len() - self.end < CHUNK / 2 && self.start > 0 {
+            self.buffer.copy_within(self.start..self.end, 0);
+            (self.start, self.end) = (0, self.end - self.start);
+        }
+        if self.end == self.buffer.len() {
+            // Whoever announces much must send it before it is held for him.
+            let size = (self.buffer.len() * 2).max(CHUNK);
+            self.buffer.resize(size, 0);
+        }
+    }
+
+    pub fn waits(&self) -> bool {
+        self.waits_since.is_some()
+    }
+
+    /// Takes the frames that are complete; says why it stopped before the last.
+    pub fn take_all(&mut self, life: &Arc<Life>, exports: &Exports, limit: u32) -> Next {
+        let mut frames = 0;
+        let next = loop {
+            let bytes = std::mem::take(&mut self.buffer); // so that a frame may borrow from it
+            let parsed = frame::parse(&bytes[self.start..self.end], limit);
+            let (next, used) = match parsed {
+                Ok(None) => {
+                    self.buffer = bytes;
+                    break Next::Go;
+                }
+                Ok(Some((frame, used))) => (self.take(life, exports, &frame), used),
+                Err(error) => {
+                    let why = match error {
+                        FrameError::TooLong { .. } => Refusal::TooLong,
+                        _ => Refusal::Malformed,
+                    };
+                    (Next::Broken(why, error.to_string()), 0)
+                }
+            };
+            self.buffer = bytes;
+            if next != Next::Wait {
+                self.start += used;
+                frames += 1;
+            }
+            if next != Next::Go {
+                break next;
+            }
+        };
+        life.counters.frames_in.fetch_add(frames, Ordering::Relaxed);
+        next
+    }
+
+    fn take(&mut self, life: &Arc<Life>, exports: &Exports, frame: &Frame<'_>) -> Next {
+        let refuse = |why: Refusal| {
+            life.counters.refuse(why);
+            Next::Go
+        };
+        match frame.head {
+            Head::Tell(call) => self.tell(life, exports, &call, frame.body),
+            Head::Ask { call, left_ms } => {
+                let to = match self.addressee(exports, &call, Pending::serial(call.corr)) {
+                    Ok(to) => to,
+                    Err((why, fault)) => {
+                        life.counters.refuse(why);
+                        return match fault {
+                            Some(fault) => {
+                                life.refuse_ask(self.lane, call.corr, fault);
+                                Next::Go
+                            }
+                            None => Next::Go,
+                        };
+                    }
+                };
+                match life.serve(self.lane, &to, &call, left_ms, frame.body) {
+                    Ok(()) => Next::Go,
+                    Err(why) => refuse(why),
+                }
+            }
+            Head::Reply { corr } => {
+                life.settle(corr, Ok(frame.body));
+                Next::Go
+            }
+            Head::Fault { corr } => match decode::<Fault>(frame.body) {
+                Some(fault) => {
+                    life.settle(corr, Err(fault));
+                    Next::Go
+                }
+                None => refuse(Refusal::Malformed),
+            },
+            Head::Heartbeat { stamp, echo: false } => {
+                let echo = Head::Heartbeat { stamp, echo: true };
+                if let Ok(link) = life.notice(WireLane::Control, &echo, &|_| Ok(())) {
+                    link.wake();
+                }
+                Next::Go
+            }
+            Head::Heartbeat { stamp, echo: true } => {
+                let took = clock_us().saturating_sub(stamp);
+                life.rtt_us.store(took.max(1), Ordering::Relaxed);
+                Next::Go
+            }
+            Head::Watch { corr, to, epoch } => {
+                let found = match self.find(exports, &to) {
+                    Ok(at) => self.known[at].exported.clone().filter(|it| it.gate.admits(epoch)),
+                    Err(Lost::Unkept(it)) => it.filter(|it| it.gate.admits(epoch)),
+                    Err(Lost::Undefined) => return refuse(Refusal::UnknownPath),
+                };
+                match life.set_watch(corr, found.as_deref()) {
+                    Ok(()) => Next::Go,
+                    Err(why) => refuse(why),
+                }
+            }
+            Head::Unwatch { corr } => {
+                life.unset_watch(corr);
+                Next::Go
+            }
+            Head::Down { corr } => match decode::<(u64, Exit)>(frame.body) {
+                Some((incarnation, reason)) => {
+                    life.down(corr, incarnation, reason);
+                    Next::Go
+                }
+                None => refuse(Refusal::Malformed),
+            },
+            Head::Goodbye => match decode::<(bool, String)>(frame.body) {
+                Some((true, why)) => Next::Goodbye(Farewell::Superseded, why),
+                Some((false, why)) => Next::Goodbye(Farewell::Leaving, why),
+                None => Next::Goodbye(Farewell::Leaving, String::new()),
+            },
+            Head::Hello => refuse(Refusal::Misplaced),
+        }
+    }
+
+    fn tell(&mut self, life: &Arc<Life>, exports: &Exports, call: &Call<'_>, body: &[u8]) -> Next {
+        let again = self.waits_since.is_some();
+        let serial = if again { u64::MAX } else { call.corr };
+        let to = match self.addressee(exports, call, serial) {
+            Ok(to) => to,
+            Err((why, _)) => {
+                life.counters.refuse(why);
+                return Next::Go;
+            }
+        };
+        let given = to.export.deliver(call.message, call.schema, body, None, None);
+        let known = self.known.get_mut(call.to.number as usize);
+        let Err((fault, _)) = given else {
+            self.waits_since = None;
+            if let Some(known) = known {
+                known.clogged = false;
+            }
+            return Next::Go;
+        };
+        if fault == Fault::Full
+            && let Some(known) = known
+            && !known.clogged
+        {
+            let since = *self.waits_since.get_or_insert_with(Instant::now);
+            if since.elapsed() < PATIENCE {
+                return Next::Wait;
+            }
+            known.clogged = true;
+        }
+        self.waits_since = None;
+        if let Some(why) = refusal_of(&fault) {
+            life.counters.refuse(why);
+        }
+        Next::Go
+    }
+
+    /// `serial`: the lane's serial number of this call, which only grows; `u64::MAX` if it was checked already.
+    fn addressee(
+        &mut self,
+        exports: &Exports,
+        call: &Call<'_>,
+        serial: u64,
+    ) -> Result<Arc<Exported>, (Refusal, Option<Fault>)> {
+        if serial != u64::MAX {
+            if serial <= self.last_call {
+                return Err((Refusal::Replayed, None));
+            }
+            self.last_call = serial;
+        }
+        let unknown = || (Refusal::UnknownPath, Some(Fault::NotRunning));
+        let found = match self.find(exports, &call.to) {
+            Ok(at) => self.known[at].exported.clone(),
+            Err(Lost::Unkept(it)) => it,
+            Err(Lost::Undefined) => None,
+        };
+        let found = found.ok_or_else(unknown)?;
+        match found.gate.admits(call.epoch) {
+            true => Ok(found),
+            false => Err((Refusal::Fenced, Some(Fault::Fenced))),
+        }
+    }
+
+    fn find(&mut self, exports: &Exports, to: &To<'_>) -> Result<usize, Lost> {
+        let at = to.number as usize;
+        if let Some(path) = to.defines {
+            let version = exports.version();
+            let exported = exports.get(path);
+            if to.number == UNKEPT {
+                return Err(Lost::Unkept(exported));
+            }
+            let known = Known { path: path.into(), exported, version, clogged: false };
+            if at < self.known.len() {
+                self.known[at] = known;
+            } else if at == self.known.len() && at < MAX_PATHS {
+                self.known.push(known);
+            } else {
+                return Err(Lost::Undefined);
+            }
+            return Ok(at);
+        }
+        let known = self.known.get_mut(at).ok_or(Lost::Undefined)?;
+        let version = exports.version();
+        if known.version != version {
+            known.exported = exports.get(&known.path);
+            known.version = version;
+        }
+        Ok(at)
+    }
+}
+
+enum Lost {
+    /// The sender keeps no number for it.
+    Unkept(Option<Arc<Exported>>),
+    Undefined,
+}
+
+fn decode<T: serde::de::DeserializeOwned>(body: &[u8]) -> Option<T> {
+    bincode::serde::decode_from_slice(body, BODY).ok().filter(|(_, used)| *used == body.len()).map(|(it, _)| it)
+}

@@ -1,0 +1,392 @@
+//! What one peer means to us: which connection carries, when it is silent for too long, when to dial again. Pure.
+//!
+//! A *life* of a peer begins with its first connection and ends once: when the last connection is gone, when nothing was
+//! heard for `down`, when it has restarted, or when it is not allowed any more. Two connections, because both dialled at
+//! once, are one life: both sides rank them alike, keep the better one and say goodbye on the other; it is closed once
+//! both did, so nothing on its way is lost.
+
+use std::time::{Duration, Instant};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timing {
+    pub heartbeat: Duration,
+    pub suspect: Duration,
+    pub down: Duration,
+    pub backoff_min: Duration,
+    pub backoff_max: Duration,
+    /// How long the node with the higher PeerId lets the other dial first.
+    pub courtesy: Duration,
+}
+
+impl Default for Timing {
+    fn default() -> Timing {
+        Timing {
+            heartbeat: Duration::from_secs(1),
+            suspect: Duration::from_secs(3),
+            down: Duration::from_secs(10),
+            backoff_min: Duration::from_millis(200),
+            backoff_max: Duration::from_secs(15),
+            courtesy: Duration::from_millis(200),
+        }
+    }
+}
+
+/// Of two connections to one peer the one that ranks higher stays. Both sides see the same ranks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Rank {
+    pub dialled_by_lower_id: bool,
+    /// The dialler's.
+    pub serial: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Farewell {
+    /// Another connection of the same life carries now.
+    Superseded,
+    /// The node stops, or does not want us.
+    Leaving,
+}
+
+/// Why a life ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    Closed,
+    Silent,
+    Restarted,
+    Left,
+    NotAllowed,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// It comes from a process that has a successor.
+    OldBoot,
+    Twice,
+    NotAllowed,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Event {
+    /// It is allowed, or not any more.
+    Allowed(bool),
+    /// Whether there is an address to dial.
+    Reachable(bool),
+    DialFailed,
+    /// Both sides have said hello.
+    Ready {
+        conn: u64,
+        rank: Rank,
+        boot: u64,
+    },
+    Goodbye {
+        conn: u64,
+        why: Farewell,
+    },
+    Closed {
+        conn: u64,
+    },
+    /// When anything was last heard from it.
+    Tick {
+        heard: Option<Instant>,
+    },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    Dial,
+    /// A life begins.
+    Begin {
+        boot: u64,
+    },
+    /// The connection belongs to the present life: its frames count.
+    Admit {
+        conn: u64,
+    },
+    Refuse {
+        conn: u64,
+        why: Refused,
+    },
+    /// What is sent from now on goes there.
+    Route {
+        conn: u64,
+    },
+    /// Say goodbye on it; nothing is sent there afterwards.
+    Part {
+        conn: u64,
+    },
+    Close {
+        conn: u64,
+    },
+    Heartbeat {
+        conn: u64,
+    },
+    /// Pending asks fail, monitors fire.
+    Finish(End),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PeerState {
+    /// It was not met since this node started.
+    Connecting,
+    Up,
+    Suspect,
+    Down,
+}
+
+impl PeerState {
+    pub fn name(self) -> &'static str {
+        match self {
+            PeerState::Connecting => "connecting",
+            PeerState::Up => "up",
+            PeerState::Suspect => "suspect",
+            PeerState::Down => "down",
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Conn {
+    id: u64,
+    rank: Rank,
+    parted_by_us: bool,
+    parted_by_them: bool,
+}
+
+#[derive(Clone, Debug)]
+struct Life {
+    boot: u64,
+    conns: Vec<Conn>,
+    route: u64,
+    heard: Instant,
+    next_beat: Instant,
+    suspect: bool,
+}
+
+#[derive(Clone, Debug)]
+pub struct Session {
+    timing: Timing,
+    /// We have the lower PeerId: our dial goes first.
+    lower: bool,
+    allowed: bool,
+    reachable: bool,
+    dialling: bool,
+    failures: u32,
+    next_dial: Option<Instant>,
+    last_tick: Option<Instant>,
+    was_met: bool,
+    life: Option<Life>,
+}
+
+impl Session {
+    pub fn new(timing: Timing, lower: bool) -> Session {
+        Session {
+            timing,
+            lower,
+            allowed: false,
+            reachable: false,
+            dialling: false,
+            failures: 0,
+            next_dial: None,
+            last_tick: None,
+            was_met: false,
+            life: None,
+        }
+    }
+
+    pub fn state(&self) -> PeerState {
+        match &self.life {
+            Some(life) if life.suspect => PeerState::Suspect,
+            Some(_) => PeerState::Up,
+            None if self.was_met => PeerState::Down,
+            None => PeerState::Connecting,
+        }
+    }
+
+    /// `dice`: of [0, 1), spreads what would else happen at once on many nodes.
+    pub fn step(&mut self, now: Instant, dice: f64, event: Event) -> Vec<Action> {
+        let mut todo = Vec::new();
+        match event {
+            Event::Allowed(allowed) => {
+                self.allowed = allowed;
+                if !allowed {
+                    self.finish(now, dice, End::NotAllowed, &mut todo);
+                    self.next_dial = None;
+                }
+                self.plan_dial(now, dice);
+            }
+            Event::Reachable(reachable) => {
+                self.reachable = reachable;
+                if self.life.is_none() && !self.dialling {
+                    self.next_dial = None; // a new address: no reason to wait
+                    self.failures = 0;
+                }
+                self.plan_dial(now, dice);
+            }
+            Event::DialFailed => {
+                self.dialling = false;
+                self.failures = self.failures.saturating_add(1);
+                self.next_dial = None;
+                self.plan_dial(now, dice);
+            }
+            Event::Ready { conn, rank, boot } => self.ready(now, dice, conn, rank, boot, &mut todo),
+            Event::Goodbye { conn, why } => self.goodbye(now, dice, conn, why, &mut todo),
+            Event::Closed { conn } => self.closed(now, dice, conn, &mut todo),
+            Event::Tick { heard } => self.tick(now, dice, heard, &mut todo),
+        }
+        self.dial_if_due(now, &mut todo);
+        todo
+    }
+
+    fn plan_dial(&mut self, now: Instant, dice: f64) {
+        if !self.allowed || !self.reachable || self.dialling || self.life.is_some() || self.next_dial.is_some() {
+            return;
+        }
+        let courtesy = if self.lower { Duration::ZERO } else { self.timing.courtesy };
+        let wait = match self.failures {
+            0 => Duration::ZERO,
+            n => {
+                let doubled = self.timing.backoff_min.saturating_mul(1 << (n - 1).min(16));
+                doubled.min(self.timing.backoff_max).mul_f64(0.8 + 0.4 * dice)
+            }
+        };
+        self.next_dial = Some(now + courtesy + wait);
+    }
+
+    fn dial_if_due(&mut self, now: Instant, todo: &mut Vec<Action>) {
+        if self.life.is_none() && !self.dialling && self.next_dial.is_some_and(|at| at <= now) {
+            self.next_dial = None;
+            self.dialling = true;
+            todo.push(Action::Dial);
+        }
+    }
+
+    fn ready(&mut self, now: Instant, dice: f64, conn: u64, rank: Rank, boot: u64, todo: &mut Vec<Action>) {
+        if rank.dialled_by_lower_id == self.lower {
+            self.dialling = false; // it was ours
+        }
+        if !self.allowed {
+            return todo.push(Action::Refuse { conn, why: Refused::NotAllowed });
+        }
+        match &self.life {
+            Some(life) if boot < life.boot => return todo.push(Action::Refuse { conn, why: Refused::OldBoot }),
+            Some(life) if boot == life.boot && life.conns.iter().any(|c| c.rank == rank) => {
+                return todo.push(Action::Refuse { conn, why: Refused::Twice });
+            }
+            Some(life) if boot > life.boot => self.finish(now, dice, End::Restarted, todo),
+            Some(_) | None => {}
+        }
+        self.failures = 0;
+        self.next_dial = None;
+        self.was_met = true;
+        let new = Conn { id: conn, rank, parted_by_us: false, parted_by_them: false };
+        let beat = self.timing.heartbeat;
+        match &mut self.life {
+            Some(life) => {
+                todo.push(Action::Admit { conn });
+                life.conns.push(new);
+                life.heard = now;
+                life.settle(todo);
+            }
+            None => {
+                todo.extend([Action::Begin { boot }, Action::Admit { conn }, Action::Route { conn }]);
+                let next_beat = now + beat.mul_f64(0.5 + 0.5 * dice);
+                self.life = Some(Life { boot, conns: vec![new], route: conn, heard: now, next_beat, suspect: false });
+            }
+        }
+    }
+
+    fn goodbye(&mut self, now: Instant, dice: f64, conn: u64, why: Farewell, todo: &mut Vec<Action>) {
+        let Some(life) = &mut self.life else { return };
+        let Some(it) = life.conns.iter_mut().find(|c| c.id == conn) else { return };
+        match why {
+            Farewell::Superseded => {
+                it.parted_by_them = true;
+                if it.parted_by_us {
+                    todo.push(Action::Close { conn });
+                }
+            }
+            Farewell::Leaving => {
+                todo.push(Action::Close { conn });
+                life.conns.retain(|c| c.id != conn);
+                self.after_loss(now, dice, conn, End::Left, todo);
+            }
+        }
+    }
+
+    fn closed(&mut self, now: Instant, dice: f64, conn: u64, todo: &mut Vec<Action>) {
+        let Some(life) = &mut self.life else { return };
+        let before = life.conns.len();
+        life.conns.retain(|c| c.id != conn);
+        if life.conns.len() < before {
+            self.after_loss(now, dice, conn, End::Closed, todo);
+        }
+    }
+
+    /// A connection is gone: another may carry on, unless we said goodbye there already.
+    fn after_loss(&mut self, now: Instant, dice: f64, conn: u64, end: End, todo: &mut Vec<Action>) {
+        let Some(life) = &mut self.life else { return };
+        if life.route != conn {
+            return;
+        }
+        match life.conns.iter().filter(|c| !c.parted_by_us).max_by_key(|c| c.rank) {
+            Some(best) => {
+                life.route = best.id;
+                todo.push(Action::Route { conn: best.id });
+            }
+            None => self.finish(now, dice, end, todo),
+        }
+    }
+
+    fn finish(&mut self, now: Instant, dice: f64, end: End, todo: &mut Vec<Action>) {
+        let Some(life) = self.life.take() else { return };
+        todo.extend(life.conns.iter().map(|c| Action::Close { conn: c.id }));
+        todo.push(Action::Finish(end));
+        self.failures = match end {
+            End::Restarted => 0,
+            End::Closed | End::Silent | End::Left | End::NotAllowed => 1, // not all at once after a storm
+        };
+        self.plan_dial(now, dice);
+    }
+
+    fn tick(&mut self, now: Instant, dice: f64, heard: Option<Instant>, todo: &mut Vec<Action>) {
+        let gap = self.last_tick.map_or(Duration::ZERO, |last| now.saturating_duration_since(last));
+        self.last_tick = Some(now);
+        let timing = self.timing;
+        let Some(life) = &mut self.life else { return self.plan_dial(now, dice) };
+        life.heard = life.heard.max(heard.unwrap_or(life.heard));
+        if gap > timing.suspect {
+            life.heard = now; // it was this process that stood still: what the peer sent meanwhile is not read yet
+        }
+        let silent = now.saturating_duration_since(life.heard);
+        if silent >= timing.down {
+            return self.finish(now, dice, End::Silent, todo);
+        }
+        life.suspect = silent >= timing.suspect;
+        if now >= life.next_beat {
+            life.next_beat = now + timing.heartbeat;
+            todo.push(Action::Heartbeat { conn: life.route });
+        }
+    }
+}
+
+impl Life {
+    /// The best connection carries; goodbye on the others, and they close once both sides said it.
+    fn settle(&mut self, todo: &mut Vec<Action>) {
+        let Some(best) = self.conns.iter().max_by_key(|c| c.rank).map(|c| c.id) else { return };
+        if self.route != best {
+            self.route = best;
+            todo.push(Action::Route { conn: best });
+        }
+        for conn in self.conns.iter_mut().filter(|c| c.id != best && !c.parted_by_us) {
+            conn.parted_by_us = true;
+            todo.push(Action::Part { conn: conn.id });
+            if conn.parted_by_them {
+                todo.push(Action::Close { conn: conn.id });
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
