@@ -254,7 +254,7 @@ fn a_cluster_that_cannot_be_is_refused() {
             format!("{a}roles = [\"sealing\"]\nallocator_at = \"10.0.0.1:1\"{}", peer("b", "\"window-post\"")),
             "no [[cluster.peer]] has the role allocator",
         ),
-        (format!("{a}heartbeat = \"3s\""), "above cluster.heartbeat (3s)"),
+        (format!("{a}suspect = \"1s\""), "above cluster.heartbeat (1s)"),
         (format!("{a}down = \"3s\""), "above cluster.suspect (3s)"),
         (format!("{a}etcd_cert = \"/c.pem\""), "cluster.etcd_key must be set too"),
         (format!("{a}etcd_user = \"root\""), "belong together"),
