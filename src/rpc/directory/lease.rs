@@ -99,7 +99,7 @@ impl fmt::Debug for LeaseProof {
 /// How a directory takes a lease back.
 pub(super) trait Keeper: Send + Sync {
     /// Ends the belief at once and tells the cluster in the background; completes when the cluster knows.
-    fn give_back(&self, concern: &str, epoch: u64) -> BoxFuture<'static, Result<(), DirectoryError>>;
+    fn give_back(self: Arc<Self>, concern: &str, epoch: u64) -> BoxFuture<'static, Result<(), DirectoryError>>;
 }
 
 /// Held until it is released, dropped or lost.

@@ -75,7 +75,7 @@ impl Directory for Local {
         let mut held = self.0.held.lock().unwrap_or_else(PoisonError::into_inner);
         let holder = Holder { node: me.name, peer_id: me.peer_id, boot: me.boot, epoch: me.boot };
         if held.contains_key(concern) {
-            return Err(DirectoryError::Held { concern: concern.to_string(), holder });
+            return Err(DirectoryError::Held { concern: concern.to_string(), holder: Box::new(holder) });
         }
         let (sender, lost) = watch::channel(false);
         held.insert(concern.to_string(), sender);
@@ -93,7 +93,7 @@ impl Directory for Local {
 }
 
 impl Keeper for Inner {
-    fn give_back(&self, concern: &str, _: u64) -> BoxFuture<'static, Result<(), DirectoryError>> {
+    fn give_back(self: Arc<Self>, concern: &str, _: u64) -> BoxFuture<'static, Result<(), DirectoryError>> {
         if let Some(lost) = self.held.lock().unwrap_or_else(PoisonError::into_inner).remove(concern) {
             lost.send_replace(true);
             self.change(|view| {

@@ -11,6 +11,8 @@
 //! is *proven* may do what must never be done twice; one that is *unproven* (etcd out of reach) may still be the holder,
 //! and goes on with what may be done twice; one that *lost* knows that it is not.
 
+#[cfg(feature = "cluster")]
+pub mod etcd;
 pub mod join;
 pub mod lease;
 pub mod local;
@@ -60,11 +62,15 @@ pub enum Order {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DirectoryError {
     #[error("{concern} is held by {} (epoch {})", holder.node, holder.epoch)]
-    Held { concern: String, holder: Holder },
+    Held { concern: String, holder: Box<Holder> },
     #[error("this node is not registered yet: register it before it acquires {concern}")]
     NotRegistered { concern: String },
     #[error("{name:?} is the name of another node of this cluster (PeerId {by}): set node.name to one of its own")]
     NameTaken { name: String, by: String },
+    #[error(
+        "a later start of {name} (boot {boot}) is registered: stop this process, or give it a repo and name of its own"
+    )]
+    Superseded { name: String, boot: u64 },
     #[error("no node {node:?} in this cluster; there are: {known}")]
     UnknownNode { node: String, known: String },
     #[error("{node} cannot take {concern}: {why}")]
@@ -77,14 +83,15 @@ pub enum DirectoryError {
     Alone,
     #[error("etcd endpoint {endpoint}: {why}")]
     Endpoint { endpoint: String, why: String },
-    #[error("etcd at {endpoints}: {user}")]
-    Credentials { endpoints: String, user: String },
+    #[error("etcd endpoint {endpoint}: {why}")]
+    Credentials { endpoint: String, why: String },
     #[error("{file}: {why}")]
     Tls { file: String, why: String },
-    #[error("etcd at {endpoints} does not answer: {why}")]
-    Unreachable { endpoints: String, why: String },
-    #[error("etcd at {endpoints} refused: {why}")]
-    Refused { endpoints: String, why: String },
+    /// Each endpoint with what is wrong with it.
+    #[error("no etcd endpoint answers: {why}")]
+    Unreachable { why: String },
+    #[error("etcd endpoint {endpoint} refused: {why}")]
+    Refused { endpoint: String, why: String },
     #[error("the directory has been closed")]
     Closed,
 }

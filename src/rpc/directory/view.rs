@@ -15,6 +15,8 @@ pub struct View {
     pub holders: BTreeMap<String, Holder>,
     /// Concern path -> the node that an operator wants it on.
     pub moves: BTreeMap<String, String>,
+    /// Nodes under an operator's order to drain, registered or not.
+    pub drained: BTreeSet<String>,
     /// Concerns without a holder that had one while we looked, and since when they have none.
     pub vacated: BTreeMap<String, Instant>,
     /// Whether changes reach us. While they do not, all of the above is the last that was known.
@@ -49,6 +51,7 @@ impl View {
             nodes: BTreeMap::new(),
             holders: BTreeMap::new(),
             moves: BTreeMap::new(),
+            drained: BTreeSet::new(),
             vacated: BTreeMap::new(),
             in_contact: false,
             since: now,

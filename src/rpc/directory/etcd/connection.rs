@@ -1,0 +1,200 @@
+//! Calls to etcd: one endpoint at a time, the next one when it does not answer, an error that says which did what.
+//!
+//! Not the client's own balancing: that keeps sending a share of the calls to a member that is frozen.
+
+use super::config::EtcdConfig;
+use super::keys::Keys;
+use crate::rpc::directory::DirectoryError;
+use etcd_client::{Client, Error};
+use std::error::Error as StdError;
+use std::future::Future;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+use tokio::sync::Mutex;
+use tokio::time::timeout;
+
+pub struct Connection {
+    pub(super) config: EtcdConfig,
+    pub(super) keys: Keys,
+    members: Vec<Member>,
+    /// The member that answered last.
+    current: AtomicUsize,
+}
+
+struct Member {
+    url: String,
+    client: Mutex<Option<Client>>,
+}
+
+/// What an error of one endpoint means for the call.
+enum Verdict {
+    /// Another endpoint may do better.
+    Next(String),
+    /// Every endpoint would say the same.
+    Final(DirectoryError),
+}
+
+impl Connection {
+    /// Dials nothing yet.
+    pub fn new(config: EtcdConfig) -> Result<Connection, DirectoryError> {
+        let members = config.checked()?.into_iter().map(|url| Member { url, client: Mutex::default() }).collect();
+        Ok(Connection { keys: Keys::new(&config.cluster), members, current: AtomicUsize::new(0), config })
+    }
+
+    /// Asks the endpoints in turn until one has an answer. `op` may reach etcd more than once: it must bear that.
+    pub async fn call<T, F>(&self, op: impl Fn(Client) -> F) -> Result<T, DirectoryError>
+    where
+        F: Future<Output = Result<T, Error>>,
+    {
+        let mut whys = Vec::new();
+        for _ in 0..self.members.len() {
+            let at = self.at();
+            match self.attempt(at, &op).await {
+                Ok(answer) => return Ok(answer),
+                Err(Verdict::Final(error)) => return Err(error),
+                Err(Verdict::Next(why)) => {
+                    whys.push(format!("{}: {why}", self.members[at].url));
+                    self.failed(at).await;
+                }
+            }
+        }
+        Err(DirectoryError::Unreachable { why: whys.join("; ") })
+    }
+
+    /// The longest that a call can take.
+    pub fn patience(&self) -> Duration {
+        self.config.attempt() * u32::try_from(self.members.len()).unwrap_or(u32::MAX)
+    }
+
+    async fn attempt<T, F>(&self, at: usize, op: &impl Fn(Client) -> F) -> Result<T, Verdict>
+    where
+        F: Future<Output = Result<T, Error>>,
+    {
+        let limit = self.config.attempt();
+        let all = async {
+            let client = self.client(at).await?;
+            op(client).await.map_err(|e| self.judge(at, &e))
+        };
+        timeout(limit, all).await.unwrap_or_else(|_| Err(Verdict::Next(no_answer(limit))))
+    }
+
+    async fn client(&self, at: usize) -> Result<Client, Verdict> {
+        let member = &self.members[at];
+        let mut client = member.client.lock().await;
+        if let Some(client) = client.as_ref() {
+            return Ok(client.clone());
+        }
+        let made = Client::connect([&member.url], Some(self.config.options())).await;
+        let made = made.map_err(|e| self.judge(at, &e))?;
+        Ok(client.insert(made).clone())
+    }
+
+    /// The member to ask next, for a stream.
+    pub(super) async fn pick(&self) -> Result<(usize, Client), DirectoryError> {
+        let at = self.at();
+        let limit = self.config.attempt();
+        let client = timeout(limit, self.client(at)).await.unwrap_or_else(|_| Err(Verdict::Next(no_answer(limit))));
+        match client {
+            Ok(client) => Ok((at, client)),
+            Err(Verdict::Final(error)) => Err(error),
+            Err(Verdict::Next(why)) => {
+                self.failed(at).await;
+                Err(self.unreachable(at, why))
+            }
+        }
+    }
+
+    /// A stream of this member ended: the next call goes to another one, and this one is dialled anew when its turn comes.
+    pub(super) async fn failed(&self, at: usize) {
+        let next = (at + 1) % self.members.len();
+        let _ = self.current.compare_exchange(at, next, Ordering::AcqRel, Ordering::Acquire); // else somebody went on already
+        // A lock that is held belongs to one that is dialling anew.
+        if let Ok(mut client) = self.members[at].client.try_lock() {
+            *client = None;
+        }
+    }
+
+    /// What a failed stream of this member comes to.
+    pub(super) async fn stream_failed(&self, at: usize, error: &Error) -> DirectoryError {
+        match self.judge(at, error) {
+            Verdict::Final(error) => error,
+            Verdict::Next(why) => {
+                self.failed(at).await;
+                self.unreachable(at, why)
+            }
+        }
+    }
+
+    pub(super) async fn silent(&self, at: usize, limit: Duration) -> DirectoryError {
+        self.failed(at).await;
+        self.unreachable(at, no_answer(limit))
+    }
+
+    fn unreachable(&self, at: usize, why: String) -> DirectoryError {
+        DirectoryError::Unreachable { why: format!("{}: {why}", self.members[at].url) }
+    }
+
+    fn at(&self) -> usize {
+        self.current.load(Ordering::Acquire) % self.members.len()
+    }
+
+    fn judge(&self, at: usize, error: &Error) -> Verdict {
+        use tonic_code::*;
+        let endpoint = self.members[at].url.clone();
+        let user = self.config.user.as_ref().map(|(name, _)| name.as_str());
+        let Error::GRpcStatus(status) = error else {
+            return match error {
+                Error::InvalidArgs(why) => Verdict::Final(DirectoryError::Endpoint { endpoint, why: why.clone() }),
+                other => Verdict::Next(root_cause(other)),
+            };
+        };
+        let text = status.message().trim_start_matches("etcdserver: ");
+        let credentials = |why: String| Verdict::Final(DirectoryError::Credentials { endpoint: endpoint.clone(), why });
+        match (status.code() as i32, user) {
+            (UNAUTHENTICATED | INVALID_ARGUMENT, Some(user)) if text.contains("authentication failed") => {
+                credentials(format!("user {user:?} and its password are not accepted"))
+            }
+            (INVALID_ARGUMENT | UNAUTHENTICATED, None) if text.contains("user name is empty") => {
+                credentials("it asks for a user: set cluster.etcd_user and its password".to_string())
+            }
+            (FAILED_PRECONDITION, Some(user)) if text.contains("authentication is not enabled") => {
+                credentials(format!("it knows no users: take user {user:?} out of the configuration"))
+            }
+            (PERMISSION_DENIED, user) => {
+                let user = user.unwrap_or("nobody");
+                let prefix = format!("/bulkhead/{}/", self.config.cluster);
+                credentials(format!("user {user:?} may not read and write {prefix}: grant its role that prefix"))
+            }
+            (INVALID_ARGUMENT | NOT_FOUND | OUT_OF_RANGE | RESOURCE_EXHAUSTED | UNIMPLEMENTED, _) => {
+                Verdict::Final(DirectoryError::Refused { endpoint, why: text.to_string() })
+            }
+            _ if status.source().is_some() => Verdict::Next(root_cause(status)),
+            _ => Verdict::Next(text.to_string()),
+        }
+    }
+}
+
+/// gRPC's status codes; the client does not give out the type that names them.
+mod tonic_code {
+    pub const INVALID_ARGUMENT: i32 = 3;
+    pub const NOT_FOUND: i32 = 5;
+    pub const PERMISSION_DENIED: i32 = 7;
+    pub const RESOURCE_EXHAUSTED: i32 = 8;
+    pub const FAILED_PRECONDITION: i32 = 9;
+    pub const OUT_OF_RANGE: i32 = 11;
+    pub const UNIMPLEMENTED: i32 = 12;
+    pub const UNAUTHENTICATED: i32 = 16;
+}
+
+fn no_answer(limit: Duration) -> String {
+    format!("no answer within {limit:?}")
+}
+
+/// "transport error" says nothing; what caused it does.
+fn root_cause(error: &(dyn StdError + 'static)) -> String {
+    let mut deepest = error;
+    while let Some(cause) = deepest.source() {
+        deepest = cause;
+    }
+    deepest.to_string()
+}

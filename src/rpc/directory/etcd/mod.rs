@@ -1,0 +1,382 @@
+//! The directory in etcd.
+//!
+//! * [`config`] — how etcd is reached; [`connection`] — calls to it; [`keys`] — where what is.
+//! * [`feed`] — the view, kept up to date; [`table`] — changes applied to it.
+//! * [`keeper`] — the node's sign of life; [`proof`] — what a sign of life is worth; [`holds`] — what hangs on it.
+//!
+//! It runs on a thread of its own: no actor that hangs can keep a lease from being kept alive.
+
+pub mod config;
+pub mod connection;
+mod feed;
+mod holds;
+mod keeper;
+pub mod keys;
+mod proof;
+mod table;
+
+pub use config::{EtcdConfig, Tls};
+pub use connection::Connection;
+
+use super::lease::Keeper as TakesBack;
+use super::{Directory, DirectoryError, Lease, NodeKind, NodeRecord, Order, View, check_concern};
+use async_trait::async_trait;
+use etcd_client::{Compare, CompareOp, PutOptions, Txn, TxnOp, TxnOpResponse};
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use holds::{Holds, Session};
+use keeper::{Command, Keeper};
+use keys::Key;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+use table::Claim;
+use tokio::runtime::{Handle, Runtime};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
+
+/// A connection to the cluster. Dropping it is like a crash: what it held is free when its lease has expired;
+/// [`Directory::leave`] frees it at once.
+pub struct Etcd {
+    shared: Arc<Shared>,
+    commands: mpsc::Sender<Command>,
+    tasks: Vec<JoinHandle<()>>,
+    /// Ours to shut down.
+    runtime: Option<Runtime>,
+}
+
+pub(super) struct Shared {
+    connection: Connection,
+    view: watch::Sender<Arc<View>>,
+    holds: Mutex<Holds>,
+    handle: Handle,
+}
+
+/// How long a move that nobody carries out stays an order.
+const MOVE_LASTS: Duration = Duration::from_secs(600);
+/// Rounds of an acquisition: the first finds an earlier start of this node, the second takes it over, one to spare.
+const ROUNDS: usize = 3;
+
+impl Etcd {
+    /// Reads the whole directory, or says which endpoint has what against it.
+    pub async fn connect(config: EtcdConfig) -> Result<Etcd, DirectoryError> {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .thread_name("directory")
+            .enable_all()
+            .build()
+            .map_err(|e| DirectoryError::Unreachable { why: format!("no thread for it: {e}") })?;
+        match Etcd::connect_on(runtime.handle().clone(), config).await {
+            Ok(mut etcd) => {
+                etcd.runtime = Some(runtime);
+                Ok(etcd)
+            }
+            Err(error) => {
+                runtime.shutdown_background();
+                Err(error)
+            }
+        }
+    }
+
+    /// The same on a runtime that others use too; whatever blocks its threads lets the lease expire.
+    pub async fn connect_on(handle: Handle, config: EtcdConfig) -> Result<Etcd, DirectoryError> {
+        let connection = Connection::new(config)?;
+        let (view, _) = watch::channel(Arc::new(View::empty(Instant::now())));
+        let shared = Arc::new(Shared { connection, view, holds: Mutex::default(), handle: handle.clone() });
+        let first = {
+            let shared = shared.clone();
+            handle.spawn(async move { feed::read(&shared).await })
+        };
+        let revision = first.await.map_err(|_| DirectoryError::Closed)??;
+        shared.contact(true, None);
+        let (commands, orders) = mpsc::channel(16);
+        let feed = handle.spawn(feed::run(shared.clone(), revision));
+        let keeper = handle.spawn(Keeper::new(shared.clone()).run(orders));
+        Ok(Etcd { shared, commands, tasks: vec![feed, keeper], runtime: None })
+    }
+
+    /// For what else is kept in this etcd.
+    pub fn connection(&self) -> &Connection {
+        &self.shared.connection
+    }
+
+    async fn command(
+        &self,
+        command: impl FnOnce(oneshot::Sender<Result<(), DirectoryError>>) -> Command,
+    ) -> Result<(), DirectoryError> {
+        let (reply, answer) = oneshot::channel();
+        self.commands.send(command(reply)).await.map_err(|_| DirectoryError::Closed)?;
+        answer.await.map_err(|_| DirectoryError::Closed)?
+    }
+
+    /// Runs on our own thread, to its end even if nobody waits for it any more.
+    async fn run<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, DirectoryError>> + Send + 'static,
+    ) -> Result<T, DirectoryError> {
+        self.shared.handle.spawn(work).await.map_err(|_| DirectoryError::Closed)?
+    }
+}
+
+impl Drop for Etcd {
+    fn drop(&mut self) {
+        self.tasks.iter().for_each(JoinHandle::abort);
+        self.shared.holds().end();
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+#[async_trait]
+impl Directory for Etcd {
+    async fn register(&self, me: NodeRecord) -> Result<(), DirectoryError> {
+        self.command(|reply| Command::Register(Box::new(me), reply)).await
+    }
+
+    async fn leave(&self) -> Result<(), DirectoryError> {
+        self.command(Command::Leave).await
+    }
+
+    fn view(&self) -> watch::Receiver<Arc<View>> {
+        self.shared.view.subscribe()
+    }
+
+    async fn acquire(&self, concern: &str) -> Result<Lease, DirectoryError> {
+        check_concern(concern)?;
+        let (shared, concern) = (self.shared.clone(), concern.to_string());
+        self.run(async move { acquire(shared, concern).await }).await
+    }
+
+    async fn order(&self, order: Order) -> Result<(), DirectoryError> {
+        let shared = self.shared.clone();
+        self.run(async move { give(&shared, order).await }).await
+    }
+}
+
+impl Shared {
+    fn holds(&self) -> MutexGuard<'_, Holds> {
+        self.holds.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// In place when no reader keeps a snapshot.
+    fn change(&self, with: impl FnOnce(&mut View)) {
+        self.view.send_modify(|view| with(Arc::make_mut(view)));
+    }
+
+    fn contact(&self, in_contact: bool, why: Option<&DirectoryError>) {
+        if self.view.borrow().in_contact == in_contact {
+            return;
+        }
+        match why {
+            Some(why) => tracing::warn!("the cluster is out of reach: {why}"),
+            None => tracing::info!("in contact with cluster {}", self.connection.config.cluster),
+        }
+        self.change(|view| (view.in_contact, view.since) = (in_contact, Instant::now()));
+    }
+
+    /// After the whole table was read: what we hold must be in it.
+    fn forget_lost(&self, revision: u64) {
+        let view = self.view.borrow().clone();
+        let mut holds = self.holds();
+        for (concern, _) in holds.held() {
+            holds.read(&concern, view.holders.get(&concern).map(|holder| holder.epoch), revision);
+        }
+    }
+
+    /// etcd before 3.4.28 and 3.5.10 lets a leader that wakes up from being frozen end leases that live. The holder sees
+    /// that at once; this is its time to, before another begins.
+    fn grace(&self) -> Duration {
+        (self.connection.config.ttl / 40).clamp(Duration::from_millis(50), Duration::from_millis(250))
+    }
+}
+
+impl TakesBack for Shared {
+    fn give_back(self: Arc<Self>, concern: &str, epoch: u64) -> BoxFuture<'static, Result<(), DirectoryError>> {
+        let Some(lease) = self.holds().release(concern, epoch) else {
+            return std::future::ready(Ok(())).boxed();
+        };
+        let (handle, concern) = (self.handle.clone(), concern.to_string());
+        let limit = self.connection.patience();
+        let given = handle.spawn(async move { give_back(&self, &concern, epoch, lease).await });
+        async move {
+            match tokio::time::timeout(limit, given).await {
+                Ok(given) => given.map_err(|_| DirectoryError::Closed)?,
+                Err(_) => Err(DirectoryError::Unreachable { why: "it is given back as soon as one does".to_string() }),
+            }
+        }
+        .boxed()
+    }
+}
+
+/// Until it is done: a key that stayed behind would be kept alive with the rest, and nobody could take the concern.
+async fn give_back(shared: &Shared, concern: &str, epoch: u64, lease: i64) -> Result<(), DirectoryError> {
+    let key = shared.connection.keys.key(Key::Lease(concern));
+    loop {
+        let result = delete_if(shared, &key, epoch).await;
+        let still_ours = shared.holds().session().is_some_and(|session| session.lease == lease);
+        match result {
+            Err(DirectoryError::Unreachable { .. }) if still_ours => {
+                tokio::time::sleep(shared.connection.config.attempt()).await;
+            }
+            result => {
+                shared.holds().idle(concern);
+                return result.map(|_| ());
+            }
+        }
+    }
+}
+
+/// Deletes a lease's key if it is still the one of this epoch.
+async fn delete_if(shared: &Shared, key: &str, epoch: u64) -> Result<(), DirectoryError> {
+    let created = i64::try_from(epoch).unwrap_or(i64::MAX);
+    let call = shared.connection.call(|mut client| {
+        let same = Compare::create_revision(key, CompareOp::Equal, created);
+        let txn = Txn::new().when([same]).and_then([TxnOp::delete(key, None)]);
+        async move { client.txn(txn).await }
+    });
+    call.await.map(|_| ())
+}
+
+async fn acquire(shared: Arc<Shared>, concern: String) -> Result<Lease, DirectoryError> {
+    let session = shared.holds().start(&concern)?;
+    let taken = take(&shared, &concern, &session).await;
+    let settled = taken.map(|epoch| (epoch, shared.holds().settle(&concern, session.lease, epoch)));
+    match settled {
+        Ok((epoch, Some(lost))) => Ok(Lease::new(&concern, epoch, session.until, lost, shared)),
+        Ok((_, None)) => Err(DirectoryError::NotRegistered { concern }),
+        Err(error) => {
+            shared.holds().idle(&concern);
+            Err(error)
+        }
+    }
+}
+
+/// The epoch under which it is ours.
+async fn take(shared: &Shared, concern: &str, session: &Session) -> Result<u64, DirectoryError> {
+    let vacated = shared.view.borrow().vacated.get(concern).copied();
+    if let Some(vacated) = vacated {
+        tokio::time::sleep_until((vacated + shared.grace()).into()).await;
+    }
+    for _ in 0..ROUNDS {
+        if Instant::now() >= session.until.get() {
+            let why = "the lease of this node is not proven at present".to_string();
+            return Err(DirectoryError::Unreachable { why });
+        }
+        match claim(shared, concern, session).await? {
+            Claimed::Ours(epoch) => return Ok(epoch),
+            Claimed::NoSession => break,
+            Claimed::Others(holder, lease) => {
+                let me = &session.record;
+                let same_node = holder.node == me.name && holder.peer_id == me.peer_id;
+                if lease == session.lease {
+                    // An earlier try got through, and we were not told.
+                    return Ok(holder.epoch);
+                }
+                if !same_node || holder.boot > me.boot {
+                    return Err(DirectoryError::Held { concern: concern.to_string(), holder: Box::new(holder) });
+                }
+                // An earlier start of this node, or its lease before this one: nobody is there who could use it.
+                delete_if(shared, &shared.connection.keys.key(Key::Lease(concern)), holder.epoch).await?;
+            }
+        }
+    }
+    Err(DirectoryError::NotRegistered { concern: concern.to_string() })
+}
+
+enum Claimed {
+    Ours(u64),
+    /// And the lease that it hangs on.
+    Others(super::Holder, i64),
+    /// Nobody holds it, but our own record is gone.
+    NoSession,
+}
+
+async fn claim(shared: &Shared, concern: &str, session: &Session) -> Result<Claimed, DirectoryError> {
+    let keys = &shared.connection.keys;
+    let (key, node, moved) =
+        (keys.key(Key::Lease(concern)), keys.key(Key::Node(&session.record.name)), keys.key(Key::Move(concern)));
+    // A claim always has a JSON form.
+    let value = serde_json::to_vec(&Claim::of(&session.record)).unwrap_or_default();
+    let call = shared.connection.call(|mut client| {
+        let vacant = Compare::create_revision(key.clone(), CompareOp::Equal, 0);
+        let registered = Compare::lease(node.clone(), CompareOp::Equal, session.lease);
+        let put = TxnOp::put(key.clone(), value.clone(), Some(PutOptions::new().with_lease(session.lease)));
+        // An order to move it here is carried out with this.
+        let to_us = Compare::value(moved.clone(), CompareOp::Equal, session.record.name.clone());
+        let done = TxnOp::txn(Txn::new().when([to_us]).and_then([TxnOp::delete(moved.clone(), None)]));
+        let look = TxnOp::get(key.clone(), None);
+        let txn = Txn::new().when([vacant, registered]).and_then([put, done]).or_else([look]);
+        async move { client.txn(txn).await }
+    });
+    let answer = call.await?;
+    if answer.succeeded() {
+        return Ok(Claimed::Ours(table::epoch(answer.header().map_or(0, |header| header.revision()))));
+    }
+    let found = answer.op_responses().into_iter().find_map(|response| match response {
+        TxnOpResponse::Get(get) => get.kvs().first().cloned(),
+        _ => None,
+    });
+    let Some(kv) = found else { return Ok(Claimed::NoSession) };
+    let claim = serde_json::from_slice::<Claim>(kv.value()).map_err(|e| DirectoryError::Refused {
+        endpoint: key,
+        why: format!("what is there is no lease of ours ({e}): delete that key if nobody runs {concern}"),
+    })?;
+    Ok(Claimed::Others(claim.holder(kv.create_revision()), kv.lease()))
+}
+
+async fn give(shared: &Shared, order: Order) -> Result<(), DirectoryError> {
+    let view = shared.view.borrow().clone();
+    let known = |node: &String| {
+        view.nodes.get(node).cloned().ok_or_else(|| DirectoryError::UnknownNode {
+            node: node.clone(),
+            known: view.nodes.keys().map(String::as_str).collect::<Vec<_>>().join(", "),
+        })
+    };
+    let (keys, connection) = (&shared.connection.keys, &shared.connection);
+    let call = match order {
+        Order::Move { concern, node } => {
+            check_concern(&concern)?;
+            let record = known(&node)?;
+            let cannot = |why: &str| {
+                Err(DirectoryError::CannotTake { node: node.clone(), concern: concern.clone(), why: why.to_string() })
+            };
+            match record.kind {
+                NodeKind::Agent => return cannot("it is an agent"),
+                NodeKind::Node if record.drained => {
+                    return cannot("it is drained; `bulkhead cluster drain --undo` ends that");
+                }
+                NodeKind::Node => {}
+            }
+            let seconds = MOVE_LASTS.as_secs() as i64;
+            let lease =
+                connection.call(|mut client| async move { client.lease_grant(seconds, None).await }).await?.id();
+            let key = keys.key(Key::Move(&concern));
+            let call = connection.call(|mut client| {
+                let (key, node, options) = (key.clone(), node.clone(), PutOptions::new().with_lease(lease));
+                async move { client.put(key, node, Some(options)).await }
+            });
+            call.await.map(|_| ())
+        }
+        Order::Drain { node } => {
+            known(&node)?;
+            let key = keys.key(Key::Drain(&node));
+            let call = connection.call(|mut client| {
+                let key = key.clone();
+                async move { client.put(key, "", None).await }
+            });
+            call.await.map(|_| ())
+        }
+        Order::Undrain { node } => {
+            if !view.drained.contains(&node) {
+                known(&node)?;
+            }
+            let key = keys.key(Key::Drain(&node));
+            let call = connection.call(|mut client| {
+                let key = key.clone();
+                async move { client.delete(key, None).await }
+            });
+            call.await.map(|_| ())
+        }
+    };
+    call
+}
