@@ -3,14 +3,18 @@
 //! * [`tree`] — THE supervision tree, written down once: settings -> child specs, a file a group.
 //! * [`settings`], [`roles`], [`identity`] — what it is told, what it may run, whose node it is.
 //! * [`concern`], [`seat`] — what only one process of a cluster runs at a time, and whether that is this one.
+//! * [`net`], [`keeper`] — the cluster: bridge and directory, and what they make of this node.
 //! * [`refs`], [`shards`] — where everything is: addresses, and the seal schedulers of all nodes together.
 //! * [`backend`], [`report`], [`journal`] — the node behind its own API: lists, sector details, summaries, ends.
 
 pub mod backend;
 pub mod concern;
+mod exports;
 mod grove;
 pub mod identity;
 pub mod journal;
+pub mod keeper;
+pub mod net;
 pub mod refs;
 pub mod report;
 pub mod roles;
@@ -31,6 +35,7 @@ use crate::supervisor::{Exit, Tree, TreeError, TreeOptions};
 use backend::NodeBackend;
 use concern::Concern;
 use identity::Identity;
+use net::Net;
 pub use refs::Refs;
 use seat::{EPOCH_SHIFT, Holding, Seat, Seats};
 use settings::NodeSettings;
@@ -53,6 +58,10 @@ pub enum NodeError {
     Auth(#[from] crate::rpc::auth::AuthError),
     #[error(transparent)]
     Tree(#[from] TreeError),
+    #[error(
+        "the configuration asks for a cluster, and this build has no support for one: build it with `--features cluster`"
+    )]
+    NoClusterSupport,
     #[error("{}: {why}", path.display())]
     Repo { path: PathBuf, why: String },
 }
@@ -117,7 +126,12 @@ impl Node {
             tree: tree.clone(),
             stop: stop.clone(),
         });
+        let net = match settings.cluster.clone() {
+            Some(cluster) => Some(Arc::new(Net::new(cluster, settings.repo.clone(), miner, boot, &store)?)),
+            None => None,
+        };
         let parts = Parts {
+            net,
             settings,
             refs,
             seats,
