@@ -5,9 +5,11 @@
 //! * [`concern`], [`seat`] — what only one process of a cluster runs at a time, and whether that is this one.
 //! * [`net`], [`keeper`] — the cluster: bridge and directory, and what they make of this node.
 //! * [`refs`], [`shards`] — where everything is: addresses, and the seal schedulers of all nodes together.
+//! * [`cluster_view`] — the cluster as this node's admin HTTP shows it.
 //! * [`backend`], [`report`], [`journal`] — the node behind its own API: lists, sector details, summaries, ends.
 
 pub mod backend;
+pub mod cluster_view;
 pub mod concern;
 mod exports;
 mod grove;

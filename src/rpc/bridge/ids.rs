@@ -34,6 +34,8 @@ ids! {
     // daemon link
     FEED_INFO = 0x0701;
     POOL_INFO = 0x0702;
+    // a node of itself
+    TREE_SNAPSHOT = 0x0801;
 }
 
 #[cfg(test)]
