@@ -4,14 +4,17 @@
 //! * [`settings`], [`roles`], [`identity`] — what it is told, what it may run, whose node it is.
 //! * [`concern`], [`seat`] — what only one process of a cluster runs at a time, and whether that is this one.
 //! * [`net`], [`keeper`] — the cluster: bridge and directory, and what they make of this node.
+//! * [`agent`] — the tree of a seal agent; [`far`] — agents and storages of other nodes.
 //! * [`refs`], [`shards`] — where everything is: addresses, and the seal schedulers of all nodes together.
 //! * [`cluster_view`] — the cluster as this node's admin HTTP shows it.
 //! * [`backend`], [`report`], [`journal`] — the node behind its own API: lists, sector details, summaries, ends.
 
+pub mod agent;
 pub mod backend;
 pub mod cluster_view;
 pub mod concern;
 mod exports;
+pub mod far;
 mod grove;
 pub mod identity;
 pub mod journal;
@@ -148,7 +151,7 @@ impl Node {
             backend,
             shards,
         };
-        let options = TreeOptions { epoch_base: boot << EPOCH_SHIFT, ..TreeOptions::default() };
+        let options = TreeOptions { epoch_base: boot << EPOCH_SHIFT, ..parts.settings.supervision.clone() };
         let running = Tree::start_with(parts.root(), options)?;
         let Parts { refs, tree, stop, backend, settings, prover, .. } = parts;
         running.supervisor("root/provers").into_iter().for_each(|provers| prover.show_in(provers));

@@ -45,6 +45,10 @@ pub enum Command {
     Stop(run::StopArgs),
     /// What the running node is and how it does
     Info,
+    /// Seal for a manager that may be far away; found through etcd
+    Agent(super::agent::Args),
+    /// Take sealing tasks of an agent and run them on its storage
+    Worker(super::worker::Args),
     /// Sectors of the running node
     #[command(subcommand)]
     Sectors(sectors::Command),

@@ -7,6 +7,7 @@
 //! * [`launch`] — what runs inside this process.
 //! * [`render`] — tables, pure.
 
+pub mod agent;
 pub mod args;
 pub mod client;
 pub mod cluster;
@@ -27,6 +28,7 @@ pub mod seams;
 pub mod sectors;
 pub mod signals;
 pub mod tree;
+pub mod worker;
 
 pub use error::CliError;
 
@@ -101,6 +103,19 @@ fn dispatch(cli: Cli) -> Result<(), CliError> {
             let cx = context(&global, overrides)?;
             log_to_stderr(&cx, &global, "")?;
             block_on(run::run(cx))
+        }
+        Command::Agent(args) => {
+            let global = Global { repo: Some(agent::repo(global.repo.as_deref(), &env)?), ..global };
+            let cx = context(&global, overrides(&global))?;
+            log_to_stderr(&cx, &global, "")?;
+            block_on(agent::run(args, cx))
+        }
+        Command::Worker(args) => {
+            // Its folder is the agent's, whose configuration is not the worker's.
+            let cx =
+                context(&Global { repo: None, ..global.clone() }, overrides(&Global { repo: None, ..global.clone() }))?;
+            log_to_stderr(&cx, &global, "")?;
+            block_on(worker::run(args, cx.config.proving.parameter_cache))
         }
         Command::Keys(command) => {
             let cx = context(&global, overrides(&global))?;

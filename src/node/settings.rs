@@ -4,16 +4,18 @@ use super::roles::{Role, Roles};
 use crate::actors::daemon_link::settings::LinkSettings;
 use crate::actors::deal_handler::{AskSettings, MarketSettings};
 use crate::actors::message_sender::SenderSettings;
-use crate::actors::seal_scheduler::{Limits, SealSettings};
+use crate::actors::seal_scheduler::{Agents, Limits, NoAgents, Place, SealSettings};
+use crate::actors::storage::{NoStorages, Storages};
 use crate::actors::window_post::settings::WindowPostSettings;
 use crate::actors::winning_post::settings::WinningPostSettings;
 use crate::chain::TokenAmount;
 use crate::config::{self, Config, DirectoryKind};
-use crate::supervisor::Tree;
+use crate::supervisor::{Tree, TreeOptions};
 use libp2p::{Multiaddr, PeerId};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 #[derive(Clone)]
@@ -27,10 +29,16 @@ pub struct NodeSettings {
     pub winning_post: WinningPostSettings,
     pub sealing: SealSettings,
     pub market: MarketSettings,
+    /// For the whole tree; the epochs follow from the boot counter.
+    pub supervision: TreeOptions,
     /// What may run here.
     pub roles: Roles,
     /// `None`: this node is the whole provider, nothing is asked of others.
     pub cluster: Option<ClusterSettings>,
+    /// Who seals for this node elsewhere.
+    pub agents: Arc<dyn Agents>,
+    /// Who else has sectors on disk.
+    pub storages: Arc<dyn Storages>,
     /// Another tree of this process (the devnet's chain) that is shown beside the node's own.
     pub beside: Option<Tree>,
 }
@@ -206,6 +214,10 @@ impl NodeSettings {
                 },
                 expiration: config.sealing.sector_lifetime,
                 ticket_lookback: config.sealing.ticket_lookback,
+                place: match config.sealing.place {
+                    config::SealPlace::Here => Place::Here,
+                    config::SealPlace::Agents => Place::Agents,
+                },
                 seed_confidence: config.sealing.seed_confidence,
                 ..SealSettings::default()
             },
@@ -219,9 +231,12 @@ impl NodeSettings {
                 },
                 ..MarketSettings::default()
             },
+            supervision: TreeOptions::default(),
             // Each has passed the key's check.
             roles: Roles::parse(config.cluster.roles.iter().map(String::as_str)).unwrap_or_default(),
             cluster: ClusterSettings::of(config),
+            agents: Arc::new(NoAgents),
+            storages: Arc::new(NoStorages),
             beside: None,
         }
     }
