@@ -6,10 +6,12 @@
 //! * [`net`], [`keeper`] — the cluster: bridge and directory, and what they make of this node.
 //! * [`agent`] — the tree of a seal agent; [`far`] — agents and storages of other nodes.
 //! * [`refs`], [`shards`] — where everything is: addresses, and the seal schedulers of all nodes together.
+//! * [`cluster_view`] — the cluster as this node's admin HTTP shows it.
 //! * [`backend`], [`report`], [`journal`] — the node behind its own API: lists, sector details, summaries, ends.
 
 pub mod agent;
 pub mod backend;
+pub mod cluster_view;
 pub mod concern;
 mod exports;
 pub mod far;

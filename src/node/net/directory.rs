@@ -5,8 +5,8 @@ use crate::node::NodeError;
 use crate::node::concern::Concern;
 use crate::node::refs::{MAILBOX, Refs};
 use crate::node::roles::Roles;
-use crate::node::settings::{ClusterSettings, DirectorySettings};
-use crate::rpc::directory::{Directory, DirectoryError, Local, NodeRecord};
+use crate::node::settings::{ClusterSettings, DirectorySettings, StaticPeer};
+use crate::rpc::directory::{Directory, DirectoryError, Fixed, Local, NodeRecord};
 use crate::rpc::{admin, api};
 use crate::store::Store;
 use crate::supervisor::{Actor, ChildSpec, Cx, Exit, Handler, Message, Ref, StartError, Thread};
@@ -42,7 +42,9 @@ pub fn child(net: &Arc<Net>, refs: &Refs, roles: &Roles) -> ChildSpec {
 #[cfg_attr(not(feature = "cluster"), allow(unused_variables))]
 pub fn stores(settings: &ClusterSettings, store: &Store) -> Result<BTreeMap<Concern, Store>, NodeError> {
     match &settings.directory {
-        DirectorySettings::Local => Ok(Concern::ALL.map(|concern| (concern, store.clone())).into()),
+        DirectorySettings::Local | DirectorySettings::Static(_) => {
+            Ok(Concern::ALL.map(|concern| (concern, store.clone())).into())
+        }
         #[cfg(not(feature = "cluster"))]
         DirectorySettings::Etcd(_) => Err(NodeError::NoClusterSupport),
         #[cfg(feature = "cluster")]
@@ -50,9 +52,14 @@ pub fn stores(settings: &ClusterSettings, store: &Store) -> Result<BTreeMap<Conc
     }
 }
 
-async fn connect(settings: &ClusterSettings) -> Result<Arc<dyn Directory>, DirectoryError> {
-    match &settings.directory {
+async fn connect(net: &Net) -> Result<Arc<dyn Directory>, DirectoryError> {
+    match &net.settings.directory {
         DirectorySettings::Local => Ok(Arc::new(Local::new())),
+        DirectorySettings::Static(peers) => {
+            let peer = |p: &StaticPeer| Fixed::peer(&p.name, p.peer_id, p.addrs.clone(), p.roles.set());
+            let others = Fixed { peers: peers.iter().map(peer).collect(), placement: net.placement.clone() };
+            Ok(Arc::new(Local::among(others)))
+        }
         DirectorySettings::Etcd(_) => Err(DirectoryError::Alone),
     }
 }
@@ -61,7 +68,7 @@ impl DirectoryKeeper {
     async fn start(net: Arc<Net>, refs: Refs, roles: Roles) -> Result<DirectoryKeeper, StartError> {
         // What hangs on the one of an earlier incarnation (leases) goes on.
         if net.directory.load().is_none() {
-            let directory = connect(&net.settings).await.map_err(|e| StartError(e.to_string()))?;
+            let directory = connect(&net).await.map_err(|e| StartError(e.to_string()))?;
             net.directory.store(Some(Arc::new(Found(directory))));
         }
         Ok(DirectoryKeeper { net, refs, roles, known: None, telling: false, failed: None })
