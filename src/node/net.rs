@@ -80,6 +80,8 @@ impl Net {
         for concern in Concern::ALL {
             bridge.export(exports::export(concern, refs)?, self.gate(concern));
         }
+        // Under no lease: it is this node's own.
+        bridge.export(exports::of_node(refs)?, EpochGate::none());
         Ok(())
     }
 }
