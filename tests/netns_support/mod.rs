@@ -61,6 +61,14 @@ impl Lan {
         Ok(lan)
     }
 
+    /// An address at which the hosts reach this process.
+    pub fn uplink(&self) -> Ipv4Addr {
+        let [a, b, c, _] = self.hosts[0].addr.octets();
+        let addr = Ipv4Addr::new(a, b, c, 254);
+        ip(&format!("addr replace {addr}/24 dev {}", self.bridge)).unwrap();
+        addr
+    }
+
     /// Nothing of `from` reaches `to` any more; the other direction is as before.
     pub fn cut_one_way(&self, from: usize, to: usize) {
         let (from, to) = (&self.hosts[from], &self.hosts[to]);
