@@ -156,8 +156,8 @@ pub struct Plan {
     /// Where its servers listen.
     pub bind: IpAddr,
     pub full_node: SocketAddr,
-    token: String,
-    miner: String,
+    pub token: String,
+    pub miner: String,
     /// `None`: it is the whole provider.
     pub etcd: Option<Vec<String>>,
     pub roles: Vec<String>,
