@@ -3,9 +3,9 @@
 mod devnet_support;
 
 use async_trait::async_trait;
-use bulkhead::actors::daemon_link::HeadFeed;
 use bulkhead::actors::daemon_link::pool::Pool;
 use bulkhead::actors::daemon_link::settings::LinkSettings;
+use bulkhead::actors::daemon_link::{HeadFeed, Subscribers};
 use bulkhead::actors::message_sender::{MessageSender, NodeWallet, SenderDeps, SenderSettings};
 use bulkhead::actors::sector_files::{SectorFiles, SectorPaths};
 use bulkhead::actors::window_post::messages::{WindowPostInfo, WindowPostReport};
@@ -123,7 +123,8 @@ async fn provider() -> Provider {
     };
     let settings = LinkSettings { network: Some(net.settings.network_name.clone()), ..Default::default() };
     let pool = Pool::new(vec![node.clone()], &settings);
-    let heads = vec![sender.recipient(), window_post.recipient(), winning_post.recipient()];
+    let heads = [sender.recipient(), window_post.recipient(), winning_post.recipient()];
+    let heads: Subscribers = Arc::new(move || heads.to_vec());
     let sender_deps = move || SenderDeps {
         node: node.clone(),
         signer: Arc::new(NodeWallet(node.clone())),

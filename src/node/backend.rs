@@ -1,11 +1,12 @@
 //! The node behind its own API: every answer comes from an actor or the full node, within a deadline.
 
+use super::shards::{MissingShard, Shards};
 use super::{Refs, report};
 use crate::actors::daemon_link::messages::FeedInfo;
 use crate::actors::deal_handler::MarketInfo;
 use crate::actors::message_sender::messages::{MessageStatus, Status as MessageQuery};
-use crate::actors::seal_scheduler::Sector;
 use crate::actors::seal_scheduler::messages::{List, Pledge, PledgeAnswer, SectorDetail, SectorSummary, Status};
+use crate::actors::seal_scheduler::{Phase, SealScheduler, Sector};
 use crate::actors::window_post::messages::{WindowPostInfo, WindowPostReport};
 use crate::actors::winning_post::messages::{WinningInfo, WinningReport};
 use crate::chain::Address;
@@ -27,6 +28,7 @@ const DEADLINE: Duration = Duration::from_secs(10);
 
 pub struct NodeBackend {
     pub(super) refs: Refs,
+    pub(super) shards: Arc<Shards>,
     pub(super) node: Arc<dyn FullNode>,
     pub(super) miner: Address,
     pub(super) sector_size: u64,
@@ -52,13 +54,56 @@ where
     answer.map_err(|e: CallError<M>| BackendError::Unavailable { what, why: e.to_string() })
 }
 
+/// The sectors of all seal schedulers of the miner, as far as they answered.
+#[derive(Debug, Default)]
+pub struct Sectors {
+    /// In order of numbers, each with the node that seals it.
+    pub sectors: Vec<(String, SectorSummary)>,
+    pub missing_shards: Vec<MissingShard>,
+}
+
+/// For a question that the missing parts may hold the answer to.
+fn unanswered(missing: &[MissingShard]) -> BackendError {
+    let why = missing.iter().map(|m| format!("{}: {}", m.node, m.why)).collect::<Vec<_>>().join("; ");
+    BackendError::Unavailable { what: "the seal scheduler", why }
+}
+
 impl NodeBackend {
-    pub async fn sector_summaries(&self) -> Result<Vec<SectorSummary>> {
-        ask(&self.refs.sealing, "the seal scheduler", List).await
+    /// An error only if nobody answered that there is anything to ask of.
+    pub async fn sector_summaries(&self) -> Result<Sectors> {
+        let gathered = self.shards.gather(DEADLINE, || List).await;
+        if gathered.found.is_empty() && !gathered.missing.is_empty() {
+            return Err(unanswered(&gathered.missing));
+        }
+        let rows = gathered.found.into_iter().flat_map(|(node, list)| list.into_iter().map(move |s| (node.clone(), s)));
+        let mut sectors: Vec<_> = rows.collect();
+        sectors.sort_by_key(|(_, sector)| sector.number);
+        Ok(Sectors { sectors, missing_shards: gathered.missing })
     }
 
     pub async fn sector_detail(&self, number: u64) -> Result<Option<SectorDetail>> {
-        ask(&self.refs.sealing, "the seal scheduler", Status { number }).await
+        let gathered = self.shards.gather(DEADLINE, || Status { number }).await;
+        match gathered.found.into_iter().find_map(|(_, detail)| detail) {
+            None if !gathered.missing.is_empty() => Err(unanswered(&gathered.missing)),
+            found => Ok(found),
+        }
+    }
+
+    /// The seal scheduler that a new sector goes to: this node's, else the one with the least to do.
+    async fn sealer(&self) -> Result<Ref<SealScheduler>> {
+        if !self.refs.sealing.is_far() && self.shards.has_own() {
+            return Ok(self.refs.sealing.clone());
+        }
+        let gathered = self.shards.gather(DEADLINE, || List).await;
+        let busy = |list: &Vec<SectorSummary>| list.iter().filter(|s| s.phase != Phase::Proving).count();
+        let least = gathered.found.iter().min_by_key(|(_, list)| busy(list)).map(|(node, _)| node);
+        match least.and_then(|node| self.shards.at(node)) {
+            Some(sealer) => Ok(sealer),
+            None if gathered.missing.is_empty() => {
+                Err(BackendError::Failed("no node of this miner seals: give one the role sealing".into()))
+            }
+            None => Err(unanswered(&gathered.missing)),
+        }
     }
 
     pub async fn window_post(&self) -> Result<WindowPostReport> {
@@ -87,7 +132,8 @@ impl NodeBackend {
 
     /// Asks for one sector under a name of the caller's: the same name again is the same sector.
     pub async fn pledge(&self, request: String) -> Result<u64> {
-        match ask(&self.refs.sealing, "the seal scheduler", Pledge { request }).await? {
+        let sealer = self.sealer().await?;
+        match ask(&sealer, "the seal scheduler", Pledge { request }).await? {
             PledgeAnswer::Sector(number) => Ok(number),
             PledgeAnswer::Waiting(why) => Err(BackendError::Failed(format!(
                 "the pledge is stored, its number follows by itself ({why}); `sectors list` will show it"
@@ -127,7 +173,15 @@ impl MinerBackend for NodeBackend {
 
     async fn sectors(&self) -> Result<Vec<SectorBrief>> {
         let list = self.sector_summaries().await?;
-        Ok(list.into_iter().map(|s| SectorBrief { number: s.number, state: s.phase.to_string() }).collect())
+        for shard in &list.missing_shards {
+            // Lotus' shape has no place to say so.
+            tracing::warn!(node = shard.node, why = shard.why, "a list of sectors lacks those of a node");
+        }
+        Ok(list
+            .sectors
+            .into_iter()
+            .map(|(_, s)| SectorBrief { number: s.number, state: s.phase.to_string() })
+            .collect())
     }
 
     async fn sector(&self, number: u64, on_chain: bool) -> Result<SectorInfo> {
@@ -162,6 +216,7 @@ impl MinerBackend for NodeBackend {
         let json = |v: serde_json::Result<Value>| v.map_err(|e| BackendError::Failed(e.to_string()));
         match asked {
             Report::Info => Ok(report::info(self).await),
+            Report::Sectors => report::sectors(self).await,
             Report::Tree => json(serde_json::to_value(self.snapshot())),
             Report::ProvingInfo => report::proving_info(self).await,
             Report::ProvingDeadlines => json(serde_json::to_value(report::deadlines(self).await?)),

@@ -1,7 +1,8 @@
 //! What a node says of itself: `info`, `proving info`, `proving deadlines`, and the snapshot that the admin HTTP shows.
 
-use super::backend::NodeBackend;
+use super::backend::{NodeBackend, Sectors};
 use crate::actors::daemon_link::messages::HeadUpdate;
+use crate::actors::seal_scheduler::messages::SectorSummary;
 use crate::chain::types::TipSetKey;
 use crate::rpc::api::{BackendError, MinerBackend};
 use crate::rpc::full_node::FullNodeError;
@@ -41,7 +42,13 @@ pub async fn info(node: &NodeBackend) -> Value {
     put("missing_methods", missing_methods(node).await.map_err(|e| e.to_string()));
     put("power", power(node).await.map_err(|e| e.to_string()));
     put("available_balance", balance(node).await.map_err(|e| e.to_string()));
-    put("sectors", sector_counts(node).await.map_err(|e| e.to_string()));
+    let listed = node.sector_summaries().await;
+    put("sectors", listed.as_ref().map(sector_counts).map_err(|e| e.to_string()));
+    if let Ok(list) = listed.as_ref()
+        && !list.missing_shards.is_empty()
+    {
+        put("missing_shards", Ok(json!(list.missing_shards)));
+    }
     put("winning_post", winning(node).await.map_err(|e| e.to_string()));
     Value::Object(out)
 }
@@ -67,12 +74,22 @@ async fn balance(node: &NodeBackend) -> Result<Value, FullNodeError> {
     Ok(json!(format!("{free} FIL")))
 }
 
-async fn sector_counts(node: &NodeBackend) -> Result<Value, BackendError> {
+fn sector_counts(list: &Sectors) -> Value {
     let mut counts = BTreeMap::<String, u64>::new();
-    for sector in node.sectors().await? {
-        *counts.entry(sector.state).or_default() += 1;
+    for (_, sector) in &list.sectors {
+        *counts.entry(sector.phase.to_string()).or_default() += 1;
     }
-    Ok(json!(counts))
+    json!(counts)
+}
+
+/// `{sectors: [{number, state, node, ..}], missing_shards: [{node, why}]}`.
+pub async fn sectors(node: &NodeBackend) -> Result<Value, BackendError> {
+    let list = node.sector_summaries().await?;
+    let row = |(node, s): &(String, SectorSummary)| json!({ "number": s.number, "state": s.phase.to_string(), "node": node, "since": s.since, "reason": s.reason });
+    Ok(json!({
+        "sectors": list.sectors.iter().map(row).collect::<Vec<_>>(),
+        "missing_shards": list.missing_shards,
+    }))
 }
 
 async fn winning(node: &NodeBackend) -> Result<Value, BackendError> {

@@ -1,72 +1,25 @@
 //! What a node may run: roles, the singleton concerns that each allows, and what is said at the start of those that are off.
 
+pub use crate::rpc::directory::Role;
 use std::collections::BTreeSet;
-use std::str::FromStr;
-
-/// A kind of work that a node takes part in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Role {
-    WindowPost,
-    WinningPost,
-    Sealing,
-    Markets,
-    Allocator,
-    Storage,
-    DaemonLink,
-}
-
-impl Role {
-    pub const ALL: [Role; 7] = [
-        Role::WindowPost,
-        Role::WinningPost,
-        Role::Sealing,
-        Role::Markets,
-        Role::Allocator,
-        Role::Storage,
-        Role::DaemonLink,
-    ];
-
-    /// As the configuration and the directory write it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Role::WindowPost => "window-post",
-            Role::WinningPost => "winning-post",
-            Role::Sealing => "sealing",
-            Role::Markets => "markets",
-            Role::Allocator => "allocator",
-            Role::Storage => "storage",
-            Role::DaemonLink => "daemon-link",
-        }
-    }
-
-    /// The distributed miner's own words at the start of a node without this role; operators' scripts look for them.
-    pub fn off_line(self) -> Option<&'static str> {
-        match self {
-            Role::Markets => Some("This miner will be disable p2p"),
-            Role::WinningPost => Some("This miner will be disable minning block"),
-            Role::WindowPost => Some("This miner will be disable windowPoSt"),
-            Role::Sealing | Role::Allocator | Role::Storage | Role::DaemonLink => None,
-        }
-    }
-}
-
-impl std::fmt::Display for Role {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.name())
-    }
-}
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "{0:?} is no role; roles are window-post, winning-post, sealing, markets, allocator, storage, daemon-link, or all"
-)]
+#[error("{0}")]
 pub struct NoSuchRole(pub String);
 
-impl FromStr for Role {
-    type Err = NoSuchRole;
-    fn from_str(text: &str) -> Result<Role, NoSuchRole> {
-        Role::ALL.into_iter().find(|role| role.name() == text).ok_or_else(|| NoSuchRole(text.to_string()))
+/// The distributed miner's own words at the start of a node without this role; operators' scripts look for them.
+pub fn off_line(role: Role) -> Option<&'static str> {
+    match role {
+        Role::Markets => Some("This miner will be disable p2p"),
+        Role::WinningPost => Some("This miner will be disable minning block"),
+        Role::WindowPost => Some("This miner will be disable windowPoSt"),
+        Role::Sealing | Role::Allocator | Role::Storage | Role::DaemonLink | Role::All => None,
     }
+}
+
+/// Every role but `all`.
+fn each() -> impl Iterator<Item = Role> {
+    Role::EACH.into_iter().filter(|role| *role != Role::All)
 }
 
 /// A node's roles; all of them unless said otherwise.
@@ -81,20 +34,21 @@ impl Default for Roles {
 
 impl Roles {
     pub fn all() -> Roles {
-        Roles(Role::ALL.into())
+        Roles(each().collect())
     }
 
     pub fn of(roles: impl IntoIterator<Item = Role>) -> Roles {
-        Roles(roles.into_iter().collect())
+        let roles: BTreeSet<Role> = roles.into_iter().collect();
+        if roles.contains(&Role::All) { Roles::all() } else { Roles(roles) }
     }
 
     /// Names, `all` among them or not.
     pub fn parse<'a>(names: impl IntoIterator<Item = &'a str>) -> Result<Roles, NoSuchRole> {
         let mut roles = BTreeSet::new();
         for name in names.into_iter().map(str::trim).filter(|name| !name.is_empty()) {
-            match name {
-                "all" => roles.extend(Role::ALL),
-                name => drop(roles.insert(name.parse()?)),
+            match name.parse().map_err(NoSuchRole)? {
+                Role::All => roles.extend(each()),
+                role => drop(roles.insert(role)),
             }
         }
         Ok(Roles(roles))
@@ -109,13 +63,18 @@ impl Roles {
         self
     }
 
+    /// As the directory's records have them.
+    pub fn set(&self) -> BTreeSet<Role> {
+        self.0.clone()
+    }
+
     pub fn names(&self) -> Vec<String> {
         self.0.iter().map(|role| role.name().to_string()).collect()
     }
 
     /// What the log says of the roles that are off.
     pub fn off_lines(&self) -> impl Iterator<Item = &'static str> {
-        Role::ALL.into_iter().filter(|role| !self.has(*role)).filter_map(Role::off_line)
+        each().filter(|role| !self.has(*role)).filter_map(off_line)
     }
 }
 
@@ -125,16 +84,14 @@ mod tests {
 
     #[test]
     fn roles_are_named_as_operators_write_them() {
-        for role in Role::ALL {
-            assert_eq!(role.name().parse(), Ok(role));
-        }
         assert_eq!(Roles::parse(["all"]), Ok(Roles::all()));
         assert_eq!(Roles::parse(["", " "]), Ok(Roles::of([])));
         assert_eq!(
             Roles::parse(["markets", " sealing ", "sealing"]).map(|r| r.names()),
             Ok(vec!["sealing".into(), "markets".into()])
         );
-        assert_eq!(Roles::parse(["seal"]), Err(NoSuchRole("seal".into())));
+        assert!(Roles::parse(["seal"]).unwrap_err().to_string().contains("window-post"));
+        assert_eq!(Roles::of([Role::All]), Roles::all());
     }
 
     #[test]

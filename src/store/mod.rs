@@ -86,6 +86,11 @@ impl Store {
         })
     }
 
+    /// Whether the disk can be read now; after a disk error this opens the file again.
+    pub fn probe(&self) -> Result<()> {
+        self.db.read(|_| Ok(()))
+    }
+
     /// Counts the starts of this repo: 1 the first time, one more each call. The supervisor's incarnations are seeded
     /// with it, so that a fencing epoch of an earlier process is never as high as one of this process.
     pub fn next_boot(&self) -> Result<u64> {

@@ -165,6 +165,12 @@ impl Etcds {
         Client::connect(self.endpoints(), Some(self.options())).await.expect("a client")
     }
 
+    /// Of these members only.
+    pub async fn client_of(&self, members: &[usize]) -> Client {
+        let endpoints: Vec<_> = members.iter().map(|&i| self.members[i].client.clone()).collect();
+        Client::connect(endpoints, Some(self.options())).await.expect("a client")
+    }
+
     pub fn endpoints(&self) -> Vec<String> {
         self.members.iter().map(|member| member.client.clone()).collect()
     }

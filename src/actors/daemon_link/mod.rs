@@ -16,6 +16,7 @@ use pool::{Health, Pool};
 use settings::LinkSettings;
 use std::cell::RefCell;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 #[derive(Debug, Clone, thiserror::Error)]
@@ -78,6 +79,9 @@ impl Handler<PoolInfo> for DaemonPool {
     }
 }
 
+/// Who is told of a head, looked up for each.
+pub type Subscribers = Arc<dyn Fn() -> Vec<Recipient<HeadUpdate>> + Send + Sync>;
+
 /// Pushes every new head to its subscribers.
 pub struct HeadFeed {
     status: Rc<RefCell<FeedStatus>>,
@@ -88,15 +92,15 @@ impl HeadFeed {
     pub async fn start(
         cx: Cx<Self>,
         pool: Pool,
-        subscribers: Vec<Recipient<HeadUpdate>>,
+        subscribers: Subscribers,
         settings: LinkSettings,
     ) -> Result<Self, StartError> {
         let status = Rc::new(RefCell::new(FeedStatus::default()));
         let (shown, myself) = (status.clone(), cx.clone());
         cx.spawn(async move {
             let tell = |update: HeadUpdate| {
-                for subscriber in &subscribers {
-                    push(subscriber, update.clone());
+                for subscriber in subscribers() {
+                    push(&subscriber, update.clone());
                 }
             };
             let publish = |status: &FeedStatus| {

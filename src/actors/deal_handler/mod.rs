@@ -72,7 +72,7 @@ pub struct DealHandler {
 }
 
 impl DealHandler {
-    async fn start(config: MarketConfig, deps: MarketDeps) -> Result<DealHandler, StartError> {
+    pub async fn start(config: MarketConfig, deps: MarketDeps) -> Result<DealHandler, StartError> {
         let why = |e: &dyn std::fmt::Display| StartError(e.to_string());
         config.settings.check(config.sector_size).map_err(|e| why(&e))?;
         let terms = config.settings.terms(config.sector_size).map_err(|e| why(&e))?;

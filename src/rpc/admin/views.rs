@@ -1,6 +1,6 @@
 //! What the admin endpoint looks at, and what "ready" means.
 
-use crate::supervisor::{ActorInfo, ActorState, AdminError, DeadLetter, DeadReason, Down, Order, Tree};
+use crate::supervisor::{ActorInfo, ActorState, AdminError, DeadLetter, DeadReason, Down, Exit, Order, Tree};
 use arc_swap::ArcSwap;
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -141,6 +141,8 @@ pub fn readiness(rows: &[ActorInfo], critical: &[String]) -> Readiness {
     for row in rows.iter().filter(counts) {
         match row.state {
             ActorState::Up => {}
+            // It chose not to run: another node does its work.
+            ActorState::Stopped if row.last_exit == Some(Exit::Ignored) => {}
             ActorState::Starting | ActorState::Restarting | ActorState::Stopping | ActorState::Stopped => {
                 waiting_for.push(row.path.clone())
             }

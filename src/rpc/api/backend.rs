@@ -33,6 +33,8 @@ pub struct SectorBrief {
 pub enum Report {
     Info,
     Tree,
+    /// The sectors of all nodes, and the nodes that did not answer.
+    Sectors,
     ProvingInfo,
     ProvingDeadlines,
     WindowPost,

@@ -19,7 +19,7 @@ pub enum Method {
     Report(Report),
 }
 
-pub const ALL: [(&str, Method); 18] = [
+pub const ALL: [(&str, Method); 19] = [
     ("Filecoin.ActorAddress", Method::ActorAddress),
     ("Filecoin.ActorSectorSize", Method::ActorSectorSize),
     ("Filecoin.MiningBase", Method::MiningBase),
@@ -33,6 +33,7 @@ pub const ALL: [(&str, Method); 18] = [
     ("Filecoin.Shutdown", Method::Shutdown),
     ("Bulkhead.Info", Method::Report(Report::Info)),
     ("Bulkhead.Tree", Method::Report(Report::Tree)),
+    ("Bulkhead.Sectors", Method::Report(Report::Sectors)),
     ("Bulkhead.ProvingInfo", Method::Report(Report::ProvingInfo)),
     ("Bulkhead.ProvingDeadlines", Method::Report(Report::ProvingDeadlines)),
     ("Bulkhead.WindowPost", Method::Report(Report::WindowPost)),

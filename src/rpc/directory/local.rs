@@ -75,7 +75,7 @@ impl Directory for Local {
         let mut held = self.0.held.lock().unwrap_or_else(PoisonError::into_inner);
         let holder = Holder { node: me.name, peer_id: me.peer_id, boot: me.boot, epoch: me.boot };
         if held.contains_key(concern) {
-            return Err(DirectoryError::Held { concern: concern.to_string(), holder });
+            return Err(DirectoryError::Held { concern: concern.to_string(), holder: Box::new(holder) });
         }
         let (sender, lost) = watch::channel(false);
         held.insert(concern.to_string(), sender);

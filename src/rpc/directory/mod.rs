@@ -62,7 +62,7 @@ pub enum Order {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DirectoryError {
     #[error("{concern} is held by {} (epoch {})", holder.node, holder.epoch)]
-    Held { concern: String, holder: Holder },
+    Held { concern: String, holder: Box<Holder> },
     #[error("this node is not registered yet: register it before it acquires {concern}")]
     NotRegistered { concern: String },
     #[error("{name:?} is the name of another node of this cluster (PeerId {by}): set node.name to one of its own")]

@@ -59,7 +59,7 @@ impl Holds {
         if self.held.contains_key(concern) || !self.busy.insert(concern.to_string()) {
             let epoch = self.held.get(concern).map_or(0, |hold| hold.epoch);
             let NodeRecord { name: node, peer_id, boot, .. } = session.record;
-            let holder = Holder { node, peer_id, boot, epoch };
+            let holder = Box::new(Holder { node, peer_id, boot, epoch });
             return Err(DirectoryError::Held { concern: concern.to_string(), holder });
         }
         Ok(session)

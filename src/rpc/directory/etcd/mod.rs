@@ -273,7 +273,7 @@ async fn take(shared: &Shared, concern: &str, session: &Session) -> Result<u64, 
                     return Ok(holder.epoch);
                 }
                 if !same_node || holder.boot > me.boot {
-                    return Err(DirectoryError::Held { concern: concern.to_string(), holder });
+                    return Err(DirectoryError::Held { concern: concern.to_string(), holder: Box::new(holder) });
                 }
                 // An earlier start of this node, or its lease before this one: nobody is there who could use it.
                 delete_if(shared, &shared.connection.keys.key(Key::Lease(concern)), holder.epoch).await?;

@@ -1,0 +1,51 @@
+//! The trees of this process as the admin HTTP shows them.
+
+use super::journal::Journal;
+use crate::rpc::admin;
+use crate::supervisor::{ActorInfo, AdminError, Order, Tree, WeakTree};
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use std::sync::{Arc, OnceLock};
+
+/// What the admin HTTP shows: the node's tree, and another one of this process.
+pub(super) struct Grove {
+    pub node: Arc<OnceLock<WeakTree>>,
+    pub beside: Option<Tree>,
+    pub journal: Arc<Journal>,
+}
+
+impl Grove {
+    fn node(&self) -> Option<Tree> {
+        self.node.get().and_then(WeakTree::upgrade)
+    }
+    fn trees(&self) -> impl Iterator<Item = Tree> {
+        self.node().into_iter().chain(self.beside.clone())
+    }
+}
+
+impl admin::TreeView for Grove {
+    fn snapshot(&self) -> Vec<ActorInfo> {
+        self.trees().flat_map(|tree| tree.snapshot()).collect()
+    }
+    fn kill(&self, path: &str) -> bool {
+        self.trees().any(|tree| tree.kill(path))
+    }
+    fn panic(&self, path: &str) -> bool {
+        self.trees().any(|tree| tree.panic(path))
+    }
+    fn dead_letters(&self) -> Option<admin::DeadLettersView> {
+        self.node().as_ref().and_then(admin::TreeView::dead_letters)
+    }
+    fn order(&self, path: &str, order: Order) -> BoxFuture<'static, Result<(), AdminError>> {
+        match self.trees().find(|tree| tree.info(path).is_some()) {
+            Some(tree) => admin::TreeView::order(&tree, path, order),
+            None => std::future::ready(Err(AdminError::NotFound)).boxed(),
+        }
+    }
+    fn vitals(&self) -> Option<admin::Vitals> {
+        self.node().as_ref().and_then(admin::TreeView::vitals)
+    }
+    fn journal(&self) -> Option<Vec<admin::Ended>> {
+        Some(self.journal.entries())
+    }
+}

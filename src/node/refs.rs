@@ -1,0 +1,74 @@
+//! The addresses of a node's actors. They exist before the tree starts, so that any actor can be given any other.
+
+use super::concern::Concern;
+use super::report::InfoPublisher;
+use super::seat::Seats;
+use crate::actors::daemon_link::messages::HeadUpdate;
+use crate::actors::daemon_link::{DaemonPool, HeadFeed, Subscribers};
+use crate::actors::deal_handler::DealHandler;
+use crate::actors::message_sender::MessageSender;
+use crate::actors::seal_scheduler::SealScheduler;
+use crate::actors::sector_allocator::SectorAllocator;
+use crate::actors::window_post::WindowPost;
+use crate::actors::winning_post::WinningPost;
+use crate::chain::Address;
+use crate::rpc::admin::AdminHttp;
+use crate::rpc::api::ApiServer;
+use crate::supervisor::{Recipient, Ref};
+use std::sync::Arc;
+
+/// Those of concerns lead to wherever the concern runs; the others to this process.
+#[derive(Clone)]
+pub struct Refs {
+    pub pool: Ref<DaemonPool>,
+    pub feed: Ref<HeadFeed>,
+    pub messages: Ref<MessageSender>,
+    pub window_post: Ref<WindowPost>,
+    pub winning_post: Ref<WinningPost>,
+    pub allocator: Ref<SectorAllocator>,
+    /// This node's own.
+    pub sealing: Ref<SealScheduler>,
+    pub market: Ref<DealHandler>,
+    pub info: Ref<InfoPublisher>,
+    pub admin: Ref<AdminHttp>,
+    pub api: Ref<ApiServer>,
+}
+
+/// Mailbox bound of light actors; job runners get less.
+pub(super) const MAILBOX: usize = 256;
+
+impl Refs {
+    /// `node`: this node's name, in a cluster.
+    pub(super) fn new(miner: &Address, node: Option<&str>) -> Refs {
+        let of = |concern: Concern| concern.path(miner, node);
+        Refs {
+            pool: Ref::new("/daemon-pool", MAILBOX),
+            feed: Ref::new("/head-feed", MAILBOX),
+            messages: Ref::new(of(Concern::MessageSender), MAILBOX),
+            window_post: Ref::new(of(Concern::WindowPost), MAILBOX),
+            winning_post: Ref::new(of(Concern::WinningPost), MAILBOX),
+            allocator: Ref::new(of(Concern::Allocator), MAILBOX),
+            sealing: Ref::new(of(Concern::SealScheduler), MAILBOX),
+            market: Ref::new(of(Concern::DealHandler), MAILBOX),
+            info: Ref::new("/info", MAILBOX),
+            admin: Ref::new("/admin-http", MAILBOX),
+            api: Ref::new("/api", MAILBOX),
+        }
+    }
+
+    /// Who is told of every new head: what runs here. A concern that runs elsewhere has that node's feed.
+    pub(super) fn head_subscribers(&self, seats: &Seats) -> Subscribers {
+        // Proving first: it has the shortest deadlines.
+        let concerns: [(Concern, Recipient<HeadUpdate>); 4] = [
+            (Concern::WinningPost, self.winning_post.recipient()),
+            (Concern::WindowPost, self.window_post.recipient()),
+            (Concern::MessageSender, self.messages.recipient()),
+            (Concern::SealScheduler, self.sealing.recipient()),
+        ];
+        let (seats, info) = (seats.clone(), self.info.recipient());
+        Arc::new(move || {
+            let here = concerns.iter().filter(|(concern, _)| seats.is_held(*concern));
+            here.map(|(_, subscriber)| subscriber.clone()).chain([info.clone()]).collect()
+        })
+    }
+}

@@ -1,0 +1,111 @@
+//! THE supervision tree, written down once: settings -> child specs.
+//!
+//! Order matters: children start from top to bottom and stop from bottom to top, so that proving outlives sealing.
+//! `proving` shares no thread, no prover slot, no restart budget and no connection with `sealing` or `markets`.
+//! One file a group. A concern that only one process of a cluster may run has its spec here on every node whose roles
+//! allow it, and runs while its [`Seat`] is held.
+
+mod admin;
+mod chain;
+mod markets;
+mod proving;
+mod sealing;
+mod store;
+
+use super::backend::NodeBackend;
+use super::concern::Concern;
+use super::refs::Refs;
+use super::seat::{Seat, Seats};
+use super::settings::NodeSettings;
+use super::{Links, Shards};
+use crate::chain::Address;
+use crate::proofs::Prover;
+use crate::rpc::auth::Auth;
+use crate::store::Store;
+use crate::supervisor::{Actor, ChildSpec, Cx, Ref, StartError, SupervisorSpec, WeakTree};
+use std::future::Future;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+use tokio::sync::Notify;
+
+/// Everything that the specs are made of.
+pub(super) struct Parts {
+    pub settings: NodeSettings,
+    pub refs: Refs,
+    pub seats: Seats,
+    pub store: Store,
+    pub miner: Address,
+    pub sector_size: u64,
+    pub links: Links,
+    pub prover: Arc<dyn Prover>,
+    pub auth: Arc<Auth>,
+    pub tree: Arc<OnceLock<WeakTree>>,
+    pub stop: Arc<Notify>,
+    pub backend: Arc<NodeBackend>,
+    pub shards: Arc<Shards>,
+}
+
+/// Restart budgets: restarts within the time before a supervisor gives up and takes its whole group down.
+const MINUTE: Duration = Duration::from_secs(60);
+
+impl Parts {
+    pub fn root(&self) -> SupervisorSpec {
+        SupervisorSpec::new("root")
+            .intensity(3, MINUTE * 10)
+            .child(ChildSpec::supervisor(store::group(self)))
+            .child(ChildSpec::supervisor(chain::group(self)))
+            // The provers' processes, each while it lives; a task whose process dies is the concern's to repeat.
+            .child(ChildSpec::supervisor(SupervisorSpec::new("provers").dynamic(64)))
+            .child(ChildSpec::supervisor(proving::group(self)))
+            .child(ChildSpec::supervisor(sealing::group(self)))
+            .child(ChildSpec::supervisor(markets::group(self)))
+            .child(ChildSpec::supervisor(admin::group(self)))
+    }
+
+    fn miner_id(&self) -> u64 {
+        self.miner.id().unwrap_or_default()
+    }
+
+    /// The concern's child, if it is one of this node's.
+    fn seated<A, F, Fut>(&self, concern: Concern, address: &Ref<A>, start: F) -> Option<ChildSpec>
+    where
+        A: Actor,
+        F: Fn(Cx<A>, Store) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<A, StartError>> + 'static,
+    {
+        let seat = self.seats.get(concern)?;
+        let (_, id) = concern.place(&self.miner);
+        Some(seated(id, seat, address, start))
+    }
+}
+
+/// A child that runs while the seat is held; without it, its start passes.
+fn seated<A, F, Fut>(id: String, seat: &Arc<Seat>, address: &Ref<A>, start: F) -> ChildSpec
+where
+    A: Actor,
+    F: Fn(Cx<A>, Store) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Result<A, StartError>> + 'static,
+{
+    let here = seat.clone();
+    let spec = ChildSpec::optional(id, address, move |cx| {
+        let started = here.present().map(|holding| start(cx, holding.store.clone()));
+        async move {
+            match started {
+                Some(started) => started.await.map(Some),
+                None => Ok(None),
+            }
+        }
+    });
+    spec.under(seat.clone())
+}
+
+/// Adds the children that are there.
+trait Children: Sized {
+    fn children(self, children: impl IntoIterator<Item = Option<ChildSpec>>) -> Self;
+}
+
+impl Children for SupervisorSpec {
+    fn children(self, children: impl IntoIterator<Item = Option<ChildSpec>>) -> Self {
+        children.into_iter().flatten().fold(self, SupervisorSpec::child)
+    }
+}

@@ -1,0 +1,52 @@
+//! `admin`: the admin HTTP, the API server, and what they read. They answer when all else hangs.
+
+use super::{MINUTE, Parts};
+use crate::node::grove::Grove;
+use crate::node::journal::{Journal, JournalKeeper};
+use crate::node::refs::MAILBOX;
+use crate::node::report::InfoPublisher;
+use crate::rpc::admin::{self, AdminConfig, AdminViews};
+use crate::rpc::api::{self, ApiConfig};
+use crate::rpc::auth::Perm;
+use crate::supervisor::{ChildSpec, Ref, SupervisorSpec, Thread};
+use arc_swap::ArcSwap;
+use std::sync::Arc;
+
+pub(super) fn group(parts: &Parts) -> SupervisorSpec {
+    let published = Arc::new(ArcSwap::from_pointee(serde_json::Value::Null));
+    let (backend, place) = (parts.backend.clone(), published.clone());
+    let info = ChildSpec::actor("info", &parts.refs.info, move |cx| {
+        let publisher = InfoPublisher::new(backend.clone(), place.clone());
+        let _ = &cx;
+        async move { Ok(publisher) }
+    });
+    let (verifier, stop) = (parts.auth.clone(), parts.stop.clone());
+    let config = AdminConfig {
+        listen: parts.settings.admin_listen,
+        allow: Arc::new(move |token| verifier.verify(token).is_ok_and(|perms| perms.contains(&Perm::Admin))),
+    };
+    let journal: Arc<Journal> = Arc::default();
+    let (tree, book) = (parts.tree.clone(), journal.clone());
+    let keeper = ChildSpec::actor("journal", &Ref::new("/journal", MAILBOX), move |_| {
+        let keeper = JournalKeeper::new(tree.clone(), book.clone());
+        async move { Ok(keeper) }
+    });
+    let views = AdminViews {
+        tree: Arc::new(Grove {
+            node: parts.tree.clone(),
+            beside: parts.settings.beside.clone(),
+            journal: journal.clone(),
+        }),
+        info: published,
+        critical: vec!["root/chain".into(), "root/proving".into()],
+        stop: Arc::new(move || stop.notify_one()),
+    };
+    let api =
+        ApiConfig { listen: parts.settings.api_listen, repo: parts.settings.repo.clone(), auth: parts.auth.clone() };
+    SupervisorSpec::new("admin")
+        .intensity(10, MINUTE * 5)
+        .child(info.on(Thread::Shared("admin")))
+        .child(keeper.on(Thread::Shared("admin")))
+        .child(admin::child(config, views, &parts.refs.admin).on(Thread::Shared("admin")))
+        .child(api::child(api, parts.backend.clone(), &parts.refs.api).on(Thread::Shared("admin")))
+}

@@ -1,0 +1,27 @@
+//! `markets`: the libp2p host that clients talk to.
+
+use super::{Children, MINUTE, Parts};
+use crate::actors::deal_handler::{DealHandler, MarketConfig, MarketDeps, WalletSigner};
+use crate::node::concern::Concern;
+use crate::supervisor::{ChildSpec, SupervisorSpec, Thread};
+use std::sync::Arc;
+
+pub(super) fn group(parts: &Parts) -> SupervisorSpec {
+    SupervisorSpec::new("markets").intensity(10, MINUTE * 5).children([deal_handler(parts)])
+}
+
+fn deal_handler(parts: &Parts) -> Option<ChildSpec> {
+    let config = MarketConfig {
+        miner: parts.miner,
+        key_path: parts.settings.repo.join("libp2p.key"),
+        sector_size: parts.sector_size,
+        settings: parts.settings.market.clone(),
+    };
+    let signer = Arc::new(WalletSigner { node: parts.links.markets.clone(), miner: parts.miner });
+    let child = parts.seated(Concern::DealHandler, &parts.refs.market, move |_, store| {
+        let deps = MarketDeps { signer: signer.clone(), book: Arc::new(store) };
+        let config = config.clone();
+        async move { DealHandler::start(config, deps).await }
+    });
+    child.map(|child| child.on(Thread::Dedicated))
+}
