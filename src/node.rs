@@ -3,6 +3,7 @@
 //! * [`tree`] — THE supervision tree, written down once: settings -> child specs, a file a group.
 //! * [`settings`], [`roles`], [`identity`] — what it is told, what it may run, whose node it is.
 //! * [`concern`], [`seat`] — what only one process of a cluster runs at a time, and whether that is this one.
+//! * [`net`], [`keeper`] — the cluster: bridge and directory, and what they make of this node.
 //! * [`refs`], [`shards`] — where everything is: addresses, and the seal schedulers of all nodes together.
 //! * [`agent`] — a seal agent, another kind of node; [`far`] — agents and storages of other nodes.
 //! * [`backend`], [`report`], [`journal`] — the node behind its own API: lists, sector details, summaries, ends.
@@ -10,10 +11,13 @@
 pub mod agent;
 pub mod backend;
 pub mod concern;
+mod exports;
 pub mod far;
 mod grove;
 pub mod identity;
 pub mod journal;
+pub mod keeper;
+pub mod net;
 pub mod refs;
 pub mod report;
 pub mod roles;
@@ -34,6 +38,7 @@ use crate::supervisor::{Exit, Tree, TreeError, TreeOptions};
 use backend::NodeBackend;
 use concern::Concern;
 use identity::Identity;
+use net::Net;
 pub use refs::Refs;
 use seat::{EPOCH_SHIFT, Holding, Seat, Seats};
 use settings::NodeSettings;
@@ -56,6 +61,10 @@ pub enum NodeError {
     Auth(#[from] crate::rpc::auth::AuthError),
     #[error(transparent)]
     Tree(#[from] TreeError),
+    #[error(
+        "the configuration asks for a cluster, and this build has no support for one: build it with `--features cluster`"
+    )]
+    NoClusterSupport,
     #[error("{}: {why}", path.display())]
     Repo { path: PathBuf, why: String },
 }
@@ -93,7 +102,7 @@ impl Node {
         let boot = store.next_boot()?;
         // A full node that is put in the place of the present one must be of the same network.
         let link = LinkSettings { network: Some(network.clone()), ..settings.link };
-        let settings = NodeSettings { link, ..settings };
+        let mut settings = NodeSettings { link, ..settings };
         let auth = Arc::new(Auth::open(&settings.repo)?);
         settings.roles.off_lines().for_each(|line| tracing::info!("{line}"));
         let name = settings.cluster.as_ref().map(|cluster| cluster.node.as_str());
@@ -120,7 +129,16 @@ impl Node {
             tree: tree.clone(),
             stop: stop.clone(),
         });
+        let net = match settings.cluster.clone() {
+            Some(cluster) => Some(Arc::new(Net::new(cluster, settings.repo.clone(), miner, boot, &store)?)),
+            None => None,
+        };
+        if let Some(net) = &net {
+            let far = Arc::new(far::FarNodes::of(net));
+            (settings.agents, settings.storages) = (far.clone(), far);
+        }
         let parts = Parts {
+            net,
             settings,
             refs,
             seats,
