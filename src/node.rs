@@ -4,6 +4,7 @@
 //! * [`settings`], [`roles`], [`identity`] — what it is told, what it may run, whose node it is.
 //! * [`concern`], [`seat`] — what only one process of a cluster runs at a time, and whether that is this one.
 //! * [`net`], [`keeper`] — the cluster: bridge and directory, and what they make of this node.
+//! * [`agent`] — the tree of a seal agent; [`far`] — agents and storages of other nodes.
 //! * [`refs`], [`shards`] — where everything is: addresses, and the seal schedulers of all nodes together.
 //! * [`agent`] — a seal agent, another kind of node; [`far`] — agents and storages of other nodes.
 //! * [`backend`], [`report`], [`journal`] — the node behind its own API: lists, sector details, summaries, ends.
@@ -153,7 +154,7 @@ impl Node {
             backend,
             shards,
         };
-        let options = TreeOptions { epoch_base: boot << EPOCH_SHIFT, ..TreeOptions::default() };
+        let options = TreeOptions { epoch_base: boot << EPOCH_SHIFT, ..parts.settings.supervision.clone() };
         let running = Tree::start_with(parts.root(), options)?;
         let Parts { refs, tree, stop, backend, settings, prover, .. } = parts;
         running.supervisor("root/provers").into_iter().for_each(|provers| prover.show_in(provers));

@@ -33,6 +33,9 @@ impl admin::TreeView for Grove {
     fn panic(&self, path: &str) -> bool {
         self.trees().any(|tree| tree.panic(path))
     }
+    fn hang(&self, path: &str) -> bool {
+        self.trees().any(|tree| tree.hang(path))
+    }
     fn dead_letters(&self) -> Option<admin::DeadLettersView> {
         self.node().as_ref().and_then(admin::TreeView::dead_letters)
     }

@@ -10,7 +10,7 @@ use crate::actors::window_post::settings::WindowPostSettings;
 use crate::actors::winning_post::settings::WinningPostSettings;
 use crate::chain::TokenAmount;
 use crate::config::{self, Config, DirectoryKind};
-use crate::supervisor::Tree;
+use crate::supervisor::{Tree, TreeOptions};
 use libp2p::{Multiaddr, PeerId};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -29,6 +29,8 @@ pub struct NodeSettings {
     pub winning_post: WinningPostSettings,
     pub sealing: SealSettings,
     pub market: MarketSettings,
+    /// For the whole tree; the epochs follow from the boot counter.
+    pub supervision: TreeOptions,
     /// What may run here.
     pub roles: Roles,
     /// `None`: this node is the whole provider, nothing is asked of others.
@@ -220,6 +222,7 @@ impl NodeSettings {
                 },
                 ..MarketSettings::default()
             },
+            supervision: TreeOptions::default(),
             // Each has passed the key's check.
             roles: Roles::parse(config.cluster.roles.iter().map(String::as_str)).unwrap_or_default(),
             cluster: ClusterSettings::of(config),

@@ -68,7 +68,7 @@ pub fn render_vitals(vitals: Option<&Vitals>) -> String {
     if let Some(vitals) = vitals {
         head(&mut out, "bulkhead_watchdog_ticks_total", "counter", "Rounds of the watchdog.");
         let _ = writeln!(out, "bulkhead_watchdog_ticks_total {}", vitals.watchdog_ticks);
-        head(&mut out, "bulkhead_zombie_threads", "gauge", "Threads that are stuck for good.");
+        head(&mut out, "bulkhead_zombie_threads", "gauge", "Threads that were given up and have not ended since.");
         let _ = writeln!(out, "bulkhead_zombie_threads {}", vitals.zombie_threads);
     }
     out

@@ -32,7 +32,8 @@ pub fn configure(config: &mut web::ServiceConfig) {
         .service(get("/actors/{path:.+}/suspend").route(web::post().to(orders::suspend)))
         .service(get("/actors/{path:.+}/resume").route(web::post().to(orders::resume)))
         .service(get("/actors/{path:.+}/stop").route(web::post().to(orders::stop)))
-        .service(get("/actors/{path:.+}/panic").route(web::post().to(panic)))
+        .service(get("/actors/{path:.+}/panic").route(web::post().to(orders::panic)))
+        .service(get("/actors/{path:.+}/hang").route(web::post().to(orders::hang)))
         .service(get("/actors/{path:.*}").route(web::get().to(actor)))
         .default_service(web::to(nothing_here));
 }
@@ -92,7 +93,7 @@ async fn index() -> HttpResponse {
     HttpResponse::Ok().json(json!({
         "node": concat!("bulkhead/", env!("CARGO_PKG_VERSION")),
         "get": ["/health/live", "/health/ready", "/info", "/actors", "/actors/{path}", "/dead-letters", "/journal", "/metrics"],
-        "post_with_admin_token": ["/actors/{path}/{restart|suspend|resume|stop|kill}", "/actors/{path}/panic", "/stop"],
+        "post_with_admin_token": ["/actors/{path}/{restart|suspend|resume|stop|kill}", "/actors/{path}/{panic|hang}", "/stop"],
     }))
 }
 
@@ -172,18 +173,6 @@ async fn kill(state: Data<State>, request: HttpRequest, path: Path<String>) -> A
         return refuse(StatusCode::CONFLICT, format!("{path} has no running incarnation that could be killed"));
     }
     Ok(HttpResponse::Ok().json(json!({ "killed": *path })))
-}
-
-/// A drill: shows on a running node that a panic of this actor stays in it.
-async fn panic(state: Data<State>, request: HttpRequest, path: Path<String>) -> Answer {
-    authorize(&state, &request, &format!("panic {path}"))?;
-    find(&state, &path)?;
-    let panicked = look(|| state.views.tree.panic(&path))?;
-    tracing::warn!(target: "audit", action = "panic", path = %*path, panicked, "admin action");
-    if !panicked {
-        return refuse(StatusCode::CONFLICT, format!("{path} has no running incarnation that could panic"));
-    }
-    Ok(HttpResponse::Ok().json(json!({ "panicked": *path })))
 }
 
 async fn stop(state: Data<State>, request: HttpRequest) -> Answer {

@@ -19,7 +19,7 @@ pub struct DeadLettersView {
 pub struct Vitals {
     /// Grows four times a second while the watchdog lives.
     pub watchdog_ticks: u64,
-    /// Threads that are stuck for good.
+    /// Threads that were given up and have not ended since.
     pub zombie_threads: u64,
 }
 
@@ -39,6 +39,10 @@ pub trait TreeView: Send + Sync + 'static {
     fn kill(&self, path: &str) -> bool;
     /// A drill: the actor panics. False when no worker runs at that path.
     fn panic(&self, _path: &str) -> bool {
+        false
+    }
+    /// A drill: the actor keeps its thread until that is given up. False when no worker runs at that path.
+    fn hang(&self, _path: &str) -> bool {
         false
     }
     /// Undeliverable messages, where the tree keeps them.
@@ -69,6 +73,9 @@ impl TreeView for Tree {
     fn panic(&self, path: &str) -> bool {
         Tree::panic(self, path)
     }
+    fn hang(&self, path: &str) -> bool {
+        Tree::hang(self, path)
+    }
     fn dead_letters(&self) -> Option<DeadLettersView> {
         let letters = Tree::dead_letters(self);
         Some(DeadLettersView { counts: letters.counts(), recent: letters.recent() })
@@ -92,6 +99,9 @@ impl TreeView for OnceLock<Tree> {
     }
     fn panic(&self, path: &str) -> bool {
         self.get().is_some_and(|tree| tree.panic(path))
+    }
+    fn hang(&self, path: &str) -> bool {
+        self.get().is_some_and(|tree| tree.hang(path))
     }
     fn dead_letters(&self) -> Option<DeadLettersView> {
         self.get().and_then(TreeView::dead_letters)

@@ -65,7 +65,7 @@ pub enum DirectoryError {
     Held { concern: String, holder: Box<Holder> },
     #[error("this node is not registered yet: register it before it acquires {concern}")]
     NotRegistered { concern: String },
-    #[error("{name:?} is the name of another node of this cluster (PeerId {by}): set node.name to one of its own")]
+    #[error("{name:?} is the name of another node of this cluster (PeerId {by}): set cluster.node to one of its own")]
     NameTaken { name: String, by: String },
     #[error(
         "a later start of {name} (boot {boot}) is registered: stop this process, or give it a repo and name of its own"
