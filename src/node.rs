@@ -34,8 +34,10 @@ use crate::chain::Address;
 use crate::proofs::Prover;
 use crate::rpc::admin;
 use crate::rpc::auth::Auth;
+use crate::rpc::directory::DirectoryError;
 use crate::rpc::full_node::{FullNode, FullNodeError};
 use crate::store::StoreError;
+use crate::store::replica::ReplicaError;
 use crate::supervisor::{Exit, Tree, TreeError, TreeOptions};
 use backend::NodeBackend;
 use concern::Concern;
@@ -67,6 +69,10 @@ pub enum NodeError {
         "the configuration asks for a cluster, and this build has no support for one: build it with `--features cluster`"
     )]
     NoClusterSupport,
+    #[error(transparent)]
+    Directory(#[from] DirectoryError),
+    #[error("the cluster's store: {0}")]
+    Replica(#[from] ReplicaError),
     #[error("{}: {why}", path.display())]
     Repo { path: PathBuf, why: String },
 }
