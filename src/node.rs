@@ -6,11 +6,12 @@
 //! * [`net`], [`keeper`] — the cluster: bridge and directory, and what they make of this node.
 //! * [`agent`] — the tree of a seal agent; [`far`] — agents and storages of other nodes.
 //! * [`refs`], [`shards`] — where everything is: addresses, and the seal schedulers of all nodes together.
-//! * [`agent`] — a seal agent, another kind of node; [`far`] — agents and storages of other nodes.
+//! * [`cluster_view`] — the cluster as this node's admin HTTP shows it.
 //! * [`backend`], [`report`], [`journal`] — the node behind its own API: lists, sector details, summaries, ends.
 
 pub mod agent;
 pub mod backend;
+pub mod cluster_view;
 pub mod concern;
 mod exports;
 pub mod far;
@@ -33,8 +34,10 @@ use crate::chain::Address;
 use crate::proofs::Prover;
 use crate::rpc::admin;
 use crate::rpc::auth::Auth;
+use crate::rpc::directory::DirectoryError;
 use crate::rpc::full_node::{FullNode, FullNodeError};
 use crate::store::StoreError;
+use crate::store::replica::ReplicaError;
 use crate::supervisor::{Exit, Tree, TreeError, TreeOptions};
 use backend::NodeBackend;
 use concern::Concern;
@@ -66,6 +69,10 @@ pub enum NodeError {
         "the configuration asks for a cluster, and this build has no support for one: build it with `--features cluster`"
     )]
     NoClusterSupport,
+    #[error(transparent)]
+    Directory(#[from] DirectoryError),
+    #[error("the cluster's store: {0}")]
+    Replica(#[from] ReplicaError),
     #[error("{}: {why}", path.display())]
     Repo { path: PathBuf, why: String },
 }

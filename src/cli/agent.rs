@@ -135,17 +135,10 @@ async fn directory(config: &Config) -> Result<Arc<dyn Directory>, CliError> {
 
 #[cfg(feature = "cluster")]
 async fn etcd(config: &Config) -> Result<Arc<dyn Directory>, CliError> {
-    use crate::rpc::directory::etcd::{Etcd, EtcdConfig, Tls};
-    let cluster = &config.cluster;
+    use crate::rpc::directory::etcd::Etcd;
     let failed =
         |e: crate::rpc::directory::DirectoryError| CliError::Failed(format!("client: no endpoints available: {e}"));
-    let mut at = EtcdConfig::new(cluster.name.clone(), cluster.etcd.clone());
-    at.ttl = cluster.lease_ttl;
-    at.user = cluster.etcd_user.clone().zip(cluster.etcd_password.clone());
-    let (ca, cert, key) = cluster.etcd_tls();
-    if let Some(ca) = &ca {
-        at.tls = Some(Tls::from_files(ca, cert.as_deref().zip(key.as_deref())).map_err(failed)?);
-    }
+    let at = seams::etcd_config(config)?;
     Ok(Arc::new(Etcd::connect(at).await.map_err(failed)?))
 }
 

@@ -10,6 +10,7 @@
 pub mod agent;
 pub mod args;
 pub mod client;
+pub mod cluster;
 pub mod config;
 pub mod devnet;
 pub mod error;
@@ -126,8 +127,35 @@ fn dispatch(cli: Cli) -> Result<(), CliError> {
         Command::Info => online(&global, info::run),
         Command::Sectors(command) => online(&global, |cx| sectors::run(command, cx)),
         Command::Proving(command) => online(&global, |cx| proving::run(command, cx)),
-        Command::Tree => online(&global, tree::run),
+        Command::Tree(args) => online(&global, |cx| tree::run(args, cx)),
+        Command::Cluster(command) => cluster(command, &global),
         Command::Prover(_) => Err(CliError::Usage("prover: it is started by a node, never by hand".to_string())),
+    }
+}
+
+/// Some work on a repo and its configuration, the others ask a running node.
+fn cluster(command: cluster::Command, global: &Global) -> Result<(), CliError> {
+    use cluster::{Command, join, transfer};
+    let on_repo = || {
+        let cx = context(global, overrides(global))?;
+        log_to_stderr(&cx, global, "warn")?;
+        Ok::<_, CliError>(cx)
+    };
+    match command {
+        Command::Id => join::id(&on_repo()?),
+        Command::JoinToken => join::token(&on_repo()?),
+        Command::Join(args) => join::join(args, &on_repo()?),
+        Command::Import(args) => {
+            let cx = on_repo()?;
+            block_on(async { transfer::import(args, &cx).await })
+        }
+        Command::Export(args) => {
+            let cx = on_repo()?;
+            block_on(async { transfer::export(args, &cx).await })
+        }
+        asked @ (Command::Status | Command::Nodes | Command::Leases | Command::Move { .. } | Command::Drain { .. }) => {
+            online(global, |cx| cluster::ask(asked, cx))
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::concern::Concern;
 use super::refs::Refs;
+use super::report::TreeSnapshot;
 use crate::actors::deal_handler::MarketInfo;
 use crate::actors::message_sender::messages::{Enqueue, Pending, Status as MessageStatus, Withdraw};
 use crate::actors::seal_scheduler::messages::{List, Pledge, Remove, Status as SectorStatus};
@@ -35,6 +36,11 @@ pub fn export(concern: Concern, refs: &Refs) -> Result<Export, ExportError> {
             .done(),
         Concern::DealHandler => Export::of(&refs.market).message::<MarketInfo>().done(),
     }
+}
+
+/// What a node answers for itself.
+pub fn of_node(refs: &Refs) -> Result<Export, ExportError> {
+    Export::of(&refs.info).message::<TreeSnapshot>().done()
 }
 
 #[cfg(test)]

@@ -12,6 +12,8 @@ pub(super) struct Grove {
     pub node: Arc<OnceLock<WeakTree>>,
     pub beside: Option<Tree>,
     pub journal: Arc<Journal>,
+    /// In a cluster.
+    pub cluster: Option<Arc<dyn admin::ClusterView>>,
 }
 
 impl Grove {
@@ -47,6 +49,9 @@ impl admin::TreeView for Grove {
     }
     fn vitals(&self) -> Option<admin::Vitals> {
         self.node().as_ref().and_then(admin::TreeView::vitals)
+    }
+    fn cluster(&self) -> Option<Arc<dyn admin::ClusterView>> {
+        self.cluster.clone()
     }
     fn journal(&self) -> Option<Vec<admin::Ended>> {
         Some(self.journal.entries())

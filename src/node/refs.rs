@@ -1,5 +1,6 @@
 //! The addresses of a node's actors. They exist before the tree starts, so that any actor can be given any other.
 
+use super::cluster_view::info_path;
 use super::concern::Concern;
 use super::report::InfoPublisher;
 use super::seat::Seats;
@@ -54,7 +55,7 @@ impl Refs {
             sealing: Ref::new(of(Concern::SealScheduler), MAILBOX),
             storage: Ref::new(storage::path(node.unwrap_or("node")), MAILBOX),
             market: Ref::new(of(Concern::DealHandler), MAILBOX),
-            info: Ref::new("/info", MAILBOX),
+            info: Ref::new(node.map_or("/info".to_string(), info_path), MAILBOX),
             admin: Ref::new("/admin-http", MAILBOX),
             api: Ref::new("/api", MAILBOX),
         }

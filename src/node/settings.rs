@@ -57,9 +57,13 @@ pub struct ClusterSettings {
     pub announce: Vec<String>,
     /// How long a singleton concern stays with a holder that is not heard of any more.
     pub lease_ttl: Duration,
+    /// How often the bridge shows a sign of life.
+    pub heartbeat: Duration,
     /// Silence of a peer after which it is suspected, and after which it counts as down.
     pub suspect: Duration,
     pub down: Duration,
+    /// Who may connect beside the nodes that the directory knows.
+    pub allow: Vec<PeerId>,
     /// A concern's name (`window-post`) -> the nodes that it prefers, in order. Nodes that are not named come last.
     pub placement: BTreeMap<String, Vec<String>>,
 }
@@ -104,6 +108,7 @@ pub struct TlsFiles {
 
 impl ClusterSettings {
     pub const LEASE_TTL: Duration = Duration::from_secs(10);
+    pub const HEARTBEAT: Duration = Duration::from_secs(1);
     pub const SUSPECT: Duration = Duration::from_secs(3);
     pub const DOWN: Duration = Duration::from_secs(10);
 
@@ -116,8 +121,10 @@ impl ClusterSettings {
             listen: Vec::new(),
             announce: Vec::new(),
             lease_ttl: Self::LEASE_TTL,
+            heartbeat: Self::HEARTBEAT,
             suspect: Self::SUSPECT,
             down: Self::DOWN,
+            allow: Vec::new(),
             placement: BTreeMap::new(),
         }
     }
@@ -145,8 +152,10 @@ impl ClusterSettings {
             listen: cluster.listen.clone(),
             announce: cluster.announce.clone(),
             lease_ttl: cluster.lease_ttl,
+            heartbeat: cluster.heartbeat,
             suspect: cluster.suspect,
             down: cluster.down,
+            allow: cluster.allow.iter().filter_map(|peer| peer.parse().ok()).collect(),
             placement: named.map(|(concern, nodes)| (concern.to_string(), nodes.clone())).collect(),
         })
     }

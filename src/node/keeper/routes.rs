@@ -21,6 +21,8 @@ pub struct Routes {
     shards: Arc<Shards>,
     miner: Address,
     shard_targets: BTreeMap<String, Target>,
+    /// Who may connect beside the nodes of the view.
+    allow: Vec<PeerId>,
 }
 
 struct Route {
@@ -50,6 +52,7 @@ impl Routes {
             shards: deps.shards.clone(),
             miner: deps.net.miner,
             shard_targets: BTreeMap::new(),
+            allow: deps.net.settings.allow.clone(),
         };
         // An earlier incarnation's carriers belong to an earlier bridge.
         routes.concerns.iter().for_each(|route| (route.set)(None));
@@ -60,7 +63,7 @@ impl Routes {
         for node in view.nodes.values().filter(|node| node.name != me) {
             bridge.know(node.peer_id, node.addrs.clone());
         }
-        bridge.allow(view.peers());
+        bridge.allow(view.peers().into_iter().chain(self.allow.iter().copied()));
         for route in &mut self.concerns {
             let target = target(view, me, &route.path);
             if route.target != target {

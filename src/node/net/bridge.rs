@@ -44,7 +44,8 @@ fn config(net: &Net) -> Result<BridgeConfig, StartError> {
     let listen = parsed.collect::<Result<Vec<_>, _>>()?;
     let quic = settings.listen.iter().any(|at| at.contains("/quic-v1"));
     let key = identity::load_or_make(&net.repo).map_err(|e| StartError(e.to_string()))?;
-    let timing = Timing { suspect: settings.suspect, down: settings.down, ..Timing::default() };
+    let timing =
+        Timing { heartbeat: settings.heartbeat, suspect: settings.suspect, down: settings.down, ..Timing::default() };
     Ok(BridgeConfig { listen, quic, timing, boot: net.boot, ..BridgeConfig::new(key, settings.name.as_str()) })
 }
 

@@ -5,8 +5,8 @@ use crate::node::NodeError;
 use crate::node::concern::Concern;
 use crate::node::refs::{MAILBOX, Refs};
 use crate::node::roles::Roles;
-use crate::node::settings::{ClusterSettings, DirectorySettings};
-use crate::rpc::directory::{Directory, DirectoryError, Local, NodeRecord};
+use crate::node::settings::{ClusterSettings, DirectorySettings, StaticPeer};
+use crate::rpc::directory::{Directory, DirectoryError, Fixed, Local, NodeRecord};
 use crate::rpc::{admin, api};
 use crate::store::Store;
 use crate::supervisor::{Actor, ChildSpec, Cx, Exit, Handler, Message, Ref, StartError, Thread};
@@ -39,21 +39,86 @@ pub fn child(net: &Arc<Net>, refs: &Refs, roles: &Roles) -> ChildSpec {
 }
 
 /// Where each concern's state is.
-#[cfg_attr(not(feature = "cluster"), allow(unused_variables))]
 pub fn stores(settings: &ClusterSettings, store: &Store) -> Result<BTreeMap<Concern, Store>, NodeError> {
     match &settings.directory {
-        DirectorySettings::Local => Ok(Concern::ALL.map(|concern| (concern, store.clone())).into()),
-        #[cfg(not(feature = "cluster"))]
-        DirectorySettings::Etcd(_) => Err(NodeError::NoClusterSupport),
-        #[cfg(feature = "cluster")]
-        DirectorySettings::Etcd(_) => Ok(Concern::ALL.map(|concern| (concern, store.clone())).into()),
+        // Nobody else ever takes over what is here.
+        DirectorySettings::Local | DirectorySettings::Static(_) => {
+            Ok(Concern::ALL.map(|concern| (concern, store.clone())).into())
+        }
+        DirectorySettings::Etcd(etcd) => in_etcd::stores(settings, etcd, store),
     }
 }
 
-async fn connect(settings: &ClusterSettings) -> Result<Arc<dyn Directory>, DirectoryError> {
-    match &settings.directory {
+async fn connect(net: &Net) -> Result<Arc<dyn Directory>, DirectoryError> {
+    match &net.settings.directory {
         DirectorySettings::Local => Ok(Arc::new(Local::new())),
-        DirectorySettings::Etcd(_) => Err(DirectoryError::Alone),
+        DirectorySettings::Static(peers) => {
+            let peer = |p: &StaticPeer| Fixed::peer(&p.name, p.peer_id, p.addrs.clone(), p.roles.set());
+            let others = Fixed { peers: peers.iter().map(peer).collect(), placement: net.placement.clone() };
+            Ok(Arc::new(Local::among(others)))
+        }
+        DirectorySettings::Etcd(etcd) => in_etcd::connect(&net.settings, etcd).await,
+    }
+}
+
+#[cfg(feature = "cluster")]
+mod in_etcd {
+    use super::*;
+    use crate::node::settings::EtcdSettings;
+    use crate::rpc::directory::etcd::{Etcd, EtcdConfig, Tls};
+    use crate::store::Policy;
+    use crate::store::etcd::{EtcdOptions, EtcdReplica};
+    use crate::store::replica::Replica;
+
+    pub fn config(settings: &ClusterSettings, etcd: &EtcdSettings) -> Result<EtcdConfig, DirectoryError> {
+        let tls = match &etcd.tls {
+            None => None,
+            Some(files) => {
+                let identity = files.cert.as_deref().zip(files.key.as_deref());
+                let ca = files.ca.as_deref().ok_or_else(|| DirectoryError::Tls {
+                    file: "cluster.etcd_ca".into(),
+                    why: "it is not set: TLS to etcd needs the authority that signed its certificate".into(),
+                })?;
+                Some(Tls::from_files(ca, identity)?)
+            }
+        };
+        let config = EtcdConfig::new(settings.name.as_str(), etcd.endpoints.iter().cloned());
+        Ok(EtcdConfig { user: etcd.user.clone(), tls, ttl: settings.lease_ttl, ..config })
+    }
+
+    pub async fn connect(
+        settings: &ClusterSettings,
+        etcd: &EtcdSettings,
+    ) -> Result<Arc<dyn Directory>, DirectoryError> {
+        Ok(Arc::new(Etcd::connect(config(settings, etcd)?).await?))
+    }
+
+    /// This node's store is a mirror of what each concern has in etcd.
+    pub fn stores(
+        settings: &ClusterSettings,
+        etcd: &EtcdSettings,
+        store: &Store,
+    ) -> Result<BTreeMap<Concern, Store>, NodeError> {
+        let config = config(settings, etcd)?;
+        let options = EtcdOptions::new(config.checked()?, settings.name.as_str());
+        let options = EtcdOptions { connect: config.options(), ..options };
+        let replica: Arc<dyn Replica> = Arc::new(EtcdReplica::new(options)?);
+        let policy = |concern: Concern| if concern.journals() { Policy::Journal } else { Policy::Refuse };
+        Ok(Concern::ALL.map(|concern| (concern, store.replicated(replica.clone(), policy(concern)))).into())
+    }
+}
+
+#[cfg(not(feature = "cluster"))]
+mod in_etcd {
+    use super::*;
+    use crate::node::settings::EtcdSettings;
+
+    pub async fn connect(_: &ClusterSettings, _: &EtcdSettings) -> Result<Arc<dyn Directory>, DirectoryError> {
+        Err(DirectoryError::Alone) // refused before: see `stores`
+    }
+
+    pub fn stores(_: &ClusterSettings, _: &EtcdSettings, _: &Store) -> Result<BTreeMap<Concern, Store>, NodeError> {
+        Err(NodeError::NoClusterSupport)
     }
 }
 
@@ -61,7 +126,7 @@ impl DirectoryKeeper {
     async fn start(net: Arc<Net>, refs: Refs, roles: Roles) -> Result<DirectoryKeeper, StartError> {
         // What hangs on the one of an earlier incarnation (leases) goes on.
         if net.directory.load().is_none() {
-            let directory = connect(&net.settings).await.map_err(|e| StartError(e.to_string()))?;
+            let directory = connect(&net).await.map_err(|e| StartError(e.to_string()))?;
             net.directory.store(Some(Arc::new(Found(directory))));
         }
         Ok(DirectoryKeeper { net, refs, roles, known: None, telling: false, failed: None })

@@ -1,7 +1,7 @@
 //! The HTTP shell: paths, statuses, JSON errors, the token on what changes something.
 
 use super::views::{AdminViews, readiness};
-use super::{AdminCheck, metrics, orders};
+use super::{AdminCheck, cluster_metrics, metrics, nodes, orders};
 use crate::supervisor::ActorInfo;
 use actix_web::http::StatusCode;
 use actix_web::http::header::{AUTHORIZATION, WWW_AUTHENTICATE};
@@ -35,6 +35,13 @@ pub fn configure(config: &mut web::ServiceConfig) {
         .service(get("/actors/{path:.+}/panic").route(web::post().to(orders::panic)))
         .service(get("/actors/{path:.+}/hang").route(web::post().to(orders::hang)))
         .service(get("/actors/{path:.*}").route(web::get().to(actor)))
+        .service(get("/cluster").route(web::get().to(nodes::report)))
+        .service(get("/nodes").route(web::get().to(nodes::nodes)))
+        .service(get("/nodes/{node}/actors").route(web::get().to(nodes::actors)))
+        .service(get("/peers").route(web::get().to(nodes::peers)))
+        .service(get("/cluster/move/{node}/{concern:.+}").route(web::post().to(nodes::move_to)))
+        .service(get("/cluster/drain/{node}").route(web::post().to(nodes::drain)))
+        .service(get("/cluster/undrain/{node}").route(web::post().to(nodes::undrain)))
         .default_service(web::to(nothing_here));
 }
 
@@ -92,8 +99,10 @@ async fn wrong_method(request: HttpRequest) -> Answer {
 async fn index() -> HttpResponse {
     HttpResponse::Ok().json(json!({
         "node": concat!("bulkhead/", env!("CARGO_PKG_VERSION")),
-        "get": ["/health/live", "/health/ready", "/info", "/actors", "/actors/{path}", "/dead-letters", "/journal", "/metrics"],
-        "post_with_admin_token": ["/actors/{path}/{restart|suspend|resume|stop|kill}", "/actors/{path}/{panic|hang}", "/stop"],
+        "get": ["/health/live", "/health/ready", "/info", "/actors", "/actors/{path}", "/dead-letters", "/journal", "/metrics",
+            "/cluster", "/nodes", "/nodes/{node}/actors", "/peers"],
+        "post_with_admin_token": ["/actors/{path}/{restart|suspend|resume|stop|kill}", "/actors/{path}/{panic|hang}", "/stop",
+            "/cluster/move/{node}/{concern}", "/cluster/{drain|undrain}/{node}"],
     }))
 }
 
@@ -115,6 +124,10 @@ async fn prometheus(state: Data<State>) -> Answer {
     let (dead, vitals) = look(|| (state.views.tree.dead_letters(), state.views.tree.vitals()))?;
     let mut text = metrics::render(&rows(&state)?, dead.as_ref(), metrics::resident_bytes());
     text.push_str(&metrics::render_vitals(vitals.as_ref()));
+    if let Some(cluster) = look(|| state.views.tree.cluster())? {
+        let (report, peers) = look(|| (cluster.report(), cluster.peers()))?;
+        text.push_str(&cluster_metrics::render(&report, &peers));
+    }
     Ok(HttpResponse::Ok().content_type("text/plain; version=0.0.4; charset=utf-8").body(text))
 }
 

@@ -1,5 +1,6 @@
 //! What the admin endpoint looks at, and what "ready" means.
 
+use super::cluster::ClusterView;
 use crate::supervisor::{ActorInfo, ActorState, AdminError, DeadLetter, DeadReason, Down, Exit, Order, Tree};
 use arc_swap::ArcSwap;
 use futures::FutureExt;
@@ -55,6 +56,10 @@ pub trait TreeView: Send + Sync + 'static {
         std::future::ready(if done { Ok(()) } else { Err(AdminError::NotRunning) }).boxed()
     }
     fn vitals(&self) -> Option<Vitals> {
+        None
+    }
+    /// The cluster that this node is one of.
+    fn cluster(&self) -> Option<Arc<dyn ClusterView>> {
         None
     }
     /// The last incarnations that ended, oldest first, where somebody keeps a journal of them.

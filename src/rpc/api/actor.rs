@@ -20,7 +20,7 @@ pub struct ApiConfig {
 
 pub struct ApiServer {
     /// Taken when it is stopped.
-    server: Option<ServerHandle>,
+    pub(super) server: Option<ServerHandle>,
     addr: SocketAddr,
     door: Door,
 }

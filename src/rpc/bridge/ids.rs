@@ -42,6 +42,8 @@ ids! {
     // storage
     STORAGE_HAS = 0x0901;
     STORAGE_VANILLA = 0x0902;
+    // a node of itself
+    TREE_SNAPSHOT = 0x0a01;
 }
 
 #[cfg(test)]
