@@ -33,12 +33,17 @@ use std::sync::Arc;
 pub use crate::supervisor::Token;
 pub use error::{Result, StoreError};
 pub use replicated::{Acquired, Policy, ScopeReport, lease_of};
-pub use txn::Txn;
+pub use txn::{Txn, read_body};
 
 /// A record type and where it lives.
 pub trait Record: Serialize + DeserializeOwned {
     const TABLE: &'static str;
     const SCHEMA: u16 = 1;
+
+    /// Reads the body of an older schema with [`read_body`]; `None`: not known, which is refused.
+    fn read_older(_schema: u16, _body: &[u8]) -> Option<std::result::Result<Self, String>> {
+        None
+    }
 }
 
 /// The embedded store. Cheap to clone. Calls block for a disk write: fine on an actor's own arbiter.

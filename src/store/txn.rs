@@ -4,6 +4,7 @@ use super::error::{Result, StoreError};
 use super::replica::Op;
 use super::{Record, Token};
 use redb::{ReadTransaction, ReadableTable, TableDefinition, TableError, WriteTransaction};
+use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
 
 /// The highest epoch that wrote under a path.
@@ -38,14 +39,24 @@ fn decode<R: Record>(key: &str, bytes: &[u8]) -> Result<R> {
         return Err(corrupt(format!("{} bytes, no schema number", bytes.len())));
     };
     let found = u16::from_le_bytes(*schema);
+    if found < R::SCHEMA
+        && let Some(older) = R::read_older(found, body)
+    {
+        return older.map_err(corrupt);
+    }
     if found != R::SCHEMA {
         return Err(StoreError::Schema { table: R::TABLE, key: key.to_owned(), found, known: R::SCHEMA });
     }
-    let (record, used) = bincode::serde::decode_from_slice(body, config()).map_err(|e| corrupt(e.to_string()))?;
-    if used != body.len() {
-        return Err(corrupt(format!("{} bytes too many", body.len() - used)));
+    read_body(body).map_err(corrupt)
+}
+
+/// The fields behind a record's schema number.
+pub fn read_body<T: DeserializeOwned>(body: &[u8]) -> std::result::Result<T, String> {
+    let (record, used) = bincode::serde::decode_from_slice(body, config()).map_err(|e| e.to_string())?;
+    match body.len() - used {
+        0 => Ok(record),
+        more => Err(format!("{more} bytes too many")),
     }
-    Ok(record)
 }
 
 pub(super) fn failed(e: impl Into<redb::Error>) -> StoreError {
