@@ -3,14 +3,23 @@
 //! * [`tree`] — THE supervision tree, written down once: settings -> child specs, a file a group.
 //! * [`settings`], [`roles`], [`identity`] — what it is told, what it may run, whose node it is.
 //! * [`concern`], [`seat`] — what only one process of a cluster runs at a time, and whether that is this one.
+//! * [`net`], [`keeper`] — the cluster: bridge and directory, and what they make of this node.
+//! * [`agent`] — the tree of a seal agent; [`far`] — agents and storages of other nodes.
 //! * [`refs`], [`shards`] — where everything is: addresses, and the seal schedulers of all nodes together.
+//! * [`cluster_view`] — the cluster as this node's admin HTTP shows it.
 //! * [`backend`], [`report`], [`journal`] — the node behind its own API: lists, sector details, summaries, ends.
 
+pub mod agent;
 pub mod backend;
+pub mod cluster_view;
 pub mod concern;
+mod exports;
+pub mod far;
 mod grove;
 pub mod identity;
 pub mod journal;
+pub mod keeper;
+pub mod net;
 pub mod refs;
 pub mod report;
 pub mod roles;
@@ -31,6 +40,7 @@ use crate::supervisor::{Exit, Tree, TreeError, TreeOptions};
 use backend::NodeBackend;
 use concern::Concern;
 use identity::Identity;
+use net::Net;
 pub use refs::Refs;
 use seat::{EPOCH_SHIFT, Holding, Seat, Seats};
 use settings::NodeSettings;
@@ -53,6 +63,10 @@ pub enum NodeError {
     Auth(#[from] crate::rpc::auth::AuthError),
     #[error(transparent)]
     Tree(#[from] TreeError),
+    #[error(
+        "the configuration asks for a cluster, and this build has no support for one: build it with `--features cluster`"
+    )]
+    NoClusterSupport,
     #[error("{}: {why}", path.display())]
     Repo { path: PathBuf, why: String },
 }
@@ -117,7 +131,12 @@ impl Node {
             tree: tree.clone(),
             stop: stop.clone(),
         });
+        let net = match settings.cluster.clone() {
+            Some(cluster) => Some(Arc::new(Net::new(cluster, settings.repo.clone(), miner, boot, &store)?)),
+            None => None,
+        };
         let parts = Parts {
+            net,
             settings,
             refs,
             seats,
@@ -132,7 +151,7 @@ impl Node {
             backend,
             shards,
         };
-        let options = TreeOptions { epoch_base: boot << EPOCH_SHIFT, ..TreeOptions::default() };
+        let options = TreeOptions { epoch_base: boot << EPOCH_SHIFT, ..parts.settings.supervision.clone() };
         let running = Tree::start_with(parts.root(), options)?;
         let Parts { refs, tree, stop, backend, settings, prover, .. } = parts;
         running.supervisor("root/provers").into_iter().for_each(|provers| prover.show_in(provers));

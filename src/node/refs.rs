@@ -1,5 +1,6 @@
 //! The addresses of a node's actors. They exist before the tree starts, so that any actor can be given any other.
 
+use super::cluster_view::info_path;
 use super::concern::Concern;
 use super::report::InfoPublisher;
 use super::seat::Seats;
@@ -50,7 +51,7 @@ impl Refs {
             allocator: Ref::new(of(Concern::Allocator), MAILBOX),
             sealing: Ref::new(of(Concern::SealScheduler), MAILBOX),
             market: Ref::new(of(Concern::DealHandler), MAILBOX),
-            info: Ref::new("/info", MAILBOX),
+            info: Ref::new(node.map_or("/info".to_string(), info_path), MAILBOX),
             admin: Ref::new("/admin-http", MAILBOX),
             api: Ref::new("/api", MAILBOX),
         }

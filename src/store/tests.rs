@@ -217,7 +217,7 @@ fn a_full_disk_is_named_loses_nothing_and_is_over_when_there_is_space() {
             redb::Database::builder().create_with_backend(disk)
         }),
     );
-    let store = Store { db: Arc::new(db.unwrap()) };
+    let store = Store::over(db.unwrap());
     store.put(&token(1), "a", &boat(1)).unwrap();
     full.store(true, Ordering::SeqCst);
     let e = store.put(&token(1), "b", &boat(2)).unwrap_err();

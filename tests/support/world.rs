@@ -7,7 +7,8 @@ use async_trait::async_trait;
 use bulkhead::actors::message_sender::messages::{Enqueue, EnqueueAnswer, MessageStatus};
 use bulkhead::actors::message_sender::{Engine, NodeWallet, Rules as SendRules, SenderSettings};
 use bulkhead::actors::seal_scheduler::{
-    Driver, Effects, Limits, NumberSource, Outbox, Phase, Rules, SealSettings, Sector, SectorDirs, allocation_key,
+    Driver, Effects, Limits, NoAgents, NumberSource, Outbox, Phase, Rules, SealSettings, Sector, SectorDirs,
+    allocation_key,
 };
 use bulkhead::actors::sector_allocator::{AllocatorSettings, Book};
 use bulkhead::store::{Store, Token};
@@ -88,6 +89,7 @@ impl Outside {
             miner: miner(),
             dirs: SectorDirs::of_repo(self.dir.path(), 1000),
             settings: self.settings.clone(),
+            agents: Arc::new(NoAgents),
             fence: None,
         };
         World { engine, book, driver, effects, mortal: self.mortal.clone() }

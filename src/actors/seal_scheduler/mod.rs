@@ -10,8 +10,10 @@ mod machine;
 #[cfg(test)]
 mod machine_tests;
 pub mod messages;
+mod place;
 mod plan;
 mod ports;
+mod remote;
 mod sector;
 mod settings;
 
@@ -20,9 +22,9 @@ pub use driver::{Driver, PledgeRecord, RemoveError, Work};
 pub use effects::Effects;
 pub use machine::{Event, Rules};
 pub use plan::{Action, Limits};
-pub use ports::{NumberSource, Outbox};
+pub use ports::{Agent, Agents, NoAgents, NumberSource, Outbox};
 pub use sector::{Attempts, Drawn, Phase, Sector};
-pub use settings::{Runtimes, SealSettings};
+pub use settings::{Place, Runtimes, SealSettings};
 
 use crate::actors::daemon_link::messages::HeadUpdate;
 use crate::actors::message_sender::MessageSender;
@@ -54,6 +56,7 @@ pub struct SealDeps {
     pub miner: Address,
     pub settings: SealSettings,
     pub dirs: SectorDirs,
+    pub agents: Arc<dyn Agents>,
 }
 
 /// The actor; one per miner, `/t01000/seal-scheduler`.
@@ -75,7 +78,7 @@ fn now_ms() -> u64 {
 
 impl SealScheduler {
     pub async fn start(cx: Cx<SealScheduler>, deps: SealDeps) -> Result<SealScheduler, StartError> {
-        let SealDeps { node, prover, store, messages, allocator, miner, settings, dirs } = deps;
+        let SealDeps { node, prover, store, messages, allocator, miner, settings, dirs, agents } = deps;
         dirs.create().map_err(|e| StartError(format!("{}: {e}", dirs.sectors.display())))?;
         let driver = Driver::load(store, cx.token(), miner.to_string(), settings.rules, settings.limits)
             .map_err(|e| StartError(e.to_string()))?;
@@ -86,6 +89,7 @@ impl SealScheduler {
             miner,
             dirs,
             settings,
+            agents,
             fence: Some(Arc::new(cx.pass())),
         };
         Ok(SealScheduler {

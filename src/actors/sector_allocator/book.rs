@@ -6,7 +6,7 @@ use crate::chain::Address;
 use crate::chain::lotus_json::bitfield;
 use crate::chain::types::TipSetKey;
 use crate::rpc::full_node::FullNode;
-use crate::store::{Record, Store, StoreError, Token};
+use crate::store::{Policy, Record, Store, StoreError, Token};
 use serde::{Deserialize, Serialize};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -30,7 +30,7 @@ impl Default for AllocatorSettings {
 
 /// Which number a request got.
 #[derive(Serialize, Deserialize, Clone, Debug)]
-struct Given(u64);
+pub(super) struct Given(pub u64);
 
 impl Record for Given {
     const TABLE: &'static str = "sector_number_requests";
@@ -45,12 +45,12 @@ pub struct Book {
 }
 
 impl Book {
-    fn ledger_key(&self) -> String {
+    pub(super) fn ledger_key(&self) -> String {
         self.miner.to_string()
     }
 
     /// What the chain has, or why it cannot be asked.
-    async fn on_chain(&self) -> Result<NumberSet, String> {
+    pub(super) async fn on_chain(&self) -> Result<NumberSet, String> {
         let heaviest = TipSetKey::default();
         let ask = self.node.state_miner_allocated(&self.miner, &heaviest);
         let answer = tokio::time::timeout(self.settings.chain_deadline, ask).await;
@@ -74,6 +74,9 @@ impl Book {
         let request = format!("{}/{request}", self.miner);
         if let Some(given) = self.store.get::<Given>(&request).map_err(store)? {
             return Ok(given.0);
+        }
+        if self.store.is_replicated() {
+            return self.allocate_in_cluster(&request).await;
         }
         let chain = self.on_chain().await;
         let (first, lease) = (self.settings.first, self.settings.lease);
@@ -103,9 +106,18 @@ impl Book {
             .map_err(store)?
     }
 
-    /// Keeps the lease filled ahead of an outage; true when the chain answered.
+    /// Keeps the lease filled ahead of an outage; true when the chain (in a cluster: its store, too) answered.
     pub async fn refresh(&self) -> Result<bool, StoreError> {
         let Ok(on_chain) = self.on_chain().await else { return Ok(false) };
+        if self.store.is_replicated() {
+            return match self.extend(&on_chain) {
+                Ok(()) => Ok(true),
+                Err(StoreError::Unreachable { .. } | StoreError::Refused { .. } | StoreError::Behind { .. }) => {
+                    Ok(false)
+                }
+                Err(e) => Err(e),
+            };
+        }
         let mut next = self.store.get::<Ledger>(&self.ledger_key())?.unwrap_or_default();
         let before = next.clone();
         next.chain_says(&on_chain);
@@ -148,7 +160,9 @@ impl Book {
         on_chain: Option<&NumberSet>,
         f: impl FnOnce(&mut Ledger) -> Result<T, ReserveError>,
     ) -> Result<T, ReserveError> {
+        // Names and numbers that are set aside must be known to whoever allocates next.
         self.store
+            .under(Policy::Refuse)
             .transact(&self.token, |tx| {
                 let mut ledger = tx.get::<Ledger>(&self.ledger_key())?.unwrap_or_default();
                 if let Some(on_chain) = on_chain {
@@ -171,7 +185,7 @@ impl Book {
             ledger.chain_says(on_chain);
         }
         Ok(Numbers {
-            next: ledger.next(self.settings.first, chain.is_ok()),
+            next: ledger.next(self.settings.first, chain.is_ok() && !self.store.is_replicated()),
             allocated: ledger.allocated.ranges().collect(),
             on_chain: ledger.on_chain.ranges().collect(),
             leased: ledger.leased.ranges().collect(),
@@ -180,6 +194,6 @@ impl Book {
     }
 }
 
-fn store(e: StoreError) -> AllocateError {
+pub(super) fn store(e: StoreError) -> AllocateError {
     AllocateError::Store(e.to_string())
 }

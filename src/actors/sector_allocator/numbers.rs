@@ -109,7 +109,7 @@ impl Record for Ledger {
 }
 
 impl Ledger {
-    fn in_use(&self) -> NumberSet {
+    pub(super) fn in_use(&self) -> NumberSet {
         let reserved = self.reserved.iter().flat_map(|(_, set)| set.ranges());
         NumberSet::from_ranges(self.allocated.ranges().chain(self.on_chain.ranges()).chain(reserved))
     }

@@ -24,7 +24,7 @@ fn allocator(parts: &Parts) -> Option<ChildSpec> {
 fn scheduler(parts: &Parts) -> Option<ChildSpec> {
     let (node, prover, miner) = (parts.links.sealing.clone(), parts.prover.clone(), parts.miner);
     let (refs, settings) = (parts.refs.clone(), parts.settings.sealing.clone());
-    let dirs = SectorDirs::of_repo(&parts.settings.repo, parts.miner_id());
+    let (dirs, agents) = (SectorDirs::of_repo(&parts.settings.repo, parts.miner_id()), parts.settings.agents.clone());
     let child = parts.seated(Concern::SealScheduler, &parts.refs.sealing, move |cx, store| {
         let deps = SealDeps {
             node: node.clone(),
@@ -35,6 +35,7 @@ fn scheduler(parts: &Parts) -> Option<ChildSpec> {
             miner,
             settings: settings.clone(),
             dirs: dirs.clone(),
+            agents: agents.clone(),
         };
         async move { SealScheduler::start(cx, deps).await }
     });

@@ -74,7 +74,7 @@ impl EtcdConfig {
     }
 
     /// Each endpoint as a URL.
-    pub(super) fn checked(&self) -> Result<Vec<String>, DirectoryError> {
+    pub fn checked(&self) -> Result<Vec<String>, DirectoryError> {
         if !is_name(&self.cluster) {
             return Err(DirectoryError::BadName { what: "cluster", name: self.cluster.clone() });
         }
@@ -113,7 +113,8 @@ impl EtcdConfig {
         self.ttl / 4
     }
 
-    pub(super) fn options(&self) -> ConnectOptions {
+    /// For a client of ours at these endpoints.
+    pub fn options(&self) -> ConnectOptions {
         let attempt = self.attempt();
         let mut options = ConnectOptions::new()
             .with_connect_timeout(attempt)
