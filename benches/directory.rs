@@ -30,6 +30,12 @@ fn record(name: String) -> NodeRecord {
     record
 }
 
+async fn backoff(tries: &mut u32, node: usize) {
+    *tries += 1;
+    let jitter = Duration::from_millis(node as u64 % 200);
+    tokio::time::sleep(Duration::from_millis(200) * (1 << (*tries).min(6)) + jitter).await;
+}
+
 /// As a node's keeper does: decides at every change of the view until it holds the concern.
 async fn contend(node: &Etcd, me: &str) -> Lease {
     let placement = Placement {
@@ -69,16 +75,18 @@ async fn run(nodes: usize) {
     for i in 0..nodes {
         let config = config.clone();
         joining.spawn(async move {
+            // What gets no answer is tried again later and later, as by a supervisor's backoff.
             let mut tries = 0;
-            loop {
-                tries += 1;
-                // A node that is refused for want of an answer tries again, as its supervisor would make it.
-                let Ok(node) = Etcd::connect_on(Handle::current(), config.clone()).await else { continue };
-                while node.register(record(format!("n{i}"))).await.is_err() {
-                    tries += 1;
+            let node = loop {
+                match Etcd::connect_on(Handle::current(), config.clone()).await {
+                    Ok(node) => break node,
+                    Err(_) => backoff(&mut tries, i).await,
                 }
-                return (node, tries);
+            };
+            while node.register(record(format!("n{i}"))).await.is_err() {
+                backoff(&mut tries, i).await;
             }
+            (node, tries)
         });
     }
     let joined = joining.join_all().await;
@@ -91,7 +99,7 @@ async fn run(nodes: usize) {
         etcd_support::see(node, "everybody", |view| view.nodes.len() == nodes).await;
     }
     println!("seen by every node after       {:.2} s", storm.elapsed().as_secs_f64());
-    println!("calls that had to be repeated  {}", joined.iter().map(|(_, tries)| tries - 1).sum::<u32>());
+    println!("calls that had to be repeated  {}", joined.iter().map(|(_, tries)| *tries).sum::<u32>());
 
     let candidate = |name: String| {
         let config = config.clone();
