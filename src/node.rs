@@ -34,8 +34,10 @@ use crate::chain::Address;
 use crate::proofs::Prover;
 use crate::rpc::admin;
 use crate::rpc::auth::Auth;
+use crate::rpc::directory::DirectoryError;
 use crate::rpc::full_node::{FullNode, FullNodeError};
 use crate::store::StoreError;
+use crate::store::replica::ReplicaError;
 use crate::supervisor::{Exit, Tree, TreeError, TreeOptions};
 use backend::NodeBackend;
 use concern::Concern;
@@ -67,6 +69,10 @@ pub enum NodeError {
         "the configuration asks for a cluster, and this build has no support for one: build it with `--features cluster`"
     )]
     NoClusterSupport,
+    #[error(transparent)]
+    Directory(#[from] DirectoryError),
+    #[error("the cluster's store: {0}")]
+    Replica(#[from] ReplicaError),
     #[error("{}: {why}", path.display())]
     Repo { path: PathBuf, why: String },
 }
@@ -104,7 +110,7 @@ impl Node {
         let boot = store.next_boot()?;
         // A full node that is put in the place of the present one must be of the same network.
         let link = LinkSettings { network: Some(network.clone()), ..settings.link };
-        let settings = NodeSettings { link, ..settings };
+        let mut settings = NodeSettings { link, ..settings };
         let auth = Arc::new(Auth::open(&settings.repo)?);
         settings.roles.off_lines().for_each(|line| tracing::info!("{line}"));
         let name = settings.cluster.as_ref().map(|cluster| cluster.node.as_str());
@@ -135,6 +141,10 @@ impl Node {
             Some(cluster) => Some(Arc::new(Net::new(cluster, settings.repo.clone(), miner, boot, &store)?)),
             None => None,
         };
+        if let Some(net) = &net {
+            let far = Arc::new(far::FarNodes::of(net));
+            (settings.agents, settings.storages) = (far.clone(), far);
+        }
         let parts = Parts {
             net,
             settings,

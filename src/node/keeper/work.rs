@@ -3,7 +3,6 @@
 use super::phase::Event;
 use crate::node::net::Net;
 use crate::node::seat::{Holding, Seat};
-use crate::store::{Store, StoreError};
 use crate::supervisor::{ActorState, AdminError, SupervisorRef, Tree, WeakTree};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -26,9 +25,9 @@ pub async fn enter(net: &Net, tree: &Place, seat: &Seat, holding: Arc<Holding>) 
     let (concern, epoch) = (seat.concern, holding.epoch);
     let (store, path) = (holding.store.clone(), seat.path.clone());
     // The cluster's store is read on a thread that may wait.
-    let loaded = tokio::task::spawn_blocking(move || load(&store, &path, epoch)).await;
+    let loaded = tokio::task::spawn_blocking(move || store.acquire(&path, epoch)).await;
     match loaded {
-        Ok(Ok(())) => tracing::info!(concern = concern.name(), epoch, "held here"),
+        Ok(Ok(state)) => tracing::info!(concern = concern.name(), epoch, ?state, "held here"),
         Ok(Err(error)) => {
             tracing::error!(concern = concern.name(), %error, "its state could not be loaded: others may try");
             return Event::Entered(false);
@@ -48,10 +47,6 @@ pub async fn enter(net: &Net, tree: &Place, seat: &Seat, holding: Arc<Holding>) 
             Event::Entered(false)
         }
     }
-}
-
-fn load(store: &Store, _path: &str, _epoch: u64) -> Result<(), StoreError> {
-    store.probe()
 }
 
 /// Its spec is there all the time; its start looks at the seat.

@@ -39,16 +39,13 @@ pub fn child(net: &Arc<Net>, refs: &Refs, roles: &Roles) -> ChildSpec {
 }
 
 /// Where each concern's state is.
-#[cfg_attr(not(feature = "cluster"), allow(unused_variables))]
 pub fn stores(settings: &ClusterSettings, store: &Store) -> Result<BTreeMap<Concern, Store>, NodeError> {
     match &settings.directory {
+        // Nobody else ever takes over what is here.
         DirectorySettings::Local | DirectorySettings::Static(_) => {
             Ok(Concern::ALL.map(|concern| (concern, store.clone())).into())
         }
-        #[cfg(not(feature = "cluster"))]
-        DirectorySettings::Etcd(_) => Err(NodeError::NoClusterSupport),
-        #[cfg(feature = "cluster")]
-        DirectorySettings::Etcd(_) => Ok(Concern::ALL.map(|concern| (concern, store.clone())).into()),
+        DirectorySettings::Etcd(etcd) => in_etcd::stores(settings, etcd, store),
     }
 }
 
@@ -60,7 +57,68 @@ async fn connect(net: &Net) -> Result<Arc<dyn Directory>, DirectoryError> {
             let others = Fixed { peers: peers.iter().map(peer).collect(), placement: net.placement.clone() };
             Ok(Arc::new(Local::among(others)))
         }
-        DirectorySettings::Etcd(_) => Err(DirectoryError::Alone),
+        DirectorySettings::Etcd(etcd) => in_etcd::connect(&net.settings, etcd).await,
+    }
+}
+
+#[cfg(feature = "cluster")]
+mod in_etcd {
+    use super::*;
+    use crate::node::settings::EtcdSettings;
+    use crate::rpc::directory::etcd::{Etcd, EtcdConfig, Tls};
+    use crate::store::Policy;
+    use crate::store::etcd::{EtcdOptions, EtcdReplica};
+    use crate::store::replica::Replica;
+
+    pub fn config(settings: &ClusterSettings, etcd: &EtcdSettings) -> Result<EtcdConfig, DirectoryError> {
+        let tls = match &etcd.tls {
+            None => None,
+            Some(files) => {
+                let identity = files.cert.as_deref().zip(files.key.as_deref());
+                let ca = files.ca.as_deref().ok_or_else(|| DirectoryError::Tls {
+                    file: "cluster.etcd_ca".into(),
+                    why: "it is not set: TLS to etcd needs the authority that signed its certificate".into(),
+                })?;
+                Some(Tls::from_files(ca, identity)?)
+            }
+        };
+        let config = EtcdConfig::new(settings.name.as_str(), etcd.endpoints.iter().cloned());
+        Ok(EtcdConfig { user: etcd.user.clone(), tls, ttl: settings.lease_ttl, ..config })
+    }
+
+    pub async fn connect(
+        settings: &ClusterSettings,
+        etcd: &EtcdSettings,
+    ) -> Result<Arc<dyn Directory>, DirectoryError> {
+        Ok(Arc::new(Etcd::connect(config(settings, etcd)?).await?))
+    }
+
+    /// This node's store is a mirror of what each concern has in etcd.
+    pub fn stores(
+        settings: &ClusterSettings,
+        etcd: &EtcdSettings,
+        store: &Store,
+    ) -> Result<BTreeMap<Concern, Store>, NodeError> {
+        let config = config(settings, etcd)?;
+        let options = EtcdOptions::new(config.checked()?, settings.name.as_str());
+        let options = EtcdOptions { connect: config.options(), ..options };
+        let replica: Arc<dyn Replica> = Arc::new(EtcdReplica::new(options)?);
+        let policy = |concern: Concern| if concern.journals() { Policy::Journal } else { Policy::Refuse };
+        Ok(Concern::ALL.map(|concern| (concern, store.replicated(replica.clone(), policy(concern)))).into())
+    }
+}
+
+#[cfg(not(feature = "cluster"))]
+mod in_etcd {
+    use super::*;
+    use crate::node::settings::EtcdSettings;
+
+    pub async fn connect(_: &ClusterSettings, _: &EtcdSettings) -> Result<Arc<dyn Directory>, DirectoryError> {
+        Err(DirectoryError::Alone) // refused before: see `stores`
+    }
+
+    pub fn stores(_: &ClusterSettings, _: &EtcdSettings, _: &Store) -> Result<BTreeMap<Concern, Store>, NodeError> {
+        Err(NodeError::NoClusterSupport)
     }
 }
 
@@ -103,6 +161,7 @@ async fn record(net: &Net, refs: &Refs, roles: &Roles) -> Option<NodeRecord> {
     let mut record = NodeRecord::new(net.settings.node.as_str(), bridge.peer_id(), net.boot);
     record.addrs = if announced.is_empty() { listening } else { announced };
     record.roles = roles.set();
+    record.serves.insert(refs.storage.path().to_owned());
     let api = refs.api.ask(api::WhereIs, SOON).await.ok();
     record.api =
         api.map(|at| format!("/{}/{}/tcp/{}/http", if at.is_ipv4() { "ip4" } else { "ip6" }, at.ip(), at.port()));
