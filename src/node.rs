@@ -110,7 +110,7 @@ impl Node {
         let boot = store.next_boot()?;
         // A full node that is put in the place of the present one must be of the same network.
         let link = LinkSettings { network: Some(network.clone()), ..settings.link };
-        let settings = NodeSettings { link, ..settings };
+        let mut settings = NodeSettings { link, ..settings };
         let auth = Arc::new(Auth::open(&settings.repo)?);
         settings.roles.off_lines().for_each(|line| tracing::info!("{line}"));
         let name = settings.cluster.as_ref().map(|cluster| cluster.node.as_str());
@@ -142,6 +142,10 @@ impl Node {
             Some(cluster) => Some(Arc::new(Net::new(cluster, settings.repo.clone(), miner, boot, &store)?)),
             None => None,
         };
+        if let Some(net) = &net {
+            let far = Arc::new(far::FarNodes::of(net));
+            (settings.agents, settings.storages) = (far.clone(), far);
+        }
         let parts = Parts {
             begin_after,
             net,

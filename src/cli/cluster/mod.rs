@@ -36,9 +36,9 @@ pub enum Command {
     /// Make this repo a node of the cluster that a join token names
     Join(join::Args),
     /// Bring the state of this repo into the cluster's etcd; no node of the miner may run
-    Import(transfer::Args),
+    Import(transfer::Import),
     /// Bring the cluster's state of the miner into this repo, so that it runs alone again; no node of the miner may run
-    Export(transfer::Args),
+    Export(transfer::Export),
 }
 
 /// The commands that ask a running node.
