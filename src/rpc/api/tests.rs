@@ -175,7 +175,8 @@ async fn a_server_that_ends_by_itself_is_a_failure_and_another_serves_at_its_por
     assert_eq!(after.await.expect("a successor"), before, "at the same port");
     let last = tree.info("root/api_server").unwrap().last_exit;
     assert!(matches!(&last, Some(Exit::Failed(why)) if why.contains("API server")), "{last:?}");
-    let version = crate::rpc::client::RpcClient::new(&crate::rpc::api_info::ApiInfo::local(before, None), "v0").unwrap();
+    let version =
+        crate::rpc::client::RpcClient::new(&crate::rpc::api_info::ApiInfo::local(before, None), "v0").unwrap();
     version.call("Filecoin.Version", vec![], SOON).await.expect("it serves");
     assert_eq!(tree.shutdown().await, Exit::Shutdown);
 }
