@@ -186,7 +186,9 @@ impl Driver {
             return Ok(());
         }
         let moved = after.phase != before.phase;
-        let only_reason = !moved && after.log.len() == before.log.len() && after.wait_until == before.wait_until;
+        let same_place = after.location == before.location;
+        let only_reason =
+            !moved && same_place && after.log.len() == before.log.len() && after.wait_until == before.wait_until;
         if only_reason && after.gone_since == before.gone_since {
             // Why it waits changes with every head and can be asked again: not worth a disk write.
             self.sectors.insert(number, after);

@@ -299,3 +299,18 @@ impl Sector {
         sums
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_from_before_there_were_agents_is_read() {
+        let sector = Sector { pc1: vec![1, 2], comm_r: Some([3; 32]), ..Sector::new(7, "r", 5) };
+        let mut bytes = bincode::serde::encode_to_vec(&sector, bincode::config::standard()).unwrap();
+        assert_eq!(bytes.pop(), Some(0), "the location is its end");
+        assert_eq!(Sector::read_older(1, &bytes), Some(Ok(sector)));
+        assert!(Sector::read_older(1, &bytes[1..]).is_some_and(|read| read.is_err()));
+        assert_eq!(Sector::read_older(0, &bytes), None);
+    }
+}
