@@ -209,7 +209,12 @@ async fn a_sector_is_sealed_by_workers_of_an_agent_and_proven_without_its_files(
     let list = tick(&m, |list| proving(list, 1)).await;
     assert_eq!(list[0].location.as_deref(), Some(AGENT));
     let sector = m.sealing.ask(Status { number: 1 }, SOON).await.unwrap().unwrap().sector;
-    assert_eq!((sector.attempts.pc1, sector.attempts.c2, sector.fails), (1, 1, Default::default()), "{:#?}", sector.log);
+    assert_eq!(
+        (sector.attempts.pc1, sector.attempts.c2, sector.fails),
+        (1, 1, Default::default()),
+        "{:#?}",
+        sector.log
+    );
     let here = SectorDirs::of_repo(&home, 1000);
     assert!(!here.sealed(1).exists() && SectorDirs::of_repo(&stage.agent_repo(), 1000).sealed(1).exists());
 

@@ -245,12 +245,19 @@ fn a_transaction_larger_than_etcds_own_limits_is_one_transaction() {
         .transact(&token(lease), |tx| (0..500u64).try_for_each(|i| tx.delete::<Note>(&format!("{i:06}"))))
         .unwrap();
     host.store.put(&token(lease), "large", &Large(vec![7; 1_000_000])).unwrap();
+    // Together more than one answer of etcd's usual clients may be (4 MiB).
+    for n in 0..10 {
+        let rows = |tx: &mut bulkhead::store::Txn| {
+            (0..30).try_for_each(|i| tx.put(&format!("medium {n} {i}"), &Large(vec![n; 20_000])))
+        };
+        host.store.transact(&token(lease), rows).unwrap();
+    }
     let e = host.store.put(&token(lease), "larger", &Large(vec![7; 1_100_000])).unwrap_err();
     assert!(matches!(e, StoreError::TooLarge { .. }), "{e}");
     let next = etcd.take_lease();
     let other = self::host(&etcd, Policy::Refuse);
     // More than a page, at one revision.
-    assert_eq!(other.store.acquire(SCOPE, next).unwrap().rows, first - 500 + 1);
+    assert_eq!(other.store.acquire(SCOPE, next).unwrap().rows, first - 500 + 1 + 300);
     assert_eq!(notes(&other.store), notes(&host.store));
     assert_eq!(other.store.get::<Large>("large").unwrap(), Some(Large(vec![7; 1_000_000])));
 }

@@ -1,9 +1,9 @@
 //! Agents and storages of other nodes as the directory names them, each with an address that the bridge carries.
 
+use super::net::Net;
 use crate::actors::seal_scheduler::{Agent, Agents};
 use crate::actors::seal_worker::{self, SealWorker};
 use crate::actors::storage::{self, Storage, StorageNode, Storages};
-use super::net::Net;
 use crate::rpc::directory::{NodeRecord, View};
 use crate::supervisor::wire::{Cargo, Carrier, Fault, Parcel};
 use crate::supervisor::{Actor, Down, Exit, Recipient, Ref};
@@ -95,7 +95,8 @@ impl FarNodes {
 
 impl Agents for FarNodes {
     fn seen(&self) -> Result<Vec<Agent>, String> {
-        let nobody = || "client: no endpoints available: none of [SealAgent] EtcdAddrs in config.toml answers".to_string();
+        let nobody =
+            || "client: no endpoints available: none of [SealAgent] EtcdAddrs in config.toml answers".to_string();
         let view = (self.look)().ok_or_else(nobody)?;
         let agents: Vec<Agent> = view
             .agents()

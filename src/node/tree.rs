@@ -46,6 +46,8 @@ pub(super) struct Parts {
     pub stop: Arc<Notify>,
     pub backend: Arc<NodeBackend>,
     pub shards: Arc<Shards>,
+    /// Of a `sectorid` file: the highest number that others have given out.
+    pub begin_after: Option<u64>,
     /// In a cluster.
     pub net: Option<Arc<Net>>,
 }

@@ -5,7 +5,9 @@ use crate::support::fake_chain::{FakeChain, fil, miner};
 use bulkhead::actors::daemon_link::messages::HeadUpdate;
 use bulkhead::actors::message_sender::{MessageSender, NodeWallet, Rules as SendRules, SenderDeps, SenderSettings};
 use bulkhead::actors::seal_scheduler::messages::{List, Pledge, SectorSummary};
-use bulkhead::actors::seal_scheduler::{Agent, Agents, Phase, Place, Rules, SealDeps, SealScheduler, SealSettings, SectorDirs};
+use bulkhead::actors::seal_scheduler::{
+    Agent, Agents, Phase, Place, Rules, SealDeps, SealScheduler, SealSettings, SectorDirs,
+};
 use bulkhead::actors::seal_worker::SealWorker;
 use bulkhead::actors::sector_allocator::{AllocatorDeps, AllocatorSettings, SectorAllocator};
 use bulkhead::proofs::Prover;
@@ -122,7 +124,12 @@ impl Manager {
         self.tick_patiently(SOON * 2, Duration::from_millis(10), done).await
     }
 
-    pub async fn tick_patiently(&self, patience: Duration, block: Duration, mut done: impl FnMut(&[SectorSummary]) -> bool) -> Vec<SectorSummary> {
+    pub async fn tick_patiently(
+        &self,
+        patience: Duration,
+        block: Duration,
+        mut done: impl FnMut(&[SectorSummary]) -> bool,
+    ) -> Vec<SectorSummary> {
         let ticking = async {
             let mut clock = tokio::time::interval(block);
             loop {
