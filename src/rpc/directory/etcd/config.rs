@@ -115,10 +115,10 @@ impl EtcdConfig {
 
     /// For a client of ours at these endpoints.
     pub fn options(&self) -> ConnectOptions {
-        let attempt = self.attempt();
+        // No HTTP/2 pings: etcd hangs up on who sends them more often than every 5 s. Every stream has its own deadlines.
         let mut options = ConnectOptions::new()
-            .with_connect_timeout(attempt)
-            .with_keep_alive(self.beat(), attempt)
+            .with_connect_timeout(self.attempt())
+            .with_tcp_keepalive(self.beat())
             .with_require_leader(true)
             .with_auto_token_refresh(true);
         if let Some((user, password)) = &self.user {
