@@ -300,8 +300,9 @@ impl Link {
             if let Poll::Ready(event) = Pin::new(&mut io.muxer).poll(&mut context) {
                 event?; // an address change: of no interest
             }
-            if !filled {
-                return Ok(());
+            let rest = io.lanes.iter().any(|lane| lane.written < lane.batch.len());
+            if !filled || !rest && self.out.iter().all(|it| it.depth.load(Ordering::Relaxed) == 0) {
+                return Ok(()); // what is queued from now on wakes the driver
             }
         }
     }
