@@ -218,7 +218,7 @@ impl Reader {
                 came |= self.inboxes[lane].fill(stream, task)?;
                 Ok(())
             });
-            if let Err(error) = driven {
+            if let (Err(error), false) = (driven, came) {
                 return Poll::Ready(Event::Ended(error.to_string()));
             }
             if came {

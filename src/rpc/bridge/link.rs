@@ -281,11 +281,14 @@ impl Link {
         self.wake.driver.register(task);
         self.dirty.store(false, Ordering::Release);
         let mut io = lock(&self.io);
-        self.pump(&mut io)?;
+        let pumped = self.pump(&mut io);
         let mut context = Context::from_waker(&self.waker);
+        // Also of a connection that has just ended: what came before the end counts.
+        let mut all = Ok(());
         for (lane, it) in io.lanes.iter_mut().enumerate() {
-            read(lane, Pin::new(&mut it.stream), &mut context)?;
+            all = all.and(read(lane, Pin::new(&mut it.stream), &mut context));
         }
+        pumped.and(all)?;
         Ok(io.lanes.iter().all(|lane| lane.written == lane.batch.len()))
     }
 
