@@ -2,12 +2,14 @@
 //! process that dies between its two stores.
 #![cfg(feature = "cluster")]
 
-#[path = "support/own_etcd.rs"]
-mod own_etcd;
+mod etcd_support;
 
+use bulkhead::rpc::directory::LeaseState;
 use bulkhead::store::etcd::{EtcdOptions, EtcdReplica};
+use bulkhead::store::replica::Op;
 use bulkhead::store::{Policy, Record, Store, StoreError, Token};
-use own_etcd::Etcd;
+use etcd_client::{Client, GetOptions};
+use etcd_support::{Etcds, Options, PATIENCE, acquire};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::os::unix::process::ExitStatusExt;
@@ -18,7 +20,54 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 const SCOPE: &str = "/t01000/window-post";
-const LEASE_KEY: &str = "/bulkhead/test/leases/t01000/window-post";
+const LEASE_KEY: &str = "/bulkhead/main/leases/t01000/window-post";
+
+/// etcd, and a runtime for what the tests themselves do there: the store's own calls block.
+struct Cluster {
+    runtime: tokio::runtime::Runtime,
+    etcds: Etcds,
+}
+
+impl Cluster {
+    fn start(members: usize) -> Cluster {
+        Cluster::with(members, Options::default())
+    }
+    fn with(members: usize, options: Options) -> Cluster {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let etcds = runtime.block_on(Etcds::start(members, options));
+        Cluster { runtime, etcds }
+    }
+    fn ask<T>(&self, f: impl AsyncFnOnce(Client) -> Result<T, etcd_client::Error>) -> T {
+        self.runtime.block_on(async { f(self.etcds.client().await).await }).unwrap()
+    }
+    fn keys(&self, prefix: &str) -> Vec<String> {
+        let options = GetOptions::new().with_prefix().with_keys_only();
+        let found = self.ask(async |mut client| client.get(prefix, Some(options)).await);
+        found.kvs().iter().map(|kv| kv.key_str().unwrap().to_owned()).collect()
+    }
+    fn revision(&self) -> i64 {
+        self.ask(async |mut client| client.get("ready", None).await).header().unwrap().revision()
+    }
+    /// Makes a new holder: its epoch is the create revision of the lease's key.
+    fn take_lease(&self) -> u64 {
+        self.ask(async |mut client| {
+            client.delete(LEASE_KEY, None).await?;
+            client.put(LEASE_KEY, "a node", None).await?;
+            client.get(LEASE_KEY, None).await
+        })
+        .kvs()[0]
+            .create_revision() as u64
+    }
+    fn replica(&self) -> Arc<EtcdReplica> {
+        let config = self.etcds.config();
+        let options = EtcdOptions::new(config.checked().unwrap(), config.cluster.clone());
+        let options = EtcdOptions { pause: Duration::ZERO, connect: config.options(), ..options };
+        Arc::new(EtcdReplica::new(options).unwrap())
+    }
+    fn restart(&mut self, member: usize) {
+        self.runtime.block_on(self.etcds.restart(&[member]));
+    }
+}
 
 #[derive(Serialize, Deserialize, Debug, PartialEq, Clone)]
 struct Note(u64);
@@ -31,20 +80,6 @@ impl Record for Large {
     const TABLE: &'static str = "large";
 }
 
-fn replica(etcd: &Etcd) -> Arc<EtcdReplica> {
-    let options = EtcdOptions { pause: Duration::ZERO, ..EtcdOptions::new(etcd.endpoints(), "test") };
-    Arc::new(EtcdReplica::new(options).unwrap())
-}
-
-/// Makes a new holder: its epoch is the create revision of the lease's key.
-fn take_lease(etcd: &Etcd) -> u64 {
-    etcd.ctl(&["del", LEASE_KEY]);
-    assert!(etcd.ctl(&["put", LEASE_KEY, "a node"]).1);
-    let (said, _) = etcd.ctl(&["get", LEASE_KEY, "-w", "json"]);
-    let said: serde_json::Value = serde_json::from_str(&said).unwrap();
-    said["kvs"][0]["create_revision"].as_u64().unwrap()
-}
-
 fn token(lease: u64) -> Token {
     Token { path: SCOPE.into(), epoch: lease << 32 | 1 }
 }
@@ -54,9 +89,9 @@ struct Host {
     store: Store,
 }
 
-fn host(etcd: &Etcd, policy: Policy) -> Host {
+fn host(etcd: &Cluster, policy: Policy) -> Host {
     let dir = tempfile::tempdir().unwrap();
-    let store = Store::open(&dir.path().join("bulkhead.redb")).unwrap().replicated(replica(etcd), policy);
+    let store = Store::open(&dir.path().join("bulkhead.redb")).unwrap().replicated(etcd.replica(), policy);
     Host { dir, store }
 }
 
@@ -66,7 +101,7 @@ fn notes(store: &Store) -> BTreeMap<String, u64> {
 
 /// Until it goes well; only an etcd that is not there yet is waited for.
 fn when_back<T>(mut f: impl FnMut() -> Result<T, StoreError>) -> T {
-    let deadline = Instant::now() + Duration::from_secs(90);
+    let deadline = Instant::now() + PATIENCE;
     loop {
         match f() {
             Ok(done) => return done,
@@ -80,9 +115,9 @@ fn when_back<T>(mut f: impl FnMut() -> Result<T, StoreError>) -> T {
 
 #[test]
 fn of_two_holders_only_the_later_one_writes_while_the_lease_changes_under_them() {
-    let etcd = Etcd::start(1);
+    let etcd = Cluster::start(1);
     let (a, b) = (host(&etcd, Policy::Refuse), host(&etcd, Policy::Refuse));
-    let first = take_lease(&etcd);
+    let first = etcd.take_lease();
     a.store.acquire(SCOPE, first).unwrap();
     let writing = AtomicBool::new(true);
     // A writes as fast as it can, over the change of holders. What it was told to be written, and when it ended.
@@ -109,7 +144,7 @@ fn of_two_holders_only_the_later_one_writes_while_the_lease_changes_under_them()
         while notes(&a.store).len() < 20 {
             std::thread::yield_now();
         }
-        let second = take_lease(&etcd);
+        let second = etcd.take_lease();
         b.store.acquire(SCOPE, second).unwrap();
         let seen = notes(&b.store);
         for n in 0..20 {
@@ -121,7 +156,7 @@ fn of_two_holders_only_the_later_one_writes_while_the_lease_changes_under_them()
     });
     // B took over everything that A was told is written, and nothing of A's came after.
     assert_eq!(of_b.len(), of_a.len());
-    let third = take_lease(&etcd);
+    let third = etcd.take_lease();
     let c = host(&etcd, Policy::Refuse);
     assert_eq!(c.store.acquire(SCOPE, third).unwrap().rows as usize, of_a.len() + 20);
     assert!(matches!(b.store.put(&token(second), "late", &Note(0)), Err(StoreError::Fenced { .. })));
@@ -130,35 +165,34 @@ fn of_two_holders_only_the_later_one_writes_while_the_lease_changes_under_them()
 
 #[test]
 fn etcd_killed_and_frozen_the_journal_goes_on_and_lands_in_order() {
-    let mut etcd = Etcd::start(1);
-    let lease = take_lease(&etcd);
+    let mut etcd = Cluster::start(1);
+    let lease = etcd.take_lease();
     let host = host(&etcd, Policy::Journal);
     let refusing = host.store.under(Policy::Refuse);
     host.store.acquire(SCOPE, lease).unwrap();
     host.store.put(&token(lease), "before", &Note(0)).unwrap();
 
-    etcd.members[0].freeze();
+    etcd.etcds.freeze(0);
     let asked = Instant::now();
     let e = refusing.put(&token(lease), "refused", &Note(1)).unwrap_err();
     assert!(matches!(&e, StoreError::Unreachable { endpoint, .. } if endpoint.starts_with("http://127.0.0.1")), "{e}");
     host.store.put(&token(lease), "frozen", &Note(2)).unwrap();
     assert!(asked.elapsed() < Duration::from_secs(30), "calls end within their deadline");
-    etcd.members[0].thaw();
+    etcd.etcds.thaw(0);
     when_back(|| host.store.flush(SCOPE));
     // The refused request sat in etcd's socket all the time: it is there or void, and both stores agree.
     let refused = notes(&host.store).contains_key("refused");
 
-    etcd.members[0].kill();
+    etcd.etcds.kill(0);
     for n in 0..3 {
         host.store.put(&token(lease), "killed", &Note(n)).unwrap();
     }
-    etcd.members[0].start();
-    etcd.wait();
+    etcd.restart(0);
     when_back(|| host.store.flush(SCOPE));
     host.store.put(&token(lease), "after", &Note(3)).unwrap();
 
     let here = notes(&host.store);
-    let next = take_lease(&etcd);
+    let next = etcd.take_lease();
     let other = self::host(&etcd, Policy::Refuse);
     other.store.acquire(SCOPE, next).unwrap();
     assert_eq!(notes(&other.store), here);
@@ -168,25 +202,24 @@ fn etcd_killed_and_frozen_the_journal_goes_on_and_lands_in_order() {
 
 #[test]
 fn with_one_of_three_members_down_writes_go_on() {
-    let mut etcd = Etcd::start(3);
-    let lease = take_lease(&etcd);
+    let mut etcd = Cluster::start(3);
+    let lease = etcd.take_lease();
     let host = host(&etcd, Policy::Refuse);
     host.store.acquire(SCOPE, lease).unwrap();
     for (n, at) in [0usize, 1, 2].into_iter().enumerate() {
         // The first one is killed, the others are frozen; each may have been the leader.
         match at {
-            0 => etcd.members[at].kill(),
-            _ => etcd.members[at].freeze(),
+            0 => etcd.etcds.kill(at),
+            _ => etcd.etcds.freeze(at),
         }
         when_back(|| host.store.put(&token(lease), &format!("{at}"), &Note(n as u64)));
         match at {
-            0 => etcd.members[at].start(),
-            _ => etcd.members[at].thaw(),
+            0 => etcd.restart(at),
+            _ => etcd.etcds.thaw(at),
         }
-        etcd.wait();
     }
     assert_eq!(notes(&host.store).len(), 3);
-    let next = take_lease(&etcd);
+    let next = etcd.take_lease();
     let other = self::host(&etcd, Policy::Refuse);
     when_back(|| other.store.acquire(SCOPE, next));
     assert_eq!(notes(&other.store), notes(&host.store));
@@ -194,8 +227,8 @@ fn with_one_of_three_members_down_writes_go_on() {
 
 #[test]
 fn a_transaction_larger_than_etcds_own_limits_is_one_transaction() {
-    let etcd = Etcd::start(1);
-    let lease = take_lease(&etcd);
+    let etcd = Cluster::start(1);
+    let lease = etcd.take_lease();
     let host = host(&etcd, Policy::Refuse);
     host.store.acquire(SCOPE, lease).unwrap();
     let write = |n: u64, first: u64| {
@@ -212,12 +245,19 @@ fn a_transaction_larger_than_etcds_own_limits_is_one_transaction() {
         .transact(&token(lease), |tx| (0..500u64).try_for_each(|i| tx.delete::<Note>(&format!("{i:06}"))))
         .unwrap();
     host.store.put(&token(lease), "large", &Large(vec![7; 1_000_000])).unwrap();
+    // Together more than one answer of etcd's usual clients may be (4 MiB).
+    for n in 0..10 {
+        let rows = |tx: &mut bulkhead::store::Txn| {
+            (0..30).try_for_each(|i| tx.put(&format!("medium {n} {i}"), &Large(vec![n; 20_000])))
+        };
+        host.store.transact(&token(lease), rows).unwrap();
+    }
     let e = host.store.put(&token(lease), "larger", &Large(vec![7; 1_100_000])).unwrap_err();
     assert!(matches!(e, StoreError::TooLarge { .. }), "{e}");
-    let next = take_lease(&etcd);
+    let next = etcd.take_lease();
     let other = self::host(&etcd, Policy::Refuse);
     // More than a page, at one revision.
-    assert_eq!(other.store.acquire(SCOPE, next).unwrap().rows, first - 500 + 1);
+    assert_eq!(other.store.acquire(SCOPE, next).unwrap().rows, first - 500 + 1 + 300);
     assert_eq!(notes(&other.store), notes(&host.store));
     assert_eq!(other.store.get::<Large>("large").unwrap(), Some(Large(vec![7; 1_000_000])));
 }
@@ -225,35 +265,22 @@ fn a_transaction_larger_than_etcds_own_limits_is_one_transaction() {
 /// A writer that died after its large transaction was committed and before its rows were written.
 #[test]
 fn a_large_transaction_whose_writer_died_is_finished_by_the_next_one() {
-    let etcd = Etcd::start(1);
-    let lease = take_lease(&etcd);
+    let etcd = Cluster::start(1);
+    let lease = etcd.take_lease();
     let host = host(&etcd, Policy::Refuse);
     host.store.acquire(SCOPE, lease).unwrap();
     host.store.transact(&token(lease), |tx| (0..200).try_for_each(|i| tx.put(&format!("{i:06}"), &Note(i)))).unwrap();
-    let key = |kind: &str| format!("/bulkhead/test/{kind}/t01000/window-post");
     // What such a writer leaves: the marker and the redo, without the rows. Taken from the same transaction.
     let rows = notes(&host.store);
-    let redo: Vec<bulkhead::store::replica::Op> = rows
-        .keys()
-        .map(|k| bulkhead::store::replica::Op { table: "notes".into(), key: k.clone(), value: None })
-        .collect();
+    let redo: Vec<Op> = rows.keys().map(|k| Op { table: "notes".into(), key: k.clone(), value: None }).collect();
     let redo = bincode::serde::encode_to_vec(&redo, bincode::config::standard()).unwrap();
-    put_raw(&etcd, &key("redo"), &redo);
-    let next = take_lease(&etcd);
+    etcd.ask(async |mut client| client.put("/bulkhead/main/redo/t01000/window-post", redo, None).await);
+    let next = etcd.take_lease();
     let other = self::host(&etcd, Policy::Refuse);
     assert_eq!(other.store.acquire(SCOPE, next).unwrap().rows, 0, "who reads sees it done");
     other.store.put(&token(next), "new", &Note(1)).unwrap();
-    let (left, _) = etcd.ctl(&["get", "--prefix", "--keys-only", "/bulkhead/test/state/"]);
-    assert_eq!(left.split_whitespace().collect::<Vec<_>>(), ["/bulkhead/test/state/t01000/window-post:notes/new"]);
-    assert_eq!(etcd.ctl(&["get", "--keys-only", &key("redo")]).0.trim(), "");
-}
-
-fn put_raw(etcd: &Etcd, key: &str, value: &[u8]) {
-    let runtime = tokio::runtime::Runtime::new().unwrap();
-    runtime.block_on(async {
-        let mut client = etcd_client::Client::connect(etcd.endpoints(), None).await.unwrap();
-        client.put(key, value, None).await.unwrap();
-    });
+    assert_eq!(etcd.keys("/bulkhead/main/state/"), ["/bulkhead/main/state/t01000/window-post:notes/new"]);
+    assert_eq!(etcd.keys("/bulkhead/main/redo/"), Vec::<String>::new());
 }
 
 /// The part of the next test that dies: run in a process of its own, with the failpoint armed.
@@ -264,7 +291,7 @@ fn writer_that_dies() {
     let mut words = work.split(' ');
     let mut word = || words.next().unwrap();
     let (path, endpoint, lease): (_, _, u64) = (word(), word().to_owned(), word().parse().unwrap());
-    let options = EtcdOptions { pause: Duration::ZERO, ..EtcdOptions::new(vec![endpoint], "test") };
+    let options = EtcdOptions { pause: Duration::ZERO, ..EtcdOptions::new(vec![endpoint], "main") };
     let store = Store::open(Path::new(path)).unwrap();
     let store = store.replicated(Arc::new(EtcdReplica::new(options).unwrap()), Policy::Journal);
     store.acquire(SCOPE, lease).unwrap();
@@ -274,9 +301,9 @@ fn writer_that_dies() {
 
 #[test]
 fn killed_between_the_two_stores_the_next_start_has_what_etcd_has() {
-    let etcd = Etcd::start(1);
+    let etcd = Cluster::start(1);
     for (place, landed) in [("store:loaded", false), ("store:committed", true)] {
-        let lease = take_lease(&etcd);
+        let lease = etcd.take_lease();
         let host = host(&etcd, Policy::Journal);
         host.store.acquire(SCOPE, lease).unwrap();
         host.store.delete::<Note>(&token(lease), "b").unwrap();
@@ -286,17 +313,17 @@ fn killed_between_the_two_stores_the_next_start_has_what_etcd_has() {
         let path = dir.path().join("bulkhead.redb");
         let died = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "writer_that_dies", "--ignored", "--nocapture"])
-            .env("STORE_ON_ETCD_DIES", format!("{} {} {lease}", path.display(), etcd.endpoints()[0]))
+            .env("STORE_ON_ETCD_DIES", format!("{} {} {lease}", path.display(), etcd.etcds.endpoints()[0]))
             .env("BULKHEAD_FAILPOINT", place)
             .output()
             .unwrap();
         assert!(String::from_utf8_lossy(&died.stderr).contains(&format!("failpoint {place}")), "{place}: {died:?}");
         assert_eq!(died.status.signal(), Some(libc::SIGKILL), "{place}");
-        let store = Store::open(&path).unwrap().replicated(replica(&etcd), Policy::Journal);
+        let store = Store::open(&path).unwrap().replicated(etcd.replica(), Policy::Journal);
         store.acquire(SCOPE, lease).unwrap();
         assert_eq!(notes(&store).contains_key("b"), landed, "{place}");
         store.put(&token(lease), "c", &Note(3)).unwrap();
-        let next = take_lease(&etcd);
+        let next = etcd.take_lease();
         let other = self::host(&etcd, Policy::Refuse);
         other.store.acquire(SCOPE, next).unwrap();
         assert_eq!(notes(&other.store), notes(&store), "{place}");
@@ -306,22 +333,17 @@ fn killed_between_the_two_stores_the_next_start_has_what_etcd_has() {
 /// A commit costs one round trip to etcd; this prints how long that takes here.
 #[test]
 fn commits_are_one_round_trip() {
-    let etcd = Etcd::start(1);
-    let lease = take_lease(&etcd);
+    let etcd = Cluster::start(1);
+    let lease = etcd.take_lease();
     let host = host(&etcd, Policy::Refuse);
     host.store.acquire(SCOPE, lease).unwrap();
-    let revision = |etcd: &Etcd| {
-        let (said, _) = etcd.ctl(&["get", "ready", "-w", "json"]);
-        let said: serde_json::Value = serde_json::from_str(&said).unwrap();
-        said["header"]["revision"].as_u64().unwrap()
-    };
-    let before = revision(&etcd);
+    let before = etcd.revision();
     let began = Instant::now();
     for n in 0..50 {
         host.store.put(&token(lease), "a", &Note(n)).unwrap();
     }
     println!("{:?} a commit", began.elapsed() / 50);
-    assert_eq!(revision(&etcd), before + 50);
+    assert_eq!(etcd.revision(), before + 50);
 }
 
 #[derive(Serialize, Deserialize, Debug, PartialEq, Clone)]
@@ -333,8 +355,8 @@ impl Record for Sector {
 #[test]
 fn a_repo_goes_into_etcd_and_comes_back() {
     use bulkhead::store::transfer::{ExportOptions, ImportOptions, export, import};
-    let etcd = Etcd::start(1);
-    let replica = replica(&etcd);
+    let etcd = Cluster::start(1);
+    let replica = etcd.replica();
     let single = |name: &str| {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(&dir.path().join(name)).unwrap();
@@ -353,4 +375,25 @@ fn a_repo_goes_into_etcd_and_comes_back() {
     let (_to_dir, to) = single("to");
     export(&*replica, &to, &ExportOptions::default()).unwrap();
     assert_eq!(to.list::<Sector>().unwrap(), from.list::<Sector>().unwrap());
+}
+
+/// The directory's lease is the store's fence; through TLS, as a user that may touch this cluster's keys only.
+#[test]
+fn a_lease_of_the_directory_fences_the_store() {
+    let etcd = Cluster::with(1, Options { tls: true, users: true });
+    let (a, b) = (host(&etcd, Policy::Refuse), host(&etcd, Policy::Refuse));
+    let node_a = etcd.runtime.block_on(etcd.etcds.node("a"));
+    let node_b = etcd.runtime.block_on(etcd.etcds.node("b"));
+    let first = etcd.runtime.block_on(acquire(&node_a, SCOPE));
+    a.store.acquire(SCOPE, first.epoch()).unwrap();
+    a.store.put(&token(first.epoch()), "a", &Note(1)).unwrap();
+    let old = first.epoch();
+    etcd.runtime.block_on(first.release()).unwrap();
+    assert!(matches!(a.store.put(&token(old), "late", &Note(2)), Err(StoreError::Fenced { .. })));
+    let second = etcd.runtime.block_on(acquire(&node_b, SCOPE));
+    assert_eq!(second.state(), LeaseState::Proven);
+    b.store.acquire(SCOPE, second.epoch()).unwrap();
+    assert_eq!(notes(&b.store), BTreeMap::from([("a".to_owned(), 1)]));
+    b.store.put(&token(second.epoch()), "b", &Note(3)).unwrap();
+    assert!(matches!(a.store.put(&token(old), "later", &Note(4)), Err(StoreError::Fenced { .. })));
 }

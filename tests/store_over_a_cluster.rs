@@ -208,6 +208,23 @@ fn a_journal_is_flushed_in_order_and_survives_the_process() {
     assert_eq!(seqs, (1..=11).collect::<Vec<_>>());
 }
 
+/// The next write does not overtake what was journaled before it.
+#[test]
+fn a_write_after_an_outage_goes_behind_the_journal() {
+    let replica = Arc::new(ScriptedReplica::default());
+    let store = Host::new(&replica, Policy::Journal).start_with(7);
+    replica.state().away = true;
+    store.put(&token(7), "a", &Note(1)).unwrap();
+    store.put(&token(7), "b", &Note(2)).unwrap();
+    replica.state().away = false;
+    store.under(Policy::Refuse).put(&token(7), "a", &Note(3)).unwrap();
+    assert_eq!(waiting(&store), 0);
+    assert_eq!(replica.state().landed.len(), 3);
+    let expected = [("a".to_owned(), 3), ("b".to_owned(), 2)];
+    assert_eq!(notes(&store), expected);
+    assert_eq!(cluster(&replica, 8), expected);
+}
+
 #[test]
 fn the_journal_is_flushed_without_another_write() {
     let replica = Arc::new(ScriptedReplica::default());

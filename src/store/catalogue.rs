@@ -27,7 +27,7 @@ pub(super) enum Home {
     Concern { concern: &'static str, miner: MinerIn, merge: Merge },
     /// A shard per node: on the way in all of it goes to one node's, on the way out all shards are merged.
     Sharded { concern: &'static str },
-    /// Of the node, not of the cluster: found out again by each node.
+    /// Of the node, not of the cluster: found out again by each node, or about files that only it has.
     Node,
     /// The cluster's own; a single node has no use for it.
     ClusterOnly,
@@ -38,13 +38,15 @@ const fn prefixed(concern: &'static str) -> Home {
 }
 
 /// Every table. A table that is not here is refused by name, never left out.
-const TABLES: [(&str, Home); 13] = [
+const TABLES: [(&str, Home); 15] = [
+    ("agent_master", Home::Node),
     ("identity", Home::Node),
     ("market_ask", Home::Concern { concern: "deal-handler", miner: MinerIn::Id, merge: Merge::Same }),
     ("messages", prefixed("message-sender")),
     ("messages_done", prefixed("message-sender")),
     ("nonces", Home::Concern { concern: "message-sender", miner: MinerIn::Nothing, merge: Merge::Highest }),
     ("pledges", Home::Sharded { concern: "seal-scheduler" }),
+    ("seal_jobs", Home::Node),
     ("sector_number_leases", Home::ClusterOnly),
     ("sector_number_requests", prefixed("sector-allocator")),
     ("sector_numbers", prefixed("sector-allocator")),

@@ -10,7 +10,8 @@
 
 use super::replica::{Commit, Committed, Held, Hold, Image, Loaded, Marker, Op, Replica, ReplicaError, Row};
 use etcd_client::{
-    Client, Compare, CompareOp, ConnectOptions, Error as EtcdError, GetOptions, KeyValue, Txn, TxnOp, TxnOpResponse,
+    Client, Compare, CompareOp, ConnectOptions, Error as EtcdError, GetOptions, KeyValue, KvClient, Txn, TxnOp,
+    TxnOpResponse,
 };
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -23,8 +24,9 @@ use tokio::runtime::Runtime;
 pub const COMMIT_MOST: usize = 1 << 20;
 /// Rows in one etcd transaction: its limit (`--max-txn-ops`) less the marker and the redo.
 const OPS_MOST: usize = 120;
-/// Keys in one answer while a scope is read. Rows are small; 256 of the largest that is allowed would not be.
-const PAGE: i64 = 256;
+/// Rows in one answer while a scope is read, and the largest answer: one of the largest rows that are possible.
+const PAGE: i64 = 128;
+const ANSWER_MOST: usize = (PAGE as usize + 2) * COMMIT_MOST;
 const PAGES_AGAIN: u32 = 3;
 
 #[derive(Clone)]
@@ -38,6 +40,8 @@ pub struct EtcdOptions {
     pub attempt: Duration,
     /// The whole call, over all members.
     pub deadline: Duration,
+    /// To read a whole scope, page by page.
+    pub load_deadline: Duration,
     /// After a call that found no member, later ones fail at once for so long.
     pub pause: Duration,
 }
@@ -50,6 +54,7 @@ impl EtcdOptions {
             connect: ConnectOptions::new(),
             attempt: Duration::from_millis(1500),
             deadline: Duration::from_secs(4),
+            load_deadline: Duration::from_secs(60),
             pause: Duration::from_secs(2),
         }
     }
@@ -65,7 +70,7 @@ struct Inner {
     options: EtcdOptions,
     root: String,
     /// One client a member, made at first use: a call goes to one member, and to the next if it does not answer.
-    members: Vec<tokio::sync::Mutex<Option<Client>>>,
+    members: Vec<tokio::sync::Mutex<Option<KvClient>>>,
     /// The member that answered last.
     good: AtomicUsize,
     paused_until: Mutex<Option<Instant>>,
@@ -95,7 +100,7 @@ impl EtcdReplica {
     }
 
     /// Runs `f` on our thread; the caller's may belong to another runtime, so it waits on a plain channel.
-    fn call<T: Send + 'static, F>(&self, f: impl FnOnce(Arc<Inner>) -> F) -> Result<T, ReplicaError>
+    fn call<T: Send + 'static, F>(&self, deadline: Duration, f: impl FnOnce(Arc<Inner>) -> F) -> Result<T, ReplicaError>
     where
         F: Future<Output = Result<T, ReplicaError>> + Send + 'static,
     {
@@ -107,7 +112,7 @@ impl EtcdReplica {
             return Err(ReplicaError::Unreachable { endpoint: inner.name(), why: "closed".into(), sent: false });
         };
         let (tx, rx) = mpsc::sync_channel(1);
-        let (work, deadline) = (f(inner.clone()), inner.options.deadline);
+        let work = f(inner.clone());
         runtime.spawn(async move {
             // A receiver that is gone does not want it any more.
             let _ = tx.send(tokio::time::timeout(deadline, work).await);
@@ -145,7 +150,7 @@ impl Replica for EtcdReplica {
         }
         let (scope, hold, base, marker, ops) =
             (commit.scope.to_owned(), commit.hold, commit.base, commit.marker, commit.ops.to_vec());
-        self.call(|inner| async move {
+        self.call(self.inner.options.deadline, |inner| async move {
             let commit = Commit { scope: &scope, hold, base, marker, ops: &ops };
             inner.commit(&commit).await
         })
@@ -153,16 +158,16 @@ impl Replica for EtcdReplica {
 
     fn check(&self, scope: &str, hold: Hold) -> Result<Held, ReplicaError> {
         let scope = scope.to_owned();
-        self.call(|inner| async move { inner.check(&scope, hold).await })
+        self.call(self.inner.options.deadline, |inner| async move { inner.check(&scope, hold).await })
     }
 
     fn load(&self, scope: &str, hold: Hold) -> Result<Loaded, ReplicaError> {
         let scope = scope.to_owned();
-        self.call(|inner| async move { inner.load(&scope, hold).await })
+        self.call(self.inner.options.load_deadline, |inner| async move { inner.load(&scope, hold).await })
     }
 
     fn scopes(&self) -> Result<Vec<String>, ReplicaError> {
-        self.call(|inner| async move { inner.scopes().await })
+        self.call(self.inner.options.deadline, |inner| async move { inner.scopes().await })
     }
 }
 
@@ -367,12 +372,13 @@ impl Inner {
         }
     }
 
-    async fn client(&self, at: usize) -> Result<Client, EtcdError> {
+    async fn client(&self, at: usize) -> Result<KvClient, EtcdError> {
         let mut slot = self.members[at].lock().await;
         if let Some(client) = &*slot {
             return Ok(client.clone());
         }
         let client = Client::connect([&self.options.endpoints[at]], Some(self.options.connect.clone())).await?;
+        let client = client.kv_client().max_decoding_message_size(ANSWER_MOST);
         *slot = Some(client.clone());
         Ok(client)
     }

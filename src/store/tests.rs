@@ -123,7 +123,7 @@ fn a_file_that_is_not_a_store_or_is_damaged_says_what_to_do_and_stays() {
     flipped[marker] ^= 1;
     let mut magic = good.clone();
     magic[3] ^= 1;
-    let garbage: Vec<u8> = (0..100_000u32).map(|n| (n * 2_654_435_761) as u8).collect();
+    let garbage: Vec<u8> = (0..100_000u32).map(|n| n.wrapping_mul(2_654_435_761) as u8).collect();
     for (name, bytes) in [("text", b"hello".to_vec()), ("garbage", garbage), ("magic", magic), ("flipped", flipped)] {
         let path = dir.path().join(name);
         std::fs::write(&path, &bytes).unwrap();
