@@ -4,12 +4,13 @@
 
 mod etcd_support;
 
-use bulkhead::rpc::directory::LeaseState;
+use bulkhead::rpc::directory::etcd::{self, EtcdConfig};
+use bulkhead::rpc::directory::{Directory, LeaseState};
 use bulkhead::store::etcd::{EtcdOptions, EtcdReplica};
 use bulkhead::store::replica::Op;
 use bulkhead::store::{Policy, Record, Store, StoreError, Token};
 use etcd_client::{Client, GetOptions};
-use etcd_support::{Etcds, Options, PATIENCE, acquire};
+use etcd_support::{Etcds, Options, PATIENCE, acquire, record};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::os::unix::process::ExitStatusExt;
@@ -58,8 +59,19 @@ impl Cluster {
         .kvs()[0]
             .create_revision() as u64
     }
+    /// A lease so long that a loaded machine keeps it.
+    fn config(&self) -> EtcdConfig {
+        EtcdConfig { ttl: Duration::from_secs(30), ..self.etcds.config() }
+    }
+    fn node(&self, name: &str) -> etcd::Etcd {
+        self.runtime.block_on(async {
+            let node = etcd::Etcd::connect(self.config()).await.unwrap();
+            node.register(record(name)).await.unwrap();
+            node
+        })
+    }
     fn replica(&self) -> Arc<EtcdReplica> {
-        let config = self.etcds.config();
+        let config = self.config();
         let options = EtcdOptions::new(config.checked().unwrap(), config.cluster.clone());
         let options = EtcdOptions { pause: Duration::ZERO, connect: config.options(), ..options };
         Arc::new(EtcdReplica::new(options).unwrap())
@@ -382,18 +394,17 @@ fn a_repo_goes_into_etcd_and_comes_back() {
 fn a_lease_of_the_directory_fences_the_store() {
     let etcd = Cluster::with(1, Options { tls: true, users: true });
     let (a, b) = (host(&etcd, Policy::Refuse), host(&etcd, Policy::Refuse));
-    let node_a = etcd.runtime.block_on(etcd.etcds.node("a"));
-    let node_b = etcd.runtime.block_on(etcd.etcds.node("b"));
+    let (node_a, node_b) = (etcd.node("a"), etcd.node("b"));
     let first = etcd.runtime.block_on(acquire(&node_a, SCOPE));
-    a.store.acquire(SCOPE, first.epoch()).unwrap();
-    a.store.put(&token(first.epoch()), "a", &Note(1)).unwrap();
+    when_back(|| a.store.acquire(SCOPE, first.epoch()));
+    when_back(|| a.store.put(&token(first.epoch()), "a", &Note(1)));
     let old = first.epoch();
     etcd.runtime.block_on(first.release()).unwrap();
     assert!(matches!(a.store.put(&token(old), "late", &Note(2)), Err(StoreError::Fenced { .. })));
     let second = etcd.runtime.block_on(acquire(&node_b, SCOPE));
     assert_eq!(second.state(), LeaseState::Proven);
-    b.store.acquire(SCOPE, second.epoch()).unwrap();
+    when_back(|| b.store.acquire(SCOPE, second.epoch()));
     assert_eq!(notes(&b.store), BTreeMap::from([("a".to_owned(), 1)]));
-    b.store.put(&token(second.epoch()), "b", &Note(3)).unwrap();
+    when_back(|| b.store.put(&token(second.epoch()), "b", &Note(3)));
     assert!(matches!(a.store.put(&token(old), "later", &Note(4)), Err(StoreError::Fenced { .. })));
 }
