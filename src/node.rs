@@ -110,7 +110,7 @@ impl Node {
         let boot = store.next_boot()?;
         // A full node that is put in the place of the present one must be of the same network.
         let link = LinkSettings { network: Some(network.clone()), ..settings.link };
-        let settings = NodeSettings { link, ..settings };
+        let mut settings = NodeSettings { link, ..settings };
         let auth = Arc::new(Auth::open(&settings.repo)?);
         settings.roles.off_lines().for_each(|line| tracing::info!("{line}"));
         let name = settings.cluster.as_ref().map(|cluster| cluster.node.as_str());
@@ -137,11 +137,17 @@ impl Node {
             tree: tree.clone(),
             stop: stop.clone(),
         });
+        let begin_after = first_deployment(&settings.repo)?;
         let net = match settings.cluster.clone() {
             Some(cluster) => Some(Arc::new(Net::new(cluster, settings.repo.clone(), miner, boot, &store)?)),
             None => None,
         };
+        if let Some(net) = &net {
+            let far = Arc::new(far::FarNodes::of(net));
+            (settings.agents, settings.storages) = (far.clone(), far);
+        }
         let parts = Parts {
+            begin_after,
             net,
             settings,
             refs,
@@ -192,5 +198,40 @@ impl Node {
 
     pub async fn stop(&self) -> Exit {
         self.tree.shutdown().await
+    }
+}
+
+/// `<repo>/sectorid`, as the distributed miner has it: a number that is greater than all sectors' at the first deployment.
+fn first_deployment(repo: &std::path::Path) -> Result<Option<u64>, NodeError> {
+    let path = repo.join("sectorid");
+    let text = match std::fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(e) => return Err(NodeError::Repo { path, why: e.to_string() }),
+    };
+    match text.trim().parse() {
+        Ok(number) => Ok(Some(number)),
+        Err(_) => {
+            let why = format!("{:?} is no sector number: write one that is greater than every sector's", text.trim());
+            Err(NodeError::Repo { path, why })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_sectorid_file_is_a_number_or_refused() {
+        let repo = tempfile::tempdir().unwrap();
+        let read = |text: Option<&str>| {
+            text.map(|text| std::fs::write(repo.path().join("sectorid"), text).unwrap());
+            first_deployment(repo.path()).map_err(|e| e.to_string())
+        };
+        assert_eq!(read(None), Ok(None));
+        assert_eq!(read(Some("1200\n")), Ok(Some(1200)));
+        let refused = read(Some("many")).unwrap_err();
+        assert!(refused.contains("sectorid") && refused.contains("greater than every sector's"), "{refused}");
     }
 }

@@ -110,3 +110,35 @@ async fn a_drained_node_hands_over_and_keeps_its_own_sectors() {
     b.stop().await;
     world.end().await;
 }
+
+/// Which concerns go on under a lease that nobody can prove, and which stop.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_etcd_windows_are_proven_and_no_block_is_made() {
+    let (world, etcds) = (World::start().await, Etcds::single().await);
+    let a = world.plan("a", Some(&etcds)).start_here();
+    all_at(&a, true).await;
+    a.call("Filecoin.PledgeSector", vec![]).await.unwrap();
+    eventually("a window proven", || async { a.windows(0).await.filter(|(landed, _)| *landed > 0) }).await;
+
+    etcds.freeze(0);
+    let winning_post = path("winning-post");
+    let left =
+        eventually("winning_post stops", || async { a.runs().await.filter(|runs| !runs.contains(&winning_post)) })
+            .await;
+    let others = SINGLETONS.iter().map(|concern| path(concern)).filter(|concern| *concern != winning_post);
+    for concern in others.chain(["/t01000/seal-scheduler/a".to_string()]) {
+        assert!(left.contains(&concern), "{concern} goes on; of {left:?}");
+    }
+    let from = world.height().await;
+    eventually("a window proven without etcd", || async { a.windows(from).await.filter(|(landed, _)| *landed > 0) })
+        .await;
+
+    etcds.thaw(0);
+    all_at(&a, true).await;
+    let back = world.height().await;
+    eventually("a window proven with it again", || async { a.windows(back).await.filter(|(landed, _)| *landed > 0) })
+        .await;
+    assert_eq!(a.windows(0).await.map(|(_, missed)| missed), Some(0));
+    a.stop().await;
+    world.end().await;
+}

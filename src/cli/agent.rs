@@ -65,7 +65,7 @@ pub async fn run(args: Args, cx: Context) -> Result<(), CliError> {
     let _lock = RepoLock::take(&config.repo)?;
     let signals = Signals::install()?;
     let agent = agent_config(&args, config)?;
-    if let Some(bytes) = agent.settings.sector_size {
+    if let Some(bytes) = agent.settings.sector_size.filter(|_| agent.settings.own_work) {
         seams::keys_ready(&config.proving.parameter_cache, bytes)?;
     }
     let slots = agent.settings.slots;
@@ -113,8 +113,8 @@ fn agent_config(args: &Args, config: &Config) -> Result<AgentConfig, CliError> {
         timing,
         api_listen: config.api.listen,
         settings: AgentSettings {
-            miner: args.miner.as_deref().map(miner_id).transpose()?,
-            sector_size: args.sector_size.as_deref().map(sector_size).transpose()?,
+            miner: args.miner.as_deref().filter(|m| !m.is_empty()).map(miner_id).transpose()?,
+            sector_size: args.sector_size.as_deref().filter(|s| !s.is_empty()).map(sector_size).transpose()?,
             own_work: !args.no_own_work,
             slots,
             ..AgentSettings::default()

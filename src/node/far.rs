@@ -1,21 +1,48 @@
 //! Agents and storages of other nodes as the directory names them, each with an address that the bridge carries.
 
+use super::net::Net;
 use crate::actors::seal_scheduler::{Agent, Agents};
 use crate::actors::seal_worker::{self, SealWorker};
 use crate::actors::storage::{self, Storage, StorageNode, Storages};
 use crate::rpc::directory::{NodeRecord, View};
-use crate::supervisor::wire::Carrier;
-use crate::supervisor::{Actor, Ref};
+use crate::supervisor::wire::{Cargo, Carrier, Fault, Parcel};
+use crate::supervisor::{Actor, Down, Exit, Recipient, Ref};
 use libp2p::PeerId;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use tokio::sync::watch;
 
 /// Messages on their way to one far actor wait in the bridge, not here.
 const MAILBOX: usize = 64;
 
 /// How messages get to a peer, whatever epoch the actor is held under.
 pub type CarrierOf = Arc<dyn Fn(PeerId) -> Box<dyn Carrier> + Send + Sync>;
+/// The directory's present view; `None` while there is no directory.
+pub type Look = Arc<dyn Fn() -> Option<Arc<View>> + Send + Sync>;
+
+/// By whichever bridge the node has at that moment.
+struct Via {
+    net: Arc<Net>,
+    peer: PeerId,
+}
+
+impl Carrier for Via {
+    fn carry(&self, parcel: Parcel, cargo: Box<dyn Cargo>) -> Result<(), (Fault, Box<dyn Cargo>)> {
+        match self.net.bridge.load_full() {
+            Some(bridge) => bridge.carrier(self.peer, 0).carry(parcel, cargo),
+            None => Err((Fault::NodeDown { sent: false }, cargo)),
+        }
+    }
+    fn watch(&self, path: &Arc<str>, to: Recipient<Down>) -> Box<dyn Send + Sync> {
+        match self.net.bridge.load_full() {
+            Some(bridge) => bridge.carrier(self.peer, 0).watch(path, to),
+            None => {
+                // Whoever asked may be gone too.
+                let _ = to.tell(Down { path: path.to_string(), incarnation: 0, reason: Exit::NotRunning });
+                Box::new(())
+            }
+        }
+    }
+}
 
 struct Known {
     peer: PeerId,
@@ -26,7 +53,7 @@ struct Known {
 /// What this node knows of others' disks and workers.
 pub struct FarNodes {
     me: String,
-    view: watch::Receiver<Arc<View>>,
+    look: Look,
     carrier: CarrierOf,
     known: Mutex<HashMap<String, Known>>,
 }
@@ -39,8 +66,16 @@ fn far<A: Actor>(path: String, peer: PeerId, carrier: &CarrierOf) -> Ref<A> {
 
 impl FarNodes {
     /// `me` is this node's own name.
-    pub fn new(me: impl Into<String>, view: watch::Receiver<Arc<View>>, carrier: CarrierOf) -> FarNodes {
-        FarNodes { me: me.into(), view, carrier, known: Mutex::default() }
+    pub fn new(me: impl Into<String>, look: Look, carrier: CarrierOf) -> FarNodes {
+        FarNodes { me: me.into(), look, carrier, known: Mutex::default() }
+    }
+
+    /// Those of a node of a cluster.
+    pub fn of(net: &Arc<Net>) -> FarNodes {
+        let (views, links) = (net.clone(), net.clone());
+        let look = move || Some(views.directory.load_full()?.0.view().borrow().clone());
+        let carrier = move |peer| Box::new(Via { net: links.clone(), peer }) as Box<dyn Carrier>;
+        FarNodes::new(net.settings.node.as_str(), Arc::new(look), Arc::new(carrier))
     }
 
     /// The same address as long as the node has the same identity.
@@ -60,13 +95,15 @@ impl FarNodes {
 
 impl Agents for FarNodes {
     fn seen(&self) -> Result<Vec<Agent>, String> {
-        let view = self.view.borrow().clone();
+        let nobody =
+            || "client: no endpoints available: none of [SealAgent] EtcdAddrs in config.toml answers".to_string();
+        let view = (self.look)().ok_or_else(nobody)?;
         let agents: Vec<Agent> = view
             .agents()
             .map(|node| Agent { name: node.name.clone(), drained: node.drained, worker: self.refs(node).0 })
             .collect();
         if agents.is_empty() && !view.in_contact {
-            return Err("client: no endpoints available: none of [SealAgent] EtcdAddrs in config.toml answers".into());
+            return Err(nobody());
         }
         Ok(agents)
     }
@@ -74,7 +111,7 @@ impl Agents for FarNodes {
 
 impl Storages for FarNodes {
     fn seen(&self) -> Vec<StorageNode> {
-        let view = self.view.borrow().clone();
+        let Some(view) = (self.look)() else { return Vec::new() };
         let serves = |node: &&Arc<NodeRecord>| node.name != self.me && node.serves.contains(&storage::path(&node.name));
         let of = |node: &Arc<NodeRecord>| StorageNode { name: node.name.clone(), storage: self.refs(node).1 };
         view.nodes.values().filter(serves).map(of).collect()
@@ -85,9 +122,8 @@ impl Storages for FarNodes {
 mod tests {
     use super::*;
     use crate::rpc::directory::NodeKind;
-    use crate::supervisor::wire::{Cargo, Fault, Parcel};
-    use crate::supervisor::{Down, Recipient};
     use std::time::Instant;
+    use tokio::sync::watch;
 
     struct Nowhere;
     impl Carrier for Nowhere {
@@ -102,7 +138,7 @@ mod tests {
     #[test]
     fn agents_are_those_of_the_view_and_keep_their_addresses() {
         let (tell, view) = watch::channel(Arc::new(View::empty(Instant::now())));
-        let nodes = FarNodes::new("me", view, Arc::new(|_| Box::new(Nowhere)));
+        let nodes = FarNodes::new("me", Arc::new(move || Some(view.borrow().clone())), Arc::new(|_| Box::new(Nowhere)));
         assert!(Agents::seen(&nodes).err().unwrap().starts_with("client: no endpoints available"));
         let mut agent = NodeRecord::new("a", PeerId::random(), 1);
         agent.kind = NodeKind::Agent;

@@ -80,6 +80,7 @@ impl Net {
         for concern in Concern::ALL {
             bridge.export(exports::export(concern, refs)?, self.gate(concern));
         }
+        bridge.export(crate::actors::storage::export(&refs.storage).done()?, EpochGate::none());
         // Under no lease: it is this node's own.
         bridge.export(exports::of_node(refs)?, EpochGate::none());
         Ok(())

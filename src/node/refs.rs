@@ -10,6 +10,7 @@ use crate::actors::deal_handler::DealHandler;
 use crate::actors::message_sender::MessageSender;
 use crate::actors::seal_scheduler::SealScheduler;
 use crate::actors::sector_allocator::SectorAllocator;
+use crate::actors::storage::{self, Storage};
 use crate::actors::window_post::WindowPost;
 use crate::actors::winning_post::WinningPost;
 use crate::chain::Address;
@@ -29,6 +30,8 @@ pub struct Refs {
     pub allocator: Ref<SectorAllocator>,
     /// This node's own.
     pub sealing: Ref<SealScheduler>,
+    /// This node's own.
+    pub storage: Ref<Storage>,
     pub market: Ref<DealHandler>,
     pub info: Ref<InfoPublisher>,
     pub admin: Ref<AdminHttp>,
@@ -50,6 +53,7 @@ impl Refs {
             winning_post: Ref::new(of(Concern::WinningPost), MAILBOX),
             allocator: Ref::new(of(Concern::Allocator), MAILBOX),
             sealing: Ref::new(of(Concern::SealScheduler), MAILBOX),
+            storage: Ref::new(storage::path(node.unwrap_or("node")), MAILBOX),
             market: Ref::new(of(Concern::DealHandler), MAILBOX),
             info: Ref::new(node.map_or("/info".to_string(), info_path), MAILBOX),
             admin: Ref::new("/admin-http", MAILBOX),

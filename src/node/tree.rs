@@ -11,6 +11,7 @@ mod markets;
 mod net;
 mod proving;
 mod sealing;
+mod storage;
 mod store;
 
 use super::backend::NodeBackend;
@@ -45,6 +46,8 @@ pub(super) struct Parts {
     pub stop: Arc<Notify>,
     pub backend: Arc<NodeBackend>,
     pub shards: Arc<Shards>,
+    /// Of a `sectorid` file: the highest number that others have given out.
+    pub begin_after: Option<u64>,
     /// In a cluster.
     pub net: Option<Arc<Net>>,
 }
@@ -63,6 +66,7 @@ impl Parts {
             .child(ChildSpec::supervisor(SupervisorSpec::new("provers").dynamic(64)))
             .child(ChildSpec::supervisor(proving::group(self)))
             .child(ChildSpec::supervisor(sealing::group(self)))
+            .children([storage::group(self).map(ChildSpec::supervisor)])
             .child(ChildSpec::supervisor(markets::group(self)))
             .child(ChildSpec::supervisor(admin::group(self)))
     }

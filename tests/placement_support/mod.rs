@@ -83,14 +83,19 @@ pub struct World {
 
 impl World {
     pub async fn start() -> World {
+        World::start_with(6).await
+    }
+
+    /// `window`: epochs of a second that a deadline is open.
+    pub async fn start_with(window: i64) -> World {
         let settings = DevnetSettings {
             block_delay: Duration::from_secs(1),
             warmup_delay: Duration::from_millis(250),
             deadlines: 3,
-            challenge_window: 6,
+            challenge_window: window,
             challenge_lookback: 3,
             fault_cutoff: 2,
-            dispute_window: 10,
+            dispute_window: 10.min(window * 2 - 2),
             pre_commit_challenge_delay: 3,
             chain_finality: 10,
             winning_lookback: 3,
@@ -156,8 +161,8 @@ pub struct Plan {
     /// Where its servers listen.
     pub bind: IpAddr,
     pub full_node: SocketAddr,
-    token: String,
-    miner: String,
+    pub token: String,
+    pub miner: String,
     /// `None`: it is the whole provider.
     pub etcd: Option<Vec<String>>,
     pub roles: Vec<String>,
@@ -204,6 +209,11 @@ impl Plan {
             }
         });
         NodeProcess { plan: self, child: Some(child), http: reqwest::Client::new() }
+    }
+
+    /// A node that does not run, in the place of one that is about to.
+    pub fn stand_in(&self) -> NodeProcess {
+        NodeProcess { plan: self.clone(), child: None, http: reqwest::Client::new() }
     }
 
     pub fn start_here(self) -> NodeProcess {

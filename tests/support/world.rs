@@ -126,7 +126,7 @@ impl World {
     /// Everything that is due at this head, one thing after another; then the messages.
     pub async fn step(&mut self, now: u64, chain: &FakeChain) {
         for request in self.driver.unnumbered() {
-            if let Ok(number) = NumberSource::allocate(&self.book, &allocation_key(&request)).await {
+            if let Ok(number) = NumberSource::allocate(&self.book, &allocation_key(None, &request)).await {
                 self.mortal.point("number given").await;
                 self.driver.numbered(&request, number, now).unwrap();
                 self.mortal.point("number journaled").await;

@@ -135,11 +135,11 @@ impl SealScheduler {
             return;
         }
         self.numbering = true;
-        let numbers = self.numbers.clone();
+        let (numbers, shard) = (self.numbers.clone(), self.effects.settings.shard.clone());
         cx.spawn(async move {
             let mut given = Vec::new();
             for request in requests {
-                match numbers.allocate(&allocation_key(&request)).await {
+                match numbers.allocate(&allocation_key(shard.as_deref(), &request)).await {
                     Ok(number) => given.push((request, number)),
                     Err(why) => return Numbered { given, missing: Some(why) },
                 }
@@ -155,8 +155,12 @@ impl SealScheduler {
 }
 
 /// The allocator's request key of a pledge.
-pub fn allocation_key(request: &str) -> String {
-    format!("pledge-{request}")
+pub fn allocation_key(shard: Option<&str>, request: &str) -> String {
+    match shard {
+        // The same wish at two schedulers is two sectors: they must not get one number between them.
+        Some(shard) => format!("pledge-{shard}/{request}"),
+        None => format!("pledge-{request}"),
+    }
 }
 
 /// A fenced or damaged journal ends the incarnation; a disk that is full does not: it is tried again.
@@ -305,7 +309,8 @@ impl Handler<Pledge> for SealScheduler {
                 return Ok(PledgeAnswer::Refused(why));
             }
         }
-        let asked = tokio::time::timeout(NUMBER_WAIT, self.numbers.allocate(&allocation_key(&pledge.request))).await;
+        let key = allocation_key(self.effects.settings.shard.as_deref(), &pledge.request);
+        let asked = tokio::time::timeout(NUMBER_WAIT, self.numbers.allocate(&key)).await;
         let answer = match asked {
             Ok(Ok(number)) => match self.driver.numbered(&pledge.request, number, now_ms()) {
                 Ok(()) => PledgeAnswer::Sector(number),

@@ -34,6 +34,8 @@ pub struct SealSettings {
     pub use_miner_balance: bool,
     pub runtimes: Runtimes,
     pub place: Place,
+    /// The name of this scheduler among several of one miner.
+    pub shard: Option<String>,
 }
 
 /// Where new sectors are sealed. One that has begun stays where it is.
@@ -77,6 +79,7 @@ impl Default for SealSettings {
             max_commit_fee: TokenAmount::from_atto(30_000_000_000_000_000u64),
             use_miner_balance: false,
             place: Place::Here,
+            shard: None,
             runtimes: Runtimes {
                 add_piece: HOUR,
                 pc1: HOUR * 24,

@@ -20,11 +20,13 @@ pub struct AllocatorSettings {
     pub lease: u64,
     /// How long an allocation waits for the chain before it takes a leased number.
     pub chain_deadline: Duration,
+    /// For the first deployment of a miner whose sectors others have made: numbers up to this one are not given out.
+    pub begin_after: Option<u64>,
 }
 
 impl Default for AllocatorSettings {
     fn default() -> Self {
-        AllocatorSettings { first: 1, lease: 8, chain_deadline: Duration::from_secs(5) }
+        AllocatorSettings { first: 1, lease: 8, chain_deadline: Duration::from_secs(5), begin_after: None }
     }
 }
 
@@ -67,6 +69,18 @@ impl Book {
             at = at.saturating_add(len);
         }
         Ok(NumberSet::from_ranges(ranges))
+    }
+
+    /// Once, before the first number: what other software has given out need not be on chain yet.
+    pub(super) fn begin(&self) -> Result<(), StoreError> {
+        let Some(last) = self.settings.begin_after else { return Ok(()) };
+        self.store.under(Policy::Refuse).transact(&self.token, |tx| {
+            let mut ledger = tx.get::<Ledger>(&self.ledger_key())?.unwrap_or_default();
+            match ledger.begin_after(last) {
+                true => tx.put(&self.ledger_key(), &ledger),
+                false => Ok(()),
+            }
+        })
     }
 
     /// Durable and idempotent by `request`.

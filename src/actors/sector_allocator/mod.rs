@@ -39,7 +39,9 @@ pub struct SectorAllocator {
 impl SectorAllocator {
     pub async fn start(cx: Cx<SectorAllocator>, deps: AllocatorDeps) -> Result<SectorAllocator, StartError> {
         let AllocatorDeps { node, store, miner, settings } = deps;
-        Ok(SectorAllocator { book: Book { node, store, token: cx.token(), miner, settings } })
+        let book = Book { node, store, token: cx.token(), miner, settings };
+        book.begin().map_err(|e| StartError(e.to_string()))?;
+        Ok(SectorAllocator { book })
     }
 }
 

@@ -3,12 +3,18 @@
 use super::phase::Event;
 use crate::node::net::Net;
 use crate::node::seat::{Holding, Seat};
+use crate::rpc::directory::LeaseState;
+use crate::store::{Acquired, StoreError};
 use crate::supervisor::{ActorState, AdminError, SupervisorRef, Tree, WeakTree};
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
+use tokio::task::JoinError;
 
 /// Giving a lease back is one call; without it the lease expires.
 const GIVE_BACK: Duration = Duration::from_secs(5);
+/// How long the cluster's store may be out of reach before another node may try.
+const LOAD_WITHIN: Duration = Duration::from_secs(10);
+const LOAD_AGAIN: Duration = Duration::from_millis(300);
 
 type Place = Arc<OnceLock<WeakTree>>;
 
@@ -23,9 +29,7 @@ fn place(net: &Net, tree: &Place, seat: &Seat) -> Option<(Tree, SupervisorRef, S
 /// Loads the concern's state under the lease, then starts its actor.
 pub async fn enter(net: &Net, tree: &Place, seat: &Seat, holding: Arc<Holding>) -> Event {
     let (concern, epoch) = (seat.concern, holding.epoch);
-    let (store, path) = (holding.store.clone(), seat.path.clone());
-    // The cluster's store is read on a thread that may wait.
-    let loaded = tokio::task::spawn_blocking(move || store.acquire(&path, epoch)).await;
+    let loaded = load(&holding, &seat.path).await;
     match loaded {
         Ok(Ok(state)) => tracing::info!(concern = concern.name(), epoch, ?state, "held here"),
         Ok(Err(error)) => {
@@ -46,6 +50,22 @@ pub async fn enter(net: &Net, tree: &Place, seat: &Seat, holding: Arc<Holding>) 
             tracing::error!(concern = concern.name(), %error, "did not start here: others may try");
             Event::Entered(false)
         }
+    }
+}
+
+/// Reads the concern's state. A store that was out of reach until a moment ago is waited for: the lease is ours meanwhile.
+async fn load(holding: &Arc<Holding>, path: &str) -> Result<crate::store::Result<Acquired>, JoinError> {
+    let until = Instant::now() + LOAD_WITHIN;
+    loop {
+        let (holding_there, path) = (holding.clone(), path.to_string());
+        // On a thread that may wait.
+        let read = move || holding_there.store.acquire(&path, holding_there.epoch);
+        let loaded = tokio::task::spawn_blocking(read).await;
+        let again = matches!(loaded, Ok(Err(StoreError::Unreachable { .. }))) && holding.state() != LeaseState::Lost;
+        if !again || Instant::now() >= until {
+            return loaded;
+        }
+        tokio::time::sleep(LOAD_AGAIN).await;
     }
 }
 

@@ -161,6 +161,7 @@ async fn record(net: &Net, refs: &Refs, roles: &Roles) -> Option<NodeRecord> {
     let mut record = NodeRecord::new(net.settings.node.as_str(), bridge.peer_id(), net.boot);
     record.addrs = if announced.is_empty() { listening } else { announced };
     record.roles = roles.set();
+    record.serves.insert(refs.storage.path().to_owned());
     let api = refs.api.ask(api::WhereIs, SOON).await.ok();
     record.api =
         api.map(|at| format!("/{}/{}/tcp/{}/http", if at.is_ipv4() { "ip4" } else { "ip6" }, at.ip(), at.port()));

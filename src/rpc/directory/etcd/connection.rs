@@ -51,10 +51,25 @@ impl Connection {
     where
         F: Future<Output = Result<T, Error>>,
     {
+        self.call_within(self.config.attempt(), op).await
+    }
+
+    /// For what is large, or what everybody asks for at once after an outage: giving up early would only ask for it again.
+    pub(super) async fn call_patiently<T, F>(&self, op: impl Fn(Client) -> F) -> Result<T, DirectoryError>
+    where
+        F: Future<Output = Result<T, Error>>,
+    {
+        self.call_within(self.config.attempt() * 4, op).await
+    }
+
+    async fn call_within<T, F>(&self, limit: Duration, op: impl Fn(Client) -> F) -> Result<T, DirectoryError>
+    where
+        F: Future<Output = Result<T, Error>>,
+    {
         let mut whys = Vec::new();
         for _ in 0..self.members.len() {
             let at = self.at();
-            match self.attempt(at, &op).await {
+            match self.attempt(at, limit, &op).await {
                 Ok(answer) => {
                     self.members[at].answered.store(true, Ordering::Relaxed);
                     return Ok(answer);
@@ -74,11 +89,10 @@ impl Connection {
         self.config.attempt() * u32::try_from(self.members.len()).unwrap_or(u32::MAX)
     }
 
-    async fn attempt<T, F>(&self, at: usize, op: &impl Fn(Client) -> F) -> Result<T, Verdict>
+    async fn attempt<T, F>(&self, at: usize, limit: Duration, op: &impl Fn(Client) -> F) -> Result<T, Verdict>
     where
         F: Future<Output = Result<T, Error>>,
     {
-        let limit = self.config.attempt();
         let all = async {
             let client = self.client(at).await?;
             op(client).await.map_err(|e| self.judge(at, &e))
