@@ -24,7 +24,7 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
 use std::net::{IpAddr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
@@ -344,8 +344,4 @@ pub async fn forward(at: IpAddr, to: SocketAddr) -> SocketAddr {
         }
     });
     addr
-}
-
-pub fn repo_of(plan: &Plan) -> &Path {
-    &plan.repo
 }
