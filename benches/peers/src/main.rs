@@ -5,6 +5,13 @@ mod kameo_peer;
 mod measure;
 mod ours;
 mod ractor_peer;
+#[cfg(feature = "remote")]
+mod remote;
+/// The bridge, likewise.
+#[cfg(feature = "remote")]
+#[allow(dead_code, unused_imports)]
+#[path = "../../../src/rpc/bridge/mod.rs"]
+mod bridge;
 /// The runtime alone, compiled from its sources: the proof stack around it is not what is measured.
 #[allow(dead_code, unused_imports)]
 #[path = "../../../src/supervisor/mod.rs"]
@@ -153,6 +160,10 @@ const BENCHES: &[Bench] = &[
 pub const PEERS: [&str; 4] = ["bulkhead", "actix", "kameo", "ractor"];
 
 fn main() {
+    #[cfg(feature = "remote")]
+    if let Some("remote" | "server" | "client") = std::env::args().nth(1).as_deref() {
+        return remote::main(std::env::args().skip(1).collect());
+    }
     let mut reps = 5;
     let mut size = FULL;
     let mut only_peer = None;
