@@ -96,7 +96,8 @@ fn config(key: Keypair) -> BridgeConfig {
 pub async fn serve(bind: &str, ready: impl FnOnce(String)) {
     let to = Ref::new(PATH, MAILBOX);
     let _tree = Tree::start(SupervisorSpec::new("root").child(child("echo", &to, "bench"))).expect("a tree");
-    let bridge = Bridge::start(BridgeConfig { listen: vec![multiaddr(bind)], ..config(server_key()) }).expect("a bridge");
+    let bridge =
+        Bridge::start(BridgeConfig { listen: vec![multiaddr(bind)], ..config(server_key()) }).expect("a bridge");
     let export = Export::of(&to).message::<Echo>().message::<Note>().message::<Seen>().message::<Hang>();
     bridge.export(export.done().expect("four numbers"), EpochGate::at(EPOCH));
     bridge.allow((0..CLIENTS).map(|n| client_key(n).public().to_peer_id()));
@@ -167,9 +168,7 @@ impl Caller for Client {
 pub async fn call(plan: Plan) -> Vec<Sample> {
     let address = plan.address.clone();
     if let Work::Moved { times, other_node } = plan.work {
-        return moved(&address, times, other_node)
-            .await
-            .unwrap_or_else(|Lost(why)| vec![Sample::Failed { why }]);
+        return moved(&address, times, other_node).await.unwrap_or_else(|Lost(why)| vec![Sample::Failed { why }]);
     }
     drive(plan, move |n| {
         let address = address.clone();
@@ -218,7 +217,8 @@ async fn body(to: &Ref<Echoes>, times: u64) -> (Vec<u64>, f64) {
 }
 
 async fn moved(address: &str, times: u64, other_node: bool) -> Result<Vec<Sample>, Lost> {
-    let (asker, same, other) = (Ref::new("/bench/asker", 4), Ref::new("/bench/same", 1024), Ref::new("/bench/other", 1024));
+    let (asker, same, other) =
+        (Ref::new("/bench/asker", 4), Ref::new("/bench/same", 1024), Ref::new("/bench/other", 1024));
     let root = SupervisorSpec::new("root")
         .child(child("same", &same, "bench"))
         .child(child("other", &other, "other"))

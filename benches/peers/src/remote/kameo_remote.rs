@@ -9,7 +9,7 @@ use kameo::remote::{Behaviour, messaging};
 use kameo::{Actor, RemoteActor, Reply, remote_message};
 use libp2p_kameo::identity::Keypair;
 use libp2p_kameo::swarm::SwarmEvent;
-use libp2p_kameo::{Multiaddr, Swarm, SwarmBuilder, noise, tcp, yamux};
+use libp2p_kameo::{Multiaddr, PeerId, Swarm, SwarmBuilder, noise, tcp, yamux};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 use std::sync::OnceLock;
@@ -86,15 +86,17 @@ pub async fn serve(bind: &str, ready: impl FnOnce(String)) {
         let mut up = Some(up);
         loop {
             if let SwarmEvent::NewListenAddr { .. } = swarm.select_next_some().await {
-                drop(up.take().map(|up| up.send(())));
+                let _ = up.take().map(|up| up.send(()));
             }
         }
     });
     let _ = is_up.await;
     let echo = Echo::spawn(Echo::default());
-    // It is registered here at once; that no other node knows of it yet is no error.
-    let _ = tokio::time::timeout(Duration::from_secs(1), echo.register(NAME)).await;
     ready(format!("{address}/p2p/{me}"));
+    // It resolves when other nodes were told, or there are none.
+    if let Err(error) = echo.register(NAME).await {
+        eprintln!("kameo: {error}");
+    }
     std::future::pending().await
 }
 
@@ -103,21 +105,25 @@ pub struct Client(RemoteActorRef<Echo>);
 
 pub async fn connect(address: &str, _: &Path) -> Result<Client, Lost> {
     // One swarm a process, by design of the peer: a reconnect is another dial.
-    static DIAL: OnceLock<mpsc::UnboundedSender<Multiaddr>> = OnceLock::new();
+    static DIAL: OnceLock<mpsc::UnboundedSender<(PeerId, Multiaddr)>> = OnceLock::new();
     let dial = DIAL.get_or_init(|| {
         let mut swarm = swarm(Keypair::generate_ed25519());
-        let (tx, mut rx) = mpsc::unbounded_channel::<Multiaddr>();
+        let (tx, mut rx) = mpsc::unbounded_channel::<(PeerId, Multiaddr)>();
         tokio::spawn(async move {
             loop {
                 tokio::select! {
-                    Some(address) = rx.recv() => drop(swarm.dial(address)),
+                    Some((peer, address)) = rx.recv() => {
+                        swarm.add_peer_address(peer, address.clone()); // or its registry asks nobody
+                        drop(swarm.dial(address));
+                    }
                     _ = swarm.select_next_some() => {}
                 }
             }
         });
         tx
     });
-    let _ = dial.send(address.parse()?);
+    let (address, peer) = address.rsplit_once("/p2p/").ok_or(Lost("no peer in the address".into()))?;
+    let _ = dial.send((peer.parse()?, address.parse()?));
     for _ in 0..200 {
         tokio::time::sleep(Duration::from_millis(5)).await;
         if let Ok(Some(echo)) = RemoteActorRef::lookup(NAME).await {

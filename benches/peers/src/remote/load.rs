@@ -114,12 +114,7 @@ where
 }
 
 /// So many tasks, each asking again and again for the time of `window`; how long each ask took.
-async fn asking<C: Caller>(
-    caller: &C,
-    payload: &Bytes,
-    in_flight: usize,
-    window: Duration,
-) -> Result<Vec<u64>, Lost> {
+async fn asking<C: Caller>(caller: &C, payload: &Bytes, in_flight: usize, window: Duration) -> Result<Vec<u64>, Lost> {
     let end = Instant::now() + window;
     let tasks: Vec<_> = (0..in_flight)
         .map(|_| {

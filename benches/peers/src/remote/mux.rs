@@ -36,12 +36,8 @@ struct State {
 
 impl Mux {
     pub fn over(stream: impl AsyncRead + AsyncWrite + Send + 'static) -> Mux {
-        let shared = Shared {
-            state: Mutex::default(),
-            next: AtomicU64::new(1),
-            work: Notify::new(),
-            room: Notify::new(),
-        };
+        let shared =
+            Shared { state: Mutex::default(), next: AtomicU64::new(1), work: Notify::new(), room: Notify::new() };
         let mux = Mux(Arc::new(shared));
         let (reader, writer) = tokio::io::split(stream);
         tokio::spawn(mux.clone().write(writer));
@@ -84,6 +80,7 @@ impl Mux {
             }
             if batch.is_empty() {
                 self.0.work.notified().await;
+                tokio::task::yield_now().await; // whoever else has something to send: one write for all
                 continue;
             }
             self.0.room.notify_waiters();

@@ -35,13 +35,38 @@ pub struct Ask {
 
 #[derive(Serialize, Deserialize, Clone, Debug)]
 pub enum Sample {
-    Ask { ask: Ask, per_second: f64, p50_us: f64, p99_us: f64, client_cpu_us: f64, server_cpu_us: f64 },
-    Tell { sent: u64, per_second: f64, client_cpu_us: f64, server_cpu_us: f64, refused: u64 },
+    Ask {
+        ask: Ask,
+        per_second: f64,
+        p50_us: f64,
+        p99_us: f64,
+        client_cpu_us: f64,
+        server_cpu_us: f64,
+    },
+    Tell {
+        sent: u64,
+        per_second: f64,
+        client_cpu_us: f64,
+        server_cpu_us: f64,
+        refused: u64,
+    },
     /// When the call failed, in milliseconds since the epoch, and what it said; `None`: not within the limit.
-    Pending { failed_at_ms: Option<f64>, said: String },
+    Pending {
+        failed_at_ms: Option<f64>,
+        said: String,
+    },
     /// Milliseconds from the line on stdin until each client's call was answered.
-    Storm { answered_ms: Vec<f64> },
-    Moved { place: String, p50_us: f64, p99_us: f64, per_second: f64 },
+    Storm {
+        answered_ms: Vec<f64>,
+    },
+    Moved {
+        place: String,
+        p50_us: f64,
+        p99_us: f64,
+        per_second: f64,
+    },
     /// The peer did not do it.
-    Failed { why: String },
+    Failed {
+        why: String,
+    },
 }

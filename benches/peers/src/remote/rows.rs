@@ -67,7 +67,9 @@ pub fn run(args: &[String]) {
     let orders = match orders(args) {
         Ok(orders) => orders,
         Err(why) => {
-            eprintln!("{why}\npeers remote [--quick] [--reps N] [--ms N] [--peer KEY].. [--json FILE] [r1 r2 r3 r4 r5]");
+            eprintln!(
+                "{why}\npeers remote [--quick] [--reps N] [--ms N] [--peer KEY].. [--json FILE] [r1 r2 r3 r4 r5]"
+            );
             std::process::exit(2);
         }
     };

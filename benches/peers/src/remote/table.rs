@@ -56,10 +56,10 @@ pub fn print(
     println!("{reps} repetitions, {ms} ms a cell of R1. Cells are median (min–max).");
     let of = |row: &'static str, peer: Peer| records.iter().filter(move |r| r.row == row && r.peer == peer);
     let has = |row: &str| records.iter().any(|r| r.row.starts_with(row));
-    if has("load") {
-        for size in SIZES {
-            asks(size, peers, records);
-        }
+    if records.iter().any(|r| matches!(r.sample, Sample::Ask { .. })) {
+        SIZES.iter().for_each(|size| asks(*size, peers, records));
+    }
+    if records.iter().any(|r| matches!(r.sample, Sample::Tell { .. })) {
         tells(peers, records);
     }
     if has("r3") {
@@ -141,7 +141,12 @@ fn tells(peers: &[Peer], records: &[Record]) {
     for peer in peers {
         let one = |f| figures(*peer, f).map_or("–".into(), |s| short(s.median));
         print!("| {} | {} | {} | {} |", peer.name(), cell(figures(*peer, rate)), one(sent), one(refused));
-        println!(" {} + {} | {} |", one(client), one(server), ratio(figures(Peer::Bulkhead, rate), figures(*peer, rate)));
+        println!(
+            " {} + {} | {} |",
+            one(client),
+            one(server),
+            ratio(figures(Peer::Bulkhead, rate), figures(*peer, rate))
+        );
     }
 }
 
