@@ -3,7 +3,8 @@
 //! `enter:<Phase>` is right after the journal has a sector in that phase, `leave:<Phase>` right before the journal
 //! learns that its work is done; `allocated:<number>` between allocator and journal; `window_post:<phase>` after a window
 //! proof's record; `message:signed` and `message:pushed` on both sides of a push; `init:signed`, `init:pushed` and
-//! `init:created` on the way to a miner. A test can so be sure where the kill lands.
+//! `init:created` on the way to a miner; in a cluster `store:committed` and `store:flushed` between etcd and this disk,
+//! `store:journaled` and `store:loaded` right after it. A test can so be sure where the kill lands.
 
 use std::fmt::Display;
 use std::sync::OnceLock;

@@ -5,7 +5,7 @@
 //!
 //! * [`supervisor`] — Erlang/OTP's supervision rules on actix; knows nothing of Filecoin.
 //! * [`chain`] — the Filecoin domain without I/O: epochs, deadlines, messages, Lotus' JSON shapes.
-//! * [`store`] — durable state (redb), fenced.
+//! * [`store`] — durable state, fenced: redb; in a cluster etcd, with redb as the node's mirror.
 //! * [`proofs`] — proof tasks, the prover child process, proving keys.
 //! * [`rpc`] — everything that crosses a process boundary: full node client, admin HTTP.
 //! * [`actors`] — one folder a concern.

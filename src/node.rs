@@ -3,14 +3,23 @@
 //! * [`tree`] — THE supervision tree, written down once: settings -> child specs, a file a group.
 //! * [`settings`], [`roles`], [`identity`] — what it is told, what it may run, whose node it is.
 //! * [`concern`], [`seat`] — what only one process of a cluster runs at a time, and whether that is this one.
+//! * [`net`], [`keeper`] — the cluster: bridge and directory, and what they make of this node.
+//! * [`agent`] — the tree of a seal agent; [`far`] — agents and storages of other nodes.
 //! * [`refs`], [`shards`] — where everything is: addresses, and the seal schedulers of all nodes together.
+//! * [`cluster_view`] — the cluster as this node's admin HTTP shows it.
 //! * [`backend`], [`report`], [`journal`] — the node behind its own API: lists, sector details, summaries, ends.
 
+pub mod agent;
 pub mod backend;
+pub mod cluster_view;
 pub mod concern;
+mod exports;
+pub mod far;
 mod grove;
 pub mod identity;
 pub mod journal;
+pub mod keeper;
+pub mod net;
 pub mod refs;
 pub mod report;
 pub mod roles;
@@ -25,12 +34,15 @@ use crate::chain::Address;
 use crate::proofs::Prover;
 use crate::rpc::admin;
 use crate::rpc::auth::Auth;
+use crate::rpc::directory::DirectoryError;
 use crate::rpc::full_node::{FullNode, FullNodeError};
 use crate::store::StoreError;
+use crate::store::replica::ReplicaError;
 use crate::supervisor::{Exit, Tree, TreeError, TreeOptions};
 use backend::NodeBackend;
 use concern::Concern;
 use identity::Identity;
+use net::Net;
 pub use refs::Refs;
 use seat::{EPOCH_SHIFT, Holding, Seat, Seats};
 use settings::NodeSettings;
@@ -53,6 +65,14 @@ pub enum NodeError {
     Auth(#[from] crate::rpc::auth::AuthError),
     #[error(transparent)]
     Tree(#[from] TreeError),
+    #[error(
+        "the configuration asks for a cluster, and this build has no support for one: build it with `--features cluster`"
+    )]
+    NoClusterSupport,
+    #[error(transparent)]
+    Directory(#[from] DirectoryError),
+    #[error("the cluster's store: {0}")]
+    Replica(#[from] ReplicaError),
     #[error("{}: {why}", path.display())]
     Repo { path: PathBuf, why: String },
 }
@@ -90,7 +110,7 @@ impl Node {
         let boot = store.next_boot()?;
         // A full node that is put in the place of the present one must be of the same network.
         let link = LinkSettings { network: Some(network.clone()), ..settings.link };
-        let settings = NodeSettings { link, ..settings };
+        let mut settings = NodeSettings { link, ..settings };
         let auth = Arc::new(Auth::open(&settings.repo)?);
         settings.roles.off_lines().for_each(|line| tracing::info!("{line}"));
         let name = settings.cluster.as_ref().map(|cluster| cluster.node.as_str());
@@ -117,7 +137,18 @@ impl Node {
             tree: tree.clone(),
             stop: stop.clone(),
         });
+        let begin_after = first_deployment(&settings.repo)?;
+        let net = match settings.cluster.clone() {
+            Some(cluster) => Some(Arc::new(Net::new(cluster, settings.repo.clone(), miner, boot, &store)?)),
+            None => None,
+        };
+        if let Some(net) = &net {
+            let far = Arc::new(far::FarNodes::of(net));
+            (settings.agents, settings.storages) = (far.clone(), far);
+        }
         let parts = Parts {
+            begin_after,
+            net,
             settings,
             refs,
             seats,
@@ -132,7 +163,7 @@ impl Node {
             backend,
             shards,
         };
-        let options = TreeOptions { epoch_base: boot << EPOCH_SHIFT, ..TreeOptions::default() };
+        let options = TreeOptions { epoch_base: boot << EPOCH_SHIFT, ..parts.settings.supervision.clone() };
         let running = Tree::start_with(parts.root(), options)?;
         let Parts { refs, tree, stop, backend, settings, prover, .. } = parts;
         running.supervisor("root/provers").into_iter().for_each(|provers| prover.show_in(provers));
@@ -167,5 +198,40 @@ impl Node {
 
     pub async fn stop(&self) -> Exit {
         self.tree.shutdown().await
+    }
+}
+
+/// `<repo>/sectorid`, as the distributed miner has it: a number that is greater than all sectors' at the first deployment.
+fn first_deployment(repo: &std::path::Path) -> Result<Option<u64>, NodeError> {
+    let path = repo.join("sectorid");
+    let text = match std::fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(e) => return Err(NodeError::Repo { path, why: e.to_string() }),
+    };
+    match text.trim().parse() {
+        Ok(number) => Ok(Some(number)),
+        Err(_) => {
+            let why = format!("{:?} is no sector number: write one that is greater than every sector's", text.trim());
+            Err(NodeError::Repo { path, why })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_sectorid_file_is_a_number_or_refused() {
+        let repo = tempfile::tempdir().unwrap();
+        let read = |text: Option<&str>| {
+            text.map(|text| std::fs::write(repo.path().join("sectorid"), text).unwrap());
+            first_deployment(repo.path()).map_err(|e| e.to_string())
+        };
+        assert_eq!(read(None), Ok(None));
+        assert_eq!(read(Some("1200\n")), Ok(Some(1200)));
+        let refused = read(Some("many")).unwrap_err();
+        assert!(refused.contains("sectorid") && refused.contains("greater than every sector's"), "{refused}");
     }
 }

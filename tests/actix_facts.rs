@@ -266,19 +266,45 @@ fn clone_defeats_bound() {
     });
 }
 
+/// As [`Blocked`] until it is told; then it counts.
+struct Gated {
+    open: Option<tokio::sync::oneshot::Receiver<()>>,
+    handled: Rc<std::cell::Cell<usize>>,
+}
+impl Actor for Gated {
+    type Context = Context<Self>;
+    fn started(&mut self, ctx: &mut Context<Self>) {
+        ctx.set_mailbox_capacity(1);
+        let open = self.open.take().unwrap();
+        ctx.wait(actix::fut::wrap_future::<_, Self>(async { drop(open.await) }));
+    }
+}
+impl Handler<Count> for Gated {
+    type Result = ();
+    fn handle(&mut self, _: Count, _: &mut Context<Self>) {
+        self.handled.set(self.handled.get() + 1);
+    }
+}
+
 #[test]
 fn send_never_waits() {
     system(async {
-        let a = Blocked.start();
+        let (gate, open) = tokio::sync::oneshot::channel();
+        let handled = Rc::new(std::cell::Cell::new(0));
+        let a = Gated { open: Some(open), handled: handled.clone() }.start();
         turns(4).await;
         let mut sends: Vec<_> = (0..100).map(|_| Box::pin(a.send(Count))).collect();
         let mut task = std::task::Context::from_waker(std::task::Waker::noop());
         for send in &mut sends {
             assert!(send.as_mut().poll(&mut task).is_pending());
         }
-        // Each has pushed its message past the bound: what is left waits for an answer only.
-        assert!(a.clone().try_send(Count).is_ok());
-        drop(sends);
+        // Not polled again: one that waited for room would never get its message into a mailbox of capacity 1.
+        gate.send(()).unwrap();
+        turns(200).await;
+        assert_eq!(handled.get(), 100, "each has pushed its message past the bound");
+        for send in sends {
+            send.await.unwrap();
+        }
     });
 }
 
@@ -304,15 +330,24 @@ impl Handler<Boom> for Sync1 {
     }
 }
 
+impl Handler<Count> for Sync1 {
+    type Result = ();
+    fn handle(&mut self, _: Count, _: &mut SyncContext<Self>) {}
+}
+
 #[test]
 fn sync_arbiter_last_worker_panic() {
     system(async {
-        let a = SyncArbiter::start(1, || Sync1);
-        assert!(a.send(Boom).await.is_err());
-        // The pool is empty: the next message panics in the task that feeds it, and the address is dead for good.
-        assert!(a.send(Boom).await.is_err());
-        turns(8).await;
-        assert!(matches!(a.send(Boom).await, Err(MailboxError::Closed)));
+        // (workers, whether a message that harms nobody is served after one of them panicked)
+        for (workers, served) in [(1, false), (2, true)] {
+            let a = SyncArbiter::start(workers, || Sync1);
+            a.send(Count).await.unwrap();
+            assert!(a.send(Boom).await.is_err());
+            assert_eq!(a.send(Count).await.is_ok(), served, "{workers} workers");
+            turns(8).await;
+            // The pool is empty: that message panicked in the task that feeds it, and the address is dead for good.
+            assert_eq!(matches!(a.send(Count).await, Err(MailboxError::Closed)), !served, "{workers} workers");
+        }
     });
 }
 

@@ -1,10 +1,13 @@
-//! restart, suspend, resume, stop and kill over HTTP on a real tree: who may, what comes of it, what is refused and how.
+//! restart, suspend, resume, stop, kill and drills over HTTP on a real tree: who may, what comes of it, what is refused and
+//! how, and that it is on record.
 
 use bulkhead::rpc::admin::{AdminConfig, AdminHandle, AdminViews, only, start};
 use bulkhead::supervisor::*;
 use serde_json::{Value, json};
-use std::sync::Arc;
+use std::fmt::Write;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
+use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 
 const SOON: Duration = Duration::from_secs(20);
 
@@ -141,5 +144,58 @@ async fn what_cannot_be_done_is_a_json_error() {
     assert_eq!(f.tree.info("root/group/temporary").unwrap().state, ActorState::Up, "a refused order did nothing");
     let (status, body) = f.send("GET", "/journal", "").await;
     assert!(status == 404 && body["error"].is_string(), "a bare tree keeps none");
+    f.tree.shutdown().await;
+}
+
+/// What went to the audit log.
+#[derive(Clone, Default)]
+struct Audit(Arc<Mutex<Vec<String>>>);
+
+impl<S: tracing::Subscriber> Layer<S> for Audit {
+    fn on_event(&self, event: &tracing::Event<'_>, _: Context<'_, S>) {
+        struct Line(String);
+        impl tracing::field::Visit for Line {
+            fn record_debug(&mut self, field: &tracing::field::Field, value: &dyn std::fmt::Debug) {
+                write!(self.0, "{}={value:?} ", field.name()).unwrap();
+            }
+        }
+        if event.metadata().target() == "audit" {
+            let mut line = Line(String::new());
+            event.record(&mut line);
+            self.0.lock().unwrap().push(line.0);
+        }
+    }
+}
+
+#[tokio::test]
+async fn every_attempt_leaves_an_audit_line() {
+    let audit = Audit::default();
+    tracing::subscriber::set_global_default(tracing_subscriber::registry().with(audit.clone())).unwrap();
+    let f = fixture().await;
+    // (order, field that says what came of it)
+    let cases = [
+        ("suspend", "outcome=\"done\""),
+        ("resume", "outcome=\"done\""),
+        ("restart", "outcome=\"done\""),
+        ("panic", "struck=true"),
+        ("kill", "killed=true"),
+        ("stop", "outcome=\"done\""),
+        ("hang", "struck=false"),
+    ];
+    for (order, came_of_it) in cases {
+        let path = format!("/actors/root/group/worker/{order}");
+        assert_eq!(f.send("POST", &path, "wrong").await.0, 401);
+        let (status, body) = f.post(&path).await;
+        assert!(status == 200 || order == "hang" && status == 409, "{order}: {status} {body}");
+        let lines = audit.0.lock().unwrap().clone();
+        for (what, parts) in [
+            ("refused", [format!("action=\"{order} root/group/worker\""), "allowed=false".into()]),
+            ("allowed", [format!("action=\"{order} root/group/worker\""), "allowed=true".into()]),
+            ("done", [format!("action=\"{order}\""), came_of_it.into()]),
+        ] {
+            let found = lines.iter().any(|line| parts.iter().all(|part| line.contains(part)));
+            assert!(found, "{order} {what}: {parts:?} in {lines:#?}");
+        }
+    }
     f.tree.shutdown().await;
 }

@@ -6,7 +6,7 @@ use bulkhead::actors::daemon_link::messages::HeadUpdate;
 use bulkhead::actors::message_sender::messages::{MessageStatus, Status as MessageQuestion};
 use bulkhead::actors::message_sender::{MessageSender, NodeWallet, Rules as SendRules, SenderDeps, SenderSettings};
 use bulkhead::actors::seal_scheduler::messages::{List, Pledge, PledgeAnswer, Remove, SectorSummary, Status};
-use bulkhead::actors::seal_scheduler::{Phase, Rules, SealDeps, SealScheduler, SealSettings, SectorDirs};
+use bulkhead::actors::seal_scheduler::{NoAgents, Phase, Rules, SealDeps, SealScheduler, SealSettings, SectorDirs};
 use bulkhead::actors::sector_allocator::messages::Allocated;
 use bulkhead::actors::sector_allocator::{AllocatorDeps, AllocatorSettings, SectorAllocator};
 use bulkhead::store::Store;
@@ -76,6 +76,7 @@ fn house(dir: &Path, chain: &Arc<FakeChain>, prover: &Arc<ScriptedProver>) -> Ho
                     miner: miner(),
                     settings,
                     dirs: dirs.clone(),
+                    agents: Arc::new(NoAgents),
                 },
             )
         })

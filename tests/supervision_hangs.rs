@@ -4,7 +4,8 @@ use bulkhead::supervisor::*;
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
-const SOON: Duration = Duration::from_secs(20);
+/// Far more than a loaded machine needs.
+const SOON: Duration = Duration::from_secs(120);
 
 struct Worker;
 impl Actor for Worker {}
@@ -105,4 +106,62 @@ async fn a_blocked_thread_does_not_hold_up_a_kill_or_the_shutdown() {
     assert_eq!(tokio::time::timeout(SOON, tree.shutdown()).await.unwrap(), Exit::Shutdown);
     assert!(tree.watchdog_ticks() > ticks, "the watchdog went on");
     assert_eq!(tree.zombies(), 2);
+}
+
+async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    tokio::time::timeout(SOON, async {
+        while !is_so() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await
+    .unwrap_or_else(|_| panic!("never: {what}"))
+}
+
+#[tokio::test]
+async fn a_thread_that_comes_back_is_no_zombie_any_more() {
+    let address = Ref::new("/stuck", 4);
+    let root = SupervisorSpec::new("root").backoff(Backoff::NONE).intensity(9, SOON);
+    let options = TreeOptions { max_zombies: 1, ..TreeOptions::default() };
+    let tree = Tree::start_with(root.child(worker("stuck", &address)), options).unwrap();
+    // More hangs than stuck threads are allowed, but one at a time.
+    for hang in 1..=3 {
+        let (free, until_then) = mpsc::channel();
+        let (report, tokens) = mpsc::channel();
+        address.tell(Block { until: Arc::new(Mutex::new(until_then)), report }).unwrap();
+        tokens.recv().unwrap();
+        assert!(tree.kill("root/stuck"));
+        assert_eq!(ping(&address, hang).await.epoch, hang + 1);
+        assert_eq!(tree.zombies(), 1);
+        free.send(()).unwrap();
+        until("the thread is gone", || tree.zombies() == 0).await;
+    }
+    assert_eq!(tree.ended(), None);
+    assert_eq!(tree.shutdown().await, Exit::Shutdown);
+}
+
+#[tokio::test]
+async fn a_hang_on_request_takes_the_course_of_a_real_one() {
+    let (stuck, neighbour) = (Ref::new("/stuck", 4), Ref::new("/neighbour", 4));
+    // The neighbour on the thread may not be restarted even once for a fault of its own.
+    let beside = SupervisorSpec::new("beside").backoff(Backoff::NONE).intensity(0, SOON).child(worker("w", &neighbour));
+    let root = SupervisorSpec::new("root")
+        .backoff(Backoff::NONE)
+        .intensity(1, SOON)
+        .child(ChildSpec::supervisor(beside))
+        .child(worker("stuck", &stuck));
+    let options = TreeOptions { hang_after: Some(Duration::from_secs(1)), ..TreeOptions::default() };
+    let tree = Tree::start_with(root, options).unwrap();
+    for no_worker in ["root", "root/beside", "root/nobody"] {
+        assert!(!tree.hang(no_worker), "{no_worker}");
+    }
+    assert!(tree.hang("root/stuck"));
+    assert_eq!(ping(&stuck, 1).await.epoch, 2);
+    assert_eq!(ping(&neighbour, 1).await.epoch, 2, "on the same thread, in a group without a budget");
+    let exit = |path: &str| tree.info(path).unwrap().last_exit;
+    assert!(matches!(exit("root/stuck"), Some(Exit::Hung(_))), "{:?}", exit("root/stuck"));
+    assert!(matches!(exit("root/beside/w"), Some(Exit::Hung(_))));
+    until("the thread is gone", || tree.zombies() == 0).await;
+    assert_eq!((tree.info("root").unwrap().restart_budget_used, exit("root/beside")), (Some(1), None));
+    assert_eq!(tree.shutdown().await, Exit::Shutdown);
 }

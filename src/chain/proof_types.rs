@@ -41,6 +41,12 @@ pub fn winning_post_proof(seal_proof: i64) -> Option<i64> {
     (0..SEAL_FAMILIES * FAMILY).contains(&seal_proof).then_some(seal_proof % FAMILY)
 }
 
+/// Bytes of a sector that is sealed with that proof.
+pub fn sector_size(seal_proof: i64) -> Option<u64> {
+    let index = winning_post_proof(seal_proof)?;
+    usize::try_from(index).ok().and_then(|i| SECTOR_SIZES.get(i)).map(|(_, bytes)| *bytes)
+}
+
 /// Whether a network with these seal proofs takes sectors of that size. A node that names none (they are no longer part of
 /// `StateGetNetworkParams`) takes any: the network will say.
 pub fn takes(supported_seal_proofs: &[i64], sector_size: u64) -> bool {

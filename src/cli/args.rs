@@ -1,6 +1,6 @@
 //! The whole command line.
 
-use super::{devnet, init, keys, proving, run, sectors};
+use super::{cluster, devnet, init, keys, proving, run, sectors, tree};
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 
@@ -45,6 +45,10 @@ pub enum Command {
     Stop(run::StopArgs),
     /// What the running node is and how it does
     Info,
+    /// Seal for a manager that may be far away; found through etcd
+    Agent(super::agent::Args),
+    /// Take sealing tasks of an agent and run them on its storage
+    Worker(super::worker::Args),
     /// Sectors of the running node
     #[command(subcommand)]
     Sectors(sectors::Command),
@@ -52,7 +56,10 @@ pub enum Command {
     #[command(subcommand)]
     Proving(proving::Command),
     /// The supervision tree of the running node: what is up, what restarted and why
-    Tree,
+    Tree(tree::Args),
+    /// One provider on several hosts: its nodes, who holds what, orders, joining
+    #[command(subcommand)]
+    Cluster(cluster::Command),
     /// Proving keys (generated keys are for 2 KiB test sectors only)
     #[command(subcommand)]
     Keys(keys::Command),

@@ -7,8 +7,10 @@
 //! * [`launch`] — what runs inside this process.
 //! * [`render`] — tables, pure.
 
+pub mod agent;
 pub mod args;
 pub mod client;
+pub mod cluster;
 pub mod config;
 pub mod devnet;
 pub mod error;
@@ -26,6 +28,7 @@ pub mod seams;
 pub mod sectors;
 pub mod signals;
 pub mod tree;
+pub mod worker;
 
 pub use error::CliError;
 
@@ -101,6 +104,19 @@ fn dispatch(cli: Cli) -> Result<(), CliError> {
             log_to_stderr(&cx, &global, "")?;
             block_on(run::run(cx))
         }
+        Command::Agent(args) => {
+            let global = Global { repo: Some(agent::repo(global.repo.as_deref(), &env)?), ..global };
+            let cx = context(&global, overrides(&global))?;
+            log_to_stderr(&cx, &global, "")?;
+            block_on(agent::run(args, cx))
+        }
+        Command::Worker(args) => {
+            // Its folder is the agent's, whose configuration is not the worker's.
+            let cx =
+                context(&Global { repo: None, ..global.clone() }, overrides(&Global { repo: None, ..global.clone() }))?;
+            log_to_stderr(&cx, &global, "")?;
+            block_on(worker::run(args, cx.config.proving.parameter_cache))
+        }
         Command::Keys(command) => {
             let cx = context(&global, overrides(&global))?;
             log_to_stderr(&cx, &global, "warn")?;
@@ -111,8 +127,35 @@ fn dispatch(cli: Cli) -> Result<(), CliError> {
         Command::Info => online(&global, info::run),
         Command::Sectors(command) => online(&global, |cx| sectors::run(command, cx)),
         Command::Proving(command) => online(&global, |cx| proving::run(command, cx)),
-        Command::Tree => online(&global, tree::run),
+        Command::Tree(args) => online(&global, |cx| tree::run(args, cx)),
+        Command::Cluster(command) => cluster(command, &global),
         Command::Prover(_) => Err(CliError::Usage("prover: it is started by a node, never by hand".to_string())),
+    }
+}
+
+/// Some work on a repo and its configuration, the others ask a running node.
+fn cluster(command: cluster::Command, global: &Global) -> Result<(), CliError> {
+    use cluster::{Command, join, transfer};
+    let on_repo = || {
+        let cx = context(global, overrides(global))?;
+        log_to_stderr(&cx, global, "warn")?;
+        Ok::<_, CliError>(cx)
+    };
+    match command {
+        Command::Id => join::id(&on_repo()?),
+        Command::JoinToken => join::token(&on_repo()?),
+        Command::Join(args) => join::join(args, &on_repo()?),
+        Command::Import(args) => {
+            let cx = on_repo()?;
+            block_on(async { transfer::import(args, &cx).await })
+        }
+        Command::Export(args) => {
+            let cx = on_repo()?;
+            block_on(async { transfer::export(args, &cx).await })
+        }
+        asked @ (Command::Status | Command::Nodes | Command::Leases | Command::Move { .. } | Command::Drain { .. }) => {
+            online(global, |cx| cluster::ask(asked, cx))
+        }
     }
 }
 

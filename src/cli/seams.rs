@@ -120,3 +120,21 @@ pub fn full_node(config: &Config) -> Result<Arc<dyn FullNode>, CliError> {
     let info = ApiInfo::parse("FULLNODE_API_INFO", info).map_err(failed)?;
     Ok(Arc::new(HttpFullNode::new(info)?))
 }
+
+/// How the configuration reaches etcd.
+#[cfg(feature = "cluster")]
+pub fn etcd_config(config: &Config) -> Result<crate::rpc::directory::etcd::EtcdConfig, CliError> {
+    use crate::rpc::directory::etcd::{EtcdConfig, Tls};
+    let cluster = &config.cluster;
+    let (ca, cert, key) = cluster.etcd_tls();
+    let tls = match &ca {
+        Some(ca) => Some(Tls::from_files(ca, cert.as_deref().zip(key.as_deref()))),
+        None => None,
+    };
+    Ok(EtcdConfig {
+        user: cluster.etcd_user.clone().zip(cluster.etcd_password.clone()),
+        tls: tls.transpose().map_err(|e| CliError::Failed(e.to_string()))?,
+        ttl: cluster.lease_ttl,
+        ..EtcdConfig::new(cluster.name.clone(), cluster.etcd.clone())
+    })
+}

@@ -89,6 +89,18 @@ pub struct SectorLine {
     pub last_error: String,
 }
 
+/// The nodes of the miner whose seal schedulers gave no answer.
+#[derive(Deserialize)]
+struct AllShards {
+    missing_shards: Vec<Shard>,
+}
+
+#[derive(Deserialize)]
+struct Shard {
+    node: String,
+    why: String,
+}
+
 /// `{"/": "bafy.."}` or null.
 fn cid_text<'de, D: Deserializer<'de>>(d: D) -> Result<Option<String>, D::Error> {
     let value = Option::<Value>::deserialize(d)?;
@@ -121,7 +133,14 @@ pub async fn run(command: Command, cx: Context) -> Result<(), CliError> {
                     last_error: s.last_err,
                 });
             }
+            let all: AllShards = node.call("Bulkhead.Sectors", vec![]).await?;
             cx.out.answer(&lines, |lines| render::list(lines));
+            // After what there is, and as a failure: a script must not take a part of the list for all of it.
+            if !all.missing_shards.is_empty() {
+                let each = all.missing_shards.iter().map(|shard| format!("{} ({})", shard.node, shard.why));
+                let each: Vec<_> = each.collect();
+                return Err(CliError::Failed(format!("the sectors of these nodes are missing: {}", each.join(", "))));
+            }
         }
         Command::Status { number, log } => {
             // with --json the node's answer goes through as it is, unknown fields included

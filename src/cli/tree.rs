@@ -1,12 +1,57 @@
-//! `bulkhead tree`: the supervision tree of the running node, from its admin HTTP (answers when all else hangs).
+//! `bulkhead tree`: the supervision tree of the running node, from its admin HTTP (answers when all else hangs); with
+//! `--all` that of every node of its cluster, which it asks over the bridge.
 
 use super::client::NodeClient;
 use super::render::{time::unix_now, tree::tree};
 use super::{CliError, Context};
+use crate::rpc::admin::cluster::NodeRow;
 use crate::supervisor::ActorInfo;
+use serde::Serialize;
 
-pub async fn run(cx: Context) -> Result<(), CliError> {
-    let actors: Vec<ActorInfo> = NodeClient::open(&cx)?.admin_get("/actors").await?;
-    cx.out.answer(&actors, |actors| tree(actors, unix_now()));
+#[derive(clap::Args, Debug)]
+pub struct Args {
+    /// The trees of all nodes of the cluster
+    #[arg(long)]
+    pub all: bool,
+}
+
+/// A node that does not show its tree is named, with the reason.
+#[derive(Serialize)]
+struct NodeTree {
+    node: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    actors: Option<Vec<ActorInfo>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+}
+
+pub async fn run(args: Args, cx: Context) -> Result<(), CliError> {
+    let client = NodeClient::open(&cx)?;
+    if !args.all {
+        let actors: Vec<ActorInfo> = client.admin_get("/actors").await?;
+        cx.out.answer(&actors, |actors| tree(actors, unix_now()));
+        return Ok(());
+    }
+    let nodes: Vec<NodeRow> = client.admin_get("/nodes").await?;
+    let asked = nodes.iter().map(|node| {
+        let (client, name) = (&client, node.name.clone());
+        async move {
+            match client.admin_get::<Vec<ActorInfo>>(&format!("/nodes/{name}/actors")).await {
+                Ok(actors) => NodeTree { node: name, actors: Some(actors), error: None },
+                Err(why) => NodeTree { node: name, actors: None, error: Some(why.to_string()) },
+            }
+        }
+    });
+    let trees = futures::future::join_all(asked).await;
+    cx.out.answer(&trees, |trees| render(trees));
     Ok(())
+}
+
+fn render(trees: &[NodeTree]) -> String {
+    let now = unix_now();
+    let one = |one: &NodeTree| match (&one.actors, &one.error) {
+        (Some(actors), _) => format!("{}\n{}", one.node, tree(actors, now)),
+        (None, why) => format!("{}\n{}\n", one.node, why.as_deref().unwrap_or("no answer")),
+    };
+    trees.iter().map(one).collect::<Vec<_>>().join("\n")
 }

@@ -70,6 +70,8 @@ fn seal_agent(origin: &Source, content: &Table) -> Result<Vec<(&'static Key, Val
         }
     }
     let mut entries = Vec::new();
+    // Who writes this section has agents.
+    entries.extend(endpoints.is_some().then(|| ours("sealing.place", "agents".into())).flatten());
     entries.extend(endpoints.and_then(|list| ours("cluster.etcd", list)));
     if let Some(port) = port {
         let at = |ip: IpAddr| {

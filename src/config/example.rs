@@ -24,33 +24,48 @@ pub fn annotated() -> String {
 
 /// `text` with `node.miner = "<miner>"`, everything else as it was.
 pub fn with_miner(text: &str, miner: &str) -> String {
-    let entry = format!("miner = \"{miner}\"");
+    with_entries(text, "node", &[("miner", miner.into())])
+}
+
+/// `text` with these entries in that section, everything else as it was.
+pub fn with_entries(text: &str, wanted: &str, entries: &[(&str, toml::Value)]) -> String {
+    let written: Vec<String> = entries.iter().map(|(name, value)| format!("{name} = {value}")).collect();
+    let replaced =
+        |line: &str| line.split('=').next().is_some_and(|name| entries.iter().any(|(n, _)| *n == name.trim()));
     let (mut lines, mut section, mut done) = (Vec::<String>::new(), String::new(), false);
     for line in text.lines() {
         let bare = line.split('#').next().unwrap_or("").trim();
         if bare.starts_with('[') {
-            section = bare.trim_matches(['[', ']', ' ']).to_string();
+            // [[tables]] keep their brackets: they are no section
+            section = bare.strip_prefix('[').and_then(|s| s.strip_suffix(']')).unwrap_or(bare).trim().to_string();
             lines.push(line.to_string());
-            if section == "node" && !done {
-                lines.push(entry.clone());
+            if section == wanted && !done {
+                lines.extend(written.iter().cloned());
                 done = true;
             }
-        } else if section == "node" && bare.split('=').next().is_some_and(|name| name.trim() == "miner") {
-            // the entry stands above, right under [node]
+        } else if section == wanted && replaced(bare) {
+            // the entry stands above, right under its section
         } else {
             lines.push(line.to_string());
         }
     }
     if !done {
-        let head = [
-            "# This repo's node; every key: `bulkhead config default`.".to_string(),
-            "[node]".to_string(),
-            entry,
-            String::new(),
-        ];
+        let mut head = vec!["# This repo's node; every key: `bulkhead config default`.".to_string()];
+        head.retain(|line| !lines.contains(line));
+        head.push(format!("[{wanted}]"));
+        head.extend(written);
+        head.push(String::new());
         lines.splice(0..0, head);
     }
     lines.join("\n").trim_end().to_string() + "\n"
+}
+
+/// The file's text; empty where there is none.
+pub fn read_or_empty(path: &Path) -> std::io::Result<String> {
+    match std::fs::read_to_string(path) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(String::new()),
+        read => read,
+    }
 }
 
 /// Writes the miner into `<repo>/config.toml`: durable, atomic, and never over another miner.
@@ -61,11 +76,7 @@ pub fn set_miner(config: &Config, miner: &str) -> Result<(), ConfigError> {
         return Err(ConfigError::OtherMiner { path, found: found.clone(), wanted: miner.to_string() });
     }
     std::fs::create_dir_all(&config.repo).map_err(fail)?;
-    let before = match std::fs::read_to_string(&path) {
-        Ok(text) => text,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => String::new(),
-        Err(e) => return Err(fail(e)),
-    };
+    let before = read_or_empty(&path).map_err(fail)?;
     write_durably(&path, with_miner(&before, miner).as_bytes()).map_err(fail)
 }
 

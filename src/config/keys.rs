@@ -207,6 +207,12 @@ pub static KEYS: &[Key] = &[
     key!("sealing.pc2", Kind::Int(1, 256), "1", "PC2 tasks that run at a time."),
     key!("sealing.c2", Kind::Int(1, 256), "1", "C2 tasks that run at a time."),
     key!(
+        "sealing.place",
+        Kind::Choice(&["here", "agents"]),
+        "\"here\"",
+        "Where new sectors are sealed: in this repo, or at agents (`bulkhead agent`), which is the default beside [SealAgent] EtcdAddrs."
+    ),
+    key!(
         "market.listen",
         Kind::Text("a multiaddr such as /ip4/0.0.0.0/tcp/24001", is_multiaddr),
         "\"/ip4/127.0.0.1/tcp/0\"",

@@ -93,6 +93,15 @@ pub struct Sealing {
     pub pc1: usize,
     pub pc2: usize,
     pub c2: usize,
+    pub place: SealPlace,
+}
+
+/// Where new sectors are sealed.
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum SealPlace {
+    Here,
+    Agents,
 }
 
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]

@@ -158,6 +158,9 @@ fn init_writes_the_miner_and_leaves_the_rest() {
     for (before, after) in table {
         assert_eq!(example::with_miner(before, "t01000"), after);
     }
+    let peers = "[[cluster.peer]]\nname = \"b\"\n[cluster] # x\nname = \"old\"\n";
+    let joined = example::with_entries(peers, "cluster", &[("name", "new".into()), ("etcd", vec!["h:1"].into())]);
+    assert_eq!(joined, "[[cluster.peer]]\nname = \"b\"\n[cluster] # x\nname = \"new\"\netcd = [\"h:1\"]\n");
     let dir = tempfile::tempdir().unwrap();
     let over = Overrides { repo: Some(dir.path().join("node")), ..Default::default() };
     for _ in 0..2 {
@@ -251,7 +254,7 @@ fn a_cluster_that_cannot_be_is_refused() {
             format!("{a}roles = [\"sealing\"]\nallocator_at = \"10.0.0.1:1\"{}", peer("b", "\"window-post\"")),
             "no [[cluster.peer]] has the role allocator",
         ),
-        (format!("{a}heartbeat = \"3s\""), "above cluster.heartbeat (3s)"),
+        (format!("{a}suspect = \"1s\""), "above cluster.heartbeat (1s)"),
         (format!("{a}down = \"3s\""), "above cluster.suspect (3s)"),
         (format!("{a}etcd_cert = \"/c.pem\""), "cluster.etcd_key must be set too"),
         (format!("{a}etcd_user = \"root\""), "belong together"),

@@ -54,12 +54,35 @@ impl ChainServer {
     }
 }
 
+/// Its server ended by itself.
+struct ThreadEnded;
+
+impl Message for ThreadEnded {
+    type Reply = ();
+}
+
 impl Actor for ChainServer {
+    async fn started(&mut self, cx: &Cx<Self>) -> Result<(), Exit> {
+        if let Some(ended) = self.server.as_ref().map(ServerHandle::ended) {
+            cx.spawn(async move {
+                ended.await;
+                ThreadEnded
+            });
+        }
+        Ok(())
+    }
+
     async fn stopping(&mut self, _cx: &Cx<Self>) {
         self.door.close();
         if let Some(server) = self.server.take() {
             server.stop().await;
         }
+    }
+}
+
+impl Handler<ThreadEnded> for ChainServer {
+    async fn handle(&mut self, _: ThreadEnded, _cx: &Cx<Self>) -> Result<(), Exit> {
+        Err(Exit::failed("the chain's JSON-RPC server's thread ended"))
     }
 }
 

@@ -12,6 +12,8 @@ pub(super) struct Grove {
     pub node: Arc<OnceLock<WeakTree>>,
     pub beside: Option<Tree>,
     pub journal: Arc<Journal>,
+    /// In a cluster.
+    pub cluster: Option<Arc<dyn admin::ClusterView>>,
 }
 
 impl Grove {
@@ -33,6 +35,9 @@ impl admin::TreeView for Grove {
     fn panic(&self, path: &str) -> bool {
         self.trees().any(|tree| tree.panic(path))
     }
+    fn hang(&self, path: &str) -> bool {
+        self.trees().any(|tree| tree.hang(path))
+    }
     fn dead_letters(&self) -> Option<admin::DeadLettersView> {
         self.node().as_ref().and_then(admin::TreeView::dead_letters)
     }
@@ -44,6 +49,9 @@ impl admin::TreeView for Grove {
     }
     fn vitals(&self) -> Option<admin::Vitals> {
         self.node().as_ref().and_then(admin::TreeView::vitals)
+    }
+    fn cluster(&self) -> Option<Arc<dyn admin::ClusterView>> {
+        self.cluster.clone()
     }
     fn journal(&self) -> Option<Vec<admin::Ended>> {
         Some(self.journal.entries())

@@ -1,5 +1,6 @@
 //! The addresses of a node's actors. They exist before the tree starts, so that any actor can be given any other.
 
+use super::cluster_view::info_path;
 use super::concern::Concern;
 use super::report::InfoPublisher;
 use super::seat::Seats;
@@ -9,6 +10,7 @@ use crate::actors::deal_handler::DealHandler;
 use crate::actors::message_sender::MessageSender;
 use crate::actors::seal_scheduler::SealScheduler;
 use crate::actors::sector_allocator::SectorAllocator;
+use crate::actors::storage::{self, Storage};
 use crate::actors::window_post::WindowPost;
 use crate::actors::winning_post::WinningPost;
 use crate::chain::Address;
@@ -28,6 +30,8 @@ pub struct Refs {
     pub allocator: Ref<SectorAllocator>,
     /// This node's own.
     pub sealing: Ref<SealScheduler>,
+    /// This node's own.
+    pub storage: Ref<Storage>,
     pub market: Ref<DealHandler>,
     pub info: Ref<InfoPublisher>,
     pub admin: Ref<AdminHttp>,
@@ -49,8 +53,9 @@ impl Refs {
             winning_post: Ref::new(of(Concern::WinningPost), MAILBOX),
             allocator: Ref::new(of(Concern::Allocator), MAILBOX),
             sealing: Ref::new(of(Concern::SealScheduler), MAILBOX),
+            storage: Ref::new(storage::path(node.unwrap_or("node")), MAILBOX),
             market: Ref::new(of(Concern::DealHandler), MAILBOX),
-            info: Ref::new("/info", MAILBOX),
+            info: Ref::new(node.map_or("/info".to_string(), info_path), MAILBOX),
             admin: Ref::new("/admin-http", MAILBOX),
             api: Ref::new("/api", MAILBOX),
         }

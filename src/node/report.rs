@@ -5,8 +5,10 @@ use crate::actors::daemon_link::messages::HeadUpdate;
 use crate::actors::seal_scheduler::messages::SectorSummary;
 use crate::chain::types::TipSetKey;
 use crate::rpc::api::{BackendError, MinerBackend};
+use crate::rpc::bridge::{codec, ids};
 use crate::rpc::full_node::FullNodeError;
-use crate::supervisor::{Actor, Cx, Exit, Handler, Message};
+use crate::supervisor::wire::WireForm;
+use crate::supervisor::{Actor, ActorInfo, Cx, Exit, Handler, Message};
 use arc_swap::ArcSwap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -160,6 +162,20 @@ pub struct InfoPublisher {
 impl InfoPublisher {
     pub fn new(node: Arc<NodeBackend>, place: Arc<ArcSwap<Value>>) -> InfoPublisher {
         InfoPublisher { node, place, asking: false }
+    }
+}
+
+/// The supervision tree of this node, for another one.
+#[derive(Serialize, Deserialize, Clone, Debug)]
+pub struct TreeSnapshot {}
+impl Message for TreeSnapshot {
+    type Reply = Vec<ActorInfo>;
+    const WIRE: Option<WireForm<Self>> = Some(codec::report(ids::TREE_SNAPSHOT, 1));
+}
+
+impl Handler<TreeSnapshot> for InfoPublisher {
+    async fn handle(&mut self, _: TreeSnapshot, _cx: &Cx<Self>) -> Result<Vec<ActorInfo>, Exit> {
+        Ok(self.node.snapshot())
     }
 }
 

@@ -4,16 +4,18 @@ use super::roles::{Role, Roles};
 use crate::actors::daemon_link::settings::LinkSettings;
 use crate::actors::deal_handler::{AskSettings, MarketSettings};
 use crate::actors::message_sender::SenderSettings;
-use crate::actors::seal_scheduler::{Limits, SealSettings};
+use crate::actors::seal_scheduler::{Agents, Limits, NoAgents, Place, SealSettings};
+use crate::actors::storage::{NoStorages, Storages};
 use crate::actors::window_post::settings::WindowPostSettings;
 use crate::actors::winning_post::settings::WinningPostSettings;
 use crate::chain::TokenAmount;
 use crate::config::{self, Config, DirectoryKind};
-use crate::supervisor::Tree;
+use crate::supervisor::{Tree, TreeOptions};
 use libp2p::{Multiaddr, PeerId};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 #[derive(Clone)]
@@ -27,10 +29,16 @@ pub struct NodeSettings {
     pub winning_post: WinningPostSettings,
     pub sealing: SealSettings,
     pub market: MarketSettings,
+    /// For the whole tree; the epochs follow from the boot counter.
+    pub supervision: TreeOptions,
     /// What may run here.
     pub roles: Roles,
     /// `None`: this node is the whole provider, nothing is asked of others.
     pub cluster: Option<ClusterSettings>,
+    /// Who seals for this node elsewhere.
+    pub agents: Arc<dyn Agents>,
+    /// Who else has sectors on disk.
+    pub storages: Arc<dyn Storages>,
     /// Another tree of this process (the devnet's chain) that is shown beside the node's own.
     pub beside: Option<Tree>,
 }
@@ -49,9 +57,13 @@ pub struct ClusterSettings {
     pub announce: Vec<String>,
     /// How long a singleton concern stays with a holder that is not heard of any more.
     pub lease_ttl: Duration,
+    /// How often the bridge shows a sign of life.
+    pub heartbeat: Duration,
     /// Silence of a peer after which it is suspected, and after which it counts as down.
     pub suspect: Duration,
     pub down: Duration,
+    /// Who may connect beside the nodes that the directory knows.
+    pub allow: Vec<PeerId>,
     /// A concern's name (`window-post`) -> the nodes that it prefers, in order. Nodes that are not named come last.
     pub placement: BTreeMap<String, Vec<String>>,
 }
@@ -96,6 +108,7 @@ pub struct TlsFiles {
 
 impl ClusterSettings {
     pub const LEASE_TTL: Duration = Duration::from_secs(10);
+    pub const HEARTBEAT: Duration = Duration::from_secs(1);
     pub const SUSPECT: Duration = Duration::from_secs(3);
     pub const DOWN: Duration = Duration::from_secs(10);
 
@@ -108,8 +121,10 @@ impl ClusterSettings {
             listen: Vec::new(),
             announce: Vec::new(),
             lease_ttl: Self::LEASE_TTL,
+            heartbeat: Self::HEARTBEAT,
             suspect: Self::SUSPECT,
             down: Self::DOWN,
+            allow: Vec::new(),
             placement: BTreeMap::new(),
         }
     }
@@ -137,8 +152,10 @@ impl ClusterSettings {
             listen: cluster.listen.clone(),
             announce: cluster.announce.clone(),
             lease_ttl: cluster.lease_ttl,
+            heartbeat: cluster.heartbeat,
             suspect: cluster.suspect,
             down: cluster.down,
+            allow: cluster.allow.iter().filter_map(|peer| peer.parse().ok()).collect(),
             placement: named.map(|(concern, nodes)| (concern.to_string(), nodes.clone())).collect(),
         })
     }
@@ -197,6 +214,10 @@ impl NodeSettings {
                 },
                 expiration: config.sealing.sector_lifetime,
                 ticket_lookback: config.sealing.ticket_lookback,
+                place: match config.sealing.place {
+                    config::SealPlace::Here => Place::Here,
+                    config::SealPlace::Agents => Place::Agents,
+                },
                 seed_confidence: config.sealing.seed_confidence,
                 ..SealSettings::default()
             },
@@ -210,9 +231,12 @@ impl NodeSettings {
                 },
                 ..MarketSettings::default()
             },
+            supervision: TreeOptions::default(),
             // Each has passed the key's check.
             roles: Roles::parse(config.cluster.roles.iter().map(String::as_str)).unwrap_or_default(),
             cluster: ClusterSettings::of(config),
+            agents: Arc::new(NoAgents),
+            storages: Arc::new(NoStorages),
             beside: None,
         }
     }

@@ -8,8 +8,10 @@
 mod admin;
 mod chain;
 mod markets;
+mod net;
 mod proving;
 mod sealing;
+mod storage;
 mod store;
 
 use super::backend::NodeBackend;
@@ -17,7 +19,8 @@ use super::concern::Concern;
 use super::refs::Refs;
 use super::seat::{Seat, Seats};
 use super::settings::NodeSettings;
-use super::{Links, Shards};
+use super::shards::Shards;
+use super::{Links, net::Net};
 use crate::chain::Address;
 use crate::proofs::Prover;
 use crate::rpc::auth::Auth;
@@ -43,6 +46,10 @@ pub(super) struct Parts {
     pub stop: Arc<Notify>,
     pub backend: Arc<NodeBackend>,
     pub shards: Arc<Shards>,
+    /// Of a `sectorid` file: the highest number that others have given out.
+    pub begin_after: Option<u64>,
+    /// In a cluster.
+    pub net: Option<Arc<Net>>,
 }
 
 /// Restart budgets: restarts within the time before a supervisor gives up and takes its whole group down.
@@ -54,10 +61,12 @@ impl Parts {
             .intensity(3, MINUTE * 10)
             .child(ChildSpec::supervisor(store::group(self)))
             .child(ChildSpec::supervisor(chain::group(self)))
+            .children([net::group(self).map(ChildSpec::supervisor)])
             // The provers' processes, each while it lives; a task whose process dies is the concern's to repeat.
             .child(ChildSpec::supervisor(SupervisorSpec::new("provers").dynamic(64)))
             .child(ChildSpec::supervisor(proving::group(self)))
             .child(ChildSpec::supervisor(sealing::group(self)))
+            .children([storage::group(self).map(ChildSpec::supervisor)])
             .child(ChildSpec::supervisor(markets::group(self)))
             .child(ChildSpec::supervisor(admin::group(self)))
     }

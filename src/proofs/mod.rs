@@ -122,6 +122,25 @@ pub enum Task {
         randomness: Bytes32,
         sector_count: u64,
     },
+    /// `proof_type` winning or window, here and below; which places of each sector a PoSt over all of them reads.
+    PostChallenges {
+        proof_type: i64,
+        miner: ActorId,
+        randomness: Bytes32,
+        sectors: Vec<u64>,
+    },
+    /// The challenged places of sectors whose files are here, with their Merkle paths: what a PoSt needs of a sector.
+    Vanilla {
+        proof_type: i64,
+        sectors: Vec<(PostSector, Vec<u64>)>,
+    },
+    /// A PoSt over sectors whose files need not be here.
+    PostFromVanilla {
+        proof_type: i64,
+        miner: ActorId,
+        randomness: Bytes32,
+        proofs: Vec<(u64, Vec<u8>)>,
+    },
 }
 
 impl Task {
@@ -138,6 +157,9 @@ impl Task {
             Task::VerifySeal { .. } => "VerifySeal",
             Task::VerifyWindowPost { .. } => "VerifyWindowPoSt",
             Task::WinningChallenge { .. } => "WinningChallenge",
+            Task::PostChallenges { .. } => "PostChallenges",
+            Task::Vanilla { .. } => "Vanilla",
+            Task::PostFromVanilla { .. } => "PostFromVanilla",
         }
     }
 }
@@ -161,6 +183,10 @@ pub enum Output {
     Verified(bool),
     Challenged(Vec<u64>),
     Done,
+    /// PostChallenges: sector and places.
+    Challenges(Vec<(u64, Vec<u64>)>),
+    /// Vanilla: for each sector its proof, or why it cannot be read.
+    Vanilla(Vec<(u64, Result<Vec<u8>, String>)>),
 }
 
 /// How a prover child ended, when not with a result.

@@ -5,7 +5,7 @@
 
 use super::process::{Launch, Process, oom_kills, sweep_tmp};
 use super::wire::{FromChild, ToChild, WireError};
-use super::{Job, Output, Prover, ProverError, Task, keys, result};
+use super::{Job, Output, Prover, ProverError, Task, keys, result, tasks};
 use crate::supervisor::SupervisorRef;
 use crate::supervisor::process::{OsProcess, ProcessHandle};
 use async_trait::async_trait;
@@ -35,6 +35,12 @@ impl Pool {
             // the challenge comes right before the proof, in the same round
             Task::WinningPost { .. } | Task::WinningChallenge { .. } => Pool::Winning,
             Task::WindowPost { .. } => Pool::Window,
+            Task::PostChallenges { proof_type, .. }
+            | Task::Vanilla { proof_type, .. }
+            | Task::PostFromVanilla { proof_type, .. } => match tasks::is_winning(*proof_type) {
+                true => Pool::Winning,
+                false => Pool::Window,
+            },
             Task::VerifySeal { .. } | Task::VerifyWindowPost { .. } => Pool::Verify,
             Task::AddPiece { .. }
             | Task::Pc1 { .. }

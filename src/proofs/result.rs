@@ -39,7 +39,7 @@ fn path_of(job_dir: &Path, task: &Task, task_hash: &[u8; 32]) -> PathBuf {
 
 /// Only what stays true is kept: which sectors could not be read may be another matter in a minute.
 fn worth_keeping(output: &Output) -> bool {
-    !matches!(output, Output::Skipped(_))
+    !matches!(output, Output::Skipped(_) | Output::Vanilla(_))
 }
 
 /// Durable when it returns: file and folder are synced.

@@ -145,6 +145,11 @@ pub fn default_output(task: &Task) -> Output {
         Task::Finalize { .. } => Output::Done,
         Task::VerifySeal { .. } | Task::VerifyWindowPost { .. } => Output::Verified(true),
         Task::WinningChallenge { .. } => Output::Challenged(vec![0]),
+        Task::PostChallenges { sectors, .. } => Output::Challenges(sectors.iter().map(|n| (*n, vec![*n])).collect()),
+        Task::Vanilla { sectors, .. } => {
+            Output::Vanilla(sectors.iter().map(|(s, _)| (s.number, Ok(vec![5; 8]))).collect())
+        }
+        Task::PostFromVanilla { .. } => Output::Proof(vec![4; 192]),
     }
 }
 

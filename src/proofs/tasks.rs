@@ -104,6 +104,26 @@ fn run(task: Task, progress: Progress) -> Result<Output> {
         Task::WinningChallenge { proof_type, miner, randomness, sector_count } => {
             winning_challenge(proof_type, miner, randomness, sector_count).map(Output::Challenged)
         }
+        Task::PostChallenges { proof_type, miner, randomness, sectors } => {
+            let challenges = challenges(any_post_proof(proof_type)?, miner, randomness, sectors.into_iter())?;
+            Ok(Output::Challenges(challenges.into_iter().map(|(id, places)| (id.into(), places)).collect()))
+        }
+        Task::Vanilla { proof_type, sectors } => {
+            let proof = any_post_proof(proof_type)?;
+            progress("reading challenged sectors");
+            let one = |(sector, places): (PostSector, Vec<u64>)| {
+                let read = vanilla_proof(proof, SectorId::from(sector.number), &sector, &places);
+                (sector.number, read.map_err(|e| format!("{e:#}")))
+            };
+            Ok(Output::Vanilla(sectors.into_iter().map(one).collect()))
+        }
+        Task::PostFromVanilla { proof_type, miner, randomness, proofs } => {
+            ensure!(!proofs.is_empty(), "no sectors to prove");
+            // The order of the proof is the order of numbers.
+            let proofs: BTreeMap<u64, Vec<u8>> = proofs.into_iter().collect();
+            let vanilla: Vec<Vec<u8>> = proofs.into_values().collect();
+            from_vanilla(any_post_proof(proof_type)?, miner, in_field(randomness), &vanilla, progress)
+        }
     }
 }
 
@@ -223,12 +243,8 @@ fn post(
     progress: Progress,
 ) -> Result<Output> {
     ensure!(!sectors.is_empty(), "no sectors to prove");
-    let randomness = in_field(randomness);
-    let prover = prover_id(miner);
     let sectors: BTreeMap<u64, PostSector> = sectors.into_iter().map(|s| (s.number, s)).collect();
-    // The challenges of a WindowPoSt depend on a sector's place among all: the order of the proof is the order of numbers.
-    let ids: Vec<SectorId> = sectors.keys().map(|n| SectorId::from(*n)).collect();
-    let challenges = generate_fallback_sector_challenges(proof, &randomness, &ids, prover)?;
+    let challenges = challenges(proof, miner, randomness, sectors.keys().copied())?;
     let mut vanilla = Vec::with_capacity(sectors.len());
     let mut skipped = Vec::new();
     progress("reading challenged sectors");
@@ -246,10 +262,36 @@ fn post(
     if !skipped.is_empty() {
         return Ok(Output::Skipped(skipped));
     }
+    from_vanilla(proof, miner, in_field(randomness), &vanilla, progress)
+}
+
+/// The challenges of a WindowPoSt depend on a sector's place among all: the order of the proof is the order of numbers.
+fn challenges(
+    proof: RegisteredPoStProof,
+    miner: ActorId,
+    randomness: Bytes32,
+    sectors: impl Iterator<Item = u64>,
+) -> Result<BTreeMap<SectorId, Vec<u64>>> {
+    let mut numbers: Vec<u64> = sectors.collect();
+    numbers.sort_unstable();
+    numbers.dedup();
+    ensure!(!numbers.is_empty(), "no sectors to prove");
+    let ids: Vec<SectorId> = numbers.into_iter().map(SectorId::from).collect();
+    Ok(generate_fallback_sector_challenges(proof, &in_field(randomness), &ids, prover_id(miner))?.into_iter().collect())
+}
+
+fn from_vanilla(
+    proof: RegisteredPoStProof,
+    miner: ActorId,
+    randomness: Bytes32,
+    vanilla: &[Vec<u8>],
+    progress: Progress,
+) -> Result<Output> {
     progress("computing the proof");
+    let prover = prover_id(miner);
     let mut proofs = match proof.typ() {
-        PoStType::Winning => generate_winning_post_with_vanilla(proof, &randomness, prover, &vanilla)?,
-        PoStType::Window => generate_window_post_with_vanilla(proof, &randomness, prover, &vanilla)?,
+        PoStType::Winning => generate_winning_post_with_vanilla(proof, &randomness, prover, vanilla)?,
+        PoStType::Window => generate_window_post_with_vanilla(proof, &randomness, prover, vanilla)?,
     };
     match proofs.pop() {
         Some((_, bytes)) if proofs.is_empty() => Ok(Output::Proof(bytes)),
@@ -344,6 +386,16 @@ pub fn post_proof(number: i64, kind: PoStType) -> Result<RegisteredPoStProof> {
     };
     ensure!(proof.typ() == kind, "PoSt proof type {number} is not for {kind:?}");
     Ok(proof)
+}
+
+/// Of whichever kind the number is.
+fn any_post_proof(number: i64) -> Result<RegisteredPoStProof> {
+    post_proof(number, if is_winning(number) { PoStType::Winning } else { PoStType::Window })
+}
+
+/// The first five PoSt proof numbers are WinningPoSt's.
+pub fn is_winning(post_proof: i64) -> bool {
+    post_proof < 5
 }
 
 fn fresh_dir(dir: &Path) -> Result<()> {

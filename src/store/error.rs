@@ -20,8 +20,31 @@ pub enum StoreError {
     Schema { table: &'static str, key: String, found: u16, known: u16 },
     #[error("store: record {table}/{key} cannot be read: {why}")]
     Corrupt { table: &'static str, key: String, why: String },
+    /// `newer` is the same as `epoch` if the lease was lost and nobody took it yet.
     #[error("store: {path} epoch {epoch} was fenced off by epoch {newer}")]
     Fenced { path: String, epoch: u64, newer: u64 },
+    /// In a cluster. Whether the write will be found there later is settled before the next one.
+    #[error(
+        "store: the cluster's store at {endpoint} gives no answer ({why}); the write was not acknowledged: bring etcd back, then try again"
+    )]
+    Unreachable { endpoint: String, why: String },
+    #[error("store: the cluster's store refuses: {why}; look at `etcdctl endpoint status` and `etcdctl alarm list`")]
+    Refused { why: String },
+    #[error("store: {path}: {bytes} bytes in one transaction; the cluster's store takes {most}")]
+    TooLarge { path: String, bytes: usize, most: usize },
+    /// What this node had in its mirror was not the last word.
+    #[error(
+        "store: {path}: the copy on this node was behind the cluster's; it is read again before the next write: repeat this one"
+    )]
+    Behind { path: String },
+    #[error("store: {path} writes to the cluster without a lease (epoch {epoch}); acquire it first")]
+    Unleased { path: String, epoch: u64 },
+    #[error(
+        "store {path}: it has a single node's rows ({table}/{key}) that the cluster was never given; `bulkhead cluster import` them, or start this node with an empty --repo"
+    )]
+    NotImported { path: String, table: String, key: String },
+    #[error("store: {path}: {most} writes wait for the cluster's store already; bring etcd back")]
+    JournalFull { path: String, most: u64 },
 }
 
 pub type Result<T> = std::result::Result<T, StoreError>;

@@ -2,39 +2,105 @@
 //!
 //! A record is bincode behind a `u16` schema number. Every write returns after the commit is on disk. A disk that failed
 //! (full, I/O error) fails that one write; the next call opens the file again, so that freed space is enough to go on.
+//!
+//! In a cluster, [`Store::replicated`] gives the same store for the concerns that one node holds at a time: reads come
+//! from this disk, writes go to the cluster's store first, fenced by the concern's lease.
+//!
+//! * [`replica`] — what the cluster's store has to be able to do; `etcd` (feature `cluster`) does it.
+//! * [`transfer`] — a single node's state into a cluster, and back.
 
+mod catalogue;
 pub(crate) mod db;
 mod error;
+#[cfg(feature = "cluster")]
+pub mod etcd;
+mod mirror;
+pub mod replica;
+mod replicated;
 #[cfg(test)]
 mod tests;
+pub mod transfer;
 mod txn;
 mod untouched;
 
 use db::Db;
+use replica::Replica;
+use replicated::{Over, Scopes, Work};
 use serde::{Serialize, de::DeserializeOwned};
 use std::path::Path;
 use std::sync::Arc;
 
 pub use crate::supervisor::Token;
 pub use error::{Result, StoreError};
-pub use txn::Txn;
+pub use replicated::{Acquired, Policy, ScopeReport, lease_of};
+pub use txn::{Txn, read_body};
 
 /// A record type and where it lives.
 pub trait Record: Serialize + DeserializeOwned {
     const TABLE: &'static str;
     const SCHEMA: u16 = 1;
+
+    /// Reads the body of an older schema with [`read_body`]; `None`: not known, which is refused.
+    fn read_older(_schema: u16, _body: &[u8]) -> Option<std::result::Result<Self, String>> {
+        None
+    }
 }
 
 /// The embedded store. Cheap to clone. Calls block for a disk write: fine on an actor's own arbiter.
 #[derive(Clone)]
 pub struct Store {
     db: Arc<Db>,
+    scopes: Arc<Scopes>,
+    over: Option<Over>,
 }
 
 impl Store {
     /// Opens or creates `path` (a redb file). A damaged file is refused with what to do; it is never overwritten.
     pub fn open(path: &Path) -> Result<Store> {
-        Ok(Store { db: Arc::new(Db::open(path)?) })
+        Ok(Store::over(Db::open(path)?))
+    }
+
+    fn over(db: Db) -> Store {
+        Store { db: Arc::new(db), scopes: Arc::default(), over: None }
+    }
+
+    /// The same rows, for concerns that are held under a lease of the cluster. Tokens carry the lease's epoch in their
+    /// upper half; [`Store::acquire`] comes before the first read.
+    pub fn replicated(&self, replica: Arc<dyn Replica>, policy: Policy) -> Store {
+        Store { db: self.db.clone(), scopes: self.scopes.clone(), over: Some(Over { replica, policy }) }
+    }
+
+    /// The same store under another policy; a store of a single node stays what it is.
+    pub fn under(&self, policy: Policy) -> Store {
+        let over = self.over.as_ref().map(|over| Over { replica: over.replica.clone(), policy });
+        Store { db: self.db.clone(), scopes: self.scopes.clone(), over }
+    }
+
+    pub fn is_replicated(&self) -> bool {
+        self.over.is_some()
+    }
+
+    /// This node got the lease of `path`: what the cluster's store has replaces what is here. Unconfirmed writes of this
+    /// node stay, on top, if nobody else wrote since; else they are dropped and counted.
+    pub fn acquire(&self, path: &str, lease: u64) -> Result<Acquired> {
+        match self.work() {
+            Some(work) => work.acquire(path, lease),
+            None => Ok(Acquired { rows: 0, kept: 0, dropped: 0 }),
+        }
+    }
+
+    /// Writes what waits for the cluster's store, in order. It is tried in the background as well.
+    pub fn flush(&self, path: &str) -> Result<()> {
+        self.work().map_or(Ok(()), |work| work.flush(path))
+    }
+
+    /// Every scope that was written to or acquired since the start.
+    pub fn scopes(&self) -> Result<Vec<ScopeReport>> {
+        self.scopes.report(&self.db)
+    }
+
+    fn work(&self) -> Option<Work<'_>> {
+        self.over.as_ref().map(|over| Work { db: &self.db, scopes: &self.scopes, over })
     }
 
     pub fn get<R: Record>(&self, key: &str) -> Result<Option<R>> {
@@ -75,8 +141,11 @@ impl Store {
         token: &Token,
         f: impl FnOnce(&mut Txn) -> std::result::Result<T, E>,
     ) -> std::result::Result<T, E> {
+        if let Some(work) = self.work() {
+            return work.transact(token, f);
+        }
         self.db.write(|w| {
-            txn::fence(w, token)?;
+            txn::fence(w, txn::FENCE, token)?;
             f(&mut Txn::new(w))
         })
     }

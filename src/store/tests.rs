@@ -123,7 +123,7 @@ fn a_file_that_is_not_a_store_or_is_damaged_says_what_to_do_and_stays() {
     flipped[marker] ^= 1;
     let mut magic = good.clone();
     magic[3] ^= 1;
-    let garbage: Vec<u8> = (0..100_000u32).map(|n| (n * 2_654_435_761) as u8).collect();
+    let garbage: Vec<u8> = (0..100_000u32).map(|n| n.wrapping_mul(2_654_435_761) as u8).collect();
     for (name, bytes) in [("text", b"hello".to_vec()), ("garbage", garbage), ("magic", magic), ("flipped", flipped)] {
         let path = dir.path().join(name);
         std::fs::write(&path, &bytes).unwrap();
@@ -217,7 +217,7 @@ fn a_full_disk_is_named_loses_nothing_and_is_over_when_there_is_space() {
             redb::Database::builder().create_with_backend(disk)
         }),
     );
-    let store = Store { db: Arc::new(db.unwrap()) };
+    let store = Store::over(db.unwrap());
     store.put(&token(1), "a", &boat(1)).unwrap();
     full.store(true, Ordering::SeqCst);
     let e = store.put(&token(1), "b", &boat(2)).unwrap_err();

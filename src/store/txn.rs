@@ -1,11 +1,16 @@
 //! Records inside one transaction: encoding, the fence, the boot counter.
 
 use super::error::{Result, StoreError};
+use super::replica::Op;
 use super::{Record, Token};
 use redb::{ReadTransaction, ReadableTable, TableDefinition, TableError, WriteTransaction};
+use serde::de::DeserializeOwned;
+use std::collections::BTreeMap;
 
-const FENCE: TableDefinition<&str, u64> = TableDefinition::new("_fence");
-const META: TableDefinition<&str, u64> = TableDefinition::new("_meta");
+/// The highest epoch that wrote under a path.
+pub(super) type Fences = TableDefinition<'static, &'static str, u64>;
+pub(super) const FENCE: Fences = TableDefinition::new("_fence");
+pub(super) const META: TableDefinition<&str, u64> = TableDefinition::new("_meta");
 /// No record is near this; a length field that claims more is damage, not data.
 const RECORD_LIMIT: usize = 64 << 20;
 
@@ -13,7 +18,7 @@ fn table<R: Record>() -> TableDefinition<'static, &'static str, &'static [u8]> {
     TableDefinition::new(R::TABLE)
 }
 
-fn config() -> impl bincode::config::Config {
+pub(super) fn config() -> impl bincode::config::Config {
     bincode::config::standard().with_limit::<RECORD_LIMIT>()
 }
 
@@ -34,17 +39,27 @@ fn decode<R: Record>(key: &str, bytes: &[u8]) -> Result<R> {
         return Err(corrupt(format!("{} bytes, no schema number", bytes.len())));
     };
     let found = u16::from_le_bytes(*schema);
+    if found < R::SCHEMA
+        && let Some(older) = R::read_older(found, body)
+    {
+        return older.map_err(corrupt);
+    }
     if found != R::SCHEMA {
         return Err(StoreError::Schema { table: R::TABLE, key: key.to_owned(), found, known: R::SCHEMA });
     }
-    let (record, used) = bincode::serde::decode_from_slice(body, config()).map_err(|e| corrupt(e.to_string()))?;
-    if used != body.len() {
-        return Err(corrupt(format!("{} bytes too many", body.len() - used)));
-    }
-    Ok(record)
+    read_body(body).map_err(corrupt)
 }
 
-fn failed(e: impl Into<redb::Error>) -> StoreError {
+/// The fields behind a record's schema number.
+pub fn read_body<T: DeserializeOwned>(body: &[u8]) -> std::result::Result<T, String> {
+    let (record, used) = bincode::serde::decode_from_slice(body, config()).map_err(|e| e.to_string())?;
+    match body.len() - used {
+        0 => Ok(record),
+        more => Err(format!("{more} bytes too many")),
+    }
+}
+
+pub(super) fn failed(e: impl Into<redb::Error>) -> StoreError {
     match e.into() {
         redb::Error::Io(e) => StoreError::io(std::path::Path::new("bulkhead.redb"), &e),
         e => StoreError::Io(e.to_string()),
@@ -84,15 +99,41 @@ fn collect<R: Record>(
 }
 
 /// The highest epoch that ever wrote under a path wins; a lower one is fenced off.
-pub(super) fn fence(tx: &WriteTransaction, token: &Token) -> Result<()> {
-    let mut table = tx.open_table(FENCE).map_err(failed)?;
+pub(super) fn fence(tx: &WriteTransaction, fences: Fences, token: &Token) -> Result<()> {
+    let mut table = tx.open_table(fences).map_err(failed)?;
     let highest = table.get(&*token.path).map_err(failed)?.map(|v| v.value());
+    match passes(highest, token)? {
+        Pass::Known => Ok(()),
+        Pass::Raises => table.insert(&*token.path, token.epoch).map(|_| ()).map_err(failed),
+    }
+}
+
+/// The same, without raising it.
+pub(super) fn check_fence(tx: &ReadTransaction, fences: Fences, token: &Token) -> Result<Pass> {
+    passes(highest(tx, fences, &token.path)?, token)
+}
+
+pub(super) fn highest(tx: &ReadTransaction, fences: Fences, path: &str) -> Result<Option<u64>> {
+    match tx.open_table(fences) {
+        Ok(table) => Ok(table.get(path).map_err(failed)?.map(|v| v.value())),
+        Err(TableError::TableDoesNotExist(_)) => Ok(None),
+        Err(e) => Err(failed(e)),
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Pass {
+    Known,
+    Raises,
+}
+
+fn passes(highest: Option<u64>, token: &Token) -> Result<Pass> {
     match highest {
         Some(newer) if newer > token.epoch => {
             Err(StoreError::Fenced { path: token.path.to_string(), epoch: token.epoch, newer })
         }
-        Some(same) if same == token.epoch => Ok(()),
-        _ => table.insert(&*token.path, token.epoch).map(|_| ()).map_err(failed),
+        Some(same) if same == token.epoch => Ok(Pass::Known),
+        _ => Ok(Pass::Raises),
     }
 }
 
@@ -105,32 +146,96 @@ pub(super) fn next_boot(tx: &WriteTransaction) -> Result<u64> {
 
 /// One write transaction under a token.
 pub struct Txn<'a> {
-    tx: &'a WriteTransaction,
+    to: To<'a>,
 }
+
+enum To<'a> {
+    /// Straight into redb's own transaction.
+    Disk(&'a WriteTransaction),
+    /// Kept over what is on disk: the cluster's store has to take it first.
+    Set(&'a ReadTransaction, WriteSet),
+}
+
+/// Rows by table and key: what a transaction leaves. `None` deletes.
+type WriteSet = BTreeMap<(&'static str, String), Option<Vec<u8>>>;
 
 impl<'a> Txn<'a> {
     pub(super) fn new(tx: &'a WriteTransaction) -> Txn<'a> {
-        Txn { tx }
+        Txn { to: To::Disk(tx) }
+    }
+
+    pub(super) fn recording(tx: &'a ReadTransaction) -> Txn<'a> {
+        Txn { to: To::Set(tx, WriteSet::new()) }
+    }
+
+    /// What was written; nothing if it went to disk.
+    pub(super) fn into_ops(self) -> Vec<Op> {
+        let set = match self.to {
+            To::Disk(_) => WriteSet::new(),
+            To::Set(_, set) => set,
+        };
+        set.into_iter().map(|((table, key), value)| Op { table: table.to_owned(), key, value }).collect()
     }
 
     pub fn get<R: Record>(&self, key: &str) -> Result<Option<R>> {
-        let table = self.tx.open_table(table::<R>()).map_err(failed)?;
-        table.get(key).map_err(failed)?.map(|v| decode(key, v.value())).transpose()
+        match &self.to {
+            To::Disk(tx) => {
+                let table = tx.open_table(table::<R>()).map_err(failed)?;
+                table.get(key).map_err(failed)?.map(|v| decode(key, v.value())).transpose()
+            }
+            To::Set(tx, set) => match set.get(&(R::TABLE, key.to_owned())) {
+                Some(written) => written.as_ref().map(|bytes| decode(key, bytes)).transpose(),
+                None => get(tx, key),
+            },
+        }
     }
 
     pub fn list_prefix<R: Record>(&self, prefix: &str) -> Result<Vec<(String, R)>> {
-        let table = self.tx.open_table(table::<R>()).map_err(failed)?;
-        collect(&table, prefix)
+        match &self.to {
+            To::Disk(tx) => {
+                let table = tx.open_table(table::<R>()).map_err(failed)?;
+                collect(&table, prefix)
+            }
+            To::Set(tx, set) => {
+                let mut rows: BTreeMap<String, R> = list(tx, prefix)?.into_iter().collect();
+                let from = (R::TABLE, prefix.to_owned());
+                for ((_, key), value) in
+                    set.range(from..).take_while(|((t, k), _)| *t == R::TABLE && k.starts_with(prefix))
+                {
+                    match value {
+                        Some(bytes) => rows.insert(key.clone(), decode(key, bytes)?),
+                        None => rows.remove(key),
+                    };
+                }
+                Ok(rows.into_iter().collect())
+            }
+        }
     }
 
     pub fn put<R: Record>(&mut self, key: &str, record: &R) -> Result<()> {
         let bytes = encode(key, record)?;
-        let mut table = self.tx.open_table(table::<R>()).map_err(failed)?;
-        table.insert(key, bytes.as_slice()).map(|_| ()).map_err(failed)
+        match &mut self.to {
+            To::Disk(tx) => {
+                let mut table = tx.open_table(table::<R>()).map_err(failed)?;
+                table.insert(key, bytes.as_slice()).map(|_| ()).map_err(failed)
+            }
+            To::Set(_, set) => {
+                set.insert((R::TABLE, key.to_owned()), Some(bytes));
+                Ok(())
+            }
+        }
     }
 
     pub fn delete<R: Record>(&mut self, key: &str) -> Result<()> {
-        let mut table = self.tx.open_table(table::<R>()).map_err(failed)?;
-        table.remove(key).map(|_| ()).map_err(failed)
+        match &mut self.to {
+            To::Disk(tx) => {
+                let mut table = tx.open_table(table::<R>()).map_err(failed)?;
+                table.remove(key).map(|_| ()).map_err(failed)
+            }
+            To::Set(_, set) => {
+                set.insert((R::TABLE, key.to_owned()), None);
+                Ok(())
+            }
+        }
     }
 }

@@ -275,8 +275,14 @@ impl Lane {
     pub fn reserve_beyond(&self) {
         self.depth.sent.0.fetch_add(1, Ordering::Relaxed);
     }
+    /// A message was taken out: by the actor's own thread, the only one that writes this count.
     pub fn release(&self) {
-        self.depth.taken.0.fetch_add(1, Ordering::Relaxed);
+        let taken = &self.depth.taken.0;
+        taken.store(taken.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+    }
+    /// A message will not be taken: it could not be sent, or the mailbox is gone.
+    pub fn take_back(&self) {
+        self.depth.sent.0.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// Notes a call; true when the caller is on another thread.

@@ -8,15 +8,15 @@ use super::engine::{AdminError, Answer, Call, ChildPhase, Cmd, End, Engine, Ev, 
 use super::exit::Exit;
 use super::fence::Tenure;
 use super::node::Node;
-use super::shell::{Arbiters, Ctl, CtlSender, News, Order, Place, Report, STEP, Tell, awhile};
+use super::shell::{Arbiters, Ctl, CtlSender, Drill, News, Order, Place, Report, STEP, Tell, awhile};
 use super::spec::{Body, ChildDef, Restart, Shutdown, SupDef};
 use super::tree::TreeOptions;
 use rand::Rng;
 use std::cell::RefCell;
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use tokio::sync::oneshot;
@@ -46,9 +46,10 @@ pub(super) enum In {
         key: Key,
         suspend: bool,
     },
-    /// Make the child's present incarnation panic.
-    Panic {
+    /// Do that to the child's present incarnation.
+    Drill {
         key: Key,
+        drill: Drill,
     },
 }
 
@@ -57,10 +58,7 @@ pub(super) struct Control {
     pub arbiters: Rc<Arbiters>,
     pub letters: Arc<DeadLetters>,
     pub epoch_base: u64,
-    pub zombies: Arc<AtomicU64>,
     pub max_zombies: u64,
-    /// Places that were given up.
-    lost: RefCell<HashSet<u64>>,
     /// The root supervisor.
     root: RefCell<Option<UnboundedSender<In>>>,
     /// The highest incarnation per address path: a token's epoch never repeats, whoever builds the address anew.
@@ -69,19 +67,12 @@ pub(super) struct Control {
 }
 
 impl Control {
-    pub fn new(
-        arbiters: Rc<Arbiters>,
-        letters: Arc<DeadLetters>,
-        options: TreeOptions,
-        zombies: Arc<AtomicU64>,
-    ) -> Control {
+    pub fn new(arbiters: Rc<Arbiters>, letters: Arc<DeadLetters>, options: TreeOptions) -> Control {
         Control {
             arbiters,
             letters,
             epoch_base: options.epoch_base,
-            zombies,
             max_zombies: options.max_zombies,
-            lost: RefCell::default(),
             root: RefCell::default(),
             incarnations: RefCell::default(),
             supervisors: RefCell::default(),
@@ -90,10 +81,7 @@ impl Control {
 
     /// That thread is stuck for good. A process that has lost too many is better begun anew.
     fn give_up(&self, place: &Place) {
-        if !self.lost.borrow_mut().insert(place.id) {
-            return; // several actors ran there
-        }
-        let zombies = self.zombies.fetch_add(1, Ordering::Relaxed) + 1;
+        let Some(zombies) = self.arbiters.give_up(place) else { return }; // several actors ran there
         if zombies > self.max_zombies
             && let Some(root) = self.root.borrow().as_ref()
         {
@@ -309,9 +297,9 @@ impl Supervisor {
                 }
                 None
             }
-            In::Panic { key } => {
-                if let Some(Handle::Worker { ctl, .. }) = self.handles.get(&key) {
-                    let _ = ctl.send(Ctl::Panic); // gone: nothing is left to panic
+            In::Drill { key, drill } => {
+                if let Some(Handle::Worker { ctl, .. }) = self.handles.get(&self.present(key)) {
+                    let _ = ctl.send(Ctl::Drill(drill)); // gone: nothing is left to be drilled
                 }
                 None
             }
@@ -459,7 +447,6 @@ impl Supervisor {
             def.meta.given_up.fetch_max(def.meta.epoch.load(Ordering::Relaxed), Ordering::Release);
             def.meta.watchers.close(def.meta.epoch.load(Ordering::Relaxed), &exit);
             self.control.give_up(&place);
-            self.control.arbiters.abandon(&place);
             for supervisor in self.control.supervisors.borrow().iter() {
                 let _ = supervisor.send(In::Lost { place: place.id }); // over: it has nobody there
             }

@@ -7,7 +7,7 @@ use super::exit::{Exit, install_hook};
 use super::histogram::HandleTimes;
 use super::monitor::{Down, Monitor};
 use super::node::Node;
-use super::shell::{News, Recipient, Report, STEP, awhile, may_linger, run_system};
+use super::shell::{Drill, News, Recipient, Report, STEP, awhile, may_linger, run_system};
 use super::spec::{ChildSpec, SpecError, StartError, Strategy, SupervisorSpec};
 use super::supervise::{Control, In, spawn_supervisor};
 use super::watchdog;
@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 
 /// One row of `bulkhead tree`: field names are stable.
@@ -71,13 +72,15 @@ pub struct ActorInfo {
 pub struct TreeOptions {
     /// Added to each incarnation to give a token's epoch. A boot counter in the upper bits keeps epochs growing over restarts of the process.
     pub epoch_base: u64,
-    /// With more threads than that stuck for good, the tree ends, so that the process can be started anew; 2 by default.
+    /// With more threads than that stuck at the same time, the tree ends, so that the process can be started anew; 2 by default.
     pub max_zombies: u64,
+    /// No actor may be inside one turn for longer than this, whatever its spec allows; no such limit by default.
+    pub hang_after: Option<Duration>,
 }
 
 impl Default for TreeOptions {
     fn default() -> TreeOptions {
-        TreeOptions { epoch_base: 0, max_zombies: 2 }
+        TreeOptions { epoch_base: 0, max_zombies: 2, hang_after: None }
     }
 }
 
@@ -134,9 +137,10 @@ impl Tree {
         let ticks: Arc<AtomicU64> = Arc::default();
         let (end, ended) = watch::channel(None);
         let (up, started) = std::sync::mpsc::channel::<Result<(), StartFailure>>();
-        let (node, to, count) = (root.clone(), letters.clone(), zombies.clone());
-        run_system("supervision", move |arbiters| async move {
-            let control = Rc::new(Control::new(arbiters, to, options, count));
+        let (node, to) = (root.clone(), letters.clone());
+        let hang_after = options.hang_after.unwrap_or(Duration::MAX);
+        run_system("supervision", zombies.clone(), move |arbiters| async move {
+            let control = Rc::new(Control::new(arbiters, to, options));
             let (tx, mut rx) = mpsc::unbounded_channel();
             let tell = Arc::new(move |_, _, news| drop(tx.send(news)));
             let report = Report::new(tell, 0, 0, node.path.clone(), Arc::default());
@@ -163,7 +167,7 @@ impl Tree {
             release(&node);
             let _ = end.send(Some(exit)); // nobody holds the tree any more
         })?;
-        watchdog::run(root.clone(), ended.clone(), ticks.clone())?;
+        watchdog::run(root.clone(), ended.clone(), ticks.clone(), hang_after)?;
         let tree = Tree { inner: Arc::new(Inner { root, ended, letters, zombies, ticks }) };
         match started.recv() {
             Ok(Ok(())) => Ok(tree),
@@ -239,8 +243,19 @@ impl Tree {
     /// A drill: the present incarnation panics inside its next turn, where a handler would; what follows is the real
     /// course of a panic. False: no worker runs there.
     pub fn panic(&self, path: &str) -> bool {
+        self.drill(path, Drill::Panic)
+    }
+
+    /// A drill: the present incarnation keeps its thread, as a handler in an endless loop would, until the watchdog has
+    /// found it, the thread was given up and a successor serves; then the thread comes back and ends. What else runs on
+    /// that thread hangs with it. False: no worker runs there.
+    pub fn hang(&self, path: &str) -> bool {
+        self.drill(path, Drill::Hang)
+    }
+
+    fn drill(&self, path: &str, drill: Drill) -> bool {
         let runs = |row: ActorInfo| row.kind == "worker" && row.state == ActorState::Up;
-        self.info(path).is_some_and(runs) && self.with_parent(path, |_, key| In::Panic { key })
+        self.info(path).is_some_and(runs) && self.with_parent(path, |_, key| In::Drill { key, drill })
     }
 
     /// The actor begins no further message until [`Tree::resume`]; its queue fills.
@@ -269,7 +284,7 @@ impl Tree {
         &self.inner.letters
     }
 
-    /// Threads that were given up because an actor on them could not be killed.
+    /// Threads that were given up because an actor on them could not be killed, and that have not ended since.
     pub fn zombies(&self) -> u64 {
         self.inner.zombies.load(Ordering::Relaxed)
     }

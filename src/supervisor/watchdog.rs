@@ -13,28 +13,51 @@ use tokio::sync::watch;
 const TICK: Duration = Duration::from_millis(250);
 
 /// Runs until the tree has ended.
-pub(super) fn run(root: Arc<Node>, ended: watch::Receiver<Option<Exit>>, ticks: Arc<AtomicU64>) -> io::Result<()> {
+pub(super) fn run(
+    root: Arc<Node>,
+    ended: watch::Receiver<Option<Exit>>,
+    ticks: Arc<AtomicU64>,
+    at_most: Duration,
+) -> io::Result<()> {
     std::thread::Builder::new().name("watchdog".into()).spawn(move || {
-        let mut seen = Seen::new();
+        let (mut seen, mut last) = (Seen::new(), Instant::now());
         while ended.borrow().is_none() && ended.has_changed().is_ok() {
             std::thread::sleep(TICK);
             ticks.fetch_add(1, Ordering::Relaxed);
-            seen = scan(&root, &seen, Instant::now());
+            let now = Instant::now();
+            let passed = counts(now.saturating_duration_since(last));
+            last = now;
+            seen = scan(&root, &Look { before: &seen, passed, at_most });
         }
     })?;
     Ok(())
 }
 
-/// Per actor: its incarnation, the progress it had, and since when.
-type Seen = HashMap<usize, (u64, u64, Instant)>;
+/// Of the time between two rounds, what the actors had too. When the whole process stood still (stopped, suspended,
+/// starved), none of them hung.
+fn counts(passed: Duration) -> Duration {
+    passed.min(2 * TICK)
+}
 
-fn scan(root: &Arc<Node>, before: &Seen, now: Instant) -> Seen {
+/// Per actor: its incarnation, the progress it had, and for how long.
+type Seen = HashMap<usize, (u64, u64, Duration)>;
+
+fn scan(root: &Arc<Node>, at: &Look<'_>) -> Seen {
     let mut seen = Seen::new();
-    look(root, None, before, now, &mut seen);
+    look(root, None, at, &mut seen);
     seen
 }
 
-fn look(node: &Arc<Node>, parent: Option<&Branch>, before: &Seen, now: Instant, seen: &mut Seen) {
+/// One round, and what the last one saw.
+struct Look<'a> {
+    before: &'a Seen,
+    passed: Duration,
+    /// Longer than this in one turn is hung, whatever the actor's spec says.
+    at_most: Duration,
+}
+
+fn look(node: &Arc<Node>, parent: Option<&Branch>, at: &Look<'_>, seen: &mut Seen) {
+    let Look { before, passed, at_most } = *at;
     let meta = &node.meta;
     // Read first: what is seen of an incarnation that was given up must not be held against its successor.
     let incarnation = meta.incarnation.load(Ordering::Acquire);
@@ -42,19 +65,19 @@ fn look(node: &Arc<Node>, parent: Option<&Branch>, before: &Seen, now: Instant, 
     let id = Arc::as_ptr(meta) as usize;
     // Odd: a thread is inside. The same odd number as before: it never left.
     if progress & 1 == 1 {
-        let since = match before.get(&id) {
-            Some((i, p, since)) if (*i, *p) == (incarnation, progress) => *since,
-            _ => now,
+        let stuck = match before.get(&id) {
+            Some((i, p, stuck)) if (*i, *p) == (incarnation, progress) => *stuck + passed,
+            _ => Duration::ZERO,
         };
-        let stuck = now.saturating_duration_since(since);
         meta.stuck_ms.store(stuck.as_millis() as u64, Ordering::Relaxed);
-        seen.insert(id, (incarnation, progress, since));
-        if stuck >= node.hang_after()
+        seen.insert(id, (incarnation, progress, stuck));
+        let hang_after = node.hang_after().min(at_most);
+        if stuck >= hang_after
             && let Some(parent) = parent
             && let Some(key) = parent.key_of(node)
         {
             let message = meta.busy().map_or("", |(message, _)| message);
-            let what = format!("{:?} inside one turn, last message {message}", node.hang_after());
+            let what = format!("{hang_after:?} inside one turn, last message {message}");
             parent.send(In::Hung { key, incarnation, what }); // its supervisor does not run: it is being stopped
         }
     } else {
@@ -62,7 +85,37 @@ fn look(node: &Arc<Node>, parent: Option<&Branch>, before: &Seen, now: Instant, 
     }
     if let Some(branch) = &node.branch {
         for child in branch.children() {
-            look(&child, Some(branch), before, now, seen);
+            look(&child, Some(branch), at, seen);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::supervisor::SupervisorSpec;
+
+    #[test]
+    fn a_process_that_stood_still_hangs_nobody() {
+        let root = Node::root(SupervisorSpec::new("root").compile("").unwrap());
+        let round =
+            |before: &Seen, passed| scan(&root, &Look { before, passed: counts(passed), at_most: Duration::MAX });
+        let stuck = || Duration::from_millis(root.meta.stuck_ms.load(Ordering::Relaxed));
+        root.meta.enter();
+        let mut seen = round(&Seen::new(), TICK);
+        assert_eq!(stuck(), Duration::ZERO, "seen for the first time");
+        // (time since the last round, for how long it is stuck then)
+        let day = Duration::from_secs(86_400);
+        for (passed, total) in [(TICK, TICK), (TICK / 2, TICK * 3 / 2), (day, TICK * 7 / 2), (TICK, TICK * 9 / 2)] {
+            seen = round(&seen, passed);
+            assert_eq!(stuck(), total, "{passed:?}");
+        }
+        root.meta.leave();
+        root.meta.enter();
+        seen = round(&seen, TICK);
+        assert_eq!(stuck(), Duration::ZERO, "another turn");
+        root.meta.leave();
+        round(&seen, TICK);
+        assert_eq!(stuck(), Duration::ZERO);
     }
 }

@@ -61,6 +61,25 @@ impl Lan {
         Ok(lan)
     }
 
+    /// An address at which the hosts reach this process.
+    pub fn uplink(&self) -> Ipv4Addr {
+        self.uplink_at(254)
+    }
+    /// Another one, that a host can be cut off from alone.
+    pub fn uplink_at(&self, last: u8) -> Ipv4Addr {
+        let [a, b, c, _] = self.hosts[0].addr.octets();
+        let addr = Ipv4Addr::new(a, b, c, last);
+        ip(&format!("addr replace {addr}/24 dev {}", self.bridge)).unwrap();
+        addr
+    }
+    /// Nothing of `host` reaches that address any more.
+    pub fn cut_from(&self, host: usize, addr: Ipv4Addr) {
+        ip(&format!("-n {} route replace blackhole {addr}/32", self.hosts[host].name)).unwrap();
+    }
+    pub fn heal_to(&self, host: usize, addr: Ipv4Addr) {
+        ip(&format!("-n {} route del blackhole {addr}/32", self.hosts[host].name)).unwrap();
+    }
+
     /// Nothing of `from` reaches `to` any more; the other direction is as before.
     pub fn cut_one_way(&self, from: usize, to: usize) {
         let (from, to) = (&self.hosts[from], &self.hosts[to]);

@@ -7,7 +7,8 @@ use async_trait::async_trait;
 use bulkhead::actors::message_sender::messages::{Enqueue, EnqueueAnswer, MessageStatus};
 use bulkhead::actors::message_sender::{Engine, NodeWallet, Rules as SendRules, SenderSettings};
 use bulkhead::actors::seal_scheduler::{
-    Driver, Effects, Limits, NumberSource, Outbox, Phase, Rules, SealSettings, Sector, SectorDirs, allocation_key,
+    Driver, Effects, Limits, NoAgents, NumberSource, Outbox, Phase, Rules, SealSettings, Sector, SectorDirs,
+    allocation_key,
 };
 use bulkhead::actors::sector_allocator::{AllocatorSettings, Book};
 use bulkhead::store::{Store, Token};
@@ -88,6 +89,7 @@ impl Outside {
             miner: miner(),
             dirs: SectorDirs::of_repo(self.dir.path(), 1000),
             settings: self.settings.clone(),
+            agents: Arc::new(NoAgents),
             fence: None,
         };
         World { engine, book, driver, effects, mortal: self.mortal.clone() }
@@ -124,7 +126,7 @@ impl World {
     /// Everything that is due at this head, one thing after another; then the messages.
     pub async fn step(&mut self, now: u64, chain: &FakeChain) {
         for request in self.driver.unnumbered() {
-            if let Ok(number) = NumberSource::allocate(&self.book, &allocation_key(&request)).await {
+            if let Ok(number) = NumberSource::allocate(&self.book, &allocation_key(None, &request)).await {
                 self.mortal.point("number given").await;
                 self.driver.numbered(&request, number, now).unwrap();
                 self.mortal.point("number journaled").await;

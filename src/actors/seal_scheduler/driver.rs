@@ -23,6 +23,7 @@ impl Record for PledgeRecord {
 struct Running {
     action: Action,
     run: u64,
+    away: bool,
 }
 
 /// Something to carry out now; [`Driver::done`] takes what came of it.
@@ -135,9 +136,9 @@ impl Driver {
                     None => !action.needs_head(),
                 }
             })
-            .map(|s| Candidate { number: s.number, phase: s.phase })
+            .map(|s| Candidate { number: s.number, phase: s.phase, away: s.location.is_some() })
             .collect();
-        let running: Vec<Action> = self.running.values().map(|r| r.action).collect();
+        let running: Vec<Action> = self.running.values().filter(|r| !r.away).map(|r| r.action).collect();
         let sealing = self.sectors.values().filter(|s| s.phase.is_sealing() || self.running.contains_key(&s.number));
         let chosen = admit(candidates, &running, sealing.count(), &self.limits);
         chosen.into_iter().filter_map(|c| self.begin(c.number, head)).collect()
@@ -148,7 +149,7 @@ impl Driver {
         let action = action(sector.phase);
         self.runs += 1;
         let run = self.runs;
-        self.running.insert(number, Running { action, run });
+        self.running.insert(number, Running { action, run, away: sector.location.is_some() });
         if let (true, Some(head)) = (action.is_poll(), head) {
             self.polled.insert(number, head);
         }
@@ -185,7 +186,9 @@ impl Driver {
             return Ok(());
         }
         let moved = after.phase != before.phase;
-        let only_reason = !moved && after.log.len() == before.log.len() && after.wait_until == before.wait_until;
+        let same_place = after.location == before.location;
+        let only_reason =
+            !moved && same_place && after.log.len() == before.log.len() && after.wait_until == before.wait_until;
         if only_reason && after.gone_since == before.gone_since {
             // Why it waits changes with every head and can be asked again: not worth a disk write.
             self.sectors.insert(number, after);
@@ -251,6 +254,7 @@ impl Driver {
             since: s.timings.last().map_or(s.created, |t| t.started),
             working: self.running.contains_key(&s.number),
             reason: s.reason.clone(),
+            location: s.location.clone(),
             retry_at: s.retry.map(|r| r.at).or(s.wait_until),
         }
     }

@@ -3,15 +3,17 @@
 
 use super::machine::Event;
 use super::plan::Action;
-use super::ports::Outbox;
+use super::ports::{Agents, Outbox};
+use super::remote::{self, Remote};
 use super::sector::{Drawn, Sector};
-use super::settings::{SealSettings, attach};
+use super::settings::{Place, SealSettings, attach};
 use crate::actors::message_sender::messages::{Enqueue, EnqueueAnswer, MessageStatus};
+use crate::actors::seal_jobs::{self, JobFailed, SealJob, SealStep, Sealed};
 use crate::actors::sector_files::SectorDirs;
 use crate::chain::miner_messages::{self, Call, EncodeError, PreCommit};
 use crate::chain::types::{SectorOnChainInfo, SectorPreCommitInfo, SectorPreCommitOnChainInfo, TipSet};
 use crate::chain::{Address, TokenAmount, proof_types};
-use crate::proofs::{Bytes32, Job, Output, Prover, ProverError, Task};
+use crate::proofs::{Bytes32, Job, Output, Prover, Task};
 use crate::rpc::full_node::{FullNode, FullNodeError, RandomnessTag};
 use crate::supervisor::Fence;
 use cid::Cid;
@@ -26,6 +28,7 @@ pub struct Effects {
     pub miner: Address,
     pub dirs: SectorDirs,
     pub settings: SealSettings,
+    pub agents: Arc<dyn Agents>,
     /// Of the incarnation that this is for.
     pub fence: Option<Arc<dyn Fence>>,
 }
@@ -44,20 +47,10 @@ impl From<EncodeError> for Stop {
     }
 }
 
-/// A disk that refuses, or a prover that was killed or not started, says nothing of the sector.
-fn prover_stop(e: ProverError) -> Stop {
-    let soft = match &e {
-        ProverError::Killed { .. } | ProverError::OutOfMemory { .. } | ProverError::NotStarted { .. } => true,
-        ProverError::Failed { .. }
-        | ProverError::Aborted { .. }
-        | ProverError::Segfault { .. }
-        | ProverError::Hung { .. } => false,
-    };
-    Stop(Event::TaskFailed { error: e.to_string(), soft })
-}
-
-fn disk_stop(e: std::io::Error) -> Stop {
-    Stop(Event::TaskFailed { error: format!("sector files: {e}"), soft: true })
+impl From<JobFailed> for Stop {
+    fn from(JobFailed { error, soft }: JobFailed) -> Stop {
+        Stop(Event::TaskFailed { error, soft })
+    }
 }
 
 type Done = Result<Event, Stop>;
@@ -70,11 +63,11 @@ impl Effects {
             (Action::AddPiece, _) => self.add_piece(s).await,
             (Action::Pc1, _) => self.pc1(s).await,
             (Action::Pc2, _) => self.pc2(s).await,
-            (Action::C1, _) => self.c1(s).await.map(|_| Event::C1Done),
+            (Action::C1, _) => self.c1(s).await,
             (Action::C2, _) => self.c2(s).await,
             (Action::Verify, _) => self.verify(s).await,
             (Action::Finalize, _) => self.finalize(s).await,
-            (Action::RemoveFiles, _) => self.remove_files(s),
+            (Action::RemoveFiles, _) => self.remove_files(s).await,
             (Action::DrawTicket, Some(head)) => self.draw_ticket(head).await,
             (Action::SendPreCommit, Some(head)) => self.send_pre_commit(s, head).await,
             (Action::PollPreCommit, Some(head)) => self.poll_pre_commit(s, head).await,
@@ -95,19 +88,6 @@ impl Effects {
         done.unwrap_or_else(|Stop(event)| event)
     }
 
-    /// Right before an effect on the disk or a prover's slot: a successor may have them by now.
-    fn fenced(&self) -> Result<(), Stop> {
-        match self.fence.as_ref().map_or(Ok(()), |fence| fence.check()) {
-            Ok(()) => Ok(()),
-            Err(fenced) => Err(Stop(Event::Silent(fenced.to_string()))),
-        }
-    }
-
-    fn remove_files(&self, s: &Sector) -> Done {
-        self.fenced()?;
-        self.dirs.remove_all(s.number).map(|()| Event::FilesRemoved).map_err(disk_stop)
-    }
-
     async fn describe(&self) -> Done {
         if let Some(seal_proof) = self.settings.seal_proof {
             return Ok(Event::Described { seal_proof });
@@ -119,111 +99,111 @@ impl Effects {
         Ok(Event::Described { seal_proof })
     }
 
-    // ---- tasks for the prover
+    // ---- steps on the sector's files
 
-    async fn prove(
-        &self,
-        s: &Sector,
-        task: Task,
-        phase: &str,
-        attempt: u32,
-        max_runtime: Duration,
-    ) -> Result<Output, Stop> {
-        self.fenced()?;
-        self.dirs.create().map_err(disk_stop)?;
-        let job = Job { task, job_dir: Some(self.dirs.job(s.number, phase, attempt)), max_runtime };
-        self.prover.run(job).await.map_err(prover_stop)
+    /// Here, or at the agent that has the files.
+    async fn work(&self, s: &Sector, step: SealStep, attempt: u32, max_runtime: Duration) -> Result<Output, Stop> {
+        let proof_type = s.seal_proof.unwrap_or_default();
+        let job = SealJob { miner: self.dirs.miner, number: s.number, proof_type, attempt, step, max_runtime };
+        match &s.location {
+            None => {
+                let fence = self.fence.as_deref();
+                Ok(seal_jobs::carry_out(&job, &self.dirs, self.prover.as_ref(), fence).await?)
+            }
+            Some(agent) => match remote::run(self.agents.as_ref(), agent, &job).await {
+                Remote::Done(output) => Ok(output),
+                Remote::Failed(failed) => Err(failed.into()),
+                Remote::Silent(why) => Err(Stop(Event::Silent(why))),
+                Remote::Refused(why) => Err(Stop(Event::AgentRefused(why))),
+            },
+        }
+    }
+
+    /// A sector that has no files yet gets its place for good.
+    async fn place(&self, s: &Sector) -> Result<Option<Event>, Stop> {
+        if s.location.is_some() || self.settings.place == Place::Here {
+            return Ok(None);
+        }
+        match remote::choose(self.agents.as_ref(), self.dirs.miner, proof_type(s)?).await {
+            Ok(agent) => Ok(Some(Event::Placed(agent))),
+            Err(why) => Err(Stop(Event::Silent(why))),
+        }
     }
 
     async fn add_piece(&self, s: &Sector) -> Done {
-        let task = Task::AddPiece { proof_type: proof_type(s)?, unsealed_path: self.dirs.unsealed(s.number) };
-        match self.prove(s, task, "ap", s.attempts.add_piece, self.settings.runtimes.add_piece).await? {
+        if let Some(placed) = self.place(s).await? {
+            return Ok(placed);
+        }
+        let runtime = self.settings.runtimes.add_piece;
+        match self.work(s, SealStep::AddPiece, s.attempts.add_piece, runtime).await? {
             Output::Piece { .. } => Ok(Event::PieceAdded),
             other => Err(odd("AddPiece", &other)),
         }
     }
 
     async fn pc1(&self, s: &Sector) -> Done {
-        let task = Task::Pc1 {
-            proof_type: proof_type(s)?,
-            cache_dir: self.dirs.cache(s.number),
-            unsealed_path: self.dirs.unsealed(s.number),
-            sealed_path: self.dirs.sealed(s.number),
-            miner: self.dirs.miner,
-            number: s.number,
-            ticket: have(s.ticket, "ticket")?.value,
-        };
-        match self.prove(s, task, "pc1", s.attempts.pc1, self.settings.runtimes.pc1).await? {
+        let step = SealStep::Pc1 { ticket: have(s.ticket, "ticket")?.value };
+        match self.work(s, step, s.attempts.pc1, self.settings.runtimes.pc1).await? {
             Output::Phase1(bytes) => Ok(Event::Pc1Done(bytes)),
             other => Err(odd("PC1", &other)),
         }
     }
 
     async fn pc2(&self, s: &Sector) -> Done {
-        let task = Task::Pc2 {
-            pc1: s.pc1.clone(),
-            cache_dir: self.dirs.cache(s.number),
-            sealed_path: self.dirs.sealed(s.number),
-        };
-        match self.prove(s, task, "pc2", s.attempts.pc2, self.settings.runtimes.pc2).await? {
+        let step = SealStep::Pc2 { pc1: s.pc1.clone() };
+        match self.work(s, step, s.attempts.pc2, self.settings.runtimes.pc2).await? {
             Output::Pc2 { comm_r, comm_d } => Ok(Event::Pc2Done { comm_r, comm_d }),
             other => Err(odd("PC2", &other)),
         }
     }
 
-    /// C1's output stays in its job folder: it is large, and the folder gives it again without work.
-    async fn c1(&self, s: &Sector) -> Result<Vec<u8>, Stop> {
-        let task = Task::C1 {
-            proof_type: proof_type(s)?,
-            cache_dir: self.dirs.cache(s.number),
-            sealed_path: self.dirs.sealed(s.number),
-            miner: self.dirs.miner,
-            number: s.number,
-            ticket: have(s.ticket, "ticket")?.value,
-            seed: have(s.seed, "seed")?.value,
-            comm_r: have(s.comm_r, "CommR")?,
-            comm_d: have(s.comm_d, "CommD")?,
-        };
-        match self.prove(s, task, "c1", s.attempts.c1, self.settings.runtimes.c1).await? {
-            Output::Phase1(bytes) => Ok(bytes),
+    async fn c1(&self, s: &Sector) -> Done {
+        match self.work(s, SealStep::C1(sealed(s)?), s.attempts.c1, self.settings.runtimes.c1).await? {
+            Output::Done => Ok(Event::C1Done),
             other => Err(odd("C1", &other)),
         }
     }
 
     async fn c2(&self, s: &Sector) -> Done {
-        let c1 = self.c1(s).await?;
-        let task = Task::C2 { c1, miner: self.dirs.miner, number: s.number };
-        match self.prove(s, task, "c2", s.attempts.c2, self.settings.runtimes.c2).await? {
+        let step = SealStep::C2 { sealed: sealed(s)?, c1_attempt: s.attempts.c1 };
+        match self.work(s, step, s.attempts.c2, self.settings.runtimes.c2).await? {
             Output::Proof(proof) => Ok(Event::C2Done(proof)),
             other => Err(odd("C2", &other)),
         }
     }
 
+    async fn finalize(&self, s: &Sector) -> Done {
+        self.work(s, SealStep::Finalize, s.attempts.finalize, self.settings.runtimes.finalize).await?;
+        Ok(Event::Finalized)
+    }
+
+    async fn remove_files(&self, s: &Sector) -> Done {
+        self.work(s, SealStep::Remove, 0, self.settings.runtimes.finalize).await?;
+        Ok(Event::FilesRemoved)
+    }
+
+    /// Needs no files, and decides what costs gas: always here.
     async fn verify(&self, s: &Sector) -> Done {
+        let Sealed { ticket, seed, comm_r, comm_d } = sealed(s)?;
         let task = Task::VerifySeal {
             proof_type: proof_type(s)?,
             miner: self.dirs.miner,
             number: s.number,
-            ticket: have(s.ticket, "ticket")?.value,
-            seed: have(s.seed, "seed")?.value,
-            comm_r: have(s.comm_r, "CommR")?,
-            comm_d: have(s.comm_d, "CommD")?,
+            ticket,
+            seed,
+            comm_r,
+            comm_d,
             proof: s.proof.clone(),
         };
-        match self.prove(s, task, "verify", s.attempts.verify, self.settings.runtimes.verify).await? {
+        if let Some(fence) = &self.fence {
+            fence.check().map_err(JobFailed::from)?;
+        }
+        let job_dir = Some(self.dirs.job(s.number, "verify", s.attempts.verify));
+        let job = Job { task, job_dir, max_runtime: self.settings.runtimes.verify };
+        match self.prover.run(job).await.map_err(JobFailed::from)? {
             Output::Verified(good) => Ok(Event::SealVerified(good)),
             other => Err(odd("VerifySeal", &other)),
         }
-    }
-
-    async fn finalize(&self, s: &Sector) -> Done {
-        let task = Task::Finalize { cache_dir: self.dirs.cache(s.number) };
-        self.prove(s, task, "fin", s.attempts.finalize, self.settings.runtimes.finalize).await?;
-        self.fenced()?;
-        // A CC sector's unsealed copy is zeros.
-        self.dirs.remove_unsealed(s.number).map_err(disk_stop)?;
-        self.dirs.remove_jobs(s.number).map_err(disk_stop)?;
-        Ok(Event::Finalized)
     }
 
     // ---- the chain
@@ -429,6 +409,15 @@ fn waiting(status: &MessageStatus) -> String {
 
 fn proof_type(s: &Sector) -> Result<i64, Stop> {
     have(s.seal_proof, "seal proof type")
+}
+
+fn sealed(s: &Sector) -> Result<Sealed, Stop> {
+    Ok(Sealed {
+        ticket: have(s.ticket, "ticket")?.value,
+        seed: have(s.seed, "seed")?.value,
+        comm_r: have(s.comm_r, "CommR")?,
+        comm_d: have(s.comm_d, "CommD")?,
+    })
 }
 
 /// A field that an earlier phase must have left; without it the record is damaged and that is said, not unwrapped.

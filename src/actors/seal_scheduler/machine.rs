@@ -9,6 +9,10 @@ pub enum Event {
     Described {
         seal_proof: i64,
     },
+    /// Its files will be at that agent from now on.
+    Placed(String),
+    /// The agent takes no new sector: full, drained, or another miner's.
+    AgentRefused(String),
     PieceAdded,
     TicketDrawn(Drawn),
     Pc1Done(Vec<u8>),
@@ -125,6 +129,16 @@ pub fn next(before: &Sector, event: Event, now: u64, rules: &Rules) -> (Sector, 
             s.seal_proof = Some(seal_proof);
             s.enter(P::AddPiece, now, format!("seal proof type {seal_proof}"));
         }
+        (P::AddPiece, E::Placed(agent)) => {
+            s.note(now, format!("goes to agent {agent}"));
+            s.location = Some(agent);
+        }
+        // Nothing of it is there yet: another agent may take it.
+        (P::AddPiece, E::AgentRefused(why)) => {
+            s.location = None;
+            pause(&mut s, now, rules, why);
+        }
+        (_, E::AgentRefused(why)) => pause(&mut s, now, rules, why),
         (P::AddPiece, E::PieceAdded) => {
             s.fails.add_piece = 0;
             s.enter(P::GetTicket, now, "piece of zeros added");

@@ -225,3 +225,21 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_sector_gets_its_agent_before_its_first_file_and_keeps_it() {
+    let placed = step(&at(Phase::AddPiece), Event::Placed("a".into()));
+    assert_eq!((placed.phase, placed.location.as_deref()), (Phase::AddPiece, Some("a")));
+    assert_eq!(due_at(&placed), Some(0), "the step itself is due at once");
+    // Refused before anything is there: another may be asked. Later it waits for the one that has its files.
+    let refused = step(&placed, Event::AgentRefused("full".into()));
+    assert_eq!((refused.location.as_deref(), refused.wait_until), (None, Some(NOW + RULES.soft_wait)));
+    for phase in [Phase::PreCommit1, Phase::Commit2, Phase::FinalizeSector, Phase::Removing] {
+        let there = Sector { location: Some("a".into()), ..at(phase) };
+        let refused = step(&there, Event::AgentRefused("full".into()));
+        assert_eq!((refused.phase, refused.location.as_deref()), (phase, Some("a")));
+        assert_eq!(refused.wait_until, Some(NOW + RULES.soft_wait));
+    }
+    let failed = step(&placed, hard());
+    assert_eq!((failed.phase, failed.location.as_deref()), (Phase::AddPieceFailed, Some("a")));
+}

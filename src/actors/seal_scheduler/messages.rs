@@ -67,6 +67,8 @@ pub struct SectorSummary {
     pub since: u64,
     /// A task or a question to the chain is under way.
     pub working: bool,
+    /// The agent that has its files; `None`: the scheduler's node.
+    pub location: Option<String>,
     /// Why it waits or last failed.
     pub reason: Option<String>,
     /// Unix milliseconds.

@@ -10,8 +10,10 @@ mod machine;
 #[cfg(test)]
 mod machine_tests;
 pub mod messages;
+mod place;
 mod plan;
 mod ports;
+mod remote;
 mod sector;
 mod settings;
 
@@ -20,9 +22,9 @@ pub use driver::{Driver, PledgeRecord, RemoveError, Work};
 pub use effects::Effects;
 pub use machine::{Event, Rules};
 pub use plan::{Action, Limits};
-pub use ports::{NumberSource, Outbox};
+pub use ports::{Agent, Agents, NoAgents, NumberSource, Outbox};
 pub use sector::{Attempts, Drawn, Phase, Sector};
-pub use settings::{Runtimes, SealSettings};
+pub use settings::{Place, Runtimes, SealSettings};
 
 use crate::actors::daemon_link::messages::HeadUpdate;
 use crate::actors::message_sender::MessageSender;
@@ -54,6 +56,7 @@ pub struct SealDeps {
     pub miner: Address,
     pub settings: SealSettings,
     pub dirs: SectorDirs,
+    pub agents: Arc<dyn Agents>,
 }
 
 /// The actor; one per miner, `/t01000/seal-scheduler`.
@@ -75,7 +78,7 @@ fn now_ms() -> u64 {
 
 impl SealScheduler {
     pub async fn start(cx: Cx<SealScheduler>, deps: SealDeps) -> Result<SealScheduler, StartError> {
-        let SealDeps { node, prover, store, messages, allocator, miner, settings, dirs } = deps;
+        let SealDeps { node, prover, store, messages, allocator, miner, settings, dirs, agents } = deps;
         dirs.create().map_err(|e| StartError(format!("{}: {e}", dirs.sectors.display())))?;
         let driver = Driver::load(store, cx.token(), miner.to_string(), settings.rules, settings.limits)
             .map_err(|e| StartError(e.to_string()))?;
@@ -86,6 +89,7 @@ impl SealScheduler {
             miner,
             dirs,
             settings,
+            agents,
             fence: Some(Arc::new(cx.pass())),
         };
         Ok(SealScheduler {
@@ -131,11 +135,11 @@ impl SealScheduler {
             return;
         }
         self.numbering = true;
-        let numbers = self.numbers.clone();
+        let (numbers, shard) = (self.numbers.clone(), self.effects.settings.shard.clone());
         cx.spawn(async move {
             let mut given = Vec::new();
             for request in requests {
-                match numbers.allocate(&allocation_key(&request)).await {
+                match numbers.allocate(&allocation_key(shard.as_deref(), &request)).await {
                     Ok(number) => given.push((request, number)),
                     Err(why) => return Numbered { given, missing: Some(why) },
                 }
@@ -151,8 +155,12 @@ impl SealScheduler {
 }
 
 /// The allocator's request key of a pledge.
-pub fn allocation_key(request: &str) -> String {
-    format!("pledge-{request}")
+pub fn allocation_key(shard: Option<&str>, request: &str) -> String {
+    match shard {
+        // The same wish at two schedulers is two sectors: they must not get one number between them.
+        Some(shard) => format!("pledge-{shard}/{request}"),
+        None => format!("pledge-{request}"),
+    }
 }
 
 /// A fenced or damaged journal ends the incarnation; a disk that is full does not: it is tried again.
@@ -301,7 +309,8 @@ impl Handler<Pledge> for SealScheduler {
                 return Ok(PledgeAnswer::Refused(why));
             }
         }
-        let asked = tokio::time::timeout(NUMBER_WAIT, self.numbers.allocate(&allocation_key(&pledge.request))).await;
+        let key = allocation_key(self.effects.settings.shard.as_deref(), &pledge.request);
+        let asked = tokio::time::timeout(NUMBER_WAIT, self.numbers.allocate(&key)).await;
         let answer = match asked {
             Ok(Ok(number)) => match self.driver.numbered(&pledge.request, number, now_ms()) {
                 Ok(()) => PledgeAnswer::Sector(number),

@@ -103,9 +103,11 @@ impl Limits {
 pub struct Candidate {
     pub number: u64,
     pub phase: Phase,
+    /// Its files are at an agent, which has limits of its own.
+    pub away: bool,
 }
 
-/// Which candidates start now. `running` are the actions under way, `sealing` the sectors under way. What is furthest
+/// Which candidates start now. `running` are the actions under way at this node, `sealing` the sectors under way. What is furthest
 /// goes first, so that sectors finish before others begin; then the lowest number.
 pub fn admit(mut candidates: Vec<Candidate>, running: &[Action], sealing: usize, limits: &Limits) -> Vec<Candidate> {
     candidates.sort_by_key(|c| (std::cmp::Reverse(c.phase), c.number));
@@ -118,6 +120,9 @@ pub fn admit(mut candidates: Vec<Candidate>, running: &[Action], sealing: usize,
                 return false;
             }
             sealing += 1;
+        }
+        if c.away {
+            return true;
         }
         let busy = running.iter().filter(|r| **r == action).count();
         if limits.of(action).is_some_and(|limit| busy >= limit.max(1)) {
@@ -143,7 +148,7 @@ mod tests {
     use super::*;
 
     fn c(number: u64, phase: Phase) -> Candidate {
-        Candidate { number, phase }
+        Candidate { number, phase, away: false }
     }
 
     fn admitted(candidates: &[Candidate], running: &[Action], sealing: usize, limits: Limits) -> Vec<u64> {
@@ -157,6 +162,14 @@ mod tests {
         assert_eq!(admitted(&all, &[Action::C2], 4, Limits::default()), [4, 1]);
         assert_eq!(admitted(&all, &[Action::C2], 4, Limits { c2: 2, ..Limits::default() }), [2, 4, 1]);
         assert_eq!(admitted(&all, &[], 4, Limits { c2: 0, ..Limits::default() }), [2, 4, 1], "0 would stop for ever");
+    }
+
+    #[test]
+    fn what_runs_at_an_agent_takes_no_slot_here() {
+        let away = |number| Candidate { away: true, ..c(number, Phase::PreCommit1) };
+        let all = [away(1), c(2, Phase::PreCommit1), away(3), c(4, Phase::PreCommit1)];
+        assert_eq!(admitted(&all, &[], 4, Limits::default()), [1, 2, 3]);
+        assert_eq!(admitted(&all, &[Action::Pc1], 4, Limits::default()), [1, 3]);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 
 use crate::actors::message_sender::messages::{Enqueue, EnqueueAnswer, MessageStatus, Status};
 use crate::actors::message_sender::{Engine, MessageSender};
+use crate::actors::seal_worker::SealWorker;
 use crate::actors::sector_allocator::messages::Allocate;
 use crate::actors::sector_allocator::{Book, SectorAllocator};
 use crate::supervisor::Ref;
@@ -56,5 +57,35 @@ impl NumberSource for Ref<SectorAllocator> {
 impl NumberSource for Book {
     async fn allocate(&self, request: &str) -> Result<u64, String> {
         Book::allocate(self, request).await.map_err(|e| e.to_string())
+    }
+}
+
+/// An agent that the directory names.
+#[derive(Clone)]
+pub struct Agent {
+    pub name: String,
+    /// Takes no new sectors.
+    pub drained: bool,
+    pub worker: Ref<SealWorker>,
+}
+
+pub trait Agents: Send + Sync + 'static {
+    /// Those that are registered now, or why that is not known.
+    fn seen(&self) -> Result<Vec<Agent>, String>;
+}
+
+/// A node that was told of no directory.
+pub struct NoAgents;
+
+impl Agents for NoAgents {
+    fn seen(&self) -> Result<Vec<Agent>, String> {
+        Err("client: no endpoints available: set [SealAgent] EtcdAddrs in config.toml".into())
+    }
+}
+
+/// For one process: agents that were put there by hand.
+impl Agents for Vec<Agent> {
+    fn seen(&self) -> Result<Vec<Agent>, String> {
+        Ok(self.clone())
     }
 }

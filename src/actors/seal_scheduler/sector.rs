@@ -141,10 +141,73 @@ pub struct Sector {
     pub reason: Option<String>,
     pub timings: Vec<Timing>,
     pub log: Vec<LogLine>,
+    /// The agent that has its files; `None`: this node.
+    pub location: Option<String>,
 }
 
 impl Record for Sector {
     const TABLE: &'static str = "sectors";
+    const SCHEMA: u16 = 2;
+
+    fn read_older(schema: u16, body: &[u8]) -> Option<Result<Sector, String>> {
+        (schema == 1).then(|| SectorV1::read(body))
+    }
+}
+
+/// Before there were agents: all fields but the last.
+#[derive(Deserialize)]
+struct SectorV1 {
+    number: u64,
+    request: String,
+    created: u64,
+    phase: Phase,
+    seal_proof: Option<i64>,
+    ticket: Option<Drawn>,
+    pc1: Vec<u8>,
+    comm_r: Option<[u8; 32]>,
+    comm_d: Option<[u8; 32]>,
+    pre_commit_epoch: Option<i64>,
+    seed: Option<Drawn>,
+    proof: Vec<u8>,
+    activation: Option<i64>,
+    attempts: Attempts,
+    fails: Fails,
+    retry: Option<Retry>,
+    wait_until: Option<u64>,
+    gone_since: Option<i64>,
+    reason: Option<String>,
+    timings: Vec<Timing>,
+    log: Vec<LogLine>,
+}
+
+impl SectorV1 {
+    fn read(body: &[u8]) -> Result<Sector, String> {
+        let old: SectorV1 = crate::store::read_body(body)?;
+        Ok(Sector {
+            number: old.number,
+            request: old.request,
+            created: old.created,
+            phase: old.phase,
+            seal_proof: old.seal_proof,
+            ticket: old.ticket,
+            pc1: old.pc1,
+            comm_r: old.comm_r,
+            comm_d: old.comm_d,
+            pre_commit_epoch: old.pre_commit_epoch,
+            seed: old.seed,
+            proof: old.proof,
+            activation: old.activation,
+            attempts: old.attempts,
+            fails: old.fails,
+            retry: old.retry,
+            wait_until: old.wait_until,
+            gone_since: old.gone_since,
+            reason: old.reason,
+            timings: old.timings,
+            log: old.log,
+            location: None,
+        })
+    }
 }
 
 impl Sector {
@@ -171,6 +234,7 @@ impl Sector {
             reason: None,
             timings: vec![Timing { phase: Phase::Allocated, started: now, ended: None }],
             log: vec![LogLine { at: now, phase: Phase::Allocated, text: format!("number {number} for {request}") }],
+            location: None,
         }
     }
 
@@ -233,5 +297,20 @@ impl Sector {
             }
         }
         sums
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_from_before_there_were_agents_is_read() {
+        let sector = Sector { pc1: vec![1, 2], comm_r: Some([3; 32]), ..Sector::new(7, "r", 5) };
+        let mut bytes = bincode::serde::encode_to_vec(&sector, bincode::config::standard()).unwrap();
+        assert_eq!(bytes.pop(), Some(0), "the location is its end");
+        assert_eq!(Sector::read_older(1, &bytes), Some(Ok(sector)));
+        assert!(Sector::read_older(1, &bytes[1..]).is_some_and(|read| read.is_err()));
+        assert_eq!(Sector::read_older(0, &bytes), None);
     }
 }

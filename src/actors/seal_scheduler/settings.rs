@@ -33,6 +33,18 @@ pub struct SealSettings {
     /// on the same free balance; a message that then fails is sent again.
     pub use_miner_balance: bool,
     pub runtimes: Runtimes,
+    pub place: Place,
+    /// The name of this scheduler among several of one miner.
+    pub shard: Option<String>,
+}
+
+/// Where new sectors are sealed. One that has begun stays where it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// In this node's repo.
+    Here,
+    /// At agents.
+    Agents,
 }
 
 /// After this long a task counts as hung and its prover is killed.
@@ -66,6 +78,8 @@ impl Default for SealSettings {
             max_pre_commit_fee: TokenAmount::from_atto(20_000_000_000_000_000u64),
             max_commit_fee: TokenAmount::from_atto(30_000_000_000_000_000u64),
             use_miner_balance: false,
+            place: Place::Here,
+            shard: None,
             runtimes: Runtimes {
                 add_piece: HOUR,
                 pc1: HOUR * 24,

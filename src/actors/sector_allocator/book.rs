@@ -6,7 +6,7 @@ use crate::chain::Address;
 use crate::chain::lotus_json::bitfield;
 use crate::chain::types::TipSetKey;
 use crate::rpc::full_node::FullNode;
-use crate::store::{Record, Store, StoreError, Token};
+use crate::store::{Policy, Record, Store, StoreError, Token};
 use serde::{Deserialize, Serialize};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -20,17 +20,19 @@ pub struct AllocatorSettings {
     pub lease: u64,
     /// How long an allocation waits for the chain before it takes a leased number.
     pub chain_deadline: Duration,
+    /// For the first deployment of a miner whose sectors others have made: numbers up to this one are not given out.
+    pub begin_after: Option<u64>,
 }
 
 impl Default for AllocatorSettings {
     fn default() -> Self {
-        AllocatorSettings { first: 1, lease: 8, chain_deadline: Duration::from_secs(5) }
+        AllocatorSettings { first: 1, lease: 8, chain_deadline: Duration::from_secs(5), begin_after: None }
     }
 }
 
 /// Which number a request got.
 #[derive(Serialize, Deserialize, Clone, Debug)]
-struct Given(u64);
+pub(super) struct Given(pub u64);
 
 impl Record for Given {
     const TABLE: &'static str = "sector_number_requests";
@@ -45,12 +47,12 @@ pub struct Book {
 }
 
 impl Book {
-    fn ledger_key(&self) -> String {
+    pub(super) fn ledger_key(&self) -> String {
         self.miner.to_string()
     }
 
     /// What the chain has, or why it cannot be asked.
-    async fn on_chain(&self) -> Result<NumberSet, String> {
+    pub(super) async fn on_chain(&self) -> Result<NumberSet, String> {
         let heaviest = TipSetKey::default();
         let ask = self.node.state_miner_allocated(&self.miner, &heaviest);
         let answer = tokio::time::timeout(self.settings.chain_deadline, ask).await;
@@ -69,11 +71,26 @@ impl Book {
         Ok(NumberSet::from_ranges(ranges))
     }
 
+    /// Once, before the first number: what other software has given out need not be on chain yet.
+    pub(super) fn begin(&self) -> Result<(), StoreError> {
+        let Some(last) = self.settings.begin_after else { return Ok(()) };
+        self.store.under(Policy::Refuse).transact(&self.token, |tx| {
+            let mut ledger = tx.get::<Ledger>(&self.ledger_key())?.unwrap_or_default();
+            match ledger.begin_after(last) {
+                true => tx.put(&self.ledger_key(), &ledger),
+                false => Ok(()),
+            }
+        })
+    }
+
     /// Durable and idempotent by `request`.
     pub async fn allocate(&self, request: &str) -> Result<u64, AllocateError> {
         let request = format!("{}/{request}", self.miner);
         if let Some(given) = self.store.get::<Given>(&request).map_err(store)? {
             return Ok(given.0);
+        }
+        if self.store.is_replicated() {
+            return self.allocate_in_cluster(&request).await;
         }
         let chain = self.on_chain().await;
         let (first, lease) = (self.settings.first, self.settings.lease);
@@ -103,9 +120,18 @@ impl Book {
             .map_err(store)?
     }
 
-    /// Keeps the lease filled ahead of an outage; true when the chain answered.
+    /// Keeps the lease filled ahead of an outage; true when the chain (in a cluster: its store, too) answered.
     pub async fn refresh(&self) -> Result<bool, StoreError> {
         let Ok(on_chain) = self.on_chain().await else { return Ok(false) };
+        if self.store.is_replicated() {
+            return match self.extend(&on_chain) {
+                Ok(()) => Ok(true),
+                Err(StoreError::Unreachable { .. } | StoreError::Refused { .. } | StoreError::Behind { .. }) => {
+                    Ok(false)
+                }
+                Err(e) => Err(e),
+            };
+        }
         let mut next = self.store.get::<Ledger>(&self.ledger_key())?.unwrap_or_default();
         let before = next.clone();
         next.chain_says(&on_chain);
@@ -148,7 +174,9 @@ impl Book {
         on_chain: Option<&NumberSet>,
         f: impl FnOnce(&mut Ledger) -> Result<T, ReserveError>,
     ) -> Result<T, ReserveError> {
+        // Names and numbers that are set aside must be known to whoever allocates next.
         self.store
+            .under(Policy::Refuse)
             .transact(&self.token, |tx| {
                 let mut ledger = tx.get::<Ledger>(&self.ledger_key())?.unwrap_or_default();
                 if let Some(on_chain) = on_chain {
@@ -171,7 +199,7 @@ impl Book {
             ledger.chain_says(on_chain);
         }
         Ok(Numbers {
-            next: ledger.next(self.settings.first, chain.is_ok()),
+            next: ledger.next(self.settings.first, chain.is_ok() && !self.store.is_replicated()),
             allocated: ledger.allocated.ranges().collect(),
             on_chain: ledger.on_chain.ranges().collect(),
             leased: ledger.leased.ranges().collect(),
@@ -180,6 +208,6 @@ impl Book {
     }
 }
 
-fn store(e: StoreError) -> AllocateError {
+pub(super) fn store(e: StoreError) -> AllocateError {
     AllocateError::Store(e.to_string())
 }

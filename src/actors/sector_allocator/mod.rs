@@ -1,9 +1,12 @@
 //! Gives out sector numbers, never the same twice: over crashes, retries, other software on the same miner (the chain's
-//! bitfield is merged) and times when the chain cannot be asked (a small range is leased ahead).
+//! bitfield is merged) and times when the chain cannot be asked (a small range is leased ahead). In a cluster every number
+//! comes from a range that was leased in the cluster's store first, so that two allocators on the two sides of a partition
+//! never give out the same one.
 //!
 //! [`messages`] is the protocol, [`numbers`] the decisions, [`Book`] the work.
 
 mod book;
+mod leased;
 pub mod messages;
 pub mod numbers;
 
@@ -36,7 +39,9 @@ pub struct SectorAllocator {
 impl SectorAllocator {
     pub async fn start(cx: Cx<SectorAllocator>, deps: AllocatorDeps) -> Result<SectorAllocator, StartError> {
         let AllocatorDeps { node, store, miner, settings } = deps;
-        Ok(SectorAllocator { book: Book { node, store, token: cx.token(), miner, settings } })
+        let book = Book { node, store, token: cx.token(), miner, settings };
+        book.begin().map_err(|e| StartError(e.to_string()))?;
+        Ok(SectorAllocator { book })
     }
 }
 
@@ -50,6 +55,12 @@ impl Actor for SectorAllocator {
         cx.tell_after(Duration::ZERO, RefreshLease);
         Ok(())
     }
+
+    async fn stopping(&mut self, _: &Cx<Self>) {
+        if let Err(error) = self.book.give_back() {
+            tracing::info!(%error, "the leased numbers are not given back; the next allocator leaves them out");
+        }
+    }
 }
 
 impl Handler<RefreshLease> for SectorAllocator {
@@ -62,9 +73,25 @@ impl Handler<RefreshLease> for SectorAllocator {
     }
 }
 
+/// One refresh of the lease, besides the regular ones.
+struct Refill;
+impl Message for Refill {
+    type Reply = ();
+}
+
+impl Handler<Refill> for SectorAllocator {
+    async fn handle(&mut self, _: Refill, _: &Cx<Self>) -> Result<(), Exit> {
+        self.book.refresh().await.map(|_| ()).map_err(Exit::failed)
+    }
+}
+
 impl Handler<Allocate> for SectorAllocator {
-    async fn handle(&mut self, m: Allocate, _: &Cx<Self>) -> Result<Result<u64, AllocateError>, Exit> {
-        Ok(self.book.allocate(&m.request).await)
+    async fn handle(&mut self, m: Allocate, cx: &Cx<Self>) -> Result<Result<u64, AllocateError>, Exit> {
+        let answer = self.book.allocate(&m.request).await;
+        if self.book.store.is_replicated() {
+            cx.tell_after(Duration::ZERO, Refill); // the range is full again before the next outage
+        }
+        Ok(answer)
     }
 }
 

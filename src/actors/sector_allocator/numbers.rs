@@ -108,8 +108,11 @@ impl Record for Ledger {
     const TABLE: &'static str = "sector_numbers";
 }
 
+/// The reservation of what was given out before this allocator's time; named after the file that says how far.
+pub const FORMER: &str = "sectorid";
+
 impl Ledger {
-    fn in_use(&self) -> NumberSet {
+    pub(super) fn in_use(&self) -> NumberSet {
         let reserved = self.reserved.iter().flat_map(|(_, set)| set.ranges());
         NumberSet::from_ranges(self.allocated.ranges().chain(self.on_chain.ranges()).chain(reserved))
     }
@@ -121,6 +124,19 @@ impl Ledger {
             return used.lowest_gap(first);
         }
         self.leased.ranges().flatten().find(|n| !used.contains(*n))
+    }
+
+    /// Sets everything up to `last` aside under [`FORMER`], unless numbers were given out already. True: it was done now.
+    pub fn begin_after(&mut self, last: u64) -> bool {
+        let begun = self.allocated != NumberSet::default() || self.reserved.iter().any(|(name, _)| name == FORMER);
+        if begun || last > MAX_SECTOR_NUMBER {
+            return false;
+        }
+        let free = self.in_use().lowest_gaps(0, last + 1);
+        let below = free.ranges().filter(|r| *r.start() <= last).map(|r| *r.start()..=last.min(*r.end()));
+        self.reserved.push((FORMER.to_owned(), NumberSet::from_ranges(below)));
+        self.leased = NumberSet::default();
+        true
     }
 
     pub fn take(&mut self, n: u64) {
@@ -219,6 +235,20 @@ mod tests {
         assert_eq!(l.next(1, true), Some(3));
         assert_eq!(allocate(&mut l), 3);
         assert_eq!(l.allocated, set(&[3..=3, 11..=12]));
+    }
+
+    #[test]
+    fn numbers_of_an_earlier_allocator_are_left_out_once() {
+        for last in [1, 2, 3, 100] {
+            let mut l = Ledger { on_chain: set(&[1..=2]), ..Ledger::default() };
+            assert!(l.begin_after(last));
+            assert!(!l.begin_after(last + 50), "once");
+            assert_eq!(l.next(1, true), Some(last.max(2) + 1), "after {last}");
+        }
+        let mut used = Ledger::default();
+        assert_eq!(allocate(&mut used), 1);
+        assert!(!used.begin_after(100), "not the first deployment");
+        assert_eq!(used.next(1, true), Some(2));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! What commands show to people: pure functions from values to text, with golden tests.
 
+pub mod cluster;
 pub mod deadlines;
 pub mod facts;
 pub mod sectors;

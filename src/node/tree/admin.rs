@@ -1,6 +1,7 @@
 //! `admin`: the admin HTTP, the API server, and what they read. They answer when all else hangs.
 
 use super::{MINUTE, Parts};
+use crate::node::cluster_view::ClusterWindow;
 use crate::node::grove::Grove;
 use crate::node::journal::{Journal, JournalKeeper};
 use crate::node::refs::MAILBOX;
@@ -36,6 +37,9 @@ pub(super) fn group(parts: &Parts) -> SupervisorSpec {
             node: parts.tree.clone(),
             beside: parts.settings.beside.clone(),
             journal: journal.clone(),
+            cluster: parts.net.clone().map(|net| -> Arc<dyn admin::ClusterView> {
+                Arc::new(ClusterWindow { net, seats: parts.seats.clone() })
+            }),
         }),
         info: published,
         critical: vec!["root/chain".into(), "root/proving".into()],

@@ -2,27 +2,32 @@
 
 use super::{Children, MINUTE, Parts};
 use crate::actors::sector_files::SectorDirs;
+use crate::actors::storage::{FarFiles, FarSectors, Index};
 use crate::actors::window_post::{WindowPost, WindowPostDeps};
 use crate::actors::winning_post::settings::SystemClock;
 use crate::actors::winning_post::{WinningPost, WinningPostDeps};
 use crate::node::concern::Concern;
-use crate::proofs::FencedProver;
+use crate::proofs::{FencedProver, Prover};
 use crate::supervisor::{ChildSpec, Shutdown, SupervisorSpec, Thread};
 use std::sync::Arc;
 use std::time::Duration;
 
 pub(super) fn group(parts: &Parts) -> SupervisorSpec {
-    let files = Arc::new(SectorDirs::of_repo(&parts.settings.repo, parts.miner_id()));
+    // Sectors whose files are on other nodes are proven from what their storages read.
+    let dirs = SectorDirs::of_repo(&parts.settings.repo, parts.miner_id());
+    let index = Arc::new(Index::new(dirs, parts.settings.storages.clone()));
+    let files = Arc::new(FarFiles(index.clone()));
+    let prover: Arc<dyn Prover> = Arc::new(FarSectors { inner: parts.prover.clone(), index });
     SupervisorSpec::new("proving")
         .intensity(10, MINUTE * 5)
-        .children([window_post(parts, files.clone()), winning_post(parts, files)])
+        .children([window_post(parts, files.clone(), prover.clone()), winning_post(parts, files, prover)])
 }
 
-fn window_post(parts: &Parts, files: Arc<SectorDirs>) -> Option<ChildSpec> {
+fn window_post(parts: &Parts, files: Arc<FarFiles>, prover: Arc<dyn Prover>) -> Option<ChildSpec> {
     let deps = WindowPostDeps {
         miner: parts.miner,
         node: parts.links.proving.clone(),
-        prover: parts.prover.clone(),
+        prover,
         files,
         outbox: Arc::new(parts.refs.messages.clone()),
         store: parts.store.clone(),
@@ -37,11 +42,11 @@ fn window_post(parts: &Parts, files: Arc<SectorDirs>) -> Option<ChildSpec> {
     child.map(|child| child.on(Thread::Dedicated).shutdown(Shutdown::Timeout(Duration::from_secs(30))))
 }
 
-fn winning_post(parts: &Parts, files: Arc<SectorDirs>) -> Option<ChildSpec> {
+fn winning_post(parts: &Parts, files: Arc<FarFiles>, prover: Arc<dyn Prover>) -> Option<ChildSpec> {
     let deps = WinningPostDeps {
         miner: parts.miner,
         node: parts.links.proving.clone(),
-        prover: parts.prover.clone(),
+        prover,
         files,
         store: parts.store.clone(),
         clock: Arc::new(SystemClock),

@@ -14,8 +14,9 @@ pub(super) fn group(parts: &Parts) -> SupervisorSpec {
 
 fn allocator(parts: &Parts) -> Option<ChildSpec> {
     let (node, miner) = (parts.links.sealing.clone(), parts.miner);
+    let settings = AllocatorSettings { begin_after: parts.begin_after, ..AllocatorSettings::default() };
     let child = parts.seated(Concern::Allocator, &parts.refs.allocator, move |cx, store| {
-        let deps = AllocatorDeps { node: node.clone(), store, miner, settings: AllocatorSettings::default() };
+        let deps = AllocatorDeps { node: node.clone(), store, miner, settings: settings.clone() };
         async move { SectorAllocator::start(cx, deps).await }
     });
     child.map(|child| child.on(Thread::Dedicated))
@@ -23,8 +24,9 @@ fn allocator(parts: &Parts) -> Option<ChildSpec> {
 
 fn scheduler(parts: &Parts) -> Option<ChildSpec> {
     let (node, prover, miner) = (parts.links.sealing.clone(), parts.prover.clone(), parts.miner);
-    let (refs, settings) = (parts.refs.clone(), parts.settings.sealing.clone());
-    let dirs = SectorDirs::of_repo(&parts.settings.repo, parts.miner_id());
+    let (refs, mut settings) = (parts.refs.clone(), parts.settings.sealing.clone());
+    settings.shard = parts.settings.cluster.as_ref().map(|cluster| cluster.node.clone());
+    let (dirs, agents) = (SectorDirs::of_repo(&parts.settings.repo, parts.miner_id()), parts.settings.agents.clone());
     let child = parts.seated(Concern::SealScheduler, &parts.refs.sealing, move |cx, store| {
         let deps = SealDeps {
             node: node.clone(),
@@ -35,6 +37,7 @@ fn scheduler(parts: &Parts) -> Option<ChildSpec> {
             miner,
             settings: settings.clone(),
             dirs: dirs.clone(),
+            agents: agents.clone(),
         };
         async move { SealScheduler::start(cx, deps).await }
     });

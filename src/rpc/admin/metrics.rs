@@ -68,17 +68,17 @@ pub fn render_vitals(vitals: Option<&Vitals>) -> String {
     if let Some(vitals) = vitals {
         head(&mut out, "bulkhead_watchdog_ticks_total", "counter", "Rounds of the watchdog.");
         let _ = writeln!(out, "bulkhead_watchdog_ticks_total {}", vitals.watchdog_ticks);
-        head(&mut out, "bulkhead_zombie_threads", "gauge", "Threads that are stuck for good.");
+        head(&mut out, "bulkhead_zombie_threads", "gauge", "Threads that were given up and have not ended since.");
         let _ = writeln!(out, "bulkhead_zombie_threads {}", vitals.zombie_threads);
     }
     out
 }
 
-fn head(out: &mut String, name: &str, kind: &str, help: &str) {
+pub(super) fn head(out: &mut String, name: &str, kind: &str, help: &str) {
     let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}");
 }
 
-fn label(value: &str) -> String {
+pub(super) fn label(value: &str) -> String {
     value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }
 

@@ -1,6 +1,7 @@
 //! Orders to one actor over HTTP: token, audit line, and an answer that says whether it is done.
 
 use super::routes::{Answer, State, authorize, find, look, refuse};
+use super::views::TreeView;
 use crate::supervisor::{AdminError, Order};
 use actix_web::http::StatusCode;
 use actix_web::web::{Data, Path};
@@ -50,6 +51,31 @@ pub async fn resume(state: Data<State>, request: HttpRequest, path: Path<String>
 }
 pub async fn stop(state: Data<State>, request: HttpRequest, path: Path<String>) -> Answer {
     order(state, request, path, Order::Stop).await
+}
+
+/// Drills: they show on a running node that a panic of this actor, or a hang, stays in it.
+pub async fn panic(state: Data<State>, request: HttpRequest, path: Path<String>) -> Answer {
+    drill(&state, &request, &path, ("panic", "panicked"), |tree, path| tree.panic(path))
+}
+pub async fn hang(state: Data<State>, request: HttpRequest, path: Path<String>) -> Answer {
+    drill(&state, &request, &path, ("hang", "hung"), |tree, path| tree.hang(path))
+}
+
+fn drill(
+    state: &State,
+    request: &HttpRequest,
+    path: &str,
+    (name, done): (&str, &str),
+    strike: fn(&dyn TreeView, &str) -> bool,
+) -> Answer {
+    authorize(state, request, &format!("{name} {path}"))?;
+    find(state, path)?;
+    let struck = look(|| strike(&*state.views.tree, path))?;
+    tracing::warn!(target: "audit", action = name, path, struck, "admin action");
+    if !struck {
+        return refuse(StatusCode::CONFLICT, format!("{path} has no running incarnation that could {name}"));
+    }
+    Ok(HttpResponse::Ok().json(json!({ done: path })))
 }
 
 /// Which incarnations ended, when and why.

@@ -1,7 +1,7 @@
 //! The HTTP shell: paths, statuses, JSON errors, the token on what changes something.
 
 use super::views::{AdminViews, readiness};
-use super::{AdminCheck, metrics, orders};
+use super::{AdminCheck, cluster_metrics, metrics, nodes, orders};
 use crate::supervisor::ActorInfo;
 use actix_web::http::StatusCode;
 use actix_web::http::header::{AUTHORIZATION, WWW_AUTHENTICATE};
@@ -32,8 +32,16 @@ pub fn configure(config: &mut web::ServiceConfig) {
         .service(get("/actors/{path:.+}/suspend").route(web::post().to(orders::suspend)))
         .service(get("/actors/{path:.+}/resume").route(web::post().to(orders::resume)))
         .service(get("/actors/{path:.+}/stop").route(web::post().to(orders::stop)))
-        .service(get("/actors/{path:.+}/panic").route(web::post().to(panic)))
+        .service(get("/actors/{path:.+}/panic").route(web::post().to(orders::panic)))
+        .service(get("/actors/{path:.+}/hang").route(web::post().to(orders::hang)))
         .service(get("/actors/{path:.*}").route(web::get().to(actor)))
+        .service(get("/cluster").route(web::get().to(nodes::report)))
+        .service(get("/nodes").route(web::get().to(nodes::nodes)))
+        .service(get("/nodes/{node}/actors").route(web::get().to(nodes::actors)))
+        .service(get("/peers").route(web::get().to(nodes::peers)))
+        .service(get("/cluster/move/{node}/{concern:.+}").route(web::post().to(nodes::move_to)))
+        .service(get("/cluster/drain/{node}").route(web::post().to(nodes::drain)))
+        .service(get("/cluster/undrain/{node}").route(web::post().to(nodes::undrain)))
         .default_service(web::to(nothing_here));
 }
 
@@ -91,8 +99,10 @@ async fn wrong_method(request: HttpRequest) -> Answer {
 async fn index() -> HttpResponse {
     HttpResponse::Ok().json(json!({
         "node": concat!("bulkhead/", env!("CARGO_PKG_VERSION")),
-        "get": ["/health/live", "/health/ready", "/info", "/actors", "/actors/{path}", "/dead-letters", "/journal", "/metrics"],
-        "post_with_admin_token": ["/actors/{path}/{restart|suspend|resume|stop|kill}", "/actors/{path}/panic", "/stop"],
+        "get": ["/health/live", "/health/ready", "/info", "/actors", "/actors/{path}", "/dead-letters", "/journal", "/metrics",
+            "/cluster", "/nodes", "/nodes/{node}/actors", "/peers"],
+        "post_with_admin_token": ["/actors/{path}/{restart|suspend|resume|stop|kill}", "/actors/{path}/{panic|hang}", "/stop",
+            "/cluster/move/{node}/{concern}", "/cluster/{drain|undrain}/{node}"],
     }))
 }
 
@@ -114,6 +124,10 @@ async fn prometheus(state: Data<State>) -> Answer {
     let (dead, vitals) = look(|| (state.views.tree.dead_letters(), state.views.tree.vitals()))?;
     let mut text = metrics::render(&rows(&state)?, dead.as_ref(), metrics::resident_bytes());
     text.push_str(&metrics::render_vitals(vitals.as_ref()));
+    if let Some(cluster) = look(|| state.views.tree.cluster())? {
+        let (report, peers) = look(|| (cluster.report(), cluster.peers()))?;
+        text.push_str(&cluster_metrics::render(&report, &peers));
+    }
     Ok(HttpResponse::Ok().content_type("text/plain; version=0.0.4; charset=utf-8").body(text))
 }
 
@@ -172,18 +186,6 @@ async fn kill(state: Data<State>, request: HttpRequest, path: Path<String>) -> A
         return refuse(StatusCode::CONFLICT, format!("{path} has no running incarnation that could be killed"));
     }
     Ok(HttpResponse::Ok().json(json!({ "killed": *path })))
-}
-
-/// A drill: shows on a running node that a panic of this actor stays in it.
-async fn panic(state: Data<State>, request: HttpRequest, path: Path<String>) -> Answer {
-    authorize(&state, &request, &format!("panic {path}"))?;
-    find(&state, &path)?;
-    let panicked = look(|| state.views.tree.panic(&path))?;
-    tracing::warn!(target: "audit", action = "panic", path = %*path, panicked, "admin action");
-    if !panicked {
-        return refuse(StatusCode::CONFLICT, format!("{path} has no running incarnation that could panic"));
-    }
-    Ok(HttpResponse::Ok().json(json!({ "panicked": *path })))
 }
 
 async fn stop(state: Data<State>, request: HttpRequest) -> Answer {

@@ -1,5 +1,6 @@
 //! What the admin endpoint looks at, and what "ready" means.
 
+use super::cluster::ClusterView;
 use crate::supervisor::{ActorInfo, ActorState, AdminError, DeadLetter, DeadReason, Down, Exit, Order, Tree};
 use arc_swap::ArcSwap;
 use futures::FutureExt;
@@ -19,7 +20,7 @@ pub struct DeadLettersView {
 pub struct Vitals {
     /// Grows four times a second while the watchdog lives.
     pub watchdog_ticks: u64,
-    /// Threads that are stuck for good.
+    /// Threads that were given up and have not ended since.
     pub zombie_threads: u64,
 }
 
@@ -41,6 +42,10 @@ pub trait TreeView: Send + Sync + 'static {
     fn panic(&self, _path: &str) -> bool {
         false
     }
+    /// A drill: the actor keeps its thread until that is given up. False when no worker runs at that path.
+    fn hang(&self, _path: &str) -> bool {
+        false
+    }
     /// Undeliverable messages, where the tree keeps them.
     fn dead_letters(&self) -> Option<DeadLettersView> {
         None
@@ -51,6 +56,10 @@ pub trait TreeView: Send + Sync + 'static {
         std::future::ready(if done { Ok(()) } else { Err(AdminError::NotRunning) }).boxed()
     }
     fn vitals(&self) -> Option<Vitals> {
+        None
+    }
+    /// The cluster that this node is one of.
+    fn cluster(&self) -> Option<Arc<dyn ClusterView>> {
         None
     }
     /// The last incarnations that ended, oldest first, where somebody keeps a journal of them.
@@ -68,6 +77,9 @@ impl TreeView for Tree {
     }
     fn panic(&self, path: &str) -> bool {
         Tree::panic(self, path)
+    }
+    fn hang(&self, path: &str) -> bool {
+        Tree::hang(self, path)
     }
     fn dead_letters(&self) -> Option<DeadLettersView> {
         let letters = Tree::dead_letters(self);
@@ -92,6 +104,9 @@ impl TreeView for OnceLock<Tree> {
     }
     fn panic(&self, path: &str) -> bool {
         self.get().is_some_and(|tree| tree.panic(path))
+    }
+    fn hang(&self, path: &str) -> bool {
+        self.get().is_some_and(|tree| tree.hang(path))
     }
     fn dead_letters(&self) -> Option<DeadLettersView> {
         self.get().and_then(TreeView::dead_letters)

@@ -20,7 +20,7 @@ pub struct ApiConfig {
 
 pub struct ApiServer {
     /// Taken when it is stopped.
-    server: Option<ServerHandle>,
+    pub(super) server: Option<ServerHandle>,
     addr: SocketAddr,
     door: Door,
 }
@@ -60,12 +60,35 @@ impl ApiServer {
     }
 }
 
+/// Its server ended by itself.
+struct ThreadEnded;
+
+impl Message for ThreadEnded {
+    type Reply = ();
+}
+
 impl Actor for ApiServer {
+    async fn started(&mut self, cx: &Cx<Self>) -> Result<(), Exit> {
+        if let Some(ended) = self.server.as_ref().map(ServerHandle::ended) {
+            cx.spawn(async move {
+                ended.await;
+                ThreadEnded
+            });
+        }
+        Ok(())
+    }
+
     async fn stopping(&mut self, _cx: &Cx<Self>) {
         self.door.close();
         if let Some(server) = self.server.take() {
             server.stop().await;
         }
+    }
+}
+
+impl Handler<ThreadEnded> for ApiServer {
+    async fn handle(&mut self, _: ThreadEnded, _cx: &Cx<Self>) -> Result<(), Exit> {
+        Err(Exit::failed("the API server's thread ended"))
     }
 }
 

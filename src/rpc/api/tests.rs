@@ -132,3 +132,51 @@ fn permissions_are_lotus_s() {
         assert_eq!(method.permission(), want, "{name}");
     }
 }
+
+/// As if the server's thread had ended by itself.
+struct Fall;
+impl crate::supervisor::Message for Fall {
+    type Reply = ();
+}
+impl crate::supervisor::Handler<Fall> for actor::ApiServer {
+    async fn handle(&mut self, _: Fall, _: &crate::supervisor::Cx<Self>) -> Result<(), crate::supervisor::Exit> {
+        if let Some(server) = &self.server {
+            server.fall().await;
+        }
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_ends_by_itself_is_a_failure_and_another_serves_at_its_port() {
+    use crate::rpc::auth::Auth;
+    use crate::supervisor::{Backoff, Exit, Ref, SupervisorSpec, Tree};
+    use std::time::Duration;
+    const SOON: Duration = Duration::from_secs(60);
+
+    let repo = tempfile::tempdir().unwrap();
+    let auth = Arc::new(Auth::open(repo.path()).unwrap());
+    let listen = "127.0.0.1:0".parse().unwrap();
+    let config = ApiConfig { listen, repo: repo.path().into(), auth };
+    let address = Ref::<ApiServer>::new("/api", 4);
+    let root = SupervisorSpec::new("root").backoff(Backoff::NONE);
+    let tree = Tree::start(root.child(child(config, Arc::new(ThreeSectors), &address))).unwrap();
+    let before = address.ask(WhereIs, SOON).await.unwrap();
+
+    address.tell(Fall).unwrap();
+    let after = tokio::time::timeout(SOON, async {
+        loop {
+            match address.ask(WhereIs, SOON).await {
+                Ok(at) if tree.info("root/api_server").unwrap().incarnation == 2 => return at,
+                _ => tokio::task::yield_now().await,
+            }
+        }
+    });
+    assert_eq!(after.await.expect("a successor"), before, "at the same port");
+    let last = tree.info("root/api_server").unwrap().last_exit;
+    assert!(matches!(&last, Some(Exit::Failed(why)) if why.contains("API server")), "{last:?}");
+    let version =
+        crate::rpc::client::RpcClient::new(&crate::rpc::api_info::ApiInfo::local(before, None), "v0").unwrap();
+    version.call::<serde_json::Value>("Filecoin.Version", vec![], SOON).await.expect("it serves");
+    assert_eq!(tree.shutdown().await, Exit::Shutdown);
+}

@@ -179,81 +179,96 @@ async fn read_hello(control: &mut SubstreamBox) -> Result<Hello, ConnError> {
     }
 }
 
+/// What a connection has read so far.
+struct Reader {
+    inboxes: [Inbox; 2],
+    /// While a mailbox is full.
+    pause: Option<Pin<Box<Sleep>>>,
+    /// Lanes on which goodbye was read.
+    parted: [bool; 2],
+}
+
+enum Event {
+    Ended(String),
+    /// On both lanes: nothing comes behind it.
+    Goodbye(Farewell),
+}
+
 /// Until the connection ends; says why.
 async fn serve(shared: &Arc<Shared>, link: &Arc<Link>, life: &Arc<Life>, id: u64) -> String {
-    let mut inboxes = [Inbox::new(0), Inbox::new(1)];
-    let mut pause: Option<Pin<Box<Sleep>>> = None;
+    let mut reader = Reader { inboxes: [Inbox::new(0), Inbox::new(1)], pause: None, parted: [false; 2] };
     loop {
-        let event = poll_fn(|task| round(shared, link, life, &mut inboxes, &mut pause, task)).await;
-        match event {
+        match poll_fn(|task| reader.rounds(shared, link, life, task)).await {
             Event::Ended(why) => return why,
-            Event::Goodbye(why, text) => {
-                tracing::debug!(peer = %life.peer, ?why, text, "bridge: goodbye");
+            Event::Goodbye(why) => {
                 shared.tell_hub(FromConn::Goodbye { conn: id, peer: life.peer, why }).await;
             }
         }
     }
 }
 
-enum Event {
-    Ended(String),
-    Goodbye(Farewell, String),
-}
+impl Reader {
+    fn rounds(&mut self, shared: &Shared, link: &Link, life: &Arc<Life>, task: &mut Context<'_>) -> Poll<Event> {
+        for _ in 0..ROUNDS {
+            if link.is_closing() {
+                return Poll::Ready(Event::Ended("closed here".into()));
+            }
+            let mut came = false;
+            let driven = link.drive(task.waker(), |lane, stream, task| {
+                came |= self.inboxes[lane].fill(stream, task)?;
+                Ok(())
+            });
+            if let (Err(error), false) = (driven, came) {
+                return Poll::Ready(Event::Ended(error.to_string()));
+            }
+            if came {
+                life.heard_ms.store(clock_ms(), Ordering::Relaxed);
+            } else if !self.waits() {
+                return Poll::Pending;
+            }
+            if let Some(event) = self.take(shared, life) {
+                return Poll::Ready(event);
+            }
+            if !self.waits() {
+                self.pause = None;
+                continue;
+            }
+            let pause = self.pause.get_or_insert_with(|| Box::pin(sleep(Duration::from_millis(1))));
+            if pause.as_mut().poll(task).is_pending() {
+                return Poll::Pending;
+            }
+            self.pause = None;
+        }
+        task.waker().wake_by_ref();
+        Poll::Pending
+    }
 
-fn round(
-    shared: &Shared,
-    link: &Link,
-    life: &Arc<Life>,
-    inboxes: &mut [Inbox; 2],
-    pause: &mut Option<Pin<Box<Sleep>>>,
-    task: &mut Context<'_>,
-) -> Poll<Event> {
-    for _ in 0..ROUNDS {
-        if link.is_closing() {
-            return Poll::Ready(Event::Ended("closed here".into()));
-        }
-        let mut came = false;
-        let driven = link.drive(task.waker(), |lane, stream, task| {
-            came |= inboxes[lane].fill(stream, task)?;
-            Ok(())
-        });
-        if let Err(error) = driven {
-            return Poll::Ready(Event::Ended(error.to_string()));
-        }
-        if came {
-            life.heard_ms.store(clock_ms(), Ordering::Relaxed);
-        }
-        let waited = inboxes.iter().any(Inbox::waits);
-        if came || waited {
-            for inbox in inboxes.iter_mut() {
+    fn waits(&self) -> bool {
+        self.inboxes.iter().any(Inbox::waits)
+    }
+
+    /// Delivers all frames that are complete.
+    fn take(&mut self, shared: &Shared, life: &Arc<Life>) -> Option<Event> {
+        let mut event = None;
+        for (inbox, parted) in self.inboxes.iter_mut().zip(&mut self.parted) {
+            loop {
                 match inbox.take_all(life, &shared.exports, shared.config.max_frame) {
-                    Next::Go | Next::Wait => {}
+                    Next::Go | Next::Wait => break,
                     Next::Goodbye(why, text) => {
-                        task.waker().wake_by_ref(); // there may be more behind it
-                        return Poll::Ready(Event::Goodbye(why, text));
+                        tracing::debug!(peer = %life.peer, ?why, text, "bridge: goodbye");
+                        if !std::mem::replace(parted, true) {
+                            event = Some(why);
+                        }
                     }
                     Next::Broken(refusal, why) => {
                         life.counters.refuse(refusal);
-                        return Poll::Ready(Event::Ended(why));
+                        return Some(Event::Ended(why));
                     }
                 }
             }
         }
-        if inboxes.iter().any(Inbox::waits) {
-            let sleep = pause.get_or_insert_with(|| Box::pin(sleep(Duration::from_millis(1))));
-            if sleep.as_mut().poll(task).is_pending() {
-                return Poll::Pending;
-            }
-            *pause = None;
-            continue;
-        }
-        *pause = None;
-        if !came {
-            return Poll::Pending;
-        }
+        event.filter(|_| self.parted == [true; 2]).map(Event::Goodbye)
     }
-    task.waker().wake_by_ref();
-    Poll::Pending
 }
 
 /// Writes what is queued, then closes.

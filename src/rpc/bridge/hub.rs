@@ -5,7 +5,7 @@ use super::driver::{self, Conn};
 use super::exports::Exports;
 use super::frame::Head;
 use super::hello::{Hello, Terms, our_versions};
-use super::link::Link;
+use super::link::{LANES, Link};
 use super::peer::{Life, Peer};
 use super::session::{Action, Event, Farewell, PeerState, Rank, Refused, Session};
 use super::transport::{AllowList, Connected};
@@ -398,12 +398,15 @@ impl Hub {
     }
 }
 
+/// On both lanes: what was sent before on either is read before it.
 fn goodbye(link: &Link, why: Farewell, text: &str) {
     let body = |into: &mut Vec<u8>| {
         let body = (why == Farewell::Superseded, text);
         bincode::serde::encode_into_std_write(body, into, BODY).map(drop).map_err(|e| WireError(e.to_string()))
     };
-    if link.notice(WireLane::Control, &Head::Goodbye, &body).is_ok() {
-        link.wake();
+    for lane in LANES {
+        if link.notice(lane, &Head::Goodbye, &body).is_ok() {
+            link.wake();
+        }
     }
 }

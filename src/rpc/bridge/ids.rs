@@ -34,6 +34,16 @@ ids! {
     // daemon link
     FEED_INFO = 0x0701;
     POOL_INFO = 0x0702;
+    // seal worker (agents)
+    SEAL_RUN = 0x0801;
+    SEAL_JOB_STATUS = 0x0802;
+    SEAL_ACKNOWLEDGE = 0x0803;
+    AGENT_REPORT = 0x0804;
+    // storage
+    STORAGE_HAS = 0x0901;
+    STORAGE_VANILLA = 0x0902;
+    // a node of itself
+    TREE_SNAPSHOT = 0x0a01;
 }
 
 #[cfg(test)]

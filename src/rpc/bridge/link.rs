@@ -281,11 +281,14 @@ impl Link {
         self.wake.driver.register(task);
         self.dirty.store(false, Ordering::Release);
         let mut io = lock(&self.io);
-        self.pump(&mut io)?;
+        let pumped = self.pump(&mut io);
         let mut context = Context::from_waker(&self.waker);
+        // Also of a connection that has just ended: what came before the end counts.
+        let mut all = Ok(());
         for (lane, it) in io.lanes.iter_mut().enumerate() {
-            read(lane, Pin::new(&mut it.stream), &mut context)?;
+            all = all.and(read(lane, Pin::new(&mut it.stream), &mut context));
         }
+        pumped.and(all)?;
         Ok(io.lanes.iter().all(|lane| lane.written == lane.batch.len()))
     }
 
@@ -300,8 +303,9 @@ impl Link {
             if let Poll::Ready(event) = Pin::new(&mut io.muxer).poll(&mut context) {
                 event?; // an address change: of no interest
             }
-            if !filled {
-                return Ok(());
+            let rest = io.lanes.iter().any(|lane| lane.written < lane.batch.len());
+            if !filled || !rest && self.out.iter().all(|it| it.depth.load(Ordering::Relaxed) == 0) {
+                return Ok(()); // what is queued from now on wakes the driver
             }
         }
     }

@@ -1,7 +1,7 @@
 //! What one peer means to us: which connection carries, when it is silent for too long, when to dial again. Pure.
 //!
-//! A *life* of a peer begins with its first connection and ends once: when the last connection is gone, when nothing was
-//! heard for `down`, when it has restarted, or when it is not allowed any more. Two connections, because both dialled at
+//! A *life* of a peer begins with its first connection and ends once: when a connection breaks, when nothing was heard for
+//! `down`, when it has restarted, or when it is not allowed any more. Two connections, because both dialled at
 //! once, are one life: both sides rank them alike, keep the better one and say goodbye on the other; it is closed once
 //! both did, so nothing on its way is lost.
 
@@ -306,35 +306,18 @@ impl Session {
                     todo.push(Action::Close { conn });
                 }
             }
-            Farewell::Leaving => {
-                todo.push(Action::Close { conn });
-                life.conns.retain(|c| c.id != conn);
-                self.after_loss(now, dice, conn, End::Left, todo);
-            }
+            Farewell::Leaving => self.finish(now, dice, End::Left, todo),
         }
     }
 
+    /// One on which both sides said goodbye was empty; with any other something may be lost, a notice of a monitor for
+    /// one, and so the life ends whatever other connection there is.
     fn closed(&mut self, now: Instant, dice: f64, conn: u64, todo: &mut Vec<Action>) {
         let Some(life) = &mut self.life else { return };
-        let before = life.conns.len();
-        life.conns.retain(|c| c.id != conn);
-        if life.conns.len() < before {
-            self.after_loss(now, dice, conn, End::Closed, todo);
-        }
-    }
-
-    /// A connection is gone: another may carry on, unless we said goodbye there already.
-    fn after_loss(&mut self, now: Instant, dice: f64, conn: u64, end: End, todo: &mut Vec<Action>) {
-        let Some(life) = &mut self.life else { return };
-        if life.route != conn {
-            return;
-        }
-        match life.conns.iter().filter(|c| !c.parted_by_us).max_by_key(|c| c.rank) {
-            Some(best) => {
-                life.route = best.id;
-                todo.push(Action::Route { conn: best.id });
-            }
-            None => self.finish(now, dice, end, todo),
+        let Some(at) = life.conns.iter().position(|c| c.id == conn) else { return };
+        let it = life.conns.remove(at);
+        if !it.parted_by_us || !it.parted_by_them {
+            self.finish(now, dice, End::Closed, todo);
         }
     }
 

@@ -5,6 +5,7 @@
 use super::counters::{Counters, Refusal};
 use super::lock;
 use futures::future::{BoxFuture, Either};
+use futures::io::BufReader;
 use futures::{AsyncRead, AsyncWrite, FutureExt};
 use libp2p::core::muxing::StreamMuxerBox;
 use libp2p::core::transport::{Boxed, Transport};
@@ -14,6 +15,9 @@ use libp2p::{PeerId, noise, quic, tcp, yamux};
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+
+/// Noise by itself reads 8 KiB at a time.
+const READ_AT_ONCE: usize = 128 * 1024;
 
 /// The PeerIds that may connect; replaceable at run time.
 #[derive(Default)]
@@ -101,6 +105,7 @@ pub fn build(
 ) -> Result<Boxed<Connected>, noise::Error> {
     let guarded = Guarded { noise: noise::Config::new(key)?, allow: allow.clone(), strangers: strangers.clone() };
     let tcp = tcp::tokio::Transport::new(tcp::Config::default().nodelay(true))
+        .map(|socket, _| BufReader::with_capacity(READ_AT_ONCE, socket))
         .upgrade(Version::V1Lazy)
         .authenticate(guarded)
         .multiplex(yamux::Config::default())

@@ -1,5 +1,7 @@
-//! A cluster of one: whatever this node wants to hold, it holds, and the epoch is its boot.
+//! A cluster of one: whatever this node wants to hold, it holds, and the epoch is its boot. Among others that are known by
+//! hand ([`Fixed`]) it is whatever they do not hold.
 
+use super::fixed::Fixed;
 use super::lease::{Keeper, ProvenUntil};
 use super::{Directory, DirectoryError, Holder, Lease, NodeRecord, Order, View, check_concern};
 use async_trait::async_trait;
@@ -17,13 +19,19 @@ struct Inner {
     view: watch::Sender<Arc<View>>,
     me: Mutex<Option<NodeRecord>>,
     held: Mutex<BTreeMap<String, watch::Sender<bool>>>,
+    others: Fixed,
 }
 
 impl Local {
     pub fn new() -> Local {
-        let view = View { in_contact: true, ..View::empty(Instant::now()) };
+        Local::among(Fixed::default())
+    }
+
+    pub fn among(others: Fixed) -> Local {
+        let mut view = View { in_contact: true, ..View::empty(Instant::now()) };
+        view.nodes = others.peers.iter().map(|peer| (peer.name.clone(), Arc::new(peer.clone()))).collect();
         let (view, _) = watch::channel(Arc::new(view));
-        Local(Arc::new(Inner { view, me: Mutex::default(), held: Mutex::default() }))
+        Local(Arc::new(Inner { view, me: Mutex::default(), held: Mutex::default(), others }))
     }
 }
 
@@ -44,8 +52,11 @@ impl Directory for Local {
     async fn register(&self, me: NodeRecord) -> Result<(), DirectoryError> {
         me.check()?;
         let before = self.0.me.lock().unwrap_or_else(PoisonError::into_inner).replace(me.clone());
+        let theirs = self.0.others.holders(&me);
         self.0.change(|view| {
             before.map(|before| view.nodes.remove(&before.name));
+            view.holders.retain(|_, holder| holder.node == me.name);
+            view.holders.extend(theirs);
             view.nodes.insert(me.name.clone(), Arc::new(me));
         });
         Ok(())
@@ -56,9 +67,9 @@ impl Directory for Local {
         for lost in held.values() {
             lost.send_replace(true);
         }
-        self.0.me.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let me = self.0.me.lock().unwrap_or_else(PoisonError::into_inner).take();
         self.0.change(|view| {
-            view.nodes.clear();
+            me.map(|me| view.nodes.remove(&me.name));
             view.holders.clear();
         });
         Ok(())
@@ -72,6 +83,9 @@ impl Directory for Local {
         check_concern(concern)?;
         let me = self.0.me.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let me = me.ok_or_else(|| DirectoryError::NotRegistered { concern: concern.to_string() })?;
+        if let Some(holder) = self.0.others.holders(&me).remove(concern) {
+            return Err(DirectoryError::Held { concern: concern.to_string(), holder: Box::new(holder) });
+        }
         let mut held = self.0.held.lock().unwrap_or_else(PoisonError::into_inner);
         let holder = Holder { node: me.name, peer_id: me.peer_id, boot: me.boot, epoch: me.boot };
         if held.contains_key(concern) {
@@ -88,7 +102,7 @@ impl Directory for Local {
     }
 
     async fn order(&self, _: Order) -> Result<(), DirectoryError> {
-        Err(DirectoryError::Alone)
+        Err(if self.0.others.peers.is_empty() { DirectoryError::Alone } else { DirectoryError::NoOrders })
     }
 }
 
@@ -131,6 +145,28 @@ mod tests {
         let again = local.acquire(CONCERN).await.unwrap();
         assert_eq!(proof.state(), LeaseState::Lost, "an old proof stays lost");
         again.release().await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn among_others_only_what_the_list_leaves_is_taken() {
+        use crate::rpc::directory::placement::{Placement, Wanted};
+        use crate::rpc::directory::{Order, Role};
+        let peer = Fixed::peer("b", PeerId::random(), vec![], [Role::WindowPost].into());
+        let concerns = vec![Wanted::new(CONCERN, Role::WindowPost), Wanted::new("/t01000/x", Role::Allocator)];
+        let placement = Placement { concerns, ..Placement::default() };
+        let local = Local::among(Fixed { peers: vec![peer.clone()], placement });
+        let me = NodeRecord { roles: [Role::Allocator].into(), ..NodeRecord::new("a", PeerId::random(), 7) };
+        local.register(me).await.unwrap();
+        let view = local.view().borrow().clone();
+        assert_eq!(view.locate(CONCERN).unwrap().peer_id, peer.peer_id);
+        assert_eq!((view.nodes.len(), view.peers().contains(&peer.peer_id)), (2, true));
+        let refused = local.acquire(CONCERN).await.unwrap_err();
+        assert!(matches!(refused, DirectoryError::Held { holder, .. } if holder.node == "b"));
+        assert_eq!(local.acquire("/t01000/x").await.unwrap().epoch(), 7);
+        let order = Order::Move { concern: CONCERN.into(), node: "a".into() };
+        assert_eq!(local.order(order).await, Err(DirectoryError::NoOrders));
+        local.leave().await.unwrap();
+        assert_eq!(local.view().borrow().nodes.len(), 1);
     }
 
     #[tokio::test]

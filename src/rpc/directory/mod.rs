@@ -4,7 +4,7 @@
 //! * [`lease`] — the right to be the one holder of a concern, and for how long it is proven.
 //! * [`placement`] — which node should hold which concern: pure.
 //! * [`join`] — the text that a new host needs to join a cluster.
-//! * [`local`] — a cluster of one; [`etcd`] (feature `cluster`) — the cluster's coordination engine.
+//! * [`local`] — a cluster of one, or one of several that [`fixed`] lists by hand; [`etcd`] (feature `cluster`) — the cluster's coordination engine.
 //!
 //! A concern that may run only once (`/t01000/window-post`) is held under a lease. Its **epoch** grows with every holder,
 //! so a late effect of an earlier one can be told and refused. Three things are kept apart ([`LeaseState`]): a holder that
@@ -13,6 +13,7 @@
 
 #[cfg(feature = "cluster")]
 pub mod etcd;
+pub mod fixed;
 pub mod join;
 pub mod lease;
 pub mod local;
@@ -20,6 +21,7 @@ pub mod placement;
 pub mod record;
 pub mod view;
 
+pub use fixed::Fixed;
 pub use lease::{Lease, LeaseProof, LeaseState};
 pub use local::Local;
 pub use record::{NodeKind, NodeRecord, Role};
@@ -65,7 +67,7 @@ pub enum DirectoryError {
     Held { concern: String, holder: Box<Holder> },
     #[error("this node is not registered yet: register it before it acquires {concern}")]
     NotRegistered { concern: String },
-    #[error("{name:?} is the name of another node of this cluster (PeerId {by}): set node.name to one of its own")]
+    #[error("{name:?} is the name of another node of this cluster (PeerId {by}): set cluster.node to one of its own")]
     NameTaken { name: String, by: String },
     #[error(
         "a later start of {name} (boot {boot}) is registered: stop this process, or give it a repo and name of its own"
@@ -81,6 +83,8 @@ pub enum DirectoryError {
     BadName { what: &'static str, name: String },
     #[error("this node runs alone: set cluster.etcd to make it part of a cluster")]
     Alone,
+    #[error("without etcd nothing moves: change cluster.roles and [[cluster.peer]] on every node and start them anew")]
+    NoOrders,
     #[error("etcd endpoint {endpoint}: {why}")]
     Endpoint { endpoint: String, why: String },
     #[error("etcd endpoint {endpoint}: {why}")]

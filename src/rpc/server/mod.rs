@@ -67,6 +67,7 @@ pub struct ServerHandle {
     addr: SocketAddr,
     server: ActixHandle,
     stopping: watch::Sender<bool>,
+    ended: watch::Receiver<()>,
     thread: Option<std::thread::JoinHandle<()>>,
 }
 
@@ -89,7 +90,9 @@ pub fn serve_at(door: &Door, service: Service) -> Result<ServerHandle, ServeErro
     let addr = listener.local_addr().map_err(|e| ServeError::Listen { addr, why: e.to_string() })?;
     let (stopping, stop) = watch::channel(false);
     let (started_tx, started) = std::sync::mpsc::channel();
+    let (alive, ended) = watch::channel(());
     let run = move || {
+        let _alive = alive; // dropped when the thread ends, by a panic too
         actix_web::rt::System::new().block_on(async move {
             let shared = web::Data::new(http::Shared::new(service, stop));
             let server = HttpServer::new(move || {
@@ -125,12 +128,24 @@ pub fn serve_at(door: &Door, service: Service) -> Result<ServerHandle, ServeErro
         .map_err(|e| start_error(e.to_string()))?;
     let server = started.recv().map_err(|_| start_error("its thread ended".into()))?.map_err(start_error)?;
     tracing::info!(%addr, "serving Filecoin.* JSON-RPC");
-    Ok(ServerHandle { addr, server, stopping, thread: Some(thread) })
+    Ok(ServerHandle { addr, server, stopping, ended, thread: Some(thread) })
 }
 
 impl ServerHandle {
     pub fn addr(&self) -> SocketAddr {
         self.addr
+    }
+
+    /// Completes when the server's thread has ended, for whatever reason.
+    pub fn ended(&self) -> impl Future<Output = ()> + use<> {
+        let mut ended = self.ended.clone();
+        async move { while ended.changed().await.is_ok() {} }
+    }
+
+    /// As if the server had ended by itself.
+    #[cfg(test)]
+    pub(in crate::rpc) async fn fall(&self) {
+        self.server.stop(false).await;
     }
 
     /// Answers what is in flight (for a second at most), closes the feeds, frees the port.

@@ -95,10 +95,23 @@ pub(super) struct Child<P> {
     pub exit: Option<Exit>,
     /// Terminated by a call while its group is being stopped: the group's start passes it over.
     pub parked: bool,
+    /// It ended for what another did to their thread: its restart counts for nobody.
+    pub blameless: bool,
 }
 
 impl<P> Child<P> {
     pub fn new(id: Arc<str>, rules: Rules, payload: P) -> Child<P> {
-        Child { id, rules, payload, phase: Phase::Idle, timer: None, serial: 0, failures: 0, exit: None, parked: false }
+        Child {
+            id,
+            rules,
+            payload,
+            phase: Phase::Idle,
+            timer: None,
+            serial: 0,
+            failures: 0,
+            exit: None,
+            parked: false,
+            blameless: false,
+        }
     }
 }

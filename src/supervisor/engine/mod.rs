@@ -236,7 +236,7 @@ impl<P> Engine<P> {
             Ev::Ignored { key, serial } if self.is_current(key, serial) => self.ignored(now, key),
             Ev::StartFailed { key, serial, why } if self.is_current(key, serial) => self.gone(now, key, Err(why)),
             Ev::Down { key, serial, exit } if self.is_current(key, serial) => self.gone(now, key, Ok(exit)),
-            Ev::Lost { key, serial } if self.is_current(key, serial) && self.is_alive(key) => self.abandon(now, key),
+            Ev::Lost { key, serial } if self.is_current(key, serial) && self.is_alive(key) => self.lost(now, key),
             Ev::Ignored { .. } | Ev::StartFailed { .. } | Ev::Down { .. } | Ev::Lost { .. } => {}
             Ev::Hung { key, what } => self.hung(now, key, what),
             Ev::Tick => self.tick(now),
@@ -376,6 +376,7 @@ impl<P> Engine<P> {
     fn start(&mut self, now: Instant, key: Key, ticket: Option<Ticket>) {
         let Some(child) = self.children.get_mut(&key) else { return };
         child.serial += 1;
+        child.blameless = false;
         let serial = child.serial;
         let limit = now.checked_add(child.rules.start_timeout);
         self.set(key, Phase::Starting { ticket }, limit);

@@ -4,7 +4,7 @@ use super::child::{Ending, Key, Phase, Serial};
 use super::{AdminError, Answer, Cmd, End, Engine, KILL_GRACE, Stage, StartFailure, Ticket, Work};
 use crate::supervisor::exit::Exit;
 use crate::supervisor::spec::{AutoShutdown, Restart, Strategy};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 impl<P> Engine<P> {
     pub(super) fn started(&mut self, now: Instant, key: Key, serial: Serial) {
@@ -148,6 +148,11 @@ impl<P> Engine<P> {
 
     /// A restart is called for: it counts, and one too many within the period ends the supervisor.
     pub(super) fn restart(&mut self, now: Instant, key: Key, why: &str) {
+        let Some(child) = self.children.get_mut(&key) else { return };
+        if std::mem::take(&mut child.blameless) {
+            let delay = self.flags.backoff.delay(child.failures, self.jitter);
+            return self.begin_again(now, key, delay);
+        }
         self.window.push_back(now);
         while self.window.front().is_some_and(|t| now.saturating_duration_since(*t) > self.flags.period) {
             self.window.pop_front();
@@ -163,6 +168,10 @@ impl<P> Engine<P> {
         }
         let delay = self.flags.backoff.delay(child.failures, self.jitter);
         child.failures = child.failures.saturating_add(1);
+        self.begin_again(now, key, delay);
+    }
+
+    fn begin_again(&mut self, now: Instant, key: Key, delay: Duration) {
         match self.flags.strategy {
             Strategy::OneForOne if delay.is_zero() => self.start(now, key, None),
             Strategy::OneForOne => {
@@ -193,6 +202,15 @@ impl<P> Engine<P> {
         let grace = if supervisor { KILL_GRACE * 16 } else { KILL_GRACE };
         self.set(key, Phase::Ending(Ending { killed: true, ..ending }), Some(now + grace));
         self.out.push(Cmd::Kill { key });
+    }
+
+    /// Somebody else got stuck on its thread. One who was on the way down by its own fault still answers for it.
+    pub(super) fn lost(&mut self, now: Instant, key: Key) {
+        let own_fault = matches!(self.phase(key), Some(Phase::Ending(ending)) if ending.by_rule);
+        if let Some(child) = self.children.get_mut(&key) {
+            child.blameless = !own_fault;
+        }
+        self.abandon(now, key);
     }
 
     pub(super) fn abandon(&mut self, now: Instant, key: Key) {

@@ -6,21 +6,18 @@ use super::super::dead_letters::DeadReason;
 use super::super::exit::Exit;
 use super::super::monitor::{Down, Monitor};
 use super::super::wire::Carrier;
-use super::context::{Local, Shell, ShellCx};
+use super::context::Shell;
+use super::deliver::{Asker, Deliver, Nobody};
 use super::far;
 use super::reply::{ReplyTo, answer};
 use actix::dev::channel::AddressSender;
-use actix::dev::{Envelope, EnvelopeProxy, SendError, ToEnvelope};
 use arc_swap::ArcSwapOption;
 use std::any::type_name;
-use std::ptr::NonNull;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::oneshot;
-use tracing::Span;
 
-/// The present incarnation's mailbox. The order of the fields matters: see [`LanePtr`].
+/// The present incarnation's mailbox. The order of the fields matters: see `LanePtr`.
 pub(super) struct Up<A: Actor> {
     pub sender: AddressSender<Shell<A>>,
     pub lane: Arc<Lane>,
@@ -47,12 +44,17 @@ impl<A: Actor> Slot<A> {
     where
         A: Handler<M>,
     {
-        if self.up.load().is_none()
-            && let Some(carrier) = self.far.load().as_deref()
-        {
-            return far::post(&**carrier, &self.meta, message, reply, within).map(|()| true);
-        }
-        self.send_here(message, reply).map_err(|(error, _)| error)
+        let up = self.up.load();
+        let sent = match up.as_deref() {
+            Some(up) => self.push(up, message, reply),
+            None => match self.far.load().as_deref() {
+                Some(carrier) => {
+                    return far::post(&**carrier, &self.meta, message, reply, within).map(|()| true);
+                }
+                None => Err((self.refuse(message), reply)),
+            },
+        };
+        sent.map_err(|(error, _)| error)
     }
 
     /// To the incarnation in this process. Answers whether it went to another thread.
@@ -60,22 +62,31 @@ impl<A: Actor> Slot<A> {
     where
         A: Handler<M>,
     {
-        let up = self.up.load();
-        let Some(up) = up.as_deref() else { return Err((self.refuse(message), reply)) };
+        match self.up.load().as_deref() {
+            Some(up) => self.push(up, message, reply),
+            None => Err((self.refuse(message), reply)),
+        }
+    }
+
+    fn push<M: Message>(&self, up: &Up<A>, message: M, reply: Option<ReplyTo<M>>) -> Result<bool, Unsent<M>>
+    where
+        A: Handler<M>,
+    {
         if !up.lane.reserve() {
             self.meta.dead_letter(type_name::<M>(), DeadReason::Full);
             return Err((CallError::Full(message), reply));
         }
-        // The asker waits: what is done for it belongs to its span. A tell is on its own.
-        let span = if reply.is_some() { Span::current() } else { Span::none() };
         let far = up.lane.called();
-        match up.sender.do_send(Deliver::new(message, reply, up).within(span)) {
+        let unsent = match reply {
+            None => Deliver::new(message, Nobody, up).send(up),
+            // The asker waits: what is done for it belongs to its span. A tell is on its own.
+            Some(reply) => Deliver::new(message, Asker::here(reply), up).send(up),
+        };
+        match unsent {
             Ok(()) => Ok(far),
             // It ended between the look and the send.
-            Err(SendError::Closed(back) | SendError::Full(back)) => match back.take_back() {
-                (Some(message), reply) => Err((self.refuse(message), reply)),
-                (None, reply) => Err((CallError::Exited(Exit::Killed), reply)),
-            },
+            Err((Some(message), reply)) => Err((self.refuse(message), reply)),
+            Err((None, reply)) => Err((CallError::Exited(Exit::Killed), reply)),
         }
     }
 
@@ -88,7 +99,7 @@ impl<A: Actor> Slot<A> {
             None => drop(self.refuse(message)),
             Some(up) => {
                 up.lane.reserve_beyond();
-                let _ = up.sender.do_send(Deliver::new(message, None, up)); // ended: a dead letter
+                let _ = up.sender.do_send(Deliver::new(message, Nobody, up)); // ended: a dead letter
             }
         }
     }
@@ -100,7 +111,7 @@ impl<A: Actor> Slot<A> {
     }
 }
 
-fn refusal<M>(meta: &CellMeta, message: M) -> (DeadReason, CallError<M>) {
+pub(super) fn refusal<M>(meta: &CellMeta, message: M) -> (DeadReason, CallError<M>) {
     match meta.state() {
         ActorState::Up | ActorState::Restarting => (DeadReason::Restarting, CallError::Restarting(message)),
         ActorState::Starting | ActorState::Stopping | ActorState::Stopped => {
@@ -251,129 +262,5 @@ impl Recipient<Down> {
     /// Runs `on`, which must not block, on the thread where the watched incarnation ends.
     pub(crate) fn passing(path: Arc<str>, on: impl Fn(Down) + Send + Sync + 'static) -> Recipient<Down> {
         Recipient { to: Arc::new(Passes { meta: CellMeta::new(path, 0), on }) }
-    }
-}
-
-/// A message on its way. Dropped unhandled, it becomes a dead letter and its asker gets it back.
-pub(super) struct Deliver<M: Message> {
-    message: Option<M>,
-    reply: Option<ReplyTo<M>>,
-    lane: LanePtr,
-    /// The asker's.
-    span: Span,
-}
-
-/// A message's way back to its lane without a count of references, which all senders would write to.
-struct LanePtr(NonNull<Lane>);
-
-// SAFETY: it stands for a `&Lane`, and a `Lane` is `Sync`.
-unsafe impl Send for LanePtr {}
-
-impl std::ops::Deref for LanePtr {
-    type Target = Lane;
-    fn deref(&self) -> &Lane {
-        // SAFETY: a message exists within `Slot::send` and the like, which hold the `Up` meanwhile, and in the queue of
-        // that `Up`'s mailbox. The queue lives as long as its sender, which is dropped before the lane beside it in
-        // `Up`, and as its receiver, which the incarnation drops before its own hold on the `Up` (`Incarnation::local`).
-        unsafe { self.0.as_ref() }
-    }
-}
-
-impl<M: Message> Deliver<M> {
-    /// For the mailbox of `up` only; the place in it must have been reserved.
-    pub fn new<A: Actor>(message: M, reply: Option<ReplyTo<M>>, up: &Up<A>) -> Deliver<M> {
-        Deliver { message: Some(message), reply, lane: LanePtr(NonNull::from(&*up.lane)), span: Span::none() }
-    }
-
-    fn within(mut self, span: Span) -> Deliver<M> {
-        self.span = span;
-        self
-    }
-
-    fn take_back(mut self) -> (Option<M>, Option<ReplyTo<M>>) {
-        let message = self.message.take();
-        if message.is_some() {
-            self.lane.release();
-        }
-        (message, self.reply.take())
-    }
-}
-
-impl<M: Message> Drop for Deliver<M> {
-    fn drop(&mut self) {
-        let Some(message) = self.message.take() else { return };
-        self.lane.release();
-        let meta = &self.lane.meta;
-        meta.dead_letter(type_name::<M>(), DeadReason::ActorEnded);
-        if let Some(reply) = self.reply.take() {
-            reply.send(Err(refusal(meta, message).1));
-        }
-    }
-}
-
-impl<M: Message> actix::Message for Deliver<M> {
-    type Result = ();
-}
-
-impl<A: Handler<M>, M: Message> ToEnvelope<Shell<A>, Deliver<M>> for ShellCx<A> {
-    fn pack(message: Deliver<M>, _: Option<oneshot::Sender<()>>) -> Envelope<Shell<A>> {
-        Envelope::with_proxy(Box::new(message))
-    }
-}
-
-impl<A: Handler<M>, M: Message> EnvelopeProxy<Shell<A>> for Deliver<M> {
-    fn handle(&mut self, _: &mut Shell<A>, shell: &mut ShellCx<A>) {
-        let Some(message) = self.message.take() else { return };
-        self.lane.release();
-        let reply = self.reply.take();
-        if reply.as_ref().is_some_and(ReplyTo::is_closed) {
-            return self.lane.meta.dead_letter(type_name::<M>(), DeadReason::Expired);
-        }
-        let span = match self.span.is_none() {
-            true => Span::none(),
-            false => {
-                let actor: &str = &self.lane.meta.path;
-                tracing::info_span!(parent: &self.span, "handle", actor, message = type_name::<M>())
-            }
-        };
-        shell.handle(message, reply, span);
-    }
-}
-
-/// actix wants the bound; messages come as envelopes, not this way.
-impl<A: Handler<M>, M: Message> actix::Handler<Deliver<M>> for Shell<A> {
-    type Result = ();
-    fn handle(&mut self, mut message: Deliver<M>, shell: &mut ShellCx<A>) {
-        EnvelopeProxy::handle(&mut message, self, shell);
-    }
-}
-
-/// Owes the asker an answer: dropped, it says how the incarnation ended.
-pub(super) struct Answer<A: Actor, M: Message> {
-    reply: Option<ReplyTo<M>>,
-    local: Rc<Local<A>>,
-}
-
-impl<A: Actor, M: Message> Answer<A, M> {
-    pub fn new(reply: Option<ReplyTo<M>>, local: Rc<Local<A>>) -> Answer<A, M> {
-        Answer { reply, local }
-    }
-    pub fn send(mut self, result: Result<M::Reply, CallError<M>>) {
-        if let Some(reply) = self.reply.take() {
-            reply.send(result);
-        }
-    }
-}
-
-impl<A: Actor, M: Message> Drop for Answer<A, M> {
-    fn drop(&mut self) {
-        let Some(reply) = self.reply.take() else { return };
-        let how = match self.local.exit.borrow().as_ref() {
-            _ if std::thread::panicking() => CallError::Panicked,
-            Some(Exit::Panicked(_)) => CallError::Panicked,
-            Some(exit) => CallError::Exited(exit.clone()),
-            None => CallError::Exited(Exit::Killed),
-        };
-        reply.send(Err(how));
     }
 }

@@ -10,6 +10,7 @@ use std::collections::HashMap;
 use std::future::Future;
 use std::io;
 use std::rc::Rc;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use tokio::sync::mpsc::{self, UnboundedSender};
 
@@ -20,6 +21,7 @@ pub(in crate::supervisor) struct Place {
     pub name: String,
     dedicated: bool,
     handle: ArbiterHandle,
+    life: Arc<Life>,
     starts: UnboundedSender<Start>,
 }
 
@@ -32,14 +34,62 @@ impl Place {
     }
 }
 
+/// A place's thread: it runs, it was given up, it has ended.
+struct Life {
+    state: AtomicU8,
+    /// How many threads of the tree were given up and have not ended.
+    zombies: Arc<AtomicU64>,
+}
+
+const RUNS: u8 = 0;
+const GIVEN_UP: u8 = 1;
+const ENDED: u8 = 2;
+
+impl Life {
+    /// How many zombies there are with this one; `None`: it is counted already, or has ended after all.
+    fn give_up(&self) -> Option<u64> {
+        let zombies = self.zombies.fetch_add(1, Ordering::AcqRel) + 1; // first, so that its end finds it counted
+        match self.state.compare_exchange(RUNS, GIVEN_UP, Ordering::AcqRel, Ordering::Acquire) {
+            Ok(_) => Some(zombies),
+            Err(_) => {
+                self.zombies.fetch_sub(1, Ordering::AcqRel);
+                None
+            }
+        }
+    }
+    fn end(&self) {
+        if self.state.swap(ENDED, Ordering::AcqRel) == GIVEN_UP {
+            self.zombies.fetch_sub(1, Ordering::AcqRel);
+        }
+    }
+}
+
+/// Kept by the thread itself: dropped when nothing more can run there, blocking work that it began included.
+struct Epitaph(Arc<Life>);
+
+impl Drop for Epitaph {
+    fn drop(&mut self) {
+        self.0.end();
+    }
+}
+
+thread_local! {
+    static EPITAPH: RefCell<Option<Epitaph>> = const { RefCell::new(None) };
+}
+
 /// Lives on the control thread, where actix can make arbiters.
-#[derive(Default)]
 pub(in crate::supervisor) struct Arbiters {
     shared: RefCell<HashMap<&'static str, Place>>,
     next: RefCell<u64>,
+    zombies: Arc<AtomicU64>,
 }
 
 impl Arbiters {
+    /// `zombies` counts the threads that were given up and have not ended.
+    fn new(zombies: Arc<AtomicU64>) -> Arbiters {
+        Arbiters { shared: RefCell::default(), next: RefCell::default(), zombies }
+    }
+
     pub fn place(&self, thread: &Thread, path: &str) -> io::Result<Place> {
         match thread {
             Thread::Dedicated => self.open(path.rsplit('/').next().unwrap_or(path), true),
@@ -58,7 +108,10 @@ impl Arbiters {
         let handle = Arbiter::try_new()?.handle();
         let label = name.to_string();
         let (starts, mut rx) = mpsc::unbounded_channel::<Start>(); // a supervisor sends one a start
+        let life = Arc::new(Life { state: AtomicU8::new(RUNS), zombies: self.zombies.clone() });
+        let mine = life.clone();
         handle.spawn_fn(move || {
+            EPITAPH.with(|epitaph| *epitaph.borrow_mut() = Some(Epitaph(mine)));
             // Not the arbiter's own commands, whose every sending is a system call.
             actix_rt::spawn(async move {
                 while let Some(start) = awhile(rx.recv(), STEP).await {
@@ -74,7 +127,7 @@ impl Arbiters {
         });
         let mut next = self.next.borrow_mut();
         *next += 1;
-        Ok(Place { id: *next, name: name.to_string(), dedicated, handle, starts })
+        Ok(Place { id: *next, name: name.to_string(), dedicated, handle, life, starts })
     }
 
     /// The incarnation there has ended.
@@ -84,7 +137,13 @@ impl Arbiters {
         }
     }
 
-    /// That thread is stuck: nobody is put there any more, and it ends should it ever come back.
+    /// That thread is stuck: it ends should it ever come back. How many are, if it was not counted before.
+    pub fn give_up(&self, place: &Place) -> Option<u64> {
+        self.abandon(place);
+        place.life.give_up()
+    }
+
+    /// Nobody is put there any more.
     pub fn abandon(&self, place: &Place) {
         self.shared.borrow_mut().retain(|_, p| p.id != place.id);
         place.handle.stop();
@@ -92,7 +151,7 @@ impl Arbiters {
 }
 
 /// Runs `main` as an actix system on a thread of its own; the system and its arbiters stop when `main` is done.
-pub(in crate::supervisor) fn run_system<F, Fut>(name: &str, main: F) -> io::Result<()>
+pub(in crate::supervisor) fn run_system<F, Fut>(name: &str, zombies: Arc<AtomicU64>, main: F) -> io::Result<()>
 where
     F: FnOnce(Rc<Arbiters>) -> Fut + Send + 'static,
     Fut: Future<Output = ()> + 'static,
@@ -109,10 +168,38 @@ where
             }
         };
         drop(ready);
-        system.block_on(main(Rc::new(Arbiters::default())));
+        system.block_on(main(Rc::new(Arbiters::new(zombies))));
         System::current().stop();
         let _ = system.run();
     })?;
     let _ = up.recv(); // an error: the sender was dropped, which is the signal
     lock(&failed).take().map_or(Ok(()), Err)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thread_is_a_zombie_from_when_it_was_given_up_until_it_ends() {
+        // (what happens to it, in order; what each giving up says; zombies at the end)
+        let give = |life: &Life| life.give_up();
+        let end = |life: &Life| {
+            life.end();
+            None
+        };
+        type Step = fn(&Life) -> Option<u64>;
+        let cases: [(&[Step], &[Option<u64>], u64); 5] = [
+            (&[give], &[Some(1)], 1),
+            (&[give, give], &[Some(1), None], 1),
+            (&[give, end], &[Some(1), None], 0),
+            (&[end, give], &[None, None], 0),
+            (&[give, end, end, give], &[Some(1), None, None, None], 0),
+        ];
+        for (n, (steps, said, left)) in cases.into_iter().enumerate() {
+            let life = Life { state: AtomicU8::new(RUNS), zombies: Arc::default() };
+            let heard: Vec<_> = steps.iter().map(|step| step(&life)).collect();
+            assert_eq!((heard.as_slice(), life.zombies.load(Ordering::Relaxed)), (said, left), "{n}");
+        }
+    }
 }

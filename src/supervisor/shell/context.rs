@@ -4,7 +4,8 @@ use super::super::actor::{Actor, CallError, Handler, Message, Token};
 use super::super::exit::Exit;
 use super::super::fence::Pass;
 use super::super::histogram::SAMPLE;
-use super::address::{Answer, Deliver, Ref, Slot, Up};
+use super::address::{Ref, Slot, Up};
+use super::deliver::{Answer, Deliver, Nobody};
 use super::reply::ReplyTo;
 use actix::dev::{AsyncContextParts, ContextParts};
 use actix::{ActorContext, ActorFuture, AsyncContext, SpawnHandle};
@@ -122,7 +123,7 @@ impl<A: Actor> Cx<A> {
         self.spawn_detached(async move {
             let message = work.await;
             local.up.lane.reserve_beyond();
-            let _ = local.up.sender.do_send(Deliver::new(message, None, &local.up)); // refused: the end has come
+            let _ = local.up.sender.do_send(Deliver::new(message, Nobody, &local.up)); // refused: the end has come
         });
     }
     /// As `spawn`, without a message at the end.
@@ -183,7 +184,7 @@ impl<A: Actor> ShellCx<A> {
     {
         self.local.begins(type_name::<M>());
         let cx = Cx { local: self.local.clone() };
-        let reply = Answer::new(reply, self.local.clone());
+        let owed = reply.map(|reply| Answer::new(reply, self.local.clone()));
         let work = async move {
             let result = {
                 let mut state = cx.local.state.borrow_mut();
@@ -193,9 +194,15 @@ impl<A: Actor> ShellCx<A> {
                 }
             };
             match result {
-                Ok(value) => reply.send(Ok(value)),
+                Ok(value) => {
+                    if let Some(owed) = owed {
+                        owed.send(Ok(value));
+                    }
+                }
                 Err(exit) => {
-                    reply.send(Err(CallError::Exited(exit.clone())));
+                    if let Some(owed) = owed {
+                        owed.send(Err(CallError::Exited(exit.clone())));
+                    }
                     cx.local.end(exit);
                 }
             }

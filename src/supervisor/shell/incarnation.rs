@@ -7,7 +7,7 @@ use super::super::spec::StartError;
 use super::address::{Ref, Slot, Up};
 use super::context::{Cx, Local, Shell, ShellCx};
 use super::linger::{Linger, stay};
-use super::report::{Ctl, Order};
+use super::report::{Ctl, Drill, Order};
 use actix::dev::channel::channel;
 use actix::dev::{ContextFut, ContextParts, Mailbox};
 use futures::StreamExt;
@@ -19,9 +19,14 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
 
 /// What [`crate::supervisor::Tree::panic`] leaves as the last exit.
 const DRILL: &str = "panicked on request (drill)";
+/// What [`crate::supervisor::Tree::hang`] leaves as the message in hand.
+const HANG_DRILL: &str = "hung on request (drill)";
+/// How long a thread that hangs on request waits for its successor after it was given up: there may be none.
+const HANG_ON: Duration = Duration::from_secs(10);
 
 /// A child spec's way to start an incarnation, whatever its actor's type.
 pub(in crate::supervisor) trait Launch: Send + Sync {
@@ -131,7 +136,8 @@ impl<A: Actor> Incarnation<A> {
         while let Poll::Ready(Some(ctl)) = self.order.ctl.poll_recv(task) {
             match ctl {
                 Ctl::Kill => return Poll::Ready(Exit::Killed),
-                Ctl::Panic => panic!("{DRILL}"),
+                Ctl::Drill(Drill::Panic) => panic!("{DRILL}"),
+                Ctl::Drill(Drill::Hang) => self.hang(),
                 Ctl::Stop { again } => {
                     self.stop = true;
                     self.again = again;
@@ -173,6 +179,21 @@ impl<A: Actor> Incarnation<A> {
                 Some(Ok(exit)) => return Poll::Ready(exit),
                 Some(Err(exit)) => self.begin_stopping(exit),
             }
+        }
+    }
+
+    /// A drill: nothing else runs on this thread until it was given up and, for a moment at least, a successor serves.
+    fn hang(&self) {
+        const LOOK: Duration = Duration::from_millis(10);
+        let meta = self.meta();
+        meta.begins(HANG_DRILL);
+        while !self.order.report.is_abandoned() {
+            std::thread::sleep(LOOK);
+        }
+        let until = Instant::now() + HANG_ON;
+        let succeeded = || meta.epoch.load(Ordering::Acquire) > self.order.epoch && meta.state() == ActorState::Up;
+        while !succeeded() && Instant::now() < until {
+            std::thread::sleep(LOOK);
         }
     }
 

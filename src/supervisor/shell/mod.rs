@@ -3,6 +3,7 @@
 mod address;
 mod arbiters;
 mod context;
+mod deliver;
 mod export;
 mod far;
 mod incarnation;
@@ -17,4 +18,4 @@ pub use export::{Export, ExportError, ExportOf};
 pub(super) use arbiters::{Arbiters, Place, run_system};
 pub(super) use incarnation::{Launch, launcher};
 pub(super) use linger::{STEP, allowed as may_linger, awhile, here};
-pub(super) use report::{Ctl, CtlSender, News, Order, Report, Tell};
+pub(super) use report::{Ctl, CtlSender, Drill, News, Order, Report, Tell};

@@ -51,7 +51,7 @@ pub(super) async fn answer<M: Message>(
     let asked = Instant::now();
     let deadline = asked.checked_add(within).unwrap_or_else(|| asked + Duration::from_secs(86_400 * 365 * 30));
     // Most answers come at once; a timer for each would cost more than they do.
-    let mut soon = Soon { far, looked: None };
+    let mut soon = Soon { far, asked: asked.into_std(), looked: None };
     let early = poll_fn(|task| match Pin::new(&mut from).poll(task) {
         Poll::Ready(answer) => Poll::Ready(Some(answer)),
         Poll::Pending if within > linger::CHAT && soon.look_again(task) => Poll::Pending,
@@ -74,6 +74,7 @@ pub(super) async fn answer<M: Message>(
 /// How often an asker looks before it sets its timer and sleeps.
 struct Soon {
     far: bool,
+    asked: std::time::Instant,
     looked: Option<Option<Expect>>,
 }
 
@@ -81,7 +82,7 @@ impl Soon {
     fn look_again(&mut self, task: &mut Context<'_>) -> bool {
         match &mut self.looked {
             None if self.far => {
-                let expect = Expect::answer(std::time::Instant::now());
+                let expect = Expect::answer(self.asked);
                 self.looked.insert(expect).as_mut().is_some_and(|e| e.goes_on(task))
             }
             None => {

@@ -14,10 +14,17 @@ pub(in crate::supervisor) enum Ctl {
         again: bool,
     },
     Kill,
-    /// Panic in the middle of a turn, as a handler would.
-    Panic,
+    Drill(Drill),
     Suspend,
     Resume,
+}
+
+/// Fails on request, in the middle of a turn, as a handler would.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::supervisor) enum Drill {
+    Panic,
+    /// Keep the thread until it is given up and a successor is up.
+    Hang,
 }
 
 #[derive(Debug)]

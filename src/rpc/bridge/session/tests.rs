@@ -148,6 +148,23 @@ fn their_goodbye_may_come_before_their_better_connection() {
 }
 
 #[test]
+fn a_connection_that_breaks_before_both_goodbyes_ends_the_life() {
+    for (goodbye, broken, expected) in [
+        (false, 2, vec![Action::Close { conn: 1 }, Action::Finish(End::Closed)]),
+        (false, 1, vec![Action::Close { conn: 2 }, Action::Finish(End::Closed)]),
+        (true, 2, vec![]),
+    ] {
+        let mut rig = Rig::new(true);
+        rig.ready(2, false, 1, 7);
+        rig.ready(1, true, 1, 7);
+        if goodbye {
+            rig.step(Event::Goodbye { conn: 2, why: Farewell::Superseded });
+        }
+        assert_eq!(rig.step(Event::Closed { conn: broken }), expected, "goodbye {goodbye}, broken {broken}");
+    }
+}
+
+#[test]
 fn two_dials_of_one_side_become_the_later() {
     let mut rig = Rig::new(true);
     rig.ready(1, false, 4, 7);

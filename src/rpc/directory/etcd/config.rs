@@ -74,7 +74,7 @@ impl EtcdConfig {
     }
 
     /// Each endpoint as a URL.
-    pub(super) fn checked(&self) -> Result<Vec<String>, DirectoryError> {
+    pub fn checked(&self) -> Result<Vec<String>, DirectoryError> {
         if !is_name(&self.cluster) {
             return Err(DirectoryError::BadName { what: "cluster", name: self.cluster.clone() });
         }
@@ -113,11 +113,12 @@ impl EtcdConfig {
         self.ttl / 4
     }
 
-    pub(super) fn options(&self) -> ConnectOptions {
-        let attempt = self.attempt();
+    /// For a client of ours at these endpoints.
+    pub fn options(&self) -> ConnectOptions {
+        // No HTTP/2 pings: etcd hangs up on who sends them more often than every 5 s. Every stream has its own deadlines.
         let mut options = ConnectOptions::new()
-            .with_connect_timeout(attempt)
-            .with_keep_alive(self.beat(), attempt)
+            .with_connect_timeout(self.attempt())
+            .with_tcp_keepalive(self.beat())
             .with_require_leader(true)
             .with_auto_token_refresh(true);
         if let Some((user, password)) = &self.user {

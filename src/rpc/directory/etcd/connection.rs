@@ -8,7 +8,7 @@ use crate::rpc::directory::DirectoryError;
 use etcd_client::{Client, Error};
 use std::error::Error as StdError;
 use std::future::Future;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::sync::Mutex;
 use tokio::time::timeout;
@@ -24,6 +24,7 @@ pub struct Connection {
 struct Member {
     url: String,
     client: Mutex<Option<Client>>,
+    answered: AtomicBool,
 }
 
 /// What an error of one endpoint means for the call.
@@ -37,7 +38,11 @@ enum Verdict {
 impl Connection {
     /// Dials nothing yet.
     pub fn new(config: EtcdConfig) -> Result<Connection, DirectoryError> {
-        let members = config.checked()?.into_iter().map(|url| Member { url, client: Mutex::default() }).collect();
+        let members = config
+            .checked()?
+            .into_iter()
+            .map(|url| Member { url, client: Mutex::default(), answered: AtomicBool::default() })
+            .collect();
         Ok(Connection { keys: Keys::new(&config.cluster), members, current: AtomicUsize::new(0), config })
     }
 
@@ -46,11 +51,29 @@ impl Connection {
     where
         F: Future<Output = Result<T, Error>>,
     {
+        self.call_within(self.config.attempt(), op).await
+    }
+
+    /// For what is large, or what everybody asks for at once after an outage: giving up early would only ask for it again.
+    pub(super) async fn call_patiently<T, F>(&self, op: impl Fn(Client) -> F) -> Result<T, DirectoryError>
+    where
+        F: Future<Output = Result<T, Error>>,
+    {
+        self.call_within(self.config.attempt() * 4, op).await
+    }
+
+    async fn call_within<T, F>(&self, limit: Duration, op: impl Fn(Client) -> F) -> Result<T, DirectoryError>
+    where
+        F: Future<Output = Result<T, Error>>,
+    {
         let mut whys = Vec::new();
         for _ in 0..self.members.len() {
             let at = self.at();
-            match self.attempt(at, &op).await {
-                Ok(answer) => return Ok(answer),
+            match self.attempt(at, limit, &op).await {
+                Ok(answer) => {
+                    self.members[at].answered.store(true, Ordering::Relaxed);
+                    return Ok(answer);
+                }
                 Err(Verdict::Final(error)) => return Err(error),
                 Err(Verdict::Next(why)) => {
                     whys.push(format!("{}: {why}", self.members[at].url));
@@ -66,11 +89,10 @@ impl Connection {
         self.config.attempt() * u32::try_from(self.members.len()).unwrap_or(u32::MAX)
     }
 
-    async fn attempt<T, F>(&self, at: usize, op: &impl Fn(Client) -> F) -> Result<T, Verdict>
+    async fn attempt<T, F>(&self, at: usize, limit: Duration, op: &impl Fn(Client) -> F) -> Result<T, Verdict>
     where
         F: Future<Output = Result<T, Error>>,
     {
-        let limit = self.config.attempt();
         let all = async {
             let client = self.client(at).await?;
             op(client).await.map_err(|e| self.judge(at, &e))
@@ -138,6 +160,14 @@ impl Connection {
         self.current.load(Ordering::Acquire) % self.members.len()
     }
 
+    fn cause(&self, at: usize, error: &(dyn StdError + 'static)) -> String {
+        let (member, cause) = (&self.members[at], root_cause(error));
+        match remedy(&member.url, &cause).filter(|_| !member.answered.load(Ordering::Relaxed)) {
+            Some(remedy) => format!("{cause} ({remedy})"),
+            None => cause,
+        }
+    }
+
     fn judge(&self, at: usize, error: &Error) -> Verdict {
         use tonic_code::*;
         let endpoint = self.members[at].url.clone();
@@ -145,7 +175,7 @@ impl Connection {
         let Error::GRpcStatus(status) = error else {
             return match error {
                 Error::InvalidArgs(why) => Verdict::Final(DirectoryError::Endpoint { endpoint, why: why.clone() }),
-                other => Verdict::Next(root_cause(other)),
+                other => Verdict::Next(self.cause(at, other)),
             };
         };
         let text = status.message().trim_start_matches("etcdserver: ");
@@ -168,7 +198,7 @@ impl Connection {
             (INVALID_ARGUMENT | NOT_FOUND | OUT_OF_RANGE | RESOURCE_EXHAUSTED | UNIMPLEMENTED, _) => {
                 Verdict::Final(DirectoryError::Refused { endpoint, why: text.to_string() })
             }
-            _ if status.source().is_some() => Verdict::Next(root_cause(status)),
+            _ if status.source().is_some() => Verdict::Next(self.cause(at, status)),
             _ => Verdict::Next(text.to_string()),
         }
     }
@@ -197,4 +227,45 @@ fn root_cause(error: &(dyn StdError + 'static)) -> String {
         deepest = cause;
     }
     deepest.to_string()
+}
+
+/// What to do about a member that never answered: its configuration is the likely cause.
+fn remedy(url: &str, cause: &str) -> Option<&'static str> {
+    let says = |signs: &[&str]| signs.iter().any(|sign| cause.contains(sign));
+    let hung_up = says(&["broken pipe", "connection closed", "Connection reset", "connection error"]);
+    match url.starts_with("https://") {
+        true if says(&["invalid peer certificate"]) => {
+            Some("the authority in cluster.etcd_ca did not sign it, or not for this host")
+        }
+        true if says(&["InvalidContentType", "handshake eof"]) => Some("it does not speak TLS: write it as http://"),
+        true if hung_up || says(&["fatal alert"]) => {
+            Some("it does not speak TLS, or wants a certificate of us: set cluster.etcd_cert and cluster.etcd_key")
+        }
+        false if hung_up => Some("perhaps it speaks TLS: write it as https:// and set cluster.etcd_ca"),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_configuration_may_cause_has_its_remedy() {
+        let table = [
+            ("https://a:1", "invalid peer certificate: UnknownIssuer", Some("etcd_ca")),
+            ("https://a:1", "received corrupt message of type InvalidContentType", Some("http://")),
+            ("https://a:1", "tls handshake eof", Some("http://")),
+            ("https://a:1", "received fatal alert: BadCertificate", Some("etcd_cert")),
+            ("https://a:1", "connection closed", Some("etcd_cert")),
+            ("http://a:1", "stream closed because of a broken pipe", Some("https://")),
+            ("http://a:1", "Connection refused (os error 111)", None),
+            ("https://a:1", "Connection refused (os error 111)", None),
+        ];
+        for (url, cause, hint) in table {
+            let got = remedy(url, cause);
+            assert_eq!(got.is_some(), hint.is_some(), "{url} {cause}");
+            assert!(got.unwrap_or_default().contains(hint.unwrap_or_default()), "{got:?}");
+        }
+    }
 }

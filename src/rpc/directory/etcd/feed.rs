@@ -41,7 +41,7 @@ pub(super) async fn run(shared: Arc<Shared>, revision: i64) {
 /// The whole table; its revision.
 pub(super) async fn read(shared: &Shared) -> Result<i64, DirectoryError> {
     let (from, to) = shared.connection.keys.range();
-    let all = shared.connection.call(|mut client| {
+    let all = shared.connection.call_patiently(|mut client| {
         let (from, options) = (from.clone(), GetOptions::new().with_range(to.clone()));
         async move { client.get(from, Some(options)).await }
     });

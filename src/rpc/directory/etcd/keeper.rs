@@ -9,7 +9,7 @@ use super::table::epoch;
 use crate::rpc::directory::lease::ProvenUntil;
 use crate::rpc::directory::{DirectoryError, NodeRecord};
 use etcd_client::{
-    Compare, CompareOp, KeyValue, LeaseKeepAliveStream, LeaseKeeper, PutOptions, Txn, TxnOp, TxnOpResponse,
+    Client, Compare, CompareOp, KeyValue, LeaseKeepAliveStream, LeaseKeeper, PutOptions, Txn, TxnOp, TxnOpResponse,
 };
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -103,8 +103,8 @@ impl Keeper {
     async fn establish(&mut self, record: &NodeRecord) -> Result<(), DirectoryError> {
         let seconds = self.shared.connection.config.ttl.as_secs_f64().ceil() as i64;
         let sent = Instant::now();
-        let grant = self.shared.connection.call(|mut client| async move { client.lease_grant(seconds, None).await });
-        let grant = grant.await?;
+        let grant = |mut client: Client| async move { client.lease_grant(seconds, None).await };
+        let grant = self.shared.connection.call_patiently(grant).await?;
         let (lease, ttl) = (grant.id(), Duration::from_secs(grant.ttl().unsigned_abs()));
         if let Err(error) = put_record(&self.shared, record, lease).await {
             // It would expire by itself as well.
@@ -275,7 +275,7 @@ async fn put_record(shared: &Shared, record: &NodeRecord, lease: i64) -> Result<
     let value = serde_json::to_vec(record).unwrap_or_default();
     // Each round lost means that somebody else wrote this very record meanwhile.
     for _ in 0..5 {
-        let seen = shared.connection.call(|mut client| {
+        let seen = shared.connection.call_patiently(|mut client| {
             let key = key.clone();
             async move { client.get(key, None).await }
         });
@@ -292,7 +292,7 @@ async fn put_record(shared: &Shared, record: &NodeRecord, lease: i64) -> Result<
             }
         }
         let revision = seen.map_or(0, KeyValue::mod_revision);
-        let call = shared.connection.call(|mut client| {
+        let call = shared.connection.call_patiently(|mut client| {
             let put = TxnOp::put(key.clone(), value.clone(), Some(PutOptions::new().with_lease(lease)));
             let unchanged = Compare::mod_revision(key.clone(), CompareOp::Equal, revision);
             let txn = Txn::new().when([unchanged]).and_then([put]);

@@ -2,6 +2,7 @@
 //!
 //! * [`config`] — how etcd is reached; [`connection`] — calls to it; [`keys`] — where what is.
 //! * [`feed`] — the view, kept up to date; [`table`] — changes applied to it.
+//! * [`orders`] — an operator's; carried out by the nodes.
 //! * [`keeper`] — the node's sign of life; [`proof`] — what a sign of life is worth; [`holds`] — what hangs on it.
 //!
 //! It runs on a thread of its own: no actor that hangs can keep a lease from being kept alive.
@@ -12,6 +13,7 @@ mod feed;
 mod holds;
 mod keeper;
 pub mod keys;
+mod orders;
 mod proof;
 mod table;
 
@@ -19,7 +21,7 @@ pub use config::{EtcdConfig, Tls};
 pub use connection::Connection;
 
 use super::lease::Keeper as TakesBack;
-use super::{Directory, DirectoryError, Lease, NodeKind, NodeRecord, Order, View, check_concern};
+use super::{Directory, DirectoryError, Lease, NodeRecord, Order, View, check_concern};
 use async_trait::async_trait;
 use etcd_client::{Compare, CompareOp, PutOptions, Txn, TxnOp, TxnOpResponse};
 use futures::FutureExt;
@@ -51,8 +53,6 @@ pub(super) struct Shared {
     handle: Handle,
 }
 
-/// How long a move that nobody carries out stays an order.
-const MOVE_LASTS: Duration = Duration::from_secs(600);
 /// Rounds of an acquisition: the first finds an earlier start of this node, the second takes it over, one to spare.
 const ROUNDS: usize = 3;
 
@@ -149,7 +149,7 @@ impl Directory for Etcd {
 
     async fn order(&self, order: Order) -> Result<(), DirectoryError> {
         let shared = self.shared.clone();
-        self.run(async move { give(&shared, order).await }).await
+        self.run(async move { orders::give(&shared, order).await }).await
     }
 }
 
@@ -322,61 +322,4 @@ async fn claim(shared: &Shared, concern: &str, session: &Session) -> Result<Clai
         why: format!("what is there is no lease of ours ({e}): delete that key if nobody runs {concern}"),
     })?;
     Ok(Claimed::Others(claim.holder(kv.create_revision()), kv.lease()))
-}
-
-async fn give(shared: &Shared, order: Order) -> Result<(), DirectoryError> {
-    let view = shared.view.borrow().clone();
-    let known = |node: &String| {
-        view.nodes.get(node).cloned().ok_or_else(|| DirectoryError::UnknownNode {
-            node: node.clone(),
-            known: view.nodes.keys().map(String::as_str).collect::<Vec<_>>().join(", "),
-        })
-    };
-    let (keys, connection) = (&shared.connection.keys, &shared.connection);
-    let call = match order {
-        Order::Move { concern, node } => {
-            check_concern(&concern)?;
-            let record = known(&node)?;
-            let cannot = |why: &str| {
-                Err(DirectoryError::CannotTake { node: node.clone(), concern: concern.clone(), why: why.to_string() })
-            };
-            match record.kind {
-                NodeKind::Agent => return cannot("it is an agent"),
-                NodeKind::Node if record.drained => {
-                    return cannot("it is drained; `bulkhead cluster drain --undo` ends that");
-                }
-                NodeKind::Node => {}
-            }
-            let seconds = MOVE_LASTS.as_secs() as i64;
-            let lease =
-                connection.call(|mut client| async move { client.lease_grant(seconds, None).await }).await?.id();
-            let key = keys.key(Key::Move(&concern));
-            let call = connection.call(|mut client| {
-                let (key, node, options) = (key.clone(), node.clone(), PutOptions::new().with_lease(lease));
-                async move { client.put(key, node, Some(options)).await }
-            });
-            call.await.map(|_| ())
-        }
-        Order::Drain { node } => {
-            known(&node)?;
-            let key = keys.key(Key::Drain(&node));
-            let call = connection.call(|mut client| {
-                let key = key.clone();
-                async move { client.put(key, "", None).await }
-            });
-            call.await.map(|_| ())
-        }
-        Order::Undrain { node } => {
-            if !view.drained.contains(&node) {
-                known(&node)?;
-            }
-            let key = keys.key(Key::Drain(&node));
-            let call = connection.call(|mut client| {
-                let key = key.clone();
-                async move { client.delete(key, None).await }
-            });
-            call.await.map(|_| ())
-        }
-    };
-    call
 }

@@ -51,9 +51,8 @@ pub fn apply(keys: &Keys, view: &mut View, change: Change<'_>, now: Instant) {
             Some(Key::Node(name)) => drop(view.nodes.remove(name)),
             Some(Key::Move(concern)) => drop(view.moves.remove(concern)),
             Some(Key::Lease(concern)) => {
-                if view.holders.remove(concern).is_some() {
-                    view.vacated.insert(concern.to_string(), now);
-                }
+                let vacated = view.holders.remove(concern).map(|_| (concern.to_string(), now));
+                view.vacated.extend(vacated);
             }
             Some(Key::Drain(name)) => {
                 view.drained.remove(name);

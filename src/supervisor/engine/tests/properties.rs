@@ -22,6 +22,7 @@ enum Kid {
 enum Op {
     Exit(usize, u8),
     Hung(usize),
+    Lost(usize),
     Call(usize, u8, usize),
     Advance(u64),
 }
@@ -68,6 +69,7 @@ fn ops() -> impl Strategy_<Value = Vec<Op>> {
     let op = prop_oneof![
         4 => (any::<usize>(), 0u8..5).prop_map(|(who, how)| Op::Exit(who, how)),
         1 => any::<usize>().prop_map(Op::Hung),
+        1 => any::<usize>().prop_map(Op::Lost),
         3 => (any::<usize>(), 0u8..6, any::<usize>()).prop_map(|(sup, what, child)| Op::Call(sup, what, child)),
         3 => (0u64..4_000).prop_map(Op::Advance),
     ];
@@ -84,6 +86,8 @@ struct Sup {
     started: BTreeSet<Key>,
     /// Not to be started again but by a call (one_for_one).
     barred: BTreeSet<Key>,
+    /// Its thread was lost through another: the restart that follows is free.
+    spared: BTreeSet<Key>,
     /// Restarts by the rule (one_for_one).
     restarts: VecDeque<Instant>,
     terminating: HashMap<u64, Key>,
@@ -131,6 +135,7 @@ impl Sim {
             nested: BTreeMap::new(),
             started: BTreeSet::new(),
             barred: BTreeSet::new(),
+            spared: BTreeSet::new(),
             restarts: VecDeque::new(),
             terminating: HashMap::new(),
             asked: BTreeSet::new(),
@@ -192,6 +197,11 @@ impl Sim {
             Ev::StartFailed { key, serial, .. } | Ev::Ignored { key, serial } if sup.alive.get(key) == Some(serial) => {
                 sup.alive.remove(key);
             }
+            Ev::Lost { key, serial } if sup.alive.get(key) == Some(serial) => {
+                if !matches!(sup.engine.phase(*key), Some(Phase::Ending(e)) if e.by_rule) {
+                    sup.spared.insert(*key);
+                }
+            }
             Ev::Call { .. } => by_call = true,
             Ev::Kill => sup.killed = true,
             _ => {}
@@ -218,11 +228,11 @@ impl Sim {
                 let (restart, kid) = (child.rules.restart, child.payload.clone());
                 let first = sup.started.insert(key);
                 assert!(first || restart != Restart::Temporary, "a temporary child was restarted");
-                let asked = sup.asked.remove(&key);
+                let (asked, spared) = (sup.asked.remove(&key), sup.spared.remove(&key));
                 if sup.flags.strategy == Strategy::OneForOne && !first && !asked {
                     assert!(!sup.barred.contains(&key), "restarted, though it was terminated or ended in order");
                     let (now, period) = (self.now, sup.flags.period);
-                    sup.restarts.push_back(now);
+                    sup.restarts.extend((!spared).then_some(now));
                     while sup.restarts.front().is_some_and(|t| now - *t > period) {
                         sup.restarts.pop_front();
                     }
@@ -358,7 +368,11 @@ impl Sim {
                 let (s, key, _) = running[who % running.len()];
                 self.later(0, s, Ev::Hung { key, what: "x".into() });
             }
-            Op::Exit(..) | Op::Hung(_) => {}
+            Op::Lost(who) if !running.is_empty() => {
+                let (s, key, serial) = running[who % running.len()];
+                self.later(0, s, Ev::Lost { key, serial });
+            }
+            Op::Exit(..) | Op::Hung(_) | Op::Lost(_) => {}
             Op::Call(s, what, child) => {
                 let s = s % self.sups.len();
                 let sup = &mut self.sups[s];

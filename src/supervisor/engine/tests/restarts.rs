@@ -240,6 +240,35 @@ fn all_on_a_lost_thread_are_given_up_at_once() {
 }
 
 #[test]
+fn what_another_did_to_their_thread_costs_a_child_no_budget() {
+    // (its own fault?, does its supervisor go on?)
+    for (own, goes_on) in [(false, true), (true, false)] {
+        let mut w = World::with(flags(Strategy::OneForOne, 0, 3600), &["a", "b"]);
+        if own {
+            w.way("b", Way { stuck: true, ..Way::default() });
+            w.feed(Ev::Hung { key: 2, what: "x".into() });
+        }
+        w.take_log();
+        w.feed(Ev::Lost { key: 2, serial: 1 });
+        assert_eq!(w.end.is_none(), goes_on, "{own}");
+        if goes_on {
+            assert_eq!(w.take_log(), ["abandon b", "start b"]);
+            w.exit("b", crash());
+            assert!(w.end.is_some(), "only that one restart was free");
+        }
+    }
+    // Stopped for the operator meanwhile: nothing is restarted, and no later crash is free.
+    let mut w = World::with(flags(Strategy::OneForOne, 0, 3600), &["a", "b"]);
+    w.way("b", Way { stop_takes: secs(3), ..Way::default() });
+    let ticket = w.call(Call::Terminate { id: "b".into() });
+    w.feed(Ev::Lost { key: 2, serial: 1 });
+    assert_eq!(w.replies[&ticket], Ok(Answer::Done));
+    w.call(Call::Restart { id: "b".into() });
+    w.exit("b", crash());
+    assert!(w.end.is_some());
+}
+
+#[test]
 fn an_end_that_is_told_twice_does_not_stop_the_backoff() {
     let mut f = flags(Strategy::OneForOne, 9, 3600);
     f.backoff = Backoff { first: secs(1), cap: secs(8), reset_after: secs(60) };

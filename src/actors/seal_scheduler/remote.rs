@@ -1,0 +1,83 @@
+//! A sector's step at the agent that has its files: handed over until it is taken, asked for until it is done. What runs
+//! there goes on while we are away; coming back, the same step has the same name.
+
+use super::place::{self, Offer};
+use super::ports::Agents;
+use crate::actors::seal_jobs::{JobFailed, SealJob};
+use crate::actors::seal_worker::SealWorker;
+use crate::actors::seal_worker::messages::{Acknowledge, JobState, JobStatus, Report, Run, RunAnswer};
+use crate::chain::proof_types;
+use crate::proofs::{ActorId, Output};
+use crate::supervisor::Ref;
+use futures::future::join_all;
+use std::time::Duration;
+
+/// Over a WAN, and while the agent writes its journal.
+const ASK: Duration = Duration::from_secs(15);
+/// Between two questions about a running step; the first come sooner.
+const FIRST_LOOK: Duration = Duration::from_millis(100);
+const LOOK: Duration = Duration::from_secs(3);
+/// Questions in a row that go unanswered before the sector says so.
+const PATIENCE: u32 = 3;
+
+pub enum Remote {
+    Done(Output),
+    Failed(JobFailed),
+    /// The agent cannot be reached; the step may well run.
+    Silent(String),
+    Refused(String),
+}
+
+/// Runs `job` at `name` to its end.
+pub async fn run(agents: &dyn Agents, name: &str, job: &SealJob) -> Remote {
+    let worker = match find(agents, name) {
+        Ok(worker) => worker,
+        Err(why) => return Remote::Silent(why),
+    };
+    let silent = |e: &dyn std::fmt::Display| Remote::Silent(format!("agent {name}: {e}"));
+    match worker.ask(Run { job: job.clone() }, ASK).await {
+        Ok(RunAnswer::Accepted) => {}
+        Ok(RunAnswer::Refused(why)) => return Remote::Refused(format!("agent {name}: {why}")),
+        Err(e) => return silent(&e),
+    }
+    let (mut wait, mut unanswered) = (FIRST_LOOK, 0);
+    loop {
+        tokio::time::sleep(wait).await;
+        wait = (wait * 2).min(LOOK);
+        match worker.ask(JobStatus { job: job.id() }, ASK).await {
+            Ok(JobState::Queued | JobState::Running { .. }) => unanswered = 0,
+            Ok(JobState::Done(output)) => return Remote::Done(output),
+            Ok(JobState::Failed(failed)) => {
+                // A later try has a name of its own, or begins this one again.
+                let _ = worker.tell(Acknowledge { job: job.id() });
+                return Remote::Failed(failed);
+            }
+            Ok(JobState::Unknown) => return silent(&"it does not know the step any more; handing it over again"),
+            Err(e) => {
+                unanswered += 1;
+                if unanswered >= PATIENCE {
+                    return silent(&e);
+                }
+            }
+        }
+    }
+}
+
+fn find(agents: &dyn Agents, name: &str) -> Result<Ref<SealWorker>, String> {
+    let seen = agents.seen()?;
+    let found = seen.into_iter().find(|agent| agent.name == name);
+    found.map(|agent| agent.worker).ok_or_else(|| {
+        format!("can not found any server: agent {name}, which has the sector's files, is not registered")
+    })
+}
+
+/// The agent that gets a new sector.
+pub async fn choose(agents: &dyn Agents, miner: ActorId, proof_type: i64) -> Result<String, String> {
+    let size =
+        proof_types::sector_size(proof_type).ok_or_else(|| format!("seal proof type {proof_type} is unknown"))?;
+    let offers = agents.seen()?.into_iter().map(|agent| async move {
+        let report = agent.worker.ask(Report, ASK).await.map_err(|e| e.to_string());
+        Offer { name: agent.name, drained: agent.drained, report }
+    });
+    place::choose(&join_all(offers).await, miner, size)
+}

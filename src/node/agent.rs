@@ -1,0 +1,313 @@
+//! A seal agent: its supervision tree, its end of the bridge, its place in the directory.
+//!
+//! It holds no concern of the cluster. It registers, dials the nodes that it learns of (nobody has to reach it), and lets
+//! them reach two actors: the seal-worker and the storage. Its own workers come over HTTP.
+
+use crate::actors::seal_worker::desk::Desk;
+use crate::actors::seal_worker::{self, AgentDeps, AgentSettings, SealWorker, storage_mark};
+use crate::actors::storage::{self, Storage, StorageDeps};
+use crate::proofs::Prover;
+use crate::rpc::auth::{Auth, AuthError};
+use crate::rpc::bridge::{Bridge, BridgeConfig, BridgeError, EpochGate, identity};
+use crate::rpc::directory::{Directory, NodeKind, NodeRecord};
+use crate::rpc::door::Door;
+use crate::rpc::server::{self, ServerHandle, Service};
+use crate::store::{Store, StoreError};
+use crate::supervisor::{
+    Actor, ChildSpec, Cx, Exit, ExportError, Handler, Message, Ref, StartError, SupervisorSpec, Thread, Tree,
+    TreeError, TreeOptions,
+};
+use libp2p::Multiaddr;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+
+const MAILBOX: usize = 1024;
+const MINUTE: Duration = Duration::from_secs(60);
+/// Between two tries to register with a directory that does not answer.
+const AGAIN: Duration = Duration::from_secs(3);
+/// The bridge's own sockets are known within this.
+const LISTENING: Duration = Duration::from_secs(3);
+
+#[derive(Debug, thiserror::Error)]
+pub enum AgentError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Auth(#[from] AuthError),
+    #[error(transparent)]
+    Bridge(#[from] BridgeError),
+    #[error(transparent)]
+    Tree(#[from] TreeError),
+    #[error(transparent)]
+    Export(#[from] ExportError),
+    #[error("{}: {why}", path.display())]
+    Repo { path: PathBuf, why: String },
+}
+
+#[derive(Clone)]
+pub struct AgentConfig {
+    /// Its name in the directory.
+    pub name: String,
+    pub cluster: String,
+    /// The storage that its workers share, and its own files.
+    pub repo: PathBuf,
+    /// Where the bridge listens; none: it only dials.
+    pub listen: Vec<Multiaddr>,
+    /// What others are told to dial; none: nothing, they wait to be dialled.
+    pub announce: Vec<Multiaddr>,
+    pub timing: crate::rpc::bridge::Timing,
+    /// For workers.
+    pub api_listen: SocketAddr,
+    pub settings: AgentSettings,
+}
+
+/// An agent that runs in this process.
+pub struct AgentNode {
+    pub tree: Tree,
+    pub worker: Ref<SealWorker>,
+    pub storage: Ref<Storage>,
+    pub bridge: Arc<Bridge>,
+    pub api: Ref<AgentApi>,
+    directory: Arc<dyn Directory>,
+}
+
+impl AgentNode {
+    /// Builds the tree and starts it. Blocking: call it off the async threads. The caller holds the repo's lock.
+    pub fn start(
+        config: AgentConfig,
+        prover: Arc<dyn Prover>,
+        directory: Arc<dyn Directory>,
+    ) -> Result<AgentNode, AgentError> {
+        let fail = |path: PathBuf, e: std::io::Error| AgentError::Repo { path, why: e.to_string() };
+        storage_mark(&config.repo).map_err(|e| fail(config.repo.clone(), e))?;
+        // A repo may begin as a copy of the manager's: the identity must not be copied with it.
+        let own = config.repo.join("agent");
+        std::fs::create_dir_all(&own).map_err(|e| fail(own.clone(), e))?;
+        let store = Store::open(&own.join("agent.redb"))?;
+        let boot = store.next_boot()?;
+        let auth = Arc::new(Auth::open(&config.repo)?);
+        let mut bridge = BridgeConfig::new(identity::load_or_make(&own)?, config.cluster.clone());
+        (bridge.listen, bridge.timing, bridge.boot) = (config.listen.clone(), config.timing, boot);
+        let bridge = Arc::new(Bridge::start(bridge)?);
+
+        let worker: Ref<SealWorker> = Ref::new(seal_worker::path(&config.name), MAILBOX);
+        let storage: Ref<Storage> = Ref::new(storage::path(&config.name), MAILBOX);
+        bridge.export(seal_worker::export(&worker).done()?, EpochGate::none());
+        bridge.export(storage::export(&storage).done()?, EpochGate::none());
+
+        let api: Ref<AgentApi> = Ref::new("/agent-api", MAILBOX);
+        let parts = Parts {
+            config,
+            store,
+            prover: prover.clone(),
+            auth,
+            bridge: bridge.clone(),
+            directory: directory.clone(),
+            boot,
+        };
+        let root = parts.root(&worker, &storage, &api);
+        let tree = Tree::start_with(root, TreeOptions { epoch_base: boot << 32, ..TreeOptions::default() })?;
+        tree.supervisor("root/provers").into_iter().for_each(|provers| prover.show_in(provers));
+        Ok(AgentNode { tree, worker, storage, bridge, api, directory })
+    }
+
+    pub async fn ended(&self) -> Exit {
+        self.tree.wait().await
+    }
+
+    /// Leaves the directory first, so that no new sector comes.
+    pub async fn stop(&self) -> Exit {
+        if let Err(e) = self.directory.leave().await {
+            tracing::warn!("the directory keeps this agent until its lease ends: {e}");
+        }
+        self.tree.shutdown().await
+    }
+}
+
+struct Parts {
+    config: AgentConfig,
+    store: Store,
+    prover: Arc<dyn Prover>,
+    auth: Arc<Auth>,
+    bridge: Arc<Bridge>,
+    directory: Arc<dyn Directory>,
+    boot: u64,
+}
+
+impl Parts {
+    fn root(&self, worker: &Ref<SealWorker>, storage: &Ref<Storage>, api: &Ref<AgentApi>) -> SupervisorSpec {
+        let changed = watch::Sender::new(0);
+        let deps = AgentDeps {
+            store: self.store.clone(),
+            prover: self.prover.clone(),
+            repo: self.config.repo.clone(),
+            settings: self.config.settings.clone(),
+            changed: changed.clone(),
+        };
+        let seal_worker = ChildSpec::actor("seal_worker", worker, move |cx| SealWorker::start(cx, deps.clone()));
+        let deps = StorageDeps { repo: self.config.repo.clone(), prover: self.prover.clone() };
+        let disks = ChildSpec::actor("storage", storage, move |_| {
+            let storage = Storage::new(deps.clone());
+            async move { Ok(storage) }
+        });
+        SupervisorSpec::new("root")
+            .intensity(3, MINUTE * 10)
+            // The provers' processes, each while it lives.
+            .child(ChildSpec::supervisor(SupervisorSpec::new("provers").dynamic(64)))
+            .child(ChildSpec::supervisor(
+                SupervisorSpec::new("storage").intensity(10, MINUTE * 5).child(disks.on(Thread::Dedicated)),
+            ))
+            .child(ChildSpec::supervisor(
+                SupervisorSpec::new("sealing").intensity(20, MINUTE * 15).child(seal_worker.on(Thread::Dedicated)),
+            ))
+            .child(ChildSpec::supervisor(
+                SupervisorSpec::new("net").intensity(10, MINUTE * 5).child(self.peers(worker, storage)),
+            ))
+            .child(ChildSpec::supervisor(
+                SupervisorSpec::new("api").intensity(10, MINUTE * 5).child(self.api(worker, changed, api)),
+            ))
+    }
+
+    fn peers(&self, worker: &Ref<SealWorker>, storage: &Ref<Storage>) -> ChildSpec {
+        let mut me = NodeRecord::new(self.config.name.clone(), self.bridge.peer_id(), self.boot);
+        me.kind = NodeKind::Agent;
+        me.serves = [worker.path().to_owned(), storage.path().to_owned()].into();
+        me.addrs = self.config.announce.clone();
+        let api = self.config.api_listen;
+        let version = if api.is_ipv4() { "ip4" } else { "ip6" };
+        me.api = Some(format!("/{version}/{}/tcp/{}/http", api.ip(), api.port()));
+        let dials_out_only = self.config.listen.is_empty();
+        let (bridge, directory) = (self.bridge.clone(), self.directory.clone());
+        ChildSpec::actor("peers", &Ref::new("/agent-peers", MAILBOX), move |_| {
+            let peers = Peers { bridge: bridge.clone(), directory: directory.clone(), me: me.clone(), dials_out_only };
+            async move { Ok(peers) }
+        })
+        .on(Thread::Shared("net"))
+    }
+
+    fn api(&self, worker: &Ref<SealWorker>, changed: watch::Sender<u64>, api: &Ref<AgentApi>) -> ChildSpec {
+        let door = Door::new(self.config.api_listen);
+        let (worker, auth, repo) = (worker.clone(), self.auth.clone(), self.config.repo.clone());
+        ChildSpec::actor("api_server", api, move |_| {
+            let desk = Desk {
+                worker: worker.clone(),
+                changed: changed.subscribe(),
+                version: format!("bulkhead-agent {}", env!("CARGO_PKG_VERSION")),
+            };
+            let service = Service { auth: auth.clone(), node: None, extras: Some(Arc::new(desk)) };
+            let started = AgentApi::start(&door, service, &repo);
+            async move { started }
+        })
+        .on(Thread::Shared("net"))
+    }
+}
+
+/// Keeps the agent registered, and the bridge told of who there is.
+struct Peers {
+    bridge: Arc<Bridge>,
+    directory: Arc<dyn Directory>,
+    me: NodeRecord,
+    dials_out_only: bool,
+}
+
+struct Registered;
+impl Message for Registered {
+    type Reply = ();
+}
+
+impl Actor for Peers {
+    async fn started(&mut self, cx: &Cx<Self>) -> Result<(), Exit> {
+        let (bridge, mut view) = (self.bridge.clone(), self.directory.view());
+        cx.spawn_detached(async move {
+            loop {
+                let now = view.borrow_and_update().clone();
+                for node in now.nodes.values().filter(|node| node.peer_id != bridge.peer_id()) {
+                    bridge.know(node.peer_id, node.addrs.clone());
+                }
+                bridge.allow(now.peers());
+                if view.changed().await.is_err() {
+                    return; // the directory was closed with the agent
+                }
+            }
+        });
+        let (bridge, directory, mut me) = (self.bridge.clone(), self.directory.clone(), self.me.clone());
+        let wants_addrs = me.addrs.is_empty() && !self.dials_out_only;
+        let (mut tries, trouble) = (0u32, cx.clone());
+        cx.spawn(async move {
+            if wants_addrs {
+                me.addrs = listening(&bridge).await;
+            }
+            while let Err(e) = directory.register(me.clone()).await {
+                tries += 1;
+                tracing::warn!(tries, "the agent is not registered yet: {e}");
+                trouble.trouble(Some(e.to_string()));
+                tokio::time::sleep(AGAIN).await;
+            }
+            trouble.trouble(None);
+            Registered
+        });
+        Ok(())
+    }
+}
+
+impl Handler<Registered> for Peers {
+    async fn handle(&mut self, _: Registered, _: &Cx<Self>) -> Result<(), Exit> {
+        tracing::info!(agent = self.me.name, peer = %self.me.peer_id, "registered");
+        Ok(())
+    }
+}
+
+/// Where others may dial us, as far as the bridge itself knows.
+async fn listening(bridge: &Bridge) -> Vec<Multiaddr> {
+    let mut events = bridge.events();
+    let known = async {
+        while bridge.listening().is_empty() && events.changed().await.is_ok() {}
+        bridge.listening()
+    };
+    tokio::time::timeout(LISTENING, known).await.unwrap_or_default()
+}
+
+/// The HTTP side for workers; each start leaves its address and the token in the repo.
+pub struct AgentApi {
+    /// Taken when it is stopped.
+    server: Option<ServerHandle>,
+    addr: SocketAddr,
+    door: Door,
+}
+
+/// The address that it listens on now.
+#[derive(Clone, Copy, Debug)]
+pub struct WhereIs;
+
+impl Message for WhereIs {
+    type Reply = SocketAddr;
+}
+
+impl AgentApi {
+    fn start(door: &Door, service: Service, repo: &std::path::Path) -> Result<AgentApi, StartError> {
+        let failed = |e: &dyn std::fmt::Display| StartError(e.to_string());
+        let auth = service.auth.clone();
+        let server = server::serve_at(door, service).map_err(|e| failed(&e))?;
+        let addr = server.addr();
+        auth.write_repo_files(repo, addr).map_err(|e| failed(&e))?;
+        Ok(AgentApi { server: Some(server), addr, door: door.clone() })
+    }
+}
+
+impl Actor for AgentApi {
+    async fn stopping(&mut self, _: &Cx<Self>) {
+        self.door.close();
+        if let Some(server) = self.server.take() {
+            server.stop().await;
+        }
+    }
+}
+
+impl Handler<WhereIs> for AgentApi {
+    async fn handle(&mut self, _: WhereIs, _: &Cx<Self>) -> Result<SocketAddr, Exit> {
+        Ok(self.addr)
+    }
+}

@@ -1,0 +1,124 @@
+//! The cluster as the admin HTTP of this node shows it: the directory's view, the bridge's peers, and other nodes' trees.
+
+use super::net::Net;
+use super::refs::MAILBOX;
+use super::report::{InfoPublisher, TreeSnapshot};
+use super::seat::Seats;
+use super::settings::DirectorySettings;
+use crate::rpc::admin::ClusterView;
+use crate::rpc::admin::cluster::{ClusterReport, FarTreeError, Here, PeerRow, PeersReport};
+use crate::rpc::bridge::{PeerInfo, Refusal};
+use crate::rpc::directory::{DirectoryError, Order, View};
+use crate::supervisor::{ActorInfo, Ref};
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use libp2p::PeerId;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Another node's tree: whoever looks at it waits no longer.
+const FAR_TREE: Duration = Duration::from_secs(1);
+
+/// The logical path under which a node answers for itself.
+pub fn info_path(node: &str) -> String {
+    format!("/{node}/info")
+}
+
+pub struct ClusterWindow {
+    pub net: Arc<Net>,
+    pub seats: Seats,
+}
+
+impl ClusterWindow {
+    fn view(&self) -> Option<Arc<View>> {
+        self.net.directory.load_full().map(|found| found.0.view().borrow().clone())
+    }
+
+    fn bridge_peers(&self) -> Vec<PeerInfo> {
+        self.net.bridge.load_full().map(|bridge| bridge.peers()).unwrap_or_default()
+    }
+}
+
+fn directory_name(settings: &DirectorySettings) -> &'static str {
+    match settings {
+        DirectorySettings::Local => "local",
+        DirectorySettings::Static(_) => "static",
+        DirectorySettings::Etcd(_) => "etcd",
+    }
+}
+
+fn counted(refused: Vec<(Refusal, u64)>) -> BTreeMap<String, u64> {
+    refused.into_iter().filter(|(_, count)| *count > 0).map(|(why, count)| (why.name().to_string(), count)).collect()
+}
+
+fn peer_row(peer: PeerInfo, names: &BTreeMap<PeerId, String>) -> PeerRow {
+    PeerRow {
+        peer_id: peer.peer.to_string(),
+        node: names.get(&peer.peer).cloned(),
+        state: peer.state.name().to_string(),
+        boot: peer.boot,
+        rtt_us: peer.rtt.map(|rtt| u64::try_from(rtt.as_micros()).unwrap_or(u64::MAX)),
+        pending: peer.pending as u64,
+        queued_control: peer.queued[0],
+        queued_messages: peer.queued[1],
+        refused: counted(peer.refused),
+    }
+}
+
+impl ClusterView for ClusterWindow {
+    fn report(&self) -> ClusterReport {
+        let settings = &self.net.settings;
+        let here = Here {
+            cluster: &settings.name,
+            node: &settings.node,
+            directory: directory_name(&settings.directory),
+            now: Instant::now(),
+            links: self.bridge_peers().into_iter().map(|peer| (peer.peer, peer.state.name().to_string())).collect(),
+            held: self.seats.iter().filter_map(|seat| Some((seat.path.clone(), seat.present()?.state()))).collect(),
+        };
+        // Before the directory is there, nothing is known.
+        let view = self.view().unwrap_or_else(|| Arc::new(View::empty(here.now)));
+        ClusterReport::of(&view, &here)
+    }
+
+    fn peers(&self) -> PeersReport {
+        let view = self.view();
+        let nodes = view.iter().flat_map(|view| view.nodes.values());
+        let names: BTreeMap<PeerId, String> = nodes.map(|node| (node.peer_id, node.name.clone())).collect();
+        let strangers = self.net.bridge.load_full().map(|bridge| bridge.strangers()).unwrap_or_default();
+        PeersReport {
+            peers: self.bridge_peers().into_iter().map(|peer| peer_row(peer, &names)).collect(),
+            strangers: counted(strangers),
+        }
+    }
+
+    fn actors_of(&self, node: &str) -> BoxFuture<'static, Result<Vec<ActorInfo>, FarTreeError>> {
+        let node = node.to_string();
+        let Some(peer) = self.view().and_then(|view| view.nodes.get(&node).map(|record| record.peer_id)) else {
+            return std::future::ready(Err(FarTreeError::Unknown { node })).boxed();
+        };
+        let Some(bridge) = self.net.bridge.load_full() else {
+            let why = "this node's bridge is not up".to_string();
+            return std::future::ready(Err(FarTreeError::Silent { node, why })).boxed();
+        };
+        let far = Ref::<InfoPublisher>::new(info_path(&node), MAILBOX);
+        far.carry_by(Some(bridge.carrier(peer, 0)));
+        async move {
+            let answer = far.ask(TreeSnapshot {}, FAR_TREE).await;
+            answer.map_err(|e| FarTreeError::Silent { node, why: e.to_string() })
+        }
+        .boxed()
+    }
+
+    fn order(&self, order: Order) -> BoxFuture<'static, Result<(), DirectoryError>> {
+        let found = self.net.directory.load_full();
+        async move {
+            match found {
+                Some(found) => found.0.order(order).await,
+                None => Err(DirectoryError::Closed),
+            }
+        }
+        .boxed()
+    }
+}

@@ -1,0 +1,61 @@
+//! What other nodes may send to the concerns of this one: the messages of each, in one place.
+
+use super::concern::Concern;
+use super::refs::Refs;
+use super::report::TreeSnapshot;
+use crate::actors::deal_handler::MarketInfo;
+use crate::actors::message_sender::messages::{Enqueue, Pending, Status as MessageStatus, Withdraw};
+use crate::actors::seal_scheduler::messages::{List, Pledge, Remove, Status as SectorStatus};
+use crate::actors::sector_allocator::messages::{Allocate, Allocated, Free, Reserve, ReserveCount};
+use crate::actors::window_post::messages::WindowPostInfo;
+use crate::actors::winning_post::messages::WinningInfo;
+use crate::supervisor::{Export, ExportError};
+
+pub fn export(concern: Concern, refs: &Refs) -> Result<Export, ExportError> {
+    match concern {
+        Concern::MessageSender => Export::of(&refs.messages)
+            .message::<Enqueue>()
+            .message::<Withdraw>()
+            .message::<MessageStatus>()
+            .message::<Pending>()
+            .done(),
+        Concern::WindowPost => Export::of(&refs.window_post).message::<WindowPostInfo>().done(),
+        Concern::WinningPost => Export::of(&refs.winning_post).message::<WinningInfo>().done(),
+        Concern::Allocator => Export::of(&refs.allocator)
+            .message::<Allocate>()
+            .message::<Allocated>()
+            .message::<Reserve>()
+            .message::<ReserveCount>()
+            .message::<Free>()
+            .done(),
+        Concern::SealScheduler => Export::of(&refs.sealing)
+            .message::<Pledge>()
+            .message::<List>()
+            .message::<SectorStatus>()
+            .message::<Remove>()
+            .done(),
+        Concern::DealHandler => Export::of(&refs.market).message::<MarketInfo>().done(),
+    }
+}
+
+/// What a node answers for itself.
+pub fn of_node(refs: &Refs) -> Result<Export, ExportError> {
+    Export::of(&refs.info).message::<TreeSnapshot>().done()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::chain::Address;
+
+    #[test]
+    fn every_concern_takes_its_messages_under_its_own_path() {
+        let miner = Address::new_id(1000);
+        let refs = Refs::new(&miner, Some("host-a"));
+        for concern in Concern::ALL {
+            let export = export(concern, &refs).unwrap();
+            assert_eq!(**export.path(), concern.path(&miner, Some("host-a")));
+            assert!(export.messages().count() > 0, "{concern:?}");
+        }
+    }
+}

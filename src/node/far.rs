@@ -1,0 +1,167 @@
+//! Agents and storages of other nodes as the directory names them, each with an address that the bridge carries.
+
+use super::net::Net;
+use crate::actors::seal_scheduler::{Agent, Agents};
+use crate::actors::seal_worker::{self, SealWorker};
+use crate::actors::storage::{self, Storage, StorageNode, Storages};
+use crate::rpc::directory::{NodeRecord, View};
+use crate::supervisor::wire::{Cargo, Carrier, Fault, Parcel};
+use crate::supervisor::{Actor, Down, Exit, Recipient, Ref};
+use libp2p::PeerId;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Messages on their way to one far actor wait in the bridge, not here.
+const MAILBOX: usize = 64;
+
+/// How messages get to a peer, whatever epoch the actor is held under.
+pub type CarrierOf = Arc<dyn Fn(PeerId) -> Box<dyn Carrier> + Send + Sync>;
+/// The directory's present view; `None` while there is no directory.
+pub type Look = Arc<dyn Fn() -> Option<Arc<View>> + Send + Sync>;
+
+/// By whichever bridge the node has at that moment.
+struct Via {
+    net: Arc<Net>,
+    peer: PeerId,
+}
+
+impl Carrier for Via {
+    fn carry(&self, parcel: Parcel, cargo: Box<dyn Cargo>) -> Result<(), (Fault, Box<dyn Cargo>)> {
+        match self.net.bridge.load_full() {
+            Some(bridge) => bridge.carrier(self.peer, 0).carry(parcel, cargo),
+            None => Err((Fault::NodeDown { sent: false }, cargo)),
+        }
+    }
+    fn watch(&self, path: &Arc<str>, to: Recipient<Down>) -> Box<dyn Send + Sync> {
+        match self.net.bridge.load_full() {
+            Some(bridge) => bridge.carrier(self.peer, 0).watch(path, to),
+            None => {
+                // Whoever asked may be gone too.
+                let _ = to.tell(Down { path: path.to_string(), incarnation: 0, reason: Exit::NotRunning });
+                Box::new(())
+            }
+        }
+    }
+}
+
+struct Known {
+    peer: PeerId,
+    worker: Ref<SealWorker>,
+    storage: Ref<Storage>,
+}
+
+/// What this node knows of others' disks and workers.
+pub struct FarNodes {
+    me: String,
+    look: Look,
+    carrier: CarrierOf,
+    known: Mutex<HashMap<String, Known>>,
+}
+
+fn far<A: Actor>(path: String, peer: PeerId, carrier: &CarrierOf) -> Ref<A> {
+    let far = Ref::new(path, MAILBOX);
+    far.carry_by(Some(carrier(peer)));
+    far
+}
+
+impl FarNodes {
+    /// `me` is this node's own name.
+    pub fn new(me: impl Into<String>, look: Look, carrier: CarrierOf) -> FarNodes {
+        FarNodes { me: me.into(), look, carrier, known: Mutex::default() }
+    }
+
+    /// Those of a node of a cluster.
+    pub fn of(net: &Arc<Net>) -> FarNodes {
+        let (views, links) = (net.clone(), net.clone());
+        let look = move || Some(views.directory.load_full()?.0.view().borrow().clone());
+        let carrier = move |peer| Box::new(Via { net: links.clone(), peer }) as Box<dyn Carrier>;
+        FarNodes::new(net.settings.node.as_str(), Arc::new(look), Arc::new(carrier))
+    }
+
+    /// The same address as long as the node has the same identity.
+    fn refs(&self, node: &NodeRecord) -> (Ref<SealWorker>, Ref<Storage>) {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let entry = known.get(&node.name).filter(|k| k.peer == node.peer_id);
+        if let Some(k) = entry {
+            return (k.worker.clone(), k.storage.clone());
+        }
+        let worker: Ref<SealWorker> = far(seal_worker::path(&node.name), node.peer_id, &self.carrier);
+        let storage: Ref<Storage> = far(storage::path(&node.name), node.peer_id, &self.carrier);
+        let new = Known { peer: node.peer_id, worker: worker.clone(), storage: storage.clone() };
+        known.insert(node.name.clone(), new);
+        (worker, storage)
+    }
+}
+
+impl Agents for FarNodes {
+    fn seen(&self) -> Result<Vec<Agent>, String> {
+        let nobody =
+            || "client: no endpoints available: none of [SealAgent] EtcdAddrs in config.toml answers".to_string();
+        let view = (self.look)().ok_or_else(nobody)?;
+        let agents: Vec<Agent> = view
+            .agents()
+            .map(|node| Agent { name: node.name.clone(), drained: node.drained, worker: self.refs(node).0 })
+            .collect();
+        if agents.is_empty() && !view.in_contact {
+            return Err(nobody());
+        }
+        Ok(agents)
+    }
+}
+
+impl Storages for FarNodes {
+    fn seen(&self) -> Vec<StorageNode> {
+        let Some(view) = (self.look)() else { return Vec::new() };
+        let serves = |node: &&Arc<NodeRecord>| node.name != self.me && node.serves.contains(&storage::path(&node.name));
+        let of = |node: &Arc<NodeRecord>| StorageNode { name: node.name.clone(), storage: self.refs(node).1 };
+        view.nodes.values().filter(serves).map(of).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rpc::directory::NodeKind;
+    use std::time::Instant;
+    use tokio::sync::watch;
+
+    struct Nowhere;
+    impl Carrier for Nowhere {
+        fn carry(&self, _: Parcel, cargo: Box<dyn Cargo>) -> Result<(), (Fault, Box<dyn Cargo>)> {
+            Err((Fault::NodeDown { sent: false }, cargo))
+        }
+        fn watch(&self, _: &Arc<str>, _: Recipient<Down>) -> Box<dyn Send + Sync> {
+            Box::new(())
+        }
+    }
+
+    #[test]
+    fn agents_are_those_of_the_view_and_keep_their_addresses() {
+        let (tell, view) = watch::channel(Arc::new(View::empty(Instant::now())));
+        let nodes = FarNodes::new("me", Arc::new(move || Some(view.borrow().clone())), Arc::new(|_| Box::new(Nowhere)));
+        assert!(Agents::seen(&nodes).err().unwrap().starts_with("client: no endpoints available"));
+        let mut agent = NodeRecord::new("a", PeerId::random(), 1);
+        agent.kind = NodeKind::Agent;
+        agent.serves = [storage::path("a")].into();
+        let mut me = NodeRecord::new("me", PeerId::random(), 1);
+        me.serves = [storage::path("me")].into();
+        tell.send_modify(|view| {
+            let view = Arc::make_mut(view);
+            view.in_contact = true;
+            view.nodes.insert("a".into(), Arc::new(agent.clone()));
+            view.nodes.insert("me".into(), Arc::new(me));
+        });
+        let seen = Agents::seen(&nodes).unwrap();
+        assert_eq!(
+            seen.iter().map(|a| (a.name.as_str(), a.worker.path())).collect::<Vec<_>>(),
+            [("a", "/a/seal-worker")]
+        );
+        assert!(seen[0].worker.is_far());
+        let storages = Storages::seen(&nodes);
+        assert_eq!(storages.iter().map(|s| s.name.as_str()).collect::<Vec<_>>(), ["a"], "not our own");
+        tell.send_modify(|view| Arc::make_mut(view).in_contact = false);
+        assert_eq!(Agents::seen(&nodes).unwrap().len(), 1, "the last that was known");
+        tell.send_modify(|view| Arc::make_mut(view).nodes.clear());
+        assert!(Agents::seen(&nodes).is_err());
+    }
+}

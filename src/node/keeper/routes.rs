@@ -1,0 +1,103 @@
+//! Where every address leads: to this process where the concern is held here, else to its holder's.
+
+use super::KeeperDeps;
+use crate::chain::Address;
+use crate::node::concern::Concern;
+use crate::node::shards::Shards;
+use crate::rpc::bridge::Bridge;
+use crate::rpc::directory::{NodeKind, Role, View};
+use crate::supervisor::wire::Carrier;
+use crate::supervisor::{Actor, Ref};
+use libp2p::PeerId;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Which process an address leads to; `None`: this one, or nowhere.
+type Target = Option<(PeerId, u64)>;
+
+pub struct Routes {
+    /// Of every concern but the seal schedulers.
+    concerns: Vec<Route>,
+    shards: Arc<Shards>,
+    miner: Address,
+    shard_targets: BTreeMap<String, Target>,
+    /// Who may connect beside the nodes of the view.
+    allow: Vec<PeerId>,
+}
+
+struct Route {
+    path: String,
+    set: Box<dyn Fn(Option<Box<dyn Carrier>>) + Send>,
+    target: Target,
+}
+
+impl Route {
+    fn of<A: Actor>(address: &Ref<A>) -> Route {
+        let (path, address) = (address.path().to_string(), address.clone());
+        Route { path, set: Box::new(move |carrier| address.carry_by(carrier)), target: None }
+    }
+}
+
+impl Routes {
+    pub fn new(deps: &KeeperDeps) -> Routes {
+        let refs = &deps.refs;
+        let routes = Routes {
+            concerns: vec![
+                Route::of(&refs.messages),
+                Route::of(&refs.window_post),
+                Route::of(&refs.winning_post),
+                Route::of(&refs.allocator),
+                Route::of(&refs.market),
+            ],
+            shards: deps.shards.clone(),
+            miner: deps.net.miner,
+            shard_targets: BTreeMap::new(),
+            allow: deps.net.settings.allow.clone(),
+        };
+        // An earlier incarnation's carriers belong to an earlier bridge.
+        routes.concerns.iter().for_each(|route| (route.set)(None));
+        routes
+    }
+
+    pub fn follow(&mut self, view: &View, me: &str, bridge: &Bridge) {
+        for node in view.nodes.values().filter(|node| node.name != me) {
+            bridge.know(node.peer_id, node.addrs.clone());
+        }
+        bridge.allow(view.peers().into_iter().chain(self.allow.iter().copied()));
+        for route in &mut self.concerns {
+            let target = target(view, me, &route.path);
+            if route.target != target {
+                (route.set)(target.map(|(peer, epoch)| bridge.carrier(peer, epoch)));
+                route.target = target;
+            }
+        }
+        self.follow_shards(view, me, bridge);
+    }
+
+    /// A shard that was ever seen is missed when it is gone.
+    fn follow_shards(&mut self, view: &View, me: &str, bridge: &Bridge) {
+        let sealing = view.with_role(Role::Sealing).filter(|node| node.kind == NodeKind::Node).map(|n| n.name.clone());
+        let mut names: Vec<String> = sealing.chain(self.shards.nodes()).filter(|name| name != me).collect();
+        names.sort();
+        names.dedup();
+        for name in names {
+            let path = Concern::SealScheduler.path(&self.miner, Some(&name));
+            let target = target(view, me, &path);
+            let gone = match (target, view.nodes.contains_key(&name)) {
+                (Some(_), _) => None,
+                (None, true) => Some("its seal scheduler is not running".to_string()),
+                (None, false) => Some("the node is not in the cluster now".to_string()),
+            };
+            let address = self.shards.know(&name, &path, gone);
+            if self.shard_targets.get(&name) != Some(&target) {
+                address.carry_by(target.map(|(peer, epoch)| bridge.carrier(peer, epoch)));
+                self.shard_targets.insert(name, target);
+            }
+        }
+    }
+}
+
+fn target(view: &View, me: &str, path: &str) -> Target {
+    let holder = view.holders.get(path).filter(|holder| holder.node != me)?;
+    Some((holder.peer_id, holder.epoch))
+}

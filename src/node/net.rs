@@ -1,0 +1,88 @@
+//! A node's end of the cluster: its bridge, its directory, and the concerns' state in the cluster's store.
+//!
+//! * [`bridge`], [`directory`] — actors that start each and show how it is; what they start outlives them where it can.
+//! * [`crate::node::keeper`] decides with both what runs here, and where everything else is.
+
+pub mod bridge;
+pub mod directory;
+
+use super::concern::Concern;
+use super::settings::ClusterSettings;
+use super::{NodeError, exports};
+use crate::chain::Address;
+use crate::node::refs::Refs;
+use crate::rpc::bridge::{Bridge, EpochGate};
+use crate::rpc::directory::Directory;
+use crate::rpc::directory::placement::{Placement, Wanted};
+use crate::store::Store;
+use arc_swap::ArcSwapOption;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// What the actors of the group share.
+pub struct Net {
+    pub settings: ClusterSettings,
+    pub repo: PathBuf,
+    pub miner: Address,
+    pub boot: u64,
+    pub bridge: ArcSwapOption<Bridge>,
+    pub directory: ArcSwapOption<Found>,
+    pub placement: Placement,
+    /// Under which epoch each concern may be reached from other nodes.
+    gates: BTreeMap<Concern, EpochGate>,
+    stores: BTreeMap<Concern, Store>,
+}
+
+/// A directory that is connected.
+pub struct Found(pub Arc<dyn Directory>);
+
+impl Net {
+    pub fn new(
+        settings: ClusterSettings,
+        repo: PathBuf,
+        miner: Address,
+        boot: u64,
+        store: &Store,
+    ) -> Result<Net, NodeError> {
+        let stores = directory::stores(&settings, store)?;
+        let wanted = |concern: Concern| -> Wanted { concern.wanted(&miner, &settings.node) };
+        let placement = Placement {
+            concerns: Concern::ALL.map(wanted).into(),
+            prefer: settings.placement.clone(),
+            ..Placement::default()
+        };
+        let gates = Concern::ALL.map(|concern| (concern, EpochGate::none())).into();
+        Ok(Net {
+            settings,
+            repo,
+            miner,
+            boot,
+            bridge: ArcSwapOption::empty(),
+            directory: ArcSwapOption::empty(),
+            placement,
+            gates,
+            stores,
+        })
+    }
+
+    pub fn gate(&self, concern: Concern) -> EpochGate {
+        self.gates.get(&concern).cloned().unwrap_or_default()
+    }
+
+    /// Where the concern's state is.
+    pub fn store(&self, concern: Concern) -> Option<Store> {
+        self.stores.get(&concern).cloned()
+    }
+
+    /// Lets other nodes reach every concern, while it is held here.
+    pub fn export(&self, bridge: &Bridge, refs: &Refs) -> Result<(), crate::supervisor::ExportError> {
+        for concern in Concern::ALL {
+            bridge.export(exports::export(concern, refs)?, self.gate(concern));
+        }
+        bridge.export(crate::actors::storage::export(&refs.storage).done()?, EpochGate::none());
+        // Under no lease: it is this node's own.
+        bridge.export(exports::of_node(refs)?, EpochGate::none());
+        Ok(())
+    }
+}

@@ -1,0 +1,104 @@
+//! The cluster over HTTP: nodes, leases, peers, another node's tree, and an operator's orders.
+
+use super::cluster::{ClusterView, FarTreeError};
+use super::routes::{Answer, Refusal, State, authorize, look, refuse};
+use crate::rpc::directory::{DirectoryError, Order};
+use actix_web::http::StatusCode;
+use actix_web::web::{Data, Path};
+use actix_web::{HttpRequest, HttpResponse};
+use serde_json::json;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The directory has a deadline of its own; this one is for a directory that forgot it.
+const WITHIN: Duration = Duration::from_secs(15);
+
+fn cluster(state: &State) -> Result<Arc<dyn ClusterView>, Refusal> {
+    match look(|| state.views.tree.cluster())? {
+        Some(cluster) => Ok(cluster),
+        None => {
+            refuse(StatusCode::NOT_FOUND, "this node runs alone: set cluster.etcd or [[cluster.peer]] to change that")
+        }
+    }
+}
+
+pub async fn report(state: Data<State>) -> Answer {
+    let cluster = cluster(&state)?;
+    Ok(HttpResponse::Ok().json(look(|| cluster.report())?))
+}
+
+pub async fn nodes(state: Data<State>) -> Answer {
+    let cluster = cluster(&state)?;
+    Ok(HttpResponse::Ok().json(look(|| cluster.report())?.nodes))
+}
+
+pub async fn peers(state: Data<State>) -> Answer {
+    let cluster = cluster(&state)?;
+    Ok(HttpResponse::Ok().json(look(|| cluster.peers())?))
+}
+
+/// By name or PeerId. A node that does not answer costs one answer, and its deadline.
+pub async fn actors(state: Data<State>, node: Path<String>) -> Answer {
+    let cluster = cluster(&state)?;
+    let report = look(|| cluster.report())?;
+    let row = report.nodes.iter().find(|row| row.name == *node || row.peer_id == *node);
+    let Some(row) = row else {
+        return refuse(StatusCode::NOT_FOUND, FarTreeError::Unknown { node: node.to_string() }.to_string());
+    };
+    if row.name == report.node {
+        return Ok(HttpResponse::Ok().json(look(|| state.views.tree.snapshot())?));
+    }
+    match look(|| cluster.actors_of(&row.name))?.await {
+        Ok(actors) => Ok(HttpResponse::Ok().json(actors)),
+        Err(why @ FarTreeError::Unknown { .. }) => refuse(StatusCode::NOT_FOUND, why.to_string()),
+        Err(why @ FarTreeError::Silent { .. }) => refuse(StatusCode::GATEWAY_TIMEOUT, why.to_string()),
+    }
+}
+
+pub async fn move_to(state: Data<State>, request: HttpRequest, path: Path<(String, String)>) -> Answer {
+    let (node, concern) = path.into_inner();
+    authorize(&state, &request, &format!("move {concern} to {node}"))?;
+    let report = look(|| cluster(&state).map(|cluster| cluster.report()))??;
+    let concern = report.concern(&concern).or_else(|why| refuse(StatusCode::NOT_FOUND, why))?;
+    order(&state, Order::Move { concern: concern.clone(), node: node.clone() }).await?;
+    Ok(HttpResponse::Accepted().json(json!({ "order": "move", "concern": concern, "node": node })))
+}
+
+pub async fn drain(state: Data<State>, request: HttpRequest, node: Path<String>) -> Answer {
+    authorize(&state, &request, &format!("drain {node}"))?;
+    order(&state, Order::Drain { node: node.to_string() }).await?;
+    Ok(HttpResponse::Accepted().json(json!({ "order": "drain", "node": *node })))
+}
+
+pub async fn undrain(state: Data<State>, request: HttpRequest, node: Path<String>) -> Answer {
+    authorize(&state, &request, &format!("undrain {node}"))?;
+    order(&state, Order::Undrain { node: node.to_string() }).await?;
+    Ok(HttpResponse::Accepted().json(json!({ "order": "undrain", "node": *node })))
+}
+
+async fn order(state: &State, order: Order) -> Result<(), Refusal> {
+    let doing = look(|| cluster(state).map(|cluster| cluster.order(order.clone())))??;
+    let done = tokio::time::timeout(WITHIN, doing).await;
+    let outcome = match &done {
+        Ok(Ok(())) => "given".to_string(),
+        Ok(Err(why)) => why.to_string(),
+        Err(_) => "no answer".to_string(),
+    };
+    tracing::info!(target: "audit", ?order, outcome, "cluster order");
+    match done {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(why)) => refuse(status(&why), why.to_string()),
+        Err(_) => {
+            refuse(StatusCode::GATEWAY_TIMEOUT, "the directory does not answer; `cluster status` says since when")
+        }
+    }
+}
+
+fn status(why: &DirectoryError) -> StatusCode {
+    match why {
+        DirectoryError::UnknownNode { .. } => StatusCode::NOT_FOUND,
+        DirectoryError::BadConcern { .. } | DirectoryError::BadName { .. } => StatusCode::BAD_REQUEST,
+        DirectoryError::Unreachable { .. } | DirectoryError::Closed => StatusCode::SERVICE_UNAVAILABLE,
+        _ => StatusCode::CONFLICT,
+    }
+}

@@ -1,0 +1,434 @@
+//! Writes of a cluster's singletons: into the cluster's store first, fenced by the concern's lease, then onto this disk.
+//!
+//! One transaction of a scope at a time; scopes do not wait for each other, and no database lock is held while the
+//! network is waited for. A transaction is recorded over the local rows, committed to the replica under the scope's
+//! marker ([`super::replica`]), then applied here. If there is no answer, [`Policy`] decides: refuse it to the actor and
+//! settle later whether it landed (it is voided if it did not), or acknowledge it from a journal that is flushed in order.
+
+use super::db::Db;
+use super::error::{Result, StoreError};
+use super::mirror::{self, Kind, LEASES, Pending};
+use super::replica::{Commit, Committed, Held, Hold, Loaded, Marker, Op, Replica, ReplicaError};
+use super::txn::{self, Pass};
+use super::{Token, Txn};
+use crate::failpoint;
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+/// More unconfirmed transactions than this in one scope are refused: at one a second, the better part of a day.
+const JOURNAL_MOST: u64 = 65_536;
+/// How often the journal is tried while the cluster's store is away.
+const FLUSH_EVERY: Duration = Duration::from_secs(1);
+
+/// What a write does while the cluster's store gives no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Policy {
+    /// Fails with [`StoreError::Unreachable`]: a second holder could exist (blocks, number ranges).
+    Refuse,
+    /// Goes on from this disk: to stop would be worse than to do it twice (WindowPoSt, messages, sealing at hand).
+    Journal,
+}
+
+/// What came of [`super::Store::acquire`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Acquired {
+    /// Rows in the cluster's store.
+    pub rows: u64,
+    /// Unconfirmed transactions of this node that still hold and will be flushed.
+    pub kept: u64,
+    /// Those that do not, because somebody else wrote since.
+    pub dropped: u64,
+}
+
+/// How a scope stands; for the admin views.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct ScopeReport {
+    pub path: String,
+    /// Transactions that wait for the cluster's store.
+    pub waiting: u64,
+    pub journaled: u64,
+    pub flushed: u64,
+    pub dropped: u64,
+}
+
+/// The scopes of one database file; all stores over that file share them.
+#[derive(Default)]
+pub(super) struct Scopes {
+    known: Mutex<BTreeMap<Arc<str>, Arc<Scope>>>,
+}
+
+pub(super) struct Scope {
+    path: Arc<str>,
+    /// Held for a whole transaction: they are serial per scope.
+    turn: Mutex<Turn>,
+    journaled: AtomicU64,
+    flushed: AtomicU64,
+    dropped: AtomicU64,
+}
+
+#[derive(Default)]
+struct Turn {
+    /// The local rows are not what the cluster's store has: it is asked before the next write.
+    behind: bool,
+    flusher: bool,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Scopes {
+    fn of(&self, path: &str) -> Arc<Scope> {
+        let mut known = lock(&self.known);
+        if let Some(scope) = known.get(path) {
+            return scope.clone();
+        }
+        let path: Arc<str> = path.into();
+        let scope = Arc::new(Scope {
+            path: path.clone(),
+            turn: Mutex::default(),
+            journaled: AtomicU64::new(0),
+            flushed: AtomicU64::new(0),
+            dropped: AtomicU64::new(0),
+        });
+        known.insert(path, scope.clone());
+        scope
+    }
+
+    pub(super) fn report(&self, db: &Db) -> Result<Vec<ScopeReport>> {
+        let scopes: Vec<_> = lock(&self.known).values().cloned().collect();
+        let count = |n: &AtomicU64| n.load(Ordering::Relaxed);
+        scopes
+            .into_iter()
+            .map(|scope| {
+                Ok(ScopeReport {
+                    path: scope.path.to_string(),
+                    waiting: db.read(|r| mirror::pending_count(r, &scope.path))?,
+                    journaled: count(&scope.journaled),
+                    flushed: count(&scope.flushed),
+                    dropped: count(&scope.dropped),
+                })
+            })
+            .collect()
+    }
+}
+
+/// The cluster behind a [`super::Store`].
+#[derive(Clone)]
+pub(super) struct Over {
+    pub replica: Arc<dyn Replica>,
+    pub policy: Policy,
+}
+
+/// The lease's part of an epoch; the rest counts incarnations under that lease.
+pub fn lease_of(epoch: u64) -> u64 {
+    epoch >> 32
+}
+
+fn lease(token: &Token) -> Result<u64> {
+    match lease_of(token.epoch) {
+        0 => Err(StoreError::Unleased { path: token.path.to_string(), epoch: token.epoch }),
+        lease => Ok(lease),
+    }
+}
+
+fn fenced(path: &str, epoch: u64, holder: Option<u64>) -> StoreError {
+    StoreError::Fenced { path: path.to_owned(), epoch, newer: holder.map_or(epoch, |lease| lease << 32) }
+}
+
+fn failed(path: &str, e: ReplicaError) -> StoreError {
+    match e {
+        ReplicaError::Unreachable { endpoint, why, .. } => StoreError::Unreachable { endpoint, why },
+        ReplicaError::Refused { endpoint, why } => StoreError::Refused { why: format!("{endpoint}: {why}") },
+        ReplicaError::TooLarge { bytes, most } => StoreError::TooLarge { path: path.to_owned(), bytes, most },
+        ReplicaError::Damaged { key, why } => StoreError::Refused { why: format!("{key}: {why}") },
+    }
+}
+
+/// Everything that one call needs.
+pub(super) struct Work<'a> {
+    pub db: &'a Arc<Db>,
+    pub scopes: &'a Scopes,
+    pub over: &'a Over,
+}
+
+/// A commit's answer, with a repeated or late landing told from somebody else's.
+fn commit(replica: &dyn Replica, commit: &Commit) -> std::result::Result<Committed, ReplicaError> {
+    match replica.commit(commit)? {
+        Committed::Differs { found } if found == Some(commit.marker) => Ok(Committed::Landed),
+        answer => Ok(answer),
+    }
+}
+
+impl Work<'_> {
+    pub fn transact<T, E: From<StoreError>>(
+        &self,
+        token: &Token,
+        f: impl FnOnce(&mut Txn) -> std::result::Result<T, E>,
+    ) -> std::result::Result<T, E> {
+        let lease = lease(token)?;
+        let scope = self.scopes.of(&token.path);
+        let mut turn = lock(&scope.turn);
+        if turn.behind {
+            self.read_again(&scope, lease, &mut turn)?;
+        }
+        let (answer, ops, pass) = self.db.read(|r| {
+            let pass = txn::check_fence(r, LEASES, token)?;
+            let mut tx = Txn::recording(r);
+            let answer = f(&mut tx);
+            Ok((answer, tx.into_ops(), pass))
+        })?;
+        let answer = answer?;
+        match ops.is_empty() {
+            true => self.check(&scope, token, lease, pass, &mut turn)?,
+            false => self.write(&scope, token, lease, ops, &mut turn)?,
+        }
+        Ok(answer)
+    }
+
+    /// A transaction that writes nothing asks whether it would be allowed to: a fence right before an effect.
+    fn check(&self, scope: &Arc<Scope>, token: &Token, lease: u64, pass: Pass, turn: &mut Turn) -> Result<()> {
+        if pass == Pass::Raises {
+            self.db.write(|w| txn::fence(w, LEASES, token))?;
+        }
+        match self.over.replica.check(&scope.path, Hold::Lease(lease)) {
+            Ok(Held::Yes) => Ok(()),
+            Ok(Held::Fenced { holder }) => {
+                turn.behind = true;
+                Err(fenced(&scope.path, token.epoch, holder))
+            }
+            Err(e) => match self.over.policy {
+                Policy::Journal => Ok(()),
+                Policy::Refuse => Err(failed(&scope.path, e)),
+            },
+        }
+    }
+
+    fn write(&self, scope: &Arc<Scope>, token: &Token, lease: u64, ops: Vec<Op>, turn: &mut Turn) -> Result<()> {
+        let path = &*scope.path;
+        match self.settle(scope, lease, turn) {
+            Ok(()) => {}
+            Err(e @ (StoreError::Unreachable { .. } | StoreError::Refused { .. })) => {
+                return self.unanswered(scope, token, ops, None, e, turn);
+            }
+            Err(e) => return Err(e),
+        }
+        let base = self.db.read(|r| mirror::marker(r, path))?;
+        let id = rand::random();
+        let marker = Marker::after(base, id);
+        let asked = Commit { scope: path, hold: Hold::Lease(lease), base, marker, ops: &ops };
+        match commit(&*self.over.replica, &asked) {
+            Ok(Committed::Landed) => {
+                failpoint::hit("store", "committed");
+                let written = self.db.write(|w| {
+                    txn::fence(w, LEASES, token)?;
+                    mirror::apply(w, path, &ops)?;
+                    mirror::landed(w, path, marker)
+                });
+                // It is in the cluster's store all the same.
+                turn.behind |= written.is_err();
+                written
+            }
+            Ok(Committed::Fenced { holder }) => {
+                turn.behind = true;
+                Err(fenced(path, token.epoch, holder))
+            }
+            Ok(Committed::Differs { .. }) => {
+                turn.behind = true;
+                Err(StoreError::Behind { path: path.to_owned() })
+            }
+            Err(e) => {
+                let sent = matches!(e, ReplicaError::Unreachable { sent: true, .. });
+                match failed(path, e) {
+                    e @ (StoreError::Unreachable { .. } | StoreError::Refused { .. }) => {
+                        self.unanswered(scope, token, ops, sent.then_some(id), e, turn)
+                    }
+                    e => Err(e),
+                }
+            }
+        }
+    }
+
+    /// `sent`: the id under which it may have landed.
+    fn unanswered(
+        &self,
+        scope: &Arc<Scope>,
+        token: &Token,
+        ops: Vec<Op>,
+        sent: Option<u128>,
+        why: StoreError,
+        turn: &mut Turn,
+    ) -> Result<()> {
+        let path = &*scope.path;
+        let kind = match (self.over.policy, sent) {
+            (Policy::Refuse, None) => return Err(why),
+            (Policy::Refuse, Some(_)) => Kind::Doubtful,
+            (Policy::Journal, _) => Kind::Journaled,
+        };
+        if self.db.read(|r| mirror::pending_count(r, path))? >= JOURNAL_MOST {
+            return Err(StoreError::JournalFull { path: path.to_owned(), most: JOURNAL_MOST });
+        }
+        let pending = Pending { id: sent.unwrap_or_else(rand::random), kind, ops };
+        self.db.write(|w| {
+            txn::fence(w, LEASES, token)?;
+            if kind == Kind::Journaled {
+                mirror::apply(w, path, &pending.ops)?;
+            }
+            mirror::push_pending(w, path, &pending)
+        })?;
+        match kind {
+            Kind::Doubtful => Err(why),
+            Kind::Journaled => {
+                failpoint::hit("store", "journaled");
+                if scope.journaled.fetch_add(1, Ordering::Relaxed) == 0 {
+                    tracing::warn!(path, error = %why, "the cluster's store gives no answer; writes are journaled here");
+                }
+                self.flush_later(scope, turn);
+                Ok(())
+            }
+        }
+    }
+
+    /// Until nothing waits: what was journaled is committed in order, what was in doubt is found or made impossible.
+    fn settle(&self, scope: &Arc<Scope>, lease: u64, turn: &mut Turn) -> Result<()> {
+        let path = &*scope.path;
+        let mut flushed = 0u64;
+        loop {
+            let (first, base) = self.db.read(|r| Ok((mirror::first_pending(r, path)?, mirror::marker(r, path)?)))?;
+            let Some((place, pending)) = first else {
+                if flushed > 0 {
+                    tracing::info!(path, flushed, "the cluster's store has what was journaled");
+                }
+                return Ok(());
+            };
+            let its = Marker::after(base, pending.id);
+            let (marker, ops) = match pending.kind {
+                Kind::Journaled => (its, pending.ops.as_slice()),
+                Kind::Doubtful => (its.voided(), &[][..]),
+            };
+            let asked = Commit { scope: path, hold: Hold::Lease(lease), base, marker, ops };
+            let now = match commit(&*self.over.replica, &asked).map_err(|e| failed(path, e))? {
+                Committed::Landed => marker,
+                Committed::Differs { found } if pending.kind == Kind::Doubtful && found == Some(its) => its,
+                Committed::Differs { .. } => {
+                    turn.behind = true;
+                    return Err(StoreError::Behind { path: path.to_owned() });
+                }
+                Committed::Fenced { holder } => {
+                    turn.behind = true;
+                    return Err(fenced(path, lease << 32, holder));
+                }
+            };
+            failpoint::hit("store", "flushed");
+            self.db.write(|w| {
+                mirror::pop_pending(w, path, place)?;
+                if pending.kind == Kind::Doubtful && !now.void {
+                    mirror::insert_below_journal(w, path, &pending.ops)?;
+                }
+                mirror::landed(w, path, now)
+            })?;
+            if pending.kind == Kind::Journaled {
+                scope.flushed.fetch_add(1, Ordering::Relaxed);
+                flushed += 1;
+            }
+        }
+    }
+
+    pub fn flush(&self, path: &str) -> Result<()> {
+        let scope = self.scopes.of(path);
+        let mut turn = lock(&scope.turn);
+        let epoch = self.db.read(|r| txn::highest(r, LEASES, path))?.unwrap_or(0);
+        let lease = lease(&Token { path: scope.path.clone(), epoch })?;
+        if turn.behind {
+            self.read_again(&scope, lease, &mut turn)?;
+        }
+        self.settle(&scope, lease, &mut turn)
+    }
+
+    fn read_again(&self, scope: &Scope, lease: u64, turn: &mut Turn) -> Result<Acquired> {
+        let path = &*scope.path;
+        let image = match self.over.replica.load(path, Hold::Lease(lease)).map_err(|e| failed(path, e))? {
+            Loaded::Image(image) => image,
+            Loaded::Fenced { holder } => return Err(fenced(path, lease << 32, holder)),
+        };
+        let token = Token { path: scope.path.clone(), epoch: lease << 32 };
+        let kept = self.db.write(|w| {
+            raise(w, &token)?;
+            mirror::become_mirror(w, self.db.path())?;
+            mirror::replace(w, path, &image)
+        })?;
+        failpoint::hit("store", "loaded");
+        if kept.dropped > 0 {
+            scope.dropped.fetch_add(kept.dropped, Ordering::Relaxed);
+            let dropped = kept.dropped;
+            tracing::warn!(path, dropped, "journaled writes are void: another holder wrote since; its state counts");
+        }
+        turn.behind = false;
+        Ok(Acquired { rows: image.rows.len() as u64, kept: kept.kept, dropped: kept.dropped })
+    }
+
+    pub fn acquire(&self, path: &str, lease: u64) -> Result<Acquired> {
+        self::lease(&Token { path: path.into(), epoch: lease << 32 })?;
+        let scope = self.scopes.of(path);
+        let mut turn = lock(&scope.turn);
+        let acquired = self.read_again(&scope, lease, &mut turn)?;
+        if acquired.kept > 0 {
+            self.flush_later(&scope, &mut turn);
+        }
+        Ok(acquired)
+    }
+
+    /// Tries until nothing waits, the scope is somebody else's, or the store is closed.
+    fn flush_later(&self, scope: &Arc<Scope>, turn: &mut Turn) {
+        if std::mem::replace(&mut turn.flusher, true) {
+            return;
+        }
+        let (db, over, scope) = (Arc::downgrade(self.db), self.over.clone(), Arc::downgrade(scope));
+        let name = "store-flush".to_owned();
+        let started = std::thread::Builder::new().name(name).spawn(move || {
+            loop {
+                std::thread::park_timeout(FLUSH_EVERY);
+                if flush_once(&db, &over, &scope) {
+                    break;
+                }
+            }
+        });
+        if let Err(error) = started {
+            turn.flusher = false;
+            tracing::warn!(%error, "no thread to flush the journal; the next write does it");
+        }
+    }
+}
+
+/// True when there is nothing more to try.
+fn flush_once(db: &Weak<Db>, over: &Over, scope: &Weak<Scope>) -> bool {
+    let (Some(db), Some(scope)) = (db.upgrade(), scope.upgrade()) else { return true };
+    let mut turn = lock(&scope.turn);
+    let work = Work { db: &db, scopes: &Scopes::default(), over };
+    let epoch = match db.read(|r| txn::highest(r, LEASES, &scope.path)) {
+        Ok(epoch) => epoch.unwrap_or(0),
+        Err(_) => return false,
+    };
+    let done = match work.settle(&scope, lease_of(epoch), &mut turn) {
+        Ok(()) => true,
+        Err(StoreError::Unreachable { .. } | StoreError::Refused { .. } | StoreError::Io(_)) => false,
+        Err(StoreError::Full { .. }) => false,
+        // What becomes of it is decided when the scope is acquired again.
+        Err(error) => {
+            tracing::warn!(path = &*scope.path, %error, "the journal waits for the scope's next holder here");
+            true
+        }
+    };
+    turn.flusher &= !done;
+    done
+}
+
+/// A lease that this disk saw a later one of is not acquired; one of the same, under a later incarnation, stays.
+fn raise(w: &redb::WriteTransaction, token: &Token) -> Result<()> {
+    match txn::fence(w, LEASES, token) {
+        Err(StoreError::Fenced { newer, .. }) if lease_of(newer) == lease_of(token.epoch) => Ok(()),
+        answer => answer,
+    }
+}

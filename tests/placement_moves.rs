@@ -1,0 +1,144 @@
+//! A concern runs on one node of a cluster: it moves when its holder dies, when its node is drained and when it is told to,
+//! and no window is missed for it.
+#![cfg(feature = "cluster")]
+
+mod devnet_support;
+mod etcd_support;
+mod placement_support;
+
+use bulkhead::rpc::directory::{Directory, Order};
+use etcd_support::{Etcds, TTL, see};
+use placement_support::{NodeProcess, World, eventually};
+use std::time::Instant;
+
+/// Not a test: what a node's process runs.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore]
+async fn a_node() {
+    placement_support::run_as_node().await;
+}
+
+const SINGLETONS: [&str; 5] = ["window-post", "winning-post", "sector-allocator", "message-sender", "deal-handler"];
+
+fn path(concern: &str) -> String {
+    format!("/t01000/{concern}")
+}
+
+/// Two nodes that may both do everything; everything is `a`'s as long as it is there.
+async fn two(world: &World, etcds: &Etcds) -> (NodeProcess, NodeProcess) {
+    let plan = |name: &str| SINGLETONS.iter().fold(world.plan(name, Some(etcds)), |p, c| p.prefer(c, &["a", "b"]));
+    let (a, b) = (plan("a").start_here(), plan("b").start_here());
+    (a, b)
+}
+
+async fn all_at(node: &NodeProcess, own_shard: bool) {
+    eventually(&format!("everything runs at {}", node.name()), || async {
+        let runs = node.runs().await?;
+        let shard = format!("/t01000/seal-scheduler/{}", node.name());
+        let all = SINGLETONS.iter().all(|concern| runs.contains(&path(concern)));
+        (all && runs.contains(&shard) == own_shard).then_some(())
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_killed_holders_concerns_go_on_at_the_next_node() {
+    let (world, etcds) = (World::start().await, Etcds::single().await);
+    let directory = etcds.connect().await;
+    let (mut a, b) = two(&world, &etcds).await;
+    all_at(&a, true).await;
+    // A sector that has to be proven from now on, sealed by `a`.
+    let number = a.call("Filecoin.PledgeSector", vec![]).await.unwrap()["Number"].as_u64().unwrap();
+    eventually("a window proven", || async { a.windows(0).await.filter(|(landed, _)| *landed > 0) }).await;
+
+    // What runs elsewhere answers here.
+    let seen_from_b = b.windows(0).await.expect("WindowPoSt of a, asked at b");
+    assert!(seen_from_b.0 > 0 && seen_from_b.1 == 0, "{seen_from_b:?}");
+
+    let killed = Instant::now();
+    a.kill();
+    let window_post = path("window-post");
+    see(&directory, "window-post is b's", |view| {
+        view.holders.get(&window_post).is_some_and(|holder| holder.node == "b")
+    })
+    .await;
+    println!("window-post moved {:?} after the kill; the lease is {TTL:?}", killed.elapsed());
+    all_at(&b, true).await;
+    let from = world.height().await;
+    eventually("a window proven by b", || async { b.windows(from).await.filter(|(landed, _)| *landed > 0) }).await;
+    assert_eq!(b.windows(from).await.map(|(_, missed)| missed), Some(0));
+
+    // Sealed by a node that is not there: named, not left out.
+    let listed = b.call("Bulkhead.Sectors", vec![]).await.unwrap();
+    assert_eq!(listed["missing_shards"][0]["node"], "a", "{listed}");
+    assert_eq!(number, 1);
+    b.stop().await;
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_drained_node_hands_over_and_keeps_its_own_sectors() {
+    let (world, etcds) = (World::start().await, Etcds::single().await);
+    let directory = etcds.connect().await;
+    let (a, b) = two(&world, &etcds).await;
+    all_at(&a, true).await;
+    let all_of = |node: &'static str| {
+        move |view: &bulkhead::rpc::directory::View| {
+            SINGLETONS.iter().all(|c| view.holders.get(&path(c)).is_some_and(|holder| holder.node == node))
+        }
+    };
+    see(&directory, "b is there", |view| view.nodes.contains_key("b")).await;
+    directory.order(Order::Drain { node: "a".into() }).await.unwrap();
+    see(&directory, "all is b's", all_of("b")).await;
+    all_at(&b, true).await;
+    let left = a.runs().await.unwrap();
+    assert_eq!(left, ["/t01000/seal-scheduler/a"], "its own sectors stay its own");
+    // A pledge at the drained node still works: its own scheduler, the numbers from b.
+    let number = a.call("Filecoin.PledgeSector", vec![]).await.unwrap();
+    assert_eq!(number["Number"], 1);
+
+    directory.order(Order::Undrain { node: "a".into() }).await.unwrap();
+    directory.order(Order::Move { concern: path("window-post"), node: "a".into() }).await.unwrap();
+    let window_post = path("window-post");
+    see(&directory, "window-post is a's", |v| v.holders.get(&window_post).is_some_and(|h| h.node == "a")).await;
+    eventually("it runs there", || async { a.runs().await.filter(|runs| runs.contains(&window_post)) }).await;
+    assert!(!b.runs().await.unwrap().contains(&window_post));
+
+    // In order: what it held is b's at once, without waiting for a lease to expire.
+    a.stop().await;
+    see(&directory, "all is b's again", all_of("b")).await;
+    b.stop().await;
+    world.end().await;
+}
+
+/// Which concerns go on under a lease that nobody can prove, and which stop.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_etcd_windows_are_proven_and_no_block_is_made() {
+    let (world, etcds) = (World::start().await, Etcds::single().await);
+    let a = world.plan("a", Some(&etcds)).start_here();
+    all_at(&a, true).await;
+    a.call("Filecoin.PledgeSector", vec![]).await.unwrap();
+    eventually("a window proven", || async { a.windows(0).await.filter(|(landed, _)| *landed > 0) }).await;
+
+    etcds.freeze(0);
+    let winning_post = path("winning-post");
+    let left =
+        eventually("winning_post stops", || async { a.runs().await.filter(|runs| !runs.contains(&winning_post)) })
+            .await;
+    let others = SINGLETONS.iter().map(|concern| path(concern)).filter(|concern| *concern != winning_post);
+    for concern in others.chain(["/t01000/seal-scheduler/a".to_string()]) {
+        assert!(left.contains(&concern), "{concern} goes on; of {left:?}");
+    }
+    let from = world.height().await;
+    eventually("a window proven without etcd", || async { a.windows(from).await.filter(|(landed, _)| *landed > 0) })
+        .await;
+
+    etcds.thaw(0);
+    all_at(&a, true).await;
+    let back = world.height().await;
+    eventually("a window proven with it again", || async { a.windows(back).await.filter(|(landed, _)| *landed > 0) })
+        .await;
+    assert_eq!(a.windows(0).await.map(|(_, missed)| missed), Some(0));
+    a.stop().await;
+    world.end().await;
+}
