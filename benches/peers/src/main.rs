@@ -1,10 +1,23 @@
 //! Bulkhead's supervision runtime beside raw actix, kameo and ractor: one run, one table.
+//!
+//!     cargo run --release                                  # within a process: all rows
+//!     cargo run --release --features remote -- remote      # between processes: R1 to R5, seven minutes
+//!
+//! The second as root also has the rows that need a network namespace. `remote --quick` takes two minutes;
+//! `--peer KEY`, `--reps N`, `--json FILE` and the names of rows narrow it down or write the raw figures.
 
 mod actix_raw;
+/// The bridge, likewise.
+#[cfg(feature = "remote")]
+#[allow(dead_code, unused_imports)]
+#[path = "../../../src/rpc/bridge/mod.rs"]
+mod bridge;
 mod kameo_peer;
 mod measure;
 mod ours;
 mod ractor_peer;
+#[cfg(feature = "remote")]
+mod remote;
 /// The runtime alone, compiled from its sources: the proof stack around it is not what is measured.
 #[allow(dead_code, unused_imports)]
 #[path = "../../../src/supervisor/mod.rs"]
@@ -153,6 +166,10 @@ const BENCHES: &[Bench] = &[
 pub const PEERS: [&str; 4] = ["bulkhead", "actix", "kameo", "ractor"];
 
 fn main() {
+    #[cfg(feature = "remote")]
+    if let Some("remote" | "server" | "client") = std::env::args().nth(1).as_deref() {
+        return remote::main(std::env::args().skip(1).collect());
+    }
     let mut reps = 5;
     let mut size = FULL;
     let mut only_peer = None;

@@ -10,6 +10,7 @@ use std::time::Instant;
 
 struct Worker;
 
+#[cfg_attr(feature = "remote", derive(ractor_cluster::RactorMessage))] // its cluster takes the blanket one away
 enum Msg {
     Count,
     Echo(u64, RpcReplyPort<u64>),
