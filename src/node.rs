@@ -226,7 +226,9 @@ mod tests {
     fn the_sectorid_file_is_a_number_or_refused() {
         let repo = tempfile::tempdir().unwrap();
         let read = |text: Option<&str>| {
-            text.map(|text| std::fs::write(repo.path().join("sectorid"), text).unwrap());
+            if let Some(text) = text {
+                std::fs::write(repo.path().join("sectorid"), text).unwrap();
+            }
             first_deployment(repo.path()).map_err(|e| e.to_string())
         };
         assert_eq!(read(None), Ok(None));

@@ -205,7 +205,6 @@ async fn a_sector_is_sealed_by_workers_of_an_agent_and_proven_without_its_files(
     // The agent's end in the middle of C2 costs nothing: the worker goes on, and reports to the next one.
     agent.kill();
     let mut agent = stage.agent();
-    drop(sealing);
     let list = tick(&m, |list| proving(list, 1)).await;
     assert_eq!(list[0].location.as_deref(), Some(AGENT));
     let sector = m.sealing.ask(Status { number: 1 }, SOON).await.unwrap().unwrap().sector;

@@ -35,7 +35,7 @@ async fn connect(key: &Keypair, at: Multiaddr) -> io::Result<Raw> {
     let (_, mut muxer): (_, StreamMuxerBox) = dial.await?;
     let control = poll_fn(|task| Pin::new(&mut muxer).poll_outbound(task)).await?;
     let message = poll_fn(|task| Pin::new(&mut muxer).poll_outbound(task)).await?;
-    tokio::spawn(async move { while let Ok(_) = poll_fn(|task| Pin::new(&mut muxer).poll(task)).await {} });
+    tokio::spawn(async move { while poll_fn(|task| Pin::new(&mut muxer).poll(task)).await.is_ok() {} });
     let mut raw = Raw { lanes: [control, message] };
     raw.send(0, b"C").await?;
     raw.send(1, b"M").await?;

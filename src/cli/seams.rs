@@ -127,10 +127,7 @@ pub fn etcd_config(config: &Config) -> Result<crate::rpc::directory::etcd::EtcdC
     use crate::rpc::directory::etcd::{EtcdConfig, Tls};
     let cluster = &config.cluster;
     let (ca, cert, key) = cluster.etcd_tls();
-    let tls = match &ca {
-        Some(ca) => Some(Tls::from_files(ca, cert.as_deref().zip(key.as_deref()))),
-        None => None,
-    };
+    let tls = ca.as_ref().map(|ca| Tls::from_files(ca, cert.as_deref().zip(key.as_deref())));
     Ok(EtcdConfig {
         user: cluster.etcd_user.clone().zip(cluster.etcd_password.clone()),
         tls: tls.transpose().map_err(|e| CliError::Failed(e.to_string()))?,

@@ -88,7 +88,7 @@ mod tests {
             (agent("a", 0, 0), "no worker"),
             (with(agent("a", 0, 1), |r| r.free_disk = DISK - 1), "free disk"),
         ] {
-            let why = choose(&[offer.clone()], 1000, 2048).unwrap_err();
+            let why = choose(std::slice::from_ref(&offer), 1000, 2048).unwrap_err();
             assert!(why.starts_with("can not found any server: ") && why.contains(part), "{why}");
             assert_eq!(choose(&[offer, agent("b", 9, 1)], 1000, 2048).unwrap(), "b");
         }

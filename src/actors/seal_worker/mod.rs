@@ -138,10 +138,10 @@ impl SealWorker {
             if let Some(master) = &master {
                 tx.put(MASTER, master)?;
             }
-            tx.put(&entry.job.id(), &entry)
+            tx.put(&entry.job.id(), &*entry)
         })?;
         self.master = self.master.or(master);
-        self.queue.accepted(entry, &gone);
+        self.queue.accepted(*entry, &gone);
         // Ours end at once; workers learn of it with their next heartbeat.
         gone.iter().for_each(|id| drop(self.own.remove(id)));
         Ok(())

@@ -37,7 +37,7 @@ pub struct Room {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Accept {
     /// New, or one that had failed: write it, with these others gone.
-    Write { entry: Entry, gone: Vec<String> },
+    Write { entry: Box<Entry>, gone: Vec<String> },
     /// The same job is under way or done.
     Known,
 }
@@ -85,7 +85,7 @@ impl Queue {
         }
         let same_sector = |e: &&Entry| e.job.miner == job.miner && e.job.number == job.number && e.job.id() != id;
         let gone = self.entries.values().filter(same_sector).map(|e| e.job.id()).collect();
-        Accept::Write { entry: Entry { job: job.clone(), accepted: now, state: State::Queued }, gone }
+        Accept::Write { entry: Box::new(Entry { job: job.clone(), accepted: now, state: State::Queued }), gone }
     }
 
     pub fn accepted(&mut self, entry: Entry, gone: &[String]) {

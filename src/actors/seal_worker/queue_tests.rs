@@ -19,7 +19,7 @@ fn pc2(number: u64) -> SealJob {
 
 fn put(queue: &mut Queue, job: SealJob, now: u64) {
     match queue.accept(&job, now) {
-        Accept::Write { entry, gone } => queue.accepted(entry, &gone),
+        Accept::Write { entry, gone } => queue.accepted(*entry, &gone),
         Accept::Known => panic!("known: {}", job.id()),
     }
 }
@@ -62,9 +62,9 @@ fn a_lease_holds_to_its_last_millisecond_and_beats_extend_it() {
     assert!(queue.expire(LEASE - 1).is_empty());
     assert!(queue.beat("w", std::slice::from_ref(&id), LEASE - 1, LEASE).is_empty());
     assert!(queue.expire(2 * LEASE - 2).is_empty());
-    assert_eq!(queue.expire(2 * LEASE - 1), [id.clone()]);
+    assert_eq!(queue.expire(2 * LEASE - 1), std::slice::from_ref(&id));
     assert_eq!(queue.state(&id), JobState::Queued);
-    assert_eq!(queue.beat("w", std::slice::from_ref(&id), 2 * LEASE, LEASE), [id.clone()], "lost");
+    assert_eq!(queue.beat("w", std::slice::from_ref(&id), 2 * LEASE, LEASE), std::slice::from_ref(&id), "lost");
     assert!(!queue.may_finish("w", &id));
     take_all(&mut queue, "v", &room(Slots::default()), 0);
     assert!(queue.may_finish("v", &id) && !queue.may_finish("w", &id));

@@ -25,9 +25,12 @@ pub struct Routes {
     allow: Vec<PeerId>,
 }
 
+/// Points a reference at a carrier, or back at the actor in this process.
+type SetCarrier = dyn Fn(Option<Box<dyn Carrier>>) + Send;
+
 struct Route {
     path: String,
-    set: Box<dyn Fn(Option<Box<dyn Carrier>>) + Send>,
+    set: Box<SetCarrier>,
     target: Target,
 }
 

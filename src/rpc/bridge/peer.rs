@@ -25,6 +25,9 @@ const MAX_SERVED: usize = 1 << 16;
 /// How long an ask is kept after its asker gave up: for an answer that is on its way.
 const GRACE_MS: u64 = 1000;
 
+/// A monitor set from here: the actor's path, and who is told.
+type Waiter = (Arc<str>, Recipient<Down>);
+
 /// From the first connection with one process of a peer to the end of the last.
 pub struct Life {
     pub peer: PeerId,
@@ -35,7 +38,7 @@ pub struct Life {
     pub counters: Arc<Counters>,
     pub pending: Mutex<Pending>,
     /// Monitors set from here on actors there.
-    watches: Mutex<HashMap<u64, (Arc<str>, Recipient<Down>)>>,
+    watches: Mutex<HashMap<u64, Waiter>>,
     next_watch: AtomicU64,
     /// Monitors set from there on actors here.
     watched: Mutex<HashMap<u64, Monitor>>,

@@ -189,7 +189,8 @@ mod tests {
             None
         };
         type Step = fn(&Life) -> Option<u64>;
-        let cases: [(&[Step], &[Option<u64>], u64); 5] = [
+        type Case<'a> = (&'a [Step], &'a [Option<u64>], u64);
+        let cases: [Case<'_>; 5] = [
             (&[give], &[Some(1)], 1),
             (&[give, give], &[Some(1), None], 1),
             (&[give, end], &[Some(1), None], 0),

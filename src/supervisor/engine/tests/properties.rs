@@ -197,10 +197,11 @@ impl Sim {
             Ev::StartFailed { key, serial, .. } | Ev::Ignored { key, serial } if sup.alive.get(key) == Some(serial) => {
                 sup.alive.remove(key);
             }
-            Ev::Lost { key, serial } if sup.alive.get(key) == Some(serial) => {
-                if !matches!(sup.engine.phase(*key), Some(Phase::Ending(e)) if e.by_rule) {
-                    sup.spared.insert(*key);
-                }
+            Ev::Lost { key, serial }
+                if sup.alive.get(key) == Some(serial)
+                    && !matches!(sup.engine.phase(*key), Some(Phase::Ending(e)) if e.by_rule) =>
+            {
+                sup.spared.insert(*key);
             }
             Ev::Call { .. } => by_call = true,
             Ev::Kill => sup.killed = true,
