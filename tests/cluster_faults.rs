@@ -1,7 +1,8 @@
 //! Three nodes, three members of etcd, and whatever can happen to each of them while sectors are sealed and windows are
 //! open: the chain never sees a fault, two blocks of one height, or one sector number twice.
 //!
-//! By default each kind of fault strikes once, where it hurts most; `BULKHEAD_FAULTS=all` strikes every node and member.
+//! By default each kind of fault strikes once, where it hurts most, for one window. `BULKHEAD_FAULTS=all` strikes every node
+//! and member, takes all of etcd away for ten minutes, and restarts the nodes in turn through twenty deadlines (an hour).
 #![cfg(feature = "cluster")]
 
 mod devnet_support;
@@ -24,6 +25,15 @@ const NODES: [&str; 3] = ["a", "b", "c"];
 const SINGLETONS: [&str; 5] = ["window-post", "winning-post", "sector-allocator", "message-sender", "deal-handler"];
 /// Epochs of a second that a deadline is open: as many as a lease, a restart and a proof take, and some.
 const WINDOW: i64 = 14;
+
+/// Epochs that etcd is wholly gone, and deadlines through which nodes restart: by default, and of the long run.
+const OUTAGE: [i64; 2] = [WINDOW, 600];
+const ROLLING: [usize; 2] = [3, 20];
+
+/// The long run?
+fn everything() -> bool {
+    std::env::var("BULKHEAD_FAULTS").as_deref() == Ok("all")
+}
 
 /// Not a test: what a node's process runs.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -159,6 +169,13 @@ impl Cluster {
         eventually(&format!("epoch {height}"), || async { (self.world.height().await >= height).then_some(()) }).await
     }
 
+    /// A long way to an epoch, a window at a time.
+    async fn outlasts(&self, height: i64) {
+        while self.world.height().await < height {
+            self.height_is(height.min(self.world.height().await + WINDOW)).await;
+        }
+    }
+
     /// Asks some node for a sector; one that is struck does not answer.
     async fn pledge(&self, at: usize) {
         let _ = self.nodes[at].call("Filecoin.PledgeSector", vec![]).await;
@@ -195,7 +212,7 @@ async fn watch(node: Arc<dyn FullNode>, miner: fvm_shared::address::Address, see
 
 /// Every kind once, most of them at whoever proves the windows; or every one everywhere.
 fn faults(cluster: &Cluster, round: usize, leader: usize) -> Option<Fault> {
-    if std::env::var("BULKHEAD_FAULTS").as_deref() == Ok("all") {
+    if everything() {
         let kinds = [Fault::Kill, Fault::Freeze, Fault::CutOff, Fault::CutFromEtcd, Fault::CutOneWay];
         let members = [Fault::KillMember, Fault::FreezeMember];
         let all = kinds.into_iter().chain(members).flat_map(|kind| (0..3).map(kind)).chain([Fault::NoEtcd]);
@@ -245,14 +262,17 @@ async fn nothing_is_missed_or_done_twice_whatever_fails() {
         cluster.strike(fault).await;
         // Sealing goes on beside it, where it can.
         cluster.pledge(round % 3).await;
-        cluster.height_is(close + 1).await;
+        match fault {
+            Fault::NoEtcd => cluster.outlasts(close + OUTAGE[usize::from(everything())]).await,
+            _ => cluster.height_is(close + 1).await,
+        }
         assert!(seen.faulty.lock().unwrap().is_empty(), "{fault:?}: faulty: {:?}", seen.faulty);
         cluster.heal(fault).await;
         round += 1;
     }
 
     // A rolling restart, in order, a node a window.
-    for i in 0..NODES.len() {
+    for i in (0..NODES.len()).cycle().take(ROLLING[usize::from(everything())]) {
         cluster.window_opens().await;
         let plan = cluster.nodes[i].plan.clone();
         println!("epoch {}: {} restarts", cluster.world.height().await, plan.name);
