@@ -42,6 +42,8 @@ async fn open(info: &ApiInfo) -> std::result::Result<(Socket, Value), CallErrorK
         let header = header.map_err(|_| CallErrorKind::Unauthorized("the token is no header value".into()))?;
         request.headers_mut().insert(AUTHORIZATION, header);
     }
+    // Two providers are compiled in; without a choice a wss:// feed panics. Somebody else's earlier choice stands.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let config = WebSocketConfig::default().max_message_size(Some(MAX_MESSAGE)).max_frame_size(Some(MAX_MESSAGE));
     let (mut socket, _) = connect_async_with_config(request, Some(config), true).await.map_err(|e| match &e {
         WsError::Http(answer) => match answer.status().as_u16() {
