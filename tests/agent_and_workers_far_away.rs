@@ -168,8 +168,17 @@ fn runs(report: &AgentReport, step: &str) -> bool {
     report.workers.iter().any(|w| w.running.iter().any(|job| job.contains(step)))
 }
 
-async fn tick(m: &Manager, done: impl FnMut(&[SectorSummary]) -> bool) -> Vec<SectorSummary> {
-    m.tick_patiently(LONG, Duration::from_millis(500), done).await
+async fn tick(m: &Manager, mut done: impl FnMut(&[SectorSummary]) -> bool) -> Vec<SectorSummary> {
+    let mut last = String::new();
+    let say = |list: &[SectorSummary]| {
+        let now = format!("{:?} {:?}", list[0].phase, list[0].reason);
+        if now != last {
+            println!("sector: {now}");
+            last = now;
+        }
+        done(list)
+    };
+    m.tick_patiently(LONG, Duration::from_millis(500), say).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
