@@ -5,6 +5,7 @@
 //! it is reported, so that neither the scheduler's end nor the agent's loses work; the files themselves never leave.
 
 pub mod desk;
+mod duty;
 pub mod hand;
 pub mod messages;
 mod queue;
