@@ -251,12 +251,11 @@ impl Handler<Tick> for SealWorker {
 
 impl Handler<OwnDone> for SealWorker {
     async fn handle(&mut self, done: OwnDone, cx: &Cx<Self>) -> Result<(), Exit> {
-        match done.result {
-            Some(result) => {
-                self.own.remove(&done.job);
-                self.finish(OURSELVES, &done.job, result)?;
-            }
-            None => self.queue.let_go(&done.job),
+        // Also with a result it may have been overtaken: by a job that was taken in while this waited to be handled.
+        let counts = self.queue.own_ended(&done.job);
+        if let Some(result) = done.result.filter(|_| counts) {
+            self.own.remove(&done.job);
+            self.finish(OURSELVES, &done.job, result)?;
         }
         self.dispatch(cx)
     }
