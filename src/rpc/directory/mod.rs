@@ -70,6 +70,10 @@ pub enum DirectoryError {
     #[error("{name:?} is the name of another node of this cluster (PeerId {by}): set cluster.node to one of its own")]
     NameTaken { name: String, by: String },
     #[error(
+        "{name} has the PeerId of node {node} ({peer}), so its repo is a copy of that node's: stop it, remove `bridge.key` from the copy, and start it again (a node that was only given another name is let in once {node} has left)"
+    )]
+    PeerTaken { name: String, peer: String, node: String },
+    #[error(
         "a later start of {name} (boot {boot}) is registered: stop this process, or give it a repo and name of its own"
     )]
     Superseded { name: String, boot: u64 },
