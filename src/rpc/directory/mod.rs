@@ -25,7 +25,7 @@ pub use fixed::Fixed;
 pub use lease::{Lease, LeaseProof, LeaseState};
 pub use local::Local;
 pub use record::{NodeKind, NodeRecord, Role};
-pub use view::{Holder, View};
+pub use view::{Holder, Space, View};
 
 use async_trait::async_trait;
 use std::sync::Arc;

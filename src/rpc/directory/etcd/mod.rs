@@ -4,6 +4,7 @@
 //! * [`feed`] — the view, kept up to date; [`table`] — changes applied to it.
 //! * [`orders`] — an operator's; carried out by the nodes.
 //! * [`keeper`] — the node's sign of life; [`proof`] — what a sign of life is worth; [`holds`] — what hangs on it.
+//! * [`space`] — how full etcd is.
 //!
 //! It runs on a thread of its own: no actor that hangs can keep a lease from being kept alive.
 
@@ -15,6 +16,7 @@ mod keeper;
 pub mod keys;
 mod orders;
 mod proof;
+mod space;
 mod table;
 
 pub use config::{EtcdConfig, Tls};
@@ -91,7 +93,8 @@ impl Etcd {
         let (commands, orders) = mpsc::channel(16);
         let feed = handle.spawn(feed::run(shared.clone(), revision));
         let keeper = handle.spawn(Keeper::new(shared.clone()).run(orders));
-        Ok(Etcd { shared, commands, tasks: vec![feed, keeper], runtime: None })
+        let space = handle.spawn(space::run(shared.clone()));
+        Ok(Etcd { shared, commands, tasks: vec![feed, keeper, space], runtime: None })
     }
 
     /// For what else is kept in this etcd.
