@@ -186,3 +186,18 @@ async fn a_release_while_etcd_is_away_is_made_good_when_it_is_back() {
     acquire(&b, WINDOW).await;
     assert!(a.view().borrow().nodes.contains_key("a"));
 }
+
+#[tokio::test]
+async fn who_starts_before_etcd_waits_for_it_and_holds_nothing_meanwhile() {
+    let mut etcds = Etcds::single().await;
+    etcds.kill(0);
+    let node = bulkhead::rpc::directory::etcd::Etcd::connect_or_wait(etcds.config()).await.expect("it waits");
+    let me = record("a");
+    assert!(!node.view().borrow().in_contact);
+    assert!(node.register(me.clone()).await.is_err() && node.acquire(WINDOW).await.is_err());
+    etcds.restart(&[0]).await;
+    see(&node, "contact", |view| view.in_contact).await;
+    within("a registration", async { while node.register(me.clone()).await.is_err() {} }).await;
+    assert_eq!(acquire(&node, WINDOW).await.state(), LeaseState::Proven);
+    see(&node, "itself as the holder", |view| view.holders.contains_key(WINDOW)).await;
+}

@@ -95,3 +95,19 @@ async fn users_that_are_not_let_in() {
     let error = refused(EtcdConfig { user: user("bulkhead", "s3cret"), ..open.config() }).await;
     says(&error, &[&open.endpoints()[0], "knows no users"]);
 }
+
+#[tokio::test]
+async fn an_etcd_at_its_quota_is_told_with_what_to_do() {
+    use etcd_client::{AlarmAction, AlarmType};
+    let etcds = Etcds::single().await;
+    let mut client = etcds.client().await;
+    client.alarm(AlarmAction::Activate, AlarmType::Nospace, None).await.expect("an alarm");
+    let directory = etcds.connect().await;
+    let refused = directory.register(etcd_support::record("a")).await.expect_err("no lease is granted").to_string();
+    assert!(refused.contains("NOSPACE") && refused.contains("etcdctl alarm disarm"), "{refused}");
+    let seen = etcd_support::see(&directory, "the alarm", |view| view.space.is_some_and(|space| space.full)).await;
+    let trouble = seen.space.and_then(|space| space.trouble()).expect("it is trouble");
+    assert!(trouble.contains("etcdctl alarm disarm") && seen.in_contact, "{trouble}");
+    client.alarm(AlarmAction::Deactivate, AlarmType::Nospace, None).await.expect("disarmed");
+    directory.register(etcd_support::record("a")).await.expect("it goes on");
+}

@@ -66,6 +66,30 @@ async fn a_name_belongs_to_one_node_and_a_later_start_takes_over_from_an_earlier
 }
 
 #[tokio::test]
+async fn of_two_copies_of_a_repo_only_one_is_registered_and_the_other_is_told_what_to_do() {
+    let etcds = Etcds::single().await;
+    let peer = PeerId::random();
+    let (a, b) = (etcds.connect().await, etcds.connect().await);
+    // At the same time: etcd's transaction decides, not who looked first.
+    let results = tokio::join!(a.register(NodeRecord::new("a", peer, 1)), b.register(NodeRecord::new("b", peer, 1)));
+    let (first, late, there, error) = match results {
+        (Ok(()), Err(error)) => (&a, &b, "a", error),
+        (Err(error), Ok(())) => (&b, &a, "b", error),
+        other => panic!("{other:?}"),
+    };
+    let text = error.to_string();
+    assert!(matches!(&error, DirectoryError::PeerTaken { node, .. } if node == there), "{text}");
+    assert!(text.contains(&peer.to_string()) && text.contains("remove `bridge.key`"), "{text}");
+    first.register(NodeRecord::new(there, peer, 1)).await.expect("its own stays its own");
+    assert!(late.register(NodeRecord::new("c", peer, 1)).await.is_err());
+    late.register(record("c")).await.expect("a key of its own");
+    // The same node under a new name, in the same process or after it left.
+    first.register(NodeRecord::new("d", peer, 1)).await.unwrap();
+    first.leave().await.unwrap();
+    late.register(NodeRecord::new("e", peer, 2)).await.unwrap();
+}
+
+#[tokio::test]
 async fn a_lease_that_is_lost_is_told_and_the_node_registers_anew() {
     let etcds = Etcds::single().await;
     let (a, b) = (etcds.node("a").await, etcds.node("b").await);

@@ -142,3 +142,19 @@ async fn without_etcd_windows_are_proven_and_no_block_is_made() {
     a.stop().await;
     world.end().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_starts_before_etcd_is_up_without_concerns_and_takes_them_when_etcd_answers() {
+    let (world, mut etcds) = (World::start().await, Etcds::single().await);
+    etcds.kill(0);
+    let plan = SINGLETONS.iter().fold(world.plan("a", Some(&etcds)), |plan, concern| plan.prefer(concern, &["a"]));
+    let a = plan.start_here();
+    // API and admin are up; nothing is held.
+    eventually("the API answers", || async { a.call("Filecoin.Version", vec![]).await.ok() }).await;
+    assert_eq!(a.runs().await, Some(vec![]));
+    let status = a.cluster().await.expect("the admin HTTP");
+    assert!(status["in_contact"] == false && status["leases"] == serde_json::json!([]), "{status}");
+    etcds.restart(&[0]).await;
+    all_at(&a, true).await;
+    a.stop().await;
+}

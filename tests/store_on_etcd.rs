@@ -49,6 +49,17 @@ impl Cluster {
     fn revision(&self) -> i64 {
         self.ask(async |mut client| client.get("ready", None).await).header().unwrap().revision()
     }
+    /// Everything of the store's; and puts it there.
+    fn rows(&self) -> Vec<(Vec<u8>, Vec<u8>)> {
+        let all = ["/bulkhead/main/seq/", "/bulkhead/main/state/"]
+            .map(|prefix| self.ask(async |mut client| client.get(prefix, Some(GetOptions::new().with_prefix())).await));
+        all.iter().flat_map(|found| found.kvs()).map(|kv| (kv.key().to_vec(), kv.value().to_vec())).collect()
+    }
+    fn put(&self, rows: &[(Vec<u8>, Vec<u8>)]) {
+        for (key, value) in rows {
+            self.ask(async |mut client| client.put(key.clone(), value.clone(), None).await);
+        }
+    }
     /// Makes a new holder: its epoch is the create revision of the lease's key.
     fn take_lease(&self) -> u64 {
         self.ask(async |mut client| {
@@ -420,4 +431,55 @@ fn a_lease_of_the_directory_fences_the_store() {
     assert_eq!(notes(&b.store), BTreeMap::from([("a".to_owned(), 1)]));
     when_back(|| b.store.put(&token(second.epoch()), "b", &Note(3)));
     assert!(matches!(a.store.put(&token(old), "later", &Note(4)), Err(StoreError::Fenced { .. })));
+}
+
+#[test]
+fn an_etcd_that_was_put_back_or_built_anew_locks_nobody_out_and_loses_nothing_unasked() {
+    let first = Cluster::start(1);
+    let mut lease = 0;
+    (0..20).for_each(|_| lease = first.take_lease());
+    let Host { dir, store } = host(&first, Policy::Refuse);
+    store.acquire(SCOPE, lease).unwrap();
+    store.put(&token(lease), "a", &Note(1)).unwrap();
+    let backup = first.rows();
+    drop(store);
+
+    // Put back to where this node knows it: only its revisions are lower.
+    let second = Cluster::start(1);
+    second.put(&backup);
+    let lower = second.take_lease();
+    assert!(lower < lease);
+    let file = dir.path().join("bulkhead.redb");
+    let over = |etcd: &Cluster| Store::open(&file).unwrap().replicated(etcd.replica(), Policy::Refuse);
+    let store = over(&second);
+    // A lease that etcd does not confirm stays fenced off.
+    assert!(matches!(store.acquire(SCOPE, lower - 1), Err(StoreError::Fenced { .. })));
+    store.acquire(SCOPE, lower).unwrap();
+    store.put(&token(lower), "b", &Note(2)).unwrap();
+    assert!(matches!(store.put(&token(lease), "c", &Note(3)), Err(StoreError::Fenced { .. })));
+    drop(store);
+
+    // Put back further than that: what this node knows is kept until an operator says otherwise.
+    let third = Cluster::start(1);
+    third.put(&backup);
+    let lowest = third.take_lease();
+    (0..5).for_each(|_| drop(second.take_lease()));
+    let store = over(&second);
+    let latest = second.take_lease();
+    store.acquire(SCOPE, latest).unwrap();
+    drop(store);
+    assert!(lowest < latest);
+    let store = over(&third);
+    let refused = store.acquire(SCOPE, lowest).unwrap_err();
+    assert!(matches!(refused, StoreError::WentBack { known: 2, found: 1, .. }), "{refused}");
+    assert!(refused.to_string().contains("bulkhead cluster forget-epochs"), "{refused}");
+    assert_eq!(notes(&store).len(), 2);
+    drop(store);
+    let copy = dir.path().join("copy.redb");
+    assert_eq!(Store::forget_epochs(&file, &copy).unwrap(), 0);
+    let store = over(&third);
+    store.acquire(SCOPE, lowest).unwrap();
+    assert_eq!(notes(&store), BTreeMap::from([("a".to_owned(), 1)]));
+    store.put(&token(lowest), "d", &Note(4)).unwrap();
+    assert_eq!(notes(&Store::open(&copy).unwrap()).len(), 2);
 }

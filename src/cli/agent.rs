@@ -139,7 +139,7 @@ async fn etcd(config: &Config) -> Result<Arc<dyn Directory>, CliError> {
     let failed =
         |e: crate::rpc::directory::DirectoryError| CliError::Failed(format!("client: no endpoints available: {e}"));
     let at = seams::etcd_config(config)?;
-    Ok(Arc::new(Etcd::connect(at).await.map_err(failed)?))
+    Ok(Arc::new(Etcd::connect_or_wait(at).await.map_err(failed)?))
 }
 
 #[cfg(not(feature = "cluster"))]

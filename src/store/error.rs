@@ -37,6 +37,11 @@ pub enum StoreError {
         "store: {path}: the copy on this node was behind the cluster's; it is read again before the next write: repeat this one"
     )]
     Behind { path: String },
+    /// What to lose is an operator's decision.
+    #[error(
+        "store: {path}: etcd was put back to an earlier state: the last write that it has is number {found}, the last that this node knows is {known}; stop this node and run `bulkhead cluster forget-epochs` to go on with what etcd has (a copy of this node's store is kept)"
+    )]
+    WentBack { path: String, known: u64, found: u64 },
     #[error("store: {path} writes to the cluster without a lease (epoch {epoch}); acquire it first")]
     Unleased { path: String, epoch: u64 },
     #[error(

@@ -499,9 +499,19 @@ fn refusal(error: &EtcdError) -> Option<String> {
     // invalid argument, permission denied, resource exhausted, failed precondition, out of range, unauthenticated.
     const REFUSED: [i32; 6] = [3, 7, 8, 9, 11, 16];
     match error {
-        EtcdError::GRpcStatus(status) if REFUSED.contains(&(status.code() as i32)) => Some(status.message().to_owned()),
+        EtcdError::GRpcStatus(status) if REFUSED.contains(&(status.code() as i32)) => Some(explained(status.message())),
         EtcdError::InvalidArgs(why) => Some(why.clone()),
         EtcdError::InvalidUri(why) => Some(why.to_string()),
         _ => None,
+    }
+}
+
+/// etcd's words, with what to do about them where they mean something for an operator.
+pub fn explained(message: &str) -> String {
+    match message.contains("database space exceeded") {
+        true => format!(
+            "{message} (NOSPACE: its database is at its quota and takes no writes, no leases either: run `etcdctl compact REVISION`, `etcdctl defrag` on every member and `etcdctl alarm disarm`; then set --auto-compaction-retention=1h)"
+        ),
+        false => message.to_owned(),
     }
 }

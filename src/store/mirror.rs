@@ -74,6 +74,10 @@ pub(super) fn marker(tx: &ReadTransaction, scope: &str) -> Result<Option<Marker>
     read_marker(&table, scope)
 }
 
+pub(super) fn known_marker(tx: &WriteTransaction, scope: &str) -> Result<Option<Marker>> {
+    read_marker(&tx.open_table(MARKERS).map_err(failed)?, scope)
+}
+
 fn read_marker(table: &impl ReadableTable<&'static str, &'static str>, scope: &str) -> Result<Option<Marker>> {
     let Some(text) = table.get(scope).map_err(failed)? else { return Ok(None) };
     Marker::parse(text.value().as_bytes()).map(Some).ok_or_else(|| damaged("_marker", scope, "not a marker"))
@@ -274,6 +278,16 @@ pub(super) fn leave_cluster(tx: &WriteTransaction) -> Result<()> {
     }
     tx.delete_table(MARKERS).map_err(failed)?;
     tx.delete_table(PENDING).map(|_| ()).map_err(failed)
+}
+
+/// Where leases and commits stood; with that, what waits to follow those commits. The rows stay until etcd's replace them.
+/// How many transactions waited.
+pub(super) fn forget_epochs(tx: &WriteTransaction) -> Result<u64> {
+    let waiting = tx.open_table(PENDING).map_err(failed)?.iter().map_err(failed)?.count() as u64;
+    tx.delete_table(LEASES).map_err(failed)?;
+    tx.delete_table(MARKERS).map_err(failed)?;
+    tx.delete_table(PENDING).map_err(failed)?;
+    Ok(waiting)
 }
 
 /// The rows of the scope go from this node; what waits stays.

@@ -89,6 +89,14 @@ impl Store {
         }
     }
 
+    /// After etcd was put back to an earlier state: from the next acquisition on, what it has counts, also where this disk
+    /// knows of later writes. The file is copied to `copy` before. Answers how many writes waited, which are dropped.
+    pub fn forget_epochs(file: &Path, copy: &Path) -> Result<u64> {
+        std::fs::copy(file, copy).map_err(|e| StoreError::io(copy, &e))?;
+        std::fs::File::open(copy).and_then(|f| f.sync_all()).map_err(|e| StoreError::io(copy, &e))?;
+        Store::open(file)?.db.write(mirror::forget_epochs)
+    }
+
     /// Writes what waits for the cluster's store, in order. It is tried in the background as well.
     pub fn flush(&self, path: &str) -> Result<()> {
         self.work().map_or(Ok(()), |work| work.flush(path))

@@ -355,7 +355,7 @@ impl Work<'_> {
         };
         let token = Token { path: scope.path.clone(), epoch: lease << 32 };
         let kept = self.db.write(|w| {
-            raise(w, &token)?;
+            raise(w, &token, image.marker)?;
             mirror::become_mirror(w, self.db.path())?;
             mirror::replace(w, path, &image)
         })?;
@@ -425,10 +425,53 @@ fn flush_once(db: &Weak<Db>, over: &Over, scope: &Weak<Scope>) -> bool {
     done
 }
 
-/// A lease that this disk saw a later one of is not acquired; one of the same, under a later incarnation, stays.
-fn raise(w: &redb::WriteTransaction, token: &Token) -> Result<()> {
-    match txn::fence(w, LEASES, token) {
-        Err(StoreError::Fenced { newer, .. }) if lease_of(newer) == lease_of(token.epoch) => Ok(()),
-        answer => answer,
+/// The scope's lease is `token`'s: etcd said so a moment ago, to a question that was put after this disk had learned its
+/// highest one (both happen in the scope's turn). Create revisions only grow, so a higher one here means that etcd was put
+/// back or built anew. That is no reason to be fenced off; but where this disk knows of writes that etcd has not any more,
+/// they would be gone for good.
+fn raise(w: &redb::WriteTransaction, token: &Token, found: Option<Marker>) -> Result<()> {
+    let newer = match txn::fence(w, LEASES, token) {
+        Err(StoreError::Fenced { newer, .. }) => newer,
+        answer => return answer,
+    };
+    // The same lease under a later incarnation stays.
+    if lease_of(newer) == lease_of(token.epoch) {
+        return Ok(());
+    }
+    let path = &*token.path;
+    if let Some(known) = mirror::known_marker(w, path)?.filter(|known| went_back(*known, found)) {
+        return Err(StoreError::WentBack {
+            path: path.to_owned(),
+            known: known.seq,
+            found: found.map_or(0, |m| m.seq),
+        });
+    }
+    let (was, now) = (lease_of(newer), lease_of(token.epoch));
+    tracing::warn!(path, was, now, "etcd counts epochs from an earlier one on: it was put back; nothing here is newer");
+    txn::fence_anew(w, LEASES, token)
+}
+
+/// Whether a commit that is known to have landed is not there any more.
+fn went_back(known: Marker, found: Option<Marker>) -> bool {
+    found.is_none_or(|found| found.seq < known.seq || (found.seq == known.seq && found != known))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_store_that_lost_a_commit_went_back_and_one_with_more_did_not() {
+        let known = Marker { seq: 5, id: 50, void: false };
+        for (found, back) in [
+            (None, true),
+            (Some(Marker { seq: 4, ..known }), true),
+            (Some(known), false),
+            // Another history.
+            (Some(Marker { id: 51, ..known }), true),
+            (Some(Marker { seq: 6, id: 60, void: false }), false),
+        ] {
+            assert_eq!(went_back(known, found), back, "{found:?}");
+        }
     }
 }

@@ -108,7 +108,13 @@ pub(super) fn fence(tx: &WriteTransaction, fences: Fences, token: &Token) -> Res
     }
 }
 
-/// The same, without raising it.
+/// Whatever was there: the count itself began anew.
+pub(super) fn fence_anew(tx: &WriteTransaction, fences: Fences, token: &Token) -> Result<()> {
+    let mut table = tx.open_table(fences).map_err(failed)?;
+    table.insert(&*token.path, token.epoch).map(|_| ()).map_err(failed)
+}
+
+/// [`fence`] without raising it.
 pub(super) fn check_fence(tx: &ReadTransaction, fences: Fences, token: &Token) -> Result<Pass> {
     passes(highest(tx, fences, &token.path)?, token)
 }

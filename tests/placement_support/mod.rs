@@ -284,6 +284,12 @@ impl NodeProcess {
         Some(rows.into_iter().map(|row| (row.path.clone(), row)).collect())
     }
 
+    /// What `bulkhead cluster status` shows.
+    pub async fn cluster(&self) -> Option<Value> {
+        let url = format!("http://{}/cluster", self.file("admin")?);
+        self.http.get(url).send().await.ok()?.json().await.ok()
+    }
+
     /// Which concerns run here.
     pub async fn runs(&self) -> Option<Vec<String>> {
         let rows = self.actors().await?;

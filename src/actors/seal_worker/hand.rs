@@ -1,21 +1,27 @@
 //! The inside of `bulkhead worker`: joins an agent, takes tasks that it has room for, runs them on the shared storage.
 //!
-//! A worker that cannot say that it lives ends its tasks before its lease does: two never write the same files.
+//! A worker that cannot say that it lives ends its tasks before its lease does (`duty`). Nothing here waits for anything
+//! else: a call that hangs holds up neither heartbeats nor the clock that ends tasks.
 
 use super::desk::{BEAT, FINISH, JOIN, LONGEST_WAIT, TAKE};
-use super::messages::{Beat, BeatAnswer, Finish, Join, Joined, Take, TakeAnswer};
+use super::duty::Duty;
+use super::messages::{Beat, BeatAnswer, Join, Joined, Take, TakeAnswer};
 use crate::actors::seal_jobs::{JobFailed, SealJob, carry_out};
 use crate::actors::sector_files::SectorDirs;
 use crate::proofs::{Output, Prover};
 use crate::rpc::client::{CallError, CallErrorKind, RpcClient};
+use async_trait::async_trait;
+use futures::future::BoxFuture;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
+use tokio::time::sleep_until;
 
 const ANSWER: Duration = Duration::from_secs(15);
 /// Between two tries to reach an agent that is away.
@@ -30,9 +36,27 @@ pub enum HandError {
     Call(#[from] CallError),
 }
 
+/// Calls to an agent.
+#[async_trait]
+pub trait AgentCalls: Send + Sync {
+    fn name(&self) -> &str;
+    async fn call(&self, method: &str, param: Value, within: Duration) -> Result<Value, CallError>;
+}
+
+#[async_trait]
+impl AgentCalls for RpcClient {
+    fn name(&self) -> &str {
+        self.node()
+    }
+
+    async fn call(&self, method: &str, param: Value, within: Duration) -> Result<Value, CallError> {
+        RpcClient::call(self, method, vec![param], within).await
+    }
+}
+
 /// A worker process.
-pub struct Hand {
-    pub agent: RpcClient,
+pub struct Hand<A = RpcClient> {
+    pub agent: A,
     pub join: Join,
     /// The shared storage.
     pub storage: PathBuf,
@@ -41,72 +65,119 @@ pub struct Hand {
 
 struct Finished {
     job: String,
+    /// `None`: it was ended.
     result: Option<Result<Output, JobFailed>>,
 }
 
-/// What runs now, and what waits to be reported.
-struct Work {
+enum Asked {
+    Joined(Duration),
+    Took(Result<TakeAnswer, CallError>),
+}
+
+/// A heartbeat on its way.
+struct Beaten {
+    sent: Instant,
+    named: Vec<String>,
+    answer: Result<BeatAnswer, CallError>,
+}
+
+/// What runs.
+#[derive(Default)]
+struct Running {
     tasks: JoinSet<Finished>,
     /// Dropping the sender ends the task.
     cancel: BTreeMap<String, oneshot::Sender<()>>,
-    unreported: Vec<Finish>,
-    /// When the agent last heard of us.
-    heard: Instant,
 }
 
-impl Hand {
+impl<A: AgentCalls> Hand<A> {
     async fn call<R: DeserializeOwned>(
         &self,
         method: &str,
         message: &impl Serialize,
         within: Duration,
     ) -> Result<R, CallError> {
-        let value = serde_json::to_value(message).unwrap_or_default();
-        self.agent.call(method, vec![value], within).await
+        let bad = |e: serde_json::Error| CallError {
+            node: self.agent.name().to_owned(),
+            method: method.to_owned(),
+            kind: CallErrorKind::BadAnswer(e.to_string()),
+        };
+        let value = serde_json::to_value(message).map_err(bad)?;
+        serde_json::from_value(self.agent.call(method, value, within).await?).map_err(bad)
     }
 
-    /// Works until it is refused; `stop` ends it after what runs was given up.
+    /// Works until it is refused; dropping the future ends what runs.
     pub async fn run(&self) -> Result<(), HandError> {
-        let mut lease = self.joined().await?;
-        let mut work =
-            Work { tasks: JoinSet::new(), cancel: BTreeMap::new(), unreported: Vec::new(), heard: Instant::now() };
-        let mut beats = tokio::time::interval(lease / 4);
-        beats.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let taking = self.take();
-        tokio::pin!(taking);
+        let lease = self.joined().await?;
+        let mut duty = Duty::new(lease, Instant::now());
+        let mut running = Running::default();
+        let mut asking: BoxFuture<'_, Result<Asked, HandError>> = Box::pin(self.take(Duration::ZERO));
+        let mut beating: Option<BoxFuture<'_, Beaten>> = None;
+        let mut reporting: Option<BoxFuture<'_, (String, Result<bool, CallError>)>> = None;
         loop {
+            let (deadline, report_due) = (duty.deadline(), duty.report_due());
             tokio::select! {
-                answer = &mut taking => {
-                    match answer {
-                        Ok(TakeAnswer::Job(job)) => self.begin(*job, &mut work),
-                        Ok(TakeAnswer::Nothing) => {}
-                        Ok(TakeAnswer::JoinFirst) => lease = self.joined().await?,
+                () = at(deadline) => {
+                    for id in duty.overdue(Instant::now()) {
+                        tracing::warn!(job = id, "given up: the agent did not hear of this worker for most of a lease");
+                        running.cancel.remove(&id);
+                    }
+                }
+                asked = &mut asking => asking = match asked? {
+                    Asked::Joined(lease) => {
+                        duty.joined(lease, Instant::now());
+                        Box::pin(self.take(Duration::ZERO))
+                    }
+                    Asked::Took(Ok(TakeAnswer::JoinFirst)) => Box::pin(async { self.joined().await.map(Asked::Joined) }),
+                    Asked::Took(Ok(TakeAnswer::Nothing)) => Box::pin(self.take(Duration::ZERO)),
+                    Asked::Took(Ok(TakeAnswer::Job(job))) => {
+                        duty.taken(*job, Instant::now());
+                        Box::pin(self.take(Duration::ZERO))
+                    }
+                    Asked::Took(Err(e)) => {
+                        tracing::warn!("{e}");
+                        Box::pin(self.take(AGAIN.min(duty.lease() / 4)))
+                    }
+                },
+                Some(done) = running.tasks.join_next() => {
+                    if let Ok(Finished { job, result: Some(result) }) = done {
+                        running.cancel.remove(&job);
+                        duty.done(&job, result, Instant::now());
+                    }
+                }
+                () = sleep_until(duty.beat_due().into()), if beating.is_none() => {
+                    let sent = Instant::now();
+                    beating = Some(Box::pin(self.beat(sent, duty.beat(sent), duty.lease() / 4)));
+                }
+                beaten = some(&mut beating) => {
+                    beating = None;
+                    self.heard(beaten, &mut duty, &mut running);
+                }
+                () = at(report_due), if reporting.is_none() => {
+                    reporting = duty.report(&self.join.id).map(|finish| -> BoxFuture<'_, _> {
+                        Box::pin(async move { (finish.job.clone(), self.call(FINISH, &finish, ANSWER).await) })
+                    });
+                }
+                (job, told) = some(&mut reporting) => {
+                    reporting = None;
+                    match told {
+                        Ok(counted) => {
+                            tracing::info!(job, counted, "reported");
+                            duty.reported(&job);
+                        }
                         Err(e) => {
                             tracing::warn!("{e}");
-                            tokio::time::sleep(AGAIN.min(lease / 4)).await;
+                            duty.report_failed(Instant::now());
                         }
-                    }
-                    taking.set(self.take());
-                }
-                Some(done) = work.tasks.join_next() => {
-                    if let Ok(Finished { job, result: Some(result) }) = done {
-                        work.unreported.push(Finish { id: self.join.id.clone(), job, result });
-                        self.report(&mut work).await;
-                    }
-                }
-                _ = beats.tick() => {
-                    self.report(&mut work).await;
-                    if self.beat(&mut work, lease).await {
-                        lease = self.joined().await?;
                     }
                 }
             }
         }
     }
 
-    async fn take(&self) -> Result<TakeAnswer, CallError> {
+    async fn take(&self, pause: Duration) -> Result<Asked, HandError> {
+        tokio::time::sleep(pause).await;
         let take = Take { id: self.join.id.clone(), memory: free_memory() };
-        self.call(TAKE, &take, LONGEST_WAIT + ANSWER).await
+        Ok(Asked::Took(self.call(TAKE, &take, LONGEST_WAIT + ANSWER).await))
     }
 
     /// Waits for an agent that is away.
@@ -114,10 +185,10 @@ impl Hand {
         loop {
             match self.call::<Result<Joined, String>>(JOIN, &self.join, ANSWER).await {
                 Ok(Ok(Joined { lease })) => {
-                    tracing::info!(agent = self.agent.node(), "joined");
+                    tracing::info!(agent = self.agent.name(), "joined");
                     return Ok(Duration::from_millis(lease.max(100)));
                 }
-                Ok(Err(why)) => return Err(HandError::Refused { agent: self.agent.node().to_owned(), why }),
+                Ok(Err(why)) => return Err(HandError::Refused { agent: self.agent.name().to_owned(), why }),
                 Err(e) if matches!(e.kind, CallErrorKind::Unreachable(_) | CallErrorKind::Timeout(_)) => {
                     tracing::warn!("{e}; trying again");
                     tokio::time::sleep(AGAIN).await;
@@ -127,13 +198,36 @@ impl Hand {
         }
     }
 
-    fn begin(&self, job: SealJob, work: &mut Work) {
+    async fn beat(&self, sent: Instant, named: Vec<String>, within: Duration) -> Beaten {
+        let beat = Beat { id: self.join.id.clone(), running: named.clone() };
+        Beaten { sent, named, answer: self.call(BEAT, &beat, within).await }
+    }
+
+    fn heard(&self, beaten: Beaten, duty: &mut Duty, running: &mut Running) {
+        match beaten.answer {
+            // That it wants us to join anew, it also answers whoever asks it for a task; we always do.
+            Ok(BeatAnswer { lost, .. }) => {
+                let (begun, ended) = duty.beaten(beaten.sent, &beaten.named, &lost);
+                for id in ended {
+                    tracing::warn!(job = id, "taken away by the agent");
+                    running.cancel.remove(&id);
+                }
+                begun.into_iter().for_each(|job| self.begin(job, running));
+            }
+            Err(e) => {
+                tracing::warn!("{e}");
+                duty.beat_failed(Instant::now());
+            }
+        }
+    }
+
+    fn begin(&self, job: SealJob, running: &mut Running) {
         let id = job.id();
         tracing::info!(job = id, "begun");
         let (cancel, cancelled) = oneshot::channel::<()>();
-        work.cancel.insert(id.clone(), cancel);
+        running.cancel.insert(id.clone(), cancel);
         let (dirs, prover) = (SectorDirs::of_repo(&self.storage, job.miner), self.prover.clone());
-        work.tasks.spawn(async move {
+        running.tasks.spawn(async move {
             let result = tokio::select! {
                 result = carry_out(&job, &dirs, prover.as_ref(), None) => Some(result),
                 _ = cancelled => None,
@@ -141,58 +235,20 @@ impl Hand {
             Finished { job: id, result }
         });
     }
+}
 
-    /// What cannot be reported now is kept, and the task counts as running.
-    async fn report(&self, work: &mut Work) {
-        while let Some(finish) = work.unreported.last() {
-            match self.call::<bool>(FINISH, finish, ANSWER).await {
-                Ok(counted) => {
-                    let how = if finish.result.is_ok() { "done" } else { "failed" };
-                    tracing::info!(job = finish.job, counted, how, "reported");
-                    work.cancel.remove(&finish.job);
-                    work.unreported.pop();
-                    work.heard = Instant::now();
-                }
-                Err(e) => {
-                    tracing::warn!("{e}");
-                    return;
-                }
-            }
-        }
-    }
-
-    /// Answers whether the agent wants us to join anew.
-    async fn beat(&self, work: &mut Work, lease: Duration) -> bool {
-        let beat = Beat { id: self.join.id.clone(), running: work.cancel.keys().cloned().collect() };
-        let sent = Instant::now();
-        match self.call::<BeatAnswer>(BEAT, &beat, lease / 4).await {
-            Ok(answer) => {
-                work.heard = sent;
-                for id in answer.lost {
-                    tracing::warn!(job = id, "taken away by the agent");
-                    work.give_up(&id);
-                }
-                answer.join_first
-            }
-            Err(e) => {
-                tracing::warn!("{e}");
-                // The next beat may come too late.
-                if work.heard.elapsed() + lease / 4 >= lease {
-                    for id in work.cancel.keys().cloned().collect::<Vec<_>>() {
-                        tracing::warn!(job = id, "given up: the agent was not reached for a lease");
-                        work.give_up(&id);
-                    }
-                }
-                false
-            }
-        }
+/// Never where there is no such time.
+async fn at(time: Option<Instant>) {
+    match time {
+        Some(time) => sleep_until(time.into()).await,
+        None => std::future::pending().await,
     }
 }
 
-impl Work {
-    fn give_up(&mut self, id: &str) {
-        self.cancel.remove(id);
-        self.unreported.retain(|f| f.job != id);
+async fn some<T>(future: &mut Option<BoxFuture<'_, T>>) -> T {
+    match future {
+        Some(future) => future.await,
+        None => std::future::pending().await,
     }
 }
 
@@ -203,3 +259,7 @@ pub fn free_memory() -> u64 {
     let kib = line.and_then(|l| l.trim().trim_end_matches("kB").trim().parse::<u64>().ok());
     kib.map_or(u64::MAX, |kib| kib << 10)
 }
+
+#[cfg(test)]
+#[path = "hand_tests.rs"]
+mod tests;

@@ -5,6 +5,7 @@
 //! it is reported, so that neither the scheduler's end nor the agent's loses work; the files themselves never leave.
 
 pub mod desk;
+mod duty;
 pub mod hand;
 pub mod messages;
 mod queue;
@@ -250,12 +251,11 @@ impl Handler<Tick> for SealWorker {
 
 impl Handler<OwnDone> for SealWorker {
     async fn handle(&mut self, done: OwnDone, cx: &Cx<Self>) -> Result<(), Exit> {
-        match done.result {
-            Some(result) => {
-                self.own.remove(&done.job);
-                self.finish(OURSELVES, &done.job, result)?;
-            }
-            None => self.queue.let_go(&done.job),
+        // Also with a result it may have been overtaken: by a job that was taken in while this waited to be handled.
+        let counts = self.queue.own_ended(&done.job);
+        if let Some(result) = done.result.filter(|_| counts) {
+            self.own.remove(&done.job);
+            self.finish(OURSELVES, &done.job, result)?;
         }
         self.dispatch(cx)
     }

@@ -158,9 +158,10 @@ impl Queue {
         }
     }
 
-    /// Our own hand let go of an overtaken task.
-    pub fn let_go(&mut self, id: &str) {
+    /// Our own hand has let go of a task, done or overtaken. Whether a result counts.
+    pub fn own_ended(&mut self, id: &str) -> bool {
         self.leaving.remove(id);
+        self.may_finish(OURSELVES, id)
     }
 
     /// Tasks whose worker was silent for a lease: they wait again.

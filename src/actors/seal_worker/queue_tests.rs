@@ -120,6 +120,21 @@ fn nobody_touches_the_files_before_the_overtaken_worker_let_go() {
 }
 
 #[test]
+fn our_own_task_lets_go_however_it_ended() {
+    let slots = room(Slots::default());
+    let mut queue = Queue::default();
+    put(&mut queue, pc1(1), 0);
+    take_all(&mut queue, OURSELVES, &slots, 0);
+    assert!(queue.own_ended(&pc1(1).id()), "not overtaken: its result counts");
+    // Overtaken, whether it was ended or was done already: the newer job gets the files.
+    put(&mut queue, job(1, SealStep::Remove), 1);
+    queue.expire(u64::MAX - 1);
+    assert_eq!(take_all(&mut queue, OURSELVES, &slots, 1), [""; 0]);
+    assert!(!queue.own_ended(&pc1(1).id()));
+    assert_eq!(take_all(&mut queue, OURSELVES, &slots, 1), [job(1, SealStep::Remove).id()]);
+}
+
+#[test]
 fn a_restart_leaves_workers_what_they_have_for_a_lease_and_takes_back_our_own() {
     let mut queue = Queue::default();
     put(&mut queue, pc1(1), 0);

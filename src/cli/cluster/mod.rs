@@ -1,6 +1,7 @@
 //! `bulkhead cluster`: who is in it, who holds what, and an operator's orders. What a running node knows comes from its admin
-//! HTTP; [`join`] and [`transfer`] work on a repo.
+//! HTTP; [`join`], [`transfer`] and [`forget`] work on a repo.
 
+pub mod forget;
 pub mod join;
 pub mod transfer;
 
@@ -39,6 +40,9 @@ pub enum Command {
     Import(transfer::Import),
     /// Bring the cluster's state of the miner into this repo, so that it runs alone again; no node of the miner may run
     Export(transfer::Export),
+    /// After etcd was put back to an earlier state: go on with what it has, also where this stopped node knows of later
+    /// writes; a copy of the node's store is kept
+    ForgetEpochs,
 }
 
 /// The commands that ask a running node.
@@ -79,7 +83,12 @@ pub async fn ask(command: Command, cx: Context) -> Result<(), CliError> {
                 ),
             });
         }
-        Command::Id | Command::JoinToken | Command::Join(_) | Command::Import(_) | Command::Export(_) => {
+        Command::Id
+        | Command::JoinToken
+        | Command::Join(_)
+        | Command::Import(_)
+        | Command::Export(_)
+        | Command::ForgetEpochs => {
             return Err(CliError::Bug("a command on a repo was sent to a running node".to_string()));
         }
     }

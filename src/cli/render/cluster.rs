@@ -7,6 +7,9 @@ use crate::rpc::directory::record::NodeKind;
 pub fn status(report: &ClusterReport) -> String {
     let mut text =
         format!("cluster {} ({}), asked of {}\n{}\n", report.cluster, report.directory, report.node, contact(report));
+    if let Some(trouble) = &report.etcd_trouble {
+        text += &format!("{trouble}\n");
+    }
     text += &format!("\n{}\n{}", nodes(&report.nodes), leases(report));
     for (concern, node) in &report.moves {
         text += &format!("\nordered: {concern} to {node}");
@@ -110,10 +113,13 @@ mod tests {
             }],
             moves: [("/t01000/window-post".to_string(), "b".to_string())].into(),
             vacant: vec!["/t01000/winning-post".into()],
+            etcd_bytes: Some(1),
+            etcd_trouble: Some("etcd is full".into()),
         };
         let expected = "\
 cluster main (etcd), asked of a
 OUT OF CONTACT for 12 s: what follows is the last that was known
+etcd is full
 
 NODE  STATE          ROLES                HOLDS        VERSION  PEER ID
 a     here           window-post sealing  window-post  0.1.0    12D3a

@@ -90,7 +90,7 @@ mod in_etcd {
         settings: &ClusterSettings,
         etcd: &EtcdSettings,
     ) -> Result<Arc<dyn Directory>, DirectoryError> {
-        Ok(Arc::new(Etcd::connect(config(settings, etcd)?).await?))
+        Ok(Arc::new(Etcd::connect_or_wait(config(settings, etcd)?).await?))
     }
 
     /// This node's store is a mirror of what each concern has in etcd.
@@ -198,8 +198,12 @@ impl Handler<Told> for DirectoryKeeper {
                 self.known = Some(*record);
             }
             Some(Err(error)) => {
-                tracing::warn!(%error, "this node is not known to the cluster");
-                self.failed = Some(error.to_string());
+                let error = error.to_string();
+                // Once for each reason: it is tried every second.
+                if self.failed.as_ref() != Some(&error) {
+                    tracing::warn!(error, "this node is not known to the cluster");
+                }
+                self.failed = Some(error);
             }
         }
         Ok(())

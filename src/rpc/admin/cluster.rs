@@ -2,7 +2,7 @@
 //! another node's tree and an operator's order leave this process, both with a deadline.
 
 use crate::rpc::directory::record::{NodeKind, Role};
-use crate::rpc::directory::{DirectoryError, LeaseState, Order, View};
+use crate::rpc::directory::{DirectoryError, LeaseState, Order, Space, View};
 use crate::supervisor::ActorInfo;
 use futures::future::BoxFuture;
 use libp2p::PeerId;
@@ -45,6 +45,12 @@ pub struct ClusterReport {
     pub moves: BTreeMap<String, String>,
     /// Concerns that had a holder and have none.
     pub vacant: Vec<String>,
+    /// Bytes of etcd's database, where there is one.
+    #[serde(default)]
+    pub etcd_bytes: Option<u64>,
+    /// What is wrong with its space, and what to do.
+    #[serde(default)]
+    pub etcd_trouble: Option<String>,
 }
 
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
@@ -148,6 +154,8 @@ impl ClusterReport {
             leases: leases.collect(),
             moves: view.moves.clone(),
             vacant: view.vacated.keys().filter(|concern| !view.holders.contains_key(*concern)).cloned().collect(),
+            etcd_bytes: view.space.map(|space| space.bytes),
+            etcd_trouble: view.space.and_then(Space::trouble),
         }
     }
 

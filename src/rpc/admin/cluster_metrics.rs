@@ -10,6 +10,10 @@ pub fn render(report: &ClusterReport, peers: &PeersReport) -> String {
     let mut out = String::new();
     head(&mut out, "bulkhead_cluster_in_contact", "gauge", "1 while the directory's changes reach this node.");
     let _ = writeln!(out, "bulkhead_cluster_in_contact {}", u8::from(report.in_contact));
+    if let Some(bytes) = report.etcd_bytes {
+        head(&mut out, "bulkhead_etcd_database_bytes", "gauge", "Size of etcd's database.");
+        let _ = writeln!(out, "bulkhead_etcd_database_bytes {bytes}");
+    }
     head(&mut out, "bulkhead_cluster_nodes", "gauge", "Nodes that are registered.");
     let _ = writeln!(out, "bulkhead_cluster_nodes {}", report.nodes.len());
     head(&mut out, "bulkhead_lease_held", "gauge", "1 for a concern that this node holds.");
@@ -95,10 +99,16 @@ mod tests {
             refused: [("fenced".to_string(), 4)].into(),
         };
         let peers = PeersReport { peers: vec![peer], strangers: [("unknown_peer".to_string(), 9)].into() };
-        let report = ClusterReport { in_contact: true, leases: vec![lease("a", true)], ..ClusterReport::default() };
+        let report = ClusterReport {
+            in_contact: true,
+            leases: vec![lease("a", true)],
+            etcd_bytes: Some(4096),
+            ..ClusterReport::default()
+        };
         let text = render(&report, &peers);
         for line in [
             "bulkhead_cluster_in_contact 1",
+            "bulkhead_etcd_database_bytes 4096",
             "bulkhead_lease_held{concern=\"/t01000/window-post\"} 1",
             "bulkhead_lease_proven{concern=\"/t01000/window-post\"} 0",
             "bulkhead_lease_epoch{concern=\"/t01000/window-post\",node=\"a\"} 41",

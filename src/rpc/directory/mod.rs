@@ -25,7 +25,7 @@ pub use fixed::Fixed;
 pub use lease::{Lease, LeaseProof, LeaseState};
 pub use local::Local;
 pub use record::{NodeKind, NodeRecord, Role};
-pub use view::{Holder, View};
+pub use view::{Holder, Space, View};
 
 use async_trait::async_trait;
 use std::sync::Arc;
@@ -69,6 +69,10 @@ pub enum DirectoryError {
     NotRegistered { concern: String },
     #[error("{name:?} is the name of another node of this cluster (PeerId {by}): set cluster.node to one of its own")]
     NameTaken { name: String, by: String },
+    #[error(
+        "{name} has the PeerId of node {node} ({peer}), so its repo is a copy of that node's: stop it, remove `bridge.key` from the copy, and start it again (a node that was only given another name is let in once {node} has left)"
+    )]
+    PeerTaken { name: String, peer: String, node: String },
     #[error(
         "a later start of {name} (boot {boot}) is registered: stop this process, or give it a repo and name of its own"
     )]

@@ -23,6 +23,38 @@ pub struct View {
     pub in_contact: bool,
     /// Since when that is so.
     pub since: Instant,
+    /// Of etcd's database; `None` where there is no etcd, or it did not say yet.
+    pub space: Option<Space>,
+}
+
+/// etcd's quota where it was not given another one.
+const QUOTA: u64 = 2 << 30;
+
+/// How full etcd is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Space {
+    /// Of the database of the member that was asked.
+    pub bytes: u64,
+    /// The alarm NOSPACE is raised.
+    pub full: bool,
+}
+
+impl Space {
+    /// What is wrong and what to do.
+    pub fn trouble(self) -> Option<String> {
+        let mib = self.bytes >> 20;
+        if self.full {
+            return Some(format!(
+                "etcd raised the alarm NOSPACE (its database has {mib} MiB): it takes no writes and grants no leases until you run `etcdctl compact REVISION`, `etcdctl defrag` on every member, and `etcdctl alarm disarm`"
+            ));
+        }
+        (self.bytes > QUOTA / 2).then(|| {
+            format!(
+                "etcd's database has {mib} MiB, over half of its default quota of {} MiB: start it with --auto-compaction-mode=periodic --auto-compaction-retention=1h, and run `etcdctl defrag`",
+                QUOTA >> 20
+            )
+        })
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,6 +87,7 @@ impl View {
             vacated: BTreeMap::new(),
             in_contact: false,
             since: now,
+            space: None,
         }
     }
 

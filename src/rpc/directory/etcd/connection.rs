@@ -196,7 +196,7 @@ impl Connection {
                 credentials(format!("user {user:?} may not read and write {prefix}: grant its role that prefix"))
             }
             (INVALID_ARGUMENT | NOT_FOUND | OUT_OF_RANGE | RESOURCE_EXHAUSTED | UNIMPLEMENTED, _) => {
-                Verdict::Final(DirectoryError::Refused { endpoint, why: text.to_string() })
+                Verdict::Final(DirectoryError::Refused { endpoint, why: crate::store::etcd::explained(text) })
             }
             _ if status.source().is_some() => Verdict::Next(self.cause(at, status)),
             _ => Verdict::Next(text.to_string()),

@@ -12,9 +12,8 @@ use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 /// Between two tries while etcd is out of reach.
 const PAUSE: Duration = Duration::from_millis(250);
 
-/// Follows from `revision` on, which the view already has. Never ends by itself.
-pub(super) async fn run(shared: Arc<Shared>, revision: i64) {
-    let mut known = Some(revision);
+/// Follows from a revision on that the view already has, if it has one. Never ends by itself.
+pub(super) async fn run(shared: Arc<Shared>, mut known: Option<i64>) {
     // Streams that broke without having shown one sign of life.
     let mut barren = 0;
     loop {

@@ -268,34 +268,38 @@ async fn revoke(shared: &Shared, lease: i64) -> Result<(), DirectoryError> {
     }
 }
 
-/// Puts our record on the lease, unless the name is another's.
+/// Puts our record on the lease, unless the name or the PeerId is another's.
 async fn put_record(shared: &Shared, record: &NodeRecord, lease: i64) -> Result<(), DirectoryError> {
-    let key = shared.connection.keys.key(Key::Node(&record.name));
+    let keys = &shared.connection.keys;
+    let (node, peer) = (keys.key(Key::Node(&record.name)), keys.peer(&record.peer_id));
     // A record always has a JSON form.
     let value = serde_json::to_vec(record).unwrap_or_default();
     // Each round lost means that somebody else wrote this very record meanwhile.
     for _ in 0..5 {
         let seen = shared.connection.call_patiently(|mut client| {
-            let key = key.clone();
-            async move { client.get(key, None).await }
+            let look = Txn::new().and_then([TxnOp::get(node.clone(), None), TxnOp::get(peer.clone(), None)]);
+            async move { client.txn(look).await }
         });
         let seen = seen.await?;
-        let seen = seen.kvs().first();
-        if let Some(kv) = seen.filter(|kv| kv.lease() != lease)
-            && let Ok(other) = serde_json::from_slice::<NodeRecord>(kv.value())
-        {
-            if other.peer_id != record.peer_id {
-                return Err(DirectoryError::NameTaken { name: record.name.clone(), by: other.peer_id.to_string() });
-            }
-            if other.boot > record.boot {
-                return Err(DirectoryError::Superseded { name: record.name.clone(), boot: other.boot });
-            }
+        let mut seen = seen.op_responses().into_iter().map(|response| match response {
+            TxnOpResponse::Get(get) => get.kvs().first().cloned(),
+            _ => None,
+        });
+        let (by_name, by_peer) = (seen.next().flatten(), seen.next().flatten());
+        if let Some(error) = conflict(record, lease, by_name.as_ref(), by_peer.as_ref()) {
+            return Err(error);
         }
-        let revision = seen.map_or(0, KeyValue::mod_revision);
         let call = shared.connection.call_patiently(|mut client| {
-            let put = TxnOp::put(key.clone(), value.clone(), Some(PutOptions::new().with_lease(lease)));
-            let unchanged = Compare::mod_revision(key.clone(), CompareOp::Equal, revision);
-            let txn = Txn::new().when([unchanged]).and_then([put]);
+            let unchanged = |key: &String, seen: &Option<KeyValue>| {
+                let revision = seen.as_ref().map_or(0, KeyValue::mod_revision);
+                Compare::mod_revision(key.clone(), CompareOp::Equal, revision)
+            };
+            let put = |key: &String, value: Vec<u8>| {
+                TxnOp::put(key.clone(), value, Some(PutOptions::new().with_lease(lease)))
+            };
+            let when = [unchanged(&node, &by_name), unchanged(&peer, &by_peer)];
+            let then = [put(&node, value.clone()), put(&peer, record.name.clone().into_bytes())];
+            let txn = Txn::new().when(when).and_then(then);
             async move { client.txn(txn).await }
         });
         if call.await?.succeeded() {
@@ -303,4 +307,23 @@ async fn put_record(shared: &Shared, record: &NodeRecord, lease: i64) -> Result<
         }
     }
     Err(DirectoryError::Unreachable { why: format!("{} is being registered by others all the time", record.name) })
+}
+
+/// Why `record` cannot be registered beside what is there under its name and its PeerId.
+fn conflict(
+    record: &NodeRecord,
+    lease: i64,
+    by_name: Option<&KeyValue>,
+    by_peer: Option<&KeyValue>,
+) -> Option<DirectoryError> {
+    if let Some(kv) = by_peer.filter(|kv| kv.lease() != lease && kv.value() != record.name.as_bytes()) {
+        let node = String::from_utf8_lossy(kv.value()).into_owned();
+        return Some(DirectoryError::PeerTaken { name: record.name.clone(), peer: record.peer_id.to_string(), node });
+    }
+    let kv = by_name.filter(|kv| kv.lease() != lease)?;
+    let other = serde_json::from_slice::<NodeRecord>(kv.value()).ok()?;
+    if other.peer_id != record.peer_id {
+        return Some(DirectoryError::NameTaken { name: record.name.clone(), by: other.peer_id.to_string() });
+    }
+    (other.boot > record.boot).then(|| DirectoryError::Superseded { name: record.name.clone(), boot: other.boot })
 }

@@ -1,5 +1,7 @@
 //! Where what is in etcd. The directory's keys lie side by side (`drain/` to `nodes/`), so that one watch sees them all, in
-//! the order in which they changed, and nothing of the store's (`state/`).
+//! the order in which they changed, and nothing of the store's (`state/`) or of who has which PeerId (`peers/`).
+
+use libp2p::PeerId;
 
 /// `/bulkhead/<cluster>/`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,6 +33,11 @@ impl Keys {
             Key::Move(concern) => format!("{}moves{concern}", self.prefix),
             Key::Node(node) => format!("{}nodes/{node}", self.prefix),
         }
+    }
+
+    /// The name of the node whose PeerId this is.
+    pub fn peer(&self, peer: &PeerId) -> String {
+        format!("{}peers/{peer}", self.prefix)
     }
 
     pub fn parse<'a>(&self, key: &'a str) -> Option<Key<'a>> {
@@ -67,7 +74,7 @@ mod tests {
             assert!(from <= text && text < to, "{text}");
         }
         assert_eq!(keys.key(Key::Lease(path)), "/bulkhead/main/leases/t01000/window-post");
-        for other in ["state/t01000/window-post/x/y", "ca", "nodes0", ""] {
+        for other in ["peers/12D3KooW", "state/t01000/window-post/x/y", "ca", "nodes0", ""] {
             let text = format!("/bulkhead/main/{other}");
             assert!(!(from <= text && text < to) && keys.parse(&text).is_none(), "{text}");
         }

@@ -4,6 +4,7 @@
 //! * [`feed`] — the view, kept up to date; [`table`] — changes applied to it.
 //! * [`orders`] — an operator's; carried out by the nodes.
 //! * [`keeper`] — the node's sign of life; [`proof`] — what a sign of life is worth; [`holds`] — what hangs on it.
+//! * [`space`] — how full etcd is.
 //!
 //! It runs on a thread of its own: no actor that hangs can keep a lease from being kept alive.
 
@@ -15,6 +16,7 @@ mod keeper;
 pub mod keys;
 mod orders;
 mod proof;
+mod space;
 mod table;
 
 pub use config::{EtcdConfig, Tls};
@@ -59,13 +61,23 @@ const ROUNDS: usize = 3;
 impl Etcd {
     /// Reads the whole directory, or says which endpoint has what against it.
     pub async fn connect(config: EtcdConfig) -> Result<Etcd, DirectoryError> {
+        Etcd::on_own_thread(config, false).await
+    }
+
+    /// The same, but an etcd that gives no answer is waited for in the background: until it does, the view is empty and out
+    /// of contact, so nothing is held. What waiting would not mend is an error as ever.
+    pub async fn connect_or_wait(config: EtcdConfig) -> Result<Etcd, DirectoryError> {
+        Etcd::on_own_thread(config, true).await
+    }
+
+    async fn on_own_thread(config: EtcdConfig, wait: bool) -> Result<Etcd, DirectoryError> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .thread_name("directory")
             .enable_all()
             .build()
             .map_err(|e| DirectoryError::Unreachable { why: format!("no thread for it: {e}") })?;
-        match Etcd::connect_on(runtime.handle().clone(), config).await {
+        match Etcd::begin(runtime.handle().clone(), config, wait).await {
             Ok(mut etcd) => {
                 etcd.runtime = Some(runtime);
                 Ok(etcd)
@@ -79,6 +91,10 @@ impl Etcd {
 
     /// The same on a runtime that others use too; whatever blocks its threads lets the lease expire.
     pub async fn connect_on(handle: Handle, config: EtcdConfig) -> Result<Etcd, DirectoryError> {
+        Etcd::begin(handle, config, false).await
+    }
+
+    async fn begin(handle: Handle, config: EtcdConfig, wait: bool) -> Result<Etcd, DirectoryError> {
         let connection = Connection::new(config)?;
         let (view, _) = watch::channel(Arc::new(View::empty(Instant::now())));
         let shared = Arc::new(Shared { connection, view, holds: Mutex::default(), handle: handle.clone() });
@@ -86,12 +102,22 @@ impl Etcd {
             let shared = shared.clone();
             handle.spawn(async move { feed::read(&shared).await })
         };
-        let revision = first.await.map_err(|_| DirectoryError::Closed)??;
-        shared.contact(true, None);
+        let revision = match first.await.map_err(|_| DirectoryError::Closed)? {
+            Ok(revision) => {
+                shared.contact(true, None);
+                Some(revision)
+            }
+            Err(error @ DirectoryError::Unreachable { .. }) if wait => {
+                tracing::warn!("started out of contact with the cluster, nothing is held until etcd answers: {error}");
+                None
+            }
+            Err(error) => return Err(error),
+        };
         let (commands, orders) = mpsc::channel(16);
         let feed = handle.spawn(feed::run(shared.clone(), revision));
         let keeper = handle.spawn(Keeper::new(shared.clone()).run(orders));
-        Ok(Etcd { shared, commands, tasks: vec![feed, keeper], runtime: None })
+        let space = handle.spawn(space::run(shared.clone()));
+        Ok(Etcd { shared, commands, tasks: vec![feed, keeper, space], runtime: None })
     }
 
     /// For what else is kept in this etcd.

@@ -99,7 +99,7 @@ pub fn replace<'a>(
     all: impl Iterator<Item = (&'a str, &'a [u8], i64)>,
     now: Instant,
 ) -> View {
-    let mut view = View { in_contact: before.in_contact, ..View::empty(before.since) };
+    let mut view = View { in_contact: before.in_contact, space: before.space, ..View::empty(before.since) };
     for (key, value, created) in all {
         apply(keys, &mut view, Change::Put { key, value, created }, now);
     }
