@@ -101,7 +101,7 @@ impl Carrier for Wire {
                 Err(fault) => cargo.settle(Err(fault)),
             }
         });
-        let schema = self.schema.unwrap_or(parcel.schema);
+        let schema = self.schema.unwrap_or(parcel.schemas.highest);
         let refused = self.export.deliver(parcel.id, schema, &body, parcel.within, asked.then_some(respond));
         if let Err((fault, _)) = refused
             && let Some(cargo) = cargo.lock().unwrap().take()

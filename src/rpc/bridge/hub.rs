@@ -104,7 +104,7 @@ impl Shared {
             cluster: self.config.cluster.clone(),
             serial,
             max_frame: self.config.max_frame,
-            schemas: self.config.schemas.clone(),
+            schemas: self.exports.schemas(),
         }
     }
 
