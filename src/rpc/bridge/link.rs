@@ -35,6 +35,12 @@ pub struct Bounds {
     pub asks: usize,
 }
 
+impl Default for Bounds {
+    fn default() -> Bounds {
+        Bounds { tells: 2 << 20, asks: 32 << 20 }
+    }
+}
+
 /// Buffers above this are not kept for the next batch.
 const KEEP: usize = 4 << 20;
 
@@ -359,3 +365,6 @@ impl Link {
         Pin::new(&mut io.muxer).poll_close(context).map(drop)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -88,7 +88,7 @@ impl BridgeConfig {
             cluster: cluster.into(),
             timing: Timing::default(),
             max_frame: codec::BODY_LIMIT as u32 + 4096, // and its header
-            bounds: Bounds { tells: 2 << 20, asks: 32 << 20 },
+            bounds: Bounds::default(),
             boot: u64::try_from(since.as_micros()).unwrap_or(u64::MAX),
             versions: None,
         }
