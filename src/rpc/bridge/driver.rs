@@ -211,7 +211,7 @@ impl Reader {
     fn rounds(&mut self, shared: &Shared, link: &Link, life: &Arc<Life>, task: &mut Context<'_>) -> Poll<Event> {
         for _ in 0..ROUNDS {
             if link.is_closing() {
-                return Poll::Ready(Event::Ended("closed here".into()));
+                return Poll::Ready(Event::Ended(closed_here(link, life).into()));
             }
             let mut came = false;
             let driven = link.drive(task.waker(), |lane, stream, task| {
@@ -269,6 +269,15 @@ impl Reader {
         }
         event.filter(|_| self.parted == [true; 2]).map(Event::Goodbye)
     }
+}
+
+fn closed_here(link: &Link, life: &Life) -> &'static str {
+    if !link.is_unread() {
+        return "closed here";
+    }
+    life.counters.refuse(Refusal::Unread);
+    tracing::warn!(peer = %life.peer, "bridge: it leaves its answers unread; the connection is closed, look at that node");
+    "it leaves its answers unread"
 }
 
 /// Writes what is queued, then closes.

@@ -418,6 +418,7 @@ impl Carrier for ToPeer {
                 Unsent::Closed if !last => continue,
                 Unsent::Closed => Fault::NodeDown { sent: false },
                 Unsent::Full => Fault::Full,
+                Unsent::Unread => Fault::NodeDown { sent: false }, // for notices only
                 Unsent::TooLong(why) => {
                     Fault::Refused(format!("it is {why}: bulk data goes over HTTP or shared storage"))
                 }
