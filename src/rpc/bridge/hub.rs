@@ -290,7 +290,10 @@ impl Hub {
             Action::Begin { .. } | Action::Admit { .. } => {} // answers to Event::Ready only: on_ready
             Action::Refuse { conn, why } => {
                 let (reason, text) = match why {
-                    Refused::OldBoot => (Refusal::OldBoot, "a later start of this node is connected"),
+                    Refused::OldBoot => (
+                        Refusal::OldBoot,
+                        "a later start of this node was here: end this process, or give it a repo of its own",
+                    ),
                     Refused::Twice => (Refusal::Twice, "this connection is there already"),
                     Refused::NotAllowed => (Refusal::UnknownPeer, "not on the allow-list"),
                 };
