@@ -303,3 +303,29 @@ async fn a_peer_that_asks_and_does_not_read_is_cut_off() {
     again.send(1, &ask(1, Some(PATH), 1, &add(1))).await.unwrap();
     assert_eq!(answer(&again.next(1).await.unwrap()), Ok(2));
 }
+
+#[tokio::test]
+async fn slow_handshakes_of_one_host_leave_room_for_others() {
+    const SLOW: usize = 300;
+    let mut patient = config();
+    patient.timing.down = Duration::from_secs(600); // and so is its time for a handshake
+    let (a, key) = (node(patient), Keypair::generate_ed25519());
+    a.bridge.allow([key.public().to_peer_id()]);
+    let at = address(&a.bridge).await;
+    let port = at.iter().find_map(|part| match part {
+        libp2p::multiaddr::Protocol::Tcp(port) => Some(port),
+        _ => None,
+    });
+    let mut held = Vec::new();
+    for _ in 0..SLOW {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.2:0".parse().unwrap()).unwrap();
+        held.push(socket.connect(([127, 0, 0, 1], port.unwrap()).into()).await.unwrap());
+    }
+    let refused = || a.bridge.strangers().iter().find(|it| it.0 == Refusal::TooMany).map_or(0, |it| it.1);
+    until(&a.bridge, "all but 32 are refused", || refused() == SLOW as u64 - 32).await;
+    let mut raw = connect(&key, at).await.unwrap();
+    raw.greet(1).await.unwrap();
+    up(&a.bridge, key.public().to_peer_id()).await;
+    drop(held);
+}

@@ -14,6 +14,7 @@ use libp2p::PeerId;
 use libp2p::core::muxing::{StreamMuxer, StreamMuxerBox, SubstreamBox};
 use std::future::{Future, poll_fn};
 use std::io;
+use std::net::IpAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -48,6 +49,8 @@ pub struct Conn {
     pub peer: PeerId,
     /// The serial number of our dial; `None`: the peer dialled.
     pub dialled: Option<u64>,
+    /// Where the peer dialled from.
+    pub from: Option<IpAddr>,
 }
 
 /// Runs a connection to its end.

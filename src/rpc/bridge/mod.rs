@@ -18,6 +18,7 @@ mod inbox;
 mod link;
 mod peer;
 mod pending;
+mod places;
 mod session;
 mod transport;
 
