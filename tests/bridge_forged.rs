@@ -270,3 +270,62 @@ async fn a_peer_that_reads_nothing_does_not_stop_the_others() {
         assert_eq!(away.ask(Add(1), Duration::from_secs(10)).await.unwrap(), n);
     }
 }
+
+#[tokio::test]
+async fn a_peer_that_asks_and_does_not_read_is_cut_off() {
+    let mut small = config();
+    small.bounds.answers = 4 << 20;
+    let (a, key) = (node(small), Keypair::generate_ed25519());
+    let id = key.public().to_peer_id();
+    a.bridge.allow([id]);
+    let mut raw = connect(&key, address(&a.bridge).await).await.unwrap();
+    raw.greet(1).await.unwrap();
+    up(&a.bridge, id).await;
+    let mut body = Vec::new();
+    codec::encode(&Echo(vec![7; 500_000]), &mut body).unwrap();
+    let mut sent = 0;
+    let asks = async {
+        loop {
+            sent += 1;
+            let call = Call { schema: 1, ..call(sent << 20, 0, (sent == 1).then_some(PATH), 2) };
+            if raw.send(1, &frame_of(&Head::Ask { call, left_ms: 60_000 }, &body)).await.is_err() {
+                break;
+            }
+        }
+    };
+    tokio::time::timeout(SOON, asks).await.expect("it is cut off");
+    until(&a.bridge, "it is counted", || refused(&a, Refusal::Unread) == 1).await;
+    until(&a.bridge, "it is down", || a.bridge.state(id) == PeerState::Down).await;
+    assert_eq!(a.home.ask(Add(1), SOON).await.unwrap(), 1);
+    // One that reads is a peer again.
+    let mut again = connect(&key, address(&a.bridge).await).await.unwrap();
+    again.greet(2).await.unwrap();
+    again.send(1, &ask(1, Some(PATH), 1, &add(1))).await.unwrap();
+    assert_eq!(answer(&again.next(1).await.unwrap()), Ok(2));
+}
+
+#[tokio::test]
+async fn slow_handshakes_of_one_host_leave_room_for_others() {
+    const SLOW: usize = 300;
+    let mut patient = config();
+    patient.timing.down = Duration::from_secs(600); // and so is its time for a handshake
+    let (a, key) = (node(patient), Keypair::generate_ed25519());
+    a.bridge.allow([key.public().to_peer_id()]);
+    let at = address(&a.bridge).await;
+    let port = at.iter().find_map(|part| match part {
+        libp2p::multiaddr::Protocol::Tcp(port) => Some(port),
+        _ => None,
+    });
+    let mut held = Vec::new();
+    for _ in 0..SLOW {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.2:0".parse().unwrap()).unwrap();
+        held.push(socket.connect(([127, 0, 0, 1], port.unwrap()).into()).await.unwrap());
+    }
+    let refused = || a.bridge.strangers().iter().find(|it| it.0 == Refusal::TooMany).map_or(0, |it| it.1);
+    until(&a.bridge, "all but 32 are refused", || refused() == SLOW as u64 - 32).await;
+    let mut raw = connect(&key, at).await.unwrap();
+    raw.greet(1).await.unwrap();
+    up(&a.bridge, key.public().to_peer_id()).await;
+    drop(held);
+}

@@ -234,17 +234,6 @@ async fn neighbouring_versions_work_together_and_distant_ones_say_what_to_do() {
 }
 
 #[tokio::test]
-async fn a_message_in_a_schema_that_the_other_does_not_read_is_not_sent() {
-    let mut older = config();
-    older.schemas = vec![(1, 1, 2), (2, 1, 1)];
-    let (a, b) = (node(config()), node(older));
-    join(&a.bridge, &b.bridge).await;
-    let refused = a.away(b.id()).ask(Add(1), SOON).await.unwrap_err();
-    assert!(matches!(&refused, CallError::Refused(Add(1), why) if why.contains("schemas 1..=2")), "{refused:?}");
-    assert_eq!(a.away(b.id()).ask(Echo(vec![1]), SOON).await.unwrap(), [1]);
-}
-
-#[tokio::test]
 async fn another_cluster_is_not_let_in() {
     let mut foreign = config();
     foreign.cluster = "other".into();

@@ -18,10 +18,10 @@ where
 {
     let form = M::WIRE.as_ref().expect("a wire form");
     let (mut body, mut answer) = (Vec::new(), Vec::new());
-    (form.encode)(&message, &mut body).unwrap();
-    (form.encode_reply)(&reply, &mut answer).unwrap();
-    assert_eq!(format!("{:?}", (form.decode)(&body).unwrap()), format!("{message:?}"));
-    assert_eq!(format!("{:?}", (form.decode_reply)(&answer).unwrap()), format!("{reply:?}"));
+    (form.code.encode)(&message, &mut body).unwrap();
+    (form.code.encode_reply)(&reply, &mut answer).unwrap();
+    assert_eq!(format!("{:?}", (form.code.decode)(&body).unwrap()), format!("{message:?}"));
+    assert_eq!(format!("{:?}", (form.code.decode_reply)(&answer).unwrap()), format!("{reply:?}"));
     hex::encode(body)
 }
 

@@ -101,7 +101,7 @@ impl Carrier for Wire {
                 Err(fault) => cargo.settle(Err(fault)),
             }
         });
-        let schema = self.schema.unwrap_or(parcel.schema);
+        let schema = self.schema.unwrap_or(parcel.schemas.highest);
         let refused = self.export.deliver(parcel.id, schema, &body, parcel.within, asked.then_some(respond));
         if let Err((fault, _)) = refused
             && let Some(cargo) = cargo.lock().unwrap().take()
@@ -123,6 +123,8 @@ struct Far {
     /// As another one does.
     away: Ref<Sum>,
     open: oneshot::Sender<()>,
+    /// Empty once a hold has begun.
+    gate: Arc<Mutex<Option<oneshot::Receiver<()>>>>,
     lanes: Arc<Mutex<Vec<WireLane>>>,
 }
 
@@ -130,8 +132,9 @@ fn far(mailbox: usize, change: impl FnOnce(&mut Wire)) -> Far {
     let home = Ref::new("/sum", mailbox);
     let (open, gate) = oneshot::channel();
     let gate = Arc::new(Mutex::new(Some(gate)));
+    let held = gate.clone();
     let child = ChildSpec::actor("sum", &home, move |_| {
-        let gate = gate.clone();
+        let gate = held.clone();
         async { Ok(Sum { total: 0, gate }) }
     });
     let tree = Tree::start(SupervisorSpec::new("root").backoff(Backoff::NONE).child(child)).unwrap();
@@ -141,7 +144,7 @@ fn far(mailbox: usize, change: impl FnOnce(&mut Wire)) -> Far {
     change(&mut wire);
     let away = Ref::new("/sum", 4);
     away.carry_by(Some(Box::new(wire)));
-    Far { _tree: tree, home, away, open, lanes }
+    Far { _tree: tree, home, away, open, gate, lanes }
 }
 
 #[tokio::test]
@@ -190,13 +193,12 @@ async fn what_happens_to_a_far_actor_is_told_as_if_it_were_near() {
     let (tx, mut holding) = mpsc::channel(1);
     let asker = far.away.clone();
     tokio::spawn(async move { tx.send(asker.ask(Hold, SOON).await).await });
-    // The held actor's one place is taken, then its mailbox is full.
-    loop {
-        match far.away.ask(Add(1), Duration::from_millis(20)).await {
-            Err(CallError::Timeout) => break,
-            other => assert!(other.is_ok(), "{other:?}"), // the hold has not begun yet
-        }
+    while far.gate.lock().unwrap().is_some() {
+        tokio::task::yield_now().await; // the hold has not begun yet
     }
+    // The held actor's one place is taken, then its mailbox is full.
+    let late = far.away.ask(Add(1), Duration::from_millis(20)).await;
+    assert!(matches!(late, Err(CallError::Timeout)), "{late:?}");
     let full = far.away.ask(Add(2), SOON).await;
     assert!(matches!(full, Err(CallError::Full(Add(2)))), "{full:?}");
     far.open.send(()).unwrap();

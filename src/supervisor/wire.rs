@@ -1,6 +1,6 @@
 //! Messages that may leave the process: their encoded form, who carries them, and what comes back.
 //!
-//! No transport and no encoding lives here: a [`WireForm`] is a number and four functions, a [`Carrier`] whatever brings
+//! No transport and no encoding lives here: a [`WireForm`] is a number and some functions, a [`Carrier`] whatever brings
 //! bytes to another process. The sender's call is the same as for an actor next door: [`super::Ref::carry_by`] only says
 //! where messages go while no incarnation runs in this process. [`super::Export`] is the receiving side.
 
@@ -10,6 +10,7 @@ use super::monitor::Down;
 use super::shell::Recipient;
 use serde::{Deserialize, Serialize};
 use std::any::Any;
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,13 +18,62 @@ use std::time::Duration;
 pub struct WireForm<M: Message> {
     /// Unique among all messages of the product, and never used again for another one.
     pub id: u32,
-    /// Grows when the fields of message or reply change.
+    /// Grows by one when the fields of message or reply change.
     pub schema: u16,
     pub lane: WireLane,
+    pub code: WireCode<M>,
+    /// Of the schema before, so that nodes of two adjacent versions work together.
+    pub previous: Option<WireCode<M>>,
+}
+
+/// A message and its reply in one schema.
+pub struct WireCode<M: Message> {
     pub encode: fn(&M, &mut Vec<u8>) -> Result<(), WireError>,
     pub decode: fn(&[u8]) -> Result<M, WireError>,
     pub encode_reply: fn(&M::Reply, &mut Vec<u8>) -> Result<(), WireError>,
     pub decode_reply: fn(&[u8]) -> Result<M::Reply, WireError>,
+}
+
+impl<M: Message> WireForm<M> {
+    /// Speaks the schema before too.
+    pub const fn with_previous(self, code: WireCode<M>) -> WireForm<M> {
+        assert!(self.schema > 0, "no schema is before the first: raise `schema` first");
+        WireForm { id: self.id, schema: self.schema, lane: self.lane, code: self.code, previous: Some(code) }
+    }
+    pub fn schemas(&self) -> Schemas {
+        Schemas { lowest: self.schema - u16::from(self.previous.is_some()), highest: self.schema }
+    }
+    pub fn code_of(&self, schema: u16) -> Option<&WireCode<M>> {
+        match self.schema.checked_sub(schema)? {
+            0 => Some(&self.code),
+            1 => self.previous.as_ref(),
+            _ => None,
+        }
+    }
+}
+
+/// In which schemas a process reads and writes one message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Schemas {
+    pub lowest: u16,
+    pub highest: u16,
+}
+
+impl Schemas {
+    /// The highest that both know.
+    pub fn shared(self, other: Schemas) -> Option<u16> {
+        let highest = self.highest.min(other.highest);
+        (highest >= self.lowest.max(other.lowest)).then_some(highest)
+    }
+}
+
+impl fmt::Display for Schemas {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.lowest == self.highest {
+            true => write!(f, "schema {}", self.highest),
+            false => write!(f, "schemas {} to {}", self.lowest, self.highest),
+        }
+    }
 }
 
 /// Which queue a message waits in; the control lane never waits behind the other.
@@ -100,7 +150,7 @@ pub struct Parcel {
     /// The actor's logical path.
     pub to: Arc<str>,
     pub id: u32,
-    pub schema: u16,
+    pub schemas: Schemas,
     pub lane: WireLane,
     /// `None`: a tell, which nobody waits for.
     pub within: Option<Duration>,
@@ -108,6 +158,8 @@ pub struct Parcel {
 
 /// A message on its way out, and what waits for its answer.
 pub trait Cargo: Send + 'static {
+    /// Which of the parcel's schemas the message is written in, and its answer read; if none is said, the highest.
+    fn speak(&mut self, schema: u16);
     /// Appends the message's bytes.
     fn write(&self, into: &mut Vec<u8>) -> Result<(), WireError>;
     /// The end of what a carrier has accepted, once: the reply's bytes, or why there are none. A tell that was sent is
@@ -131,3 +183,25 @@ pub type Writer<'a> = &'a dyn Fn(&mut Vec<u8>) -> Result<(), WireError>;
 
 /// Takes one answer of a local actor on its way back to another process.
 pub type Respond = Box<dyn FnOnce(Result<Writer<'_>, Fault>) + Send>;
+
+#[cfg(test)]
+mod tests {
+    use super::Schemas;
+
+    #[test]
+    fn two_ranges_share_the_highest_that_both_know() {
+        let cases = [
+            ((1, 1), (1, 1), Some(1)),
+            ((1, 2), (1, 1), Some(1)),
+            ((1, 2), (2, 3), Some(2)),
+            ((1, 3), (2, 2), Some(2)),
+            ((1, 1), (2, 3), None),
+            ((1, 9), (3, 2), None), // no range at all
+        ];
+        for (ours, theirs, shared) in cases {
+            let range = |(lowest, highest)| Schemas { lowest, highest };
+            assert_eq!(range(ours).shared(range(theirs)), shared, "{ours:?} and {theirs:?}");
+            assert_eq!(range(theirs).shared(range(ours)), shared, "{theirs:?} and {ours:?}");
+        }
+    }
+}

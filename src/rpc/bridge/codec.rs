@@ -1,7 +1,7 @@
 //! Bodies of messages and replies: bincode 2, limited, nothing after the end.
 
 use crate::supervisor::Message;
-use crate::supervisor::wire::{WireError, WireForm, WireLane};
+use crate::supervisor::wire::{WireCode, WireError, WireForm, WireLane};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -37,14 +37,32 @@ where
     M: Message + Serialize + DeserializeOwned,
     M::Reply: Serialize + DeserializeOwned,
 {
-    WireForm {
-        id,
-        schema,
-        lane: WireLane::Message,
+    let code = WireCode {
         encode: encode::<M>,
         decode: decode::<M>,
         encode_reply: |reply, into| serde_json::to_writer(into, reply).map_err(|e| WireError(e.to_string())),
         decode_reply: |bytes| serde_json::from_slice(bytes).map_err(|e| WireError(e.to_string())),
+    };
+    WireForm { id, schema, lane: WireLane::Message, code, previous: None }
+}
+
+/// A message as it was one schema before `M`, fields and reply.
+pub trait Earlier<M: Message>: Serialize + DeserializeOwned {
+    type Reply: Serialize + DeserializeOwned;
+    fn upgrade(self) -> M;
+    /// Refuses a message that means something else without what is new in it.
+    fn downgrade(message: &M) -> Result<Self, WireError>;
+    fn upgrade_reply(reply: Self::Reply) -> M::Reply;
+    fn downgrade_reply(reply: &M::Reply) -> Result<Self::Reply, WireError>;
+}
+
+/// The schema before that of a [`form`] or [`control`], for [`WireForm::with_previous`].
+pub const fn previous<M: Message, E: Earlier<M>>() -> WireCode<M> {
+    WireCode {
+        encode: |message, into| encode(&E::downgrade(message)?, into),
+        decode: |bytes| decode::<E>(bytes).map(E::upgrade),
+        encode_reply: |reply, into| encode(&E::downgrade_reply(reply)?, into),
+        decode_reply: |bytes| decode::<E::Reply>(bytes).map(E::upgrade_reply),
     }
 }
 
@@ -53,15 +71,13 @@ where
     M: Message + Serialize + DeserializeOwned,
     M::Reply: Serialize + DeserializeOwned,
 {
-    WireForm {
-        id,
-        schema,
-        lane,
+    let code = WireCode {
         encode: encode::<M>,
         decode: decode::<M>,
         encode_reply: encode::<M::Reply>,
         decode_reply: decode::<M::Reply>,
-    }
+    };
+    WireForm { id, schema, lane, code, previous: None }
 }
 
 /// Appends the value's bytes.

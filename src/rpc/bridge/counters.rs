@@ -34,10 +34,12 @@ pub enum Refusal {
     Misplaced,
     /// More monitors or asks than one peer may have.
     TooMany,
+    /// It asks and does not read the answers: its connection is closed.
+    Unread,
 }
 
 impl Refusal {
-    pub const ALL: [Refusal; 14] = [
+    pub const ALL: [Refusal; 15] = [
         Refusal::UnknownPeer,
         Refusal::Hello,
         Refusal::OldBoot,
@@ -52,6 +54,7 @@ impl Refusal {
         Refusal::Undelivered,
         Refusal::Misplaced,
         Refusal::TooMany,
+        Refusal::Unread,
     ];
 
     /// As metrics name it.
@@ -71,6 +74,7 @@ impl Refusal {
             Refusal::Undelivered => "undelivered",
             Refusal::Misplaced => "misplaced",
             Refusal::TooMany => "too_many",
+            Refusal::Unread => "unread",
         }
     }
 }

@@ -14,6 +14,7 @@ use libp2p::PeerId;
 use libp2p::core::muxing::{StreamMuxer, StreamMuxerBox, SubstreamBox};
 use std::future::{Future, poll_fn};
 use std::io;
+use std::net::IpAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -48,6 +49,8 @@ pub struct Conn {
     pub peer: PeerId,
     /// The serial number of our dial; `None`: the peer dialled.
     pub dialled: Option<u64>,
+    /// Where the peer dialled from.
+    pub from: Option<IpAddr>,
 }
 
 /// Runs a connection to its end.
@@ -211,7 +214,7 @@ impl Reader {
     fn rounds(&mut self, shared: &Shared, link: &Link, life: &Arc<Life>, task: &mut Context<'_>) -> Poll<Event> {
         for _ in 0..ROUNDS {
             if link.is_closing() {
-                return Poll::Ready(Event::Ended("closed here".into()));
+                return Poll::Ready(Event::Ended(closed_here(link, life).into()));
             }
             let mut came = false;
             let driven = link.drive(task.waker(), |lane, stream, task| {
@@ -269,6 +272,15 @@ impl Reader {
         }
         event.filter(|_| self.parted == [true; 2]).map(Event::Goodbye)
     }
+}
+
+fn closed_here(link: &Link, life: &Life) -> &'static str {
+    if !link.is_unread() {
+        return "closed here";
+    }
+    life.counters.refuse(Refusal::Unread);
+    tracing::warn!(peer = %life.peer, "bridge: it leaves its answers unread; the connection is closed, look at that node");
+    "it leaves its answers unread"
 }
 
 /// Writes what is queued, then closes.

@@ -2,7 +2,7 @@
 
 use super::lock;
 use crate::supervisor::Export;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -58,6 +58,14 @@ impl Exports {
     }
     pub fn get(&self, path: &str) -> Option<Arc<Exported>> {
         lock(&self.by_path).get(path).cloned()
+    }
+    /// Message id, lowest and highest schema of all that is read here now.
+    pub fn schemas(&self) -> Vec<(u32, u16, u16)> {
+        let mut schemas = BTreeMap::new();
+        for exported in lock(&self.by_path).values() {
+            schemas.extend(exported.export.messages().map(|(id, read, ..)| (id, read)));
+        }
+        schemas.into_iter().map(|(id, read)| (id, read.lowest, read.highest)).collect()
     }
     pub fn version(&self) -> u64 {
         self.version.load(Ordering::Acquire)

@@ -1,6 +1,7 @@
 //! The first frame on a connection: who speaks, in which versions, since when. Pure.
 
 use super::frame::VERSIONS;
+use crate::supervisor::wire::Schemas;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::ops::RangeInclusive;
@@ -41,18 +42,16 @@ pub struct Terms {
     pub serial: u64,
     /// What the other side takes.
     pub max_frame: u32,
-    schemas: HashMap<u32, RangeInclusive<u16>>,
+    schemas: HashMap<u32, Schemas>,
 }
 
 impl Terms {
-    /// Whether the other side reads that message in that schema; a message that it does not list may be exported later.
-    pub fn reads(&self, message: u32, schema: u16) -> Result<(), String> {
-        match self.schemas.get(&message) {
-            Some(range) if !range.contains(&schema) => Err(format!(
-                "the other node reads message {message:#x} in schemas {range:?}, this one sends {schema}: update the older node"
-            )),
-            _ => Ok(()),
-        }
+    /// In which of our schemas the other side gets that message. One that it does not list may be exported there later.
+    pub fn schema(&self, message: u32, ours: Schemas) -> Result<u16, String> {
+        let Some(theirs) = self.schemas.get(&message) else { return Ok(ours.highest) };
+        ours.shared(*theirs).ok_or_else(|| {
+            format!("the other node reads message {message:#x} in {theirs}, this one has it in {ours}: update the older node")
+        })
     }
 }
 
@@ -87,7 +86,11 @@ impl Hello {
             boot: theirs.boot,
             serial: theirs.serial,
             max_frame: theirs.max_frame,
-            schemas: theirs.schemas.iter().map(|(id, low, high)| (*id, *low..=*high)).collect(),
+            schemas: theirs
+                .schemas
+                .iter()
+                .map(|(id, low, high)| (*id, Schemas { lowest: *low, highest: *high }))
+                .collect(),
         })
     }
 }
@@ -128,10 +131,19 @@ mod tests {
     }
 
     #[test]
-    fn a_schema_outside_the_range_that_the_other_reads_is_not_sent() {
+    fn a_message_goes_in_the_highest_schema_that_both_have_or_not_at_all() {
         let terms = hello((1, 1)).agree(&hello((1, 1))).unwrap();
-        for (message, schema, ok) in [(7, 1, false), (7, 2, true), (7, 3, true), (7, 4, false), (8, 9, true)] {
-            assert_eq!(terms.reads(message, schema).is_ok(), ok, "{message} {schema}");
+        let cases = [
+            (7, 1, 1, None),
+            (7, 1, 2, Some(2)),
+            (7, 2, 3, Some(3)),
+            (7, 3, 4, Some(3)),
+            (7, 4, 5, None),
+            (8, 8, 9, Some(9)),
+        ];
+        for (message, lowest, highest, expected) in cases {
+            let schema = terms.schema(message, Schemas { lowest, highest });
+            assert_eq!(schema.ok(), expected, "{message} in {lowest} to {highest}");
         }
     }
 

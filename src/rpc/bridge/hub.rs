@@ -7,6 +7,7 @@ use super::frame::Head;
 use super::hello::{Hello, Terms, our_versions};
 use super::link::{LANES, Link};
 use super::peer::{Life, Peer};
+use super::places::{Places, ip_of};
 use super::session::{Action, Event, Farewell, PeerState, Rank, Refused, Session};
 use super::transport::{AllowList, Connected};
 use super::{BODY, BridgeConfig, clock_us, instant_of, lock};
@@ -16,13 +17,11 @@ use libp2p::core::transport::{Boxed, DialOpts, PortUse, Transport, TransportEven
 use libp2p::{Multiaddr, PeerId};
 use std::collections::HashMap;
 use std::future::poll_fn;
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
-use tokio::sync::{Notify, Semaphore, mpsc, oneshot, watch};
-
-/// Handshakes under way that others began.
-const MAX_HANDSHAKES: usize = 256;
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 /// What a connection's task tells.
 pub enum FromConn {
@@ -104,7 +103,7 @@ impl Shared {
             cluster: self.config.cluster.clone(),
             serial,
             max_frame: self.config.max_frame,
-            schemas: self.config.schemas.clone(),
+            schemas: self.exports.schemas(),
         }
     }
 
@@ -112,8 +111,8 @@ impl Shared {
         let _ = self.to_hub.send(event).await; // the hub has ended: so does all else
     }
 
-    fn conn(&self, peer: PeerId, dialled: Option<u64>) -> Conn {
-        Conn { id: self.next_conn.fetch_add(1, Ordering::Relaxed), peer, dialled }
+    fn conn(&self, peer: PeerId, dialled: Option<u64>, from: Option<IpAddr>) -> Conn {
+        Conn { id: self.next_conn.fetch_add(1, Ordering::Relaxed), peer, dialled, from }
     }
 }
 
@@ -122,20 +121,13 @@ pub struct Hub {
     transport: Boxed<Connected>,
     sessions: HashMap<PeerId, Session>,
     links: HashMap<u64, Arc<Link>>,
-    handshakes: Arc<Semaphore>,
+    places: Places,
     dials: u64,
 }
 
 impl Hub {
     pub fn new(shared: Arc<Shared>, transport: Boxed<Connected>) -> Hub {
-        Hub {
-            shared,
-            transport,
-            sessions: HashMap::new(),
-            links: HashMap::new(),
-            handshakes: Arc::new(Semaphore::new(MAX_HANDSHAKES)),
-            dials: 0,
-        }
+        Hub { shared, transport, sessions: HashMap::new(), links: HashMap::new(), places: Places::default(), dials: 0 }
     }
 
     pub async fn run(mut self, mut from_conns: mpsc::Receiver<FromConn>) {
@@ -197,7 +189,8 @@ impl Hub {
                 lock(&self.shared.listening).retain(|it| *it != listen_addr);
             }
             TransportEvent::Incoming { upgrade, send_back_addr, .. } => {
-                let Ok(place) = self.handshakes.clone().try_acquire_owned() else {
+                let from = ip_of(&send_back_addr);
+                let Some(place) = self.places.take(from) else {
                     return self.shared.strangers.refuse(Refusal::TooMany);
                 };
                 let shared = self.shared.clone();
@@ -205,7 +198,7 @@ impl Hub {
                     match upgrade.await {
                         Ok((peer, muxer)) => {
                             drop(place);
-                            let conn = shared.conn(peer, None);
+                            let conn = shared.conn(peer, None, from);
                             driver::run(shared, conn, muxer).await
                         }
                         Err(why) => tracing::info!(from = %send_back_addr, %why, "bridge: a handshake failed"),
@@ -240,6 +233,7 @@ impl Hub {
 
     fn on_ready(&mut self, conn: Conn, rank: Rank, terms: Terms, link: Arc<Link>, admit: oneshot::Sender<Arc<Life>>) {
         self.links.insert(conn.id, link.clone());
+        let from = conn.from;
         let mut admit = Some((admit, terms, link));
         let boot = admit.as_ref().map_or(0, |(_, terms, _)| terms.boot);
         let actions =
@@ -253,6 +247,9 @@ impl Hub {
                     let counters = peer.counters.clone();
                     let life = Life::new(peer.id, boot, terms.clone(), link.clone(), counters, self.shared.boot);
                     peer.life.store(Some(Arc::new(life)));
+                    if let Some(from) = from {
+                        self.places.met(peer.id, from);
+                    }
                     tracing::info!(peer = %peer.id, boot, "bridge: up");
                 }
                 Action::Admit { .. } => {
@@ -290,7 +287,10 @@ impl Hub {
             Action::Begin { .. } | Action::Admit { .. } => {} // answers to Event::Ready only: on_ready
             Action::Refuse { conn, why } => {
                 let (reason, text) = match why {
-                    Refused::OldBoot => (Refusal::OldBoot, "a later start of this node is connected"),
+                    Refused::OldBoot => (
+                        Refusal::OldBoot,
+                        "a later start of this node was here: end this process, or give it a repo of its own",
+                    ),
                     Refused::Twice => (Refusal::Twice, "this connection is there already"),
                     Refused::NotAllowed => (Refusal::UnknownPeer, "not on the allow-list"),
                 };
@@ -360,6 +360,11 @@ impl Hub {
     fn look_around(&mut self) {
         let known: Vec<(PeerId, bool)> =
             lock(&self.shared.known).iter().map(|(id, at)| (*id, !at.is_empty())).collect();
+        {
+            let (known, allow) = (lock(&self.shared.known), &self.shared.allow);
+            self.places.know(known.iter().filter(|(id, _)| allow.has(id)).flat_map(|(_, at)| at));
+        }
+        self.places.forget(|peer| self.shared.allow.has(peer));
         for (id, reachable) in known {
             self.session(id);
             self.step(id, Event::Reachable(reachable));
@@ -386,7 +391,7 @@ impl Hub {
                 };
                 match reached {
                     Ok((who, muxer)) if who == peer => {
-                        let conn = shared.conn(peer, Some(serial));
+                        let conn = shared.conn(peer, Some(serial), None);
                         return driver::run(shared, conn, muxer).await;
                     }
                     Ok((who, _)) => tracing::warn!(%peer, %at, %who, "bridge: another node answers there"),

@@ -222,6 +222,8 @@ impl Inbox {
         let to = match self.addressee(exports, call, serial) {
             Ok(to) => to,
             Err((why, _)) => {
+                // It may have waited for room before the gate changed.
+                self.waits_since = None;
                 life.counters.refuse(why);
                 return Next::Go;
             }
@@ -315,3 +317,6 @@ enum Lost {
 fn decode<T: serde::de::DeserializeOwned>(body: &[u8]) -> Option<T> {
     bincode::serde::decode_from_slice(body, BODY).ok().filter(|(_, used)| *used == body.len()).map(|(it, _)| it)
 }
+
+#[cfg(test)]
+mod tests;

@@ -33,6 +33,17 @@ pub struct Bounds {
     pub tells: usize,
     /// Askers wait for their answer and so send less by themselves.
     pub asks: usize,
+    /// Answers and notices cannot be refused: a peer that leaves more of them unread loses its connection.
+    pub answers: usize,
+}
+
+/// As [`Bounds::answers`], in frames: the asks and monitors that one peer may have here.
+const MAX_OWED: u64 = 1 << 17;
+
+impl Default for Bounds {
+    fn default() -> Bounds {
+        Bounds { tells: 2 << 20, asks: 32 << 20, answers: 64 << 20 }
+    }
 }
 
 /// Buffers above this are not kept for the next batch.
@@ -42,6 +53,8 @@ const KEEP: usize = 4 << 20;
 struct Queue {
     buffer: Vec<u8>,
     frames: u64,
+    /// Of them answers and notices, and their bytes.
+    owed: (u64, usize),
     paths: HashMap<Arc<str>, u32>,
     /// The path of the last call: most go to the same actor.
     last: Option<(Arc<str>, u32)>,
@@ -61,13 +74,23 @@ pub struct Outbox {
 pub enum Unsent {
     Closed,
     Full,
+    /// The other side leaves too much unread.
+    Unread,
     TooLong(FrameError),
     Unwritable(WireError),
 }
 
 impl Outbox {
     fn new() -> Outbox {
-        let queue = Queue { buffer: Vec::new(), frames: 0, paths: HashMap::new(), last: None, serial: 0, open: true };
+        let queue = Queue {
+            buffer: Vec::new(),
+            frames: 0,
+            owed: (0, 0),
+            paths: HashMap::new(),
+            last: None,
+            serial: 0,
+            open: true,
+        };
         Outbox { queue: Mutex::new(queue), depth: AtomicU64::new(0), room: Notify::new() }
     }
 }
@@ -140,6 +163,7 @@ pub struct Link {
     /// The driver was woken and has not looked yet.
     dirty: AtomicBool,
     closing: AtomicBool,
+    unread: AtomicBool,
     pub bytes_out: AtomicU64,
     pub frames_out: AtomicU64,
 }
@@ -158,6 +182,7 @@ impl Link {
             wake,
             dirty: AtomicBool::new(false),
             closing: AtomicBool::new(false),
+            unread: AtomicBool::new(false),
             bytes_out: AtomicU64::new(0),
             frames_out: AtomicU64::new(0),
         }
@@ -199,12 +224,19 @@ impl Link {
         Ok(())
     }
 
-    /// Queues what must go: an answer or a notice, of which there are no more than were asked for.
+    /// Queues what must go, an answer or a notice. Where too many of them wait the connection is closed.
     pub fn notice(&self, lane: WireLane, head: &Head, body: Writer<'_>) -> Result<(), Unsent> {
         let outbox = &self.out[index(lane)];
         let mut queue = lock(&outbox.queue);
         if !queue.open {
             return Err(Unsent::Closed);
+        }
+        let (frames, bytes) = queue.owed;
+        if frames >= MAX_OWED || bytes >= self.bounds.answers {
+            drop(queue);
+            self.unread.store(true, Ordering::Release);
+            self.close();
+            return Err(Unsent::Unread);
         }
         let start = frame::begin(&mut queue.buffer, self.version, head);
         if let Err(why) = body(&mut queue.buffer) {
@@ -213,6 +245,7 @@ impl Link {
         }
         frame::finish(&mut queue.buffer, start, self.max_frame).map_err(Unsent::TooLong)?;
         queue.frames += 1;
+        queue.owed = (frames + 1, bytes + queue.buffer.len() - start);
         outbox.depth.store(queue.buffer.len() as u64, Ordering::Relaxed);
         Ok(())
     }
@@ -264,6 +297,10 @@ impl Link {
     }
     pub fn is_closing(&self) -> bool {
         self.closing.load(Ordering::Acquire)
+    }
+    /// It is closed because the other side leaves too much unread.
+    pub fn is_unread(&self) -> bool {
+        self.unread.load(Ordering::Acquire)
     }
     pub fn refuse_more(&self) {
         for outbox in &self.out {
@@ -343,6 +380,7 @@ impl Link {
         let was_full = queue.buffer.len() >= self.bounds.tells;
         std::mem::swap(&mut queue.buffer, &mut lane.batch);
         let frames = std::mem::take(&mut queue.frames);
+        queue.owed = (0, 0);
         outbox.depth.store(0, Ordering::Relaxed);
         drop(queue);
         self.frames_out.fetch_add(frames, Ordering::Relaxed);
@@ -359,3 +397,6 @@ impl Link {
         Pin::new(&mut io.muxer).poll_close(context).map(drop)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -18,6 +18,7 @@ mod inbox;
 mod link;
 mod peer;
 mod pending;
+mod places;
 mod session;
 mod transport;
 
@@ -71,8 +72,6 @@ pub struct BridgeConfig {
     /// The longest frame that is taken or sent.
     pub max_frame: u32,
     pub bounds: Bounds,
-    /// Message id, lowest and highest schema that this node reads; for rolling upgrades.
-    pub schemas: Vec<(u32, u16, u16)>,
     /// Grows from start to start of a node.
     pub boot: u64,
     /// Other versions of the protocol than this build's: for tests of rolling upgrades.
@@ -90,8 +89,7 @@ impl BridgeConfig {
             cluster: cluster.into(),
             timing: Timing::default(),
             max_frame: codec::BODY_LIMIT as u32 + 4096, // and its header
-            bounds: Bounds { tells: 2 << 20, asks: 32 << 20 },
-            schemas: Vec::new(),
+            bounds: Bounds::default(),
             boot: u64::try_from(since.as_micros()).unwrap_or(u64::MAX),
             versions: None,
         }
@@ -160,7 +158,8 @@ impl Bridge {
         lock(&self.shared.listening).clone()
     }
 
-    /// Lets other nodes reach an actor, while it is held under the gate's epoch.
+    /// Lets other nodes reach an actor, while it is held under the gate's epoch. Export before [`Bridge::allow`]: a peer is
+    /// told once, when it connects, which schemas are read here, and sends its latest of a message that it was not told of.
     pub fn export(&self, export: Export, gate: EpochGate) {
         self.shared.exports.set(export, gate);
     }

@@ -75,10 +75,8 @@ impl Life {
         Some(TraceParent { trace: u128::from(self.our_boot) << 64 | u128::from(span), span })
     }
 
-    fn tell(&self, parcel: &Parcel, epoch: u64, cargo: &dyn Cargo) -> Result<(), Unsent> {
-        let head = |serial, to| {
-            Head::Tell(Call { corr: serial, to, message: parcel.id, schema: parcel.schema, epoch, trace: None })
-        };
+    fn tell(&self, parcel: &Parcel, schema: u16, epoch: u64, cargo: &dyn Cargo) -> Result<(), Unsent> {
+        let head = |serial, to| Head::Tell(Call { corr: serial, to, message: parcel.id, schema, epoch, trace: None });
         let link = self.link.load();
         link.call(parcel.lane, &parcel.to, false, head, |into| cargo.write(into))?;
         link.wake();
@@ -88,6 +86,7 @@ impl Life {
     fn ask(
         &self,
         parcel: &Parcel,
+        schema: u16,
         epoch: u64,
         within: Duration,
         cargo: Box<dyn Cargo>,
@@ -100,7 +99,7 @@ impl Life {
         let mut cargo = Some(cargo);
         let head = |serial, to| {
             number.set(Pending::number(slot, lane, serial));
-            let call = Call { corr: number.get(), to, message: parcel.id, schema: parcel.schema, epoch, trace };
+            let call = Call { corr: number.get(), to, message: parcel.id, schema, epoch, trace };
             Head::Ask { call, left_ms }
         };
         let link = self.link.load();
@@ -395,17 +394,19 @@ impl Carrier for ToPeer {
     fn carry(&self, parcel: Parcel, mut cargo: Box<dyn Cargo>) -> Result<(), (Fault, Box<dyn Cargo>)> {
         let life = self.peer.life.load();
         let Some(life) = life.as_deref() else { return Err((Fault::NodeDown { sent: false }, cargo)) };
-        if let Err(why) = life.terms.reads(parcel.id, parcel.schema) {
-            return Err((Fault::Refused(why), cargo));
-        }
+        let schema = match life.terms.schema(parcel.id, parcel.schemas) {
+            Ok(schema) => schema,
+            Err(why) => return Err((Fault::Refused(why), cargo)),
+        };
+        cargo.speak(schema);
         // Twice: another connection of the same life may have taken over between the look and the call.
         for last in [false, true] {
             let unsent = match parcel.within {
-                None => match life.tell(&parcel, self.epoch, &*cargo) {
+                None => match life.tell(&parcel, schema, self.epoch, &*cargo) {
                     Ok(()) => return Ok(()),
                     Err(unsent) => unsent,
                 },
-                Some(within) => match life.ask(&parcel, self.epoch, within, cargo) {
+                Some(within) => match life.ask(&parcel, schema, self.epoch, within, cargo) {
                     Ok(()) => return Ok(()),
                     Err((unsent, back)) => {
                         cargo = back;
@@ -417,6 +418,7 @@ impl Carrier for ToPeer {
                 Unsent::Closed if !last => continue,
                 Unsent::Closed => Fault::NodeDown { sent: false },
                 Unsent::Full => Fault::Full,
+                Unsent::Unread => Fault::NodeDown { sent: false }, // for notices only
                 Unsent::TooLong(why) => {
                     Fault::Refused(format!("it is {why}: bulk data goes over HTTP or shared storage"))
                 }

@@ -175,6 +175,8 @@ pub struct Session {
     next_dial: Option<Instant>,
     last_tick: Option<Instant>,
     was_met: bool,
+    /// The highest that was ever let in; kept when its life ends.
+    latest_boot: u64,
     life: Option<Life>,
 }
 
@@ -190,6 +192,7 @@ impl Session {
             next_dial: None,
             last_tick: None,
             was_met: false,
+            latest_boot: 0,
             life: None,
         }
     }
@@ -268,8 +271,12 @@ impl Session {
         if !self.allowed {
             return todo.push(Action::Refuse { conn, why: Refused::NotAllowed });
         }
+        if boot < self.latest_boot {
+            self.failures = self.failures.saturating_add(1); // it stays what it is: less and less often
+            return todo.push(Action::Refuse { conn, why: Refused::OldBoot });
+        }
+        self.latest_boot = boot;
         match &self.life {
-            Some(life) if boot < life.boot => return todo.push(Action::Refuse { conn, why: Refused::OldBoot }),
             Some(life) if boot == life.boot && life.conns.iter().any(|c| c.rank == rank) => {
                 return todo.push(Action::Refuse { conn, why: Refused::Twice });
             }

@@ -115,7 +115,9 @@ pub fn build(
         return Ok(tcp);
     }
     // QUIC has its own handshake: the list is asked as soon as that names the peer.
-    let quic = quic::tokio::Transport::new(quic::Config::new(key)).and_then(move |(peer, connection), _| {
+    let mut config = quic::Config::new(key);
+    config.handshake_timeout = handshake;
+    let quic = quic::tokio::Transport::new(config).and_then(move |(peer, connection), _| {
         let allowed = allow.has(&peer);
         if !allowed {
             strangers.refuse(Refusal::UnknownPeer);

@@ -3,7 +3,7 @@
 use super::super::actor::{Actor, Handler, Message};
 use super::super::cell::CellMeta;
 use super::super::monitor::{Down, Monitor};
-use super::super::wire::{Fault, Respond, WireLane};
+use super::super::wire::{Fault, Respond, Schemas, WireLane};
 use super::address::{Recipient, Ref, Slot};
 use super::reply::ReplyTo;
 use std::any::type_name;
@@ -37,11 +37,11 @@ impl Export {
         &self.meta.path
     }
 
-    /// Wire id, schema, lane and type of every message that is taken.
-    pub fn messages(&self) -> impl Iterator<Item = (u32, u16, WireLane, &'static str)> + '_ {
+    /// Wire id, schemas, lane and type of every message that is taken.
+    pub fn messages(&self) -> impl Iterator<Item = (u32, Schemas, WireLane, &'static str)> + '_ {
         self.entries.iter().map(|(id, entry)| {
-            let (schema, lane) = entry.form();
-            (*id, schema, lane, entry.name())
+            let (schemas, lane) = entry.form();
+            (*id, schemas, lane, entry.name())
         })
     }
 
@@ -100,7 +100,7 @@ impl<A: Actor> ExportOf<A> {
 
 trait Entry: Send + Sync {
     fn name(&self) -> &'static str;
-    fn form(&self) -> (u16, WireLane);
+    fn form(&self) -> (Schemas, WireLane);
     fn deliver(
         &self,
         schema: u16,
@@ -120,8 +120,9 @@ impl<A: Handler<M>, M: Message> Entry for Door<A, M> {
         type_name::<M>()
     }
 
-    fn form(&self) -> (u16, WireLane) {
-        M::WIRE.as_ref().map_or((0, WireLane::Message), |form| (form.schema, form.lane))
+    fn form(&self) -> (Schemas, WireLane) {
+        let none = (Schemas { lowest: 0, highest: 0 }, WireLane::Message);
+        M::WIRE.as_ref().map_or(none, |form| (form.schemas(), form.lane))
     }
 
     fn deliver(
@@ -132,11 +133,13 @@ impl<A: Handler<M>, M: Message> Entry for Door<A, M> {
         respond: Option<Respond>,
     ) -> Result<(), (Fault, Option<Respond>)> {
         let Some(form) = &M::WIRE else { return Err((Fault::Refused("no wire form".into()), respond)) };
-        if form.schema != schema {
-            let why = format!("{} has schema {} here, {schema} came", type_name::<M>(), form.schema);
+        let Some(code) = form.code_of(schema) else {
+            let (name, read) = (type_name::<M>(), form.schemas());
+            let why =
+                format!("{name} is read in {read} here and came in schema {schema}: update the older of the two nodes");
             return Err((Fault::Refused(why), respond));
-        }
-        let message = match (form.decode)(body) {
+        };
+        let message = match (code.decode)(body) {
             Ok(message) => message,
             Err(why) => {
                 return Err((Fault::Refused(format!("{} cannot be read: {why}", type_name::<M>())), respond));
@@ -146,7 +149,7 @@ impl<A: Handler<M>, M: Message> Entry for Door<A, M> {
         let reply = respond.map(|respond| ReplyTo::Far {
             until,
             to: Box::new(move |answer| match answer {
-                Ok(reply) => respond(Ok(&|into| (form.encode_reply)(&reply, into))),
+                Ok(reply) => respond(Ok(&|into| (code.encode_reply)(&reply, into))),
                 Err(error) => respond(Err(error.into())),
             }),
         });

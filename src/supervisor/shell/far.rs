@@ -4,7 +4,7 @@ use super::super::actor::{CallError, Message};
 use super::super::cell::CellMeta;
 use super::super::dead_letters::DeadReason;
 use super::super::exit::Exit;
-use super::super::wire::{Cargo, Carrier, Fault, Parcel, WireError, WireForm};
+use super::super::wire::{Cargo, Carrier, Fault, Parcel, WireCode, WireError, WireForm};
 use super::reply::ReplyTo;
 use std::any::{Any, type_name};
 use std::sync::Arc;
@@ -23,8 +23,8 @@ pub(super) fn post<M: Message>(
         let why = format!("{} stays within its process, and {} runs in another", type_name::<M>(), meta.path);
         return Err(CallError::Refused(message, why));
     };
-    let parcel = Parcel { to: meta.path.clone(), id: form.id, schema: form.schema, lane: form.lane, within };
-    let posted = Box::new(Posted { message: Some(message), reply, form, meta: meta.clone() });
+    let parcel = Parcel { to: meta.path.clone(), id: form.id, schemas: form.schemas(), lane: form.lane, within };
+    let posted = Box::new(Posted { message: Some(message), reply, form, schema: form.schema, meta: meta.clone() });
     let Err((fault, back)) = carrier.carry(parcel, posted) else { return Ok(()) };
     meta.dead_letter(type_name::<M>(), reason(&fault));
     let message = back.into_any().downcast::<Posted<M>>().ok().and_then(|mut posted| posted.message.take());
@@ -50,14 +50,20 @@ struct Posted<M: Message> {
     message: Option<M>,
     reply: Option<ReplyTo<M>>,
     form: &'static WireForm<M>,
+    schema: u16,
     meta: Arc<CellMeta>,
 }
 
 impl<M: Message> Posted<M> {
+    fn code(&self) -> Result<&'static WireCode<M>, WireError> {
+        self.form.code_of(self.schema).ok_or_else(|| WireError(format!("it has no schema {}", self.schema)))
+    }
     fn end(&mut self, answer: Result<&[u8], Fault>) {
         let Some(message) = self.message.take() else { return };
         let answer = match answer {
-            Ok(bytes) => (self.form.decode_reply)(bytes)
+            Ok(bytes) => self
+                .code()
+                .and_then(|code| (code.decode_reply)(bytes))
                 .map_err(|why| CallError::Exited(Exit::Failed(format!("its answer cannot be read: {why}")))),
             Err(fault) => {
                 self.meta.dead_letter(type_name::<M>(), reason(&fault));
@@ -71,9 +77,12 @@ impl<M: Message> Posted<M> {
 }
 
 impl<M: Message> Cargo for Posted<M> {
+    fn speak(&mut self, schema: u16) {
+        self.schema = schema;
+    }
     fn write(&self, into: &mut Vec<u8>) -> Result<(), WireError> {
         match &self.message {
-            Some(message) => (self.form.encode)(message, into),
+            Some(message) => (self.code()?.encode)(message, into),
             None => Err(WireError("it was settled before".into())),
         }
     }

@@ -186,6 +186,46 @@ fn a_restarted_peer_ends_its_earlier_life_and_an_old_boot_does_not_come_back() {
 }
 
 #[test]
+fn an_old_boot_is_not_let_in_when_no_life_stands() {
+    let ends = [
+        Event::Closed { conn: 1 },
+        Event::Goodbye { conn: 1, why: Farewell::Leaving },
+        Event::Allowed(false), // its record ends with its lease, and comes back with the old process
+    ];
+    for end in ends {
+        let mut rig = Rig::new(true);
+        rig.ready(1, false, 1, 8);
+        rig.step(end);
+        rig.step(Event::Allowed(true));
+        assert_eq!(rig.ready(2, false, 9, 7), [Action::Refuse { conn: 2, why: Refused::OldBoot }], "{end:?}");
+        assert_eq!(rig.session.state(), PeerState::Down, "{end:?}");
+        for boot in [8, 9] {
+            let begin = [Action::Begin { boot }, Action::Admit { conn: boot }, Action::Route { conn: boot }];
+            assert_eq!(rig.ready(boot, false, 10, boot), begin, "{end:?}");
+            rig.step(Event::Closed { conn: boot });
+        }
+    }
+}
+
+#[test]
+fn an_old_process_is_dialled_less_and_less_often() {
+    let mut rig = Rig::new(true);
+    rig.ready(1, false, 1, 8);
+    rig.step(Event::Closed { conn: 1 });
+    assert_eq!(rig.step(Event::Reachable(true)), [Action::Dial]);
+    for (conn, wait) in [(2, 200), (3, 400), (4, 800), (5, 1600)] {
+        assert_eq!(rig.ready(conn, true, conn, 7), [Action::Refuse { conn, why: Refused::OldBoot }]);
+        let refused = rig.now;
+        let dials = (0..100).any(|_| {
+            rig.now += 50 * MS;
+            rig.step(Event::Tick { heard: None }).contains(&Action::Dial)
+        });
+        // Its wait begins with the first tick.
+        assert_eq!((dials, rig.now - refused), (true, (wait + 50) * MS), "connection {conn}");
+    }
+}
+
+#[test]
 fn a_life_ends_once_whatever_ends_it() {
     let cases = [
         (Event::Closed { conn: 1 }, vec![Action::Finish(End::Closed)]),
