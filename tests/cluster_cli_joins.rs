@@ -143,6 +143,7 @@ fn the_examples_are_read() {
         );
         roles.push(value("cluster.roles"));
     }
+    assert!(placements.iter().all(|placement| placement[2] == "[]"), "messages are sent where windows are proven");
     assert!(placements.windows(2).all(|two| two[0] == two[1]), "the placement is the same on every host");
     for role in ["window-post", "winning-post", "sealing", "markets", "allocator", "storage", "daemon-link"] {
         assert!(roles.iter().any(|r| r.contains(role)), "somebody has {role}");

@@ -111,6 +111,40 @@ async fn a_drained_node_hands_over_and_keeps_its_own_sectors() {
     world.end().await;
 }
 
+/// Nobody says where messages are sent from: where windows are proven.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn messages_are_sent_where_windows_are_proven() {
+    let (world, etcds) = (World::start().await, Etcds::single().await);
+    let directory = etcds.connect().await;
+    let plan = |name: &str| world.plan(name, Some(&etcds)).prefer("window-post", &["a", "b"]);
+    let a = plan("a").start_here();
+    let b = plan("b").roles(&["window-post", "daemon-link", "storage"]).start_here();
+    let both_at = |node: &'static str| {
+        move |view: &bulkhead::rpc::directory::View| {
+            let at = |concern: &str| view.holders.get(&path(concern)).is_some_and(|holder| holder.node == node);
+            at("window-post") && at("message-sender")
+        }
+    };
+    see(&directory, "both are a's", both_at("a")).await;
+    see(&directory, "b is there", |view| view.nodes.contains_key("b")).await;
+    eventually("a pledge", || async { a.call("Filecoin.PledgeSector", vec![]).await.ok() }).await;
+    eventually("a window proven", || async { a.windows(0).await.filter(|(landed, _)| *landed > 0) }).await;
+
+    directory.order(Order::Move { concern: path("window-post"), node: "b".into() }).await.unwrap();
+    see(&directory, "both are b's", both_at("b")).await;
+    eventually("both run there", || async {
+        let runs = b.runs().await?;
+        (runs.contains(&path("window-post")) && runs.contains(&path("message-sender"))).then_some(())
+    })
+    .await;
+    let from = world.height().await;
+    eventually("a window proven by b", || async { b.windows(from).await.filter(|(landed, _)| *landed > 0) }).await;
+    assert_eq!(b.windows(0).await.map(|(_, missed)| missed), Some(0));
+    a.stop().await;
+    b.stop().await;
+    world.end().await;
+}
+
 /// Which concerns go on under a lease that nobody can prove, and which stop.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_etcd_windows_are_proven_and_no_block_is_made() {
