@@ -111,7 +111,7 @@ async fn a_drained_node_hands_over_and_keeps_its_own_sectors() {
     world.end().await;
 }
 
-/// Nobody says where messages are sent from: where windows are proven.
+/// Nobody says where messages are sent from: where windows are proven. An order that nobody would carry out is refused.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn messages_are_sent_where_windows_are_proven() {
     let (world, etcds) = (World::start().await, Etcds::single().await);
@@ -140,6 +140,16 @@ async fn messages_are_sent_where_windows_are_proven() {
     let from = world.height().await;
     eventually("a window proven by b", || async { b.windows(from).await.filter(|(landed, _)| *landed > 0) }).await;
     assert_eq!(b.windows(0).await.map(|(_, missed)| missed), Some(0));
+
+    for (order, why) in [
+        ("b/deal-handler", "does not have the role markets"),
+        ("b/seal-scheduler/a", "a's own"),
+        ("a/message-sender", "placement.message_sender"),
+    ] {
+        let (status, answer) = a.admin_post(&format!("/cluster/move/{order}")).await;
+        assert_eq!(status, 409, "{order}: {answer}");
+        assert!(answer["error"].as_str().is_some_and(|error| error.contains(why)), "{order}: {answer}");
+    }
     a.stop().await;
     b.stop().await;
     world.end().await;

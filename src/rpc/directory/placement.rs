@@ -123,6 +123,40 @@ fn step(view: &View, me: &str, placement: &Placement, wanted: &Wanted, now: Inst
     }
 }
 
+/// Why no node would ever carry out the order to move that concern there, for a sentence `NODE cannot take CONCERN: ..`.
+/// Agents and drained nodes are the directory's to refuse.
+pub fn never(view: &View, placement: &Placement, concern: &str, node: &NodeRecord) -> Option<String> {
+    if node.kind != NodeKind::Node {
+        return None;
+    }
+    for wanted in &placement.concerns {
+        if let Some(owner) = wanted.pinned.as_deref().and_then(|me| shard_of(wanted, me, concern)) {
+            let theirs = owner != node.name;
+            return theirs.then(|| format!("its sectors are {owner}'s own and stay there"));
+        }
+    }
+    let Some(wanted) = placement.concerns.iter().find(|wanted| wanted.path == concern) else {
+        return Some("it is none of this miner's concerns; `bulkhead cluster leases` lists them".to_string());
+    };
+    if !can(node, wanted) {
+        let role = wanted.role.name();
+        return Some(format!("it does not have the role {role}; add it to cluster.roles there and restart that node"));
+    }
+    let leader = leader(placement, wanted)?;
+    let holder = view.holders.get(&leader.path).filter(|holder| holder.node != node.name)?;
+    let follows = view.nodes.get(&holder.node).is_some_and(|there| can(there, wanted) && !there.drained);
+    let key = wanted.path.rsplit('/').next().unwrap_or_default().replace('-', "_");
+    follows.then(|| {
+        format!("it goes beside {}: move that one, or name the nodes in placement.{key} on every host", leader.path)
+    })
+}
+
+/// The node whose shard that is: each node knows of its own alone.
+fn shard_of<'a>(own: &Wanted, me: &str, concern: &'a str) -> Option<&'a str> {
+    let owner = concern.strip_prefix(own.path.strip_suffix(me)?)?;
+    (!owner.contains('/')).then_some(owner)
+}
+
 /// What speaks against `me` as the holder.
 fn against(view: &View, me: &str, wanted: &Wanted) -> Option<Why> {
     if wanted.pinned.as_deref() == Some(me) {

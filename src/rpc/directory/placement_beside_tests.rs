@@ -1,4 +1,5 @@
-//! What goes beside another concern: a vacant one is taken there, one that is held elsewhere follows when all is calm.
+//! What goes beside another concern: a vacant one is taken there, one that is held elsewhere follows when all is calm. And
+//! the orders that nobody would carry out.
 
 use super::*;
 use crate::rpc::directory::Holder;
@@ -159,5 +160,39 @@ fn it_arrives_and_stays() {
     for ms in [20_000, 60_000] {
         assert_eq!(case.at("b", ms), Some(Step::Keep { concern: SENDER.into(), despite: None }));
         assert_eq!((case.at("a", ms), case.at("c", ms)), (None, None));
+    }
+}
+
+#[test]
+fn orders_that_nobody_would_carry_out() {
+    let role = |name: &str, role: Role| case().node(name, |node| node.roles = [role].into());
+    let apart = || case().holds("b", WINDOW, 0);
+    let alone = apart().node("b", |b| b.roles = [Role::WindowPost].into());
+    let leaving = apart().node("b", |b| b.drained = true);
+    let agent = case().node("c", |c| c.kind = NodeKind::Agent);
+    let table = [
+        ("any role", case(), WINDOW, None),
+        ("the role", role("c", Role::WindowPost), WINDOW, None),
+        ("another role", role("c", Role::Sealing), WINDOW, Some("does not have the role window-post")),
+        ("an agent is refused by the directory", agent, WINDOW, None),
+        ("no concern", case(), "/t01000/lunch", Some("none of this miner's concerns")),
+        ("its own shard", case(), "/t01000/seal-scheduler/c", None),
+        ("another's shard", case(), "/t01000/seal-scheduler/b", Some("b's own")),
+        ("the shard of this node", case(), "/t01000/seal-scheduler/a", Some("a's own")),
+        ("no shard", case(), "/t01000/seal-scheduler/b/c", Some("none of this miner's concerns")),
+        ("away from window-post", apart(), SENDER, Some("placement.message_sender")),
+        ("to window-post", case().holds("c", WINDOW, 0), SENDER, None),
+        ("nobody holds window-post", case(), SENDER, None),
+        ("whose holder cannot send", alone, SENDER, None),
+        ("whose holder is drained", leaving, SENDER, None),
+        ("placed apart", apart().named(&["a"]), SENDER, None),
+    ];
+    for (what, mut case, concern, part) in table {
+        case.placement.concerns.push(Wanted::pinned("/t01000/seal-scheduler/a", Role::Sealing, "a"));
+        let why = never(&case.view, &case.placement, concern, &case.view.nodes["c"]);
+        match part {
+            Some(part) => assert!(why.as_deref().is_some_and(|why| why.contains(part)), "{what}: {why:?}"),
+            None => assert_eq!(why, None, "{what}"),
+        }
     }
 }
