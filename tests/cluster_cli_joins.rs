@@ -110,6 +110,7 @@ fn the_distributed_miners_flags_are_refused_by_name() {
         &["--sctype=get", "--window-post=false", "--winning-post=false", "--p2p=false"],
         &["--sctype=get", "nothing to do"],
     );
+    run(&["--sctype=alloce", "--sclisten=192.168.1.50:1357"], &["--sclisten", "cluster.etcd", "[[cluster.peer]]"]);
     run(&["--sctype=get", "--sclisten=192.168.1.50:1357"], &["--sclisten", "[[cluster.peer]]", "bulkhead cluster id"]);
 }
 
