@@ -59,6 +59,8 @@ pub struct Keeper {
     bridge: Arc<Bridge>,
     directory: Arc<dyn Directory>,
     concerns: BTreeMap<Concern, Tended>,
+    /// What an earlier incarnation left half done.
+    to_do: Vec<(Concern, Command)>,
     routes: routes::Routes,
 }
 
@@ -79,14 +81,19 @@ impl Keeper {
         let lacks = |what: &str| StartError(format!("{what} is not up"));
         let bridge = deps.net.bridge.load_full().ok_or_else(|| lacks("the bridge"))?;
         let directory = deps.net.directory.load_full().ok_or_else(|| lacks("the directory"))?.0.clone();
-        let tend = |seat: &Arc<Seat>| {
+        let mut to_do = Vec::new();
+        let mut tend = |seat: &Arc<Seat>| {
             let holding = seat.present();
-            let phase = if holding.is_some() { Phase::Seated } else { Phase::Away };
+            let (phase, command) = Phase::found(holding.is_some(), work::is_up(&deps.net, &deps.tree, seat));
+            to_do.extend(command.map(|command| (seat.concern, command)));
+            if let (Phase::Seated, Some(holding)) = (phase, &holding) {
+                deps.net.gate(seat.concern).set(holding.epoch); // a leave that was cut short had closed it
+            }
             (seat.concern, Tended { seat: seat.clone(), phase, holding, not_before: None, followed: None })
         };
-        let concerns = deps.seats.iter().map(tend).collect();
+        let concerns = deps.seats.iter().map(&mut tend).collect();
         let routes = routes::Routes::new(&deps);
-        Ok(Keeper { deps, bridge, directory, concerns, routes })
+        Ok(Keeper { deps, bridge, directory, concerns, to_do, routes })
     }
 
     fn me(&self) -> &str {
@@ -190,6 +197,10 @@ impl Message for Done {
 
 impl Actor for Keeper {
     async fn started(&mut self, cx: &Cx<Self>) -> Result<(), Exit> {
+        for (concern, command) in std::mem::take(&mut self.to_do) {
+            tracing::warn!(concern = concern.name(), "held here and not running: entered again");
+            self.carry_out(concern, command, cx);
+        }
         let view = self.directory.view();
         cx.spawn(async move { Look(view) });
         Ok(())
