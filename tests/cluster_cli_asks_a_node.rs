@@ -81,6 +81,10 @@ impl ClusterView for Three {
             Order::Move { node, .. } | Order::Drain { node } | Order::Undrain { node } if !known(node) => {
                 Err(DirectoryError::UnknownNode { node: node.clone(), known: "host-a, host-b, host-c".into() })
             }
+            Order::Move { concern, node } if node == "host-b" => {
+                let why = "it does not have the role window-post".to_string();
+                Err(DirectoryError::CannotTake { node: node.clone(), concern: concern.clone(), why })
+            }
             _ => {
                 self.orders.lock().unwrap().push(order);
                 Ok(())
@@ -183,6 +187,7 @@ fn orders_reach_the_directory_and_bad_ones_say_why() {
     assert_eq!(orders, [moved, Order::Drain { node: "host-a".into() }, Order::Undrain { node: "host-b".into() }]);
     node.refuses(&["cluster", "move", "lunch", "host-c"], 1, WINDOW);
     node.refuses(&["cluster", "move", "window-post", "host-x"], 1, "host-a, host-b, host-c");
+    node.refuses(&["cluster", "move", "window-post", "host-b"], 1, "does not have the role window-post");
     node.refuses(&["cluster", "move", "window-post", "a/b"], 2, "no node's name");
     node.refuses(&["cluster", "move", "a b", "host-c"], 2, "no concern");
     node.refuses(&["cluster", "drain", "host-x"], 1, "host-x");

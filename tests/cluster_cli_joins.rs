@@ -110,6 +110,7 @@ fn the_distributed_miners_flags_are_refused_by_name() {
         &["--sctype=get", "--window-post=false", "--winning-post=false", "--p2p=false"],
         &["--sctype=get", "nothing to do"],
     );
+    run(&["--sctype=alloce", "--sclisten=192.168.1.50:1357"], &["--sclisten", "cluster.etcd", "[[cluster.peer]]"]);
     run(&["--sctype=get", "--sclisten=192.168.1.50:1357"], &["--sclisten", "[[cluster.peer]]", "bulkhead cluster id"]);
 }
 
@@ -143,6 +144,7 @@ fn the_examples_are_read() {
         );
         roles.push(value("cluster.roles"));
     }
+    assert!(placements.iter().all(|placement| placement[2] == "[]"), "messages are sent where windows are proven");
     assert!(placements.windows(2).all(|two| two[0] == two[1]), "the placement is the same on every host");
     for role in ["window-post", "winning-post", "sealing", "markets", "allocator", "storage", "daemon-link"] {
         assert!(roles.iter().any(|r| r.contains(role)), "somebody has {role}");

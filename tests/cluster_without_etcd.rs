@@ -12,6 +12,7 @@ use bulkhead::node::identity::Identity;
 use bulkhead::node::settings::NodeSettings;
 use bulkhead::node::{Links, Node};
 use bulkhead::rpc::bridge::identity;
+use bulkhead::supervisor::ActorState;
 use placement_support::{GoodProver, World, eventually};
 use serde_json::Value;
 use std::net::{SocketAddr, TcpListener};
@@ -115,5 +116,32 @@ async fn one_node_seals_with_the_numbers_of_the_other() {
         reqwest::get(format!("http://{}/nodes/seal/actors", std::fs::read_to_string(post.repo.join("admin")).unwrap()));
     assert_eq!(gone.await.unwrap().status().as_u16(), 504);
     post_node.stop().await;
+    world.end().await;
+}
+
+/// The keeper ends while it hands a concern over: the actor is stopped already, the lease not yet given back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_concern_that_its_keeper_left_half_way_runs_again() {
+    let world = World::start().await;
+    let (post, seal) = (Host::new(&world, "post"), Host::new(&world, "seal"));
+    let flags = MinerFlags {
+        p2p: Some(false),
+        sctype: Some(ScType::Alloce),
+        sclisten: Some(free_port()),
+        ..Default::default()
+    };
+    let node = post.run(&world, "", (&seal, "\"sealing\", \"markets\", \"daemon-link\""), flags).await;
+    let up = async |path: &str, incarnation: u64| {
+        let row =
+            || async { node.tree.info(path).filter(|r| r.state == ActorState::Up && r.incarnation >= incarnation) };
+        eventually(&format!("{path} is up"), row).await.incarnation
+    };
+    up("root/proving/window_post", 0).await;
+    let keeper = up("root/net/keeper", 0).await;
+    node.tree.supervisor("root/proving").unwrap().try_terminate_child("window_post").await.unwrap();
+    assert!(node.tree.panic("root/net/keeper"));
+    up("root/net/keeper", keeper + 1).await;
+    up("root/proving/window_post", 0).await;
+    node.stop().await;
     world.end().await;
 }

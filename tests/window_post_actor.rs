@@ -104,7 +104,7 @@ async fn a_window_from_challenge_to_landed() {
     assert!(h.outbox.sent.lock().unwrap().is_empty(), "not before Open + 4");
     h.head(4).await;
     let report = h.until("submitting").await;
-    assert_eq!(report.deadlines[0].batches[0].message.as_deref(), Some("wdpost-t01000-0-0-1"));
+    assert_eq!(report.deadlines[0].batches[0].message.as_deref(), Some("wdpost-t01000-0-p0-1"));
     let mut height = 4;
     while h.outbox.sent.lock().unwrap().is_empty() {
         tokio::task::yield_now().await;
@@ -120,7 +120,7 @@ async fn a_window_from_challenge_to_landed() {
         assert!(height < 50_000, "never landed");
     };
     assert_eq!(landed.deadlines[0].batches[0].landed_at, Some(5));
-    assert_eq!(h.outbox.sent.lock().unwrap().iter().filter(|m| m.key.contains("-0-0-")).count(), 1);
+    assert_eq!(h.outbox.sent.lock().unwrap().iter().filter(|m| m.key.contains("-0-p0-")).count(), 1);
     h.tree.shutdown().await;
 }
 

@@ -136,7 +136,7 @@ fn proves_at_once_submits_at_confidence_and_lands() {
     assert_eq!(shown(&chain.prove(0, Outcome::Proved(proof()))), [""; 0]);
     assert_eq!(chain.phase(0), "proved");
     assert_eq!(shown(&chain.head(3)), [""; 0]);
-    assert_eq!(shown(&chain.head(4)), ["submit wdpost-t01000-0-0-1"]);
+    assert_eq!(shown(&chain.head(4)), ["submit wdpost-t01000-0-p0-1"]);
     assert_eq!(chain.phase(0), "submitting");
     assert_eq!(shown(&chain.submit(0, Submission::Queued)), ["watch 0"]);
     assert_eq!(shown(&chain.watch(0, PostStatus::Waiting)), [""; 0]);
@@ -151,7 +151,7 @@ fn a_proof_that_is_late_is_sent_without_another_head() {
     let mut chain = Chain::new();
     chain.head(1);
     chain.head(10);
-    assert_eq!(shown(&chain.prove(0, Outcome::Proved(proof()))), ["submit wdpost-t01000-0-0-1"]);
+    assert_eq!(shown(&chain.prove(0, Outcome::Proved(proof()))), ["submit wdpost-t01000-0-p0-1"]);
 }
 
 #[test]
@@ -193,7 +193,7 @@ fn the_next_deadline_is_proven_before_this_one_closes() {
     let mut chain = Chain::new();
     chain.head(1);
     chain.prove(0, Outcome::Proved(proof()));
-    assert_eq!(shown(&chain.head(40)), ["submit wdpost-t01000-0-0-1"]);
+    assert_eq!(shown(&chain.head(40)), ["submit wdpost-t01000-0-p0-1"]);
     assert_eq!(shown(&chain.head(41)), ["prove 60"]);
     assert_eq!((chain.phase(0), chain.phase(60)), ("submitting", "proving"));
 }
@@ -220,9 +220,9 @@ fn a_failed_submission_goes_again_under_the_same_key() {
     let mut chain = Chain::new();
     chain.head(1);
     chain.prove(0, Outcome::Proved(proof()));
-    assert_eq!(shown(&chain.head(5)), ["submit wdpost-t01000-0-0-1"]);
+    assert_eq!(shown(&chain.head(5)), ["submit wdpost-t01000-0-p0-1"]);
     let commands = chain.submit(0, Submission::Failed("no answer".into()));
-    assert_eq!(shown(&chain.wake_after(pause(&commands))), ["submit wdpost-t01000-0-0-1"]);
+    assert_eq!(shown(&chain.wake_after(pause(&commands))), ["submit wdpost-t01000-0-p0-1"]);
     chain.submit(0, Submission::Queued);
     assert_eq!(chain.phase(0), "submitting");
 }
@@ -284,7 +284,7 @@ fn a_revert_above_the_challenge_does_not_abort_a_proof() {
 
 #[test]
 fn a_revert_below_open_sends_again_with_the_new_ticket() {
-    for (to, expected) in [(-1, vec!["submit wdpost-t01000-0-0-2"]), (0, vec!["watch 0"]), (1, vec!["watch 0"])] {
+    for (to, expected) in [(-1, vec!["submit wdpost-t01000-0-p0-2"]), (0, vec!["watch 0"]), (1, vec!["watch 0"])] {
         let mut chain = Chain::queued();
         chain.watch(0, PostStatus::Waiting);
         assert_eq!(shown(&chain.head_after(6, Some(to))), expected, "reverted to {to}");
@@ -330,7 +330,7 @@ fn a_message_that_fails_is_checked_sent_again_then_proven_anew() {
     };
     let commands = check(&mut chain, Ok(false));
     assert_eq!(chain.phase(0), "proved");
-    assert_eq!(shown(&chain.wake_after(pause(&commands))), ["submit wdpost-t01000-0-0-2"]);
+    assert_eq!(shown(&chain.wake_after(pause(&commands))), ["submit wdpost-t01000-0-p0-2"]);
     chain.submit(0, Submission::Queued);
     assert_eq!(shown(&chain.watch(0, failed())), ["check 0"]);
     let commands = check(&mut chain, Ok(false));
@@ -364,7 +364,7 @@ fn a_stale_proof_is_made_anew() {
 #[test]
 fn a_message_that_the_sender_lost_is_handed_over_again() {
     let mut chain = Chain::queued();
-    assert_eq!(shown(&chain.watch(0, PostStatus::Unknown)), ["submit wdpost-t01000-0-0-1"]);
+    assert_eq!(shown(&chain.watch(0, PostStatus::Unknown)), ["submit wdpost-t01000-0-p0-1"]);
 }
 
 #[test]
@@ -434,10 +434,10 @@ fn a_restart_goes_on_where_it_was() {
     // Proved: not proven twice.
     chain.prove(0, Outcome::Proved(proof()));
     assert_eq!(shown(&resumed(&chain).head(3)), [""; 0]);
-    assert_eq!(shown(&resumed(&chain).head(5)), ["submit wdpost-t01000-0-0-1"]);
+    assert_eq!(shown(&resumed(&chain).head(5)), ["submit wdpost-t01000-0-p0-1"]);
     // Killed while it was handed over: the same key again.
     chain.head(5);
-    assert_eq!(shown(&resumed(&chain).head(6)), ["submit wdpost-t01000-0-0-1"]);
+    assert_eq!(shown(&resumed(&chain).head(6)), ["submit wdpost-t01000-0-p0-1"]);
     // Queued: watched.
     chain.submit(0, Submission::Queued);
     assert_eq!(shown(&resumed(&chain).head(6)), ["watch 0"]);
@@ -476,7 +476,7 @@ fn a_node_that_does_not_tell_the_deadline_does_not_stop_proving() {
     assert_eq!(shown(&chain.poster.head(1, None, None, chain.now)), [""; 0], "nothing is known yet");
     chain.head(1);
     chain.prove(0, Outcome::Proved(proof()));
-    assert_eq!(shown(&chain.poster.head(5, None, None, chain.now)), ["submit wdpost-t01000-0-0-1"]);
+    assert_eq!(shown(&chain.poster.head(5, None, None, chain.now)), ["submit wdpost-t01000-0-p0-1"]);
     let commands = chain.poster.head(41, None, None, chain.now);
     assert_eq!(shown(&chain.settle(commands)), ["prove 60"]);
     assert_eq!(chain.poster.current().unwrap().open, 0);

@@ -1,8 +1,8 @@
 //! The distributed miner's flags (`--window-post --winning-post --p2p --sctype --sclisten`) in terms of roles: pure.
 
 use super::CliError;
-use crate::config::Overrides;
 use crate::config::cluster::multiaddr_of;
+use crate::config::{Cluster, DirectoryKind, Overrides};
 use crate::node::roles::{Role, Roles};
 use std::net::SocketAddr;
 
@@ -89,6 +89,18 @@ impl MinerFlags {
                 "flags --window-post=false --winning-post=false --p2p=false --sctype=get leave this node nothing to do: \
                  leave one of them out",
             ),
+            _ => Ok(()),
+        }
+    }
+
+    /// Who gives out numbers to others must know them, or nothing listens.
+    pub fn check_cluster(&self, cluster: &Cluster) -> Result<(), CliError> {
+        match (self.sctype, self.sclisten, cluster.kind()) {
+            (Some(ScType::Alloce), Some(at), DirectoryKind::Local) => Err(CliError::Usage(format!(
+                "flag --sclisten: with --sctype=alloce the nodes that get numbers at {at} must be known, and none is: set \
+                 cluster.etcd, or list each as [[cluster.peer]] with its name, peer_id (`bulkhead cluster id` there prints \
+                 it) and roles, or leave the flag out"
+            ))),
             _ => Ok(()),
         }
     }
@@ -198,5 +210,24 @@ mod tests {
         }
         assert!(parse("--sctype=alloce --sclisten=0.0.0.0:1357").check().is_ok());
         assert!(parse("--window-post=false --winning-post=false --p2p=false --sctype=alloce").check().is_ok());
+    }
+
+    #[test]
+    fn who_gives_out_numbers_at_an_address_knows_others() {
+        let alone = crate::config::Config::default().cluster;
+        let etcd = Cluster { etcd: vec!["127.0.0.1:2379".into()], ..alone.clone() };
+        let peer = crate::config::Peer {
+            name: "b".into(),
+            peer_id: String::new(),
+            addrs: vec![],
+            roles: vec!["sealing".into()],
+        };
+        let peers = Cluster { peer: vec![peer], ..alone.clone() };
+        let at = "--sctype=alloce --sclisten=192.168.1.50:1357";
+        let error = parse(at).check_cluster(&alone).unwrap_err();
+        assert!(error.exit_code() == 2 && error.to_string().contains("[[cluster.peer]]"), "{error}");
+        for (line, cluster) in [(at, &etcd), (at, &peers), ("--sctype=alloce", &alone), ("", &alone)] {
+            assert!(parse(line).check_cluster(cluster).is_ok(), "{line}");
+        }
     }
 }

@@ -90,6 +90,7 @@ fn dispatch(cli: Cli) -> Result<(), CliError> {
             args.node.miner.check()?;
             let overrides = args.overrides(&global, &env)?;
             let cx = context(&global, overrides)?;
+            args.node.miner.check_cluster(&cx.config.cluster)?;
             block_on(devnet::run(args, cx))
         }
         Command::Init(args) => {
@@ -101,6 +102,7 @@ fn dispatch(cli: Cli) -> Result<(), CliError> {
             args.miner.check()?;
             let overrides = args.overrides(overrides(&global));
             let cx = context(&global, overrides)?;
+            args.miner.check_cluster(&cx.config.cluster)?;
             log_to_stderr(&cx, &global, "")?;
             block_on(run::run(cx))
         }

@@ -346,7 +346,12 @@ pub static KEYS: &[Key] = &[
     key!("placement.window_post", NODES, "[]", "WindowPoSt (role window-post)."),
     key!("placement.winning_post", NODES, "[]", "WinningPoSt (role winning-post)."),
     key!("placement.sector_allocator", NODES, "[]", "Sector numbers (role allocator)."),
-    key!("placement.message_sender", NODES, "[]", "The miner's messages and their nonces (role daemon-link)."),
+    key!(
+        "placement.message_sender",
+        NODES,
+        "[]",
+        "The miner's messages and their nonces (role daemon-link); an empty list is the node that holds window_post."
+    ),
     key!("placement.deal_handler", NODES, "[]", "The market host (role markets)."),
     key!("api.listen", Kind::Socket, "\"127.0.0.1:2345\"", "Address and port; port 0 takes any free one."),
     key!("admin.listen", Kind::Socket, "\"127.0.0.1:2346\"", "Address and port; port 0 takes any free one."),

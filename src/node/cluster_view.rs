@@ -8,7 +8,7 @@ use super::settings::DirectorySettings;
 use crate::rpc::admin::ClusterView;
 use crate::rpc::admin::cluster::{ClusterReport, FarTreeError, Here, PeerRow, PeersReport};
 use crate::rpc::bridge::{PeerInfo, Refusal};
-use crate::rpc::directory::{DirectoryError, Order, View};
+use crate::rpc::directory::{DirectoryError, Order, View, placement};
 use crate::supervisor::{ActorInfo, Ref};
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -33,6 +33,18 @@ pub struct ClusterWindow {
 impl ClusterWindow {
     fn view(&self) -> Option<Arc<View>> {
         self.net.directory.load_full().map(|found| found.0.view().borrow().clone())
+    }
+
+    /// Every node would ignore an order that the placement has no use for: whoever gives it is told.
+    fn never(&self, order: &Order) -> Option<DirectoryError> {
+        let Order::Move { concern, node } = order else { return None };
+        // Without etcd nothing moves, which the directory says itself.
+        if !matches!(self.net.settings.directory, DirectorySettings::Etcd(_)) {
+            return None;
+        }
+        let view = self.view()?;
+        let why = placement::never(&view, &self.net.placement, concern, view.nodes.get(node)?)?;
+        Some(DirectoryError::CannotTake { node: node.clone(), concern: concern.clone(), why })
     }
 
     fn bridge_peers(&self) -> Vec<PeerInfo> {
@@ -112,6 +124,9 @@ impl ClusterView for ClusterWindow {
     }
 
     fn order(&self, order: Order) -> BoxFuture<'static, Result<(), DirectoryError>> {
+        if let Some(error) = self.never(&order) {
+            return std::future::ready(Err(error)).boxed();
+        }
         let found = self.net.directory.load_full();
         async move {
             match found {

@@ -123,6 +123,10 @@ impl Concern {
         let path = self.path(miner, Some(node));
         match self {
             Concern::SealScheduler => Wanted::pinned(path, self.role(), node),
+            // A proof that reaches no sender is a fault: between the two there should be no link that can fail.
+            Concern::MessageSender => {
+                Wanted::new(path, self.role()).beside(Concern::WindowPost.path(miner, Some(node)))
+            }
             _ => Wanted::new(path, self.role()),
         }
     }
@@ -159,6 +163,8 @@ mod tests {
             let wanted = concern.wanted(&miner, "host-a");
             assert_eq!(check_concern(&wanted.path), Ok(()), "{}", wanted.path);
             assert_eq!(wanted.pinned.is_some(), concern == Concern::SealScheduler);
+            let beside = (concern == Concern::MessageSender).then_some("/t01000/window-post");
+            assert_eq!(wanted.beside.map(|path| path.replace("/f0", "/t0")).as_deref(), beside);
             assert_eq!(concern.path(&miner, None).split('/').nth(2), Some(concern.name()));
         }
     }

@@ -14,7 +14,7 @@ use super::refs::{MAILBOX, Refs};
 use super::seat::{Holding, Seat, Seats};
 use super::shards::Shards;
 use crate::rpc::bridge::Bridge;
-use crate::rpc::directory::placement::{Step, decide};
+use crate::rpc::directory::placement::{Step, Why, decide};
 use crate::rpc::directory::{Directory, DirectoryError, Lease, View};
 use crate::supervisor::{
     Actor, ActorState, ChildSpec, Cx, Exit, Handler, Message, Ref, Shutdown, StartError, Thread, WeakTree,
@@ -30,6 +30,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// After a lease that could not be had, and after a concern that did not start here.
 const ASK_AGAIN: Duration = Duration::from_millis(500);
 const TRY_AGAIN: Duration = Duration::from_secs(10);
+/// A concern that came back from where it was to follow another is not sent there again for so long.
+const FOLLOW_AGAIN: Duration = Duration::from_secs(600);
 /// Saying goodbye to the cluster; without it the leases expire.
 const GOODBYE: Duration = Duration::from_secs(5);
 
@@ -57,6 +59,8 @@ pub struct Keeper {
     bridge: Arc<Bridge>,
     directory: Arc<dyn Directory>,
     concerns: BTreeMap<Concern, Tended>,
+    /// What an earlier incarnation left half done.
+    to_do: Vec<(Concern, Command)>,
     routes: routes::Routes,
 }
 
@@ -68,6 +72,8 @@ struct Tended {
     holding: Option<Arc<Holding>>,
     /// Not wanted here before.
     not_before: Option<Instant>,
+    /// When it last left to follow another.
+    followed: Option<Instant>,
 }
 
 impl Keeper {
@@ -75,14 +81,19 @@ impl Keeper {
         let lacks = |what: &str| StartError(format!("{what} is not up"));
         let bridge = deps.net.bridge.load_full().ok_or_else(|| lacks("the bridge"))?;
         let directory = deps.net.directory.load_full().ok_or_else(|| lacks("the directory"))?.0.clone();
-        let tend = |seat: &Arc<Seat>| {
+        let mut to_do = Vec::new();
+        let mut tend = |seat: &Arc<Seat>| {
             let holding = seat.present();
-            let phase = if holding.is_some() { Phase::Seated } else { Phase::Away };
-            (seat.concern, Tended { seat: seat.clone(), phase, holding, not_before: None })
+            let (phase, command) = Phase::found(holding.is_some(), work::is_up(&deps.net, &deps.tree, seat));
+            to_do.extend(command.map(|command| (seat.concern, command)));
+            if let (Phase::Seated, Some(holding)) = (phase, &holding) {
+                deps.net.gate(seat.concern).set(holding.epoch); // a leave that was cut short had closed it
+            }
+            (seat.concern, Tended { seat: seat.clone(), phase, holding, not_before: None, followed: None })
         };
-        let concerns = deps.seats.iter().map(tend).collect();
+        let concerns = deps.seats.iter().map(&mut tend).collect();
         let routes = routes::Routes::new(&deps);
-        Ok(Keeper { deps, bridge, directory, concerns, routes })
+        Ok(Keeper { deps, bridge, directory, concerns, to_do, routes })
     }
 
     fn me(&self) -> &str {
@@ -108,10 +119,17 @@ impl Keeper {
                 // A wait is over before the next look but one.
                 Step::Keep { .. } | Step::Wait { .. } => continue,
             };
-            let Some((concern, tended)) = self.concerns.iter().find(|(_, tended)| tended.seat.path == *path) else {
+            let Some((concern, tended)) = self.concerns.iter_mut().find(|(_, tended)| tended.seat.path == *path) else {
                 continue;
             };
             let (concern, early) = (*concern, tended.not_before.is_some_and(|at| now < at));
+            if let Step::Release { why: Why::Beside { at }, .. } = &step {
+                if tended.phase != Phase::Seated || tended.followed.is_some_and(|then| now < then + FOLLOW_AGAIN) {
+                    continue;
+                }
+                tended.followed = Some(now);
+                tracing::info!(concern = concern.name(), to = at, "goes where what it belongs to is");
+            }
             if event != Event::Wanted || !early {
                 self.event(concern, event, cx);
             }
@@ -179,6 +197,10 @@ impl Message for Done {
 
 impl Actor for Keeper {
     async fn started(&mut self, cx: &Cx<Self>) -> Result<(), Exit> {
+        for (concern, command) in std::mem::take(&mut self.to_do) {
+            tracing::warn!(concern = concern.name(), "held here and not running: entered again");
+            self.carry_out(concern, command, cx);
+        }
         let view = self.directory.view();
         cx.spawn(async move { Look(view) });
         Ok(())

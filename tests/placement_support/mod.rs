@@ -277,6 +277,13 @@ impl NodeProcess {
         std::fs::read_to_string(self.plan.repo.join(name)).ok()
     }
 
+    /// Status and body.
+    pub async fn admin_post(&self, path: &str) -> (u16, Value) {
+        let (at, token) = (self.file("admin").unwrap(), self.file("token").unwrap());
+        let answer = self.http.post(format!("http://{at}{path}")).bearer_auth(token.trim()).send().await.unwrap();
+        (answer.status().as_u16(), answer.json().await.unwrap())
+    }
+
     /// What `bulkhead tree` shows.
     pub async fn actors(&self) -> Option<BTreeMap<String, ActorInfo>> {
         let url = format!("http://{}/actors", self.file("admin")?);

@@ -4,7 +4,7 @@
 use async_trait::async_trait;
 use bulkhead::actors::sector_files::{SectorFiles, SectorPaths};
 use bulkhead::actors::window_post::batch::PostStatus;
-use bulkhead::actors::window_post::outbox::{PostMessage, PostMessages};
+use bulkhead::actors::window_post::outbox::{PostMessage, PostMessages, Taken};
 use bulkhead::chain::types::*;
 use bulkhead::proofs::{Job, Output, Prover, ProverError, Task};
 use bulkhead::rpc::full_node::{FullNode, FullNodeError, RandomnessTag, Result};
@@ -226,15 +226,16 @@ pub struct ScriptedOutbox {
 
 #[async_trait]
 impl PostMessages for ScriptedOutbox {
-    async fn enqueue(&self, message: PostMessage) -> std::result::Result<(), String> {
+    async fn enqueue(&self, message: PostMessage) -> std::result::Result<Taken, String> {
         if *self.refuse.lock().unwrap() {
             return Err("the queue is full".into());
         }
         let mut sent = self.sent.lock().unwrap();
-        if sent.iter().all(|known| known.key != message.key) {
-            sent.push(message);
+        if sent.iter().any(|known| known.key == message.key) {
+            return Ok(Taken::Known);
         }
-        Ok(())
+        sent.push(message);
+        Ok(Taken::New)
     }
     async fn status(&self, key: &str) -> std::result::Result<PostStatus, String> {
         Ok(self.status.lock().unwrap().get(key).cloned().unwrap_or(PostStatus::Waiting))

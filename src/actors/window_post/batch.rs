@@ -25,6 +25,10 @@ pub enum Sent {
     Queued,
     /// It failed on chain: see whether the partitions are proven all the same.
     Checking,
+    /// The message sender held one of this key before it was given ours.
+    Known,
+    /// That one landed: see whether the partitions are proven by it.
+    KnownLanded { at: ChainEpoch },
 }
 
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
@@ -77,6 +81,8 @@ pub enum Outcome {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Submission {
     Queued,
+    /// The message sender had one of this key already.
+    Known,
     /// The chain draws another challenge than the one that was proven.
     Stale(String),
     Failed(String),
@@ -206,9 +212,17 @@ impl Batch {
                 format!("the message could not be queued before Close; last error: {error}")
             }
             // It may have landed in the window's last epochs: the receipt decides.
-            Phase::Submitting { sent: Sent::Queued, .. } if height < watch_until => return After::Same,
-            Phase::Submitting { key, sent: Sent::Queued, .. } => format!("message {key} did not land before Close"),
+            Phase::Submitting { sent: Sent::Queued | Sent::Known, .. } if height < watch_until => return After::Same,
+            Phase::Submitting { key, sent: Sent::Queued | Sent::Known, .. } => {
+                format!("message {key} did not land before Close")
+            }
             Phase::Submitting { sent: Sent::Checking, .. } => format!("the message failed on chain: {error}"),
+            // As in `watched`: its receipt counts now.
+            Phase::Submitting { proof, key, sent: Sent::KnownLanded { at } } => {
+                let landed = Phase::Landed { proof: proof.clone(), key: key.clone(), at: *at };
+                self.enter(landed);
+                return After::Abort(self.job.take());
+            }
         };
         self.enter(Phase::Missed { why });
         After::Abort(self.job.take())
@@ -235,10 +249,11 @@ impl Batch {
         self.job = None;
         let Phase::Submitting { proof, key, .. } = &self.phase else { return After::Same };
         match result {
-            Submission::Queued => {
+            Submission::Queued | Submission::Known => {
                 let (proof, key) = (proof.clone(), key.clone());
+                let sent = if result == Submission::Known { Sent::Known } else { Sent::Queued };
                 self.watched_at = None;
-                self.enter(Phase::Submitting { proof, key, sent: Sent::Queued });
+                self.enter(Phase::Submitting { proof, key, sent });
                 After::Save
             }
             Submission::Stale(why) => {
@@ -255,8 +270,9 @@ impl Batch {
     }
 
     /// `result` is an error when the message sender could not be asked.
-    pub fn watched(&mut self, result: Result<PostStatus, String>, closed: bool) -> After {
+    pub fn watched(&mut self, result: Result<PostStatus, String>, height: ChainEpoch, di: &DeadlineInfo) -> After {
         self.job = None;
+        let closed = height >= di.close;
         let Phase::Submitting { proof, key, sent } = &mut self.phase else { return After::Same };
         match result {
             Ok(PostStatus::Waiting) => After::Same,
@@ -267,6 +283,13 @@ impl Batch {
             // The message sender does not know it (its store was lost): hand it over again under the same key.
             Ok(PostStatus::Unknown) => {
                 *sent = Sent::Sending;
+                After::Save
+            }
+            // Our head is not past it yet, and its state would not show it.
+            Ok(PostStatus::Landed { at }) if *sent == Sent::Known && !closed && height <= at => After::Same,
+            // Once the window is closed its state is gone, and nothing could be sent: then the receipt counts.
+            Ok(PostStatus::Landed { at }) if *sent == Sent::Known && !closed => {
+                *sent = Sent::KnownLanded { at };
                 After::Save
             }
             Ok(PostStatus::Landed { at }) => {
@@ -288,7 +311,7 @@ impl Batch {
         }
     }
 
-    /// A message failed; `proven`: whether the chain counts the partitions as proven all the same.
+    /// A message failed, or another of its key landed; `proven`: whether the chain counts the partitions as proven all the same.
     pub fn checked(
         &mut self,
         proven: Result<bool, String>,
@@ -297,18 +320,24 @@ impl Batch {
         pause: impl Fn(u32) -> Duration,
     ) -> After {
         self.job = None;
-        let Phase::Submitting { proof, key, sent: Sent::Checking } = &self.phase else { return After::Same };
+        let (proof, key, known) = match &self.phase {
+            Phase::Submitting { proof, key, sent: Sent::Checking } => (proof, key, None),
+            Phase::Submitting { proof, key, sent: Sent::KnownLanded { at } } => (proof, key, Some(*at)),
+            _ => return After::Same,
+        };
         match proven {
             Ok(true) => {
-                let landed = Phase::Landed { proof: proof.clone(), key: key.clone(), at: height };
+                let at = known.unwrap_or(height);
+                let landed = Phase::Landed { proof: proof.clone(), key: key.clone(), at };
                 self.enter(landed);
                 After::Save
             }
             // The first time the cause may be a reorganised commit ticket: the proof may go again. Then prove anew.
             Ok(false) => {
                 let next = if self.refused <= 1 { Phase::Proved(proof.clone()) } else { Phase::Waiting };
+                let other = known.map(|at| format!("message {key} landed at {at} and proves something else"));
+                let why = other.or_else(|| self.last_error.clone()).unwrap_or_default();
                 self.phase = next;
-                let why = self.last_error.clone().unwrap_or_default();
                 self.failures = self.refused;
                 self.fail(why, now, pause);
                 After::Save

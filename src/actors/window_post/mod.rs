@@ -13,6 +13,9 @@ pub mod schedule;
 pub mod settings;
 pub mod work;
 
+#[cfg(test)]
+mod known_tests;
+
 use crate::actors::daemon_link::messages::HeadUpdate;
 use crate::actors::sector_files::SectorFiles;
 use crate::chain::types::{DeadlineInfo, TipSet};
@@ -194,7 +197,8 @@ impl WindowPost {
         Ok(())
     }
 
-    /// A full disk must not cost a fault: without a record a crash costs a second proof, no more. A fence ends us.
+    /// A full disk must not cost a fault: without a record a crash costs a second proof, and at most the gas of a second
+    /// message, for which the chain then says what is proven. A fence ends us.
     fn stored(&self, result: Result<(), StoreError>) -> Result<(), Exit> {
         match result {
             Ok(()) => Ok(()),

@@ -20,21 +20,30 @@ pub struct PostMessage {
     pub max_fee: TokenAmount,
 }
 
+/// What the message sender says of a message that it has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Taken {
+    New,
+    /// It had one of this key already: whose it is and what is in it, only the chain can say.
+    Known,
+}
+
 #[async_trait]
 pub trait PostMessages: Send + Sync + 'static {
     /// Returns once the message is durable with the sender.
-    async fn enqueue(&self, message: PostMessage) -> Result<(), String>;
+    async fn enqueue(&self, message: PostMessage) -> Result<Taken, String>;
     async fn status(&self, key: &str) -> Result<PostStatus, String>;
 }
 
 /// The miner's message sender.
 #[async_trait]
 impl<A: Handler<Enqueue> + Handler<Status>> PostMessages for Ref<A> {
-    async fn enqueue(&self, message: PostMessage) -> Result<(), String> {
+    async fn enqueue(&self, message: PostMessage) -> Result<Taken, String> {
         let PostMessage { key, to, method, params, max_fee } = message;
         let enqueue = Enqueue { key, to, method, params, value: TokenAmount::default(), max_fee, from: None };
         match self.ask(enqueue, ANSWER).await {
-            Ok(EnqueueAnswer::Accepted | EnqueueAnswer::Known(_)) => Ok(()),
+            Ok(EnqueueAnswer::Accepted) => Ok(Taken::New),
+            Ok(EnqueueAnswer::Known(_)) => Ok(Taken::Known),
             Ok(EnqueueAnswer::Refused(why)) => Err(format!("the message sender takes no message: {why}")),
             Err(error) => Err(format!("message sender: {error}")),
         }

@@ -209,7 +209,7 @@ impl Poster {
         result: Result<PostStatus, String>,
         now: Duration,
     ) -> Vec<Command> {
-        self.result(open, batch, job, now, |batch, di, height| batch.watched(result, height >= di.close))
+        self.result(open, batch, job, now, |batch, di, height| batch.watched(result, height, di))
     }
 
     pub fn checked(
@@ -372,7 +372,7 @@ impl Poster {
                             let job = job();
                             let proof = proof.clone();
                             batch.submission += 1;
-                            let key = format!("wdpost-{}-{open}-{index}-{}", self.miner, batch.submission);
+                            let key = key(&self.miner, *open, &proof, batch.submission);
                             batch.phase =
                                 Phase::Submitting { proof: proof.clone(), key: key.clone(), sent: Sent::Sending };
                             batch.job = Some(job);
@@ -381,18 +381,22 @@ impl Poster {
                         }
                     }
                     Phase::Submitting { sent: Sent::Sending, .. } if height >= di.close => {}
-                    Phase::Submitting { sent: Sent::Sending | Sent::Checking, .. } if paused => later(batch.not_before),
+                    Phase::Submitting { sent: Sent::Sending | Sent::Checking | Sent::KnownLanded { .. }, .. }
+                        if paused =>
+                    {
+                        later(batch.not_before)
+                    }
                     Phase::Submitting { proof, key, sent: Sent::Sending } => {
                         let job = job();
                         batch.job = Some(job);
                         out.push(Command::Submit { job, di, batch: index, proof: proof.clone(), key: key.clone() });
                     }
-                    Phase::Submitting { sent: Sent::Checking, .. } => {
+                    Phase::Submitting { sent: Sent::Checking | Sent::KnownLanded { .. }, .. } => {
                         let job = job();
                         batch.job = Some(job);
                         out.push(Command::Check { job, di, batch: index, partitions });
                     }
-                    Phase::Submitting { key, sent: Sent::Queued, .. } => {
+                    Phase::Submitting { key, sent: Sent::Queued | Sent::Known, .. } => {
                         if batch.watched_at != Some(height) {
                             let job = job();
                             batch.job = Some(job);
@@ -407,6 +411,13 @@ impl Poster {
         }
         out.extend(wake.map(|at| Command::WakeIn(at.saturating_sub(now))));
     }
+}
+
+/// The name of a message. What it proves is part of it: another holder of the window numbers its batches by what was left
+/// when it planned, and the same name must never stand for other partitions.
+fn key(miner: &str, open: ChainEpoch, proof: &ReadyProof, submission: u32) -> String {
+    let partitions: Vec<String> = proof.partitions.iter().map(|(index, _)| index.to_string()).collect();
+    format!("wdpost-{miner}-{open}-p{}-{submission}", partitions.join("."))
 }
 
 fn note(open: ChainEpoch, after: After, out: &mut Vec<Command>) {

@@ -1,7 +1,7 @@
 //! The I/O behind each command: read the chain, prove, verify, hand over. Every function is one attempt; none retries.
 
 use super::batch::{Outcome, ReadyProof, Submission};
-use super::outbox::{PostMessage, PostMessages};
+use super::outbox::{PostMessage, PostMessages, Taken};
 use super::settings::WindowPostSettings;
 use super::{batching, recoveries, schedule};
 use crate::actors::sector_files::SectorFiles;
@@ -269,11 +269,13 @@ impl Work {
         let partitions = partitions.collect::<Result<Vec<_>, Why>>()?;
         let proofs = [PoStProof { post_proof: proof.proof_type, proof_bytes: proof.proof.clone() }];
         let call = miner_messages::submit_windowed_post(di.index, partitions, &proofs, di.open, commit);
-        self.enqueue(key.to_string(), call.map_err(why)?).await?;
-        Ok(Submission::Queued)
+        Ok(match self.enqueue(key.to_string(), call.map_err(why)?).await? {
+            Taken::New => Submission::Queued,
+            Taken::Known => Submission::Known,
+        })
     }
 
-    async fn enqueue(&self, key: String, Call { method, params }: Call) -> Result<(), Why> {
+    async fn enqueue(&self, key: String, Call { method, params }: Call) -> Result<Taken, Why> {
         let max_fee = self.settings.max_fee.clone();
         self.outbox.enqueue(PostMessage { key, to: self.miner, method, params, max_fee }).await
     }

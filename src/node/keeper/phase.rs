@@ -63,6 +63,16 @@ pub enum Command {
 }
 
 impl Phase {
+    /// For a keeper that begins anew: what it had started about a concern has ended with it, half done or not. One that is
+    /// held and does not run is entered again, which can be repeated: nobody else may take it.
+    pub fn found(held: bool, up: bool) -> (Phase, Option<Command>) {
+        match (held, up) {
+            (false, _) => (Phase::Away, None),
+            (true, true) => (Phase::Seated, None),
+            (true, false) => (Phase::Entering { then: None }, Some(Command::Enter)),
+        }
+    }
+
     /// Whether effects are still possible here.
     pub fn is_held(self) -> bool {
         match self {
@@ -170,6 +180,19 @@ mod tests {
     use Phase::*;
 
     const ENTERING: Phase = Entering { then: None };
+
+    #[test]
+    fn a_keeper_that_begins_anew_leaves_nothing_held_that_does_not_run() {
+        let table = [
+            (false, false, Away, None),
+            (false, true, Away, None),
+            (true, true, Seated, None),
+            (true, false, ENTERING, Some(Command::Enter)),
+        ];
+        for (held, up, phase, command) in table {
+            assert_eq!(Phase::found(held, up), (phase, command), "held {held}, up {up}");
+        }
+    }
 
     #[test]
     fn a_concern_comes_and_goes() {

@@ -26,6 +26,12 @@ fn place(net: &Net, tree: &Place, seat: &Seat) -> Option<(Tree, SupervisorRef, S
     Some((tree, supervisor, id))
 }
 
+pub fn is_up(net: &Net, tree: &Place, seat: &Seat) -> bool {
+    let (group, id) = seat.concern.place(&net.miner);
+    let tree = tree.get().and_then(WeakTree::upgrade);
+    tree.and_then(|tree| tree.info(&format!("{group}/{id}"))).is_some_and(|row| row.state == ActorState::Up)
+}
+
 /// Loads the concern's state under the lease, then starts its actor.
 pub async fn enter(net: &Net, tree: &Place, seat: &Seat, holding: Arc<Holding>) -> Event {
     let (concern, epoch) = (seat.concern, holding.epoch);
@@ -84,15 +90,14 @@ pub async fn leave(net: &Net, tree: &Place, seat: &Seat, lost: bool) -> Event {
     if lost {
         seat.leave();
     }
-    let Some((tree, supervisor, id)) = place(net, tree, seat) else {
+    let Some((_tree, supervisor, id)) = place(net, tree, seat) else {
         seat.leave();
         return Event::Left;
     };
     stop(&supervisor, &id, seat).await;
     seat.leave();
     // Its group may have been restarted in between, and it with it.
-    let (group, _) = seat.concern.place(&net.miner);
-    if tree.info(&format!("{group}/{id}")).is_some_and(|row| row.state == ActorState::Up) {
+    if is_up(net, tree, seat) {
         stop(&supervisor, &id, seat).await;
     }
     // Without the seat its start passes: the tree shows that it stands by, not that it was stopped.

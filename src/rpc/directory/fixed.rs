@@ -3,7 +3,7 @@
 //! Every node decides from its own list, and they agree as far as the lists do. Nothing moves by itself: a node that is away
 //! still holds what the list gives it.
 
-use super::placement::{Placement, Wanted};
+use super::placement::{self, Placement, Wanted};
 use super::{Holder, NodeRecord, Role};
 use libp2p::{Multiaddr, PeerId};
 use std::collections::{BTreeMap, BTreeSet};
@@ -45,14 +45,23 @@ impl Fixed {
         holders
     }
 
-    /// The preferred node, else the one that gives out sector numbers (a miner has one of these), else the first by name.
+    /// The preferred node, else that of the concern that it goes beside, else the one that gives out sector numbers (a
+    /// miner has one of these), else the first by name.
     fn first<'a>(&'a self, wanted: &Wanted, me: &'a NodeRecord) -> Option<&'a str> {
         let able = || self.peers.iter().chain([me]).filter(|node| node.has(wanted.role));
         let name = wanted.path.rsplit('/').next().unwrap_or_default();
         let preferred = self.placement.prefer.get(&wanted.path).or_else(|| self.placement.prefer.get(name));
         let named = preferred.into_iter().flatten().find_map(|name| able().find(|node| node.name == *name));
+        let beside = || {
+            let at = self.first(placement::leader(&self.placement, wanted)?, me)?;
+            able().find(|node| node.name == at)
+        };
         let server = || able().find(|node| node.has(Role::Allocator));
-        named.or_else(server).or_else(|| able().min_by(|a, b| a.name.cmp(&b.name))).map(|node| node.name.as_str())
+        named
+            .or_else(beside)
+            .or_else(server)
+            .or_else(|| able().min_by(|a, b| a.name.cmp(&b.name)))
+            .map(|node| node.name.as_str())
     }
 }
 
@@ -68,7 +77,7 @@ mod tests {
         let concerns = vec![
             Wanted::new("/t01000/window-post", Role::WindowPost),
             Wanted::new("/t01000/sector-allocator", Role::Allocator),
-            Wanted::new("/t01000/message-sender", Role::DaemonLink),
+            Wanted::new("/t01000/message-sender", Role::DaemonLink).beside("/t01000/window-post"),
             Wanted::pinned(format!("/t01000/seal-scheduler/{me}"), Role::Sealing, me),
         ];
         let prefer = prefer.iter().map(|(c, n)| (c.to_string(), vec![n.to_string()])).collect();
@@ -96,6 +105,22 @@ mod tests {
             [text("message-sender", "seal"), text("seal-scheduler/seal", "seal")]
         );
         assert!(!held(&fixed("seal", vec![post], &prefer), &seal).contains(&text("message-sender", "post")));
+    }
+
+    #[test]
+    fn the_messages_are_sent_where_windows_are_proven() {
+        let post = node("post", &[Role::WindowPost, Role::DaemonLink]);
+        let seal = node("seal", &[Role::Sealing, Role::Allocator, Role::DaemonLink]);
+        let sender = |prefer: &[(&str, &str)], post: &NodeRecord| {
+            let of_seal = held(&fixed("seal", vec![post.clone()], prefer), &seal);
+            let of_post = held(&fixed("post", vec![seal.clone()], prefer), post);
+            let at = |held: &[(String, String)]| held.iter().any(|(concern, _)| concern == "message-sender");
+            assert_ne!(at(&of_seal), at(&of_post), "one of them, and both know which");
+            if at(&of_seal) { "post" } else { "seal" }
+        };
+        assert_eq!(sender(&[], &post), "post");
+        assert_eq!(sender(&[("message-sender", "seal")], &post), "seal");
+        assert_eq!(sender(&[], &node("post", &[Role::WindowPost])), "seal", "where it can");
     }
 
     #[test]

@@ -3,6 +3,8 @@
 //! * A holder stays the holder (no hand-back when a preferred node returns); only a drain, a move or a lost role ends it.
 //! * A vacant concern goes to the first of its preferred nodes that is there, then to any other node with the role. The
 //!   next in line takes it when the one before did not within `patience`.
+//! * A concern that goes beside another ([`Wanted::beside`]) and has no preference of its own is where that one is, and
+//!   follows it there once both have come to rest: an operator who names its nodes places it apart.
 //! * At the cluster's cold start a node that was preferred gets `settle` to appear before another takes its place.
 //! * Without contact to the cluster nothing is taken and nothing given up.
 
@@ -22,6 +24,8 @@ pub struct Placement {
     pub patience: Duration,
     /// How long a preferred node that is not there is waited for while the concern never had a holder.
     pub settle: Duration,
+    /// How long two concerns must both have stayed where they are before one follows the other.
+    pub rest: Duration,
 }
 
 impl Default for Placement {
@@ -31,6 +35,7 @@ impl Default for Placement {
             prefer: BTreeMap::new(),
             patience: Duration::from_secs(5),
             settle: Duration::from_secs(15),
+            rest: Duration::from_secs(15),
         }
     }
 }
@@ -41,14 +46,19 @@ pub struct Wanted {
     pub role: Role,
     /// A shard that belongs to one node (`/t01000/seal-scheduler/host-a`): nobody else takes it, and a drain leaves it.
     pub pinned: Option<String>,
+    /// The path of another concern, whose node it shares where that node can take it. That one goes beside none.
+    pub beside: Option<String>,
 }
 
 impl Wanted {
     pub fn new(path: impl Into<String>, role: Role) -> Wanted {
-        Wanted { path: path.into(), role, pinned: None }
+        Wanted { path: path.into(), role, pinned: None, beside: None }
+    }
+    pub fn beside(self, path: impl Into<String>) -> Wanted {
+        Wanted { beside: Some(path.into()), ..self }
     }
     pub fn pinned(path: impl Into<String>, role: Role, node: impl Into<String>) -> Wanted {
-        Wanted { path: path.into(), role, pinned: Some(node.into()) }
+        Wanted { path: path.into(), role, pinned: Some(node.into()), beside: None }
     }
 }
 
@@ -66,9 +76,15 @@ pub enum Step {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Why {
-    Moved { to: String },
+    Moved {
+        to: String,
+    },
     Drained,
     RoleLost,
+    /// What it goes beside has come to rest there.
+    Beside {
+        at: String,
+    },
 }
 
 /// What `me` does about each concern that it holds or may have to take; none for those that are others'.
@@ -91,7 +107,7 @@ fn step(view: &View, me: &str, placement: &Placement, wanted: &Wanted, now: Inst
         Some(_) => {
             let why = match ordered {
                 Some(to) if to != me => Some(Why::Moved { to: to.clone() }),
-                _ => against(view, me, wanted),
+                _ => against(view, me, wanted).or_else(|| apart(view, me, placement, wanted, now)),
             };
             let elsewhere = line.iter().any(|node| node != me);
             Some(match why {
@@ -105,6 +121,40 @@ fn step(view: &View, me: &str, placement: &Placement, wanted: &Wanted, now: Inst
             Some(if now >= turn { Step::Acquire { concern } } else { Step::Wait { concern, until: turn } })
         }
     }
+}
+
+/// Why no node would ever carry out the order to move that concern there, for a sentence `NODE cannot take CONCERN: ..`.
+/// Agents and drained nodes are the directory's to refuse.
+pub fn never(view: &View, placement: &Placement, concern: &str, node: &NodeRecord) -> Option<String> {
+    if node.kind != NodeKind::Node {
+        return None;
+    }
+    for wanted in &placement.concerns {
+        if let Some(owner) = wanted.pinned.as_deref().and_then(|me| shard_of(wanted, me, concern)) {
+            let theirs = owner != node.name;
+            return theirs.then(|| format!("its sectors are {owner}'s own and stay there"));
+        }
+    }
+    let Some(wanted) = placement.concerns.iter().find(|wanted| wanted.path == concern) else {
+        return Some("it is none of this miner's concerns; `bulkhead cluster leases` lists them".to_string());
+    };
+    if !can(node, wanted) {
+        let role = wanted.role.name();
+        return Some(format!("it does not have the role {role}; add it to cluster.roles there and restart that node"));
+    }
+    let leader = leader(placement, wanted)?;
+    let holder = view.holders.get(&leader.path).filter(|holder| holder.node != node.name)?;
+    let follows = view.nodes.get(&holder.node).is_some_and(|there| can(there, wanted) && !there.drained);
+    let key = wanted.path.rsplit('/').next().unwrap_or_default().replace('-', "_");
+    follows.then(|| {
+        format!("it goes beside {}: move that one, or name the nodes in placement.{key} on every host", leader.path)
+    })
+}
+
+/// The node whose shard that is: each node knows of its own alone.
+fn shard_of<'a>(own: &Wanted, me: &str, concern: &'a str) -> Option<&'a str> {
+    let owner = concern.strip_prefix(own.path.strip_suffix(me)?)?;
+    (!owner.contains('/')).then_some(owner)
 }
 
 /// What speaks against `me` as the holder.
@@ -121,12 +171,45 @@ fn against(view: &View, me: &str, wanted: &Wanted) -> Option<Why> {
     }
 }
 
+/// Whether what this concern goes beside is elsewhere to stay. Following it costs a restart, so nothing is followed that is
+/// on its way, that an order is about, or whose node may not be there any more.
+fn apart(view: &View, me: &str, placement: &Placement, wanted: &Wanted, now: Instant) -> Option<Why> {
+    let leader = leader(placement, wanted)?;
+    let holder = view.holders.get(&leader.path).filter(|holder| holder.node != me)?;
+    let node = view.nodes.get(&holder.node).filter(|node| node.boot == holder.boot)?;
+    let able = can(node, wanted) && can(node, leader) && !node.drained;
+    let rests = |wanted: &Wanted| {
+        let since = view.held.get(&wanted.path).map(|since| *since.max(&view.since));
+        since.is_some_and(|since| now >= since + placement.rest) && !view.moves.contains_key(&wanted.path)
+    };
+    (able && rests(leader) && rests(wanted)).then(|| Why::Beside { at: holder.node.clone() })
+}
+
+/// The concern that this one goes beside, unless its own nodes are named.
+pub(super) fn leader<'a>(placement: &'a Placement, wanted: &Wanted) -> Option<&'a Wanted> {
+    let path = wanted.beside.as_ref().filter(|_| named(placement, wanted).is_empty())?;
+    placement.concerns.iter().find(|other| other.path == *path && other.beside.is_none())
+}
+
+/// Where a concern is, or is ordered to.
+fn seat(view: &View, placement: &Placement, wanted: &Wanted) -> Option<String> {
+    let line = in_line(view, placement, wanted);
+    let ordered = view.moves.get(&wanted.path).filter(|to| line.contains(to));
+    let held = || view.holders.get(&wanted.path).map(|holder| &holder.node).filter(|node| line.contains(node));
+    ordered.or_else(held).cloned()
+}
+
 fn can(node: &NodeRecord, wanted: &Wanted) -> bool {
     node.kind == NodeKind::Node && node.has(wanted.role)
 }
 
-/// The preferred nodes of this concern, whether they are there or not.
+/// The preferred nodes of this concern, or else of the one that it goes beside; whether they are there or not.
 fn preferred<'a>(placement: &'a Placement, wanted: &Wanted) -> &'a [String] {
+    named(placement, leader(placement, wanted).unwrap_or(wanted))
+}
+
+/// The nodes that the operator names for exactly this concern.
+fn named<'a>(placement: &'a Placement, wanted: &Wanted) -> &'a [String] {
     // `/t01000/window-post`: the name is what follows the miner.
     let name = wanted.path.split('/').nth(2).unwrap_or_default();
     let listed = placement.prefer.get(&wanted.path).or_else(|| placement.prefer.get(name));
@@ -139,14 +222,16 @@ fn in_line(view: &View, placement: &Placement, wanted: &Wanted) -> Vec<String> {
         return view.nodes.get(only).filter(|node| can(node, wanted)).map(|_| only.clone()).into_iter().collect();
     }
     let free = |node: &NodeRecord| can(node, wanted) && !node.drained;
-    let listed = preferred(placement, wanted);
+    let listed = match leader(placement, wanted) {
+        Some(leader) => seat(view, placement, leader).into_iter().chain(in_line(view, placement, leader)).collect(),
+        None => named(placement, wanted).to_vec(),
+    };
     let mut line: Vec<String> = Vec::new();
-    for name in listed.iter().filter(|name| view.nodes.get(*name).is_some_and(|node| free(node))) {
-        if !line.contains(name) {
+    for name in listed.iter().chain(view.nodes.keys()) {
+        if !line.contains(name) && view.nodes.get(name).is_some_and(|node| free(node)) {
             line.push(name.clone());
         }
     }
-    line.extend(view.nodes.values().filter(|node| free(node) && !listed.contains(&node.name)).map(|n| n.name.clone()));
     line
 }
 
@@ -174,6 +259,9 @@ fn turn(
     }
 }
 
+#[cfg(test)]
+#[path = "placement_beside_tests.rs"]
+mod beside_tests;
 #[cfg(test)]
 #[path = "placement_tests.rs"]
 mod tests;

@@ -29,6 +29,7 @@ fn case() -> Case {
         prefer: BTreeMap::from([("window-post".to_string(), vec!["a".to_string(), "b".to_string()])]),
         patience: Duration::from_secs(5),
         settle: Duration::from_secs(15),
+        ..Placement::default()
     };
     Case { view, placement, t0 }
 }

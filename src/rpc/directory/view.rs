@@ -19,6 +19,8 @@ pub struct View {
     pub drained: BTreeSet<String>,
     /// Concerns without a holder that had one while we looked, and since when they have none.
     pub vacated: BTreeMap<String, Instant>,
+    /// Since when we see each concern with its present holder. Only where holders change (etcd).
+    pub held: BTreeMap<String, Instant>,
     /// Whether changes reach us. While they do not, all of the above is the last that was known.
     pub in_contact: bool,
     /// Since when that is so.
@@ -85,6 +87,7 @@ impl View {
             moves: BTreeMap::new(),
             drained: BTreeSet::new(),
             vacated: BTreeMap::new(),
+            held: BTreeMap::new(),
             in_contact: false,
             since: now,
             space: None,

@@ -49,7 +49,7 @@ fn known(view: &View, node: &str) -> Result<Arc<NodeRecord>, DirectoryError> {
     })
 }
 
-/// Roles are the placement's to know.
+/// Which role a concern needs is the placement's to know: `placement::never`.
 fn can_take(node: &NodeRecord, concern: &str) -> Result<(), DirectoryError> {
     let why = match node.kind {
         NodeKind::Agent => "it is an agent",

@@ -43,7 +43,7 @@ pub fn apply(keys: &Keys, view: &mut View, change: Change<'_>, now: Instant) {
     match change {
         Change::Put { key, value, created } => {
             let Some(what) = keys.parse(key) else { return };
-            if let Err(why) = put(view, what, value, created) {
+            if let Err(why) = put(view, what, value, created, now) {
                 tracing::warn!("{key} in etcd cannot be read and is left out: {why}");
             }
         }
@@ -53,6 +53,7 @@ pub fn apply(keys: &Keys, view: &mut View, change: Change<'_>, now: Instant) {
             Some(Key::Lease(concern)) => {
                 let vacated = view.holders.remove(concern).map(|_| (concern.to_string(), now));
                 view.vacated.extend(vacated);
+                view.held.remove(concern);
             }
             Some(Key::Drain(name)) => {
                 view.drained.remove(name);
@@ -63,7 +64,7 @@ pub fn apply(keys: &Keys, view: &mut View, change: Change<'_>, now: Instant) {
     }
 }
 
-fn put(view: &mut View, key: Key<'_>, value: &[u8], created: i64) -> Result<(), serde_json::Error> {
+fn put(view: &mut View, key: Key<'_>, value: &[u8], created: i64, now: Instant) -> Result<(), serde_json::Error> {
     match key {
         Key::Node(name) => {
             let mut record: NodeRecord = serde_json::from_slice(value)?;
@@ -73,7 +74,11 @@ fn put(view: &mut View, key: Key<'_>, value: &[u8], created: i64) -> Result<(), 
         Key::Lease(concern) => {
             let claim: Claim = serde_json::from_slice(value)?;
             view.vacated.remove(concern);
-            view.holders.insert(concern.to_string(), claim.holder(created));
+            let before = view.holders.insert(concern.to_string(), claim.holder(created));
+            // Written again under the same epoch, it is the same holder.
+            if before.is_none_or(|before| before.epoch != epoch(created)) {
+                view.held.insert(concern.to_string(), now);
+            }
         }
         Key::Move(concern) => {
             view.moves.insert(concern.to_string(), String::from_utf8_lossy(value).into_owned());
@@ -102,6 +107,12 @@ pub fn replace<'a>(
     let mut view = View { in_contact: before.in_contact, space: before.space, ..View::empty(before.since) };
     for (key, value, created) in all {
         apply(keys, &mut view, Change::Put { key, value, created }, now);
+    }
+    for (concern, since) in &before.held {
+        let epoch = |view: &View| view.holders.get(concern).map(|holder| holder.epoch);
+        if view.holders.contains_key(concern) && epoch(&view) == epoch(before) {
+            view.held.insert(concern.clone(), *since);
+        }
     }
     let lost = before.holders.keys().map(|concern| (concern.clone(), now));
     let vacated: BTreeMap<_, _> = (before.vacated.iter().map(|(concern, at)| (concern.clone(), *at)))
@@ -171,6 +182,27 @@ mod tests {
         assert_eq!((world.view.holders.len(), world.view.vacated[PATH]), (0, world.t0));
         world.put(Key::Lease(PATH), json(&claim), 43);
         assert_eq!((world.view.holders[PATH].epoch, world.view.vacated.len()), (43, 0));
+    }
+
+    #[test]
+    fn since_when_a_holder_holds_counts_from_its_epoch() {
+        let mut world = World::new();
+        let claim = json(&Claim::of(&node("a")));
+        let t0 = world.t0;
+        world.put(Key::Lease(PATH), &claim, 41);
+        world.t0 += Duration::from_secs(1);
+        world.put(Key::Lease(PATH), &claim, 41);
+        assert_eq!(world.view.held[PATH], t0, "the same holder");
+        let (key, later) = (world.keys.key(Key::Lease(PATH)), t0 + Duration::from_secs(9));
+        for (created, since) in [(41, t0), (42, later)] {
+            let all = [(key.as_str(), claim.as_slice(), created)];
+            assert_eq!(replace(&world.keys, &world.view, all.into_iter(), later).held[PATH], since, "read anew");
+        }
+        assert!(replace(&world.keys, &world.view, [].into_iter(), later).held.is_empty());
+        world.put(Key::Lease(PATH), &claim, 42);
+        assert_eq!(world.view.held[PATH], world.t0, "a new epoch");
+        world.delete(Key::Lease(PATH));
+        assert!(world.view.held.is_empty());
     }
 
     #[test]
