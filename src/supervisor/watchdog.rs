@@ -61,27 +61,30 @@ fn look(node: &Arc<Node>, parent: Option<&Branch>, at: &Look<'_>, seen: &mut See
     let meta = &node.meta;
     // Read first: what is seen of an incarnation that was given up must not be held against its successor.
     let incarnation = meta.incarnation.load(Ordering::Acquire);
-    let progress = meta.progress();
+    let vitals = meta.vitals();
+    let progress = vitals.as_ref().map_or(0, |v| v.progress());
     let id = Arc::as_ptr(meta) as usize;
     // Odd: a thread is inside. The same odd number as before: it never left.
-    if progress & 1 == 1 {
-        let stuck = match before.get(&id) {
-            Some((i, p, stuck)) if (*i, *p) == (incarnation, progress) => *stuck + passed,
-            _ => Duration::ZERO,
-        };
-        meta.stuck_ms.store(stuck.as_millis() as u64, Ordering::Relaxed);
-        seen.insert(id, (incarnation, progress, stuck));
-        let hang_after = node.hang_after().min(at_most);
-        if stuck >= hang_after
-            && let Some(parent) = parent
-            && let Some(key) = parent.key_of(node)
-        {
-            let message = meta.busy().map_or("", |(message, _)| message);
-            let what = format!("{hang_after:?} inside one turn, last message {message}");
-            parent.send(In::Hung { key, incarnation, what }); // its supervisor does not run: it is being stopped
+    match vitals {
+        Some(vitals) if progress & 1 == 1 => {
+            let stuck = match before.get(&id) {
+                Some((i, p, stuck)) if (*i, *p) == (incarnation, progress) => *stuck + passed,
+                _ => Duration::ZERO,
+            };
+            vitals.stuck_ms.store(stuck.as_millis() as u64, Ordering::Relaxed);
+            seen.insert(id, (incarnation, progress, stuck));
+            let hang_after = node.hang_after().min(at_most);
+            if stuck >= hang_after
+                && let Some(parent) = parent
+                && let Some(key) = parent.key_of(node)
+            {
+                let message = vitals.busy().map_or("", |(message, _)| message);
+                let what = format!("{hang_after:?} inside one turn, last message {message}");
+                parent.send(In::Hung { key, incarnation, what }); // its supervisor does not run: it is being stopped
+            }
         }
-    } else {
-        meta.stuck_ms.store(0, Ordering::Relaxed);
+        Some(vitals) => vitals.stuck_ms.store(0, Ordering::Relaxed),
+        None => {}
     }
     if let Some(branch) = &node.branch {
         for child in branch.children() {
@@ -100,8 +103,10 @@ mod tests {
         let root = Node::root(SupervisorSpec::new("root").compile("").unwrap());
         let round =
             |before: &Seen, passed| scan(&root, &Look { before, passed: counts(passed), at_most: Duration::MAX });
-        let stuck = || Duration::from_millis(root.meta.stuck_ms.load(Ordering::Relaxed));
-        root.meta.enter();
+        let lane = root.meta.lane();
+        root.meta.take_over(&lane, 0, || false, || ()).unwrap();
+        let stuck = || Duration::from_millis(lane.vitals.stuck_ms.load(Ordering::Relaxed));
+        lane.vitals.enter();
         let mut seen = round(&Seen::new(), TICK);
         assert_eq!(stuck(), Duration::ZERO, "seen for the first time");
         // (time since the last round, for how long it is stuck then)
@@ -110,11 +115,11 @@ mod tests {
             seen = round(&seen, passed);
             assert_eq!(stuck(), total, "{passed:?}");
         }
-        root.meta.leave();
-        root.meta.enter();
+        lane.vitals.leave();
+        lane.vitals.enter();
         seen = round(&seen, TICK);
         assert_eq!(stuck(), Duration::ZERO, "another turn");
-        root.meta.leave();
+        lane.vitals.leave();
         round(&seen, TICK);
         assert_eq!(stuck(), Duration::ZERO);
     }
