@@ -1,5 +1,6 @@
 //! Finds actors whose thread is stuck inside them, from a thread that shares nothing with theirs.
 
+use super::cell::clock_ms;
 use super::exit::Exit;
 use super::node::{Branch, Node};
 use super::supervise::In;
@@ -12,18 +13,44 @@ use tokio::sync::watch;
 
 const TICK: Duration = Duration::from_millis(250);
 
+/// Its rounds, and when the last one was.
+pub(super) struct Pulse {
+    ticks: AtomicU64,
+    /// [`clock_ms`].
+    last: AtomicU64,
+}
+
+impl Default for Pulse {
+    fn default() -> Pulse {
+        Pulse { ticks: AtomicU64::new(0), last: AtomicU64::new(clock_ms()) }
+    }
+}
+
+impl Pulse {
+    fn beat(&self) {
+        self.ticks.fetch_add(1, Ordering::Relaxed);
+        self.last.store(clock_ms(), Ordering::Relaxed);
+    }
+    pub fn ticks(&self) -> u64 {
+        self.ticks.load(Ordering::Relaxed)
+    }
+    pub fn silence(&self) -> Duration {
+        Duration::from_millis(clock_ms().saturating_sub(self.last.load(Ordering::Relaxed)))
+    }
+}
+
 /// Runs until the tree has ended.
 pub(super) fn run(
     root: Arc<Node>,
     ended: watch::Receiver<Option<Exit>>,
-    ticks: Arc<AtomicU64>,
+    pulse: Arc<Pulse>,
     at_most: Duration,
 ) -> io::Result<()> {
     std::thread::Builder::new().name("watchdog".into()).spawn(move || {
         let (mut seen, mut last) = (Seen::new(), Instant::now());
         while ended.borrow().is_none() && ended.has_changed().is_ok() {
             std::thread::sleep(TICK);
-            ticks.fetch_add(1, Ordering::Relaxed);
+            pulse.beat();
             let now = Instant::now();
             let passed = counts(now.saturating_duration_since(last));
             last = now;
