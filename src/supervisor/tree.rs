@@ -361,6 +361,10 @@ impl SupervisorRef {
     pub async fn restart_child(&self, id: &str) -> Result<(), AdminError> {
         self.call(Call::Restart { id: id.to_string() }).await.map(drop)
     }
+    /// Stops a child in order and starts it again, whatever becomes of the caller; one that does not run is started.
+    pub async fn renew_child(&self, id: &str) -> Result<(), AdminError> {
+        self.call(Call::Renew { id: id.to_string() }).await.map(drop)
+    }
     /// Ends a child's present incarnation at once; the restart rule applies.
     pub async fn kill_child(&self, id: &str) -> Result<(), AdminError> {
         self.call(Call::Kill { id: id.to_string() }).await.map(drop)
