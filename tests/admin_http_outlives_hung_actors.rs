@@ -90,7 +90,7 @@ async fn it_answers_kills_and_comes_back() {
     assert_eq!(http("GET", url("/health/ready"), "").await.unwrap().0, 200);
 
     // Every message to them waits now; the endpoint does not.
-    for address in others.iter().chain([&hangs]) {
+    for address in [&hangs].into_iter().chain(&others) {
         while address.tell(Hang).is_ok() {}
     }
     let row = until(&url("/actors/root/work/hangs"), |row| row["mailbox_depth"].as_u64() >= Some(3)).await;
