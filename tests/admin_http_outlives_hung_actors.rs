@@ -63,15 +63,24 @@ async fn it_answers_kills_and_comes_back() {
     // A port of its own, named, so that the next incarnation has to get the same one.
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let config = AdminConfig { listen: free, allow: only("t".into()) };
-    let at = gate.clone();
-    let work = SupervisorSpec::new("work").child(
-        ChildSpec::actor("hangs", &hangs, move |_| {
+    let hanging = |id: &str, address: &Ref<Hangs>, thread| {
+        let at = gate.clone();
+        let child = ChildSpec::actor(id, address, move |_| {
             let at = at.clone();
             async move { Ok(Hangs(at)) }
-        })
-        .on(Thread::Dedicated),
-    );
-    let root = SupervisorSpec::new("root").child(ChildSpec::supervisor(work)).child(child(config, views, &admin));
+        });
+        child.on(thread)
+    };
+    // Every other thread of the tree: dedicated ones, and two that are shared.
+    let others = ["/other", "/io", "/beside"].map(|path| Ref::<Hangs>::new(path, 4));
+    let work = SupervisorSpec::new("work")
+        .child(hanging("hangs", &hangs, Thread::Dedicated))
+        .child(hanging("other", &others[0], Thread::Dedicated))
+        .child(hanging("io", &others[1], Thread::Shared("io")))
+        .child(hanging("beside", &others[2], Thread::Shared("main")));
+    let root = SupervisorSpec::new("root")
+        .child(ChildSpec::supervisor(work))
+        .child(ChildSpec::supervisor(SupervisorSpec::new("admin").child(child(config, views, &admin))));
     let tree = Tree::start(root).unwrap();
     let addr = admin.ask(WhereIs, WITHIN).await.unwrap();
     assert_eq!(addr, free);
@@ -80,13 +89,31 @@ async fn it_answers_kills_and_comes_back() {
     assert!(slot.set(tree.clone()).is_ok());
     assert_eq!(http("GET", url("/health/ready"), "").await.unwrap().0, 200);
 
-    // Every message to it waits now; the endpoint does not.
-    while hangs.tell(Hang).is_ok() {}
+    // Every message to them waits now; the endpoint does not.
+    for address in [&hangs].into_iter().chain(&others) {
+        while address.tell(Hang).is_ok() {}
+    }
     let row = until(&url("/actors/root/work/hangs"), |row| row["mailbox_depth"].as_u64() >= Some(3)).await;
     assert_eq!((&row["state"], &row["mailbox_bound"]), (&json!("up"), &json!(4)));
     let (_, letters) = http("GET", url("/dead-letters"), "").await.unwrap();
     assert_eq!((&letters["recent"][0]["to"], &letters["recent"][0]["reason"]), (&json!("/hangs"), &json!("full")));
+    for id in ["other", "io", "beside"] {
+        until(&url(&format!("/actors/root/work/{id}")), |row| row["mailbox_depth"].as_u64() >= Some(3)).await;
+    }
     assert_eq!(http("GET", url("/health/live"), "").await.unwrap().0, 200);
+    // The middle one of many, so that other work on the machine does not decide.
+    let client = reqwest::Client::new();
+    let mut took = Vec::new();
+    for _ in 0..50 {
+        let began = std::time::Instant::now();
+        let answer = client.get(url("/actors")).timeout(WITHIN).send().await.unwrap();
+        let rows: Value = answer.json().await.unwrap();
+        took.push(began.elapsed());
+        let hung = rows.as_array().unwrap().iter().filter(|row| !row["busy_message"].is_null());
+        assert_eq!(hung.count(), 4, "{rows}");
+    }
+    took.sort();
+    assert!(took[25] < Duration::from_millis(100), "{took:?}");
 
     let killed = http("POST", url("/actors/root/work/hangs/kill"), "t").await.unwrap();
     assert_eq!(killed, (200, json!({"killed": "root/work/hangs"})));
@@ -98,9 +125,16 @@ async fn it_answers_kills_and_comes_back() {
     assert_eq!((&row["last_exit"], &row["incarnation"]), (&json!("Killed"), &json!(2)));
 
     // Its own death, by its own hand: the answer may be lost, the next incarnation has the same address.
-    let _ = http("POST", url("/actors/root/admin_http/kill"), "t").await;
-    let row = until(&url("/actors/root/admin_http"), |row| row["restarts"] == 1).await;
+    let _ = http("POST", url("/actors/root/admin/admin_http/kill"), "t").await;
+    let row = until(&url("/actors/root/admin/admin_http"), |row| row["restarts"] == 1).await;
     assert_eq!(row["last_exit"], "Killed");
+    // Its restart, by its own hand, and that of all that is around it, leave it running again.
+    for n in 3..=5 {
+        let _ = http("POST", url("/actors/root/admin/admin_http/restart"), "t").await;
+        until(&url("/actors/root/admin/admin_http"), |row| row["state"] == "up" && row["incarnation"] == n).await;
+    }
+    let _ = http("POST", url("/actors/root/admin/restart"), "t").await;
+    until(&url("/actors/root/admin/admin_http"), |row| row["state"] == "up" && row["incarnation"] == 6).await;
     tree.shutdown().await;
     assert!(std::net::TcpStream::connect(addr).is_err(), "an orderly stop closes the port");
 }

@@ -10,6 +10,7 @@ use bulkhead::chain::Address;
 use bulkhead::chain::types::{Message, SignedMessage};
 use bulkhead::rpc::full_node::FullNodeError;
 use bulkhead::store::{Store, StoreError, Token};
+use bulkhead::supervisor::{Fence, Fenced};
 use std::path::Path;
 use std::sync::Arc;
 use support::fake_chain::{FakeChain, fil, miner, worker};
@@ -23,6 +24,7 @@ fn engine(path: &Path, chain: &Arc<FakeChain>, epoch: u64) -> Engine {
         signer: Arc::new(NodeWallet(chain.clone())),
         store: Store::open(path).unwrap(),
         token: Token { path: "/t01000/message-sender".into(), epoch },
+        fence: None,
         settings: SenderSettings {
             rules: Rules { confidence: 2, replace_after: 4, lost_after: 3, repush_every: 2 },
             max_fee: fil(1_000_000),
@@ -261,6 +263,29 @@ async fn a_sender_that_was_replaced_pushes_nothing_more() {
     assert_eq!(s.chain.state().pushes, 0);
 }
 
+/// The rights of an incarnation whose successor has written nothing yet.
+struct Replaced;
+impl Fence for Replaced {
+    fn check(&self) -> Result<(), Fenced> {
+        Err(Fenced { path: "/t01000/message-sender".into(), epoch: 1, newer: 2 })
+    }
+}
+
+#[tokio::test]
+async fn a_sender_whose_successor_has_written_nothing_yet_pushes_nothing_more() {
+    let s = setup();
+    let mut e = engine(&s.path, &s.chain, 1);
+    e.fence = Some(Arc::new(Replaced));
+    e.enqueue(&message("a")).unwrap();
+    let refused = e.round(&s.chain.head()).await.unwrap_err();
+    assert!(matches!(refused, StoreError::Fenced { epoch: 1, newer: 2, .. }), "{refused}");
+    assert_eq!(s.chain.state().pushes, 0);
+    // Its successor pushes the same bytes.
+    e.fence = None;
+    rounds(&e, &s.chain, 4).await;
+    assert!(landed(&e, "a"));
+}
+
 #[tokio::test]
 async fn a_message_can_be_withdrawn_until_it_is_signed() {
     let s = setup();
@@ -304,6 +329,7 @@ async fn a_message_that_is_withdrawn_during_a_round_is_not_sent_by_it() {
         signer: e.signer.clone(),
         store: e.store.clone(),
         token: e.token.clone(),
+        fence: None,
         settings: e.settings.clone(),
     };
     e.signer = Arc::new(Withdrawing { other, key: "a" });

@@ -385,3 +385,41 @@ fn a_whole_devnet_stops_in_order_and_goes_on() {
     assert_eq!(sectors.as_array().map(Vec::len), Some(1), "the first run's sector and no other: {sectors}");
     devnet.stopped();
 }
+
+/// What the admin HTTP of the node in `repo` answers to that order.
+fn kill(repo: &Path, actor: &str) -> u16 {
+    let read = |name: &str| std::fs::read_to_string(repo.join(name)).expect(name).trim().to_string();
+    let url = format!("http://{}/actors/{actor}/kill", read("admin").trim_start_matches("http://"));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let request = reqwest::Client::new().post(url).bearer_auth(read("token"));
+    runtime.block_on(request.send()).expect("an answer").status().as_u16()
+}
+
+#[test]
+fn a_log_that_nobody_reads_stops_nothing() {
+    let place = Place::new();
+    let (chain, repo) = place.initialised();
+    let mut node = Unread::start(&repo, &chain.api_info());
+    let rows = || {
+        let said = say(&["tree", "--json", "--repo", text(&repo)], &[]);
+        said.status.success().then(|| serde_json::from_str::<Value>(&said.out).expect("rows"))
+    };
+    let sender = || {
+        let rows = rows()?;
+        let mut rows = rows.as_array().expect("rows").iter();
+        rows.find(|row| row["path"].as_str().is_some_and(|path| path.ends_with("message_sender"))).cloned()
+    };
+    let up = |row: &Value| row["state"] == "up";
+    let first = until("the node", || sender().filter(up));
+    // Each restart leaves lines in the log, of the supervisors' own thread too.
+    let (path, mut incarnation) = (first["path"].as_str().expect("a path").to_string(), first["incarnation"].as_u64());
+    for _ in 0..3 {
+        assert_eq!(kill(&repo, &path), 200);
+        let next =
+            until("its successor", || sender().filter(|row| up(row) && row["incarnation"].as_u64() > incarnation));
+        incarnation = next["incarnation"].as_u64();
+    }
+    assert!(node.process.try_wait().expect("a process").is_none(), "it runs on");
+    say(&["stop", "--repo", text(&repo)], &[]).ok();
+    until("its end", || node.process.try_wait().expect("a process"));
+}

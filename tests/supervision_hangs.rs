@@ -35,6 +35,21 @@ impl Handler<Ping> for Worker {
     }
 }
 
+impl Handler<Down> for Worker {
+    async fn handle(&mut self, _: Down, _: &Cx<Self>) -> Result<(), Exit> {
+        Ok(())
+    }
+}
+struct Panic;
+impl Message for Panic {
+    type Reply = ();
+}
+impl Handler<Panic> for Worker {
+    async fn handle(&mut self, _: Panic, _: &Cx<Self>) -> Result<(), Exit> {
+        panic!("asked to")
+    }
+}
+
 fn worker(id: &str, address: &Ref<Worker>) -> ChildSpec {
     ChildSpec::actor(id, address, |_| async { Ok(Worker) }).hang_after(Duration::from_secs(3))
 }
@@ -163,5 +178,56 @@ async fn a_hang_on_request_takes_the_course_of_a_real_one() {
     assert!(matches!(exit("root/beside/w"), Some(Exit::Hung(_))));
     until("the thread is gone", || tree.zombies() == 0).await;
     assert_eq!((tree.info("root").unwrap().restart_budget_used, exit("root/beside")), (Some(1), None));
+    assert_eq!(tree.shutdown().await, Exit::Shutdown);
+}
+
+#[tokio::test]
+async fn a_start_that_waited_on_a_given_up_thread_takes_nothing_from_its_successor() {
+    let (stuck, other, watcher) = (Ref::new("/stuck", 4), Ref::new("/other", 4), Ref::new("/watcher", 4));
+    let wait = Duration::from_secs(1);
+    let backoff = Backoff { first: wait, cap: wait, reset_after: SOON };
+    let root = SupervisorSpec::new("root")
+        .backoff(backoff)
+        .intensity(9, SOON)
+        .child(worker("watcher", &watcher).on(Thread::Dedicated))
+        .child(worker("stuck", &stuck).on(Thread::Shared("io")))
+        .child(worker("other", &other).on(Thread::Shared("io")));
+    let tree = Tree::start(root).unwrap();
+    other.tell(Panic).unwrap();
+    until("it waits for its restart", || tree.info("root/other").unwrap().state == ActorState::Restarting).await;
+    let (free, until_then) = mpsc::channel();
+    let (report, tokens) = mpsc::channel();
+    stuck.tell(Block { until: Arc::new(Mutex::new(until_then)), report }).unwrap();
+    tokens.recv().unwrap();
+    // Its second start is queued behind the stuck one and given up with it; the third is elsewhere.
+    assert_eq!(ping(&other, 2).await.epoch, 3);
+    let monitor = other.monitor(watcher.recipient());
+    assert_eq!(monitor.watchers(), 1);
+    free.send(()).unwrap();
+    until("the thread is gone", || tree.zombies() == 0).await;
+    assert_eq!(monitor.watchers(), 1, "nobody was told of an end");
+    assert_eq!(other.ask(Ping, SOON).await.unwrap().epoch, 3);
+    assert_eq!(tree.info("root/other").unwrap().epoch, 3);
+    assert_eq!(tree.shutdown().await, Exit::Shutdown);
+}
+
+#[tokio::test]
+async fn a_thread_that_comes_back_leaves_its_successor_alone() {
+    let address = Ref::new("/stuck", 4);
+    let hang_after = Duration::from_secs(1);
+    let root = SupervisorSpec::new("root").backoff(Backoff::NONE).intensity(9, SOON);
+    let tree = Tree::start(root.child(worker("stuck", &address).hang_after(hang_after))).unwrap();
+    let (free, until_then) = mpsc::channel();
+    let (report, tokens) = mpsc::channel();
+    address.tell(Block { until: Arc::new(Mutex::new(until_then)), report }).unwrap();
+    tokens.recv().unwrap();
+    assert_eq!(ping(&address, 1).await.epoch, 2);
+    until("it is idle", || tree.info("root/stuck").unwrap().busy_message.is_none()).await;
+    free.send(()).unwrap();
+    until("the thread is gone", || tree.zombies() == 0).await;
+    let (before, rounds) = (tree.watchdog_ticks(), 3 * hang_after.as_millis() as u64 / 250);
+    until("the watchdog has looked", || tree.watchdog_ticks() > before + rounds).await;
+    let row = tree.info("root/stuck").unwrap();
+    assert_eq!((row.incarnation, row.busy_message), (2, None), "it did nothing meanwhile");
     assert_eq!(tree.shutdown().await, Exit::Shutdown);
 }

@@ -195,6 +195,12 @@ async fn a_given_up_thread_is_told_once_and_not_again_when_it_wakes_up() {
     f.up(1).await;
     let _next = f.worker.monitor(f.watcher.recipient());
     free.send(()).unwrap();
+    let gone = async {
+        while f.tree.zombies() > 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(SOON, gone).await.expect("the thread comes back and ends");
     f.no_more().await;
     f.worker.tell(Do::Panic).unwrap();
     assert_eq!(f.next().await.incarnation, 2);

@@ -1,12 +1,15 @@
 //! Log lines (tracing) to stderr or a file, and panics as log lines.
+//!
+//! A thread of its own writes them: whoever logs waits for no terminal, pipe or disk, least of all the supervisors.
 
 use super::CliError;
+use super::lossy::Lossy;
 use crate::config::LogFormat;
 use std::any::Any;
+use std::io::Write;
 use std::path::PathBuf;
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 use tracing_subscriber::EnvFilter;
-use tracing_subscriber::fmt::writer::BoxMakeWriter;
 
 pub enum To {
     Stderr,
@@ -14,25 +17,37 @@ pub enum To {
     File(PathBuf),
 }
 
+/// The writing thread, until [`flush`].
+static WRITER: Mutex<Option<Lossy>> = Mutex::new(None);
+
 pub fn init(filter: &str, format: LogFormat, to: To) -> Result<(), CliError> {
     let filter = EnvFilter::try_new(filter).map_err(|e| {
         CliError::Usage(format!("--log-level {filter:?}: not a log filter such as info or warn,bulkhead=debug: {e}"))
     })?;
-    let (writer, colour) = match to {
-        To::Stderr => (BoxMakeWriter::new(std::io::stderr), std::io::IsTerminal::is_terminal(&std::io::stderr())),
+    let (out, colour): (Box<dyn Write + Send>, bool) = match to {
+        To::Stderr => (Box::new(std::io::stderr()), std::io::IsTerminal::is_terminal(&std::io::stderr())),
         To::File(path) => {
             let file = std::fs::OpenOptions::new().create(true).append(true).open(&path);
             let file = file.map_err(|e| CliError::Failed(format!("log file {}: {e}", path.display())))?;
-            (BoxMakeWriter::new(Mutex::new(file)), false)
+            (Box::new(file), false)
         }
     };
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer).with_ansi(colour);
-    // a second call (tests in one process) keeps the first subscriber
-    let _ = match format {
+    let lossy = Lossy::new(out, format);
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(lossy.lines()).with_ansi(colour);
+    let set = match format {
         LogFormat::Pretty => builder.with_target(true).compact().try_init(),
         LogFormat::Json => builder.json().try_init(),
     };
+    // a second call (tests in one process) keeps the first subscriber
+    if set.is_ok() {
+        *WRITER.lock().unwrap_or_else(PoisonError::into_inner) = Some(lossy);
+    }
     Ok(())
+}
+
+/// Writes what is still to be written, for a second at most: what nobody reads must not keep the process.
+pub fn flush() {
+    drop(WRITER.lock().unwrap_or_else(PoisonError::into_inner).take());
 }
 
 /// Panics become log lines with place and thread; whoever catches them decides what follows.

@@ -19,6 +19,7 @@ pub mod init;
 pub mod keys;
 pub mod launch;
 pub mod logging;
+mod lossy;
 pub mod miner_flags;
 pub mod output;
 pub mod proving;
@@ -55,10 +56,10 @@ pub fn main() -> ExitCode {
     }
     logging::report_panics();
     // a panic that reaches this far is a bug: it ends with a sentence and a code, not with a backtrace
-    finish(
-        std::panic::catch_unwind(|| parse_and_dispatch(args))
-            .unwrap_or_else(|panic| Err(CliError::Bug(logging::panic_text(panic.as_ref())))),
-    )
+    let result = std::panic::catch_unwind(|| parse_and_dispatch(args))
+        .unwrap_or_else(|panic| Err(CliError::Bug(logging::panic_text(panic.as_ref()))));
+    logging::flush(); // before the sentence that is the last one
+    finish(result)
 }
 
 fn parse_and_dispatch(args: Vec<std::ffi::OsString>) -> Result<(), CliError> {

@@ -6,7 +6,7 @@ use super::fence::Tenure;
 use super::histogram::Histogram;
 use super::monitor::Watchers;
 use super::shell::here;
-use arc_swap::{ArcSwap, ArcSwapOption};
+use arc_swap::ArcSwapOption;
 use serde::{Deserialize, Serialize};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -58,19 +58,12 @@ pub(super) struct CellMeta {
     pub path: Arc<str>,
     pub bound: usize,
     state: AtomicU8,
-    /// Of the present incarnation's mailbox: a hung predecessor's queue must not fill its successor's.
-    depth: ArcSwap<Depth>,
+    /// The present incarnation's: a hung predecessor must not fill its successor's queue, nor be taken for it when it
+    /// wakes up. Held while the address changes hands.
+    present: Mutex<Option<Arc<Vitals>>>,
     pub incarnation: AtomicU64,
     pub epoch: AtomicU64,
     pub restarts: AtomicU64,
-    /// Odd while a thread is inside this actor. The watchdog compares two readings; no clock is read on the way.
-    progress: AtomicU64,
-    /// The type of the last message that was begun.
-    message: Mutex<&'static str>,
-    /// [`clock_ms`] at which the message in hand began to wait; 0 without one.
-    waiting_since: AtomicU64,
-    /// How long the watchdog has seen the thread inside one turn.
-    pub stuck_ms: AtomicU64,
     last_exit: Mutex<Option<(Exit, u64)>>,
     /// What the actor tries again at the moment, and why.
     trouble: Mutex<Option<String>>,
@@ -83,7 +76,6 @@ pub(super) struct CellMeta {
     pub given_up: AtomicU64,
     /// Under which its incarnations are started, if another process may hold it instead.
     pub tenure: Mutex<Option<Arc<dyn Tenure>>>,
-    pub suspended: AtomicBool,
     pub handle_times: Histogram,
 }
 
@@ -93,14 +85,10 @@ impl CellMeta {
             path: path.into(),
             bound,
             state: AtomicU8::new(ActorState::Stopped as u8),
-            depth: ArcSwap::from_pointee(Depth::new(0)),
+            present: Mutex::new(None),
             incarnation: AtomicU64::new(0),
             epoch: AtomicU64::new(0),
             restarts: AtomicU64::new(0),
-            progress: AtomicU64::new(0),
-            message: Mutex::new(""),
-            waiting_since: AtomicU64::new(0),
-            stuck_ms: AtomicU64::new(0),
             last_exit: Mutex::new(None),
             trouble: Mutex::new(None),
             thread: Mutex::new(String::new()),
@@ -109,7 +97,6 @@ impl CellMeta {
             watchers: Watchers::default(),
             given_up: AtomicU64::new(0),
             tenure: Mutex::new(None),
-            suspended: AtomicBool::new(false),
             handle_times: Histogram::default(),
         }
     }
@@ -155,46 +142,48 @@ impl CellMeta {
     }
 
     pub fn depth(&self) -> usize {
-        self.depth.load().now()
+        self.vitals().map_or(0, |v| v.depth.now())
     }
 
-    /// A new incarnation takes over: its lane counts from zero. To be called on its thread.
-    pub fn open_lane(self: &Arc<Self>) -> Arc<Lane> {
-        let depth = Arc::new(Depth::new(self.bound));
-        self.depth.store(depth.clone());
-        self.waiting_since.store(0, Ordering::Relaxed);
-        self.stuck_ms.store(0, Ordering::Relaxed);
+    /// Of the present incarnation, or of the last one that ended by itself.
+    pub fn vitals(&self) -> Option<Arc<Vitals>> {
+        lock(&self.present).clone()
+    }
+
+    /// For an incarnation that is about to take over; counts from zero. To be called on its thread.
+    pub fn lane(self: &Arc<Self>) -> Arc<Lane> {
+        let vitals = Arc::new(Vitals::new(self.bound));
+        Arc::new(Lane { meta: self.clone(), vitals, home: here(), called_from_afar: AtomicBool::new(false) })
+    }
+
+    /// That incarnation takes over, with all that `publish` does, unless it was given up before its thread came to it:
+    /// then its successor has the address, or will have it.
+    pub fn take_over<T>(
+        &self,
+        lane: &Lane,
+        epoch: u64,
+        given_up: impl Fn() -> bool,
+        publish: impl FnOnce() -> T,
+    ) -> Option<T> {
+        let mut present = lock(&self.present);
+        if given_up() || self.epoch.load(Ordering::Acquire) != epoch {
+            return None;
+        }
+        *present = Some(lane.vitals.clone());
         self.set_trouble(None);
-        self.suspended.store(false, Ordering::Relaxed);
-        Arc::new(Lane { meta: self.clone(), depth, home: here(), called_from_afar: AtomicBool::new(false) })
+        Some(publish())
     }
 
-    pub fn enter(&self) {
-        self.progress.fetch_or(1, Ordering::Relaxed);
-    }
-    pub fn leave(&self) {
-        self.progress.fetch_add(1, Ordering::Relaxed);
-    }
-    pub fn progress(&self) -> u64 {
-        self.progress.load(Ordering::Relaxed)
+    /// The present incarnation was given up: what `forget` does comes before or after all of [`CellMeta::take_over`].
+    pub fn detach<T>(&self, forget: impl FnOnce() -> T) -> T {
+        let mut present = lock(&self.present);
+        *present = None;
+        forget()
     }
 
-    pub fn begins(&self, message: &'static str) {
-        *lock(&self.message) = message;
-    }
-    pub fn waits(&self) {
-        self.waiting_since.store(clock_ms(), Ordering::Relaxed);
-    }
-    pub fn waited(&self) {
-        self.waiting_since.store(0, Ordering::Relaxed);
-    }
     /// The message in hand and for how many milliseconds, as far as that is known without slowing the actor down.
     pub fn busy(&self) -> Option<(&'static str, u64)> {
-        let since = self.waiting_since.load(Ordering::Relaxed);
-        let waited = if since == 0 { 0 } else { clock_ms().saturating_sub(since) };
-        let stuck = self.stuck_ms.load(Ordering::Relaxed);
-        let inside = self.progress() & 1 == 1;
-        (since != 0 || inside).then(|| (*lock(&self.message), waited.max(stuck)))
+        self.vitals()?.busy()
     }
 
     pub fn ended(&self, exit: &Exit) {
@@ -246,10 +235,64 @@ impl Depth {
     }
 }
 
+/// What one incarnation shows of itself.
+pub(super) struct Vitals {
+    depth: Depth,
+    /// Odd while a thread is inside this actor. The watchdog compares two readings; no clock is read on the way.
+    progress: AtomicU64,
+    /// [`clock_ms`] at which the message in hand began to wait; 0 without one.
+    waiting_since: AtomicU64,
+    /// How long the watchdog has seen the thread inside one turn.
+    pub stuck_ms: AtomicU64,
+    pub suspended: AtomicBool,
+    /// The type of the last message that was begun.
+    message: Mutex<&'static str>,
+}
+
+impl Vitals {
+    fn new(bound: usize) -> Vitals {
+        Vitals {
+            depth: Depth::new(bound),
+            progress: AtomicU64::new(0),
+            waiting_since: AtomicU64::new(0),
+            stuck_ms: AtomicU64::new(0),
+            suspended: AtomicBool::new(false),
+            message: Mutex::new(""),
+        }
+    }
+
+    pub fn enter(&self) {
+        self.progress.fetch_or(1, Ordering::Relaxed);
+    }
+    pub fn leave(&self) {
+        self.progress.fetch_add(1, Ordering::Relaxed);
+    }
+    pub fn progress(&self) -> u64 {
+        self.progress.load(Ordering::Relaxed)
+    }
+
+    pub fn begins(&self, message: &'static str) {
+        *lock(&self.message) = message;
+    }
+    pub fn waits(&self) {
+        self.waiting_since.store(clock_ms(), Ordering::Relaxed);
+    }
+    pub fn waited(&self) {
+        self.waiting_since.store(0, Ordering::Relaxed);
+    }
+    pub fn busy(&self) -> Option<(&'static str, u64)> {
+        let since = self.waiting_since.load(Ordering::Relaxed);
+        let waited = if since == 0 { 0 } else { clock_ms().saturating_sub(since) };
+        let stuck = self.stuck_ms.load(Ordering::Relaxed);
+        let inside = self.progress() & 1 == 1;
+        (since != 0 || inside).then(|| (*lock(&self.message), waited.max(stuck)))
+    }
+}
+
 /// One incarnation's share of the mailbox bound.
 pub(super) struct Lane {
     pub meta: Arc<CellMeta>,
-    depth: Arc<Depth>,
+    pub vitals: Arc<Vitals>,
     /// The thread it runs on.
     home: usize,
     called_from_afar: AtomicBool,
@@ -258,7 +301,7 @@ pub(super) struct Lane {
 impl Lane {
     /// Takes a place in the mailbox; false when all are taken.
     pub fn reserve(&self) -> bool {
-        let depth = &*self.depth;
+        let depth = &self.vitals.depth;
         let place = depth.sent.0.fetch_add(1, Ordering::Relaxed);
         if place < depth.limit.0.load(Ordering::Relaxed) {
             return true;
@@ -273,16 +316,16 @@ impl Lane {
     }
     /// A place beyond the bound: for the actor's own timers and finished work, which cannot be refused.
     pub fn reserve_beyond(&self) {
-        self.depth.sent.0.fetch_add(1, Ordering::Relaxed);
+        self.vitals.depth.sent.0.fetch_add(1, Ordering::Relaxed);
     }
     /// A message was taken out: by the actor's own thread, the only one that writes this count.
     pub fn release(&self) {
-        let taken = &self.depth.taken.0;
+        let taken = &self.vitals.depth.taken.0;
         taken.store(taken.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
     }
     /// A message will not be taken: it could not be sent, or the mailbox is gone.
     pub fn take_back(&self) {
-        self.depth.sent.0.fetch_sub(1, Ordering::Relaxed);
+        self.vitals.depth.sent.0.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// Notes a call; true when the caller is on another thread.
@@ -310,7 +353,11 @@ mod tests {
     #[test]
     fn the_bound_holds_at_its_edge() {
         let meta = Arc::new(CellMeta::new("/a", 2));
-        let lane = meta.open_lane();
+        let open = || {
+            let lane = meta.lane();
+            meta.take_over(&lane, 0, || false, || lane.clone()).unwrap()
+        };
+        let lane = open();
         assert!(lane.reserve() && lane.reserve());
         assert!(!lane.reserve());
         lane.reserve_beyond();
@@ -319,18 +366,30 @@ mod tests {
         assert!(!lane.reserve());
         lane.release();
         assert!(lane.reserve());
-        let next = meta.open_lane();
+        let next = open();
         assert_eq!(meta.depth(), 0, "a successor starts empty");
         assert!(next.reserve());
     }
 
     #[test]
     fn progress_is_odd_only_inside() {
-        let meta = CellMeta::new("/a", 1);
-        let before = meta.progress();
-        meta.enter();
-        assert_eq!(meta.progress() & 1, 1);
-        meta.leave();
-        assert_eq!(meta.progress(), before + 2);
+        let vitals = Vitals::new(1);
+        vitals.enter();
+        assert_eq!(vitals.progress() & 1, 1);
+        vitals.leave();
+        assert_eq!(vitals.progress(), 2);
+    }
+
+    #[test]
+    fn only_the_incarnation_of_the_present_epoch_takes_over() {
+        let meta = Arc::new(CellMeta::new("/a", 1));
+        // (its epoch, given up, the present epoch, whether it takes over)
+        let cases = [(1, false, 1, true), (1, true, 1, false), (1, false, 2, false), (2, false, 2, true)];
+        for (epoch, given_up, present, takes) in cases {
+            meta.detach(|| ());
+            meta.epoch.store(present, Ordering::Relaxed);
+            let done = meta.take_over(&meta.lane(), epoch, || given_up, || ());
+            assert_eq!((done.is_some(), meta.vitals().is_some()), (takes, takes), "{epoch} {given_up} {present}");
+        }
     }
 }

@@ -36,24 +36,42 @@ struct State {
     list: BTreeMap<u64, Watcher>,
 }
 
+/// Notices of one end that are still to be given.
+pub(super) struct Owed {
+    incarnation: u64,
+    reason: Exit,
+    to: BTreeMap<u64, Watcher>,
+}
+
+impl Owed {
+    pub fn tell(self) {
+        let Owed { incarnation, reason, to } = self;
+        for Watcher { path, to } in to.into_values() {
+            to.deliver(Down { path, incarnation, reason: reason.clone() });
+        }
+    }
+}
+
 struct Watcher {
     path: String,
     to: Recipient<Down>,
 }
 
 impl Watchers {
-    /// An incarnation begins.
-    pub fn open(&self, incarnation: u64) {
-        let before = lock(&self.state).live;
-        if let Some(before) = before {
-            self.close(before, &Exit::Killed); // it ended without a word
-        }
-        lock(&self.state).live = Some(incarnation);
+    /// An incarnation begins. Tells nobody: what is owed to the watchers of one that ended without a word comes back.
+    #[must_use = "the watchers of the one before are to be told"]
+    pub fn open(&self, incarnation: u64) -> Owed {
+        let mut state = lock(&self.state);
+        let to = match state.live.replace(incarnation) {
+            Some(before) => (before, std::mem::take(&mut state.list)),
+            None => (0, BTreeMap::new()),
+        };
+        Owed { incarnation: to.0, reason: Exit::Killed, to: to.1 }
     }
 
     /// That incarnation is over. Of several calls, by a given-up thread that wakes up for one, only the first counts.
     pub fn close(&self, incarnation: u64, reason: &Exit) {
-        let told = {
+        let to = {
             let mut state = lock(&self.state);
             if state.live != Some(incarnation) {
                 return;
@@ -61,9 +79,7 @@ impl Watchers {
             state.live = None;
             std::mem::take(&mut state.list)
         };
-        for Watcher { path, to } in told.into_values() {
-            to.deliver(Down { path, incarnation, reason: reason.clone() });
-        }
+        Owed { incarnation, reason: reason.clone(), to }.tell();
     }
 
     fn len(&self) -> usize {

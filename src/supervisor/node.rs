@@ -111,7 +111,7 @@ impl Node {
             epoch: meta.epoch.load(Ordering::Relaxed),
             thread: branch.is_none().then(|| meta.thread()),
             busy_message: busy.map(|(message, _)| message.to_string()),
-            suspended: meta.suspended.load(Ordering::Relaxed),
+            suspended: meta.vitals().is_some_and(|v| v.suspended.load(Ordering::Relaxed)),
             handle_times: branch.is_none().then(|| meta.handle_times.read()),
             busy_ms: busy.map(|(_, ms)| ms),
             strategy: flags.as_ref().map(|f| f.strategy),

@@ -46,10 +46,7 @@ impl Tree {
             Order::Suspend => sent(self.suspend(path)),
             Order::Resume => sent(self.resume(path)),
             Order::Restart if node.temporary || parent.is_dynamic() => Err(AdminError::Dynamic),
-            Order::Restart => {
-                parent.try_terminate_child(id).await?;
-                parent.restart_child(id).await
-            }
+            Order::Restart => parent.renew_child(id).await,
         }
     }
 }

@@ -278,12 +278,15 @@ impl OsProcess {
             let program = program.clone();
             async move {
                 let exe = program.exe.display().to_string();
-                let started = tokio::task::spawn_blocking(move || program.start()).await;
-                let started = started.unwrap_or_else(|e| Err(io::Error::other(e)));
-                let handle = started.map_err(|e| StartError(format!("{exe}: {e}")))?;
-                Ok(OsProcess { handle: Arc::new(handle) })
+                OsProcess::run(program).await.map_err(|e| StartError(format!("{exe}: {e}")))
             }
         })
+    }
+
+    /// The process has its owner before anybody waits for it: a start that is given up meanwhile leaves none behind.
+    async fn run(program: Program) -> io::Result<OsProcess> {
+        let start = move || program.start().map(|handle| OsProcess { handle: Arc::new(handle) });
+        tokio::task::spawn_blocking(start).await.unwrap_or_else(|e| Err(io::Error::other(e)))
     }
 
     /// A process that somebody else started and uses: in the tree while it lives, killed by what kills its row.
@@ -381,6 +384,34 @@ mod tests {
             (libc::SIGTERM, 0, true, true, Exit::Signal(15)),
         ] {
             assert_eq!(exit_of(status(signal, code), by_us, oom), want, "{signal} {code}");
+        }
+    }
+
+    #[test]
+    fn a_start_that_nobody_waits_for_leaves_no_process() {
+        let runtime = tokio::runtime::Builder::new_current_thread().max_blocking_threads(1).build().unwrap();
+        let mark = format!("3600.{}", std::process::id());
+        let program = Program {
+            exe: "sleep".into(),
+            args: vec![mark.clone().into()],
+            env: Vec::new(),
+            nice: 0,
+            oom_score_adj: 0,
+        };
+        runtime.block_on(async {
+            let mut start = Box::pin(OsProcess::run(program));
+            assert!(futures::poll!(start.as_mut()).is_pending());
+            drop(start);
+            tokio::task::spawn_blocking(|| ()).await.unwrap(); // its turn comes after the start's
+        });
+        let runs = || {
+            let lines = fs::read_dir("/proc").unwrap().flatten().map(|e| fs::read(e.path().join("cmdline")));
+            lines.flatten().any(|line| line.split(|b| *b == 0).any(|arg| arg == mark.as_bytes()))
+        };
+        let until = std::time::Instant::now() + std::time::Duration::from_secs(20);
+        while runs() {
+            assert!(std::time::Instant::now() < until, "it is left behind");
+            std::thread::yield_now();
         }
     }
 

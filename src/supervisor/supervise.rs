@@ -133,7 +133,7 @@ pub(super) fn spawn_supervisor(control: Rc<Control>, node: Arc<Node>, report: Re
     if let Some(branch) = &node.branch {
         branch.open(tx.clone());
         let epoch = control.next_epoch(&node.meta, None);
-        node.meta.watchers.open(epoch);
+        node.meta.watchers.open(epoch).tell();
         control.root.borrow_mut().get_or_insert_with(|| tx.clone());
         let def = branch.def();
         {

@@ -109,7 +109,7 @@ struct Inner {
     ended: watch::Receiver<Option<Exit>>,
     letters: Arc<DeadLetters>,
     zombies: Arc<AtomicU64>,
-    ticks: Arc<AtomicU64>,
+    pulse: Arc<watchdog::Pulse>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -134,7 +134,7 @@ impl Tree {
         let root = Node::root(root.compile("")?);
         let letters: Arc<DeadLetters> = Arc::default();
         let zombies: Arc<AtomicU64> = Arc::default();
-        let ticks: Arc<AtomicU64> = Arc::default();
+        let pulse: Arc<watchdog::Pulse> = Arc::default();
         let (end, ended) = watch::channel(None);
         let (up, started) = std::sync::mpsc::channel::<Result<(), StartFailure>>();
         let (node, to) = (root.clone(), letters.clone());
@@ -167,8 +167,8 @@ impl Tree {
             release(&node);
             let _ = end.send(Some(exit)); // nobody holds the tree any more
         })?;
-        watchdog::run(root.clone(), ended.clone(), ticks.clone(), hang_after)?;
-        let tree = Tree { inner: Arc::new(Inner { root, ended, letters, zombies, ticks }) };
+        watchdog::run(root.clone(), ended.clone(), pulse.clone(), hang_after)?;
+        let tree = Tree { inner: Arc::new(Inner { root, ended, letters, zombies, pulse }) };
         match started.recv() {
             Ok(Ok(())) => Ok(tree),
             Ok(Err(why)) => Err(TreeError::Start { path: why.path, why: StartError(why.why) }),
@@ -291,7 +291,12 @@ impl Tree {
 
     /// Grows four times a second while the watchdog lives.
     pub fn watchdog_ticks(&self) -> u64 {
-        self.inner.ticks.load(Ordering::Relaxed)
+        self.inner.pulse.ticks()
+    }
+
+    /// Since its last round, or since the start.
+    pub fn watchdog_silence(&self) -> Duration {
+        self.inner.pulse.silence()
     }
 }
 
@@ -355,6 +360,10 @@ impl SupervisorRef {
     /// Starts a terminated child from its kept spec.
     pub async fn restart_child(&self, id: &str) -> Result<(), AdminError> {
         self.call(Call::Restart { id: id.to_string() }).await.map(drop)
+    }
+    /// Stops a child in order and starts it again, whatever becomes of the caller; one that does not run is started.
+    pub async fn renew_child(&self, id: &str) -> Result<(), AdminError> {
+        self.call(Call::Renew { id: id.to_string() }).await.map(drop)
     }
     /// Ends a child's present incarnation at once; the restart rule applies.
     pub async fn kill_child(&self, id: &str) -> Result<(), AdminError> {

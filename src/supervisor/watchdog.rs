@@ -1,5 +1,6 @@
 //! Finds actors whose thread is stuck inside them, from a thread that shares nothing with theirs.
 
+use super::cell::clock_ms;
 use super::exit::Exit;
 use super::node::{Branch, Node};
 use super::supervise::In;
@@ -12,18 +13,44 @@ use tokio::sync::watch;
 
 const TICK: Duration = Duration::from_millis(250);
 
+/// Its rounds, and when the last one was.
+pub(super) struct Pulse {
+    ticks: AtomicU64,
+    /// [`clock_ms`].
+    last: AtomicU64,
+}
+
+impl Default for Pulse {
+    fn default() -> Pulse {
+        Pulse { ticks: AtomicU64::new(0), last: AtomicU64::new(clock_ms()) }
+    }
+}
+
+impl Pulse {
+    fn beat(&self) {
+        self.ticks.fetch_add(1, Ordering::Relaxed);
+        self.last.store(clock_ms(), Ordering::Relaxed);
+    }
+    pub fn ticks(&self) -> u64 {
+        self.ticks.load(Ordering::Relaxed)
+    }
+    pub fn silence(&self) -> Duration {
+        Duration::from_millis(clock_ms().saturating_sub(self.last.load(Ordering::Relaxed)))
+    }
+}
+
 /// Runs until the tree has ended.
 pub(super) fn run(
     root: Arc<Node>,
     ended: watch::Receiver<Option<Exit>>,
-    ticks: Arc<AtomicU64>,
+    pulse: Arc<Pulse>,
     at_most: Duration,
 ) -> io::Result<()> {
     std::thread::Builder::new().name("watchdog".into()).spawn(move || {
         let (mut seen, mut last) = (Seen::new(), Instant::now());
         while ended.borrow().is_none() && ended.has_changed().is_ok() {
             std::thread::sleep(TICK);
-            ticks.fetch_add(1, Ordering::Relaxed);
+            pulse.beat();
             let now = Instant::now();
             let passed = counts(now.saturating_duration_since(last));
             last = now;
@@ -61,27 +88,30 @@ fn look(node: &Arc<Node>, parent: Option<&Branch>, at: &Look<'_>, seen: &mut See
     let meta = &node.meta;
     // Read first: what is seen of an incarnation that was given up must not be held against its successor.
     let incarnation = meta.incarnation.load(Ordering::Acquire);
-    let progress = meta.progress();
+    let vitals = meta.vitals();
+    let progress = vitals.as_ref().map_or(0, |v| v.progress());
     let id = Arc::as_ptr(meta) as usize;
     // Odd: a thread is inside. The same odd number as before: it never left.
-    if progress & 1 == 1 {
-        let stuck = match before.get(&id) {
-            Some((i, p, stuck)) if (*i, *p) == (incarnation, progress) => *stuck + passed,
-            _ => Duration::ZERO,
-        };
-        meta.stuck_ms.store(stuck.as_millis() as u64, Ordering::Relaxed);
-        seen.insert(id, (incarnation, progress, stuck));
-        let hang_after = node.hang_after().min(at_most);
-        if stuck >= hang_after
-            && let Some(parent) = parent
-            && let Some(key) = parent.key_of(node)
-        {
-            let message = meta.busy().map_or("", |(message, _)| message);
-            let what = format!("{hang_after:?} inside one turn, last message {message}");
-            parent.send(In::Hung { key, incarnation, what }); // its supervisor does not run: it is being stopped
+    match vitals {
+        Some(vitals) if progress & 1 == 1 => {
+            let stuck = match before.get(&id) {
+                Some((i, p, stuck)) if (*i, *p) == (incarnation, progress) => *stuck + passed,
+                _ => Duration::ZERO,
+            };
+            vitals.stuck_ms.store(stuck.as_millis() as u64, Ordering::Relaxed);
+            seen.insert(id, (incarnation, progress, stuck));
+            let hang_after = node.hang_after().min(at_most);
+            if stuck >= hang_after
+                && let Some(parent) = parent
+                && let Some(key) = parent.key_of(node)
+            {
+                let message = vitals.busy().map_or("", |(message, _)| message);
+                let what = format!("{hang_after:?} inside one turn, last message {message}");
+                parent.send(In::Hung { key, incarnation, what }); // its supervisor does not run: it is being stopped
+            }
         }
-    } else {
-        meta.stuck_ms.store(0, Ordering::Relaxed);
+        Some(vitals) => vitals.stuck_ms.store(0, Ordering::Relaxed),
+        None => {}
     }
     if let Some(branch) = &node.branch {
         for child in branch.children() {
@@ -100,8 +130,10 @@ mod tests {
         let root = Node::root(SupervisorSpec::new("root").compile("").unwrap());
         let round =
             |before: &Seen, passed| scan(&root, &Look { before, passed: counts(passed), at_most: Duration::MAX });
-        let stuck = || Duration::from_millis(root.meta.stuck_ms.load(Ordering::Relaxed));
-        root.meta.enter();
+        let lane = root.meta.lane();
+        root.meta.take_over(&lane, 0, || false, || ()).unwrap();
+        let stuck = || Duration::from_millis(lane.vitals.stuck_ms.load(Ordering::Relaxed));
+        lane.vitals.enter();
         let mut seen = round(&Seen::new(), TICK);
         assert_eq!(stuck(), Duration::ZERO, "seen for the first time");
         // (time since the last round, for how long it is stuck then)
@@ -110,11 +142,11 @@ mod tests {
             seen = round(&seen, passed);
             assert_eq!(stuck(), total, "{passed:?}");
         }
-        root.meta.leave();
-        root.meta.enter();
+        lane.vitals.leave();
+        lane.vitals.enter();
         seen = round(&seen, TICK);
         assert_eq!(stuck(), Duration::ZERO, "another turn");
-        root.meta.leave();
+        lane.vitals.leave();
         round(&seen, TICK);
         assert_eq!(stuck(), Duration::ZERO);
     }

@@ -207,6 +207,33 @@ impl Chain {
     }
 }
 
+/// `bulkhead run` on any free ports, with a stderr that is full and that nobody reads until it is dropped.
+pub struct Unread {
+    pub process: Child,
+    _stderr: std::io::PipeReader,
+}
+
+impl Unread {
+    pub fn start(repo: &Path, api_info: &str) -> Unread {
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        let flags = |flags| nix::fcntl::fcntl(&writer, nix::fcntl::FcntlArg::F_SETFL(flags)).expect("flags");
+        flags(nix::fcntl::OFlag::O_NONBLOCK);
+        while std::io::Write::write(&mut &writer, b".").is_ok() {}
+        flags(nix::fcntl::OFlag::empty());
+        let args = ["run", "--repo", text(repo), "--api-listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"];
+        let mut command = bulkhead(&args, &[("FULLNODE_API_INFO", api_info)]);
+        let process = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(writer).spawn().expect("started");
+        Unread { process, _stderr: reader }
+    }
+}
+
+impl Drop for Unread {
+    fn drop(&mut self) {
+        let _ = self.process.kill(); // it has ended
+        let _ = self.process.wait();
+    }
+}
+
 /// `bulkhead run` on any free ports.
 pub fn run(repo: &Path, api_info: &str, more: &[&str]) -> Running {
     let args = ["run", "--repo", text(repo), "--api-listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"];

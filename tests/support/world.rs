@@ -65,6 +65,7 @@ impl Outside {
             signer: Arc::new(NodeWallet(self.chain.clone())),
             store: store.clone(),
             token: token("/t01000/message-sender"),
+            fence: None,
             settings: SenderSettings {
                 rules: SendRules { confidence: 1, replace_after: 50, lost_after: 3, repush_every: 2 },
                 max_fee: fil(1_000_000),

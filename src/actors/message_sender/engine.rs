@@ -11,6 +11,7 @@ use crate::chain::types::{SignedMessage, TipSet, TipSetKey};
 use crate::chain::{Address, TokenAmount, cbor, lotus_json};
 use crate::rpc::full_node::FullNode;
 use crate::store::{Store, StoreError, Token};
+use crate::supervisor::Fence;
 use cid::Cid;
 use std::sync::Arc;
 
@@ -48,6 +49,8 @@ pub struct Engine {
     pub signer: Arc<dyn Signer>,
     pub store: Store,
     pub token: Token,
+    /// Asked right before a push: it knows of a successor before the store does.
+    pub fence: Option<Arc<dyn Fence>>,
     pub settings: SenderSettings,
 }
 

@@ -55,6 +55,7 @@ impl MessageSender {
             signer: deps.signer,
             store: deps.store,
             token: cx.token(),
+            fence: Some(Arc::new(cx.pass())),
             settings: deps.settings,
         };
         let open = engine.pending().map_err(|e| StartError(e.to_string()))?.len();

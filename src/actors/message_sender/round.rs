@@ -8,6 +8,7 @@ use crate::chain::{Address, TokenAmount, cbor};
 use crate::failpoint;
 use crate::rpc::full_node::FullNodeError;
 use crate::store::StoreError;
+use crate::supervisor::Fenced;
 use cid::Cid;
 use num_traits::Zero;
 use std::collections::{HashMap, HashSet};
@@ -226,8 +227,12 @@ impl<'a> Round<'a> {
     }
 
     async fn push(&mut self, key: &str, message: &SignedMessage, signed: Signed) -> Result<(), Held> {
-        // The fence: a writer that was replaced must not push.
+        // The fence: a writer that was replaced must not push. The store knows once a successor has written, the pass
+        // as soon as there is one, or as the thread was given up or the tenure has ended.
         self.engine.store.transact(&self.engine.token, |_| Ok::<(), StoreError>(()))?;
+        if let Some(Err(Fenced { path, epoch, newer })) = self.engine.fence.as_ref().map(|fence| fence.check()) {
+            return Err(Held::Store(StoreError::Fenced { path, epoch, newer }));
+        }
         let answer = self.engine.node.mpool_push(message).await;
         match push_verdict(&answer) {
             Push::Held => {

@@ -127,7 +127,7 @@ mod tests {
         ] {
             assert!(text.lines().any(|l| l == line), "{line}\n{text}");
         }
-        let vitals = render_vitals(Some(&Vitals { watchdog_ticks: 9, zombie_threads: 1 }));
+        let vitals = render_vitals(Some(&Vitals { watchdog_ticks: 9, zombie_threads: 1, ..Vitals::default() }));
         assert!(vitals.contains("bulkhead_watchdog_ticks_total 9\n") && vitals.contains("bulkhead_zombie_threads 1\n"));
         let bare = render(&[], None, None);
         assert!(!bare.contains("process_resident") && !bare.contains("dead_letters"));

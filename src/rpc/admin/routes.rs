@@ -1,6 +1,6 @@
 //! The HTTP shell: paths, statuses, JSON errors, the token on what changes something.
 
-use super::views::{AdminViews, readiness};
+use super::views::{AdminViews, alive, readiness};
 use super::{AdminCheck, cluster_metrics, metrics, nodes, orders};
 use crate::supervisor::ActorInfo;
 use actix_web::http::StatusCode;
@@ -106,8 +106,15 @@ async fn index() -> HttpResponse {
     }))
 }
 
-async fn live() -> HttpResponse {
-    HttpResponse::Ok().json(json!({ "live": true }))
+async fn live(state: Data<State>) -> Answer {
+    let vitals = look(|| state.views.tree.vitals())?;
+    Ok(match alive(vitals) {
+        true => HttpResponse::Ok().json(json!({ "live": true })),
+        false => HttpResponse::ServiceUnavailable().json(json!({
+            "live": false,
+            "error": "the watchdog makes no rounds any more, so nothing finds a hung actor: restart the node",
+        })),
+    })
 }
 
 async fn ready(state: Data<State>) -> Answer {

@@ -20,6 +20,8 @@ pub struct DeadLettersView {
 pub struct Vitals {
     /// Grows four times a second while the watchdog lives.
     pub watchdog_ticks: u64,
+    /// Since the last of them.
+    pub watchdog_silent_ms: u64,
     /// Threads that were given up and have not ended since.
     pub zombie_threads: u64,
 }
@@ -90,7 +92,11 @@ impl TreeView for Tree {
         async move { tree.order(&path, order).await }.boxed()
     }
     fn vitals(&self) -> Option<Vitals> {
-        Some(Vitals { watchdog_ticks: self.watchdog_ticks(), zombie_threads: self.zombies() })
+        Some(Vitals {
+            watchdog_ticks: self.watchdog_ticks(),
+            watchdog_silent_ms: u64::try_from(self.watchdog_silence().as_millis()).unwrap_or(u64::MAX),
+            zombie_threads: self.zombies(),
+        })
     }
 }
 
@@ -134,6 +140,14 @@ pub struct AdminViews {
     pub stop: Arc<dyn Fn() + Send + Sync>,
 }
 
+/// A watchdog that was silent for longer finds no hung actor any more: the process is better begun anew.
+const SILENT_MS: u64 = 10_000;
+
+/// Alive: the watchdog makes its rounds. Before the tree has started nothing is known, and nothing is wrong.
+pub fn alive(vitals: Option<Vitals>) -> bool {
+    vitals.is_none_or(|vitals| vitals.watchdog_silent_ms <= SILENT_MS)
+}
+
 #[derive(Serialize, Debug, PartialEq, Eq)]
 pub struct Readiness {
     pub ready: bool,
@@ -141,7 +155,8 @@ pub struct Readiness {
     pub waiting_for: Vec<String>,
 }
 
-/// Ready: every critical path is there, and it and everything below it is up.
+/// Ready: every critical path is there, it and everything below it is up, and so is every concern (what is right below
+/// the root).
 pub fn readiness(rows: &[ActorInfo], critical: &[String]) -> Readiness {
     let mut waiting_for: Vec<String> = Vec::new();
     for path in critical {
@@ -152,7 +167,10 @@ pub fn readiness(rows: &[ActorInfo], critical: &[String]) -> Readiness {
     if rows.is_empty() && critical.is_empty() {
         waiting_for.push("root".to_string());
     }
-    let counts = |row: &&ActorInfo| critical.is_empty() || critical.iter().any(|path| is_within(&row.path, path));
+    let counts = |row: &&ActorInfo| {
+        let concern = row.path.matches('/').count() == 1;
+        critical.is_empty() || concern || critical.iter().any(|path| is_within(&row.path, path))
+    };
     for row in rows.iter().filter(counts) {
         match row.state {
             ActorState::Up => {}
@@ -185,17 +203,29 @@ mod tests {
     use ActorState::*;
 
     #[test]
+    fn alive_means_the_watchdog_makes_its_rounds() {
+        let silent = |watchdog_silent_ms| Some(Vitals { watchdog_silent_ms, ..Vitals::default() });
+        let cases = [(None, true), (silent(0), true), (silent(SILENT_MS), true), (silent(SILENT_MS + 1), false)];
+        for (vitals, is) in cases {
+            assert_eq!(alive(vitals), is, "{vitals:?}");
+        }
+    }
+
+    #[test]
     fn ready_means_all_that_is_critical_is_up() {
         let rows = |proving, markets| {
             vec![row("root", Up), row("root/proving", Up), row("root/proving/w", proving), row("root/markets", markets)]
         };
+        // Of a concern that is not critical itself, only its supervisor counts.
+        let below = |deal| [rows(Up, Up), vec![row("root/markets/deal", deal)]].concat();
         let proving = ["root/proving".to_string()];
         let near = ["root/prov".to_string()];
         // (rows, critical, what is waited for)
-        let cases: [(Vec<ActorInfo>, &[String], &[&str]); 9] = [
+        let cases: [(Vec<ActorInfo>, &[String], &[&str]); 10] = [
             (rows(Up, Up), &[], &[]),
             (rows(Up, Restarting), &[], &["root/markets"]),
-            (rows(Up, Restarting), &proving, &[]),
+            (rows(Up, Restarting), &proving, &["root/markets"]),
+            (below(Restarting), &proving, &[]),
             (rows(Restarting, Up), &proving, &["root/proving/w"]),
             (rows(Starting, Up), &proving, &["root/proving/w"]),
             (rows(Stopping, Up), &proving, &["root/proving/w"]),

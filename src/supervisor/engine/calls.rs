@@ -4,6 +4,7 @@ use super::child::{Child, Ending, Key, Phase};
 use super::upgrade::Upgrade;
 use super::{Engine, Flags, Rules, Stage, Ticket, Work};
 use crate::supervisor::exit::Exit;
+use crate::supervisor::spec::Restart;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::time::Instant;
@@ -19,6 +20,11 @@ pub(in crate::supervisor) enum Call<P> {
         id: String,
     },
     Restart {
+        id: String,
+    },
+    /// Stop in order and start again; one that does not run is started. One call, because its caller may be part of
+    /// what is stopped.
+    Renew {
         id: String,
     },
     Delete {
@@ -93,6 +99,7 @@ impl<P> Engine<P> {
             Call::Start { id, rules, payload } => self.call_start(now, ticket, id, rules, payload),
             Call::Terminate { id } => self.find(&id).and_then(|key| self.call_terminate(now, ticket, key)),
             Call::Restart { id } => self.find(&id).and_then(|key| self.call_restart(now, ticket, key)),
+            Call::Renew { id } => self.find(&id).and_then(|key| self.call_renew(now, ticket, key)),
             Call::Delete { id } => self.find(&id).and_then(|key| self.call_delete(key)),
             Call::Kill { id } => self.find(&id).and_then(|key| self.call_kill(now, key)),
             Call::Upgrade { flags, children } => self.call_upgrade(Upgrade { ticket, flags, children }),
@@ -142,19 +149,66 @@ impl<P> Engine<P> {
     }
 
     fn call_terminate(&mut self, now: Instant, ticket: u64, key: Key) -> Result<Option<Answer>, AdminError> {
-        if let (Work::Group { stage: Stage::Stopping, .. }, Some(child)) = (&self.work, self.children.get_mut(&key)) {
+        if let (Work::Group { from, stage: Stage::Stopping, .. }, Some(child)) =
+            (&self.work, self.children.get_mut(&key))
+            && key >= *from
+        {
             child.parked = true;
         }
+        self.take_back_start(key);
         if self.is_alive(key) {
             self.stop(now, key, vec![ticket]);
             return Ok(None);
         }
-        if let Some(Phase::Queued { ticket: Some(asked) }) = self.phase(key) {
-            let id = asked.id;
-            self.reply(id, Err(AdminError::Start("it was terminated before its turn came".into())));
-        }
         self.settle(key);
         Ok(Some(Answer::Done))
+    }
+
+    /// Who asked for a start that has not begun hears that it will not.
+    fn take_back_start(&mut self, key: Key) {
+        let asked = match self.children.get_mut(&key).map(|c| &mut c.phase) {
+            Some(Phase::Queued { ticket }) => ticket.take().map(|t| t.id),
+            Some(Phase::Ending(ending)) => ending.renew.take(),
+            _ => None,
+        };
+        if let Some(id) = asked {
+            self.reply(id, Err(AdminError::Start("it was terminated before its turn came".into())));
+        }
+    }
+
+    fn call_renew(&mut self, now: Instant, ticket: u64, key: Key) -> Result<Option<Answer>, AdminError> {
+        if self.flags.dynamic.is_some()
+            || self.children.get(&key).is_some_and(|c| c.rules.restart == Restart::Temporary)
+        {
+            return Err(AdminError::Dynamic);
+        }
+        if matches!(self.work, Work::Closing { .. } | Work::Ended) {
+            return Err(AdminError::ShuttingDown);
+        }
+        if matches!(self.phase(key), Some(Phase::Ending(ending)) if ending.renew.is_some()) {
+            return Err(AdminError::Restarting);
+        }
+        if self.is_alive(key) {
+            self.stop(now, key, Vec::new());
+            if let Some(Phase::Ending(ending)) = self.children.get_mut(&key).map(|c| &mut c.phase) {
+                ending.renew = Some(ticket);
+            }
+        } else {
+            self.take_back_start(key);
+            self.begin(now, key, Ticket { id: ticket, forget: false });
+        }
+        Ok(None)
+    }
+
+    /// What was to be renewed has ended.
+    pub(super) fn renew(&mut self, now: Instant, key: Key, ticket: u64) {
+        if matches!(self.work, Work::Closing { .. } | Work::Ended) {
+            self.reply(ticket, Err(AdminError::ShuttingDown));
+        } else if self.children.contains_key(&key) {
+            self.begin(now, key, Ticket { id: ticket, forget: false });
+        } else {
+            self.reply(ticket, Err(AdminError::NotFound)); // by another spec it is a temporary child now
+        }
     }
 
     fn call_restart(&mut self, now: Instant, ticket: u64, key: Key) -> Result<Option<Answer>, AdminError> {

@@ -63,6 +63,8 @@ pub(in crate::supervisor) struct Ending {
     pub exit: Option<Exit>,
     /// Calls that wait for the end.
     pub tickets: Vec<u64>,
+    /// A call that waits for the start which is to follow.
+    pub renew: Option<u64>,
 }
 
 impl Ending {
@@ -75,6 +77,7 @@ impl Ending {
             since: None,
             exit: None,
             tickets: Vec::new(),
+            renew: None,
         }
     }
     pub fn by_rule() -> Ending {

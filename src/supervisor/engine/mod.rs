@@ -14,7 +14,7 @@ pub(super) use child::{Key, Phase as ChildPhase, Serial};
 
 use super::exit::Exit;
 use super::spec::{AutoShutdown, Backoff, Restart, Shutdown, Strategy};
-use child::{Child, Phase};
+use child::{Child, Ending, Phase};
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -282,6 +282,7 @@ impl<P> Engine<P> {
     pub fn comes_back(&self, key: Key) -> bool {
         match (self.phase(key), &self.work) {
             (Some(Phase::Ending(_)), Work::Closing { .. }) => false,
+            (Some(Phase::Ending(Ending { renew: Some(_), .. })), _) => true,
             (Some(Phase::Ending(e)), Work::Group { from, .. }) => e.by_rule || (key >= *from && e.tickets.is_empty()),
             (Some(Phase::Ending(e)), _) => e.by_rule,
             _ => false,

@@ -50,10 +50,13 @@ impl<P> Engine<P> {
                 if closing { self.settle(key) } else { self.exited(now, key, exit, since) }
             }
             Phase::Ending(ending) => {
-                let Ending { by_rule, was_start, start_ticket, exit, tickets, since, .. } = ending;
+                let Ending { by_rule, was_start, start_ticket, exit, tickets, since, renew, killed: _ } = ending;
                 if !by_rule || closing {
                     self.settle(key);
                     self.start_was_stopped(start_ticket);
+                    if let Some(ticket) = renew {
+                        self.renew(now, key, ticket);
+                    }
                 } else if was_start {
                     let why = match &exit {
                         Some(e) => self.failure(key, &e.to_string()),
@@ -189,6 +192,11 @@ impl<P> Engine<P> {
         let (was_start, start_ticket, since) = match self.phase(key) {
             Some(Phase::Up { since }) => (false, None, Some(*since)),
             Some(Phase::Starting { ticket }) => (true, *ticket, None),
+            // It will not stop in order any more, however long it may take for that.
+            Some(Phase::Ending(ending)) if !ending.killed => {
+                let ending = ending.clone();
+                return self.kill(now, key, ending);
+            }
             _ => return,
         };
         let ending = Ending { was_start, start_ticket, since, exit: Some(Exit::Hung(what)), ..Ending::by_rule() };

@@ -197,12 +197,14 @@ impl<P> Engine<P> {
         for key in self.keys_from(0) {
             let killed = matches!(self.phase(key), Some(Phase::Ending(e)) if e.killed);
             if !killed && self.is_alive(key) {
-                let (tickets, start_ticket) = match self.set(key, Phase::Idle, None) {
-                    Phase::Ending(e) => (e.tickets, e.start_ticket),
-                    Phase::Starting { ticket } => (Vec::new(), ticket),
-                    _ => (Vec::new(), None),
+                let ending = match self.set(key, Phase::Idle, None) {
+                    Phase::Ending(Ending { tickets, start_ticket, renew, .. }) => {
+                        Ending { tickets, start_ticket, renew, ..Ending::ordered() }
+                    }
+                    Phase::Starting { ticket } => Ending { start_ticket: ticket, ..Ending::ordered() },
+                    _ => Ending::ordered(),
                 };
-                self.kill(now, key, Ending { tickets, start_ticket, ..Ending::ordered() });
+                self.kill(now, key, ending);
             }
         }
     }

@@ -16,6 +16,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 use tracing::{Instrument, Span};
@@ -70,7 +71,7 @@ impl<A: Actor> Local<A> {
     /// For the watchdog; most actors get the same type many times over.
     fn begins(&self, message: &'static str) {
         if !std::ptr::eq(self.message.replace(message), message) {
-            self.slot.meta.begins(message);
+            self.up.lane.vitals.begins(message);
         }
     }
 
@@ -103,7 +104,10 @@ impl<A: Actor> Cx<A> {
     }
     /// Says in the tree what this actor tries again, and why; `None` when that is over. Gone with the incarnation.
     pub fn trouble(&self, why: Option<String>) {
-        self.local.slot.meta.set_trouble(why);
+        let meta = &self.local.slot.meta;
+        if meta.epoch.load(Ordering::Acquire) == self.local.epoch {
+            meta.set_trouble(why);
+        }
     }
     /// For the store and every other side effect.
     pub fn token(&self) -> Token {
@@ -218,7 +222,7 @@ impl<A: Actor> ShellCx<A> {
         };
         if first.is_pending() {
             self.local.handling.set(true);
-            self.local.slot.meta.waits();
+            self.local.up.lane.vitals.waits();
             self.parts.wait(Handling { work, since: Instant::now() });
         } else if let Some(began) = timed {
             self.local.slot.meta.handle_times.observe(began.elapsed(), SAMPLE);
@@ -243,7 +247,7 @@ impl<A: Actor> ActorFuture<Shell<A>> for Handling {
         let done = self.work.as_mut().poll(task);
         if done.is_ready() {
             shell.local.handling.set(false);
-            shell.local.slot.meta.waited();
+            shell.local.up.lane.vitals.waited();
             shell.local.slot.meta.handle_times.observe(self.since.elapsed(), 1);
         }
         done

@@ -1,7 +1,7 @@
 //! One life of an actor: built by its factory, polled under a panic guard, ended with exactly one report.
 
 use super::super::actor::Actor;
-use super::super::cell::{ActorState, CellMeta};
+use super::super::cell::{ActorState, CellMeta, Vitals};
 use super::super::exit::{Exit, catch};
 use super::super::spec::StartError;
 use super::address::{Ref, Slot, Up};
@@ -62,13 +62,16 @@ where
     }
     fn launch(&self, order: Order) {
         let start = self.start.clone();
-        actix_rt::spawn(Incarnation::new(self.slot.clone(), order, move |cx| async move {
+        let life = Incarnation::new(self.slot.clone(), order, move |cx| async move {
             // Also what the factory does before its first await is inside the guard.
             start(cx).await
-        }));
+        });
+        if let Some(life) = life {
+            actix_rt::spawn(life);
+        }
     }
     fn detach(&self) {
-        self.slot.up.store(None);
+        let _last = self.slot.meta.detach(|| self.slot.up.swap(None)); // dropped outside the lock
     }
 }
 
@@ -96,16 +99,21 @@ struct Incarnation<A: Actor> {
 impl<A: Actor> Unpin for Incarnation<A> {}
 
 impl<A: Actor> Incarnation<A> {
-    fn new<F, Fut>(slot: Arc<Slot<A>>, order: Order, start: F) -> Incarnation<A>
+    /// `None`: the order waited on a thread that was given up meanwhile. Another incarnation has the address.
+    fn new<F, Fut>(slot: Arc<Slot<A>>, order: Order, start: F) -> Option<Incarnation<A>>
     where
         F: FnOnce(Cx<A>) -> Fut + 'static,
         Fut: Future<Output = Result<Option<A>, StartError>> + 'static,
     {
         let (sender, receiver) = channel(0);
-        let up = Arc::new(Up { sender, lane: slot.meta.open_lane() });
-        slot.up.store(Some(up.clone()));
-        slot.meta.set_thread(&order.thread);
-        slot.meta.watchers.open(order.epoch);
+        let meta = &slot.meta;
+        let up = Arc::new(Up { sender, lane: meta.lane() });
+        let given_up = || order.report.is_abandoned();
+        let (_last, owed) = meta.take_over(&up.lane, order.epoch, given_up, || {
+            meta.set_thread(&order.thread);
+            (slot.up.swap(Some(up.clone())), meta.watchers.open(order.epoch))
+        })?;
+        owed.tell();
         let local = Rc::new(Local::new(slot, up, order.epoch));
         let cx = Cx { local: local.clone() };
         // The borrow is held across awaits on purpose: no handler runs before the start is done.
@@ -115,7 +123,7 @@ impl<A: Actor> Incarnation<A> {
             let mut place = cx.local.state.borrow_mut();
             place.insert(state).started(&cx).await
         });
-        Incarnation {
+        Some(Incarnation {
             local,
             phase: Phase::Starting(begin),
             mailbox: Some(Mailbox::new(receiver)),
@@ -124,11 +132,14 @@ impl<A: Actor> Incarnation<A> {
             stop: false,
             linger: Linger::default(),
             again: false,
-        }
+        })
     }
 
     fn meta(&self) -> &CellMeta {
         &self.local.slot.meta
+    }
+    fn vitals(&self) -> &Vitals {
+        &self.local.up.lane.vitals
     }
 
     /// One turn on the thread. Ready: the life is over, for that reason.
@@ -144,11 +155,11 @@ impl<A: Actor> Incarnation<A> {
                     self.local.hold.set(true);
                 }
                 Ctl::Suspend => {
-                    self.meta().suspended.store(true, Ordering::Relaxed);
+                    self.vitals().suspended.store(true, Ordering::Relaxed);
                     self.local.hold.set(true)
                 }
                 Ctl::Resume => {
-                    self.meta().suspended.store(false, Ordering::Relaxed);
+                    self.vitals().suspended.store(false, Ordering::Relaxed);
                     self.local.hold.set(self.stop || self.local.exit.borrow().is_some())
                 }
             }
@@ -186,7 +197,7 @@ impl<A: Actor> Incarnation<A> {
     fn hang(&self) {
         const LOOK: Duration = Duration::from_millis(10);
         let meta = self.meta();
-        meta.begins(HANG_DRILL);
+        self.vitals().begins(HANG_DRILL);
         while !self.order.report.is_abandoned() {
             std::thread::sleep(LOOK);
         }
@@ -294,8 +305,8 @@ impl<A: Actor> Incarnation<A> {
             Some(what) if !exit.is_abnormal() => Exit::Panicked(format!("in a destructor: {what}")),
             _ => exit,
         };
+        self.vitals().waited();
         if !self.order.report.is_abandoned() {
-            self.meta().waited();
             self.meta().ended(&exit);
             if !again {
                 self.meta().set_state(ActorState::Stopped); // only now: its state is dropped
@@ -319,9 +330,9 @@ impl<A: Actor> Future for Incarnation<A> {
             this.finish(Exit::Hung("woke up after its successor had started".into()));
             return Poll::Ready(());
         }
-        this.meta().enter();
+        this.vitals().enter();
         let end = catch(|| this.turn(task));
-        this.meta().leave();
+        this.vitals().leave();
         let exit = match end {
             Ok(Poll::Pending) => {
                 this.linger(task);

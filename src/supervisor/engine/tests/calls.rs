@@ -240,3 +240,61 @@ fn whoever_asked_for_a_start_hears_of_it_whatever_ends_it() {
         assert!(matches!(w.replies.get(&started), Some(Err(AdminError::Start(_)))), "{supervisor} {how}");
     }
 }
+
+#[test]
+fn a_renewal_is_one_call() {
+    let f = || flags(Strategy::OneForOne, 0, 3600);
+    let renew = |id: &str| Call::Renew { id: id.into() };
+    let slow = |w: &mut World| w.way("a", Way { stop_takes: secs(1), ..Way::default() });
+    let gone = || Err(AdminError::Start("it was terminated before its turn came".into()));
+
+    // Stopped, then started, on no budget; a second one has to wait.
+    let mut w = World::with(f(), &["a", "b"]);
+    slow(&mut w);
+    w.take_log();
+    let ticket = w.call(renew("a"));
+    assert_eq!(w.ask(renew("a")), Err(AdminError::Restarting));
+    assert!(w.engine.comes_back(w.engine.key_of("a").unwrap()));
+    w.advance(secs(1));
+    assert_eq!(w.take_log(), ["stop a", "start a"]);
+    assert_eq!((&w.replies[&ticket], w.end.is_none()), (&Ok(Answer::Done), true));
+
+    // One that does not run is started; one that does not exist is not.
+    w.terminate("b").unwrap();
+    assert_eq!(w.ask(renew("b")), Ok(Answer::Done));
+    assert_eq!(w.ask(renew("c")), Err(AdminError::NotFound));
+
+    // A stop that comes later wins.
+    let ticket = w.call(renew("a"));
+    let stop = w.call(Call::Terminate { id: "a".into() });
+    w.advance(secs(1));
+    assert_eq!((&w.replies[&ticket], &w.replies[&stop]), (&gone(), &Ok(Answer::Done)));
+    assert_eq!(w.count(), [2, 1, 0, 2]);
+
+    // Stuck: killed and given up in between.
+    w.way("b", Way { stop_takes: secs(100), stuck: true, ..Way::default() });
+    w.take_log();
+    let ticket = w.call(renew("b"));
+    w.advance(secs(5) + KILL_GRACE);
+    assert_eq!(w.take_log(), ["stop b", "kill b", "abandon b", "start b"]);
+    assert_eq!(w.replies[&ticket], Ok(Answer::Done));
+
+    // The supervisor's own end comes first.
+    let mut w = World::with(f(), &["a"]);
+    slow(&mut w);
+    let ticket = w.call(renew("a"));
+    w.feed(Ev::Stop(Exit::Shutdown));
+    w.advance(secs(1));
+    assert_eq!((&w.replies[&ticket], w.end.is_some()), (&Err(AdminError::ShuttingDown), true));
+
+    // Within a group that restarts: it comes back with it.
+    let mut w = World::with(flags(Strategy::OneForAll, 9, 3600), &["a", "b"]);
+    slow(&mut w);
+    w.take_log();
+    w.exit("b", crash());
+    let ticket = w.call(renew("a"));
+    w.advance(secs(1));
+    assert_eq!(w.take_log(), ["stop a", "start a", "start b"]);
+    assert_eq!(w.replies[&ticket], Ok(Answer::Done));
+    assert_eq!(World::with(Flags { dynamic: Some(1), ..f() }, &["a"]).ask(renew("a")), Err(AdminError::Dynamic));
+}

@@ -110,6 +110,21 @@ fn a_child_terminated_during_the_group_stop_stays_away() {
 }
 
 #[test]
+fn a_child_terminated_beside_a_group_stop_is_in_the_next_group() {
+    let mut w = World::with(flags(Strategy::RestForOne, 9, 3600), &["a", "b", "c", "d"]);
+    w.way("d", Way { stop_takes: secs(1), ..Way::default() });
+    w.exit("c", crash());
+    w.terminate("b").unwrap(); // before the part that restarts
+    let back = w.call(Call::Restart { id: "b".into() });
+    w.advance(secs(1));
+    assert_eq!((&w.replies[&back], w.count()), (&Ok(Answer::Done), [4, 4, 0, 4]));
+    w.take_log();
+    w.exit("a", crash());
+    w.advance(secs(1));
+    assert_eq!(w.take_log(), ["stop d", "stop c", "stop b", "start a", "start b", "start c", "start d"]);
+}
+
+#[test]
 fn temporary_children_go_with_the_group_and_do_not_come_back() {
     let mut w = World::new(flags(Strategy::OneForAll, 2, 3600));
     w.engine.add("a".into(), rules(Restart::Permanent), "a");

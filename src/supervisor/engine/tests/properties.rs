@@ -29,7 +29,7 @@ enum Op {
 
 fn rules_() -> impl Strategy_<Value = Rules> {
     let restart = prop_oneof![Just(Restart::Permanent), Just(Restart::Transient), Just(Restart::Temporary)];
-    let shutdown = prop_oneof![Just(Shutdown::BrutalKill), Just(Shutdown::Timeout(secs(2)))];
+    let shutdown = prop_oneof![Just(Shutdown::BrutalKill), Just(Shutdown::Timeout(secs(2))), Just(Shutdown::Infinity)];
     (restart, shutdown, any::<bool>()).prop_map(|(restart, shutdown, significant)| Rules {
         shutdown,
         significant: significant && restart != Restart::Permanent,
@@ -70,7 +70,7 @@ fn ops() -> impl Strategy_<Value = Vec<Op>> {
         4 => (any::<usize>(), 0u8..5).prop_map(|(who, how)| Op::Exit(who, how)),
         1 => any::<usize>().prop_map(Op::Hung),
         1 => any::<usize>().prop_map(Op::Lost),
-        3 => (any::<usize>(), 0u8..6, any::<usize>()).prop_map(|(sup, what, child)| Op::Call(sup, what, child)),
+        3 => (any::<usize>(), 0u8..7, any::<usize>()).prop_map(|(sup, what, child)| Op::Call(sup, what, child)),
         3 => (0u64..4_000).prop_map(Op::Advance),
     ];
     prop::collection::vec(op, 0..60)
@@ -91,6 +91,7 @@ struct Sup {
     /// Restarts by the rule (one_for_one).
     restarts: VecDeque<Instant>,
     terminating: HashMap<u64, Key>,
+    renewing: HashMap<u64, Key>,
     asked: BTreeSet<Key>,
     tickets: u64,
     answered: BTreeSet<u64>,
@@ -138,6 +139,7 @@ impl Sim {
             spared: BTreeSet::new(),
             restarts: VecDeque::new(),
             terminating: HashMap::new(),
+            renewing: HashMap::new(),
             asked: BTreeSet::new(),
             tickets: 0,
             answered: BTreeSet::new(),
@@ -229,7 +231,11 @@ impl Sim {
                 let (restart, kid) = (child.rules.restart, child.payload.clone());
                 let first = sup.started.insert(key);
                 assert!(first || restart != Restart::Temporary, "a temporary child was restarted");
-                let (asked, spared) = (sup.asked.remove(&key), sup.spared.remove(&key));
+                let renewed = sup.renewing.values().any(|k| *k == key);
+                if renewed {
+                    sup.barred.remove(&key);
+                }
+                let (asked, spared) = (sup.asked.remove(&key) || renewed, sup.spared.remove(&key));
                 if sup.flags.strategy == Strategy::OneForOne && !first && !asked {
                     assert!(!sup.barred.contains(&key), "restarted, though it was terminated or ended in order");
                     let (now, period) = (self.now, sup.flags.period);
@@ -266,8 +272,12 @@ impl Sim {
                 }
                 match sup.engine.payload(key).unwrap().clone() {
                     Kid::Worker => {
-                        let after = self.roll(4) * 1_000;
-                        self.later(after, s, Ev::Down { key, serial, exit: Exit::Shutdown });
+                        // What hangs while it stops is found by the watchdog, at some time.
+                        let (stuck, after) = (self.roll(6) == 0, self.roll(4) * 1_000);
+                        match stuck {
+                            true => self.later(after, s, Ev::Hung { key, what: "x".into() }),
+                            false => self.later(after, s, Ev::Down { key, serial, exit: Exit::Shutdown }),
+                        }
                     }
                     Kid::Sup(_) => {
                         let nested = self.sups[s].nested[&key];
@@ -297,6 +307,7 @@ impl Sim {
             }
             Cmd::Reply { ticket, result } => {
                 assert!(sup.answered.insert(ticket), "two answers to one call");
+                sup.renewing.remove(&ticket);
                 if let Some(key) = sup.terminating.remove(&ticket)
                     && result == Ok(Answer::Done)
                 {
@@ -399,6 +410,10 @@ impl Sim {
                     }
                     3 => Call::Delete { id },
                     4 => Call::Kill { id },
+                    5 => {
+                        sup.renewing.insert(ticket, key);
+                        Call::Renew { id }
+                    }
                     _ => Call::Start {
                         id: format!("new{ticket}").into(),
                         rules: rules(Restart::Transient),

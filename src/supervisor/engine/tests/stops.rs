@@ -147,3 +147,28 @@ fn killed_itself_a_supervisor_kills_its_children() {
     assert_eq!(w.log, ["stop b", "kill a", "kill b"]);
     assert!(w.end.is_some());
 }
+
+#[test]
+fn one_that_hangs_while_it_stops_is_killed_whatever_time_it_may_take() {
+    for (shutdown, stuck) in
+        [(Shutdown::Infinity, false), (Shutdown::Infinity, true), (Shutdown::Timeout(secs(3_000)), true)]
+    {
+        let mut w = World::new(flags(Strategy::OneForOne, 2, 3600));
+        w.way("a", Way { stop_takes: secs(200_000), stuck, ..Way::default() });
+        w.engine.add("a".into(), Rules { shutdown, ..rules(Restart::Permanent) }, "a");
+        w.begin();
+        w.take_log();
+        w.feed(Ev::Stop(Exit::Shutdown));
+        w.advance(secs(100));
+        assert_eq!((w.take_log(), &w.end), (vec!["stop a".to_string()], &None));
+        let key = w.engine.key_of("a").unwrap();
+        w.feed(Ev::Hung { key, what: "test".into() });
+        if stuck {
+            w.feed(Ev::Hung { key, what: "again".into() }); // puts nothing off
+        }
+        w.advance(KILL_GRACE);
+        let expected: &[&str] = if stuck { &["kill a", "abandon a"] } else { &["kill a"] };
+        assert_eq!(w.log, expected, "{shutdown:?}");
+        assert!(w.end.is_some(), "{shutdown:?} {stuck}");
+    }
+}
