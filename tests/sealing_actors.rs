@@ -13,6 +13,7 @@ use bulkhead::store::Store;
 use bulkhead::supervisor::{Backoff, ChildSpec, Exit, Ref, SupervisorSpec, Thread, Tree};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 use support::fake_chain::{FakeChain, fil, miner};
 use support::scripted_prover::ScriptedProver;
@@ -147,14 +148,13 @@ async fn killing_the_actors_again_and_again_costs_time_only() {
         h.sealing.ask(Pledge { request: format!("p{n}") }, SOON).await.unwrap();
     }
     let victims = ["root/seal_scheduler", "root/message_sender", "root/sector_allocator"];
-    let mut kills = 0;
+    let kills = AtomicUsize::new(0);
     h.tick_until(|list| {
         // A kill every other epoch until each was back often enough, then peace. One that is down already costs nothing.
         let rows = h.tree.snapshot();
         let peace = rows.iter().filter(|a| a.kind == "worker").all(|a| a.restarts > 3);
         if !peace && chain.head().height % 2 == 0 {
-            h.tree.kill(victims[kills % 3]);
-            kills += 1;
+            h.tree.kill(victims[kills.fetch_add(1, Relaxed) % 3]);
         }
         peace && proving(3)(list)
     })
