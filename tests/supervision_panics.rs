@@ -309,3 +309,68 @@ async fn a_panic_on_request_ends_one_incarnation_and_no_supervisor() {
     assert_eq!(address.ask(Count, SOON).await.unwrap(), (1, 2), "its successor answers, with a state of its own");
     tree.shutdown().await;
 }
+
+/// Panics when it is dropped.
+struct Mine;
+impl Drop for Mine {
+    fn drop(&mut self) {
+        panic!("a mine")
+    }
+}
+struct Hold(std::sync::mpsc::Sender<()>, Mine);
+impl Message for Hold {
+    type Reply = ();
+}
+struct Mined(#[allow(dead_code)] Mine);
+impl Message for Mined {
+    type Reply = ();
+}
+impl Handler<Hold> for Panicky {
+    async fn handle(&mut self, hold: Hold, cx: &Cx<Self>) -> Result<(), Exit> {
+        for _ in 0..2 {
+            let mine = Mine;
+            cx.spawn_detached(async move {
+                std::future::pending::<()>().await;
+                drop(mine);
+            });
+        }
+        hold.0.send(()).unwrap();
+        std::future::pending().await
+    }
+}
+impl Handler<Mined> for Panicky {
+    async fn handle(&mut self, _: Mined, _: &Cx<Self>) -> Result<(), Exit> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn destructors_that_all_panic_end_one_incarnation_only() {
+    let (address, starts) = (Ref::new("/mined", 8), Arc::new(AtomicU32::new(0)));
+    let child = ChildSpec::actor("mined", &address, {
+        let starts = starts.clone();
+        move |_| {
+            let starts = starts.clone();
+            async move { Ok(Panicky { drop: false, count: 0, starts }) }
+        }
+    });
+    let root = SupervisorSpec::new("root").backoff(Backoff::NONE).intensity(9, SOON).child(child);
+    let tree = Tree::start(root).unwrap();
+    let (began, begun) = std::sync::mpsc::channel();
+    address.tell(Hold(began, Mine)).unwrap();
+    begun.recv().unwrap();
+    // In the handler in hand, in spawned work, and in three messages that wait.
+    for _ in 0..3 {
+        address.tell(Mined(Mine)).unwrap();
+    }
+    assert!(tree.kill("root/mined"));
+    tokio::time::timeout(SOON, async {
+        while !matches!(address.ask(Count, SOON).await, Ok((_, 2))) {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await
+    .expect("a successor");
+    assert_eq!(tree.info("root/mined").unwrap().last_exit, Some(Exit::Killed));
+    assert_eq!(tree.shutdown().await, Exit::Shutdown);
+}

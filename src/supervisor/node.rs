@@ -19,6 +19,8 @@ pub(super) struct Node {
     hang_after_ms: AtomicU64,
     /// A temporary child is forgotten when it ends.
     pub temporary: bool,
+    /// What is known of its address is forgotten with it.
+    pub fleeting: bool,
     /// For supervisors.
     pub branch: Option<Branch>,
 }
@@ -39,6 +41,7 @@ impl Node {
             meta,
             hang_after_ms: AtomicU64::new(u64::MAX),
             temporary: false,
+            fleeting: false,
             branch: Some(Branch::new(def)),
         })
     }
@@ -65,6 +68,7 @@ impl Node {
             meta: def.meta.clone(),
             hang_after_ms: AtomicU64::new(millis(def.hang_after)),
             temporary: def.rules.restart == Restart::Temporary,
+            fleeting: def.fleeting,
             branch,
         })
     }
@@ -157,8 +161,8 @@ impl Branch {
     pub fn add(&self, key: Key, node: Arc<Node>) {
         lock(&self.children).insert(key, node);
     }
-    pub fn remove(&self, key: Key) {
-        lock(&self.children).remove(&key);
+    pub fn remove(&self, key: Key) -> Option<Arc<Node>> {
+        lock(&self.children).remove(&key)
     }
     pub fn key_of(&self, node: &Arc<Node>) -> Option<Key> {
         lock(&self.children).iter().find(|(_, n)| Arc::ptr_eq(n, node)).map(|(k, _)| *k)

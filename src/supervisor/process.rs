@@ -298,6 +298,7 @@ impl OsProcess {
             async move { Ok(OsProcess { handle }) }
         })
         .restart(Restart::Temporary)
+        .fleeting()
     }
 }
 

@@ -99,6 +99,7 @@ pub struct ChildSpec {
     start_timeout: Duration,
     hang_after: Option<Duration>,
     tenure: Option<Arc<dyn Tenure>>,
+    fleeting: bool,
 }
 
 impl ChildSpec {
@@ -133,6 +134,7 @@ impl ChildSpec {
             start_timeout: Duration::from_secs(30),
             hang_after: None,
             tenure: None,
+            fleeting: false,
         }
     }
     /// Permanent, shutdown infinity: a supervisor bounds its children's stops itself.
@@ -147,6 +149,7 @@ impl ChildSpec {
             start_timeout: Duration::MAX,
             hang_after: None,
             tenure: None,
+            fleeting: false,
         }
     }
     pub fn restart(mut self, restart: Restart) -> Self {
@@ -177,6 +180,11 @@ impl ChildSpec {
         self
     }
 
+    /// It uses its tokens for nothing, so that their epochs may begin anew: what is known of its address is forgotten with it.
+    pub(super) fn fleeting(mut self) -> Self {
+        self.fleeting = true;
+        self
+    }
     /// Only one of several processes may run it: its tokens' epochs are counted from the tenure's, and its passes end with it.
     pub fn under(mut self, tenure: Arc<dyn Tenure>) -> Self {
         self.tenure = Some(tenure);
@@ -258,8 +266,8 @@ impl ChildSpec {
             }
         };
         let claim = AtomicU64::new(claim);
-        let (thread, tenure) = (self.thread, self.tenure);
-        Ok(Arc::new(ChildDef { id: id.into(), path, rules, thread, hang_after, meta, tenure, claim, body }))
+        let (thread, tenure, fleeting) = (self.thread, self.tenure, self.fleeting);
+        Ok(Arc::new(ChildDef { id: id.into(), path, rules, thread, hang_after, meta, tenure, fleeting, claim, body }))
     }
 }
 
@@ -435,6 +443,7 @@ pub(super) struct ChildDef {
     pub hang_after: Duration,
     pub meta: Arc<CellMeta>,
     pub tenure: Option<Arc<dyn Tenure>>,
+    pub fleeting: bool,
     claim: AtomicU64,
     pub body: Body,
 }

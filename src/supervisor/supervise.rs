@@ -8,7 +8,7 @@ use super::engine::{AdminError, Answer, Call, ChildPhase, Cmd, End, Engine, Ev, 
 use super::exit::Exit;
 use super::fence::Tenure;
 use super::node::Node;
-use super::shell::{Arbiters, Ctl, CtlSender, Drill, News, Order, Place, Report, STEP, Tell, awhile};
+use super::shell::{Arbiters, Ctl, CtlSender, Drill, News, Order, Pause, Place, Report, STEP, Tell, awhile};
 use super::spec::{Body, ChildDef, Restart, Shutdown, SupDef};
 use super::tree::TreeOptions;
 use rand::Rng;
@@ -106,7 +106,7 @@ impl Control {
 }
 
 enum Handle {
-    Worker { ctl: CtlSender, place: Place, abandoned: Arc<AtomicBool> },
+    Worker { ctl: CtlSender, pause: Arc<Pause>, place: Place, abandoned: Arc<AtomicBool> },
     Supervisor { tx: UnboundedSender<In> },
 }
 
@@ -292,8 +292,10 @@ impl Supervisor {
                 None
             }
             In::Suspend { key, suspend } => {
-                if let Some(Handle::Worker { ctl, .. }) = self.handles.get(&self.present(key)) {
-                    let _ = ctl.send(if suspend { Ctl::Suspend } else { Ctl::Resume }); // gone: nothing to suspend
+                if let Some(Handle::Worker { ctl, pause, .. }) = self.handles.get(&self.present(key))
+                    && pause.want(suspend)
+                {
+                    let _ = ctl.send(Ctl::Pause); // gone: nothing to suspend
                 }
                 None
             }
@@ -350,8 +352,9 @@ impl Supervisor {
                     }
                 }
                 Cmd::Removed { key } => {
-                    if let Some(branch) = &self.node.branch {
-                        branch.remove(key);
+                    let node = self.node.branch.as_ref().and_then(|branch| branch.remove(key));
+                    if let Some(node) = node.filter(|node| node.fleeting) {
+                        self.control.incarnations.borrow_mut().remove(&node.meta.path);
                     }
                 }
                 Cmd::Up => {
@@ -393,10 +396,12 @@ impl Supervisor {
                     }
                 };
                 let (ctl, orders) = mpsc::unbounded_channel();
+                let pause: Arc<Pause> = Arc::default();
                 let order = Order {
                     epoch: self.control.next_epoch(&def.meta, def.tenure.as_ref()),
                     report,
                     ctl: orders,
+                    pause: pause.clone(),
                     stop_within: match def.rules.shutdown {
                         Shutdown::BrutalKill => Some(std::time::Duration::ZERO),
                         Shutdown::Timeout(limit) => Some(limit),
@@ -414,7 +419,7 @@ impl Supervisor {
                     // The dropped order reports the failed start; the next one gets a new thread.
                     self.control.arbiters.abandon(&place);
                 }
-                self.handles.insert(key, Handle::Worker { ctl, place, abandoned });
+                self.handles.insert(key, Handle::Worker { ctl, pause, place, abandoned });
             }
         }
     }

@@ -32,6 +32,8 @@ pub(super) struct Local<A: Actor> {
     pub state: RefCell<Option<A>>,
     /// A handler is suspended at an await, and holds the state.
     pub handling: Cell<bool>,
+    /// That handler: apart from the context and its mailbox, so that it is dropped under a guard of its own.
+    pub in_hand: RefCell<Option<LocalBoxFuture<'static, ()>>>,
     /// Work that was spawned and not yet taken over by the incarnation.
     pub inbox: RefCell<Vec<LocalBoxFuture<'static, ()>>>,
     pub waker: RefCell<Waker>,
@@ -52,6 +54,7 @@ impl<A: Actor> Local<A> {
             epoch,
             state: RefCell::new(None),
             handling: Cell::new(false),
+            in_hand: RefCell::new(None),
             inbox: RefCell::new(Vec::new()),
             waker: RefCell::new(Waker::noop().clone()),
             hold: Cell::new(false),
@@ -223,7 +226,8 @@ impl<A: Actor> ShellCx<A> {
         if first.is_pending() {
             self.local.handling.set(true);
             self.local.up.lane.vitals.waits();
-            self.parts.wait(Handling { work, since: Instant::now() });
+            *self.local.in_hand.borrow_mut() = Some(work);
+            self.parts.wait(Handling { since: Instant::now() });
         } else if let Some(began) = timed {
             self.local.slot.meta.handle_times.observe(began.elapsed(), SAMPLE);
         }
@@ -237,15 +241,19 @@ impl<A: Actor> ShellCx<A> {
 
 /// A handler at an await.
 struct Handling {
-    work: LocalBoxFuture<'static, ()>,
     since: Instant,
 }
 
 impl<A: Actor> ActorFuture<Shell<A>> for Handling {
     type Output = ();
-    fn poll(mut self: Pin<&mut Self>, _: &mut Shell<A>, shell: &mut ShellCx<A>, task: &mut Context<'_>) -> Poll<()> {
-        let done = self.work.as_mut().poll(task);
+    fn poll(self: Pin<&mut Self>, _: &mut Shell<A>, shell: &mut ShellCx<A>, task: &mut Context<'_>) -> Poll<()> {
+        let done = match shell.local.in_hand.borrow_mut().as_mut() {
+            Some(work) => work.as_mut().poll(task),
+            None => Poll::Ready(()),
+        };
         if done.is_ready() {
+            let work = shell.local.in_hand.borrow_mut().take();
+            drop(work);
             shell.local.handling.set(false);
             shell.local.up.lane.vitals.waited();
             shell.local.slot.meta.handle_times.observe(self.since.elapsed(), 1);

@@ -3,7 +3,7 @@
 use super::super::actor::{Actor, CallError, Handler, Message};
 use super::super::cell::Lane;
 use super::super::dead_letters::DeadReason;
-use super::super::exit::Exit;
+use super::super::exit::{Exit, catch};
 use super::address::{Up, refusal};
 use super::context::{Local, Shell, ShellCx};
 use super::reply::ReplyTo;
@@ -98,8 +98,13 @@ impl<M: Message, W: Waits<M>> Drop for Deliver<M, W> {
         self.lane.take_back();
         let meta = &self.lane.meta;
         meta.dead_letter(type_name::<M>(), DeadReason::ActorEnded);
-        if let Some(Asker { reply, .. }) = waits.asker() {
-            reply.send(Err(refusal(meta, message).1));
+        let give_back = move || match waits.asker() {
+            Some(Asker { reply, .. }) => reply.send(Err(refusal(meta, message).1)),
+            None => drop(message),
+        };
+        // Each behind a guard of its own: a second panic out of one mailbox would end the process.
+        if let Err(what) = catch(give_back) {
+            tracing::error!(actor = %meta.path, message = type_name::<M>(), %what, "panicked when it was dropped");
         }
     }
 }

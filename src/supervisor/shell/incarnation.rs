@@ -154,13 +154,10 @@ impl<A: Actor> Incarnation<A> {
                     self.again = again;
                     self.local.hold.set(true);
                 }
-                Ctl::Suspend => {
-                    self.vitals().suspended.store(true, Ordering::Relaxed);
-                    self.local.hold.set(true)
-                }
-                Ctl::Resume => {
-                    self.vitals().suspended.store(false, Ordering::Relaxed);
-                    self.local.hold.set(self.stop || self.local.exit.borrow().is_some())
+                Ctl::Pause => {
+                    let pause = self.order.pause.look();
+                    self.vitals().suspended.store(pause, Ordering::Relaxed);
+                    self.local.hold.set(pause || self.stop || self.local.exit.borrow().is_some())
                 }
             }
         }
@@ -294,11 +291,14 @@ impl<A: Actor> Incarnation<A> {
         self.local.closed.set(true);
         *self.local.exit.borrow_mut() = Some(exit.clone()); // what the askers of the handler in hand will hear
         let mut panics = Vec::new();
+        let in_hand = self.local.in_hand.try_borrow_mut().ok().and_then(|mut work| work.take());
+        panics.extend(catch(|| drop(in_hand)).err());
         panics.extend(catch(|| self.drop_phase()).err());
         panics.extend(catch(|| drop(self.mailbox.take())).err());
-        panics.extend(catch(|| self.spawned.clear()).err());
         let inbox = std::mem::take(&mut *self.local.inbox.borrow_mut());
-        panics.extend(catch(|| drop(inbox)).err());
+        for work in std::mem::take(&mut self.spawned).into_iter().chain(inbox) {
+            panics.extend(catch(|| drop(work)).err());
+        }
         let state = self.local.state.try_borrow_mut().ok().and_then(|mut s| s.take());
         panics.extend(catch(|| drop(state)).err());
         let exit = match panics.into_iter().next() {

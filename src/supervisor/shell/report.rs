@@ -15,8 +15,28 @@ pub(in crate::supervisor) enum Ctl {
     },
     Kill,
     Drill(Drill),
-    Suspend,
-    Resume,
+    /// See [`Pause`].
+    Pause,
+}
+
+/// Whether it may begin messages, as it was last ordered. However often that changes while its thread is stuck, at most
+/// one order to look waits.
+#[derive(Default)]
+pub(in crate::supervisor) struct Pause {
+    wanted: AtomicBool,
+    told: AtomicBool,
+}
+
+impl Pause {
+    /// True: it has yet to be told to look.
+    pub fn want(&self, pause: bool) -> bool {
+        self.wanted.store(pause, Ordering::Release);
+        !self.told.swap(true, Ordering::AcqRel)
+    }
+    pub fn look(&self) -> bool {
+        self.told.swap(false, Ordering::AcqRel);
+        self.wanted.load(Ordering::Acquire)
+    }
 }
 
 /// Fails on request, in the middle of a turn, as a handler would.
@@ -99,6 +119,7 @@ pub(in crate::supervisor) struct Order {
     pub epoch: u64,
     pub report: Report,
     pub ctl: UnboundedReceiver<Ctl>,
+    pub pause: Arc<Pause>,
     /// For an orderly end of its own accord; the supervisor times its own orders itself.
     pub stop_within: Option<std::time::Duration>,
     /// Says from the exit whether the restart rule will start a successor: for the errors its callers get meanwhile.
@@ -107,3 +128,18 @@ pub(in crate::supervisor) struct Order {
 }
 
 pub(in crate::supervisor) type CtlSender = UnboundedSender<Ctl>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn at_most_one_order_to_look_waits_and_the_last_wish_counts() {
+        let pause = Pause::default();
+        for last in [true, false] {
+            assert!(pause.want(!last), "the first one is told");
+            assert!(!pause.want(true) && !pause.want(last));
+            assert_eq!(pause.look(), last);
+        }
+    }
+}
