@@ -293,17 +293,23 @@ async fn nothing_is_missed_or_done_twice_whatever_fails() {
     assert!(seen.faulty.lock().unwrap().is_empty(), "faulty: {:?}", seen.faulty);
     assert!(seen.proven.lock().unwrap().len() > round, "the watcher saw proofs: {:?}", seen.proven);
 
+    // What was being sealed while its node was struck is sealed all the same.
+    let listed = eventually("every sector is proven", || async {
+        let listed = cluster.nodes[0].call("Bulkhead.Sectors", vec![]).await.ok()?;
+        let whole = listed["missing_shards"].as_array().is_some_and(Vec::is_empty);
+        let proving = listed["sectors"].as_array()?.iter().all(|row| row["state"] == "Proving");
+        (whole && proving).then_some(listed)
+    })
+    .await;
     // No number twice, over all seal schedulers.
     let mut owners: BTreeMap<u64, String> = BTreeMap::new();
-    let listed = cluster.nodes[0].call("Bulkhead.Sectors", vec![]).await.unwrap();
-    assert_eq!(listed["missing_shards"].as_array().map(Vec::len), Some(0), "{listed}");
     for row in listed["sectors"].as_array().unwrap() {
         let (number, text) = (row["number"].as_u64().unwrap(), row.to_string());
         if let Some(first) = owners.insert(number, text.clone()) {
             panic!("sector {number} twice: {first} and {text}");
         }
     }
-    assert!(owners.len() >= pledged, "{owners:?}");
+    assert!(owners.len() > pledged, "{owners:?}");
 
     // No two blocks of ours at one height.
     let mut at = node.chain_head().await.unwrap();
