@@ -2,7 +2,8 @@
 //! open: the chain never sees a fault, two blocks of one height, or one sector number twice.
 //!
 //! By default each kind of fault strikes once, where it hurts most, for one window. `BULKHEAD_FAULTS=all` strikes every node
-//! and member, takes all of etcd away for ten minutes, and restarts the nodes in turn through twenty deadlines (an hour).
+//! and member, takes all of etcd away for ten minutes, and restarts the nodes in turn through twenty deadlines (an hour);
+//! `BULKHEAD_FAULTS=etcd` and `BULKHEAD_FAULTS=rolling` do only the second and the third.
 #![cfg(feature = "cluster")]
 
 mod devnet_support;
@@ -30,9 +31,13 @@ const WINDOW: i64 = 14;
 const OUTAGE: [i64; 2] = [WINDOW, 600];
 const ROLLING: [usize; 2] = [3, 20];
 
-/// The long run?
-fn everything() -> bool {
-    std::env::var("BULKHEAD_FAULTS").as_deref() == Ok("all")
+fn asked_for() -> String {
+    std::env::var("BULKHEAD_FAULTS").unwrap_or_default()
+}
+
+/// Whether that part is done at length.
+fn at_length(part: &str) -> bool {
+    ["all", part].contains(&asked_for().as_str())
 }
 
 /// Not a test: what a node's process runs.
@@ -223,7 +228,12 @@ async fn watch(node: Arc<dyn FullNode>, miner: fvm_shared::address::Address, see
 
 /// Every kind once, most of them at whoever proves the windows; or every one everywhere.
 fn faults(cluster: &Cluster, round: usize, leader: usize) -> Option<Fault> {
-    if everything() {
+    match asked_for().as_str() {
+        "etcd" => return (round == 0).then_some(Fault::NoEtcd),
+        "rolling" => return None,
+        _ => {}
+    }
+    if at_length("all") {
         let kinds = [Fault::Kill, Fault::Freeze, Fault::CutOff, Fault::CutFromEtcd, Fault::CutOneWay];
         let members = [Fault::KillMember, Fault::FreezeMember];
         let all = kinds.into_iter().chain(members).flat_map(|kind| (0..3).map(kind)).chain([Fault::NoEtcd]);
@@ -269,7 +279,7 @@ async fn nothing_is_missed_or_done_twice_whatever_fails() {
         // Sealing goes on beside it, where it can.
         cluster.pledge(round % 3).await;
         match fault {
-            Fault::NoEtcd => cluster.outlasts(close + OUTAGE[usize::from(everything())]).await,
+            Fault::NoEtcd => cluster.outlasts(close + OUTAGE[usize::from(at_length("etcd"))]).await,
             _ => cluster.height_is(close + 1).await,
         }
         assert!(seen.faulty.lock().unwrap().is_empty(), "{fault:?}: faulty: {:?}", seen.faulty);
@@ -278,10 +288,11 @@ async fn nothing_is_missed_or_done_twice_whatever_fails() {
     }
 
     // A rolling restart, in order, a node a window.
-    for i in (0..NODES.len()).cycle().take(ROLLING[usize::from(everything())]) {
+    for i in (0..NODES.len()).cycle().take(ROLLING[usize::from(at_length("rolling"))]) {
         cluster.window_opens().await;
         let plan = cluster.nodes[i].plan.clone();
         println!("epoch {}: {} restarts", cluster.world.height().await, plan.name);
+        cluster.pledge((i + 1) % NODES.len()).await;
         let command = cluster.lan.hosts[i].command(std::env::current_exe().unwrap());
         std::mem::replace(&mut cluster.nodes[i], plan.stand_in()).stop().await;
         cluster.nodes[i] = plan.start(command);
