@@ -4,6 +4,8 @@
 
 mod concern_support;
 mod devnet_support;
+#[path = "support/downs.rs"]
+mod downs;
 mod etcd_support;
 mod netns_support;
 mod placement_support;
@@ -20,7 +22,8 @@ use bulkhead::actors::window_post::messages::{WindowPostInfo, WindowPostReport};
 use bulkhead::actors::winning_post::messages::{RoundOutcome, WinningInfo};
 use bulkhead::chain::TokenAmount;
 use bulkhead::supervisor::{CallError, Exit, Handler, Message, Ref};
-use concern_support::{Downs, HOST, SOON, Stage, answered};
+use concern_support::{HOST, SOON, Stage, answered};
+use downs::Downs;
 use placement_support::eventually;
 use std::collections::BTreeSet;
 

@@ -2,15 +2,15 @@
 //! it is the same in all three.
 #![allow(dead_code)]
 
+use crate::downs::Downs;
 use crate::etcd_support::Etcds;
 use crate::netns_support::{self, Lan};
-use crate::placement_support::{LIMIT, NodeProcess, Plan, World, eventually, forward};
+use crate::placement_support::{NodeProcess, Plan, World, eventually, forward};
 use bulkhead::actors::seal_scheduler::SealScheduler;
 use bulkhead::actors::storage::{Storage, Storages};
 use bulkhead::node::{Node, Refs};
 use bulkhead::store::Store;
-use bulkhead::supervisor::{Actor, CallError, Down, Exit, Handler, Message, Monitor, Ref};
-use bulkhead::supervisor::{ChildSpec, Cx, SupervisorSpec, Tree};
+use bulkhead::supervisor::{Actor, CallError, Exit, Handler, Message, Ref};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -18,7 +18,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
-use tokio::sync::mpsc;
 
 /// The node whose concerns are asked.
 pub const HOST: &str = "host";
@@ -282,50 +281,5 @@ impl Callers {
             }
         }
         all
-    }
-}
-
-struct Watcher(mpsc::UnboundedSender<Down>);
-impl Actor for Watcher {}
-impl Handler<Down> for Watcher {
-    async fn handle(&mut self, down: Down, _: &Cx<Self>) -> Result<(), Exit> {
-        let _ = self.0.send(down);
-        Ok(())
-    }
-}
-
-/// The notices of ends, in the order in which they come.
-pub struct Downs {
-    _tree: Tree,
-    to: Ref<Watcher>,
-    come: mpsc::UnboundedReceiver<Down>,
-}
-
-impl Downs {
-    pub fn start() -> Downs {
-        let (tell, come) = mpsc::unbounded_channel();
-        let to = Ref::new("/watcher", 64);
-        let child = ChildSpec::actor("watcher", &to, move |_| {
-            let tell = tell.clone();
-            async { Ok(Watcher(tell)) }
-        });
-        Downs { _tree: Tree::start(SupervisorSpec::new("watchers").child(child)).unwrap(), to, come }
-    }
-
-    #[must_use]
-    pub fn watch<A: Actor>(&self, actor: &Ref<A>) -> Monitor {
-        actor.monitor(self.to.recipient())
-    }
-
-    pub async fn next(&mut self) -> Down {
-        let next = tokio::time::timeout(LIMIT, self.come.recv()).await;
-        next.expect("a notice of an end").expect("a watcher")
-    }
-
-    #[track_caller]
-    pub fn nothing_more(&mut self, what: &str) {
-        if let Ok(down) = self.come.try_recv() {
-            panic!("{what}: another notice: {down:?}");
-        }
     }
 }
