@@ -175,7 +175,14 @@ impl Etcds {
 
     /// For what a test does behind the directory's back.
     pub async fn client(&self) -> Client {
-        Client::connect(self.endpoints(), Some(self.options())).await.expect("a client")
+        let started = Instant::now();
+        loop {
+            // A handshake and a password take a loaded machine longer than a call may.
+            match Client::connect(self.endpoints(), Some(self.options())).await {
+                Ok(client) => return client,
+                Err(error) => assert!(started.elapsed() < PATIENCE, "no client: {error}"),
+            }
+        }
     }
 
     /// Of these members only.
@@ -200,7 +207,8 @@ impl Etcds {
 
     /// The same, as a `[cluster]` section says it: a key and its value each.
     pub fn keys(&self) -> Vec<(&'static str, String)> {
-        let mut keys = vec![("etcd", format!("{:?}", self.endpoints())), ("lease_ttl", format!("\"{}s\"", TTL.as_secs()))];
+        let mut keys =
+            vec![("etcd", format!("{:?}", self.endpoints())), ("lease_ttl", format!("\"{}s\"", TTL.as_secs()))];
         if let Some(pki) = &self.pki {
             let (cert, key) = &pki.client;
             let files = [("etcd_ca", &pki.ca), ("etcd_cert", cert), ("etcd_key", key)];

@@ -156,6 +156,7 @@ impl World {
             etcd: etcds.map(Etcds::endpoints),
             roles: vec!["all".into()],
             placement: BTreeMap::new(),
+            lease_ttl: TTL,
             file: None,
         }
     }
@@ -179,6 +180,7 @@ pub struct Plan {
     pub etcd: Option<Vec<String>>,
     pub roles: Vec<String>,
     pub placement: BTreeMap<String, Vec<String>>,
+    pub lease_ttl: Duration,
     /// A `config.toml`, and the arguments of `bulkhead run` with it: they say all of the cluster, and what is above nothing.
     pub file: Option<(String, Vec<String>)>,
 }
@@ -191,6 +193,21 @@ impl Plan {
 
     pub fn prefer(mut self, concern: &str, nodes: &[&str]) -> Plan {
         self.placement.insert(concern.into(), nodes.iter().map(|node| node.to_string()).collect());
+        self
+    }
+
+    /// A node of cluster `main` as its operator would set it up: these keys in `[cluster]`, these arguments.
+    pub fn configured(mut self, keys: &[(&str, String)], args: &[&str]) -> Plan {
+        let keys = keys.iter().map(|(key, value)| format!("{key} = {value}\n")).collect::<String>();
+        let full_node = format!("{}:/ip4/{}/tcp/{}/http", self.token, self.full_node.ip(), self.full_node.port());
+        let text = format!(
+            "[node]\nminer = \"{}\"\n[full_node]\napi_info = \"{full_node}\"\n[api]\nlisten = \"{bind}:0\"\n\
+             [admin]\nlisten = \"{bind}:0\"\n[cluster]\nname = \"main\"\nnode = \"{}\"\nlisten = [\"/ip4/{bind}/tcp/0\"]\n{keys}",
+            self.miner,
+            self.name,
+            bind = self.bind,
+        );
+        self.file = Some((text, args.iter().map(|arg| arg.to_string()).collect()));
         self
     }
 
@@ -213,15 +230,15 @@ impl Plan {
             Some((text, args)) => self.read(text, args),
             None => Config { repo: self.repo.clone(), ..Config::default() },
         };
-        config.api.listen = SocketAddr::new(self.bind, 0);
-        config.admin.listen = SocketAddr::new(self.bind, 0);
         if self.file.is_some() {
             return NodeSettings::of(&config).for_devnet();
         }
+        config.api.listen = SocketAddr::new(self.bind, 0);
+        config.admin.listen = SocketAddr::new(self.bind, 0);
         let cluster = self.etcd.as_ref().map(|endpoints| ClusterSettings {
             directory: DirectorySettings::Etcd(EtcdSettings { endpoints: endpoints.clone(), ..Default::default() }),
             listen: vec![format!("/ip4/{}/tcp/0", self.bind)],
-            lease_ttl: TTL,
+            lease_ttl: self.lease_ttl,
             placement: self.placement.clone(),
             ..ClusterSettings::alone("main", self.name.as_str())
         });
