@@ -252,6 +252,15 @@ async fn daemon_link(stage: &Stage) {
     })
     .await;
     downs.nothing_more("the message sender");
+    let (status, links) = eventually("the host's full node", || async {
+        let (status, links) = stage.admin(&format!("/nodes/{HOST}/full-nodes")).await;
+        (status != 200 || links["feed"]["subscribed"] == true).then_some((status, links))
+    })
+    .await;
+    assert_eq!(status, 200, "{links}");
+    assert!(links["feed"]["height"].as_i64() >= Some(height) && links["full_nodes"][0]["error"].is_null(), "{links}");
+    let (status, error) = stage.admin("/nodes/nobody/full-nodes").await;
+    assert!(status == 404 && error["error"].as_str().is_some_and(|why| why.contains("nobody")), "{status} {error}");
 }
 
 /// What `tree --all` asks for.

@@ -39,19 +39,24 @@ pub struct Stage {
     asker_repo: Option<PathBuf>,
 }
 
+/// Its leases outlast what a loaded machine does to it: nothing is to move here.
+fn node(world: &World, name: &str, etcds: &Etcds) -> Plan {
+    Plan { lease_ttl: Duration::from_secs(10), ..world.plan(name, Some(etcds)) }
+}
+
 impl Stage {
     /// Whoever asks, asks its own process.
     pub async fn in_one_process() -> Stage {
         let (world, etcds) = (World::start().await, Etcds::single().await);
-        let plan = world.plan(HOST, Some(&etcds));
+        let plan = node(&world, HOST, &etcds);
         let (host, here) = (plan.stand_in(), Some(plan.node().await));
         Stage { world, _etcds: etcds, lan: None, host, here, asker: None, asker_repo: None }.ready().await
     }
 
     pub async fn in_two_processes() -> Stage {
         let (world, etcds) = (World::start().await, Etcds::single().await);
-        let asker = world.plan("asker", Some(&etcds)).roles(&["storage"]);
-        let host = world.plan(HOST, Some(&etcds)).start_here();
+        let asker = node(&world, "asker", &etcds).roles(&["storage"]);
+        let host = node(&world, HOST, &etcds).start_here();
         Stage::far(world, etcds, None, host, asker).await
     }
 
@@ -60,14 +65,14 @@ impl Stage {
         let lan = netns_support::lan(1)?;
         let (world, etcds) = (World::start().await, Etcds::single().await);
         let cable = IpAddr::V4(lan.uplink());
-        let asker = Plan { bind: cable, ..world.plan("asker", Some(&etcds)).roles(&["storage"]) };
+        let asker = Plan { bind: cable, ..node(&world, "asker", &etcds).roles(&["storage"]) };
         // The chain and etcd listen on the loopback of the one that asks.
         let mut etcd = Vec::new();
         for endpoint in etcds.endpoints() {
             let at = endpoint.trim_start_matches("http://").parse().unwrap();
             etcd.push(format!("http://{}", forward(cable, at).await));
         }
-        let plan = world.plan(HOST, Some(&etcds));
+        let plan = node(&world, HOST, &etcds);
         let full_node = forward(cable, plan.full_node).await;
         let plan = Plan { bind: lan.hosts[0].addr.into(), full_node, etcd: Some(etcd), ..plan };
         let host = plan.start(lan.hosts[0].command(std::env::current_exe().unwrap()));

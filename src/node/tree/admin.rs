@@ -38,7 +38,7 @@ pub(super) fn group(parts: &Parts) -> SupervisorSpec {
             beside: parts.settings.beside.clone(),
             journal: journal.clone(),
             cluster: parts.net.clone().map(|net| -> Arc<dyn admin::ClusterView> {
-                Arc::new(ClusterWindow { net, seats: parts.seats.clone() })
+                Arc::new(ClusterWindow { net, seats: parts.seats.clone(), refs: parts.refs.clone() })
             }),
         }),
         info: published,
