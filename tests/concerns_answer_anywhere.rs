@@ -385,6 +385,17 @@ async fn the_nodes_death(stage: &mut Stage) {
     watch.downs.nothing_more("after its death");
 }
 
+/// Whoever cannot be reached is as good as gone, which is told once; the host holds nothing meanwhile, and is asked again after.
+async fn the_cables_cut(stage: &Stage) {
+    let mut watch = Watch::all(stage);
+    stage.cut();
+    watch.each_ends_once(Exit::NodeDown).await;
+    nobody_there(stage).await;
+    stage.heal().await;
+    known_again(stage).await;
+    watch.downs.nothing_more("after the cut");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_concern_keeps_its_promises_in_one_process() {
     let mut stage = Stage::in_one_process().await;
@@ -408,5 +419,6 @@ async fn each_concern_keeps_its_promises_on_two_hosts() {
     each_concern(&stage).await;
     the_nodes_end(&mut stage).await;
     the_nodes_death(&mut stage).await;
+    the_cables_cut(&stage).await;
     stage.end().await;
 }

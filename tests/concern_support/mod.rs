@@ -176,6 +176,18 @@ impl Stage {
         self.all_up().await;
     }
 
+    /// The cable between the two hosts: nothing of the host reaches the one that asks, nor the chain and etcd beside it.
+    pub fn cut(&self) {
+        let lan = self.lan.as_ref().expect("two hosts");
+        lan.cut_from(0, lan.uplink());
+    }
+
+    pub async fn heal(&self) {
+        let lan = self.lan.as_ref().expect("two hosts");
+        lan.heal_to(0, lan.uplink());
+        self.all_up().await;
+    }
+
     pub async fn end(mut self) {
         self.stop_host().await;
         if let Some(asker) = self.asker.take() {

@@ -35,7 +35,6 @@ impl Downs {
         Downs { _tree: Tree::start(SupervisorSpec::new("watchers").child(child)).unwrap(), to, come }
     }
 
-    #[must_use]
     pub fn watch<A: Actor>(&self, actor: &Ref<A>) -> Monitor {
         actor.monitor(self.to.recipient())
     }
