@@ -3,14 +3,13 @@
 use super::cell::{CellMeta, lock};
 use super::engine::Key;
 use super::spec::{Body, ChildDef, Restart, SupDef};
-use super::supervise::In;
+use super::supervise::{Desk, In};
 use super::tree::ActorInfo;
 use arc_swap::ArcSwap;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use tokio::sync::mpsc::UnboundedSender;
 
 pub(super) struct Node {
     /// In the tree.
@@ -27,8 +26,8 @@ pub(super) struct Node {
 
 pub(super) struct Branch {
     def: ArcSwap<SupDef>,
-    /// To the present incarnation of the supervisor.
-    tx: Mutex<Option<UnboundedSender<In>>>,
+    /// Of the present incarnation of the supervisor.
+    desk: Mutex<Option<Arc<Desk>>>,
     children: Mutex<BTreeMap<Key, Arc<Node>>>,
     pub budget_used: AtomicUsize,
 }
@@ -129,7 +128,7 @@ impl Node {
 impl Branch {
     fn new(def: Arc<SupDef>) -> Branch {
         let def = ArcSwap::new(def);
-        Branch { def, tx: Mutex::new(None), children: Mutex::default(), budget_used: AtomicUsize::new(0) }
+        Branch { def, desk: Mutex::new(None), children: Mutex::default(), budget_used: AtomicUsize::new(0) }
     }
     /// The spec of its next incarnation.
     pub fn def(&self) -> Arc<SupDef> {
@@ -151,12 +150,12 @@ impl Branch {
         lock(&self.children).values().cloned().collect()
     }
     /// A new incarnation of the supervisor: its children are those of its spec again.
-    pub fn open(&self, tx: UnboundedSender<In>) {
+    pub fn open(&self, desk: Arc<Desk>) {
         lock(&self.children).clear();
-        *lock(&self.tx) = Some(tx);
+        *lock(&self.desk) = Some(desk);
     }
     pub fn close(&self) {
-        *lock(&self.tx) = None;
+        *lock(&self.desk) = None;
     }
     pub fn add(&self, key: Key, node: Arc<Node>) {
         lock(&self.children).insert(key, node);
@@ -169,7 +168,8 @@ impl Branch {
     }
     /// False: the supervisor does not run.
     pub fn send(&self, event: In) -> bool {
-        lock(&self.tx).as_ref().is_some_and(|tx| tx.send(event).is_ok())
+        let desk = lock(&self.desk).clone();
+        desk.is_some_and(|desk| desk.send(event))
     }
 }
 

@@ -6,7 +6,7 @@ use super::super::exit::{Exit, catch};
 use super::super::spec::StartError;
 use super::address::{Ref, Slot, Up};
 use super::context::{Cx, Local, Shell, ShellCx};
-use super::linger::{Linger, stay};
+use super::linger::Linger;
 use super::report::{Ctl, Drill, Order};
 use actix::dev::channel::channel;
 use actix::dev::{ContextFut, ContextParts, Mailbox};
@@ -341,11 +341,7 @@ impl<A: Actor> Future for Incarnation<A> {
             Ok(Poll::Ready(exit)) => exit,
             Err(what) => Exit::Panicked(what),
         };
-        let crashed = exit.is_abnormal() && !this.stop;
         this.finish(exit);
-        if crashed {
-            actix_rt::spawn(stay());
-        }
         Poll::Ready(())
     }
 }
