@@ -168,8 +168,14 @@ impl Branch {
     }
     /// False: the supervisor does not run.
     pub fn send(&self, event: In) -> bool {
-        let desk = lock(&self.desk).clone();
-        desk.is_some_and(|desk| desk.send(event))
+        self.desk().is_some_and(|desk| desk.send(event))
+    }
+    /// The same for a thread that must not be held up by anything.
+    pub fn hand_over(&self, event: In) -> bool {
+        self.desk().is_some_and(|desk| desk.hand_over(event))
+    }
+    fn desk(&self) -> Option<Arc<Desk>> {
+        lock(&self.desk).clone()
     }
 }
 

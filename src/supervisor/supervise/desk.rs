@@ -30,6 +30,15 @@ enum Is {
     Over,
 }
 
+/// Where an event went.
+enum Put {
+    /// Nobody has the supervisor in hand but the caller now.
+    First(Box<Supervisor>),
+    /// Whoever has it in hand will come to it.
+    Behind,
+    Over,
+}
+
 impl Desk {
     /// `make` is given the desk for what it makes.
     pub fn of(make: impl FnOnce(&std::sync::Weak<Desk>) -> Supervisor) -> Arc<Desk> {
@@ -41,25 +50,40 @@ impl Desk {
 
     /// False: the supervisor does not run any more. Not to be called under a lock that a supervisor takes.
     pub fn send(self: &Arc<Desk>, event: In) -> bool {
-        let supervisor = {
-            let mut desk = lock(&self.0);
-            match std::mem::replace(&mut desk.supervisor, Is::AtWork) {
-                Is::Here(supervisor) => {
-                    desk.events.push_back(event);
-                    supervisor
-                }
-                Is::AtWork => {
-                    desk.events.push_back(event);
-                    return true;
-                }
-                Is::Over => {
-                    desk.supervisor = Is::Over;
-                    return false;
-                }
-            }
-        };
-        self.work(supervisor);
+        match self.put(event) {
+            Put::First(supervisor) => self.work(supervisor),
+            Put::Behind => {}
+            Put::Over => return false,
+        }
         true
+    }
+
+    /// The same for a thread that must not be held up by anything: the control thread carries it out.
+    pub fn hand_over(self: &Arc<Desk>, event: In) -> bool {
+        match self.put(event) {
+            Put::First(supervisor) => self.go_on_later(supervisor),
+            Put::Behind => {}
+            Put::Over => return false,
+        }
+        true
+    }
+
+    fn put(&self, event: In) -> Put {
+        let mut desk = lock(&self.0);
+        match std::mem::replace(&mut desk.supervisor, Is::AtWork) {
+            Is::Here(supervisor) => {
+                desk.events.push_back(event);
+                Put::First(supervisor)
+            }
+            Is::AtWork => {
+                desk.events.push_back(event);
+                Put::Behind
+            }
+            Is::Over => {
+                desk.supervisor = Is::Over;
+                Put::Over
+            }
+        }
     }
 
     /// Does all that there is to do.
@@ -79,6 +103,10 @@ impl Desk {
                 }
             }
         }
+        self.go_on_later(supervisor);
+    }
+
+    fn go_on_later(self: &Arc<Desk>, supervisor: Box<Supervisor>) {
         let control = supervisor.control.clone();
         control.ask(Chore::GoOn(self.clone(), supervisor));
     }
@@ -164,6 +192,17 @@ mod tests {
             assert!(asked.try_recv().is_err(), "{much}");
             assert!(answers.iter_mut().all(|answer| answer.try_recv().is_ok()), "{much}");
         }
+    }
+
+    #[test]
+    fn what_is_handed_over_is_left_to_the_control_thread() {
+        let (desk, mut asked) = open();
+        let (reply, mut answer) = oneshot::channel();
+        assert!(desk.hand_over(In::Call(Call::Count, reply)));
+        assert!(answer.try_recv().is_err(), "not done by who brought it");
+        let Ok(Chore::GoOn(desk, supervisor)) = asked.try_recv() else { panic!("nobody was asked") };
+        desk.work(supervisor);
+        assert!(matches!(answer.try_recv(), Ok(Ok(Answer::Count(_)))));
     }
 
     #[test]
