@@ -42,14 +42,16 @@ impl Lan {
     fn new(count: usize) -> Result<Lan, String> {
         // Interface names are short (15), and tests run beside each other and beside other processes.
         static NEXT: AtomicU32 = AtomicU32::new(0);
-        let tag = format!("{:x}{}", std::process::id() & 0xfffff, NEXT.fetch_add(1, Ordering::Relaxed));
-        let subnet = (std::process::id() % 200) as u8 + 20;
+        let (pid, next) = (std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let tag = format!("{:x}{next}", pid & 0xfffff);
+        let id = pid.wrapping_mul(4).wrapping_add(next);
+        let (net, subnet) = ((id / 200 % 50) as u8 + 200, (id % 200) as u8 + 20);
         let mut lan = Lan { bridge: format!("bk{tag}"), hosts: Vec::new() };
         ip(&format!("link add {} type bridge", lan.bridge))?;
         ip(&format!("link set {} up", lan.bridge))?;
         for n in 0..count {
             let name = format!("bk{tag}h{n}");
-            let addr = Ipv4Addr::new(10, 213, subnet, n as u8 + 1);
+            let addr = Ipv4Addr::new(10, net, subnet, n as u8 + 1);
             ip(&format!("netns add {name}"))?;
             lan.hosts.push(Host { name: name.clone(), addr });
             let (outer, bridge) = (format!("v{tag}{n}"), &lan.bridge);
