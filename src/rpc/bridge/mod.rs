@@ -16,6 +16,7 @@ pub mod identity;
 pub mod ids;
 mod inbox;
 mod link;
+mod muxer;
 mod peer;
 mod pending;
 mod places;
