@@ -5,6 +5,7 @@
 //!
 //! Decisions are pure: [`frame`], [`hello`], [`session`], [`pending`]. `hub` and `driver` do what those say.
 
+mod awake;
 pub mod codec;
 mod counters;
 mod driver;
