@@ -56,7 +56,7 @@ pub(in crate::supervisor) enum News {
     Down(Exit),
 }
 
-/// What a supervisor's task hears; boxed so that the shell need not know the supervisor.
+/// What a supervisor hears; boxed so that the shell need not know the supervisor.
 pub(in crate::supervisor) type Tell = Arc<dyn Fn(Key, Serial, News) + Send + Sync>;
 
 /// Guarantees one end per incarnation: dropped unfinished, it reports that the incarnation was killed.
