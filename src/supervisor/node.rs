@@ -13,7 +13,7 @@ use std::time::Duration;
 
 pub(super) struct Node {
     /// In the tree.
-    pub path: String,
+    pub path: Arc<str>,
     pub meta: Arc<CellMeta>,
     hang_after_ms: AtomicU64,
     /// A temporary child is forgotten when it ends.
@@ -36,7 +36,7 @@ impl Node {
     pub fn root(def: Arc<SupDef>) -> Arc<Node> {
         let meta = Arc::new(CellMeta::new(def.path.as_str(), 0));
         Arc::new(Node {
-            path: def.path.clone(),
+            path: def.path.as_str().into(),
             meta,
             hang_after_ms: AtomicU64::new(u64::MAX),
             temporary: false,
@@ -83,14 +83,13 @@ impl Node {
     }
 
     pub fn find(self: &Arc<Node>, path: &str) -> Option<Arc<Node>> {
-        if self.path == path {
+        if *self.path == *path {
             return Some(self.clone());
         }
-        let below = path.strip_prefix(self.path.as_str())?.strip_prefix('/')?;
+        let below = path.strip_prefix(&*self.path)?.strip_prefix('/')?;
         let id = below.split('/').next()?;
         let wanted = format!("{}/{id}", self.path);
-        let child = self.branch.as_ref()?.children().into_iter().find(|c| c.path == wanted)?;
-        child.find(path)
+        self.branch.as_ref()?.child(&wanted)?.find(path)
     }
 
     pub fn info(&self) -> ActorInfo {
@@ -100,7 +99,7 @@ impl Node {
         let branch = self.branch.as_ref();
         let flags = branch.map(|b| b.def().flags.clone());
         ActorInfo {
-            path: self.path.clone(),
+            path: self.path.to_string(),
             kind: if branch.is_some() { "supervisor" } else { "worker" }.to_string(),
             state: meta.state(),
             incarnation: meta.incarnation.load(Ordering::Relaxed),
@@ -148,6 +147,10 @@ impl Branch {
     }
     pub fn children(&self) -> Vec<Arc<Node>> {
         lock(&self.children).values().cloned().collect()
+    }
+    /// By its place in the tree.
+    pub fn child(&self, path: &str) -> Option<Arc<Node>> {
+        lock(&self.children).values().find(|child| *child.path == *path).cloned()
     }
     /// A new incarnation of the supervisor: its children are those of its spec again.
     pub fn open(&self, desk: Arc<Desk>) {

@@ -342,8 +342,7 @@ impl Supervisor {
         let mut report = Report::new(self.tell.clone(), key, serial, def.path.clone(), abandoned.clone());
         match &def.body {
             Body::Supervisor(_) => {
-                let node =
-                    self.node.branch.as_ref().and_then(|b| b.children().into_iter().find(|n| n.path == def.path));
+                let node = self.node.branch.as_ref().and_then(|branch| branch.child(&def.path));
                 if let Some(node) = node {
                     let desk = open_supervisor(self.control.clone(), node, report);
                     self.handles.extend(desk.map(|desk| (key, Handle::Supervisor { desk })));
@@ -354,7 +353,7 @@ impl Supervisor {
                     Ok(place) => place,
                     Err(why) => {
                         let why = format!("no thread for it: {why}");
-                        return report.not_started(StartFailure { path: def.path.clone(), why });
+                        return report.not_started(StartFailure { path: def.path.to_string(), why });
                     }
                 };
                 let (ctl, orders) = mpsc::unbounded_channel();

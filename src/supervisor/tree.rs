@@ -174,7 +174,7 @@ impl Tree {
             Ok(Ok(())) => Ok(tree),
             Ok(Err(why)) => Err(TreeError::Start { path: why.path, why: StartError(why.why) }),
             Err(_) => Err(TreeError::Start {
-                path: tree.inner.root.path.clone(),
+                path: tree.inner.root.path.to_string(),
                 why: StartError("the supervision thread ended during the start".into()),
             }),
         }

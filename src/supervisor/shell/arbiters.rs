@@ -17,7 +17,7 @@ use tokio::sync::mpsc::{self, UnboundedSender};
 #[derive(Clone)]
 pub(in crate::supervisor) struct Place {
     pub id: u64,
-    pub name: String,
+    pub name: Arc<str>,
     dedicated: bool,
     handle: ArbiterHandle,
     life: Arc<Life>,
@@ -126,7 +126,7 @@ impl Arbiters {
             }
         });
         let id = self.next.fetch_add(1, Ordering::Relaxed);
-        Ok(Place { id, name: name.to_string(), dedicated, handle, life, starts })
+        Ok(Place { id, name: name.into(), dedicated, handle, life, starts })
     }
 
     /// actix makes one on a thread of its system only: anybody else borrows such a thread for that.

@@ -12,7 +12,7 @@ use tokio::runtime::{Handle, RuntimeFlavor};
 
 /// How long an actor that was called from another thread waits for the next call, and such a caller for its answer.
 pub(super) const CHAT: Duration = Duration::from_micros(20);
-/// How long the threads that start and restart actors wait for the next step: each step crosses two of them.
+/// How long a thread on which an actor was started waits for the next start, and who asked for it for the answer.
 pub(in crate::supervisor) const STEP: Duration = Duration::from_micros(60);
 /// After waiting in vain: at most a tenth of a thread's time is spent so.
 const REST: Duration = Duration::from_micros(200);
