@@ -2,7 +2,7 @@
 
 use super::journal::Journal;
 use crate::rpc::admin;
-use crate::supervisor::{ActorInfo, AdminError, Order, Tree, WeakTree};
+use crate::supervisor::{ActorInfo, AdminError, InspectError, Inspection, Order, Tree, WeakTree};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use std::sync::{Arc, OnceLock};
@@ -37,6 +37,12 @@ impl admin::TreeView for Grove {
     }
     fn hang(&self, path: &str) -> bool {
         self.trees().any(|tree| tree.hang(path))
+    }
+    fn inspect(&self, path: &str) -> BoxFuture<'static, Result<Inspection, InspectError>> {
+        match self.trees().find(|tree| tree.info(path).is_some()) {
+            Some(tree) => admin::TreeView::inspect(&tree, path),
+            None => std::future::ready(Err(InspectError::NotFound)).boxed(),
+        }
     }
     fn dead_letters(&self) -> Option<admin::DeadLettersView> {
         self.node().as_ref().and_then(admin::TreeView::dead_letters)

@@ -27,6 +27,11 @@ pub trait Actor: Sized + 'static {
     fn started(&mut self, _cx: &Cx<Self>) -> impl Future<Output = Result<(), Exit>> {
         async { Ok(()) }
     }
+    /// What an operator who asks is shown of the state: never keys or tokens. `None`: nothing. Asked between two messages,
+    /// ahead of the mailbox; it must not block. A panic in it is told to whoever asked, and ends nothing.
+    fn inspect(&self) -> Option<serde_json::Value> {
+        None
+    }
     /// Runs on an orderly stop, within the child spec's shutdown time; not after a panic or a kill.
     fn stopping(&mut self, _cx: &Cx<Self>) -> impl Future<Output = ()> {
         async {}

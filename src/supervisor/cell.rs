@@ -4,6 +4,7 @@ use super::dead_letters::{DeadLetters, DeadReason, unix_now};
 use super::exit::Exit;
 use super::fence::Tenure;
 use super::histogram::Histogram;
+use super::inspect::Glass;
 use super::monitor::Watchers;
 use super::shell::here;
 use arc_swap::ArcSwapOption;
@@ -77,6 +78,7 @@ pub(super) struct CellMeta {
     /// Under which its incarnations are started, if another process may hold it instead.
     pub tenure: Mutex<Option<Arc<dyn Tenure>>>,
     pub handle_times: Histogram,
+    pub glass: Glass,
 }
 
 impl CellMeta {
@@ -98,6 +100,7 @@ impl CellMeta {
             given_up: AtomicU64::new(0),
             tenure: Mutex::new(None),
             handle_times: Histogram::default(),
+            glass: Glass::default(),
         }
     }
 
@@ -245,6 +248,8 @@ pub(super) struct Vitals {
     /// How long the watchdog has seen the thread inside one turn.
     pub stuck_ms: AtomicU64,
     pub suspended: AtomicBool,
+    /// It was told to show its state and has not come to it.
+    asked: AtomicBool,
     /// The type of the last message that was begun.
     message: Mutex<&'static str>,
 }
@@ -257,8 +262,18 @@ impl Vitals {
             waiting_since: AtomicU64::new(0),
             stuck_ms: AtomicU64::new(0),
             suspended: AtomicBool::new(false),
+            asked: AtomicBool::new(false),
             message: Mutex::new(""),
         }
+    }
+
+    /// Whoever hears true tells it to show its state; of all others' askings that is the answer, too.
+    pub fn is_to_be_asked(&self) -> bool {
+        !self.asked.swap(true, Ordering::AcqRel)
+    }
+    /// It is about to show its state: whoever asks from now on is not answered by that.
+    pub fn answers(&self) {
+        self.asked.store(false, Ordering::Release);
     }
 
     pub fn enter(&self) {

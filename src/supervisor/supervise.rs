@@ -8,7 +8,7 @@ use super::engine::{AdminError, Answer, Call, ChildPhase, Cmd, End, Engine, Ev, 
 use super::exit::Exit;
 use super::fence::Tenure;
 use super::node::Node;
-use super::shell::{Arbiters, Ctl, CtlSender, Drill, News, Order, Pause, Place, Report, STEP, Tell, awhile};
+use super::shell::{Arbiters, Ctl, CtlSender, News, Order, Pause, Place, Report, STEP, Tell, awhile};
 use super::spec::{Body, ChildDef, Restart, Shutdown, SupDef};
 use super::tree::TreeOptions;
 use rand::Rng;
@@ -46,10 +46,10 @@ pub(super) enum In {
         key: Key,
         suspend: bool,
     },
-    /// Do that to the child's present incarnation.
-    Drill {
+    /// To the child's present incarnation.
+    Order {
         key: Key,
-        drill: Drill,
+        order: Ctl,
     },
 }
 
@@ -299,9 +299,9 @@ impl Supervisor {
                 }
                 None
             }
-            In::Drill { key, drill } => {
+            In::Order { key, order } => {
                 if let Some(Handle::Worker { ctl, .. }) = self.handles.get(&self.present(key)) {
-                    let _ = ctl.send(Ctl::Drill(drill)); // gone: nothing is left to be drilled
+                    let _ = ctl.send(order); // gone: nobody is left to be told
                 }
                 None
             }

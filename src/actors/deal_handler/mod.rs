@@ -181,6 +181,15 @@ impl Actor for DealHandler {
         Ok(())
     }
 
+    fn inspect(&self) -> Option<serde_json::Value> {
+        Some(serde_json::json!({
+            "market": self.report(),
+            "terms": self.config.settings.ask,
+            "failures_in_a_row": self.failures,
+            "ask_signed_by": self.kept.as_ref().map(|kept| kept.signer.to_string()),
+        }))
+    }
+
     async fn stopping(&mut self, _cx: &Cx<Self>) {
         self.host.stop();
         // So that the sockets are closed when the tree says that this child has stopped.

@@ -119,6 +119,27 @@ impl Engine {
         Ok(self.open()?.into_iter().map(|(key, o)| (key[cut..].to_owned(), open_status(&o))).collect())
     }
 
+    /// The open messages for a person, without their parameters; the oldest ones, if they are many.
+    pub(super) fn show(&self) -> serde_json::Value {
+        const MOST: usize = 100;
+        let open = match self.open() {
+            Ok(open) => open,
+            Err(why) => return serde_json::json!({ "error": why.to_string() }),
+        };
+        let cut = self.prefix().len();
+        let row = |(key, open): &(String, Open)| {
+            let signed = open.signed.as_ref();
+            serde_json::json!({
+                "key": &key[cut..], "to": open.to, "method": open.method, "max_fee": open.max_fee,
+                "why_waiting": open.why_waiting, "refusals": open.refusals, "seen_at": open.seen_at,
+                "cid": signed.map(|s| &s.cid), "nonce": signed.map(|s| s.nonce), "from": signed.map(|s| &s.from),
+                "pushed_at": signed.and_then(|s| s.pushed_at), "replaced": signed.map_or(0, |s| s.replaced.len()),
+            })
+        };
+        let oldest: Vec<serde_json::Value> = open.iter().take(MOST).map(row).collect();
+        serde_json::json!({ "open": open.len(), "most_open": self.settings.max_open, "oldest": oldest })
+    }
+
     pub(super) fn open(&self) -> Result<Vec<(String, Open)>, StoreError> {
         let mut open = self.store.list_prefix::<Open>(&self.prefix())?;
         open.sort_by_key(|(_, o)| o.seq);

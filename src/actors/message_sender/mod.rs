@@ -90,6 +90,15 @@ impl Actor for MessageSender {
         self.kick(cx);
         Ok(())
     }
+
+    fn inspect(&self) -> Option<serde_json::Value> {
+        Some(serde_json::json!({
+            "head": self.head.as_ref().map(|head| head.height),
+            "round_runs": self.running,
+            "another_follows": self.again,
+            "messages": self.engine.show(),
+        }))
+    }
 }
 
 #[derive(Debug, thiserror::Error)]

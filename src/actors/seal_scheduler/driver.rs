@@ -247,6 +247,22 @@ impl Driver {
         Some(SectorDetail { summary: self.summary(sector), sector: sector.clone(), durations: sector.durations(now) })
     }
 
+    /// For a person: what runs, how many sectors are where, what waits for what.
+    pub fn show(&self) -> serde_json::Value {
+        let mut phases = BTreeMap::<String, usize>::new();
+        self.sectors.values().for_each(|sector| *phases.entry(sector.phase.to_string()).or_default() += 1);
+        let running: BTreeMap<u64, serde_json::Value> = self
+            .running
+            .iter()
+            .map(|(n, r)| (*n, serde_json::json!({ "action": format!("{:?}", r.action), "run": r.run, "away": r.away })))
+            .collect();
+        let held: BTreeMap<u64, u64> = self.held.iter().map(|(n, until)| (*n, *until)).collect();
+        serde_json::json!({
+            "limits": self.limits, "sectors": phases, "running": running,
+            "pledges_without_number": self.unnumbered(), "held_after_failed_writes": held,
+        })
+    }
+
     fn summary(&self, s: &Sector) -> SectorSummary {
         SectorSummary {
             number: s.number,

@@ -180,6 +180,15 @@ impl Actor for SealScheduler {
         self.dispatch(cx);
         Ok(())
     }
+
+    fn inspect(&self) -> Option<serde_json::Value> {
+        Some(serde_json::json!({
+            "head": self.head.as_ref().map(|head| head.height),
+            "driver": self.driver.show(),
+            "asking_for_numbers": self.numbering,
+            "wakes_in_ms": self.wake_at.map(|at| at.saturating_sub(now_ms())),
+        }))
+    }
 }
 
 struct RunDone {

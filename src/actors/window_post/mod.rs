@@ -109,6 +109,15 @@ impl WindowPost {
         self.started.elapsed()
     }
 
+    fn report(&self) -> WindowPostReport {
+        WindowPostReport {
+            miner: self.work.miner.to_string(),
+            height: self.head.as_ref().map(|head| head.height),
+            current: self.poster.current().copied(),
+            deadlines: self.poster.runs().map(Into::into).collect(),
+        }
+    }
+
     fn look_up(&mut self, update: HeadUpdate, cx: &Cx<Self>) {
         self.looking_up = true;
         let work = self.work.clone();
@@ -245,6 +254,24 @@ impl Actor for WindowPost {
         let work = self.work.clone();
         cx.spawn(async move { FirstHead(work.node.chain_head().await.ok()) });
         Ok(())
+    }
+
+    fn inspect(&self) -> Option<serde_json::Value> {
+        let mut jobs: Vec<JobId> = self.jobs.keys().copied().collect();
+        jobs.sort_unstable();
+        let (report, now) = (self.report(), self.now());
+        Some(serde_json::json!({
+            "settings": self.work.settings,
+            "height": report.height,
+            "current": report.current,
+            "deadlines": report.deadlines,
+            "jobs": jobs,
+            "asking_for_the_deadline": self.looking_up,
+            "a_newer_head_waits": self.next.is_some(),
+            "wakes_in_ms": self.wake_at.map(|at| at.saturating_sub(now).as_millis() as u64),
+            "declaring_recoveries": self.recovering,
+            "recoveries_declared_for": self.declared,
+        }))
     }
 }
 
@@ -400,11 +427,6 @@ impl Handler<Recovered> for WindowPost {
 
 impl Handler<WindowPostInfo> for WindowPost {
     async fn handle(&mut self, _: WindowPostInfo, _cx: &Cx<Self>) -> Result<WindowPostReport, Exit> {
-        Ok(WindowPostReport {
-            miner: self.work.miner.to_string(),
-            height: self.head.as_ref().map(|head| head.height),
-            current: self.poster.current().copied(),
-            deadlines: self.poster.runs().map(Into::into).collect(),
-        })
+        Ok(self.report())
     }
 }

@@ -18,4 +18,5 @@ pub use export::{Export, ExportError, ExportOf};
 pub(super) use arbiters::{Arbiters, Place, run_system};
 pub(super) use incarnation::{Launch, launcher};
 pub(super) use linger::{STEP, allowed as may_linger, awhile, here};
+pub(super) use reply::by;
 pub(super) use report::{Ctl, CtlSender, Drill, News, Order, Pause, Report, Tell};

@@ -9,7 +9,7 @@ use std::sync::OnceLock;
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::sync::oneshot;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, Timeout, timeout_at};
 
 type Answered<M> = Result<<M as Message>::Reply, CallError<M>>;
 
@@ -49,7 +49,7 @@ pub(super) async fn answer<M: Message>(
     far: bool,
 ) -> Result<M::Reply, CallError<M>> {
     let asked = Instant::now();
-    let deadline = asked.checked_add(within).unwrap_or_else(|| asked + Duration::from_secs(86_400 * 365 * 30));
+    let deadline = deadline(asked, within);
     // Most answers come at once; a timer for each would cost more than they do.
     let mut soon = Soon { far, asked: asked.into_std(), looked: None };
     let early = poll_fn(|task| match Pin::new(&mut from).poll(task) {
@@ -59,16 +59,20 @@ pub(super) async fn answer<M: Message>(
     });
     let answer = match early.await {
         Some(answer) => answer,
-        None => {
-            let timed = {
-                // Off any tokio runtime the deadline is kept by a small one of our own.
-                let _guard = tokio::runtime::Handle::try_current().is_err().then(|| timers().enter());
-                timeout_at(deadline, from)
-            };
-            timed.await.map_err(|_| CallError::Timeout)?
-        }
+        None => by(deadline.into_std(), from).await.map_err(|_| CallError::Timeout)?,
     };
     answer.unwrap_or(Err(CallError::Exited(Exit::Killed)))
+}
+
+/// That long after `from`, which may be for ever.
+fn deadline(from: Instant, within: Duration) -> Instant {
+    from.checked_add(within).unwrap_or_else(|| from + Duration::from_secs(86_400 * 365 * 30))
+}
+
+/// `work` until then. Off any tokio runtime the deadline is kept by a small one of our own.
+pub(in crate::supervisor) fn by<F: Future>(deadline: std::time::Instant, work: F) -> Timeout<F> {
+    let _guard = tokio::runtime::Handle::try_current().is_err().then(|| timers().enter());
+    timeout_at(deadline.into(), work)
 }
 
 /// How often an asker looks before it sets its timer and sleeps.
