@@ -6,7 +6,7 @@ use super::fence::Tenure;
 use super::histogram::Histogram;
 use super::inspect::Glass;
 use super::monitor::Watchers;
-use super::shell::here;
+use super::shell::{WaitingRoom, here};
 use arc_swap::ArcSwapOption;
 use serde::{Deserialize, Serialize};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
@@ -79,6 +79,7 @@ pub(super) struct CellMeta {
     pub tenure: Mutex<Option<Arc<dyn Tenure>>>,
     pub handle_times: Histogram,
     pub glass: Glass,
+    pub waiting_room: WaitingRoom,
 }
 
 impl CellMeta {
@@ -101,6 +102,7 @@ impl CellMeta {
             tenure: Mutex::new(None),
             handle_times: Histogram::default(),
             glass: Glass::default(),
+            waiting_room: WaitingRoom::default(),
         }
     }
 
@@ -109,11 +111,17 @@ impl CellMeta {
     }
     pub fn set_state(&self, state: ActorState) {
         self.state.store(state as u8, Ordering::Release);
+        self.waiting_room.look_again();
     }
 
     fn new_owner(&self) -> u64 {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         NEXT.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// A spec has it, and none of its incarnations was started yet.
+    pub fn is_yet_to_start(&self) -> bool {
+        self.owner.load(Ordering::Acquire) != 0 && self.incarnation.load(Ordering::Acquire) == 0
     }
 
     /// An address belongs to at most one child spec at a time. `None`: it is taken.
@@ -174,7 +182,9 @@ impl CellMeta {
         }
         *present = Some(lane.vitals.clone());
         self.set_trouble(None);
-        Some(publish())
+        let published = publish();
+        self.waiting_room.look_again();
+        Some(published)
     }
 
     /// The present incarnation was given up: what `forget` does comes before or after all of [`CellMeta::take_over`].

@@ -65,7 +65,7 @@ pub(super) async fn answer<M: Message>(
 }
 
 /// That long after `from`, which may be for ever.
-fn deadline(from: Instant, within: Duration) -> Instant {
+pub(super) fn deadline(from: Instant, within: Duration) -> Instant {
     from.checked_add(within).unwrap_or_else(|| from + Duration::from_secs(86_400 * 365 * 30))
 }
 
