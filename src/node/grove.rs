@@ -1,10 +1,12 @@
 //! The trees of this process as the admin HTTP shows them.
 
 use super::journal::Journal;
+use super::reload::Reloader;
 use crate::rpc::admin;
 use crate::supervisor::{ActorInfo, AdminError, InspectError, Inspection, Order, Tree, WeakTree};
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use serde_json::Value;
 use std::sync::{Arc, OnceLock};
 
 /// What the admin HTTP shows: the node's tree, and another one of this process.
@@ -12,6 +14,7 @@ pub(super) struct Grove {
     pub node: Arc<OnceLock<WeakTree>>,
     pub beside: Option<Tree>,
     pub journal: Arc<Journal>,
+    pub reloader: Arc<Reloader>,
     /// In a cluster.
     pub cluster: Option<Arc<dyn admin::ClusterView>>,
 }
@@ -52,6 +55,14 @@ impl admin::TreeView for Grove {
             Some(tree) => admin::TreeView::order(&tree, path, order),
             None => std::future::ready(Err(AdminError::NotFound)).boxed(),
         }
+    }
+    fn reload(&self, by: String) -> BoxFuture<'static, Result<Value, admin::ReloadError>> {
+        let reloader = self.reloader.clone();
+        let reload = async move {
+            let done = reloader.reload(&by).await?;
+            serde_json::to_value(done).map_err(|e| admin::ReloadError::Faulty(e.to_string()))
+        };
+        reload.boxed()
     }
     fn vitals(&self) -> Option<admin::Vitals> {
         self.node().as_ref().and_then(admin::TreeView::vitals)

@@ -17,6 +17,7 @@ mod store;
 use super::backend::NodeBackend;
 use super::concern::Concern;
 use super::refs::Refs;
+use super::reload::{Live, Reloader};
 use super::seat::{Seat, Seats};
 use super::settings::NodeSettings;
 use super::shards::Shards;
@@ -33,6 +34,7 @@ use tokio::sync::Notify;
 
 /// Everything that the specs are made of.
 pub(super) struct Parts {
+    pub reloader: Arc<Reloader>,
     pub settings: NodeSettings,
     pub refs: Refs,
     pub seats: Seats,
@@ -69,6 +71,11 @@ impl Parts {
             .children([storage::group(self).map(ChildSpec::supervisor)])
             .child(ChildSpec::supervisor(markets::group(self)))
             .child(ChildSpec::supervisor(admin::group(self)))
+    }
+
+    /// What concerns are started with, whenever that is.
+    fn live(&self) -> Live {
+        self.reloader.live.clone()
     }
 
     fn miner_id(&self) -> u64 {

@@ -38,6 +38,16 @@ pub trait Actor: Sized + 'static {
     }
 }
 
+/// New settings for an actor that runs, which it takes without a restart. Whoever sends them sees to it that the next
+/// incarnation starts with them too.
+#[derive(Clone, Debug)]
+pub struct Reconfigure<S>(pub S);
+
+impl<S: Send + 'static> Message for Reconfigure<S> {
+    /// Why it goes on by the old ones.
+    type Reply = Result<(), String>;
+}
+
 pub trait Handler<M: Message>: Actor {
     /// An error ends the incarnation with that reason; the asker gets [`CallError::Exited`].
     fn handle(&mut self, message: M, cx: &Cx<Self>) -> impl Future<Output = Result<M::Reply, Exit>>;

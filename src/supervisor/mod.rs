@@ -24,7 +24,7 @@ mod tree;
 mod watchdog;
 pub mod wire;
 
-pub use actor::{Actor, CallError, Handler, Message, Token};
+pub use actor::{Actor, CallError, Handler, Message, Reconfigure, Token};
 pub use dead_letters::{DeadLetter, DeadLetters, DeadReason};
 pub use engine::{AdminError, ChildCounts};
 pub use exit::Exit;

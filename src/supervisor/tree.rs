@@ -255,7 +255,8 @@ impl Tree {
 
     fn drill(&self, path: &str, drill: Drill) -> bool {
         let runs = |row: ActorInfo| row.kind == "worker" && row.state == ActorState::Up;
-        self.info(path).is_some_and(runs) && self.with_parent(path, |_, key| In::Order { key, order: Ctl::Drill(drill) })
+        self.info(path).is_some_and(runs)
+            && self.with_parent(path, |_, key| In::Order { key, order: Ctl::Drill(drill) })
     }
 
     /// The actor begins no further message until [`Tree::resume`]; its queue fills.

@@ -15,7 +15,7 @@ use crate::supervisor::Fence;
 use cid::Cid;
 use std::sync::Arc;
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct SenderSettings {
     pub rules: Rules,
     /// Bound on fee cap x gas limit where the caller gives none (Lotus' DefaultMaxFee).
@@ -63,6 +63,19 @@ pub struct Report {
 }
 
 impl Engine {
+    pub(super) fn with_settings(&self, settings: SenderSettings) -> Engine {
+        Engine {
+            scope: self.scope.clone(),
+            miner: self.miner,
+            node: self.node.clone(),
+            signer: self.signer.clone(),
+            store: self.store.clone(),
+            token: self.token.clone(),
+            fence: self.fence.clone(),
+            settings,
+        }
+    }
+
     pub(super) fn prefix(&self) -> String {
         format!("{}/", self.scope)
     }
@@ -137,7 +150,7 @@ impl Engine {
             })
         };
         let oldest: Vec<serde_json::Value> = open.iter().take(MOST).map(row).collect();
-        serde_json::json!({ "open": open.len(), "most_open": self.settings.max_open, "oldest": oldest })
+        serde_json::json!({ "open": open.len(), "most_open": self.settings.max_open, "max_fee": self.settings.max_fee.to_string(), "oldest": oldest })
     }
 
     pub(super) fn open(&self) -> Result<Vec<(String, Open)>, StoreError> {

@@ -219,6 +219,11 @@ impl Driver {
         Ok(())
     }
 
+    /// For what starts from now on.
+    pub fn set_limits(&mut self, limits: Limits) {
+        self.limits = limits;
+    }
+
     /// True while a run of this number still counts.
     pub fn is_running(&self, number: u64, run: u64) -> bool {
         self.running.get(&number).is_some_and(|r| r.run == run)
@@ -254,7 +259,9 @@ impl Driver {
         let running: BTreeMap<u64, serde_json::Value> = self
             .running
             .iter()
-            .map(|(n, r)| (*n, serde_json::json!({ "action": format!("{:?}", r.action), "run": r.run, "away": r.away })))
+            .map(|(n, r)| {
+                (*n, serde_json::json!({ "action": format!("{:?}", r.action), "run": r.run, "away": r.away }))
+            })
             .collect();
         let held: BTreeMap<u64, u64> = self.held.iter().map(|(n, until)| (*n, *until)).collect();
         serde_json::json!({

@@ -24,7 +24,7 @@ use crate::failpoint;
 use crate::proofs::Prover;
 use crate::rpc::full_node::FullNode;
 use crate::store::{Record, Store, StoreError};
-use crate::supervisor::{Actor, Cx, Exit, Handler, Message, StartError};
+use crate::supervisor::{Actor, Cx, Exit, Handler, Message, Reconfigure, StartError};
 use batch::{JobId, Outcome, PostStatus, Submission};
 use futures::FutureExt;
 use futures::future::{AbortHandle, Abortable};
@@ -422,6 +422,20 @@ impl Handler<Recovered> for WindowPost {
             Err(error) => tracing::warn!(%error, "cannot declare recoveries; again on the next head"),
         }
         Ok(())
+    }
+}
+
+/// Proofs and messages under way go on by the old settings.
+impl Handler<Reconfigure<WindowPostSettings>> for WindowPost {
+    async fn handle(
+        &mut self,
+        Reconfigure(settings): Reconfigure<WindowPostSettings>,
+        cx: &Cx<Self>,
+    ) -> Result<Result<(), String>, Exit> {
+        self.work = Arc::new(self.work.with_settings(settings.clone()));
+        let commands = self.poster.reconfigure(settings, self.now());
+        self.carry_out(commands, cx)?;
+        Ok(Ok(()))
     }
 }
 

@@ -37,6 +37,7 @@ pub(super) fn group(parts: &Parts) -> SupervisorSpec {
             node: parts.tree.clone(),
             beside: parts.settings.beside.clone(),
             journal: journal.clone(),
+            reloader: parts.reloader.clone(),
             cluster: parts.net.clone().map(|net| -> Arc<dyn admin::ClusterView> {
                 Arc::new(ClusterWindow { net, seats: parts.seats.clone() })
             }),

@@ -39,10 +39,11 @@ fn head_feed(parts: &Parts, pool: &Pool) -> ChildSpec {
 }
 
 fn message_sender(parts: &Parts) -> Option<ChildSpec> {
-    let (node, miner, settings) = (parts.links.chain.clone(), parts.miner, parts.settings.messages.clone());
+    let (node, miner, live) = (parts.links.chain.clone(), parts.miner, parts.live());
     let sender = parts.seated(Concern::MessageSender, &parts.refs.messages, move |cx, store| {
         let signer = Arc::new(NodeWallet(node.clone()));
-        let deps = SenderDeps { node: node.clone(), signer, store, miner, settings: settings.clone() };
+        let settings = live.load().messages.clone();
+        let deps = SenderDeps { node: node.clone(), signer, store, miner, settings };
         async move { MessageSender::start(cx, deps).await }
     });
     sender.map(|sender| sender.on(Thread::Dedicated))

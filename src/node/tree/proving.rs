@@ -34,9 +34,11 @@ fn window_post(parts: &Parts, files: Arc<FarFiles>, prover: Arc<dyn Prover>) -> 
         jobs: Some(parts.settings.repo.join("jobs")),
         settings: parts.settings.window_post.clone(),
     };
+    let live = parts.live();
     let child = parts.seated(Concern::WindowPost, &parts.refs.window_post, move |cx, store| {
         let prover = FencedProver::shared(&deps.prover, cx.pass());
-        let deps = WindowPostDeps { prover, store, ..deps.clone() };
+        let settings = live.load().window_post.clone();
+        let deps = WindowPostDeps { prover, store, settings, ..deps.clone() };
         async move { WindowPost::start(cx, deps).await }
     });
     child.map(|child| child.on(Thread::Dedicated).shutdown(Shutdown::Timeout(Duration::from_secs(30))))

@@ -25,6 +25,7 @@ pub fn configure(config: &mut web::ServiceConfig) {
         .service(get("/metrics").route(web::get().to(prometheus)))
         .service(get("/dead-letters").route(web::get().to(dead_letters)))
         .service(get("/stop").route(web::post().to(stop)))
+        .service(get("/config/reload").route(web::post().to(orders::reload)))
         .service(get("/actors").route(web::get().to(actors)))
         .service(get("/actors/{path:.+}/kill").route(web::post().to(kill)))
         .service(get("/journal").route(web::get().to(orders::journal)))
@@ -102,7 +103,7 @@ async fn index() -> HttpResponse {
         "node": concat!("bulkhead/", env!("CARGO_PKG_VERSION")),
         "get": ["/health/live", "/health/ready", "/info", "/actors", "/actors/{path}", "/actors/{path}/inspect", "/dead-letters", "/journal", "/metrics",
             "/cluster", "/nodes", "/nodes/{node}/actors", "/peers"],
-        "post_with_admin_token": ["/actors/{path}/{restart|suspend|resume|stop|kill}", "/actors/{path}/{panic|hang}", "/stop",
+        "post_with_admin_token": ["/actors/{path}/{restart|suspend|resume|stop|kill}", "/actors/{path}/{panic|hang}", "/stop", "/config/reload",
             "/cluster/move/{node}/{concern}", "/cluster/{drain|undrain}/{node}"],
     }))
 }

@@ -1,11 +1,14 @@
 //! What the admin endpoint looks at, and what "ready" means.
 
 use super::cluster::ClusterView;
-use crate::supervisor::{ActorInfo, ActorState, AdminError, DeadLetter, DeadReason, Down, Exit, InspectError, Inspection, Order, Tree};
+use crate::supervisor::{
+    ActorInfo, ActorState, AdminError, DeadLetter, DeadReason, Down, Exit, InspectError, Inspection, Order, Tree,
+};
 use arc_swap::ArcSwap;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use serde::Serialize;
+use serde_json::Value;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -18,6 +21,17 @@ const INSPECT_EVERY: Duration = Duration::from_millis(250);
 pub struct DeadLettersView {
     pub counts: Vec<(DeadReason, u64)>,
     pub recent: Vec<DeadLetter>,
+}
+
+/// Why nothing was changed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ReloadError {
+    #[error("{0}")]
+    Faulty(String),
+    #[error("a reload is under way")]
+    UnderWay,
+    #[error("this node was not started from a configuration that could be read again")]
+    NoOrigin,
 }
 
 /// Of the process as a whole.
@@ -65,6 +79,10 @@ pub trait TreeView: Send + Sync + 'static {
     fn order(&self, path: &str, order: Order) -> BoxFuture<'static, Result<(), AdminError>> {
         let done = order == Order::Kill && self.kill(path);
         std::future::ready(if done { Ok(()) } else { Err(AdminError::NotRunning) }).boxed()
+    }
+    /// Reads the configuration anew, and answers what of it is in force and what is not; `by` is for the audit log.
+    fn reload(&self, _by: String) -> BoxFuture<'static, Result<Value, ReloadError>> {
+        std::future::ready(Err(ReloadError::NoOrigin)).boxed()
     }
     fn vitals(&self) -> Option<Vitals> {
         None
