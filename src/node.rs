@@ -40,11 +40,12 @@ use crate::rpc::directory::DirectoryError;
 use crate::rpc::full_node::{FullNode, FullNodeError};
 use crate::store::StoreError;
 use crate::store::replica::ReplicaError;
-use crate::supervisor::{Exit, Tree, TreeError, TreeOptions};
+use crate::supervisor::{Exit, Groups, Tree, TreeError, TreeOptions};
 use backend::NodeBackend;
 use concern::Concern;
 use identity::Identity;
 use net::Net;
+use refs::Heads;
 pub use refs::Refs;
 use reload::Reloader;
 use seat::{EPOCH_SHIFT, Holding, Seat, Seats};
@@ -151,7 +152,10 @@ impl Node {
             (settings.agents, settings.storages) = (far.clone(), far);
         }
         let reloader = Arc::new(Reloader::new(&settings, &refs));
+        let groups = Groups::default();
         let parts = Parts {
+            heads: Heads::of(&groups),
+            groups,
             reloader: reloader.clone(),
             begin_after,
             net,

@@ -17,7 +17,7 @@ use bulkhead::rpc::api_info::ApiInfo;
 use bulkhead::rpc::auth::{Auth, Perm};
 use bulkhead::rpc::client::RpcClient;
 use bulkhead::rpc::full_node::{FullNode, HttpFullNode};
-use bulkhead::supervisor::{ActorInfo, ActorState, Exit, Inspection, Ref, Tree, TreeOptions};
+use bulkhead::supervisor::{ActorInfo, ActorState, Exit, GroupRow, Inspection, Ref, Tree, TreeOptions};
 use devnet_support::{GOOD, Net};
 use fvm_shared::address::Address;
 use serde_json::Value;
@@ -424,6 +424,16 @@ async fn each_concern_shows_its_state_while_a_window_is_open() {
             })
             .await;
         }
+        let groups = provider.http.get(format!("http://{}/groups", provider.file("admin"))).send().await.unwrap();
+        let groups: Vec<GroupRow> = groups.json().await.unwrap();
+        let members = |name: &str| {
+            let group = groups.iter().find(|group| group.name == name).unwrap();
+            let mut paths: Vec<&str> = group.members.iter().map(|member| member.path.as_str()).collect();
+            paths.sort_unstable();
+            paths
+        };
+        assert_eq!(members("heads/proving"), ["/t01000/window-post", "/t01000/winning-post"]);
+        assert_eq!(members("heads/others"), ["/info", "/t01000/message-sender", "/t01000/seal-scheduler"]);
     })
     .await;
 }

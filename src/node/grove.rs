@@ -3,7 +3,7 @@
 use super::journal::Journal;
 use super::reload::Reloader;
 use crate::rpc::admin;
-use crate::supervisor::{ActorInfo, AdminError, InspectError, Inspection, Order, Tree, WeakTree};
+use crate::supervisor::{ActorInfo, AdminError, GroupRow, Groups, InspectError, Inspection, Order, Tree, WeakTree};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use serde_json::Value;
@@ -15,6 +15,7 @@ pub(super) struct Grove {
     pub beside: Option<Tree>,
     pub journal: Arc<Journal>,
     pub reloader: Arc<Reloader>,
+    pub groups: Groups,
     /// In a cluster.
     pub cluster: Option<Arc<dyn admin::ClusterView>>,
 }
@@ -63,6 +64,9 @@ impl admin::TreeView for Grove {
             serde_json::to_value(done).map_err(|e| admin::ReloadError::Faulty(e.to_string()))
         };
         reload.boxed()
+    }
+    fn groups(&self) -> Vec<GroupRow> {
+        self.groups.rows()
     }
     fn vitals(&self) -> Option<admin::Vitals> {
         self.node().as_ref().and_then(admin::TreeView::vitals)

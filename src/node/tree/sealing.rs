@@ -24,9 +24,10 @@ fn allocator(parts: &Parts) -> Option<ChildSpec> {
 
 fn scheduler(parts: &Parts) -> Option<ChildSpec> {
     let (node, prover, miner) = (parts.links.sealing.clone(), parts.prover.clone(), parts.miner);
-    let (refs, live) = (parts.refs.clone(), parts.live());
+    let (refs, live, heads) = (parts.refs.clone(), parts.live(), parts.heads.others.clone());
     let (dirs, agents) = (SectorDirs::of_repo(&parts.settings.repo, parts.miner_id()), parts.settings.agents.clone());
     let child = parts.seated(Concern::SealScheduler, &parts.refs.sealing, move |cx, store| {
+        cx.join(&heads);
         let deps = SealDeps {
             node: node.clone(),
             prover: FencedProver::shared(&prover, cx.pass()),

@@ -28,6 +28,7 @@ pub fn configure(config: &mut web::ServiceConfig) {
         .service(get("/config/reload").route(web::post().to(orders::reload)))
         .service(get("/actors").route(web::get().to(actors)))
         .service(get("/actors/{path:.+}/kill").route(web::post().to(kill)))
+        .service(get("/groups").route(web::get().to(groups)))
         .service(get("/journal").route(web::get().to(orders::journal)))
         .service(get("/actors/{path:.+}/restart").route(web::post().to(orders::restart)))
         .service(get("/actors/{path:.+}/suspend").route(web::post().to(orders::suspend)))
@@ -101,7 +102,7 @@ async fn wrong_method(request: HttpRequest) -> Answer {
 async fn index() -> HttpResponse {
     HttpResponse::Ok().json(json!({
         "node": concat!("bulkhead/", env!("CARGO_PKG_VERSION")),
-        "get": ["/health/live", "/health/ready", "/info", "/actors", "/actors/{path}", "/actors/{path}/inspect", "/dead-letters", "/journal", "/metrics",
+        "get": ["/health/live", "/health/ready", "/info", "/actors", "/actors/{path}", "/actors/{path}/inspect", "/groups", "/dead-letters", "/journal", "/metrics",
             "/cluster", "/nodes", "/nodes/{node}/actors", "/peers"],
         "post_with_admin_token": ["/actors/{path}/{restart|suspend|resume|stop|kill}", "/actors/{path}/{panic|hang}", "/stop", "/config/reload",
             "/cluster/move/{node}/{concern}", "/cluster/{drain|undrain}/{node}"],
@@ -149,6 +150,10 @@ async fn dead_letters(state: Data<State>) -> Answer {
 
 async fn actors(state: Data<State>) -> Answer {
     Ok(HttpResponse::Ok().json(rows(&state)?))
+}
+
+async fn groups(state: Data<State>) -> Answer {
+    Ok(HttpResponse::Ok().json(look(|| state.views.tree.groups())?))
 }
 
 async fn actor(state: Data<State>, path: Path<String>) -> Answer {

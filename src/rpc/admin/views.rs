@@ -2,7 +2,8 @@
 
 use super::cluster::ClusterView;
 use crate::supervisor::{
-    ActorInfo, ActorState, AdminError, DeadLetter, DeadReason, Down, Exit, InspectError, Inspection, Order, Tree,
+    ActorInfo, ActorState, AdminError, DeadLetter, DeadReason, Down, Exit, GroupRow, InspectError, Inspection, Order,
+    Tree,
 };
 use arc_swap::ArcSwap;
 use futures::FutureExt;
@@ -83,6 +84,10 @@ pub trait TreeView: Send + Sync + 'static {
     /// Reads the configuration anew, and answers what of it is in force and what is not; `by` is for the audit log.
     fn reload(&self, _by: String) -> BoxFuture<'static, Result<Value, ReloadError>> {
         std::future::ready(Err(ReloadError::NoOrigin)).boxed()
+    }
+    /// Who is in which group.
+    fn groups(&self) -> Vec<GroupRow> {
+        Vec::new()
     }
     fn vitals(&self) -> Option<Vitals> {
         None
