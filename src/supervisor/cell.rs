@@ -4,8 +4,9 @@ use super::dead_letters::{DeadLetters, DeadReason, unix_now};
 use super::exit::Exit;
 use super::fence::Tenure;
 use super::histogram::Histogram;
+use super::inspect::Glass;
 use super::monitor::Watchers;
-use super::shell::here;
+use super::shell::{WaitingRoom, here};
 use serde::{Deserialize, Serialize};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -76,6 +77,8 @@ pub(super) struct CellMeta {
     /// Under which its incarnations are started, if another process may hold it instead.
     pub tenure: Mutex<Option<Arc<dyn Tenure>>>,
     pub handle_times: Histogram,
+    pub glass: Glass,
+    pub waiting_room: WaitingRoom,
 }
 
 impl CellMeta {
@@ -97,6 +100,8 @@ impl CellMeta {
             given_up: AtomicU64::new(0),
             tenure: Mutex::new(None),
             handle_times: Histogram::default(),
+            glass: Glass::default(),
+            waiting_room: WaitingRoom::default(),
         }
     }
 
@@ -105,11 +110,17 @@ impl CellMeta {
     }
     pub fn set_state(&self, state: ActorState) {
         self.state.store(state as u8, Ordering::Release);
+        self.waiting_room.look_again();
     }
 
     fn new_owner(&self) -> u64 {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         NEXT.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// A spec has it, and none of its incarnations was started yet.
+    pub fn is_yet_to_start(&self) -> bool {
+        self.owner.load(Ordering::Acquire) != 0 && self.incarnation.load(Ordering::Acquire) == 0
     }
 
     /// An address belongs to at most one child spec at a time. `None`: it is taken.
@@ -171,7 +182,9 @@ impl CellMeta {
         }
         *present = Some(lane.vitals.clone());
         self.set_trouble(None);
-        Some(publish())
+        let published = publish();
+        self.waiting_room.look_again();
+        Some(published)
     }
 
     /// The present incarnation was given up: what `forget` does comes before or after all of [`CellMeta::take_over`].
@@ -246,6 +259,8 @@ pub(super) struct Vitals {
     /// How long the watchdog has seen the thread inside one turn.
     pub stuck_ms: AtomicU64,
     pub suspended: AtomicBool,
+    /// It was told to show its state and has not come to it.
+    asked: AtomicBool,
     /// The type of the last message that was begun.
     message: Mutex<&'static str>,
 }
@@ -258,8 +273,18 @@ impl Vitals {
             waiting_since: AtomicU64::new(0),
             stuck_ms: AtomicU64::new(0),
             suspended: AtomicBool::new(false),
+            asked: AtomicBool::new(false),
             message: Mutex::new(""),
         }
+    }
+
+    /// Whoever hears true tells it to show its state; of all others' askings that is the answer, too.
+    pub fn is_to_be_asked(&self) -> bool {
+        !self.asked.swap(true, Ordering::AcqRel)
+    }
+    /// It is about to show its state: whoever asks from now on is not answered by that.
+    pub fn answers(&self) {
+        self.asked.store(false, Ordering::Release);
     }
 
     pub fn enter(&self) {

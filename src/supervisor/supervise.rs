@@ -11,7 +11,7 @@ use super::cell::{ActorState, CellMeta};
 use super::engine::{AdminError, Answer, Call, ChildPhase, Cmd, End, Engine, Ev, Key, Serial, StartFailure};
 use super::exit::Exit;
 use super::node::Node;
-use super::shell::{Ctl, CtlSender, Drill, News, Order, Pause, Place, Report, Tell};
+use super::shell::{Ctl, CtlSender, News, Order, Pause, Place, Report, Tell};
 use super::spec::{Body, ChildDef, Restart, Shutdown, SupDef};
 use control::Chore;
 use rand::Rng;
@@ -50,10 +50,10 @@ pub(super) enum In {
         key: Key,
         suspend: bool,
     },
-    /// Do that to the child's present incarnation.
-    Drill {
+    /// To the child's present incarnation.
+    Order {
         key: Key,
-        drill: Drill,
+        order: Ctl,
     },
 }
 
@@ -261,9 +261,9 @@ impl Supervisor {
                 }
                 None
             }
-            In::Drill { key, drill } => {
+            In::Order { key, order } => {
                 if let Some(Handle::Worker { ctl, .. }) = self.handles.get(&self.present(key)) {
-                    let _ = ctl.send(Ctl::Drill(drill)); // gone: nothing is left to be drilled
+                    let _ = ctl.send(order); // gone: nobody is left to be told
                 }
                 None
             }

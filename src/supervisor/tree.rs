@@ -7,7 +7,7 @@ use super::exit::{Exit, install_hook};
 use super::histogram::HandleTimes;
 use super::monitor::{Down, Monitor};
 use super::node::Node;
-use super::shell::{Drill, News, Recipient, Report, STEP, awhile, may_linger, run_system};
+use super::shell::{Ctl, Drill, News, Recipient, Report, STEP, awhile, may_linger, run_system};
 use super::spec::{ChildSpec, SpecError, StartError, Strategy, SupervisorSpec};
 use super::supervise::{Control, In, keep, open_supervisor};
 use super::watchdog;
@@ -256,7 +256,8 @@ impl Tree {
 
     fn drill(&self, path: &str, drill: Drill) -> bool {
         let runs = |row: ActorInfo| row.kind == "worker" && row.state == ActorState::Up;
-        self.info(path).is_some_and(runs) && self.with_parent(path, |_, key| In::Drill { key, drill })
+        self.info(path).is_some_and(runs)
+            && self.with_parent(path, |_, key| In::Order { key, order: Ctl::Drill(drill) })
     }
 
     /// The actor begins no further message until [`Tree::resume`]; its queue fills.
@@ -272,7 +273,7 @@ impl Tree {
         &self.inner.root
     }
 
-    fn with_parent(&self, path: &str, event: impl FnOnce(&str, u64) -> In) -> bool {
+    pub(super) fn with_parent(&self, path: &str, event: impl FnOnce(&str, u64) -> In) -> bool {
         let Some((above, id)) = path.rsplit_once('/') else { return false };
         let Some(parent) = self.inner.root.find(above) else { return false };
         let Some(branch) = &parent.branch else { return false };

@@ -91,6 +91,8 @@ struct Incarnation<A: Actor> {
     spawned: Option<FuturesUnordered<LocalBoxFuture<'static, ()>>>,
     order: Order,
     stop: bool,
+    /// Told to show its state; it begins no message before.
+    look: bool,
     linger: Linger,
     /// Ordered to stop, but a successor will come.
     again: bool,
@@ -131,6 +133,7 @@ impl<A: Actor> Incarnation<A> {
             spawned: None,
             order,
             stop: false,
+            look: false,
             linger: Linger::default(),
             again: false,
         })
@@ -158,7 +161,11 @@ impl<A: Actor> Incarnation<A> {
                 Ctl::Pause => {
                     let pause = self.order.pause.look();
                     self.vitals().suspended.store(pause, Ordering::Relaxed);
-                    self.local.hold.set(pause || self.stop || self.local.exit.borrow().is_some())
+                    self.hold_or_go_on();
+                }
+                Ctl::Inspect => {
+                    self.look = true;
+                    self.hold_or_go_on();
                 }
             }
         }
@@ -174,6 +181,10 @@ impl<A: Actor> Incarnation<A> {
                 },
                 Phase::Running(context) => {
                     let _ = Pin::new(context.as_mut()).poll(task); // it never ends by itself: the address keeps it
+                    if self.look && !self.local.handling.get() {
+                        self.show();
+                        continue;
+                    }
                 }
                 Phase::Stopping { last, exit } => {
                     if last.as_mut().poll(task).is_ready() {
@@ -226,6 +237,23 @@ impl<A: Actor> Incarnation<A> {
                 return;
             }
         }
+    }
+
+    /// Whether messages may be begun.
+    fn hold_or_go_on(&self) {
+        let suspended = self.vitals().suspended.load(Ordering::Relaxed);
+        self.local.hold.set(suspended || self.look || self.stop || self.local.exit.borrow().is_some());
+    }
+
+    /// Between two messages.
+    fn show(&mut self) {
+        self.look = false;
+        self.vitals().answers();
+        if self.meta().epoch.load(Ordering::Acquire) == self.local.epoch {
+            let state = self.local.state.borrow();
+            self.meta().glass.show(self.local.epoch, || state.as_ref().and_then(A::inspect));
+        }
+        self.hold_or_go_on();
     }
 
     /// `Ok`: it is over. `Err`: an orderly end begins, `stopping` runs first.

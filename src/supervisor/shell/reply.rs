@@ -5,7 +5,7 @@ use super::super::exit::Exit;
 use super::deadlines::Deadline;
 use super::linger::{self, Expect};
 use std::future::{Future, poll_fn};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
@@ -53,18 +53,38 @@ pub(super) async fn answer<M: Message>(
     let asked = Instant::now();
     // Most answers come at once: first it looks, then it sets a deadline.
     let mut soon = Soon { far, asked, looked: None };
-    let mut deadline: Option<Deadline> = None;
+    let mut limit: Option<Deadline> = None;
     poll_fn(|task| {
         if let Poll::Ready(answer) = Pin::new(&mut from).poll(task) {
             return Poll::Ready(answer.unwrap_or(Err(CallError::Exited(Exit::Killed))));
         }
-        match &deadline {
-            Some(deadline) if deadline.has_passed(task) => return Poll::Ready(Err(CallError::Timeout)),
+        match &limit {
+            Some(limit) if limit.has_passed(task) => return Poll::Ready(Err(CallError::Timeout)),
             Some(_) => {}
             None if within > linger::CHAT && soon.look_again(task) => {}
-            None => deadline = Some(Deadline::set(asked.checked_add(within).unwrap_or(asked + AGES), task)),
+            None => limit = Some(Deadline::set(deadline(asked, within), task)),
         }
         Poll::Pending
+    })
+    .await
+}
+
+/// That long after `from`, which may be for ever.
+pub(super) fn deadline(from: Instant, within: Duration) -> Instant {
+    from.checked_add(within).unwrap_or(from + AGES)
+}
+
+/// What comes of `work` until then. Needs no runtime.
+pub(in crate::supervisor) async fn by<F: Future>(until: Instant, work: F) -> Option<F::Output> {
+    let (mut work, mut deadline) = (pin!(work), None);
+    poll_fn(|task| {
+        if let Poll::Ready(done) = work.as_mut().poll(task) {
+            return Poll::Ready(Some(done));
+        }
+        match deadline.get_or_insert_with(|| Deadline::set(until, task)).has_passed(task) {
+            true => Poll::Ready(None),
+            false => Poll::Pending,
+        }
     })
     .await
 }

@@ -17,6 +17,8 @@ pub(in crate::supervisor) enum Ctl {
     Drill(Drill),
     /// See [`Pause`].
     Pause,
+    /// See [`Tree::inspect`](crate::supervisor::Tree::inspect).
+    Inspect,
 }
 
 /// Whether it may begin messages, as it was last ordered. However often that changes while its thread is stuck, at most
