@@ -43,6 +43,7 @@ use crate::store::replica::ReplicaError;
 use crate::supervisor::{Exit, Groups, Tree, TreeError, TreeOptions};
 use backend::NodeBackend;
 use concern::Concern;
+use far::FarNodes;
 use identity::Identity;
 use net::Net;
 use refs::Heads;
@@ -84,6 +85,10 @@ pub enum NodeError {
 /// A node that runs in this process. Dropping it does not stop it: [`Node::stop`] does.
 pub struct Node {
     pub refs: Refs,
+    /// The seal schedulers of all nodes, by the node's name.
+    pub shards: Arc<Shards>,
+    /// Others' disks and workers; `None`: this node is the whole provider.
+    pub far: Option<Arc<FarNodes>>,
     pub tree: Tree,
     pub backend: Arc<NodeBackend>,
     pub miner: Address,
@@ -147,9 +152,9 @@ impl Node {
             Some(cluster) => Some(Arc::new(Net::new(cluster, settings.repo.clone(), miner, boot, &store)?)),
             None => None,
         };
-        if let Some(net) = &net {
-            let far = Arc::new(far::FarNodes::of(net));
-            (settings.agents, settings.storages) = (far.clone(), far);
+        let far = net.as_ref().map(|net| Arc::new(FarNodes::of(net)));
+        if let Some(far) = &far {
+            (settings.agents, settings.storages) = (far.clone(), far.clone());
         }
         let reloader = Arc::new(Reloader::new(&settings, &refs));
         let groups = Groups::default();
@@ -175,11 +180,11 @@ impl Node {
         };
         let options = TreeOptions { epoch_base: boot << EPOCH_SHIFT, ..parts.settings.supervision.clone() };
         let running = Tree::start_with(parts.root(), options)?;
-        let Parts { refs, tree, stop, backend, settings, prover, .. } = parts;
+        let Parts { refs, shards, tree, stop, backend, settings, prover, .. } = parts;
         running.supervisor("root/provers").into_iter().for_each(|provers| prover.show_in(provers));
         // Readers of the cell that were up before this line saw an empty tree.
         let _ = tree.set(running.downgrade());
-        let node = Node { refs, tree: running, backend, miner, reloader, stop };
+        let node = Node { refs, shards, far, tree: running, backend, miner, reloader, stop };
         node.leave_admin_address(&settings.repo)?;
         Ok(node)
     }

@@ -25,21 +25,32 @@ struct Raw {
     lanes: [SubstreamBox; 2],
 }
 
-async fn connect(key: &Keypair, at: Multiaddr) -> io::Result<Raw> {
+async fn dial(key: &Keypair, at: Multiaddr) -> io::Result<StreamMuxerBox> {
     let transport = tcp::tokio::Transport::new(tcp::Config::default().nodelay(true))
         .upgrade(Version::V1Lazy)
         .authenticate(noise::Config::new(key).unwrap())
         .multiplex(yamux::Config::default());
     let opts = DialOpts { role: Endpoint::Dialer, port_use: PortUse::New };
     let dial = transport.boxed().dial(at, opts).map_err(|e| io::Error::other(e.to_string()))?;
-    let (_, mut muxer): (_, StreamMuxerBox) = dial.await?;
-    let control = poll_fn(|task| Pin::new(&mut muxer).poll_outbound(task)).await?;
-    let message = poll_fn(|task| Pin::new(&mut muxer).poll_outbound(task)).await?;
+    Ok(dial.await?.1)
+}
+
+async fn open(muxer: &mut StreamMuxerBox) -> io::Result<SubstreamBox> {
+    poll_fn(|task| Pin::new(&mut *muxer).poll_outbound(task)).await
+}
+
+async fn lanes(lanes: [SubstreamBox; 2], mut muxer: StreamMuxerBox) -> io::Result<Raw> {
     tokio::spawn(async move { while poll_fn(|task| Pin::new(&mut muxer).poll(task)).await.is_ok() {} });
-    let mut raw = Raw { lanes: [control, message] };
+    let mut raw = Raw { lanes };
     raw.send(0, b"C").await?;
     raw.send(1, b"M").await?;
     Ok(raw)
+}
+
+async fn connect(key: &Keypair, at: Multiaddr) -> io::Result<Raw> {
+    let mut muxer = dial(key, at).await?;
+    let both = [open(&mut muxer).await?, open(&mut muxer).await?];
+    lanes(both, muxer).await
 }
 
 fn hello(boot: u64) -> Hello {
@@ -328,4 +339,27 @@ async fn slow_handshakes_of_one_host_leave_room_for_others() {
     raw.greet(1).await.unwrap();
     up(&a.bridge, key.public().to_peer_id()).await;
     drop(held);
+}
+
+#[tokio::test]
+async fn streams_beyond_the_lanes_are_reset() {
+    let (a, key) = (node(config()), Keypair::generate_ed25519());
+    a.bridge.allow([key.public().to_peer_id()]);
+    let mut muxer = dial(&key, address(&a.bridge).await).await.unwrap();
+    let both = [open(&mut muxer).await.unwrap(), open(&mut muxer).await.unwrap()];
+    let mut more = Vec::new();
+    for _ in 0..20 {
+        more.push(open(&mut muxer).await.unwrap());
+    }
+    let mut raw = lanes(both, muxer).await.unwrap();
+    raw.greet(1).await.unwrap();
+    for stream in &mut more {
+        stream.write_all(b"M").await.unwrap();
+        stream.flush().await.unwrap();
+    }
+    let mut last = more.pop().unwrap();
+    let ended = tokio::time::timeout(SOON, last.read(&mut [0; 1])).await.expect("it is not kept");
+    assert!(!matches!(ended, Ok(1..)), "{ended:?}");
+    raw.send(1, &ask(1, Some(PATH), 1, &add(5))).await.unwrap();
+    assert_eq!(answer(&raw.next(1).await.unwrap()), Ok(5), "the lanes go on");
 }

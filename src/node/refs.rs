@@ -40,13 +40,18 @@ pub struct Refs {
 /// Mailbox bound of light actors; job runners get less.
 pub(super) const MAILBOX: usize = 256;
 
+/// The link to the full nodes is each node's own: its name, then one of these.
+pub(super) const POOL: &str = "daemon-pool";
+pub(super) const FEED: &str = "head-feed";
+
 impl Refs {
     /// `node`: this node's name, in a cluster.
     pub(super) fn new(miner: &Address, node: Option<&str>) -> Refs {
         let of = |concern: Concern| concern.path(miner, node);
+        let own = |name: &str| node.map_or(format!("/{name}"), |node| format!("/{node}/{name}"));
         Refs {
-            pool: Ref::new("/daemon-pool", MAILBOX),
-            feed: Ref::new("/head-feed", MAILBOX),
+            pool: Ref::new(own(POOL), MAILBOX),
+            feed: Ref::new(own(FEED), MAILBOX),
             messages: Ref::new(of(Concern::MessageSender), MAILBOX),
             window_post: Ref::new(of(Concern::WindowPost), MAILBOX),
             winning_post: Ref::new(of(Concern::WinningPost), MAILBOX),

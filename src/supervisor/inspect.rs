@@ -91,7 +91,7 @@ impl Tree {
         if vitals.is_some_and(|vitals| vitals.is_to_be_asked()) {
             self.with_parent(path, |_, key| In::Order { key, order: Ctl::Inspect });
         }
-        let fresh = runs && by(Instant::now() + within, answers.changed()).await.is_ok();
+        let fresh = runs && by(Instant::now() + within, answers.changed()).await.is_some();
         let last = answers.borrow_and_update().clone();
         match last {
             Some(last) => last.told(path, !fresh),

@@ -40,7 +40,7 @@ pub(super) fn group(parts: &Parts) -> SupervisorSpec {
             reloader: parts.reloader.clone(),
             groups: parts.groups.clone(),
             cluster: parts.net.clone().map(|net| -> Arc<dyn admin::ClusterView> {
-                Arc::new(ClusterWindow { net, seats: parts.seats.clone() })
+                Arc::new(ClusterWindow { net, seats: parts.seats.clone(), refs: parts.refs.clone() })
             }),
         }),
         info: published,

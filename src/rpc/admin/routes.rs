@@ -41,6 +41,7 @@ pub fn configure(config: &mut web::ServiceConfig) {
         .service(get("/cluster").route(web::get().to(nodes::report)))
         .service(get("/nodes").route(web::get().to(nodes::nodes)))
         .service(get("/nodes/{node}/actors").route(web::get().to(nodes::actors)))
+        .service(get("/nodes/{node}/full-nodes").route(web::get().to(nodes::full_nodes)))
         .service(get("/peers").route(web::get().to(nodes::peers)))
         .service(get("/cluster/move/{node}/{concern:.+}").route(web::post().to(nodes::move_to)))
         .service(get("/cluster/drain/{node}").route(web::post().to(nodes::drain)))
@@ -102,8 +103,9 @@ async fn wrong_method(request: HttpRequest) -> Answer {
 async fn index() -> HttpResponse {
     HttpResponse::Ok().json(json!({
         "node": concat!("bulkhead/", env!("CARGO_PKG_VERSION")),
-        "get": ["/health/live", "/health/ready", "/info", "/actors", "/actors/{path}", "/actors/{path}/inspect", "/groups", "/dead-letters", "/journal", "/metrics",
-            "/cluster", "/nodes", "/nodes/{node}/actors", "/peers"],
+        "get": ["/health/live", "/health/ready", "/info", "/actors", "/actors/{path}", "/actors/{path}/inspect",
+            "/groups", "/dead-letters", "/journal", "/metrics",
+            "/cluster", "/nodes", "/nodes/{node}/actors", "/nodes/{node}/full-nodes", "/peers"],
         "post_with_admin_token": ["/actors/{path}/{restart|suspend|resume|stop|kill}", "/actors/{path}/{panic|hang}", "/stop", "/config/reload",
             "/cluster/move/{node}/{concern}", "/cluster/{drain|undrain}/{node}"],
     }))

@@ -1,5 +1,6 @@
 //! The one task of a connection: opens its lanes, exchanges hellos, then reads, delivers and writes until it ends.
 
+use super::awake::Awake;
 use super::counters::Refusal;
 use super::frame::{self, HELLO_VERSION, Head};
 use super::hello::{Hello, HelloError, MAX_HELLO, Terms};
@@ -19,7 +20,7 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 use tokio::time::{Sleep, sleep, timeout};
 
@@ -189,9 +190,14 @@ struct Reader {
     pause: Option<Pin<Box<Sleep>>>,
     /// Lanes on which goodbye was read.
     parted: [bool; 2],
+    awake: Awake,
+    /// Something was read since the connection was last quiet.
+    came: bool,
 }
 
 enum Event {
+    /// Nothing to do, but something may come at once.
+    Quiet,
     Ended(String),
     /// On both lanes: nothing comes behind it.
     Goodbye(Farewell),
@@ -199,10 +205,22 @@ enum Event {
 
 /// Until the connection ends; says why.
 async fn serve(shared: &Arc<Shared>, link: &Arc<Link>, life: &Arc<Life>, id: u64) -> String {
-    let mut reader = Reader { inboxes: [Inbox::new(0), Inbox::new(1)], pause: None, parted: [false; 2] };
+    let mut reader = Reader {
+        inboxes: [Inbox::new(0), Inbox::new(1)],
+        pause: None,
+        parted: [false; 2],
+        awake: Awake::new(),
+        came: false,
+    };
     loop {
         match poll_fn(|task| reader.rounds(shared, link, life, task)).await {
             Event::Ended(why) => return why,
+            Event::Quiet => {
+                let before = Instant::now();
+                std::thread::yield_now();
+                reader.awake.gave_way(before, Instant::now());
+                tokio::task::yield_now().await;
+            }
             Event::Goodbye(why) => {
                 shared.tell_hub(FromConn::Goodbye { conn: id, peer: life.peer, why }).await;
             }
@@ -225,9 +243,14 @@ impl Reader {
                 return Poll::Ready(Event::Ended(error.to_string()));
             }
             if came {
+                self.came = true;
                 life.heard_ms.store(clock_ms(), Ordering::Relaxed);
             } else if !self.waits() {
-                return Poll::Pending;
+                let came = std::mem::take(&mut self.came);
+                return match self.awake.goes_on(Instant::now(), came) {
+                    true => Poll::Ready(Event::Quiet),
+                    false => Poll::Pending,
+                };
             }
             if let Some(event) = self.take(shared, life) {
                 return Poll::Ready(event);

@@ -46,8 +46,8 @@ impl Default for Bounds {
     }
 }
 
-/// Buffers above this are not kept for the next batch.
-const KEEP: usize = 4 << 20;
+/// Buffers above this are not kept for the next batch: 64 bodies of 64 KiB fit.
+const KEEP: usize = 8 << 20;
 
 /// A lane's frames that nobody has begun to write.
 struct Queue {
@@ -220,7 +220,7 @@ impl Link {
             queue.keep(path, number);
         }
         queue.frames += 1;
-        outbox.depth.store(queue.buffer.len() as u64, Ordering::Relaxed);
+        outbox.depth.store(queue.buffer.len() as u64, Ordering::Release);
         Ok(())
     }
 
@@ -246,7 +246,7 @@ impl Link {
         frame::finish(&mut queue.buffer, start, self.max_frame).map_err(Unsent::TooLong)?;
         queue.frames += 1;
         queue.owed = (frames + 1, bytes + queue.buffer.len() - start);
-        outbox.depth.store(queue.buffer.len() as u64, Ordering::Relaxed);
+        outbox.depth.store(queue.buffer.len() as u64, Ordering::Release);
         Ok(())
     }
 
@@ -316,7 +316,7 @@ impl Link {
         mut read: impl FnMut(usize, Pin<&mut SubstreamBox>, &mut Context<'_>) -> io::Result<()>,
     ) -> io::Result<bool> {
         self.wake.driver.register(task);
-        self.dirty.store(false, Ordering::Release);
+        self.dirty.swap(false, Ordering::AcqRel); // who set it has queued before: seen from here on
         let mut io = lock(&self.io);
         let pumped = self.pump(&mut io);
         let mut context = Context::from_waker(&self.waker);
@@ -372,6 +372,9 @@ impl Link {
         lane.batch.clear();
         if lane.batch.capacity() > KEEP {
             lane.batch = Vec::new();
+        }
+        if outbox.depth.load(Ordering::Acquire) == 0 {
+            return false; // without taking the lock from those who send
         }
         let mut queue = lock(&outbox.queue);
         if queue.buffer.is_empty() {

@@ -5,6 +5,7 @@
 //!
 //! Decisions are pure: [`frame`], [`hello`], [`session`], [`pending`]. `hub` and `driver` do what those say.
 
+mod awake;
 pub mod codec;
 mod counters;
 mod driver;
@@ -16,6 +17,7 @@ pub mod identity;
 pub mod ids;
 mod inbox;
 mod link;
+mod muxer;
 mod peer;
 mod pending;
 mod places;

@@ -4,6 +4,7 @@
 
 use super::counters::{Counters, Refusal};
 use super::lock;
+use super::muxer::Yamux;
 use futures::future::{BoxFuture, Either};
 use futures::io::BufReader;
 use futures::{AsyncRead, AsyncWrite, FutureExt};
@@ -11,7 +12,7 @@ use libp2p::core::muxing::StreamMuxerBox;
 use libp2p::core::transport::{Boxed, Transport};
 use libp2p::core::upgrade::{InboundConnectionUpgrade, OutboundConnectionUpgrade, UpgradeInfo, Version};
 use libp2p::identity::Keypair;
-use libp2p::{PeerId, noise, quic, tcp, yamux};
+use libp2p::{PeerId, noise, quic, tcp};
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -108,7 +109,7 @@ pub fn build(
         .map(|socket, _| BufReader::with_capacity(READ_AT_ONCE, socket))
         .upgrade(Version::V1Lazy)
         .authenticate(guarded)
-        .multiplex(yamux::Config::default())
+        .multiplex(Yamux)
         .timeout(handshake)
         .boxed();
     if !with_quic {

@@ -3,6 +3,7 @@
 mod address;
 mod arbiters;
 mod context;
+mod deadlines;
 mod deliver;
 mod export;
 mod far;

@@ -2,14 +2,16 @@
 
 use super::super::actor::{CallError, Message};
 use super::super::exit::Exit;
+use super::deadlines::Deadline;
 use super::linger::{self, Expect};
 use std::future::{Future, poll_fn};
-use std::pin::Pin;
-use std::sync::OnceLock;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
-use tokio::time::{Instant, Timeout, timeout_at};
+
+/// For a deadline that no clock can express.
+const AGES: Duration = Duration::from_secs(86_400 * 365 * 30);
 
 type Answered<M> = Result<<M as Message>::Reply, CallError<M>>;
 
@@ -18,7 +20,7 @@ pub(super) enum ReplyTo<M: Message> {
     Near(oneshot::Sender<Answered<M>>),
     /// An asker in another process; whoever brought the message takes the answer back.
     Far {
-        until: Option<std::time::Instant>,
+        until: Option<Instant>,
         to: Box<dyn FnOnce(Answered<M>) + Send>,
     },
 }
@@ -35,7 +37,7 @@ impl<M: Message> ReplyTo<M> {
     pub fn is_closed(&self) -> bool {
         match self {
             ReplyTo::Near(to) => to.is_closed(),
-            ReplyTo::Far { until, .. } => until.is_some_and(|until| until <= std::time::Instant::now()),
+            ReplyTo::Far { until, .. } => until.is_some_and(|until| until <= Instant::now()),
         }
     }
 }
@@ -49,36 +51,51 @@ pub(super) async fn answer<M: Message>(
     far: bool,
 ) -> Result<M::Reply, CallError<M>> {
     let asked = Instant::now();
-    let deadline = deadline(asked, within);
-    // Most answers come at once; a timer for each would cost more than they do.
-    let mut soon = Soon { far, asked: asked.into_std(), looked: None };
-    let early = poll_fn(|task| match Pin::new(&mut from).poll(task) {
-        Poll::Ready(answer) => Poll::Ready(Some(answer)),
-        Poll::Pending if within > linger::CHAT && soon.look_again(task) => Poll::Pending,
-        Poll::Pending => Poll::Ready(None),
-    });
-    let answer = match early.await {
-        Some(answer) => answer,
-        None => by(deadline.into_std(), from).await.map_err(|_| CallError::Timeout)?,
-    };
-    answer.unwrap_or(Err(CallError::Exited(Exit::Killed)))
+    // Most answers come at once: first it looks, then it sets a deadline.
+    let mut soon = Soon { far, asked, looked: None };
+    let mut set: Option<Deadline> = None;
+    poll_fn(|task| {
+        if let Poll::Ready(answer) = Pin::new(&mut from).poll(task) {
+            return Poll::Ready(answer.unwrap_or(Err(CallError::Exited(Exit::Killed))));
+        }
+        match &set {
+            Some(deadline) if deadline.has_passed(task) => return Poll::Ready(Err(CallError::Timeout)),
+            Some(_) => {}
+            None if within > linger::CHAT && soon.look_again(task) => {}
+            None => set = Some(Deadline::set(deadline(asked, within), task)),
+        }
+        Poll::Pending
+    })
+    .await
 }
 
 /// That long after `from`, which may be for ever.
 pub(super) fn deadline(from: Instant, within: Duration) -> Instant {
-    from.checked_add(within).unwrap_or_else(|| from + Duration::from_secs(86_400 * 365 * 30))
+    from.checked_add(within).unwrap_or(from + AGES)
 }
 
-/// `work` until then. Off any tokio runtime the deadline is kept by a small one of our own.
-pub(in crate::supervisor) fn by<F: Future>(deadline: std::time::Instant, work: F) -> Timeout<F> {
-    let _guard = tokio::runtime::Handle::try_current().is_err().then(|| timers().enter());
-    timeout_at(deadline.into(), work)
+/// `work` until then; `None`: its time has come first.
+pub(in crate::supervisor) async fn by<F: Future>(until: Instant, work: F) -> Option<F::Output> {
+    let mut work = pin!(work);
+    let mut set: Option<Deadline> = None;
+    poll_fn(|task| {
+        if let Poll::Ready(done) = work.as_mut().poll(task) {
+            return Poll::Ready(Some(done));
+        }
+        match &set {
+            Some(deadline) if deadline.has_passed(task) => return Poll::Ready(None),
+            Some(_) => {}
+            None => set = Some(Deadline::set(until, task)),
+        }
+        Poll::Pending
+    })
+    .await
 }
 
-/// How often an asker looks before it sets its timer and sleeps.
+/// How often an asker looks before it sets its deadline and sleeps.
 struct Soon {
     far: bool,
-    asked: std::time::Instant,
+    asked: Instant,
     looked: Option<Option<Expect>>,
 }
 
@@ -98,16 +115,4 @@ impl Soon {
             Some(expect) => expect.as_mut().is_some_and(|e| e.goes_on(task)),
         }
     }
-}
-
-fn timers() -> &'static tokio::runtime::Runtime {
-    static TIMERS: OnceLock<tokio::runtime::Runtime> = OnceLock::new();
-    TIMERS.get_or_init(|| {
-        tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(1)
-            .thread_name("ask-deadlines")
-            .enable_time()
-            .build()
-            .expect("a thread for the deadlines of asks")
-    })
 }

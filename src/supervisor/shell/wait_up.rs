@@ -58,7 +58,7 @@ impl<A: Actor> Ref<A> {
         A: Handler<M>,
     {
         let meta = &self.slot.meta;
-        let until = deadline(Instant::now().into(), within).into_std();
+        let until = deadline(Instant::now(), within);
         let (mut message, mut place) = (message, None);
         loop {
             let mut changed = pin!(meta.waiting_room.changed.notified());
@@ -82,7 +82,7 @@ impl<A: Actor> Ref<A> {
                 meta.dead_letter(type_name::<M>(), DeadReason::Full);
                 return Err(CallError::Full(message));
             }
-            if by(until, changed).await.is_err() {
+            if by(until, changed).await.is_none() {
                 return Err(self.slot.refuse(message));
             }
         }
