@@ -62,8 +62,9 @@ mod tests {
     fn it_stays_awake_while_one_thing_leads_to_the_next() {
         let zero = Instant::now();
         let at = |us: u64| zero + Duration::from_micros(us);
-        // (what happens: microseconds, whether something came, whether it looks again)
-        let cases: [(&str, &[(u64, bool, bool)]); 4] = [
+        /// Microseconds, whether something came, whether it looks again.
+        type Step = (u64, bool, bool);
+        let cases: [(&str, &[Step]); 4] = [
             ("nothing ever came", &[(0, false, false), (10, false, false)]),
             (
                 "a conversation",
