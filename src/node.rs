@@ -7,6 +7,7 @@
 //! * [`agent`] — the tree of a seal agent; [`far`] — agents and storages of other nodes.
 //! * [`refs`], [`shards`] — where everything is: addresses, and the seal schedulers of all nodes together.
 //! * [`cluster_view`] — the cluster as this node's admin HTTP shows it.
+//! * [`reload`] — new settings while it runs.
 //! * [`backend`], [`report`], [`journal`] — the node behind its own API: lists, sector details, summaries, ends.
 
 pub mod agent;
@@ -21,6 +22,7 @@ pub mod journal;
 pub mod keeper;
 pub mod net;
 pub mod refs;
+pub mod reload;
 pub mod report;
 pub mod roles;
 pub mod seat;
@@ -38,12 +40,15 @@ use crate::rpc::directory::DirectoryError;
 use crate::rpc::full_node::{FullNode, FullNodeError};
 use crate::store::StoreError;
 use crate::store::replica::ReplicaError;
-use crate::supervisor::{Exit, Tree, TreeError, TreeOptions};
+use crate::supervisor::{Exit, Groups, Tree, TreeError, TreeOptions};
 use backend::NodeBackend;
 use concern::Concern;
+use far::FarNodes;
 use identity::Identity;
 use net::Net;
+use refs::Heads;
 pub use refs::Refs;
+use reload::Reloader;
 use seat::{EPOCH_SHIFT, Holding, Seat, Seats};
 use settings::NodeSettings;
 use shards::Shards;
@@ -80,9 +85,14 @@ pub enum NodeError {
 /// A node that runs in this process. Dropping it does not stop it: [`Node::stop`] does.
 pub struct Node {
     pub refs: Refs,
+    /// The seal schedulers of all nodes, by the node's name.
+    pub shards: Arc<Shards>,
+    /// Others' disks and workers; `None`: this node is the whole provider.
+    pub far: Option<Arc<FarNodes>>,
     pub tree: Tree,
     pub backend: Arc<NodeBackend>,
     pub miner: Address,
+    pub reloader: Arc<Reloader>,
     stop: Arc<Notify>,
 }
 
@@ -142,11 +152,16 @@ impl Node {
             Some(cluster) => Some(Arc::new(Net::new(cluster, settings.repo.clone(), miner, boot, &store)?)),
             None => None,
         };
-        if let Some(net) = &net {
-            let far = Arc::new(far::FarNodes::of(net));
-            (settings.agents, settings.storages) = (far.clone(), far);
+        let far = net.as_ref().map(|net| Arc::new(FarNodes::of(net)));
+        if let Some(far) = &far {
+            (settings.agents, settings.storages) = (far.clone(), far.clone());
         }
+        let reloader = Arc::new(Reloader::new(&settings, &refs));
+        let groups = Groups::default();
         let parts = Parts {
+            heads: Heads::of(&groups),
+            groups,
+            reloader: reloader.clone(),
             begin_after,
             net,
             settings,
@@ -165,11 +180,11 @@ impl Node {
         };
         let options = TreeOptions { epoch_base: boot << EPOCH_SHIFT, ..parts.settings.supervision.clone() };
         let running = Tree::start_with(parts.root(), options)?;
-        let Parts { refs, tree, stop, backend, settings, prover, .. } = parts;
+        let Parts { refs, shards, tree, stop, backend, settings, prover, .. } = parts;
         running.supervisor("root/provers").into_iter().for_each(|provers| prover.show_in(provers));
         // Readers of the cell that were up before this line saw an empty tree.
         let _ = tree.set(running.downgrade());
-        let node = Node { refs, tree: running, backend, miner, stop };
+        let node = Node { refs, shards, far, tree: running, backend, miner, reloader, stop };
         node.leave_admin_address(&settings.repo)?;
         Ok(node)
     }

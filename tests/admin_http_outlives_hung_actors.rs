@@ -138,3 +138,49 @@ async fn it_answers_kills_and_comes_back() {
     tree.shutdown().await;
     assert!(std::net::TcpStream::connect(addr).is_err(), "an orderly stop closes the port");
 }
+
+/// Asking one that hangs holds up nobody who reads anything else.
+#[tokio::test]
+async fn it_answers_everybody_else_while_a_hung_actor_is_asked_for_its_state() {
+    let gate = Arc::new((Mutex::new(false), Condvar::new()));
+    let hangs = Ref::<Hangs>::new("/hangs", 4);
+    let its = gate.clone();
+    let actor = ChildSpec::actor("hangs", &hangs, move |_| {
+        let gate = its.clone();
+        async move { Ok(Hangs(gate)) }
+    });
+    let tree = Tree::start(SupervisorSpec::new("root").child(actor.on(Thread::Dedicated))).unwrap();
+    hangs.tell(Hang).unwrap();
+    let views = AdminViews {
+        tree: Arc::new(tree.clone()),
+        info: Arc::new(ArcSwap::from_pointee(json!({}))),
+        critical: vec![],
+        stop: Arc::new(|| {}),
+    };
+    let served = bulkhead::rpc::admin::start(
+        AdminConfig { listen: "127.0.0.1:0".parse().unwrap(), allow: only("t".into()) },
+        views,
+    );
+    let served = served.unwrap();
+    let url = |path: &str| format!("http://{}{path}", served.addr());
+    let mut asked = tokio::spawn(http("GET", url("/actors/root/hangs/inspect"), ""));
+    let mut others = 0;
+    let (status, body) = loop {
+        tokio::select! {
+            answer = &mut asked => break answer.unwrap().unwrap(),
+            row = http("GET", url("/actors/root/hangs"), "") => {
+                assert_eq!(row.unwrap().0, 200);
+                others += 1;
+            }
+        }
+    };
+    assert!(status == 504 && body["error"].as_str().unwrap().contains("1s"), "{status} {body}");
+    assert!(others > 1, "nobody else was answered meanwhile");
+    for (path, want) in [("root", 409), ("root/nobody", 404)] {
+        let (status, body) = http("GET", url(&format!("/actors/{path}/inspect")), "").await.unwrap();
+        assert!(status == want && body["error"].is_string(), "{path}: {status} {body}");
+    }
+    *gate.0.lock().unwrap() = true;
+    gate.1.notify_all();
+    tree.shutdown().await;
+}

@@ -1,9 +1,13 @@
-//! The agents of document 2 as an operator runs them: found through etcd, dialling out to the manager, workers on shared
-//! storage. One sector is sealed with real proofs while a worker and the agent are killed, then proven from afar.
+//! The agents of document 2 as an operator runs them: found through etcd, workers on shared storage, all of it behind a NAT
+//! (a network namespace that nobody can dial into): the agent dials out to the manager. One sector is sealed with real proofs
+//! while a worker and the agent are killed, then proven from afar.
 #![cfg(feature = "cluster")]
 
 mod agent_support;
+#[path = "support/downs.rs"]
+mod downs;
 mod etcd_support;
+mod netns_support;
 mod operator_support;
 mod support;
 
@@ -17,10 +21,14 @@ use bulkhead::node::far::FarNodes;
 use bulkhead::proofs::{ChildConfig, ChildProver, Job, Output, Prover, PublicSector, Task, tasks};
 use bulkhead::rpc::bridge::{Bridge, BridgeConfig};
 use bulkhead::rpc::directory::{Directory, NodeRecord};
+use bulkhead::supervisor::Exit;
+use downs::Downs;
 use etcd_support::{Etcds, free_ports};
+use netns_support::Inside;
 use operator_support::{bulkhead, text, until};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 use support::fake_chain::FakeChain;
@@ -33,9 +41,8 @@ const LONG: Duration = Duration::from_secs(900);
 /// A process that is never left behind.
 struct Process(Child);
 impl Process {
-    fn start(args: &[&str], env: &[(&str, &str)], log: &Path) -> Process {
+    fn start(mut command: Command, log: &Path) -> Process {
         let log = std::fs::File::options().create(true).append(true).open(log).unwrap();
-        let mut command = bulkhead(args, env);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         Process(command.spawn().unwrap())
     }
@@ -50,14 +57,35 @@ impl Drop for Process {
     }
 }
 
+/// What is out here, as it is seen from behind the NAT.
+const OUTSIDE: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 7);
+
 struct Stage {
     dir: tempfile::TempDir,
     etcd: Etcds,
+    /// Where the agent and its workers are; `None`: this host.
+    inside: Option<Inside>,
 }
 
 impl Stage {
-    async fn new() -> Stage {
-        Stage { dir: tempfile::tempdir().unwrap(), etcd: Etcds::single().await }
+    async fn new(inside: Option<Inside>) -> Stage {
+        Stage { dir: tempfile::tempdir().unwrap(), etcd: Etcds::single().await, inside }
+    }
+    fn run(&self, args: &[&str], env: &[(&str, &str)]) -> Command {
+        let plain = bulkhead(args, env);
+        let Some(inside) = &self.inside else { return plain };
+        let mut command = inside.command(plain.get_program());
+        command.args(args).env_clear();
+        command.envs(plain.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        command
+    }
+    /// The server at that port out here, as the agent is told to reach it.
+    fn outside(&self, port: u16) -> SocketAddr {
+        let here = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        let Some(inside) = &self.inside else { return here };
+        let at = SocketAddr::from((OUTSIDE, port));
+        inside.carry_out(at, here);
+        at
     }
     fn agent_repo(&self) -> std::path::PathBuf {
         self.dir.path().join("agent")
@@ -69,9 +97,13 @@ impl Stage {
     fn configure(&self) {
         let [port, api] = free_ports(2).try_into().unwrap();
         std::fs::create_dir_all(self.agent_repo()).unwrap();
+        let etcd = self.etcd.endpoints().into_iter().map(|endpoint| {
+            let port = endpoint.rsplit(':').next().unwrap().parse().unwrap();
+            self.outside(port).to_string()
+        });
         let config = format!(
             "[API]\nListenAddress = \"/ip4/127.0.0.1/tcp/{api}/http\"\n[SealAgent]\nEtcdAddrs = {:?}\nServeIP = \"0.0.0.0\"\nServePort = {port}\n",
-            self.etcd.endpoints()
+            etcd.collect::<Vec<_>>()
         );
         std::fs::write(self.agent_repo().join("config.toml"), config).unwrap();
     }
@@ -79,7 +111,7 @@ impl Stage {
         let repo = self.agent_repo();
         let mut env = vec![("LOTUS_AGENT_PATH", text(&repo))];
         env.extend(MINER);
-        Process::start(&["agent", "--no-own-work", "--name", AGENT], &env, &self.log("agent"))
+        Process::start(self.run(&["agent", "--no-own-work", "--name", AGENT], &env), &self.log("agent"))
     }
     fn api_info(&self) -> String {
         let read = |name: &str| std::fs::read_to_string(self.agent_repo().join(name)).ok();
@@ -89,19 +121,19 @@ impl Stage {
         let (repo, info) = (self.agent_repo(), self.api_info());
         let mut env = vec![("WORKER_PATH", text(&repo)), ("AGENT_API_INFO", info.as_str())];
         env.extend(MINER);
-        Process::start(&["worker"], &env, &self.log(name))
+        Process::start(self.run(&["worker"], &env), &self.log(name))
     }
 }
 
 /// The manager's end of the cluster: it listens, and dials nobody whose address it does not know.
 struct Net {
     far: Arc<FarNodes>,
-    _directory: Arc<dyn Directory>,
+    directory: Arc<dyn Directory>,
 }
 
-async fn net(etcd: &Etcds, dir: &Path) -> Net {
+async fn net(stage: &Stage, dir: &Path) -> Net {
     let key = bulkhead::rpc::bridge::identity::load_or_make(dir).unwrap();
-    let config = etcd.config();
+    let config = stage.etcd.config();
     // The name that a configuration without one gives its cluster.
     let cluster = bulkhead::config::Config::default().cluster.name;
     let mut at = BridgeConfig::new(key, cluster.clone());
@@ -114,7 +146,12 @@ async fn net(etcd: &Etcds, dir: &Path) -> Net {
     let config = bulkhead::rpc::directory::etcd::EtcdConfig { cluster, ..config };
     let directory: Arc<dyn Directory> = Arc::new(bulkhead::rpc::directory::etcd::Etcd::connect(config).await.unwrap());
     let mut me = NodeRecord::new("manager", bridge.peer_id(), bridge.boot());
-    me.addrs = bridge.listening();
+    let port = bridge.listening()[0].iter().find_map(|part| match part {
+        libp2p::multiaddr::Protocol::Tcp(port) => Some(port),
+        _ => None,
+    });
+    let at = stage.outside(port.unwrap());
+    me.addrs = vec![format!("/ip4/{}/tcp/{}", at.ip(), at.port()).parse().unwrap()];
     directory.register(me).await.unwrap();
     let view = directory.view();
     let (mut seen, ours) = (view.clone(), bridge.clone());
@@ -136,10 +173,22 @@ async fn net(etcd: &Etcds, dir: &Path) -> Net {
         Arc::new(move || Some(look.borrow().clone())),
         Arc::new(move |peer| carrier.carrier(peer, 0)),
     );
-    Net { far: Arc::new(far), _directory: directory }
+    Net { far: Arc::new(far), directory }
 }
 
 impl Net {
+    /// Not at any address that the agent knows of itself.
+    async fn nobody_reaches_it(&self) {
+        let view = self.directory.view().borrow().clone();
+        let agent = &view.nodes[AGENT];
+        for addr in &agent.addrs {
+            let parts: Vec<String> = addr.to_string().split('/').map(String::from).collect();
+            let dialled = tokio::net::TcpStream::connect(format!("{}:{}", parts[2], parts[4]));
+            let dialled = tokio::time::timeout(Duration::from_secs(1), dialled).await;
+            assert!(!matches!(dialled, Ok(Ok(_))), "{addr} can be dialled from out here");
+        }
+    }
+
     /// Asked until `ready`: what happens in another process tells us nothing.
     async fn report(&self, what: &str, ready: impl Fn(&AgentReport) -> bool) -> AgentReport {
         let asking = async {
@@ -183,11 +232,11 @@ async fn tick(m: &Manager, mut done: impl FnMut(&[SectorSummary]) -> bool) -> Ve
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_sector_is_sealed_by_workers_of_an_agent_and_proven_without_its_files() {
-    let stage = Stage::new().await;
+    let stage = Stage::new(netns_support::inside()).await;
     stage.configure();
     let home = stage.dir.path().join("manager");
     std::fs::create_dir_all(&home).unwrap();
-    let net = net(&stage.etcd, &home).await;
+    let net = net(&stage, &home).await;
     let (chain, ours) = (FakeChain::new(Arc::default()), prover(stage.dir.path()));
     let m = manager(&home, &chain, ours.clone(), net.far.clone());
     m.pledge(1).await;
@@ -196,6 +245,9 @@ async fn a_sector_is_sealed_by_workers_of_an_agent_and_proven_without_its_files(
 
     let mut agent = stage.agent();
     tick(&m, |list| says(list, "can not found any server: far-agent has no worker")).await;
+    if stage.inside.is_some() {
+        net.nobody_reaches_it().await;
+    }
 
     let mut first = stage.worker("worker-1");
     let sealing = tick(&m, |_| false);
@@ -212,10 +264,18 @@ async fn a_sector_is_sealed_by_workers_of_an_agent_and_proven_without_its_files(
         _ = net.report("the other worker at C2", |r| runs(r, "-c2-") && !r.workers.iter().any(|w| w.name.ends_with(&dead))) => {}
     }
     // The agent's end in the middle of C2 costs nothing: the worker goes on, and reports to the next one.
+    let mut downs = Downs::start();
+    let worker = Agents::seen(&*net.far).unwrap().remove(0).worker;
+    let _monitor = downs.watch(&worker);
     agent.kill();
+    tokio::select! {
+        _ = &mut sealing => unreachable!(),
+        down = downs.next() => assert_eq!((down.path.as_str(), &down.reason), (worker.path(), &Exit::NodeDown)),
+    }
     let mut agent = stage.agent();
     let list = tick(&m, |list| proving(list, 1)).await;
     assert_eq!(list[0].location.as_deref(), Some(AGENT));
+    downs.nothing_more("the agent's first end");
     let sector = m.sealing.ask(Status { number: 1 }, SOON).await.unwrap().unwrap().sector;
     assert_eq!(
         (sector.attempts.pc1, sector.attempts.c2, sector.fails),
@@ -254,7 +314,7 @@ async fn a_sector_is_sealed_by_workers_of_an_agent_and_proven_without_its_files(
 
 #[tokio::test]
 async fn a_worker_of_another_miner_or_size_is_refused_in_one_sentence() {
-    let stage = Stage::new().await;
+    let stage = Stage::new(None).await;
     stage.configure();
     let _agent = stage.agent();
     let (repo, info) = (stage.agent_repo(), stage.api_info());

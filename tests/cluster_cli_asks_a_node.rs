@@ -75,6 +75,13 @@ impl ClusterView for Three {
         };
         Box::pin(std::future::ready(answer))
     }
+    fn full_nodes_of(&self, node: &str) -> BoxFuture<'static, Result<Value, FarTreeError>> {
+        let answer = match node {
+            "host-b" => Ok(json!({ "feed": { "height": 7 }, "full_nodes": [] })),
+            _ => Err(FarTreeError::Silent { node: node.into(), why: "no answer within 1 s".into() }),
+        };
+        Box::pin(std::future::ready(answer))
+    }
     fn order(&self, order: Order) -> BoxFuture<'static, Result<(), DirectoryError>> {
         let known = |node: &str| self.view.nodes.contains_key(node);
         let answer = match &order {

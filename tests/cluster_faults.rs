@@ -59,6 +59,8 @@ enum Fault {
     CutOneWay(usize),
     KillMember(usize),
     FreezeMember(usize),
+    /// It reaches no other member; the nodes reach all of them.
+    MemberApart(usize),
     /// Every member at once.
     NoEtcd,
 }
@@ -75,10 +77,12 @@ struct Cluster {
 
 impl Cluster {
     async fn start() -> Option<Cluster> {
-        let lan = netns_support::lan(NODES.len())?;
-        let (world, etcds) = (World::start_with(WINDOW).await, Etcds::three().await);
-        let directory = etcds.connect().await;
+        // The nodes' hosts, then the members'.
+        let lan = netns_support::lan(NODES.len() + 3)?;
         let (chain_at, etcd_at) = (lan.uplink(), lan.uplink_at(253));
+        let members = lan.hosts[NODES.len()..].iter().map(|host| (host.name.clone(), host.addr));
+        let (world, etcds) = (World::start_with(WINDOW).await, Etcds::on_hosts(members).await);
+        let directory = etcds.connect().await;
         let mut endpoints = Vec::new();
         for endpoint in etcds.endpoints() {
             let at = endpoint.trim_start_matches("http://").parse().unwrap();
@@ -137,6 +141,7 @@ impl Cluster {
             Fault::CutOneWay(i) => self.others(i).for_each(|other| self.lan.cut_one_way(i, other)),
             Fault::KillMember(m) => self.etcds.kill(m),
             Fault::FreezeMember(m) => self.etcds.freeze(m),
+            Fault::MemberApart(m) => self.lan.isolate_among(NODES.len() + m, NODES.len()..NODES.len() + 3),
             Fault::NoEtcd => (0..3).for_each(|m| self.etcds.freeze(m)),
         }
     }
@@ -153,6 +158,7 @@ impl Cluster {
             Fault::CutOneWay(i) => self.others(i).for_each(|other| self.lan.heal(i, other)),
             Fault::KillMember(m) => self.etcds.restart(&[m]).await,
             Fault::FreezeMember(m) => self.etcds.thaw(m),
+            Fault::MemberApart(m) => self.lan.rejoin(NODES.len() + m),
             Fault::NoEtcd => (0..3).for_each(|m| self.etcds.thaw(m)),
         }
         self.whole().await;
@@ -235,7 +241,7 @@ fn faults(cluster: &Cluster, round: usize, leader: usize) -> Option<Fault> {
     }
     if at_length("all") {
         let kinds = [Fault::Kill, Fault::Freeze, Fault::CutOff, Fault::CutFromEtcd, Fault::CutOneWay];
-        let members = [Fault::KillMember, Fault::FreezeMember];
+        let members = [Fault::KillMember, Fault::FreezeMember, Fault::MemberApart];
         let all = kinds.into_iter().chain(members).flat_map(|kind| (0..3).map(kind)).chain([Fault::NoEtcd]);
         return all.into_iter().nth(round);
     }
@@ -248,7 +254,8 @@ fn faults(cluster: &Cluster, round: usize, leader: usize) -> Option<Fault> {
         4 => Fault::CutFromEtcd(cluster.holder("sector-allocator").unwrap_or_default()),
         5 => Fault::KillMember(leader),
         6 => Fault::FreezeMember(leader),
-        7 => Fault::NoEtcd,
+        7 => Fault::MemberApart(leader),
+        8 => Fault::NoEtcd,
         _ => return None,
     })
 }

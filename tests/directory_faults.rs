@@ -3,12 +3,17 @@
 
 mod etcd_support;
 
-use bulkhead::rpc::directory::{Directory, Lease, LeaseState};
+use bulkhead::rpc::directory::etcd::{Etcd, EtcdConfig};
+use bulkhead::rpc::directory::{Directory, Lease, LeaseState, NodeRecord};
 use bulkhead::supervisor::Fence;
 use etcd_support::{Etcds, acquire, record, see, within};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 
 const WINDOW: &str = "/t01000/window-post";
 
@@ -191,7 +196,7 @@ async fn a_release_while_etcd_is_away_is_made_good_when_it_is_back() {
 async fn who_starts_before_etcd_waits_for_it_and_holds_nothing_meanwhile() {
     let mut etcds = Etcds::single().await;
     etcds.kill(0);
-    let node = bulkhead::rpc::directory::etcd::Etcd::connect_or_wait(etcds.config()).await.expect("it waits");
+    let node = Etcd::connect_or_wait(etcds.config()).await.expect("it waits");
     let me = record("a");
     assert!(!node.view().borrow().in_contact);
     assert!(node.register(me.clone()).await.is_err() && node.acquire(WINDOW).await.is_err());
@@ -200,4 +205,84 @@ async fn who_starts_before_etcd_waits_for_it_and_holds_nothing_meanwhile() {
     within("a registration", async { while node.register(me.clone()).await.is_err() {} }).await;
     assert_eq!(acquire(&node, WINDOW).await.state(), LeaseState::Proven);
     see(&node, "itself as the holder", |view| view.holders.contains_key(WINDOW)).await;
+}
+
+/// What stands between a node and etcd: every connection breaks when it is turned, be it to the same one.
+struct Door {
+    endpoint: String,
+    to: watch::Sender<SocketAddr>,
+}
+
+impl Door {
+    async fn to(etcds: &Etcds) -> Door {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (to, turned) = watch::channel(address(etcds));
+        let endpoint = format!("http://{}", listener.local_addr().unwrap());
+        tokio::spawn(async move {
+            while let Ok((mut near, _)) = listener.accept().await {
+                let mut turned = turned.clone();
+                tokio::spawn(async move {
+                    let at = *turned.borrow_and_update();
+                    let Ok(mut far) = TcpStream::connect(at).await else { return };
+                    tokio::select! {
+                        _ = copy_bidirectional(&mut near, &mut far) => {}
+                        _ = turned.changed() => {}
+                    }
+                });
+            }
+        });
+        Door { endpoint, to }
+    }
+    fn turn(&self, etcds: &Etcds) {
+        self.to.send_replace(address(etcds));
+    }
+    async fn node(&self, etcds: &Etcds, name: &str) -> Etcd {
+        let config = EtcdConfig { endpoints: vec![self.endpoint.clone()], ..etcds.config() };
+        let node = Etcd::connect(config).await.unwrap();
+        node.register(record(name)).await.unwrap();
+        node
+    }
+}
+
+fn address(etcds: &Etcds) -> SocketAddr {
+    etcds.endpoints()[0].trim_start_matches("http://").parse().unwrap()
+}
+
+/// How often etcd was asked for a range of keys, by its own count.
+async fn ranges_read(etcds: &Etcds) -> String {
+    let mut stream = TcpStream::connect(address(etcds)).await.unwrap();
+    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: etcd\r\nConnection: close\r\n\r\n").await.unwrap();
+    let mut page = String::new();
+    stream.read_to_string(&mut page).await.unwrap();
+    let row = |line: &&str| line.starts_with("grpc_server_started_total{grpc_method=\"Range\"");
+    page.lines().find(row).expect("etcd counts its calls").to_string()
+}
+
+#[tokio::test]
+async fn a_broken_stream_goes_on_after_the_last_change_that_was_seen() {
+    let etcds = Etcds::single().await;
+    let door = Door::to(&etcds).await;
+    let (a, b) = (door.node(&etcds, "a").await, etcds.node("b").await);
+    see(&a, "both", |view| view.nodes.len() == 2).await;
+    let before = ranges_read(&etcds).await;
+    for round in 0..3 {
+        door.turn(&etcds);
+        let change = NodeRecord { serves: [format!("/b/after-{round}")].into(), ..record("b") };
+        let change = NodeRecord { peer_id: b.view().borrow().nodes["b"].peer_id, ..change };
+        b.register(change.clone()).await.unwrap();
+        see(&a, "the change", |view| view.nodes["b"].serves == change.serves).await;
+    }
+    assert_eq!(ranges_read(&etcds).await, before, "the whole table was read again");
+}
+
+#[tokio::test]
+async fn an_etcd_that_has_seen_less_is_read_anew() {
+    let (etcds, restored) = (Etcds::single().await, Etcds::single().await);
+    let door = Door::to(&etcds).await;
+    let (a, _b, c) = (door.node(&etcds, "a").await, etcds.node("b").await, restored.node("c").await);
+    see(&a, "both", |view| view.nodes.len() == 2).await;
+    door.turn(&restored);
+    // It knows nothing of `b`, and `a` has registered there.
+    see(&a, "the other table", |view| view.nodes.keys().map(String::as_str).eq(["a", "c"])).await;
+    see(&c, "the new node", |view| view.nodes.contains_key("a")).await;
 }

@@ -17,7 +17,7 @@ use bulkhead::rpc::api_info::ApiInfo;
 use bulkhead::rpc::auth::{Auth, Perm};
 use bulkhead::rpc::client::RpcClient;
 use bulkhead::rpc::full_node::{FullNode, HttpFullNode};
-use bulkhead::supervisor::{ActorInfo, ActorState, Exit, Ref, Tree, TreeOptions};
+use bulkhead::supervisor::{ActorInfo, ActorState, Exit, GroupRow, Inspection, Ref, Tree, TreeOptions};
 use devnet_support::{GOOD, Net};
 use fvm_shared::address::Address;
 use serde_json::Value;
@@ -35,7 +35,8 @@ const HANG_AFTER: Duration = Duration::from_secs(3);
 const CHAIN_HANGS_AFTER: Duration = Duration::from_secs(10);
 
 const CHAIN: [&str; 3] = ["root/chain/daemon_pool", "root/chain/head_feed", "root/chain/message_sender"];
-const PROVING: [&str; 2] = ["root/proving/window_post", "root/proving/winning_post"];
+const WINDOW_POST: &str = "root/proving/window_post";
+const PROVING: [&str; 2] = [WINDOW_POST, "root/proving/winning_post"];
 /// Of the others, some that must be there; what is struck is whatever the tree has.
 const OTHERS: [&str; 8] = [
     "root/sealing/sector_allocator",
@@ -395,6 +396,44 @@ async fn all_at_once(fault: Fault) {
         for path in PROVING {
             assert_eq!(after[path].incarnation, before[path].incarnation, "{path} was touched");
         }
+    })
+    .await;
+}
+
+/// What an operator looks for in each of them while the proof is under way.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_concern_shows_its_state_while_a_window_is_open() {
+    while_a_window_is_open(Fault::Panic, 2, async |provider| {
+        for (path, pointer) in [
+            (WINDOW_POST, "/current/Index"),
+            ("root/proving/winning_post", "/own_blocks/kept"),
+            ("root/chain/message_sender", "/messages/open"),
+            ("root/chain/daemon_pool", "/nodes/0/height"),
+            ("root/chain/head_feed", "/feed/height"),
+            ("root/sealing/sector_allocator", "/leased"),
+            ("root/sealing/seal_scheduler", "/driver/limits/pc1"),
+            ("root/markets/deal_handler-t01000", "/market/peer_id"),
+        ] {
+            eventually(&format!("{path} shows {pointer}"), || async {
+                let url = format!("http://{}/actors/{path}/inspect", provider.file("admin"));
+                let seen: Inspection = provider.http.get(url).send().await.ok()?.json().await.ok()?;
+                assert_eq!(seen.error, None, "{path}");
+                let proves = || seen.state["deadlines"].to_string().contains("\"phase\":\"proving\"");
+                assert!(path != WINDOW_POST || proves(), "{}", seen.state);
+                seen.state.pointer(pointer).filter(|found| !found.is_null() && !seen.stale).map(drop)
+            })
+            .await;
+        }
+        let groups = provider.http.get(format!("http://{}/groups", provider.file("admin"))).send().await.unwrap();
+        let groups: Vec<GroupRow> = groups.json().await.unwrap();
+        let members = |name: &str| {
+            let group = groups.iter().find(|group| group.name == name).unwrap();
+            let mut paths: Vec<&str> = group.members.iter().map(|member| member.path.as_str()).collect();
+            paths.sort_unstable();
+            paths
+        };
+        assert_eq!(members("heads/proving"), ["/t01000/window-post", "/t01000/winning-post"]);
+        assert_eq!(members("heads/others"), ["/info", "/t01000/message-sender", "/t01000/seal-scheduler"]);
     })
     .await;
 }

@@ -133,3 +133,40 @@ async fn a_tree_of_many_children_starts_and_stops() {
     assert_eq!(tree.snapshot().len(), 2_002);
     assert_eq!(tree.shutdown().await, Exit::Shutdown);
 }
+
+/// A right that cannot be looked up.
+struct Broken;
+impl Tenure for Broken {
+    fn epoch_base(&self) -> u64 {
+        panic!("on purpose")
+    }
+    fn holds(&self, _: u64) -> bool {
+        true
+    }
+}
+
+#[tokio::test]
+async fn a_panic_inside_a_supervisor_is_its_end_and_the_one_above_restarts_it() {
+    let root = strict("root", 1).child(ChildSpec::supervisor(strict("inner", 1).dynamic(4)));
+    let tree = Tree::start(root).unwrap();
+    let inner = tree.supervisor("root/inner").unwrap();
+    let (a, orphan) = (Ref::new("/a", 4), Ref::new("/orphan", 4));
+    inner.start_child(worker("orphan", &orphan)).await.unwrap();
+    let under_broken = worker("a", &a).under(std::sync::Arc::new(Broken));
+    // What panics is carried out on the caller's own thread, and yet is not its panic.
+    assert!(matches!(inner.try_start_child(under_broken).await, Err(AdminError::NoSupervisor)));
+    let b = Ref::new("/b", 4);
+    tokio::time::timeout(SOON, async {
+        while inner.start_child(worker("b", &b)).await.is_err() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await
+    .expect("the next incarnation");
+    assert_eq!(b.ask(Ping, SOON).await.unwrap(), 1);
+    let last = tree.info("root/inner").unwrap().last_exit;
+    assert!(matches!(&last, Some(Exit::Panicked(what)) if what.starts_with("on purpose")), "{last:?}");
+    let over = async { while orphan.ask(Ping, SOON).await.is_ok() {} };
+    tokio::time::timeout(SOON, over).await.expect("nothing runs on without its supervisor");
+    tree.shutdown().await;
+}

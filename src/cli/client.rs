@@ -108,6 +108,12 @@ impl NodeClient {
         self.send(self.http.post(format!("{admin}{path}")), path).await.map(|_| ())
     }
 
+    pub async fn admin_post_for<T: DeserializeOwned>(&self, path: &str) -> Result<T, CliError> {
+        let Some(admin) = &self.admin else { return Err(self.missing("admin")) };
+        let bytes = self.send(self.http.post(format!("{admin}{path}")), path).await?;
+        self.parse(&bytes, path)
+    }
+
     /// Nothing accepts connections there any more.
     pub async fn is_gone(&self) -> bool {
         let Some(admin) = &self.admin else { return true };

@@ -6,6 +6,7 @@ use crate::config::{Config, Devnet as DevnetConfig};
 use crate::devnet::tree::{ChainServer, ServerConfig, WhereIs};
 use crate::devnet::{Devnet, DevnetSettings, tree};
 use crate::node::identity::Identity;
+use crate::node::reload::Origin;
 use crate::node::settings::NodeSettings;
 use crate::node::{Links, Node};
 use crate::proofs::{ChildConfig, ChildProver};
@@ -56,12 +57,12 @@ pub async fn chain(config: &DevnetConfig, dir: &Path) -> Result<Chain, CliError>
 }
 
 /// Builds the tree and starts it. The caller holds the repo's lock.
-pub async fn node(config: &Config) -> Result<Node, CliError> {
+pub async fn node(config: &Config, origin: Option<Arc<dyn Origin>>) -> Result<Node, CliError> {
     let Some(info) = &config.full_node.api_info else {
         return Err(CliError::NoFullNode { file: config.config_file() });
     };
     let info = ApiInfo::parse("FULLNODE_API_INFO", info).map_err(failed)?;
-    node_behind(config, NodeSettings::of(config), &info).await
+    node_behind(config, NodeSettings { origin, ..NodeSettings::of(config) }, &info).await
 }
 
 /// As [`node`], on the devnet's chain; the chain's actors are shown beside the node's.

@@ -20,6 +20,20 @@ pub enum To {
 /// The writing thread, until [`flush`].
 static WRITER: Mutex<Option<Lossy>> = Mutex::new(None);
 
+type Refilter = Box<dyn Fn(EnvFilter) -> Result<(), String> + Send>;
+
+/// Changes what is logged, once something is.
+static FILTER: Mutex<Option<Refilter>> = Mutex::new(None);
+
+/// Logs by that filter from now on.
+pub fn refilter(filter: &str) -> Result<(), String> {
+    let filter = EnvFilter::try_new(filter).map_err(|e| format!("{filter:?} is not a log filter: {e}"))?;
+    match FILTER.lock().unwrap_or_else(PoisonError::into_inner).as_ref() {
+        Some(refilter) => refilter(filter),
+        None => Err("this process has no log whose filter could be changed".into()),
+    }
+}
+
 pub fn init(filter: &str, format: LogFormat, to: To) -> Result<(), CliError> {
     let filter = EnvFilter::try_new(filter).map_err(|e| {
         CliError::Usage(format!("--log-level {filter:?}: not a log filter such as info or warn,bulkhead=debug: {e}"))
@@ -34,12 +48,21 @@ pub fn init(filter: &str, format: LogFormat, to: To) -> Result<(), CliError> {
     };
     let lossy = Lossy::new(out, format);
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(lossy.lines()).with_ansi(colour);
-    let set = match format {
-        LogFormat::Pretty => builder.with_target(true).compact().try_init(),
-        LogFormat::Json => builder.json().try_init(),
+    let (set, refilter): (_, Refilter) = match format {
+        LogFormat::Pretty => {
+            let builder = builder.with_target(true).compact().with_filter_reloading();
+            let handle = builder.reload_handle();
+            (builder.try_init(), Box::new(move |filter| handle.reload(filter).map_err(|e| e.to_string())))
+        }
+        LogFormat::Json => {
+            let builder = builder.json().with_filter_reloading();
+            let handle = builder.reload_handle();
+            (builder.try_init(), Box::new(move |filter| handle.reload(filter).map_err(|e| e.to_string())))
+        }
     };
     // a second call (tests in one process) keeps the first subscriber
     if set.is_ok() {
+        *FILTER.lock().unwrap_or_else(PoisonError::into_inner) = Some(refilter);
         *WRITER.lock().unwrap_or_else(PoisonError::into_inner) = Some(lossy);
     }
     Ok(())

@@ -33,7 +33,7 @@ pub mod worker;
 
 pub use error::CliError;
 
-use crate::config::{Config, LogFormat, Overrides, load};
+use crate::config::{Config, LogFormat, Overrides, Reading};
 use args::{Cli, Command, Global};
 use clap::Parser;
 use output::Out;
@@ -43,6 +43,8 @@ use std::process::ExitCode;
 /// What every command gets.
 pub struct Context {
     pub config: Config,
+    /// Where that came from.
+    pub reading: Reading,
     pub out: Out,
     /// `--repo` was given: it beats MINER_API_INFO.
     pub repo_given: bool,
@@ -125,6 +127,7 @@ fn dispatch(cli: Cli) -> Result<(), CliError> {
             log_to_stderr(&cx, &global, "warn")?;
             keys::run(command, cx)
         }
+        Command::Config(config::Command::Reload) => online(&global, config::reload),
         Command::Config(command) => config::run(command, &global, overrides(&global)),
         Command::Stop(args) => online(&global, |cx| run::stop(args, cx)),
         Command::Info => online(&global, info::run),
@@ -171,11 +174,12 @@ pub fn overrides(global: &Global) -> Overrides {
 }
 
 fn context(global: &Global, overrides: Overrides) -> Result<Context, CliError> {
-    let config = load(&overrides, &|name| std::env::var(name).ok())?.config;
+    let reading = Reading::of_process(overrides);
+    let config = reading.read()?.config;
     // SAFETY: this thread is the only one: no runtime, no logger, no prover has been started yet. The proofs library and
     // the prover processes read the folder of the keys from this variable only.
     unsafe { std::env::set_var("FIL_PROOFS_PARAMETER_CACHE", &config.proving.parameter_cache) };
-    Ok(Context { config, out: Out { json: global.json }, repo_given: global.repo.is_some() })
+    Ok(Context { config, reading, out: Out { json: global.json }, repo_given: global.repo.is_some() })
 }
 
 /// `quiet`: the filter of a one-shot command that was not asked to log.
@@ -194,7 +198,8 @@ fn online<F: Future<Output = Result<(), CliError>>>(
     let mut config = Config::default();
     config.repo = crate::config::load::repo(global.repo.as_deref(), &|name| std::env::var(name).ok())?;
     logging::init(global.log_level.as_deref().unwrap_or("warn"), LogFormat::Pretty, logging::To::Stderr)?;
-    block_on(command(Context { config, out: Out { json: global.json }, repo_given: global.repo.is_some() }))
+    let reading = Reading::of_process(overrides(global));
+    block_on(command(Context { config, reading, out: Out { json: global.json }, repo_given: global.repo.is_some() }))
 }
 
 fn block_on<F: Future<Output = Result<(), CliError>>>(work: F) -> Result<(), CliError> {

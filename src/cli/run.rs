@@ -5,10 +5,12 @@ use super::launch;
 use super::miner_flags::MinerFlags;
 use super::render::tree::exit_text;
 use super::signals::Signals;
-use super::{CliError, Context};
+use super::{CliError, Context, logging};
 use crate::config::values::{format_duration, parse_duration};
-use crate::config::{Config, DirectoryKind, Overrides, RepoLock};
+use crate::config::{Config, ConfigError, DirectoryKind, Overrides, Reading, RepoLock};
+use crate::node::reload::Origin;
 use crate::supervisor::Exit;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 #[derive(clap::Args, Debug, Clone, Default)]
@@ -48,8 +50,15 @@ pub async fn run(cx: Context) -> Result<(), CliError> {
     ready(config)?;
     let _lock = RepoLock::take(&config.repo)?;
     let signals = Signals::install()?;
-    let node = launch::node(config).await?;
+    let mut hangups = Signals::hangups()?;
+    let node = launch::node(config, Some(Arc::new(FromFile::new(&cx)))).await?;
     tracing::info!(repo = %config.repo.display(), miner = config.node.miner, "the node is up");
+    let reload = async {
+        while hangups.recv().await.is_some() {
+            let _ = node.reloader.reload("SIGHUP").await; // what came of it is in the audit log
+        }
+        std::future::pending::<()>().await
+    };
     tokio::select! {
         name = signals.first() => {
             tracing::info!("{name}: stopping in order; once more to leave at once");
@@ -57,6 +66,31 @@ pub async fn run(cx: Context) -> Result<(), CliError> {
             Ok(())
         }
         exit = node.ended() => outcome(exit),
+        () = reload => Ok(()), // never
+    }
+}
+
+/// The configuration of this process: the file as it is when it is read, environment and flags as they were.
+struct FromFile {
+    started_with: Config,
+    reading: Reading,
+}
+
+impl FromFile {
+    fn new(cx: &Context) -> FromFile {
+        FromFile { started_with: cx.config.clone(), reading: cx.reading.clone() }
+    }
+}
+
+impl Origin for FromFile {
+    fn started_with(&self) -> &Config {
+        &self.started_with
+    }
+    fn read(&self) -> Result<Config, ConfigError> {
+        self.reading.read().map(|loaded| loaded.config)
+    }
+    fn log(&self, filter: &str) -> Result<(), String> {
+        logging::refilter(filter)
     }
 }
 

@@ -1,7 +1,7 @@
-//! SIGINT and SIGTERM: the first asks for an orderly stop, the second ends the process at once.
+//! SIGINT and SIGTERM: the first asks for an orderly stop, the second ends the process at once. SIGHUP: a reload.
 
 use super::CliError;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
 /// Cheap to clone; every clone sees the first signal.
@@ -33,6 +33,12 @@ impl Signals {
             }
         });
         Ok(Signals { first })
+    }
+
+    /// SIGHUP, which no longer ends the process.
+    pub fn hangups() -> Result<Signal, CliError> {
+        let fail = |e: std::io::Error| CliError::Failed(format!("cannot take over SIGHUP: {e}"));
+        signal(SignalKind::hangup()).map_err(fail)
     }
 
     /// Never: for tests and commands without signals.

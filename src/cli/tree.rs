@@ -1,11 +1,11 @@
 //! `bulkhead tree`: the supervision tree of the running node, from its admin HTTP (answers when all else hangs); with
-//! `--all` that of every node of its cluster, which it asks over the bridge.
+//! `--all` that of every node of its cluster, which it asks over the bridge; with `--inspect` one actor's inner state.
 
 use super::client::NodeClient;
 use super::render::{time::unix_now, tree::tree};
 use super::{CliError, Context};
 use crate::rpc::admin::cluster::NodeRow;
-use crate::supervisor::ActorInfo;
+use crate::supervisor::{ActorInfo, Inspection};
 use serde::Serialize;
 
 #[derive(clap::Args, Debug)]
@@ -13,6 +13,9 @@ pub struct Args {
     /// The trees of all nodes of the cluster
     #[arg(long)]
     pub all: bool,
+    /// What one actor shows of its inner state: a path such as root/proving/window_post
+    #[arg(long, value_name = "PATH", conflicts_with = "all")]
+    pub inspect: Option<String>,
 }
 
 /// A node that does not show its tree is named, with the reason.
@@ -27,6 +30,11 @@ struct NodeTree {
 
 pub async fn run(args: Args, cx: Context) -> Result<(), CliError> {
     let client = NodeClient::open(&cx)?;
+    if let Some(path) = &args.inspect {
+        let seen: Inspection = client.admin_get(&format!("/actors/{path}/inspect")).await?;
+        cx.out.answer(&seen, inspection);
+        return Ok(());
+    }
     if !args.all {
         let actors: Vec<ActorInfo> = client.admin_get("/actors").await?;
         cx.out.answer(&actors, |actors| tree(actors, unix_now()));
@@ -45,6 +53,16 @@ pub async fn run(args: Args, cx: Context) -> Result<(), CliError> {
     let trees = futures::future::join_all(asked).await;
     cx.out.answer(&trees, |trees| render(trees));
     Ok(())
+}
+
+fn inspection(seen: &Inspection) -> String {
+    let age = seen.age_ms / 1000;
+    let when = if seen.stale { format!("no answer now; shown {age} s ago") } else { "now".to_string() };
+    let state = match &seen.error {
+        Some(why) => why.clone(),
+        None => serde_json::to_string_pretty(&seen.state).unwrap_or_default(), // a value is always text
+    };
+    format!("{}, epoch {}, {when}\n{state}\n", seen.path, seen.epoch)
 }
 
 fn render(trees: &[NodeTree]) -> String {

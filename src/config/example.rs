@@ -10,12 +10,14 @@ pub fn annotated() -> String {
     let mut text = String::from(
         "# Bulkhead's configuration: every key, with its default. `bulkhead config default` prints this file.\n\
          # A node reads <repo>/config.toml, or the file given with --config. Flags beat the environment, the\n\
-         # environment beats the file, the file beats the defaults. Keys that are left out keep their default.\n",
+         # environment beats the file, the file beats the defaults. Keys that are left out keep their default.\n\
+         # A node that runs takes over keys marked (hot) on `bulkhead config reload` or SIGHUP; others need a restart.\n",
     );
     for (section, about) in SECTIONS {
         text += &format!("\n# {about}\n[{section}]\n");
         for key in KEYS.iter().filter(|k| k.section() == *section) {
-            text += &format!("# {}\n# Takes {}. Environment: {}\n", key.help, key.kind.allowed(), key.env());
+            let hot = if key.hot { " (hot)" } else { "" };
+            text += &format!("# {}\n# Takes {}. Environment: {}{hot}\n", key.help, key.kind.allowed(), key.env());
             text += &format!("{} = {}\n", key.name(), key.default);
         }
     }

@@ -1,26 +1,9 @@
 //! Every key of the configuration, described once. Parsing, defaults, environment names, the annotated example and
 //! the error texts all come from this table; a test holds it against the typed [`super::Config`].
 
+pub use super::kind::Kind;
 use super::{cluster, values};
 use std::time::Duration;
-
-/// What a key takes.
-#[derive(Clone, Copy, Debug)]
-pub enum Kind {
-    /// Between these, both included.
-    Duration(Duration, Duration),
-    Int(i64, i64),
-    Choice(&'static [&'static str]),
-    /// `ip:port`.
-    Socket,
-    Path,
-    /// A text that the check accepts; the first field says what is allowed.
-    Text(&'static str, fn(&str) -> bool),
-    /// Texts that the check accepts each; in the environment separated by commas.
-    List(&'static str, fn(&str) -> bool),
-    /// `[[cluster.peer]]`; in the environment a TOML array of tables.
-    Peers,
-}
 
 pub struct Key {
     /// `section.key`.
@@ -32,6 +15,8 @@ pub struct Key {
     pub known_env: Option<&'static str>,
     /// What it is for, with its unit.
     pub help: &'static str,
+    /// A node that runs takes it over when it reads its configuration anew; the others need a restart.
+    pub hot: bool,
 }
 
 impl Key {
@@ -93,14 +78,19 @@ fn is_path(text: &str) -> bool {
     !text.contains('\0')
 }
 
+const FIL: Kind = Kind::Text("an amount of FIL such as 0.05, 18 decimals at most", |s| values::parse_fil(s).is_some());
+
 const NODES: Kind = Kind::List("a list of nodes' names, in order of preference", cluster::is_node_name);
 
 macro_rules! key {
+    (hot $path:literal, $kind:expr, $default:literal, $($rest:tt)+) => {
+        Key { hot: true, ..key!($path, $kind, $default, $($rest)+) }
+    };
     ($path:literal, $kind:expr, $default:literal, $help:literal) => {
-        Key { path: $path, kind: $kind, default: $default, known_env: None, help: $help }
+        Key { path: $path, kind: $kind, default: $default, known_env: None, help: $help, hot: false }
     };
     ($path:literal, $kind:expr, $default:literal, env $env:literal, $help:literal) => {
-        Key { path: $path, kind: $kind, default: $default, known_env: Some($env), help: $help }
+        Key { path: $path, kind: $kind, default: $default, known_env: Some($env), help: $help, hot: false }
     };
 }
 
@@ -110,6 +100,7 @@ pub static SECTIONS: &[(&str, &str)] = &[
     ("proving", "WindowPoSt and WinningPoSt."),
     ("sealing", "From an empty sector to a proven one."),
     ("market", "The libp2p host that clients talk to."),
+    ("fees", "Bounds on what messages may cost (fee cap x gas limit, replacements included), in FIL."),
     (
         "cluster",
         "One provider on several hosts. Without it everything runs in this process.\n# Needs a build with `--features cluster` where etcd is used; docs/cluster.md explains it.",
@@ -134,7 +125,7 @@ pub static KEYS: &[Key] = &[
         "The miner actor that this repo belongs to. `bulkhead init` writes it; do not change it by hand."
     ),
     key!(
-        "node.log",
+        hot "node.log",
         Kind::Text("a tracing filter such as info or info,bulkhead::actors::window_post=debug", is_log_filter),
         "\"info,actix_server=warn,storage_proofs_core=warn,filecoin_proofs=warn,bellperson=warn\"",
         env "RUST_LOG",
@@ -161,51 +152,51 @@ pub static KEYS: &[Key] = &[
         "Folder of the proving keys (2 KiB: 1.2 GB, 32 GiB: about 100 GB)."
     ),
     key!(
-        "proving.challenge_confidence",
+        hot "proving.challenge_confidence",
         Kind::Int(0, 60),
         "1",
         "Epochs after a deadline's challenge before its proof begins (Lotus: 10; a reorg costs a second proof); less in short windows."
     ),
     key!(
-        "proving.submit_confidence",
+        hot "proving.submit_confidence",
         Kind::Int(0, 60),
         "4",
         "Epochs after a deadline opens before its proof is sent; less in short windows."
     ),
     key!(
-        "proving.max_partitions",
+        hot "proving.max_partitions",
         Kind::Int(0, 300),
         "3",
         "Partitions in one WindowPoSt message; 0 = as many as the network takes."
     ),
-    key!("proving.parallel", Kind::Int(1, 64), "1", "WindowPoSt proofs that run at a time."),
+    key!(hot "proving.parallel", Kind::Int(1, 64), "1", "WindowPoSt proofs that run at a time."),
     key!(
-        "sealing.max_sealing",
+        hot "sealing.max_sealing",
         Kind::Int(0, 10_000),
         "0",
         "Sectors that are being sealed at a time, further ones wait; 0 = no limit."
     ),
     key!(
-        "sealing.sector_lifetime",
+        hot "sealing.sector_lifetime",
         Kind::Int(1, 5_256_000),
         "1555200",
         "Epochs from pre-commit to a new sector's expiration (1555200 = 540 days of 30 s; mainnet takes 604950 to 3680640)."
     ),
     key!(
-        "sealing.ticket_lookback",
+        hot "sealing.ticket_lookback",
         Kind::Int(0, 2880),
         "900",
         "Epochs behind the head that a ticket is drawn from, so that no reorg changes it."
     ),
     key!(
-        "sealing.seed_confidence",
+        hot "sealing.seed_confidence",
         Kind::Int(0, 900),
         "6",
         "Epochs on top of the seed's epoch before the seed is drawn."
     ),
-    key!("sealing.pc1", Kind::Int(1, 256), "1", "PC1 tasks that run at a time."),
-    key!("sealing.pc2", Kind::Int(1, 256), "1", "PC2 tasks that run at a time."),
-    key!("sealing.c2", Kind::Int(1, 256), "1", "C2 tasks that run at a time."),
+    key!(hot "sealing.pc1", Kind::Int(1, 256), "1", "PC1 tasks that run at a time."),
+    key!(hot "sealing.pc2", Kind::Int(1, 256), "1", "PC2 tasks that run at a time."),
+    key!(hot "sealing.c2", Kind::Int(1, 256), "1", "C2 tasks that run at a time."),
     key!(
         "sealing.place",
         Kind::Choice(&["here", "agents"]),
@@ -225,17 +216,26 @@ pub static KEYS: &[Key] = &[
         "Connections that the market's libp2p host keeps open at a time."
     ),
     key!(
-        "market.price",
+        hot "market.price",
         Kind::Text("a whole number of attoFIL", is_atto_fil),
         "\"500000000\"",
         "Asking price, attoFIL per GiB and epoch."
     ),
     key!(
-        "market.verified_price",
+        hot "market.verified_price",
         Kind::Text("a whole number of attoFIL", is_atto_fil),
         "\"50000000\"",
         "Asking price for verified clients, attoFIL per GiB and epoch."
     ),
+    key!(
+        hot "fees.window_post",
+        FIL,
+        "\"5\"",
+        "The most that the gas of one WindowPoSt message or one declaration of recoveries may cost."
+    ),
+    key!(hot "fees.pre_commit", FIL, "\"0.02\"", "The most that the gas of one pre-commit may cost."),
+    key!(hot "fees.commit", FIL, "\"0.03\"", "The most that the gas of one proof of replication may cost."),
+    key!(hot "fees.other", FIL, "\"0.07\"", "The most that the gas of any other message may cost."),
     key!(
         "cluster.name",
         Kind::Text("letters, digits, `-`, `_`, `.`; at most 64", is_name),
@@ -419,64 +419,3 @@ pub static KEYS: &[Key] = &[
     ),
     key!("devnet.account_fil", Kind::Int(1, 1_000_000_000), "100000", "Whole FIL that each genesis account holds."),
 ];
-
-impl Kind {
-    /// What may be written, for error texts and the example.
-    pub fn allowed(&self) -> String {
-        match self {
-            Kind::Duration(min, max) => {
-                let f = values::format_duration;
-                format!("a duration from {} to {}, such as 10s, 1m30s, 500ms", f(*min), f(*max))
-            }
-            Kind::Int(min, max) => format!("a whole number from {min} to {max}"),
-            Kind::Choice(names) => format!("one of {}", names.join(", ")),
-            Kind::Socket => "ip:port, such as 127.0.0.1:2345".to_string(),
-            Kind::Path => "a path".to_string(),
-            Kind::Text(allowed, _) | Kind::List(allowed, _) => allowed.to_string(),
-            Kind::Peers => "tables of name, peer_id, addrs (multiaddrs), roles".to_string(),
-        }
-    }
-
-    /// Text from the environment or a flag.
-    pub fn parse(&self, text: &str) -> Option<toml::Value> {
-        let text = text.trim();
-        match self {
-            Kind::Duration(min, max) => {
-                let d = values::parse_duration(text).filter(|d| (min..=max).contains(&d))?;
-                Some(toml::Value::String(values::format_duration(d)))
-            }
-            Kind::Int(min, max) => {
-                text.parse::<i64>().ok().filter(|n| (min..=max).contains(&n)).map(toml::Value::Integer)
-            }
-            Kind::Choice(names) => names.contains(&text).then(|| text.into()),
-            Kind::Socket => text.parse::<std::net::SocketAddr>().ok().map(|at| at.to_string().into()),
-            Kind::Path => (!text.is_empty() && !text.contains('\0')).then(|| text.into()),
-            Kind::Text(_, check) => check(text).then(|| text.into()),
-            Kind::List(_, check) => {
-                let items: Vec<&str> = text.split(',').map(str::trim).filter(|item| !item.is_empty()).collect();
-                items.iter().all(|item| check(item)).then(|| items.into())
-            }
-            Kind::Peers => {
-                let mut table = toml::from_str::<toml::Table>(&format!("v = {text}")).ok()?;
-                self.accept(&table.remove("v")?)
-            }
-        }
-    }
-
-    /// A value from a file.
-    pub fn accept(&self, value: &toml::Value) -> Option<toml::Value> {
-        match (self, value) {
-            (Kind::Int(..), toml::Value::Integer(n)) => self.parse(&n.to_string()),
-            (Kind::Duration(..), toml::Value::Integer(n)) => self.parse(&n.to_string()),
-            (Kind::Duration(..), toml::Value::Float(n)) => self.parse(&format!("{n}s")),
-            (Kind::Int(..), _) => None,
-            (Kind::List(_, check), toml::Value::Array(items)) => {
-                items.iter().all(|item| item.as_str().is_some_and(check)).then(|| value.clone())
-            }
-            (Kind::List(..), _) => None,
-            (Kind::Peers, _) => toml::Value::try_from(cluster::accept_peers(value)?).ok(),
-            (_, toml::Value::String(text)) => self.parse(text),
-            _ => None,
-        }
-    }
-}

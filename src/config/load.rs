@@ -3,6 +3,7 @@
 use super::keys::{self, KEYS, Key, SECTIONS};
 use super::{Config, ConfigError, Source, documented};
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use toml::{Table, Value};
 
@@ -75,6 +76,24 @@ pub fn load(overrides: &Overrides, env: &dyn Fn(&str) -> Option<String>) -> Resu
     Ok(Loaded { config, sources })
 }
 
+/// Where a configuration was read from, to read it again: the file as it is then, environment and flags as they were.
+#[derive(Clone, Debug)]
+pub struct Reading {
+    overrides: Overrides,
+    env: BTreeMap<String, String>,
+}
+
+impl Reading {
+    pub fn of_process(overrides: Overrides) -> Reading {
+        let texts = |(name, value): (OsString, OsString)| Some((name.into_string().ok()?, value.into_string().ok()?));
+        Reading { overrides, env: std::env::vars_os().filter_map(texts).collect() }
+    }
+
+    pub fn read(&self) -> Result<Loaded, ConfigError> {
+        load(&self.overrides, &|name| self.env.get(name).cloned())
+    }
+}
+
 /// The table of keys, read as a file would be.
 pub fn defaults() -> Config {
     typed(default_table())
@@ -91,11 +110,11 @@ fn default_table() -> Table {
 }
 
 /// Never fails on input: every value in the table has passed its key's check; a test holds table and types together.
-fn typed(table: Table) -> Config {
+pub(super) fn typed(table: Table) -> Config {
     table.try_into().unwrap_or_else(|e| panic!("the table of keys and the types differ: {e}"))
 }
 
-fn put(table: &mut Table, key: &Key, value: Value) {
+pub(super) fn put(table: &mut Table, key: &Key, value: Value) {
     let section = table.entry(key.section()).or_insert_with(|| Value::Table(Table::new()));
     if let Value::Table(section) = section {
         section.insert(key.name().to_string(), value);

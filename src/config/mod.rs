@@ -1,24 +1,27 @@
 //! Typed configuration: defaults < file < environment < flags.
 //!
 //! * [`keys`] — every key described once: default, kind, environment variable, what it is for. All else follows from that table.
+//! * [`kind`] — what a key takes. [`change`] — what a new reading changes, and which of it takes effect at once.
 //! * [`values`] — how durations and sizes are written.
 //! * [`load`](mod@load) — the layers put on one another.
 //! * [`cluster`] — what a provider on several hosts needs; `documented` reads the names of files that operators bring along.
 //! * [`lock`] — one process per repo.
 //! * [`example`] — the annotated file (`config/bulkhead.toml`) and how `init` writes into a repo's own.
 
+pub mod change;
 pub mod cluster;
 mod documented;
 mod error;
 pub mod example;
 pub mod keys;
+pub mod kind;
 pub mod load;
 pub mod lock;
 pub mod values;
 
 pub use cluster::{Cluster, Directory, DirectoryKind, Peer, Placement};
 pub use error::{ConfigError, Source};
-pub use load::{Loaded, Overrides, load};
+pub use load::{Loaded, Overrides, Reading, load};
 pub use lock::RepoLock;
 
 use serde::{Deserialize, Serialize};
@@ -39,6 +42,7 @@ pub struct Config {
     pub proving: Proving,
     pub sealing: Sealing,
     pub market: Market,
+    pub fees: Fees,
     pub cluster: Cluster,
     pub placement: Placement,
     pub api: Listen,
@@ -112,6 +116,16 @@ pub struct Market {
     /// attoFIL per GiB and epoch.
     pub price: String,
     pub verified_price: String,
+}
+
+/// Decimal FIL; each has passed its key's check.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub struct Fees {
+    pub window_post: String,
+    pub pre_commit: String,
+    pub commit: String,
+    pub other: String,
 }
 
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]

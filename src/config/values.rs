@@ -48,6 +48,17 @@ pub fn format_duration(d: Duration) -> String {
     if text.is_empty() { "0s".to_string() } else { text }
 }
 
+/// Decimal FIL as attoFIL: `0.05`, `5`.
+pub fn parse_fil(text: &str) -> Option<u128> {
+    const DECIMALS: usize = 18;
+    let (whole, part) = text.trim().split_once('.').unwrap_or((text.trim(), "0"));
+    let digits = |s: &str, most: usize| !s.is_empty() && s.len() <= most && s.bytes().all(|b| b.is_ascii_digit());
+    if !digits(whole, 10) || !digits(part, DECIMALS) {
+        return None;
+    }
+    format!("{whole}{part:0<DECIMALS$}").parse().ok()
+}
+
 /// `2KiB`, `32GiB`, .. or the same in bytes.
 pub fn parse_sector_size(text: &str) -> Result<u64, String> {
     SECTOR_SIZES
@@ -123,6 +134,28 @@ mod tests {
         for ms in [0, 1, 999, 1000, 1001, 59_999, 60_000, 86_400_000, 90_061_001] {
             let d = Duration::from_millis(ms);
             assert_eq!(parse_duration(&format_duration(d)), Some(d), "{ms}");
+        }
+    }
+
+    #[test]
+    fn amounts_of_fil_are_read() {
+        let table = [
+            ("5", Some(5_000_000_000_000_000_000)),
+            ("0.05", Some(50_000_000_000_000_000)),
+            ("0.000000000000000001", Some(1)),
+            ("0", Some(0)),
+            ("9999999999", Some(9_999_999_999_000_000_000_000_000_000)),
+            ("10000000000", None),
+            ("0.0000000000000000001", None),
+            ("", None),
+            (".5", None),
+            ("5.", None),
+            ("-1", None),
+            ("1e3", None),
+            ("0.05 FIL", None),
+        ];
+        for (text, atto) in table {
+            assert_eq!(parse_fil(text), atto, "{text:?}");
         }
     }
 

@@ -45,7 +45,18 @@ impl From<FullNodeError> for BackendError {
     }
 }
 
+/// A restart of the actor is waited for: whoever called need not know of it.
 async fn ask<A, M>(actor: &Ref<A>, what: &'static str, message: M) -> Result<M::Reply>
+where
+    A: Actor + Handler<M>,
+    M: Message,
+{
+    let answer = actor.ask_when_up(message, DEADLINE).await;
+    answer.map_err(|e: CallError<M>| BackendError::Unavailable { what, why: e.to_string() })
+}
+
+/// For overviews: what is down is what they are to say, at once.
+async fn ask_if_up<A, M>(actor: &Ref<A>, what: &'static str, message: M) -> Result<M::Reply>
 where
     A: Actor + Handler<M>,
     M: Message,
@@ -111,7 +122,7 @@ impl NodeBackend {
     }
 
     pub async fn winning_post(&self) -> Result<WinningReport> {
-        ask(&self.refs.winning_post, "winning_post", WinningInfo).await
+        ask_if_up(&self.refs.winning_post, "winning_post", WinningInfo).await
     }
 
     pub(super) fn snapshot(&self) -> Vec<ActorInfo> {
@@ -127,7 +138,7 @@ impl NodeBackend {
     }
 
     pub(super) async fn feed(&self) -> Result<crate::actors::daemon_link::follow::FeedStatus> {
-        ask(&self.refs.feed, "the head feed", FeedInfo).await
+        ask_if_up(&self.refs.feed, "the head feed", FeedInfo).await
     }
 
     /// Asks for one sector under a name of the caller's: the same name again is the same sector.

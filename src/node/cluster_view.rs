@@ -1,18 +1,20 @@
 //! The cluster as the admin HTTP of this node shows it: the directory's view, the bridge's peers, and other nodes' trees.
 
 use super::net::Net;
-use super::refs::MAILBOX;
+use super::refs::{FEED, MAILBOX, POOL, Refs};
 use super::report::{InfoPublisher, TreeSnapshot};
 use super::seat::Seats;
 use super::settings::DirectorySettings;
+use crate::actors::daemon_link::messages::{FeedInfo, PoolInfo};
 use crate::rpc::admin::ClusterView;
 use crate::rpc::admin::cluster::{ClusterReport, FarTreeError, Here, PeerRow, PeersReport};
 use crate::rpc::bridge::{PeerInfo, Refusal};
 use crate::rpc::directory::{DirectoryError, Order, View, placement};
-use crate::supervisor::{ActorInfo, Ref};
+use crate::supervisor::{Actor, ActorInfo, Ref};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use libp2p::PeerId;
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -28,6 +30,8 @@ pub fn info_path(node: &str) -> String {
 pub struct ClusterWindow {
     pub net: Arc<Net>,
     pub seats: Seats,
+    /// This node's own.
+    pub refs: Refs,
 }
 
 impl ClusterWindow {
@@ -45,6 +49,20 @@ impl ClusterWindow {
         let view = self.view()?;
         let why = placement::never(&view, &self.net.placement, concern, view.nodes.get(node)?)?;
         Some(DirectoryError::CannotTake { node: node.clone(), concern: concern.clone(), why })
+    }
+
+    /// An actor of another node's own, by the node's name.
+    fn far<A: Actor>(&self, node: &str, path: String) -> Result<Ref<A>, FarTreeError> {
+        let node = node.to_string();
+        let Some(peer) = self.view().and_then(|view| view.nodes.get(&node).map(|record| record.peer_id)) else {
+            return Err(FarTreeError::Unknown { node });
+        };
+        let Some(bridge) = self.net.bridge.load_full() else {
+            return Err(FarTreeError::Silent { node, why: "this node's bridge is not up".to_string() });
+        };
+        let far = Ref::new(path, MAILBOX);
+        far.carry_by(Some(bridge.carrier(peer, 0)));
+        Ok(far)
     }
 
     fn bridge_peers(&self) -> Vec<PeerInfo> {
@@ -106,19 +124,30 @@ impl ClusterView for ClusterWindow {
     }
 
     fn actors_of(&self, node: &str) -> BoxFuture<'static, Result<Vec<ActorInfo>, FarTreeError>> {
+        let far = self.far::<InfoPublisher>(node, info_path(node));
         let node = node.to_string();
-        let Some(peer) = self.view().and_then(|view| view.nodes.get(&node).map(|record| record.peer_id)) else {
-            return std::future::ready(Err(FarTreeError::Unknown { node })).boxed();
-        };
-        let Some(bridge) = self.net.bridge.load_full() else {
-            let why = "this node's bridge is not up".to_string();
-            return std::future::ready(Err(FarTreeError::Silent { node, why })).boxed();
-        };
-        let far = Ref::<InfoPublisher>::new(info_path(&node), MAILBOX);
-        far.carry_by(Some(bridge.carrier(peer, 0)));
         async move {
-            let answer = far.ask(TreeSnapshot {}, FAR_TREE).await;
+            let answer = far?.ask(TreeSnapshot {}, FAR_TREE).await;
             answer.map_err(|e| FarTreeError::Silent { node, why: e.to_string() })
+        }
+        .boxed()
+    }
+
+    fn full_nodes_of(&self, node: &str) -> BoxFuture<'static, Result<Value, FarTreeError>> {
+        let links = if node == self.net.settings.node {
+            Ok((self.refs.feed.clone(), self.refs.pool.clone()))
+        } else {
+            let path = |name: &str| format!("/{node}/{name}");
+            self.far(node, path(FEED)).and_then(|feed| Ok((feed, self.far(node, path(POOL))?)))
+        };
+        let node = node.to_string();
+        async move {
+            let (feed, pool) = links?;
+            let silent = |why: String| FarTreeError::Silent { node: node.clone(), why };
+            let (feed, pool) = tokio::join!(feed.ask(FeedInfo, FAR_TREE), pool.ask(PoolInfo, FAR_TREE));
+            let feed = feed.map_err(|e| silent(format!("its head feed: {e}")))?;
+            let pool = pool.map_err(|e| silent(format!("its daemon pool: {e}")))?;
+            Ok(json!({ "feed": feed, "full_nodes": pool }))
         }
         .boxed()
     }

@@ -3,6 +3,7 @@
 use super::concern::Concern;
 use super::refs::Refs;
 use super::report::TreeSnapshot;
+use crate::actors::daemon_link::messages::{FeedInfo, PoolInfo};
 use crate::actors::deal_handler::MarketInfo;
 use crate::actors::message_sender::messages::{Enqueue, Pending, Status as MessageStatus, Withdraw};
 use crate::actors::seal_scheduler::messages::{List, Pledge, Remove, Status as SectorStatus};
@@ -39,8 +40,12 @@ pub fn export(concern: Concern, refs: &Refs) -> Result<Export, ExportError> {
 }
 
 /// What a node answers for itself.
-pub fn of_node(refs: &Refs) -> Result<Export, ExportError> {
-    Export::of(&refs.info).message::<TreeSnapshot>().done()
+pub fn of_node(refs: &Refs) -> Result<[Export; 3], ExportError> {
+    Ok([
+        Export::of(&refs.info).message::<TreeSnapshot>().done()?,
+        Export::of(&refs.feed).message::<FeedInfo>().done()?,
+        Export::of(&refs.pool).message::<PoolInfo>().done()?,
+    ])
 }
 
 #[cfg(test)]

@@ -1,10 +1,12 @@
 //! The trees of this process as the admin HTTP shows them.
 
 use super::journal::Journal;
+use super::reload::Reloader;
 use crate::rpc::admin;
-use crate::supervisor::{ActorInfo, AdminError, Order, Tree, WeakTree};
+use crate::supervisor::{ActorInfo, AdminError, GroupRow, Groups, InspectError, Inspection, Order, Tree, WeakTree};
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use serde_json::Value;
 use std::sync::{Arc, OnceLock};
 
 /// What the admin HTTP shows: the node's tree, and another one of this process.
@@ -12,6 +14,8 @@ pub(super) struct Grove {
     pub node: Arc<OnceLock<WeakTree>>,
     pub beside: Option<Tree>,
     pub journal: Arc<Journal>,
+    pub reloader: Arc<Reloader>,
+    pub groups: Groups,
     /// In a cluster.
     pub cluster: Option<Arc<dyn admin::ClusterView>>,
 }
@@ -38,6 +42,12 @@ impl admin::TreeView for Grove {
     fn hang(&self, path: &str) -> bool {
         self.trees().any(|tree| tree.hang(path))
     }
+    fn inspect(&self, path: &str) -> BoxFuture<'static, Result<Inspection, InspectError>> {
+        match self.trees().find(|tree| tree.info(path).is_some()) {
+            Some(tree) => admin::TreeView::inspect(&tree, path),
+            None => std::future::ready(Err(InspectError::NotFound)).boxed(),
+        }
+    }
     fn dead_letters(&self) -> Option<admin::DeadLettersView> {
         self.node().as_ref().and_then(admin::TreeView::dead_letters)
     }
@@ -46,6 +56,17 @@ impl admin::TreeView for Grove {
             Some(tree) => admin::TreeView::order(&tree, path, order),
             None => std::future::ready(Err(AdminError::NotFound)).boxed(),
         }
+    }
+    fn reload(&self, by: String) -> BoxFuture<'static, Result<Value, admin::ReloadError>> {
+        let reloader = self.reloader.clone();
+        let reload = async move {
+            let done = reloader.reload(&by).await?;
+            serde_json::to_value(done).map_err(|e| admin::ReloadError::Faulty(e.to_string()))
+        };
+        reload.boxed()
+    }
+    fn groups(&self) -> Vec<GroupRow> {
+        self.groups.rows()
     }
     fn vitals(&self) -> Option<admin::Vitals> {
         self.node().as_ref().and_then(admin::TreeView::vitals)

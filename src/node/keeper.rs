@@ -251,6 +251,11 @@ impl Handler<Acquired> for Keeper {
                 tracing::debug!(concern = concern.name(), holder = holder.node, "taken by another");
                 false
             }
+            (Err(error @ DirectoryError::NotRegistered { .. }), _) => {
+                // At the start: the directory's actor tells the cluster of this node meanwhile, and says why when it cannot.
+                tracing::debug!(concern = concern.name(), %error, "too early for a lease");
+                false
+            }
             (Err(error), _) => {
                 tracing::warn!(concern = concern.name(), %error, "the lease could not be had");
                 false

@@ -81,8 +81,10 @@ impl Net {
             bridge.export(exports::export(concern, refs)?, self.gate(concern));
         }
         bridge.export(crate::actors::storage::export(&refs.storage).done()?, EpochGate::none());
-        // Under no lease: it is this node's own.
-        bridge.export(exports::of_node(refs)?, EpochGate::none());
+        // Under no lease: they are this node's own.
+        for own in exports::of_node(refs)? {
+            bridge.export(own, EpochGate::none());
+        }
         Ok(())
     }
 }

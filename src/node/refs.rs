@@ -3,7 +3,6 @@
 use super::cluster_view::info_path;
 use super::concern::Concern;
 use super::report::InfoPublisher;
-use super::seat::Seats;
 use crate::actors::daemon_link::messages::HeadUpdate;
 use crate::actors::daemon_link::{DaemonPool, HeadFeed, Subscribers};
 use crate::actors::deal_handler::DealHandler;
@@ -16,7 +15,7 @@ use crate::actors::winning_post::WinningPost;
 use crate::chain::Address;
 use crate::rpc::admin::AdminHttp;
 use crate::rpc::api::ApiServer;
-use crate::supervisor::{Recipient, Ref};
+use crate::supervisor::{Group, Groups, Ref};
 use std::sync::Arc;
 
 /// Those of concerns lead to wherever the concern runs; the others to this process.
@@ -41,13 +40,18 @@ pub struct Refs {
 /// Mailbox bound of light actors; job runners get less.
 pub(super) const MAILBOX: usize = 256;
 
+/// The link to the full nodes is each node's own: its name, then one of these.
+pub(super) const POOL: &str = "daemon-pool";
+pub(super) const FEED: &str = "head-feed";
+
 impl Refs {
     /// `node`: this node's name, in a cluster.
     pub(super) fn new(miner: &Address, node: Option<&str>) -> Refs {
         let of = |concern: Concern| concern.path(miner, node);
+        let own = |name: &str| node.map_or(format!("/{name}"), |node| format!("/{node}/{name}"));
         Refs {
-            pool: Ref::new("/daemon-pool", MAILBOX),
-            feed: Ref::new("/head-feed", MAILBOX),
+            pool: Ref::new(own(POOL), MAILBOX),
+            feed: Ref::new(own(FEED), MAILBOX),
             messages: Ref::new(of(Concern::MessageSender), MAILBOX),
             window_post: Ref::new(of(Concern::WindowPost), MAILBOX),
             winning_post: Ref::new(of(Concern::WinningPost), MAILBOX),
@@ -60,20 +64,23 @@ impl Refs {
             api: Ref::new("/api", MAILBOX),
         }
     }
+}
 
-    /// Who is told of every new head: what runs here. A concern that runs elsewhere has that node's feed.
-    pub(super) fn head_subscribers(&self, seats: &Seats) -> Subscribers {
-        // Proving first: it has the shortest deadlines.
-        let concerns: [(Concern, Recipient<HeadUpdate>); 4] = [
-            (Concern::WinningPost, self.winning_post.recipient()),
-            (Concern::WindowPost, self.window_post.recipient()),
-            (Concern::MessageSender, self.messages.recipient()),
-            (Concern::SealScheduler, self.sealing.recipient()),
-        ];
-        let (seats, info) = (seats.clone(), self.info.recipient());
-        Arc::new(move || {
-            let here = concerns.iter().filter(|(concern, _)| seats.is_held(*concern));
-            here.map(|(_, subscriber)| subscriber.clone()).chain([info.clone()]).collect()
-        })
+/// Who is told of every new head: the incarnations that run here. A concern that runs elsewhere has that node's feed.
+#[derive(Clone)]
+pub(super) struct Heads {
+    pub proving: Group<HeadUpdate>,
+    pub others: Group<HeadUpdate>,
+}
+
+impl Heads {
+    pub fn of(groups: &Groups) -> Heads {
+        Heads { proving: groups.group("heads/proving"), others: groups.group("heads/others") }
+    }
+
+    /// Proving first: it has the shortest deadlines.
+    pub fn subscribers(&self) -> Subscribers {
+        let heads = self.clone();
+        Arc::new(move || [heads.proving.members(), heads.others.members()].concat())
     }
 }

@@ -46,10 +46,6 @@ impl Seat {
         self.held.load_full()
     }
 
-    pub fn is_held(&self) -> bool {
-        self.held.load().is_some()
-    }
-
     /// From now on what starts here starts under that holding.
     pub fn take(&self, holding: Arc<Holding>) {
         self.epoch.fetch_max(holding.epoch, Ordering::AcqRel);
@@ -91,10 +87,6 @@ impl Seats {
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Seat>> {
         self.0.values()
     }
-
-    pub fn is_held(&self, concern: Concern) -> bool {
-        self.get(concern).is_some_and(|seat| seat.is_held())
-    }
 }
 
 #[cfg(test)]
@@ -108,7 +100,7 @@ mod tests {
         let seat = Seat::new(Concern::WindowPost, "/t01000/window-post".into());
         let token = |epoch: u64| (epoch << EPOCH_SHIFT) + 3;
         let held = |epoch| Arc::new(Holding { epoch, lease: None, store: store.clone() });
-        assert!(!seat.is_held() && !seat.holds(token(0)) && seat.epoch_base() == 0);
+        assert!(seat.present().is_none() && !seat.holds(token(0)) && seat.epoch_base() == 0);
         seat.take(held(7));
         assert_eq!((seat.epoch_base(), seat.holds(token(7)), seat.holds(token(6))), (token(7) - 3, true, false));
         seat.leave();

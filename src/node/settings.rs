@@ -1,5 +1,6 @@
 //! What a node needs to know before its tree is built: the configuration in the concerns' own terms.
 
+use super::reload::Origin;
 use super::roles::{Role, Roles};
 use crate::actors::daemon_link::settings::LinkSettings;
 use crate::actors::deal_handler::{AskSettings, MarketSettings};
@@ -39,6 +40,8 @@ pub struct NodeSettings {
     pub agents: Arc<dyn Agents>,
     /// Who else has sectors on disk.
     pub storages: Arc<dyn Storages>,
+    /// Where these came from, to be read again; `None`: what holds at the start holds to the end.
+    pub origin: Option<Arc<dyn Origin>>,
     /// Another tree of this process (the devnet's chain) that is shown beside the node's own.
     pub beside: Option<Tree>,
 }
@@ -190,17 +193,19 @@ fn static_peers(cluster: &config::Cluster) -> Vec<StaticPeer> {
 impl NodeSettings {
     pub fn of(config: &Config) -> NodeSettings {
         let atto = |text: &str| TokenAmount::from_atto(text.parse::<num_bigint::BigInt>().unwrap_or_default());
+        let fil = |text: &str| TokenAmount::from_atto(config::values::parse_fil(text).unwrap_or_default());
         NodeSettings {
             repo: config.repo.clone(),
             api_listen: config.api.listen,
             admin_listen: config.admin.listen,
             link: LinkSettings::default(),
-            messages: SenderSettings::default(),
+            messages: SenderSettings { max_fee: fil(&config.fees.other), ..SenderSettings::default() },
             window_post: WindowPostSettings {
                 challenge_confidence: config.proving.challenge_confidence,
                 submit_confidence: config.proving.submit_confidence,
                 max_partitions: config.proving.max_partitions,
                 parallel: config.proving.parallel,
+                max_fee: fil(&config.fees.window_post),
                 ..WindowPostSettings::default()
             },
             winning_post: WinningPostSettings::default(),
@@ -219,6 +224,8 @@ impl NodeSettings {
                     config::SealPlace::Agents => Place::Agents,
                 },
                 seed_confidence: config.sealing.seed_confidence,
+                max_pre_commit_fee: fil(&config.fees.pre_commit),
+                max_commit_fee: fil(&config.fees.commit),
                 ..SealSettings::default()
             },
             market: MarketSettings {
@@ -237,6 +244,7 @@ impl NodeSettings {
             cluster: ClusterSettings::of(config),
             agents: Arc::new(NoAgents),
             storages: Arc::new(NoStorages),
+            origin: None,
             beside: None,
         }
     }

@@ -16,7 +16,8 @@ mod store;
 
 use super::backend::NodeBackend;
 use super::concern::Concern;
-use super::refs::Refs;
+use super::refs::{Heads, Refs};
+use super::reload::{Live, Reloader};
 use super::seat::{Seat, Seats};
 use super::settings::NodeSettings;
 use super::shards::Shards;
@@ -25,7 +26,7 @@ use crate::chain::Address;
 use crate::proofs::Prover;
 use crate::rpc::auth::Auth;
 use crate::store::Store;
-use crate::supervisor::{Actor, ChildSpec, Cx, Ref, StartError, SupervisorSpec, WeakTree};
+use crate::supervisor::{Actor, ChildSpec, Cx, Groups, Ref, StartError, SupervisorSpec, WeakTree};
 use std::future::Future;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -33,6 +34,9 @@ use tokio::sync::Notify;
 
 /// Everything that the specs are made of.
 pub(super) struct Parts {
+    pub reloader: Arc<Reloader>,
+    pub groups: Groups,
+    pub heads: Heads,
     pub settings: NodeSettings,
     pub refs: Refs,
     pub seats: Seats,
@@ -69,6 +73,11 @@ impl Parts {
             .children([storage::group(self).map(ChildSpec::supervisor)])
             .child(ChildSpec::supervisor(markets::group(self)))
             .child(ChildSpec::supervisor(admin::group(self)))
+    }
+
+    /// What concerns are started with, whenever that is.
+    fn live(&self) -> Live {
+        self.reloader.live.clone()
     }
 
     fn miner_id(&self) -> u64 {

@@ -27,10 +27,25 @@ pub trait Actor: Sized + 'static {
     fn started(&mut self, _cx: &Cx<Self>) -> impl Future<Output = Result<(), Exit>> {
         async { Ok(()) }
     }
+    /// What an operator who asks is shown of the state: never keys or tokens. `None`: nothing. Asked between two messages,
+    /// ahead of the mailbox; it must not block. A panic in it is told to whoever asked, and ends nothing.
+    fn inspect(&self) -> Option<serde_json::Value> {
+        None
+    }
     /// Runs on an orderly stop, within the child spec's shutdown time; not after a panic or a kill.
     fn stopping(&mut self, _cx: &Cx<Self>) -> impl Future<Output = ()> {
         async {}
     }
+}
+
+/// New settings for an actor that runs, which it takes without a restart. Whoever sends them sees to it that the next
+/// incarnation starts with them too.
+#[derive(Clone, Debug)]
+pub struct Reconfigure<S>(pub S);
+
+impl<S: Send + 'static> Message for Reconfigure<S> {
+    /// Why it goes on by the old ones.
+    type Reply = Result<(), String>;
 }
 
 pub trait Handler<M: Message>: Actor {

@@ -4,9 +4,9 @@ use super::dead_letters::{DeadLetters, DeadReason, unix_now};
 use super::exit::Exit;
 use super::fence::Tenure;
 use super::histogram::Histogram;
+use super::inspect::Glass;
 use super::monitor::Watchers;
-use super::shell::here;
-use arc_swap::ArcSwapOption;
+use super::shell::{WaitingRoom, here};
 use serde::{Deserialize, Serialize};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -67,16 +67,18 @@ pub(super) struct CellMeta {
     last_exit: Mutex<Option<(Exit, u64)>>,
     /// What the actor tries again at the moment, and why.
     trouble: Mutex<Option<String>>,
-    thread: Mutex<String>,
+    thread: Mutex<Arc<str>>,
     /// The child spec that owns this address; 0 without one.
     owner: AtomicU64,
-    letters: ArcSwapOption<DeadLetters>,
+    letters: Mutex<Option<Arc<DeadLetters>>>,
     pub watchers: Watchers,
     /// The highest epoch whose thread was given up.
     pub given_up: AtomicU64,
     /// Under which its incarnations are started, if another process may hold it instead.
     pub tenure: Mutex<Option<Arc<dyn Tenure>>>,
     pub handle_times: Histogram,
+    pub glass: Glass,
+    pub waiting_room: WaitingRoom,
 }
 
 impl CellMeta {
@@ -91,13 +93,15 @@ impl CellMeta {
             restarts: AtomicU64::new(0),
             last_exit: Mutex::new(None),
             trouble: Mutex::new(None),
-            thread: Mutex::new(String::new()),
+            thread: Mutex::default(),
             owner: AtomicU64::new(0),
-            letters: ArcSwapOption::empty(),
+            letters: Mutex::default(),
             watchers: Watchers::default(),
             given_up: AtomicU64::new(0),
             tenure: Mutex::new(None),
             handle_times: Histogram::default(),
+            glass: Glass::default(),
+            waiting_room: WaitingRoom::default(),
         }
     }
 
@@ -106,11 +110,17 @@ impl CellMeta {
     }
     pub fn set_state(&self, state: ActorState) {
         self.state.store(state as u8, Ordering::Release);
+        self.waiting_room.look_again();
     }
 
     fn new_owner(&self) -> u64 {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         NEXT.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// A spec has it, and none of its incarnations was started yet.
+    pub fn is_yet_to_start(&self) -> bool {
+        self.owner.load(Ordering::Acquire) != 0 && self.incarnation.load(Ordering::Acquire) == 0
     }
 
     /// An address belongs to at most one child spec at a time. `None`: it is taken.
@@ -133,10 +143,11 @@ impl CellMeta {
     }
 
     pub fn report_to(&self, letters: Arc<DeadLetters>) {
-        self.letters.store(Some(letters));
+        *lock(&self.letters) = Some(letters);
     }
     pub fn dead_letter(&self, message: &'static str, reason: DeadReason) {
-        if let Some(letters) = self.letters.load().as_ref() {
+        let letters = lock(&self.letters).clone();
+        if let Some(letters) = letters {
             letters.record(&self.path, message, reason);
         }
     }
@@ -171,7 +182,9 @@ impl CellMeta {
         }
         *present = Some(lane.vitals.clone());
         self.set_trouble(None);
-        Some(publish())
+        let published = publish();
+        self.waiting_room.look_again();
+        Some(published)
     }
 
     /// The present incarnation was given up: what `forget` does comes before or after all of [`CellMeta::take_over`].
@@ -200,24 +213,25 @@ impl CellMeta {
         lock(&self.trouble).clone()
     }
 
-    pub fn set_thread(&self, name: &str) {
-        let mut thread = lock(&self.thread);
-        if *thread != name {
-            thread.clear();
-            thread.push_str(name);
-        }
+    pub fn set_thread(&self, name: Arc<str>) {
+        *lock(&self.thread) = name;
     }
     pub fn thread(&self) -> String {
-        lock(&self.thread).clone()
+        lock(&self.thread).to_string()
     }
 }
 
-/// On a cache line of its own, with the one that the processor fetches beside it.
-#[repr(align(128))]
-struct Apart<T>(T);
+/// So far from the next one that they share no cache line, nor one with the line that the processor fetches beside it.
+/// By its size: an alignment would cost each actor's start an allocation of the slow kind.
+struct Apart<T> {
+    it: T,
+    _line: [u8; 120],
+}
 
 /// How many messages wait: those sent less those taken. Senders and the actor write to different cache lines.
+#[repr(C)]
 struct Depth {
+    _before: Apart<()>,
     sent: Apart<AtomicUsize>,
     /// Up to here senders need not look at what was taken; never above `taken` + the bound.
     limit: Apart<AtomicUsize>,
@@ -226,12 +240,12 @@ struct Depth {
 
 impl Depth {
     fn new(bound: usize) -> Depth {
-        let at = |n| Apart(AtomicUsize::new(n));
-        Depth { sent: at(0), limit: at(bound), taken: at(0) }
+        let at = |n| Apart { it: AtomicUsize::new(n), _line: [0; 120] };
+        Depth { _before: Apart { it: (), _line: [0; 120] }, sent: at(0), limit: at(bound), taken: at(0) }
     }
     fn now(&self) -> usize {
-        let taken = self.taken.0.load(Ordering::Relaxed);
-        self.sent.0.load(Ordering::Relaxed).saturating_sub(taken)
+        let taken = self.taken.it.load(Ordering::Relaxed);
+        self.sent.it.load(Ordering::Relaxed).saturating_sub(taken)
     }
 }
 
@@ -245,6 +259,8 @@ pub(super) struct Vitals {
     /// How long the watchdog has seen the thread inside one turn.
     pub stuck_ms: AtomicU64,
     pub suspended: AtomicBool,
+    /// It was told to show its state and has not come to it.
+    asked: AtomicBool,
     /// The type of the last message that was begun.
     message: Mutex<&'static str>,
 }
@@ -257,8 +273,18 @@ impl Vitals {
             waiting_since: AtomicU64::new(0),
             stuck_ms: AtomicU64::new(0),
             suspended: AtomicBool::new(false),
+            asked: AtomicBool::new(false),
             message: Mutex::new(""),
         }
+    }
+
+    /// Whoever hears true tells it to show its state; of all others' askings that is the answer, too.
+    pub fn is_to_be_asked(&self) -> bool {
+        !self.asked.swap(true, Ordering::AcqRel)
+    }
+    /// It is about to show its state: whoever asks from now on is not answered by that.
+    pub fn answers(&self) {
+        self.asked.store(false, Ordering::Release);
     }
 
     pub fn enter(&self) {
@@ -302,30 +328,30 @@ impl Lane {
     /// Takes a place in the mailbox; false when all are taken.
     pub fn reserve(&self) -> bool {
         let depth = &self.vitals.depth;
-        let place = depth.sent.0.fetch_add(1, Ordering::Relaxed);
-        if place < depth.limit.0.load(Ordering::Relaxed) {
+        let place = depth.sent.it.fetch_add(1, Ordering::Relaxed);
+        if place < depth.limit.it.load(Ordering::Relaxed) {
             return true;
         }
-        let limit = depth.taken.0.load(Ordering::Relaxed).saturating_add(self.meta.bound);
+        let limit = depth.taken.it.load(Ordering::Relaxed).saturating_add(self.meta.bound);
         if place < limit {
-            depth.limit.0.fetch_max(limit, Ordering::Relaxed);
+            depth.limit.it.fetch_max(limit, Ordering::Relaxed);
             return true;
         }
-        depth.sent.0.fetch_sub(1, Ordering::Relaxed);
+        depth.sent.it.fetch_sub(1, Ordering::Relaxed);
         false
     }
     /// A place beyond the bound: for the actor's own timers and finished work, which cannot be refused.
     pub fn reserve_beyond(&self) {
-        self.vitals.depth.sent.0.fetch_add(1, Ordering::Relaxed);
+        self.vitals.depth.sent.it.fetch_add(1, Ordering::Relaxed);
     }
     /// A message was taken out: by the actor's own thread, the only one that writes this count.
     pub fn release(&self) {
-        let taken = &self.vitals.depth.taken.0;
+        let taken = &self.vitals.depth.taken.it;
         taken.store(taken.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
     }
     /// A message will not be taken: it could not be sent, or the mailbox is gone.
     pub fn take_back(&self) {
-        self.vitals.depth.sent.0.fetch_sub(1, Ordering::Relaxed);
+        self.vitals.depth.sent.it.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// Notes a call; true when the caller is on another thread.

@@ -36,6 +36,14 @@ struct State {
     list: BTreeMap<u64, Watcher>,
 }
 
+impl State {
+    fn enter(&mut self, watcher: Watcher) -> u64 {
+        self.next += 1;
+        self.list.insert(self.next, watcher);
+        self.next
+    }
+}
+
 /// Notices of one end that are still to be given.
 pub(super) struct Owed {
     incarnation: u64,
@@ -106,11 +114,16 @@ impl Monitor {
             to.deliver(Down { path, incarnation, reason: Exit::NotRunning });
             return Monitor { meta: meta.clone(), id: None, _far: None };
         }
-        let id = state.next;
-        state.next += 1;
-        state.list.insert(id, Watcher { path, to });
+        Monitor { meta: meta.clone(), id: Some(state.enter(Watcher { path, to })), _far: None }
+    }
+
+    /// Of that incarnation; `None`: it is over, or was given up.
+    pub(super) fn of(meta: &Arc<CellMeta>, incarnation: u64, to: Recipient<Down>) -> Option<Monitor> {
+        let mut state = lock(&meta.watchers.state);
+        let lives = state.live == Some(incarnation);
+        let id = lives.then(|| state.enter(Watcher { path: meta.path.to_string(), to }));
         drop(state);
-        Monitor { meta: meta.clone(), id: Some(id), _far: None }
+        Some(Monitor { meta: meta.clone(), id: Some(id?), _far: None })
     }
 
     pub(super) fn afar(meta: &Arc<CellMeta>, far: Box<dyn Send + Sync>) -> Monitor {

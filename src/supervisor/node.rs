@@ -3,18 +3,17 @@
 use super::cell::{CellMeta, lock};
 use super::engine::Key;
 use super::spec::{Body, ChildDef, Restart, SupDef};
-use super::supervise::In;
+use super::supervise::{Desk, In};
 use super::tree::ActorInfo;
 use arc_swap::ArcSwap;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use tokio::sync::mpsc::UnboundedSender;
 
 pub(super) struct Node {
     /// In the tree.
-    pub path: String,
+    pub path: Arc<str>,
     pub meta: Arc<CellMeta>,
     hang_after_ms: AtomicU64,
     /// A temporary child is forgotten when it ends.
@@ -27,8 +26,8 @@ pub(super) struct Node {
 
 pub(super) struct Branch {
     def: ArcSwap<SupDef>,
-    /// To the present incarnation of the supervisor.
-    tx: Mutex<Option<UnboundedSender<In>>>,
+    /// Of the present incarnation of the supervisor.
+    desk: Mutex<Option<Arc<Desk>>>,
     children: Mutex<BTreeMap<Key, Arc<Node>>>,
     pub budget_used: AtomicUsize,
 }
@@ -37,7 +36,7 @@ impl Node {
     pub fn root(def: Arc<SupDef>) -> Arc<Node> {
         let meta = Arc::new(CellMeta::new(def.path.as_str(), 0));
         Arc::new(Node {
-            path: def.path.clone(),
+            path: def.path.as_str().into(),
             meta,
             hang_after_ms: AtomicU64::new(u64::MAX),
             temporary: false,
@@ -84,14 +83,13 @@ impl Node {
     }
 
     pub fn find(self: &Arc<Node>, path: &str) -> Option<Arc<Node>> {
-        if self.path == path {
+        if *self.path == *path {
             return Some(self.clone());
         }
-        let below = path.strip_prefix(self.path.as_str())?.strip_prefix('/')?;
+        let below = path.strip_prefix(&*self.path)?.strip_prefix('/')?;
         let id = below.split('/').next()?;
         let wanted = format!("{}/{id}", self.path);
-        let child = self.branch.as_ref()?.children().into_iter().find(|c| c.path == wanted)?;
-        child.find(path)
+        self.branch.as_ref()?.child(&wanted)?.find(path)
     }
 
     pub fn info(&self) -> ActorInfo {
@@ -101,7 +99,7 @@ impl Node {
         let branch = self.branch.as_ref();
         let flags = branch.map(|b| b.def().flags.clone());
         ActorInfo {
-            path: self.path.clone(),
+            path: self.path.to_string(),
             kind: if branch.is_some() { "supervisor" } else { "worker" }.to_string(),
             state: meta.state(),
             incarnation: meta.incarnation.load(Ordering::Relaxed),
@@ -129,7 +127,7 @@ impl Node {
 impl Branch {
     fn new(def: Arc<SupDef>) -> Branch {
         let def = ArcSwap::new(def);
-        Branch { def, tx: Mutex::new(None), children: Mutex::default(), budget_used: AtomicUsize::new(0) }
+        Branch { def, desk: Mutex::new(None), children: Mutex::default(), budget_used: AtomicUsize::new(0) }
     }
     /// The spec of its next incarnation.
     pub fn def(&self) -> Arc<SupDef> {
@@ -150,13 +148,17 @@ impl Branch {
     pub fn children(&self) -> Vec<Arc<Node>> {
         lock(&self.children).values().cloned().collect()
     }
+    /// By its place in the tree.
+    pub fn child(&self, path: &str) -> Option<Arc<Node>> {
+        lock(&self.children).values().find(|child| *child.path == *path).cloned()
+    }
     /// A new incarnation of the supervisor: its children are those of its spec again.
-    pub fn open(&self, tx: UnboundedSender<In>) {
+    pub fn open(&self, desk: Arc<Desk>) {
         lock(&self.children).clear();
-        *lock(&self.tx) = Some(tx);
+        *lock(&self.desk) = Some(desk);
     }
     pub fn close(&self) {
-        *lock(&self.tx) = None;
+        *lock(&self.desk) = None;
     }
     pub fn add(&self, key: Key, node: Arc<Node>) {
         lock(&self.children).insert(key, node);
@@ -169,7 +171,14 @@ impl Branch {
     }
     /// False: the supervisor does not run.
     pub fn send(&self, event: In) -> bool {
-        lock(&self.tx).as_ref().is_some_and(|tx| tx.send(event).is_ok())
+        self.desk().is_some_and(|desk| desk.send(event))
+    }
+    /// The same for a thread that must not be held up by anything.
+    pub fn hand_over(&self, event: In) -> bool {
+        self.desk().is_some_and(|desk| desk.hand_over(event))
+    }
+    fn desk(&self) -> Option<Arc<Desk>> {
+        lock(&self.desk).clone()
     }
 }
 

@@ -267,7 +267,18 @@ impl ChildSpec {
         };
         let claim = AtomicU64::new(claim);
         let (thread, tenure, fleeting) = (self.thread, self.tenure, self.fleeting);
-        Ok(Arc::new(ChildDef { id: id.into(), path, rules, thread, hang_after, meta, tenure, fleeting, claim, body }))
+        Ok(Arc::new(ChildDef {
+            id: id.into(),
+            path: path.into(),
+            rules,
+            thread,
+            hang_after,
+            meta,
+            tenure,
+            fleeting,
+            claim,
+            body,
+        }))
     }
 }
 
@@ -345,7 +356,7 @@ impl SupervisorSpec {
     /// For a supervisor that runs at `node`, under the same parent.
     pub(super) fn compile_upgrade(self, node: &Node, before: &Before) -> Result<Arc<SupDef>, SpecError> {
         let (parent, id) = node.path.rsplit_once('/').unwrap_or(("", &node.path));
-        let bad = |fault, why: String| Err(SpecError::faulty(node.path.clone(), fault, why));
+        let bad = |fault, why: String| Err(SpecError::faulty(node.path.to_string(), fault, why));
         if self.id != id {
             return bad(Fault::OtherId, format!("this spec is for {}", self.id));
         }
@@ -437,7 +448,7 @@ fn can_trip(intensity: u32, period: Duration, backoff: &Backoff, crowd: usize) -
 pub(super) struct ChildDef {
     pub id: Arc<str>,
     /// Its place in the tree.
-    pub path: String,
+    pub path: Arc<str>,
     pub rules: Rules,
     pub thread: Thread,
     pub hang_after: Duration,

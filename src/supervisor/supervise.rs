@@ -1,30 +1,34 @@
-//! A supervisor as a task on the control thread: feeds its engine, carries out the commands. No user code runs here.
+//! A supervisor: feeds its engine, carries out the commands. No user code runs in it.
 
+mod control;
+mod desk;
 mod upgrade;
 
-use super::cell::{ActorState, CellMeta, lock};
-use super::dead_letters::DeadLetters;
+pub(super) use control::{Control, keep};
+pub(super) use desk::Desk;
+
+use super::cell::{ActorState, CellMeta};
 use super::engine::{AdminError, Answer, Call, ChildPhase, Cmd, End, Engine, Ev, Key, Serial, StartFailure};
 use super::exit::Exit;
-use super::fence::Tenure;
 use super::node::Node;
-use super::shell::{Arbiters, Ctl, CtlSender, Drill, News, Order, Pause, Place, Report, STEP, Tell, awhile};
+use super::shell::{Ctl, CtlSender, News, Order, Pause, Place, Report, Tell};
 use super::spec::{Body, ChildDef, Restart, Shutdown, SupDef};
-use super::tree::TreeOptions;
+use control::Chore;
 use rand::Rng;
-use std::cell::RefCell;
-use std::collections::{HashMap, VecDeque};
-use std::rc::Rc;
-use std::sync::Arc;
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Instant;
-use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 
 pub(super) type CallReply = oneshot::Sender<Result<Answer, AdminError>>;
 
-/// What a supervisor hears. Unbounded, because each sender's share is: an incarnation reports twice, a caller waits.
+/// What a supervisor hears.
 pub(super) enum In {
+    /// To start the children of its spec.
+    Begin,
+    /// The deadline that it asked to be woken at.
+    Tick(Instant),
     Child(Key, Serial, News),
     Stop,
     Kill,
@@ -46,72 +50,21 @@ pub(super) enum In {
         key: Key,
         suspend: bool,
     },
-    /// Do that to the child's present incarnation.
-    Drill {
+    /// To the child's present incarnation.
+    Order {
         key: Key,
-        drill: Drill,
+        order: Ctl,
     },
-}
-
-/// What all supervisors of a tree share on the control thread.
-pub(super) struct Control {
-    pub arbiters: Rc<Arbiters>,
-    pub letters: Arc<DeadLetters>,
-    pub epoch_base: u64,
-    pub max_zombies: u64,
-    /// The root supervisor.
-    root: RefCell<Option<UnboundedSender<In>>>,
-    /// The highest incarnation per address path: a token's epoch never repeats, whoever builds the address anew.
-    incarnations: RefCell<HashMap<Arc<str>, u64>>,
-    supervisors: RefCell<Vec<UnboundedSender<In>>>,
-}
-
-impl Control {
-    pub fn new(arbiters: Rc<Arbiters>, letters: Arc<DeadLetters>, options: TreeOptions) -> Control {
-        Control {
-            arbiters,
-            letters,
-            epoch_base: options.epoch_base,
-            max_zombies: options.max_zombies,
-            root: RefCell::default(),
-            incarnations: RefCell::default(),
-            supervisors: RefCell::default(),
-        }
-    }
-
-    /// That thread is stuck for good. A process that has lost too many is better begun anew.
-    fn give_up(&self, place: &Place) {
-        let Some(zombies) = self.arbiters.give_up(place) else { return }; // several actors ran there
-        if zombies > self.max_zombies
-            && let Some(root) = self.root.borrow().as_ref()
-        {
-            let why = format!("{zombies} threads are stuck for good, more than {}", self.max_zombies);
-            let _ = root.send(In::Over(Exit::ShutdownWith(why))); // it has ended
-        }
-    }
-
-    /// The epoch of the incarnation that is started now.
-    fn next_epoch(&self, meta: &CellMeta, tenure: Option<&Arc<dyn Tenure>>) -> u64 {
-        let mut all = self.incarnations.borrow_mut();
-        let last = all.entry(meta.path.clone()).or_default();
-        *last += 1;
-        if meta.incarnation.swap(*last, Ordering::AcqRel) != 0 {
-            meta.restarts.fetch_add(1, Ordering::Relaxed);
-        }
-        let epoch = tenure.map_or(self.epoch_base, |tenure| tenure.epoch_base()) + *last;
-        meta.epoch.store(epoch, Ordering::Relaxed);
-        *lock(&meta.tenure) = tenure.cloned();
-        epoch
-    }
 }
 
 enum Handle {
     Worker { ctl: CtlSender, pause: Arc<Pause>, place: Place, abandoned: Arc<AtomicBool> },
-    Supervisor { tx: UnboundedSender<In> },
+    Supervisor { desk: Arc<Desk> },
 }
 
-struct Supervisor {
-    control: Rc<Control>,
+pub(super) struct Supervisor {
+    control: Arc<Control>,
+    desk: Weak<Desk>,
     def: Arc<SupDef>,
     node: Arc<Node>,
     engine: Engine<Arc<ChildDef>>,
@@ -125,28 +78,31 @@ struct Supervisor {
     epoch: u64,
     tell: Tell,
     report: Report,
+    /// When it will be woken, at the latest.
+    alarm: Option<Instant>,
 }
 
-/// Starts a supervisor's task; its end comes through `report`.
-pub(super) fn spawn_supervisor(control: Rc<Control>, node: Arc<Node>, report: Report) -> UnboundedSender<In> {
-    let (tx, rx) = mpsc::unbounded_channel();
-    if let Some(branch) = &node.branch {
-        branch.open(tx.clone());
+/// Starts a supervisor; its end comes through `report`.
+pub(super) fn open_supervisor(control: Arc<Control>, node: Arc<Node>, report: Report) -> Option<Arc<Desk>> {
+    let branch = node.branch.as_ref()?;
+    let desk = Desk::of(|desk| Supervisor::new(control.clone(), desk.clone(), node.clone(), branch.def(), report));
+    branch.open(desk.clone());
+    control.enter(&desk);
+    desk.send(In::Begin);
+    Some(desk)
+}
+
+impl Supervisor {
+    fn new(control: Arc<Control>, desk: Weak<Desk>, node: Arc<Node>, def: Arc<SupDef>, report: Report) -> Supervisor {
         let epoch = control.next_epoch(&node.meta, None);
         node.meta.watchers.open(epoch).tell();
-        control.root.borrow_mut().get_or_insert_with(|| tx.clone());
-        let def = branch.def();
-        {
-            let mut all = control.supervisors.borrow_mut();
-            all.retain(|s| !s.is_closed());
-            all.push(tx.clone());
-        }
-        let to_me = tx.clone();
-        let supervisor = Supervisor {
+        let to_me = desk.clone();
+        Supervisor {
             engine: Engine::new(def.path.as_str(), def.flags.clone()),
             def,
-            node: node.clone(),
+            node,
             control,
+            desk,
             handles: HashMap::new(),
             replies: HashMap::new(),
             next_ticket: 1,
@@ -154,36 +110,24 @@ pub(super) fn spawn_supervisor(control: Rc<Control>, node: Arc<Node>, report: Re
             upgrades: VecDeque::new(),
             epoch,
             tell: Arc::new(move |key, serial, news| {
-                let _ = to_me.send(In::Child(key, serial, news)); // it is over: nobody cares any more
+                if let Some(me) = to_me.upgrade() {
+                    me.send(In::Child(key, serial, news)); // it is over: nobody cares any more
+                }
             }),
             report,
-        };
-        let task: futures::future::LocalBoxFuture<'static, ()> = Box::pin(supervisor.run(rx));
-        actix_rt::spawn(task);
+            alarm: None,
+        }
     }
-    tx
-}
 
-impl Supervisor {
-    async fn run(mut self, mut rx: UnboundedReceiver<In>) {
-        for def in self.def.clone().children.iter() {
-            let key = self.engine.add(def.id.clone(), def.rules.clone(), def.clone());
-            self.show(key, def);
-        }
-        let mut over = self.step(Ev::Begin);
-        while over.is_none() {
-            let deadline = self.engine.next_deadline();
-            let event = tokio::select! {
-                biased;
-                event = awhile(rx.recv(), STEP) => event,
-                () = until(deadline) => None,
-            };
-            over = match event {
-                None => self.step(Ev::Tick),
-                Some(event) => self.hear(event),
-            };
-        }
-        rx.close();
+    /// It panicked. What it supervised must not run on without it.
+    fn crash(self, what: String) {
+        tracing::error!(supervisor = %self.def.path, %what, "panicked");
+        self.handles.keys().for_each(|key| self.order(*key, Ctl::Kill, In::Kill));
+        self.leave(End::Exit(Exit::Panicked(what)));
+    }
+
+    /// It has ended.
+    fn leave(mut self, end: End) {
         if let Some(branch) = &self.node.branch {
             branch.close();
         }
@@ -191,28 +135,46 @@ impl Supervisor {
             let _ = reply.send(Err(AdminError::NoSupervisor));
         }
         // Those of the spec may run again, if this supervisor does; those that were added are forgotten with it.
-        for def in self.engine.payloads().filter(|d| !self.def.children.iter().any(|c| Arc::ptr_eq(c, d))) {
-            def.release();
-        }
+        let own: HashSet<*const ChildDef> = self.def.children.iter().map(Arc::as_ptr).collect();
+        self.engine.payloads().filter(|def| !own.contains(&Arc::as_ptr(def))).for_each(|def| def.release());
         // The root has no parent that would enter this in its books.
-        match over {
-            Some(End::NotStarted(why)) => {
-                let exit = Exit::Failed(format!("{} did not start: {}", why.path, why.why));
-                self.node.meta.ended(&exit);
-                self.node.meta.watchers.close(self.epoch, &exit);
-                self.report.not_started(why);
-            }
-            Some(End::Exit(exit)) => {
-                self.node.meta.ended(&exit);
-                self.node.meta.watchers.close(self.epoch, &exit);
-                self.report.ended(exit);
-            }
-            None => {}
+        let exit = match &end {
+            End::NotStarted(why) => Exit::Failed(format!("{} did not start: {}", why.path, why.why)),
+            End::Exit(exit) => exit.clone(),
+        };
+        self.node.meta.ended(&exit);
+        self.node.meta.watchers.close(self.epoch, &exit);
+        match end {
+            End::NotStarted(why) => self.report.not_started(why),
+            End::Exit(exit) => self.report.ended(exit),
         }
     }
 
+    /// `Some`: that was the last.
     fn hear(&mut self, event: In) -> Option<End> {
+        let over = self.take_in(event);
+        if let Some(at) = self.engine.next_deadline()
+            && self.alarm.is_none_or(|alarm| at < alarm)
+        {
+            self.alarm = Some(at);
+            self.control.ask(Chore::Wake(at, self.desk.clone()));
+        }
+        over
+    }
+
+    fn take_in(&mut self, event: In) -> Option<End> {
         match event {
+            In::Begin => {
+                for def in self.def.clone().children.iter() {
+                    let key = self.engine.add(def.id.clone(), def.rules.clone(), def.clone());
+                    self.show(key, def);
+                }
+                self.step(Ev::Begin)
+            }
+            In::Tick(at) => {
+                self.alarm.take_if(|alarm| *alarm == at); // another one is set otherwise
+                self.step(Ev::Tick)
+            }
             In::Child(key, serial, news) => {
                 let key = self.present(key);
                 let current = self.engine.serial(key) == Some(serial);
@@ -299,9 +261,9 @@ impl Supervisor {
                 }
                 None
             }
-            In::Drill { key, drill } => {
+            In::Order { key, order } => {
                 if let Some(Handle::Worker { ctl, .. }) = self.handles.get(&self.present(key)) {
-                    let _ = ctl.send(Ctl::Drill(drill)); // gone: nothing is left to be drilled
+                    let _ = ctl.send(order); // gone: nobody is left to be told
                 }
                 None
             }
@@ -354,7 +316,7 @@ impl Supervisor {
                 Cmd::Removed { key } => {
                     let node = self.node.branch.as_ref().and_then(|branch| branch.remove(key));
                     if let Some(node) = node.filter(|node| node.fleeting) {
-                        self.control.incarnations.borrow_mut().remove(&node.meta.path);
+                        self.control.forget(&node.meta.path);
                     }
                 }
                 Cmd::Up => {
@@ -380,11 +342,10 @@ impl Supervisor {
         let mut report = Report::new(self.tell.clone(), key, serial, def.path.clone(), abandoned.clone());
         match &def.body {
             Body::Supervisor(_) => {
-                let node =
-                    self.node.branch.as_ref().and_then(|b| b.children().into_iter().find(|n| n.path == def.path));
+                let node = self.node.branch.as_ref().and_then(|branch| branch.child(&def.path));
                 if let Some(node) = node {
-                    let tx = spawn_supervisor(self.control.clone(), node, report);
-                    self.handles.insert(key, Handle::Supervisor { tx });
+                    let desk = open_supervisor(self.control.clone(), node, report);
+                    self.handles.extend(desk.map(|desk| (key, Handle::Supervisor { desk })));
                 }
             }
             Body::Worker(launch) => {
@@ -392,7 +353,7 @@ impl Supervisor {
                     Ok(place) => place,
                     Err(why) => {
                         let why = format!("no thread for it: {why}");
-                        return report.not_started(StartFailure { path: def.path.clone(), why });
+                        return report.not_started(StartFailure { path: def.path.to_string(), why });
                     }
                 };
                 let (ctl, orders) = mpsc::unbounded_channel();
@@ -428,7 +389,7 @@ impl Supervisor {
         // A closed channel: it ended meanwhile, and its report is on the way.
         match self.handles.get(&key) {
             Some(Handle::Worker { ctl, .. }) => drop(ctl.send(worker)),
-            Some(Handle::Supervisor { tx }) => drop(tx.send(supervisor)),
+            Some(Handle::Supervisor { desk }) => drop(desk.send(supervisor)),
             None => {}
         }
     }
@@ -452,9 +413,6 @@ impl Supervisor {
             def.meta.given_up.fetch_max(def.meta.epoch.load(Ordering::Relaxed), Ordering::Release);
             def.meta.watchers.close(def.meta.epoch.load(Ordering::Relaxed), &exit);
             self.control.give_up(&place);
-            for supervisor in self.control.supervisors.borrow().iter() {
-                let _ = supervisor.send(In::Lost { place: place.id }); // over: it has nobody there
-            }
         }
     }
 }
@@ -470,12 +428,5 @@ fn state_of(phase: &ChildPhase, meta: &CellMeta, comes_back: bool) -> ActorState
         ChildPhase::Up { .. } => ActorState::Up,
         ChildPhase::Ending(_) if comes_back => ActorState::Restarting,
         ChildPhase::Ending(_) => ActorState::Stopping,
-    }
-}
-
-async fn until(deadline: Option<Instant>) {
-    match deadline {
-        Some(at) => tokio::time::sleep_until(at.into()).await,
-        None => std::future::pending().await,
     }
 }

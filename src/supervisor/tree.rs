@@ -7,12 +7,11 @@ use super::exit::{Exit, install_hook};
 use super::histogram::HandleTimes;
 use super::monitor::{Down, Monitor};
 use super::node::Node;
-use super::shell::{Drill, News, Recipient, Report, STEP, awhile, may_linger, run_system};
+use super::shell::{Ctl, Drill, News, Recipient, Report, STEP, awhile, may_linger, run_system};
 use super::spec::{ChildSpec, SpecError, StartError, Strategy, SupervisorSpec};
-use super::supervise::{Control, In, spawn_supervisor};
+use super::supervise::{Control, In, keep, open_supervisor};
 use super::watchdog;
 use serde::{Deserialize, Serialize};
-use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -140,12 +139,13 @@ impl Tree {
         let (node, to) = (root.clone(), letters.clone());
         let hang_after = options.hang_after.unwrap_or(Duration::MAX);
         run_system("supervision", zombies.clone(), move |arbiters| async move {
-            let control = Rc::new(Control::new(arbiters, to, options));
+            let (control, chores) = Control::new(arbiters, to, options);
+            actix_rt::spawn(keep(chores));
             let (tx, mut rx) = mpsc::unbounded_channel();
             let tell = Arc::new(move |_, _, news| drop(tx.send(news)));
             let report = Report::new(tell, 0, 0, node.path.clone(), Arc::default());
             node.meta.set_state(ActorState::Starting);
-            spawn_supervisor(control, node.clone(), report);
+            open_supervisor(control.clone(), node.clone(), report);
             let release = |node: &Node| {
                 node.meta.set_state(ActorState::Stopped);
                 node.branch.iter().for_each(|b| b.def().children.iter().for_each(|child| child.release()));
@@ -164,6 +164,7 @@ impl Tree {
                     None => break Exit::Killed,
                 }
             };
+            control.close();
             release(&node);
             let _ = end.send(Some(exit)); // nobody holds the tree any more
         })?;
@@ -173,7 +174,7 @@ impl Tree {
             Ok(Ok(())) => Ok(tree),
             Ok(Err(why)) => Err(TreeError::Start { path: why.path, why: StartError(why.why) }),
             Err(_) => Err(TreeError::Start {
-                path: tree.inner.root.path.clone(),
+                path: tree.inner.root.path.to_string(),
                 why: StartError("the supervision thread ended during the start".into()),
             }),
         }
@@ -255,7 +256,8 @@ impl Tree {
 
     fn drill(&self, path: &str, drill: Drill) -> bool {
         let runs = |row: ActorInfo| row.kind == "worker" && row.state == ActorState::Up;
-        self.info(path).is_some_and(runs) && self.with_parent(path, |_, key| In::Drill { key, drill })
+        self.info(path).is_some_and(runs)
+            && self.with_parent(path, |_, key| In::Order { key, order: Ctl::Drill(drill) })
     }
 
     /// The actor begins no further message until [`Tree::resume`]; its queue fills.
@@ -271,7 +273,7 @@ impl Tree {
         &self.inner.root
     }
 
-    fn with_parent(&self, path: &str, event: impl FnOnce(&str, u64) -> In) -> bool {
+    pub(super) fn with_parent(&self, path: &str, event: impl FnOnce(&str, u64) -> In) -> bool {
         let Some((above, id)) = path.rsplit_once('/') else { return false };
         let Some(parent) = self.inner.root.find(above) else { return false };
         let Some(branch) = &parent.branch else { return false };

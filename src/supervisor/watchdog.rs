@@ -107,7 +107,7 @@ fn look(node: &Arc<Node>, parent: Option<&Branch>, at: &Look<'_>, seen: &mut See
             {
                 let message = vitals.busy().map_or("", |(message, _)| message);
                 let what = format!("{hang_after:?} inside one turn, last message {message}");
-                parent.send(In::Hung { key, incarnation, what }); // its supervisor does not run: it is being stopped
+                parent.hand_over(In::Hung { key, incarnation, what }); // its supervisor does not run: it is being stopped
             }
         }
         Some(vitals) => vitals.stuck_ms.store(0, Ordering::Relaxed),

@@ -7,7 +7,7 @@ use bulkhead::rpc::directory::{Directory, NodeRecord, View};
 use etcd_client::{Certificate, Client, ConnectOptions, Identity, TlsOptions};
 use libp2p::PeerId;
 use std::fs::File;
-use std::net::TcpListener;
+use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -29,6 +29,8 @@ pub struct Etcds {
 
 struct Member {
     name: String,
+    /// The network namespace that it runs in.
+    netns: Option<String>,
     client: String,
     args: Vec<String>,
     log: PathBuf,
@@ -59,9 +61,19 @@ impl Etcds {
     }
 
     pub async fn start(count: usize, options: Options) -> Etcds {
+        Etcds::start_at(&vec![(None, Ipv4Addr::LOCALHOST); count], options).await
+    }
+
+    /// A member on each of these hosts: a network namespace and its address.
+    pub async fn on_hosts(hosts: impl IntoIterator<Item = (String, Ipv4Addr)>) -> Etcds {
+        let hosts: Vec<_> = hosts.into_iter().map(|(netns, addr)| (Some(netns), addr)).collect();
+        Etcds::start_at(&hosts, Options::default()).await
+    }
+
+    async fn start_at(hosts: &[(Option<String>, Ipv4Addr)], options: Options) -> Etcds {
         // Another process may take a port between our look and the member's start.
         for _ in 0..5 {
-            if let Some(mut etcds) = Etcds::try_start(count, options.tls).await {
+            if let Some(mut etcds) = Etcds::try_start(hosts, options.tls).await {
                 if options.users {
                     etcds.make_users().await;
                 }
@@ -71,15 +83,16 @@ impl Etcds {
         panic!("etcd does not start: is etcd-server installed?");
     }
 
-    async fn try_start(count: usize, tls: bool) -> Option<Etcds> {
+    async fn try_start(hosts: &[(Option<String>, Ipv4Addr)], tls: bool) -> Option<Etcds> {
+        let count = hosts.len();
         let dir = tempfile::tempdir().expect("a folder");
         let pki = tls.then(|| Pki::make(dir.path()));
         let scheme = if tls { "https" } else { "http" };
         let ports = free_ports(count * 2);
-        let peer = |i: usize| format!("http://127.0.0.1:{}", ports[count + i]);
+        let peer = |i: usize| format!("http://{}:{}", hosts[i].1, ports[count + i]);
         let all: Vec<_> = (0..count).map(|i| format!("m{i}={}", peer(i))).collect();
         let members = (0..count).map(|i| {
-            let (name, client) = (format!("m{i}"), format!("{scheme}://127.0.0.1:{}", ports[i]));
+            let (name, client) = (format!("m{i}"), format!("{scheme}://{}:{}", hosts[i].1, ports[i]));
             let data = dir.path().join(&name);
             let mut args = vec!["--name", &name, "--data-dir", data.to_str().expect("UTF-8")];
             let (peer, all) = (peer(i), all.join(","));
@@ -93,7 +106,7 @@ impl Etcds {
                 args.extend(["--client-cert-auth".into(), "--trusted-ca-file".into(), path(&pki.ca)]);
             }
             let log = dir.path().join(format!("{name}.log"));
-            Member { name, client, args, log, child: None }
+            Member { name, netns: hosts[i].0.clone(), client, args, log, child: None }
         });
         let mut etcds = Etcds { members: members.collect(), pki, user: None, dir };
         for member in &mut etcds.members {
@@ -162,7 +175,14 @@ impl Etcds {
 
     /// For what a test does behind the directory's back.
     pub async fn client(&self) -> Client {
-        Client::connect(self.endpoints(), Some(self.options())).await.expect("a client")
+        let started = Instant::now();
+        loop {
+            // A handshake and a password take a loaded machine longer than a call may.
+            match Client::connect(self.endpoints(), Some(self.options())).await {
+                Ok(client) => return client,
+                Err(error) => assert!(started.elapsed() < PATIENCE, "no client: {error}"),
+            }
+        }
     }
 
     /// Of these members only.
@@ -183,6 +203,21 @@ impl Etcds {
     pub fn config(&self) -> EtcdConfig {
         let user = self.user.as_ref().map(|_| ("bulkhead".to_string(), "s3cret".to_string()));
         EtcdConfig { tls: self.tls(), user, ttl: TTL, ..EtcdConfig::new("main", self.endpoints()) }
+    }
+
+    /// The same, as a `[cluster]` section says it: a key and its value each.
+    pub fn keys(&self) -> Vec<(&'static str, String)> {
+        let mut keys =
+            vec![("etcd", format!("{:?}", self.endpoints())), ("lease_ttl", format!("\"{}s\"", TTL.as_secs()))];
+        if let Some(pki) = &self.pki {
+            let (cert, key) = &pki.client;
+            let files = [("etcd_ca", &pki.ca), ("etcd_cert", cert), ("etcd_key", key)];
+            keys.extend(files.map(|(name, file)| (name, format!("{file:?}"))));
+        }
+        if self.user.is_some() {
+            keys.extend([("etcd_user", "\"bulkhead\"".into()), ("etcd_password", "\"s3cret\"".into())]);
+        }
+        keys
     }
 
     pub async fn connect(&self) -> Etcd {
@@ -249,7 +284,15 @@ impl Etcds {
 impl Member {
     fn start(&mut self) {
         let log = File::options().create(true).append(true).open(&self.log).expect("a log");
-        let mut command = Command::new("etcd");
+        let mut command = match &self.netns {
+            None => Command::new("etcd"),
+            Some(netns) => {
+                // Becomes etcd itself: signals reach it.
+                let mut command = Command::new("ip");
+                command.args(["netns", "exec", netns, "etcd"]);
+                command
+            }
+        };
         command.args(&self.args).env_clear().stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         // SAFETY: only a system call between fork and exec.
         unsafe {

@@ -5,7 +5,8 @@
 use crate::devnet_support::{GOOD, Net};
 use crate::etcd_support::{Etcds, TTL};
 use async_trait::async_trait;
-use bulkhead::config::Config;
+use bulkhead::cli;
+use bulkhead::config::{Config, Overrides, load};
 use bulkhead::devnet::tree::{ChainServer, ServerConfig, WhereIs};
 use bulkhead::devnet::{Devnet, DevnetSettings};
 use bulkhead::node::identity::Identity;
@@ -18,6 +19,7 @@ use bulkhead::rpc::auth::{Auth, Perm};
 use bulkhead::rpc::client::RpcClient;
 use bulkhead::rpc::full_node::{FullNode, HttpFullNode};
 use bulkhead::supervisor::{ActorInfo, ActorState, Ref, Tree};
+use clap::Parser;
 use fvm_shared::address::Address;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -55,6 +57,15 @@ impl Prover for GoodProver {
             Task::Finalize { .. } => Output::Done,
             Task::VerifySeal { .. } | Task::VerifyWindowPost { .. } => Output::Verified(true),
             Task::WinningChallenge { .. } => Output::Challenged(vec![0]),
+            Task::Vanilla { sectors, .. } => Output::Vanilla(
+                sectors
+                    .iter()
+                    .map(|(sector, _)| match sector.sealed_path.exists() {
+                        true => (sector.number, Ok(GOOD.to_vec())),
+                        false => (sector.number, Err("it is not here".to_string())),
+                    })
+                    .collect(),
+            ),
             _ => Output::Proof(GOOD.to_vec()),
         })
     }
@@ -145,6 +156,8 @@ impl World {
             etcd: etcds.map(Etcds::endpoints),
             roles: vec!["all".into()],
             placement: BTreeMap::new(),
+            lease_ttl: TTL,
+            file: None,
         }
     }
 
@@ -167,6 +180,9 @@ pub struct Plan {
     pub etcd: Option<Vec<String>>,
     pub roles: Vec<String>,
     pub placement: BTreeMap<String, Vec<String>>,
+    pub lease_ttl: Duration,
+    /// A `config.toml`, and the arguments of `bulkhead run` with it: they say all of the cluster, and what is above nothing.
+    pub file: Option<(String, Vec<String>)>,
 }
 
 impl Plan {
@@ -180,14 +196,49 @@ impl Plan {
         self
     }
 
+    /// A node of cluster `main` as its operator would set it up: these keys in `[cluster]`, these arguments.
+    pub fn configured(mut self, keys: &[(&str, String)], args: &[&str]) -> Plan {
+        let keys = keys.iter().map(|(key, value)| format!("{key} = {value}\n")).collect::<String>();
+        let full_node = format!("{}:/ip4/{}/tcp/{}/http", self.token, self.full_node.ip(), self.full_node.port());
+        let text = format!(
+            "[node]\nminer = \"{}\"\n[full_node]\napi_info = \"{full_node}\"\n[api]\nlisten = \"{bind}:0\"\n\
+             [admin]\nlisten = \"{bind}:0\"\n[cluster]\nname = \"main\"\nnode = \"{}\"\nlisten = [\"/ip4/{bind}/tcp/0\"]\n{keys}",
+            self.miner,
+            self.name,
+            bind = self.bind,
+        );
+        self.file = Some((text, args.iter().map(|arg| arg.to_string()).collect()));
+        self
+    }
+
+    /// As `bulkhead run` does it.
+    fn read(&self, text: &str, args: &[String]) -> Config {
+        std::fs::write(self.repo.join("config.toml"), text).unwrap();
+        let line = ["bulkhead", "run"].into_iter().chain(args.iter().map(String::as_str));
+        let cli::args::Command::Run(args) = cli::args::Cli::try_parse_from(line).unwrap().command else {
+            unreachable!("it is run")
+        };
+        args.miner.check().unwrap();
+        let repo = Some(self.repo.clone());
+        let config = load(&args.overrides(Overrides { repo, ..Default::default() }), &|_| None).unwrap().config;
+        args.miner.check_cluster(&config.cluster).unwrap();
+        config
+    }
+
     fn settings(&self) -> NodeSettings {
-        let mut config = Config { repo: self.repo.clone(), ..Config::default() };
+        let mut config = match &self.file {
+            Some((text, args)) => self.read(text, args),
+            None => Config { repo: self.repo.clone(), ..Config::default() },
+        };
+        if self.file.is_some() {
+            return NodeSettings::of(&config).for_devnet();
+        }
         config.api.listen = SocketAddr::new(self.bind, 0);
         config.admin.listen = SocketAddr::new(self.bind, 0);
         let cluster = self.etcd.as_ref().map(|endpoints| ClusterSettings {
             directory: DirectorySettings::Etcd(EtcdSettings { endpoints: endpoints.clone(), ..Default::default() }),
             listen: vec![format!("/ip4/{}/tcp/0", self.bind)],
-            lease_ttl: TTL,
+            lease_ttl: self.lease_ttl,
             placement: self.placement.clone(),
             ..ClusterSettings::alone("main", self.name.as_str())
         });
@@ -219,6 +270,18 @@ impl Plan {
     pub fn start_here(self) -> NodeProcess {
         self.start(Command::new(std::env::current_exe().unwrap()))
     }
+
+    /// In this process.
+    pub async fn node(&self) -> Node {
+        let info = ApiInfo::local(self.full_node, Some(self.token.clone()));
+        let link = || -> Arc<dyn FullNode> { Arc::new(HttpFullNode::new(info.clone()).unwrap()) };
+        let links = Links { chain: link(), proving: link(), sealing: link(), markets: link(), admin: link() };
+        let miner = bulkhead::chain::lotus_json::address::parse(&self.miner).unwrap();
+        let identity = Identity::establish(&self.repo, miner, &links.chain).await.unwrap();
+        let settings = self.settings();
+        let node = tokio::task::spawn_blocking(move || Node::start(settings, identity, links, Arc::new(GoodProver)));
+        node.await.unwrap().unwrap()
+    }
 }
 
 /// The body of `a_node`: runs the node of `PLAN` until its stdin ends.
@@ -227,14 +290,7 @@ pub async fn run_as_node() {
     let plan: Plan = serde_json::from_str(&plan).unwrap();
     let filter = std::env::var("RUST_LOG").unwrap_or_else(|_| "warn,bulkhead::node=info".into());
     let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stdout).with_ansi(false).try_init();
-    let info = ApiInfo::local(plan.full_node, Some(plan.token.clone()));
-    let link = || -> Arc<dyn FullNode> { Arc::new(HttpFullNode::new(info.clone()).unwrap()) };
-    let links = Links { chain: link(), proving: link(), sealing: link(), markets: link(), admin: link() };
-    let miner = bulkhead::chain::lotus_json::address::parse(&plan.miner).unwrap();
-    let identity = Identity::establish(&plan.repo, miner, &links.chain).await.unwrap();
-    let settings = plan.settings();
-    let node = tokio::task::spawn_blocking(move || Node::start(settings, identity, links, Arc::new(GoodProver)));
-    let node = node.await.unwrap().unwrap();
+    let node = plan.node().await;
     let told = tokio::task::spawn_blocking(|| std::io::stdin().read_line(&mut String::new()));
     let _ = told.await;
     node.stop().await;

@@ -71,7 +71,11 @@ pub async fn check_all(pool: &Pool, settings: &LinkSettings) {
     futures::future::join_all(checks).await;
 }
 
-impl Actor for DaemonPool {}
+impl Actor for DaemonPool {
+    fn inspect(&self) -> Option<serde_json::Value> {
+        Some(serde_json::json!({ "nodes": self.pool.health() }))
+    }
+}
 
 impl Handler<PoolInfo> for DaemonPool {
     async fn handle(&mut self, _: PoolInfo, _cx: &Cx<Self>) -> Result<Vec<Health>, Exit> {
@@ -127,7 +131,11 @@ impl Message for FeedEnded {
     type Reply = ();
 }
 
-impl Actor for HeadFeed {}
+impl Actor for HeadFeed {
+    fn inspect(&self) -> Option<serde_json::Value> {
+        Some(serde_json::json!({ "feed": *self.status.borrow() }))
+    }
+}
 
 impl Handler<FeedEnded> for HeadFeed {
     async fn handle(&mut self, FeedEnded(error): FeedEnded, _cx: &Cx<Self>) -> Result<(), Exit> {

@@ -18,7 +18,7 @@ pub use settings::{AskSettings, MarketSettings, SettingError};
 pub use signer::{AskBook, AskSigner, WalletSigner};
 
 use crate::store::StoreError;
-use crate::supervisor::{Actor, ChildSpec, Cx, Exit, Handler, Message, Ref, StartError, Thread};
+use crate::supervisor::{Actor, ChildSpec, Cx, Exit, Handler, Message, Reconfigure, Ref, StartError, Thread};
 use ask::{AskStep, KeptAsk, SignedStorageAsk, Terms, next_ask};
 use fvm_shared::address::Address;
 use host::{End, Ended, Host, HostError};
@@ -69,6 +69,8 @@ pub struct DealHandler {
     kept: Option<KeptAsk>,
     failures: u32,
     last_error: Option<String>,
+    /// Rounds for the present terms; those of earlier ones count no more.
+    terms_no: u64,
 }
 
 impl DealHandler {
@@ -82,19 +84,17 @@ impl DealHandler {
         let (serve, served) = watch::channel(kept.as_ref().map(|k| Arc::new(k.signed.clone())));
         let (host, end) =
             Host::start(config.miner, key, &config.settings, served).await.map_err(|e: HostError| why(&e))?;
-        Ok(DealHandler { config, terms, deps, host, end, serve, kept, failures: 0, last_error: None })
+        Ok(DealHandler { config, terms, deps, host, end, serve, kept, failures: 0, last_error: None, terms_no: 0 })
     }
 
     fn spawn_round(&self, cx: &Cx<Self>) {
         let (signer, miner) = (self.deps.signer.clone(), self.config.miner);
-        let (kept, terms) = (self.kept.clone(), self.terms.clone());
+        let (kept, terms, terms_no) = (self.kept.clone(), self.terms.clone(), self.terms_no);
         cx.spawn(async move {
             let round = ask_round(signer.as_ref(), kept.as_ref(), miner, &terms);
-            RoundDone(
-                tokio::time::timeout(ROUND_DEADLINE, round)
-                    .await
-                    .unwrap_or_else(|_| Err(format!("signing a storage ask took more than {ROUND_DEADLINE:?}"))),
-            )
+            let result = tokio::time::timeout(ROUND_DEADLINE, round).await;
+            let late = |_| Err(format!("signing a storage ask took more than {ROUND_DEADLINE:?}"));
+            RoundDone { terms_no, result: result.unwrap_or_else(late) }
         });
     }
 
@@ -158,12 +158,16 @@ fn retry_after(failures: u32) -> Duration {
     Duration::from_secs(2u64.saturating_pow(failures.clamp(1, 6)).min(60))
 }
 
-struct RoundDone(Result<Option<KeptAsk>, String>);
+struct RoundDone {
+    terms_no: u64,
+    result: Result<Option<KeptAsk>, String>,
+}
 impl Message for RoundDone {
     type Reply = ();
 }
 
-struct LookAgain;
+/// For the terms of that number.
+struct LookAgain(u64);
 impl Message for LookAgain {
     type Reply = ();
 }
@@ -179,6 +183,15 @@ impl Actor for DealHandler {
         cx.spawn(async move { HostEnded(end.wait().await) });
         self.spawn_round(cx);
         Ok(())
+    }
+
+    fn inspect(&self) -> Option<serde_json::Value> {
+        Some(serde_json::json!({
+            "market": self.report(),
+            "terms": self.config.settings.ask,
+            "failures_in_a_row": self.failures,
+            "ask_signed_by": self.kept.as_ref().map(|kept| kept.signer.to_string()),
+        }))
     }
 
     async fn stopping(&mut self, _cx: &Cx<Self>) {
@@ -199,14 +212,19 @@ impl Handler<HostEnded> for DealHandler {
 }
 
 impl Handler<LookAgain> for DealHandler {
-    async fn handle(&mut self, _: LookAgain, cx: &Cx<Self>) -> Result<(), Exit> {
-        self.spawn_round(cx);
+    async fn handle(&mut self, LookAgain(terms_no): LookAgain, cx: &Cx<Self>) -> Result<(), Exit> {
+        if terms_no == self.terms_no {
+            self.spawn_round(cx);
+        }
         Ok(())
     }
 }
 
 impl Handler<RoundDone> for DealHandler {
-    async fn handle(&mut self, RoundDone(result): RoundDone, cx: &Cx<Self>) -> Result<(), Exit> {
+    async fn handle(&mut self, RoundDone { terms_no, result }: RoundDone, cx: &Cx<Self>) -> Result<(), Exit> {
+        if terms_no != self.terms_no {
+            return Ok(()); // signed for terms that hold no more: never served
+        }
         let result = match result {
             Ok(None) => Ok(()),
             Ok(Some(ask)) => match self.adopt(ask, cx) {
@@ -218,17 +236,36 @@ impl Handler<RoundDone> for DealHandler {
         match result {
             Ok(()) => {
                 (self.failures, self.last_error) = (0, None);
-                cx.tell_after(LOOK_AGAIN, LookAgain);
+                cx.tell_after(LOOK_AGAIN, LookAgain(terms_no));
             }
             Err(why) => {
                 self.failures = self.failures.saturating_add(1);
                 let after = retry_after(self.failures);
                 tracing::warn!(miner = %self.config.miner, why, ?after, "no new storage ask yet; trying again");
                 self.last_error = Some(why);
-                cx.tell_after(after, LookAgain);
+                cx.tell_after(after, LookAgain(terms_no));
             }
         }
         Ok(())
+    }
+}
+
+/// New prices are signed and served; the host, its port and its limits stay as they are.
+impl Handler<Reconfigure<MarketSettings>> for DealHandler {
+    async fn handle(
+        &mut self,
+        Reconfigure(settings): Reconfigure<MarketSettings>,
+        cx: &Cx<Self>,
+    ) -> Result<Result<(), String>, Exit> {
+        match settings.terms(self.config.sector_size) {
+            Err(why) => Ok(Err(why.to_string())),
+            Ok(terms) => {
+                (self.terms, self.config.settings.ask) = (terms, settings.ask);
+                self.terms_no += 1;
+                self.spawn_round(cx);
+                Ok(Ok(()))
+            }
+        }
     }
 }
 

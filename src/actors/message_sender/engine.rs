@@ -15,7 +15,7 @@ use crate::supervisor::Fence;
 use cid::Cid;
 use std::sync::Arc;
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct SenderSettings {
     pub rules: Rules,
     /// Bound on fee cap x gas limit where the caller gives none (Lotus' DefaultMaxFee).
@@ -63,6 +63,19 @@ pub struct Report {
 }
 
 impl Engine {
+    pub(super) fn with_settings(&self, settings: SenderSettings) -> Engine {
+        Engine {
+            scope: self.scope.clone(),
+            miner: self.miner,
+            node: self.node.clone(),
+            signer: self.signer.clone(),
+            store: self.store.clone(),
+            token: self.token.clone(),
+            fence: self.fence.clone(),
+            settings,
+        }
+    }
+
     pub(super) fn prefix(&self) -> String {
         format!("{}/", self.scope)
     }
@@ -117,6 +130,27 @@ impl Engine {
     pub fn pending(&self) -> Result<Vec<(String, MessageStatus)>, StoreError> {
         let cut = self.prefix().len();
         Ok(self.open()?.into_iter().map(|(key, o)| (key[cut..].to_owned(), open_status(&o))).collect())
+    }
+
+    /// The open messages for a person, without their parameters; the oldest ones, if they are many.
+    pub(super) fn show(&self) -> serde_json::Value {
+        const MOST: usize = 100;
+        let open = match self.open() {
+            Ok(open) => open,
+            Err(why) => return serde_json::json!({ "error": why.to_string() }),
+        };
+        let cut = self.prefix().len();
+        let row = |(key, open): &(String, Open)| {
+            let signed = open.signed.as_ref();
+            serde_json::json!({
+                "key": &key[cut..], "to": open.to, "method": open.method, "max_fee": open.max_fee,
+                "why_waiting": open.why_waiting, "refusals": open.refusals, "seen_at": open.seen_at,
+                "cid": signed.map(|s| &s.cid), "nonce": signed.map(|s| s.nonce), "from": signed.map(|s| &s.from),
+                "pushed_at": signed.and_then(|s| s.pushed_at), "replaced": signed.map_or(0, |s| s.replaced.len()),
+            })
+        };
+        let oldest: Vec<serde_json::Value> = open.iter().take(MOST).map(row).collect();
+        serde_json::json!({ "open": open.len(), "most_open": self.settings.max_open, "max_fee": self.settings.max_fee.to_string(), "oldest": oldest })
     }
 
     pub(super) fn open(&self) -> Result<Vec<(String, Open)>, StoreError> {

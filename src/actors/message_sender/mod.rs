@@ -18,7 +18,7 @@ use crate::chain::Address;
 use crate::chain::types::TipSet;
 use crate::rpc::full_node::FullNode;
 use crate::store::{Store, StoreError};
-use crate::supervisor::{Actor, Cx, Exit, Handler, Message, StartError};
+use crate::supervisor::{Actor, Cx, Exit, Handler, Message, Reconfigure, StartError};
 use messages::{Enqueue, EnqueueAnswer, MessageStatus, Pending, Status, Withdraw, WithdrawAnswer};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -90,6 +90,15 @@ impl Actor for MessageSender {
         self.kick(cx);
         Ok(())
     }
+
+    fn inspect(&self) -> Option<serde_json::Value> {
+        Some(serde_json::json!({
+            "head": self.head.as_ref().map(|head| head.height),
+            "round_runs": self.running,
+            "another_follows": self.again,
+            "messages": self.engine.show(),
+        }))
+    }
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -159,6 +168,19 @@ impl Handler<Enqueue> for MessageSender {
             self.kick(cx);
         }
         Ok(answer)
+    }
+}
+
+/// A round under way goes on by the old settings; the state of every message is in the store.
+impl Handler<Reconfigure<SenderSettings>> for MessageSender {
+    async fn handle(
+        &mut self,
+        Reconfigure(settings): Reconfigure<SenderSettings>,
+        cx: &Cx<Self>,
+    ) -> Result<Result<(), String>, Exit> {
+        self.engine = Rc::new(self.engine.with_settings(settings));
+        self.kick(cx);
+        Ok(Ok(()))
     }
 }
 

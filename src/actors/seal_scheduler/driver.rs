@@ -219,6 +219,11 @@ impl Driver {
         Ok(())
     }
 
+    /// For what starts from now on.
+    pub fn set_limits(&mut self, limits: Limits) {
+        self.limits = limits;
+    }
+
     /// True while a run of this number still counts.
     pub fn is_running(&self, number: u64, run: u64) -> bool {
         self.running.get(&number).is_some_and(|r| r.run == run)
@@ -245,6 +250,24 @@ impl Driver {
     pub fn detail(&self, number: u64, now: u64) -> Option<SectorDetail> {
         let sector = self.sectors.get(&number)?;
         Some(SectorDetail { summary: self.summary(sector), sector: sector.clone(), durations: sector.durations(now) })
+    }
+
+    /// For a person: what runs, how many sectors are where, what waits for what.
+    pub fn show(&self) -> serde_json::Value {
+        let mut phases = BTreeMap::<String, usize>::new();
+        self.sectors.values().for_each(|sector| *phases.entry(sector.phase.to_string()).or_default() += 1);
+        let running: BTreeMap<u64, serde_json::Value> = self
+            .running
+            .iter()
+            .map(|(n, r)| {
+                (*n, serde_json::json!({ "action": format!("{:?}", r.action), "run": r.run, "away": r.away }))
+            })
+            .collect();
+        let held: BTreeMap<u64, u64> = self.held.iter().map(|(n, until)| (*n, *until)).collect();
+        serde_json::json!({
+            "limits": self.limits, "sectors": phases, "running": running,
+            "pledges_without_number": self.unnumbered(), "held_after_failed_writes": held,
+        })
     }
 
     fn summary(&self, s: &Sector) -> SectorSummary {

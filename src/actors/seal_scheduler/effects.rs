@@ -33,6 +33,21 @@ pub struct Effects {
     pub fence: Option<Arc<dyn Fence>>,
 }
 
+impl Effects {
+    pub(super) fn with_settings(&self, settings: SealSettings) -> Effects {
+        Effects {
+            node: self.node.clone(),
+            prover: self.prover.clone(),
+            outbox: self.outbox.clone(),
+            miner: self.miner,
+            dirs: self.dirs.clone(),
+            settings,
+            agents: self.agents.clone(),
+            fence: self.fence.clone(),
+        }
+    }
+}
+
 /// Why an action came to nothing, as the machine wants it.
 struct Stop(Event);
 

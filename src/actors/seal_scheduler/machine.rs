@@ -84,7 +84,7 @@ pub enum Follow {
     PledgeAgain { request: String },
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Rules {
     /// First wait after a failure, doubling up to the cap, in ms.
     pub retry_first: u64,

@@ -34,7 +34,7 @@ use crate::chain::types::TipSet;
 use crate::proofs::Prover;
 use crate::rpc::full_node::FullNode;
 use crate::store::{Store, StoreError};
-use crate::supervisor::{Actor, Cx, Exit, Handler, Message, Ref, StartError};
+use crate::supervisor::{Actor, Cx, Exit, Handler, Message, Reconfigure, Ref, StartError};
 use messages::{List, Pledge, PledgeAnswer, Remove, SectorDetail, SectorSummary, Status};
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -179,6 +179,15 @@ impl Actor for SealScheduler {
         self.ask_head(cx);
         self.dispatch(cx);
         Ok(())
+    }
+
+    fn inspect(&self) -> Option<serde_json::Value> {
+        Some(serde_json::json!({
+            "head": self.head.as_ref().map(|head| head.height),
+            "driver": self.driver.show(),
+            "asking_for_numbers": self.numbering,
+            "wakes_in_ms": self.wake_at.map(|at| at.saturating_sub(now_ms())),
+        }))
     }
 }
 
@@ -325,6 +334,20 @@ impl Handler<Pledge> for SealScheduler {
         };
         self.dispatch(cx);
         Ok(answer)
+    }
+}
+
+/// What runs goes on by the old settings; fewer tasks than run are let come to their end.
+impl Handler<Reconfigure<SealSettings>> for SealScheduler {
+    async fn handle(
+        &mut self,
+        Reconfigure(settings): Reconfigure<SealSettings>,
+        cx: &Cx<Self>,
+    ) -> Result<Result<(), String>, Exit> {
+        self.driver.set_limits(settings.limits);
+        self.effects = Rc::new(self.effects.with_settings(settings));
+        self.dispatch(cx);
+        Ok(Ok(()))
     }
 }
 

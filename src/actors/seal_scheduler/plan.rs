@@ -65,7 +65,7 @@ impl Action {
 }
 
 /// How many of each may run at once.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(serde::Serialize, Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Sectors past `Allocated` and not final; 0 = no limit.
     pub max_sealing: usize,

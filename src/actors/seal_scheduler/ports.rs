@@ -10,7 +10,7 @@ use crate::supervisor::Ref;
 use async_trait::async_trait;
 use std::time::Duration;
 
-/// Answers come from the store; the deadline covers a restart of the other actor's thread.
+/// Answers come from the store; the deadline covers a restart of the other actor, which is waited for.
 const ASK: Duration = Duration::from_secs(10);
 
 #[async_trait(?Send)]
@@ -28,10 +28,10 @@ pub trait NumberSource {
 #[async_trait(?Send)]
 impl Outbox for Ref<MessageSender> {
     async fn enqueue(&self, message: Enqueue) -> Result<EnqueueAnswer, String> {
-        self.ask(message, ASK).await.map_err(|e| format!("message sender: {e}"))
+        self.ask_when_up(message, ASK).await.map_err(|e| format!("message sender: {e}"))
     }
     async fn status(&self, key: &str) -> Result<MessageStatus, String> {
-        self.ask(Status { key: key.to_owned() }, ASK).await.map_err(|e| format!("message sender: {e}"))
+        self.ask_when_up(Status { key: key.to_owned() }, ASK).await.map_err(|e| format!("message sender: {e}"))
     }
 }
 
@@ -48,7 +48,7 @@ impl Outbox for Engine {
 #[async_trait(?Send)]
 impl NumberSource for Ref<SectorAllocator> {
     async fn allocate(&self, request: &str) -> Result<u64, String> {
-        let answer = self.ask(Allocate { request: request.to_owned() }, ASK).await;
+        let answer = self.ask_when_up(Allocate { request: request.to_owned() }, ASK).await;
         answer.map_err(|e| format!("sector allocator: {e}"))?.map_err(|e| e.to_string())
     }
 }

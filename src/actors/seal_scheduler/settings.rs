@@ -6,7 +6,7 @@ use crate::chain::TokenAmount;
 use num_traits::Zero;
 use std::time::Duration;
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct SealSettings {
     pub rules: Rules,
     pub limits: Limits,
@@ -48,7 +48,7 @@ pub enum Place {
 }
 
 /// After this long a task counts as hung and its prover is killed.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Runtimes {
     pub add_piece: Duration,
     pub pc1: Duration,

@@ -58,7 +58,8 @@ impl Desk {
     where
         SealWorker: Handler<M>,
     {
-        self.worker.ask(message, ASK).await.map_err(|e| RpcError::verdict(format!("the agent's seal-worker: {e}")))
+        let answer = self.worker.ask_when_up(message, ASK).await;
+        answer.map_err(|e| RpcError::verdict(format!("the agent's seal-worker: {e}")))
     }
 
     async fn pass<M: Message<Reply: Serialize> + DeserializeOwned>(&self, params: Vec<Value>) -> Result<Value, RpcError>

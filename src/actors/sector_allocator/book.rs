@@ -8,6 +8,7 @@ use crate::chain::types::TipSetKey;
 use crate::rpc::full_node::FullNode;
 use crate::store::{Policy, Record, Store, StoreError, Token};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
@@ -189,6 +190,22 @@ impl Book {
                 Ok::<_, StoreError>(answer)
             })
             .map_err(|e| ReserveError::Store(e.to_string()))?
+    }
+
+    /// The ledger for a person; asks nobody.
+    pub(super) fn show(&self) -> serde_json::Value {
+        let ledger = match self.store.get::<Ledger>(&self.ledger_key()) {
+            Ok(ledger) => ledger.unwrap_or_default(),
+            Err(why) => return serde_json::json!({ "error": why.to_string() }),
+        };
+        let ranges = |set: &NumberSet| set.ranges().map(|r| [*r.start(), *r.end()]).collect::<Vec<_>>();
+        let reserved: BTreeMap<&String, Vec<[u64; 2]>> =
+            ledger.reserved.iter().map(|(name, set)| (name, ranges(set))).collect();
+        serde_json::json!({
+            "allocated": ranges(&ledger.allocated), "on_chain": ranges(&ledger.on_chain),
+            "leased": ranges(&ledger.leased), "reserved": reserved,
+            "lease_size": self.settings.lease, "in_a_cluster": self.store.is_replicated(),
+        })
     }
 
     /// What is known; asks the chain, and falls back to its last answer.

@@ -56,6 +56,10 @@ impl Actor for SectorAllocator {
         Ok(())
     }
 
+    fn inspect(&self) -> Option<serde_json::Value> {
+        Some(self.book.show())
+    }
+
     async fn stopping(&mut self, _: &Cx<Self>) {
         if let Err(error) = self.book.give_back() {
             tracing::info!(%error, "the leased numbers are not given back; the next allocator leaves them out");

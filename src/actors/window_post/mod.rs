@@ -24,7 +24,7 @@ use crate::failpoint;
 use crate::proofs::Prover;
 use crate::rpc::full_node::FullNode;
 use crate::store::{Record, Store, StoreError};
-use crate::supervisor::{Actor, Cx, Exit, Handler, Message, StartError};
+use crate::supervisor::{Actor, Cx, Exit, Handler, Message, Reconfigure, StartError};
 use batch::{JobId, Outcome, PostStatus, Submission};
 use futures::FutureExt;
 use futures::future::{AbortHandle, Abortable};
@@ -107,6 +107,15 @@ impl WindowPost {
 
     fn now(&self) -> Duration {
         self.started.elapsed()
+    }
+
+    fn report(&self) -> WindowPostReport {
+        WindowPostReport {
+            miner: self.work.miner.to_string(),
+            height: self.head.as_ref().map(|head| head.height),
+            current: self.poster.current().copied(),
+            deadlines: self.poster.runs().map(Into::into).collect(),
+        }
     }
 
     fn look_up(&mut self, update: HeadUpdate, cx: &Cx<Self>) {
@@ -245,6 +254,24 @@ impl Actor for WindowPost {
         let work = self.work.clone();
         cx.spawn(async move { FirstHead(work.node.chain_head().await.ok()) });
         Ok(())
+    }
+
+    fn inspect(&self) -> Option<serde_json::Value> {
+        let mut jobs: Vec<JobId> = self.jobs.keys().copied().collect();
+        jobs.sort_unstable();
+        let (report, now) = (self.report(), self.now());
+        Some(serde_json::json!({
+            "settings": self.work.settings,
+            "height": report.height,
+            "current": report.current,
+            "deadlines": report.deadlines,
+            "jobs": jobs,
+            "asking_for_the_deadline": self.looking_up,
+            "a_newer_head_waits": self.next.is_some(),
+            "wakes_in_ms": self.wake_at.map(|at| at.saturating_sub(now).as_millis() as u64),
+            "declaring_recoveries": self.recovering,
+            "recoveries_declared_for": self.declared,
+        }))
     }
 }
 
@@ -398,13 +425,22 @@ impl Handler<Recovered> for WindowPost {
     }
 }
 
+/// Proofs and messages under way go on by the old settings.
+impl Handler<Reconfigure<WindowPostSettings>> for WindowPost {
+    async fn handle(
+        &mut self,
+        Reconfigure(settings): Reconfigure<WindowPostSettings>,
+        cx: &Cx<Self>,
+    ) -> Result<Result<(), String>, Exit> {
+        self.work = Arc::new(self.work.with_settings(settings.clone()));
+        let commands = self.poster.reconfigure(settings, self.now());
+        self.carry_out(commands, cx)?;
+        Ok(Ok(()))
+    }
+}
+
 impl Handler<WindowPostInfo> for WindowPost {
     async fn handle(&mut self, _: WindowPostInfo, _cx: &Cx<Self>) -> Result<WindowPostReport, Exit> {
-        Ok(WindowPostReport {
-            miner: self.work.miner.to_string(),
-            height: self.head.as_ref().map(|head| head.height),
-            current: self.poster.current().copied(),
-            deadlines: self.poster.runs().map(Into::into).collect(),
-        })
+        Ok(self.report())
     }
 }

@@ -7,7 +7,7 @@ use crate::supervisor::{Handler, Ref};
 use async_trait::async_trait;
 use std::time::Duration;
 
-/// The sender answers from its store; longer than this it hangs or restarts, and is asked again.
+/// The sender answers from its store; longer than this it hangs, and is asked again.
 const ANSWER: Duration = Duration::from_secs(10);
 
 #[derive(Clone, Debug, PartialEq)]
@@ -41,7 +41,8 @@ impl<A: Handler<Enqueue> + Handler<Status>> PostMessages for Ref<A> {
     async fn enqueue(&self, message: PostMessage) -> Result<Taken, String> {
         let PostMessage { key, to, method, params, max_fee } = message;
         let enqueue = Enqueue { key, to, method, params, value: TokenAmount::default(), max_fee, from: None };
-        match self.ask(enqueue, ANSWER).await {
+        // A pause of ours after a failure may be longer than the sender's restart.
+        match self.ask_when_up(enqueue, ANSWER).await {
             Ok(EnqueueAnswer::Accepted) => Ok(Taken::New),
             Ok(EnqueueAnswer::Known(_)) => Ok(Taken::Known),
             Ok(EnqueueAnswer::Refused(why)) => Err(format!("the message sender takes no message: {why}")),

@@ -149,6 +149,12 @@ impl Poster {
         out
     }
 
+    /// For what begins from now on.
+    pub fn reconfigure(&mut self, settings: WindowPostSettings, now: Duration) -> Vec<Command> {
+        self.settings = settings;
+        if self.di.is_some() { self.wake(now) } else { Vec::new() }
+    }
+
     pub fn planned(
         &mut self,
         open: ChainEpoch,

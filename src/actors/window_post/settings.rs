@@ -1,9 +1,10 @@
 //! What an operator can set about WindowPoSt. Epochs are counts of block delays.
 
 use crate::chain::{ChainEpoch, TokenAmount};
+use serde::Serialize;
 use std::time::Duration;
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Serialize, Clone, Debug, PartialEq)]
 pub struct WindowPostSettings {
     /// Epochs after Challenge before a proof begins: how deep the challenge must be. Scaled down for short windows.
     pub challenge_confidence: ChainEpoch,
@@ -23,6 +24,7 @@ pub struct WindowPostSettings {
     pub retry_first: Duration,
     pub retry_cap: Duration,
     /// The most that one message may cost (fee cap x gas limit).
+    #[serde(with = "crate::chain::lotus_json::token")]
     pub max_fee: TokenAmount,
     /// Epochs after Close for which a deadline's record is kept: the time in which its proof can be disputed.
     pub keep_after_close: ChainEpoch,

@@ -60,6 +60,20 @@ impl Work {
         Ok(Work { miner, actor_id, node, prover, files, outbox, jobs, settings, block_delay: OnceLock::new() })
     }
 
+    pub fn with_settings(&self, settings: WindowPostSettings) -> Work {
+        Work {
+            miner: self.miner,
+            actor_id: self.actor_id,
+            node: self.node.clone(),
+            prover: self.prover.clone(),
+            files: self.files.clone(),
+            outbox: self.outbox.clone(),
+            jobs: self.jobs.clone(),
+            settings,
+            block_delay: self.block_delay.clone(),
+        }
+    }
+
     /// The miner in durable names: how an address prints depends on the network that is set in the process.
     pub fn name(&self) -> String {
         format!("t0{}", self.actor_id)

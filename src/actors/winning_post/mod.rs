@@ -274,6 +274,23 @@ impl Actor for WinningPost {
         cx.spawn(async move { FirstHead(node.chain_head().await.ok()) });
         Ok(())
     }
+    fn inspect(&self) -> Option<serde_json::Value> {
+        let now = self.now();
+        let (first, last) = (self.mined.keys().next(), self.mined.keys().next_back());
+        Some(serde_json::json!({
+            "head": self.latest.borrow().as_ref().map(|head| head.height),
+            "block_delay_known": self.rounds.is_some(),
+            "heads_settle": self.settling,
+            "round": self.working.as_ref().map(|w| w.base.round()),
+            "round_for_ms": self.working.as_ref().map(|w| now.saturating_sub(w.began).as_millis() as u64),
+            "wakes_in_ms": self.wake_at.map(|at| at.saturating_sub(now).as_millis() as u64),
+            // What the slash filter goes by.
+            "own_blocks": { "kept": self.mined.len(), "from": first, "to": last },
+            "blocks": self.totals,
+            "last_round": self.reports.back(),
+        }))
+    }
+
     async fn stopping(&mut self, _cx: &Cx<Self>) {
         if let Some(working) = &self.working {
             working.handle.abort();

@@ -15,10 +15,10 @@ use std::sync::Arc;
 
 pub(super) fn group(parts: &Parts) -> SupervisorSpec {
     let published = Arc::new(ArcSwap::from_pointee(serde_json::Value::Null));
-    let (backend, place) = (parts.backend.clone(), published.clone());
+    let (backend, place, heads) = (parts.backend.clone(), published.clone(), parts.heads.others.clone());
     let info = ChildSpec::actor("info", &parts.refs.info, move |cx| {
         let publisher = InfoPublisher::new(backend.clone(), place.clone());
-        let _ = &cx;
+        cx.join(&heads);
         async move { Ok(publisher) }
     });
     let (verifier, stop) = (parts.auth.clone(), parts.stop.clone());
@@ -37,8 +37,10 @@ pub(super) fn group(parts: &Parts) -> SupervisorSpec {
             node: parts.tree.clone(),
             beside: parts.settings.beside.clone(),
             journal: journal.clone(),
+            reloader: parts.reloader.clone(),
+            groups: parts.groups.clone(),
             cluster: parts.net.clone().map(|net| -> Arc<dyn admin::ClusterView> {
-                Arc::new(ClusterWindow { net, seats: parts.seats.clone() })
+                Arc::new(ClusterWindow { net, seats: parts.seats.clone(), refs: parts.refs.clone() })
             }),
         }),
         info: published,

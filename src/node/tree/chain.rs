@@ -30,7 +30,7 @@ fn daemon_pool(parts: &Parts, pool: &Pool) -> ChildSpec {
 /// Every node has its own, for those of its concerns that run here.
 fn head_feed(parts: &Parts, pool: &Pool) -> ChildSpec {
     let (pool, link) = (pool.clone(), parts.settings.link.clone());
-    let subscribers = parts.refs.head_subscribers(&parts.seats);
+    let subscribers = parts.heads.subscribers();
     ChildSpec::actor("head_feed", &parts.refs.feed, move |cx| {
         let (pool, link, subscribers) = (pool.clone(), link.clone(), subscribers.clone());
         async move { HeadFeed::start(cx, pool, subscribers, link).await }
@@ -39,10 +39,13 @@ fn head_feed(parts: &Parts, pool: &Pool) -> ChildSpec {
 }
 
 fn message_sender(parts: &Parts) -> Option<ChildSpec> {
-    let (node, miner, settings) = (parts.links.chain.clone(), parts.miner, parts.settings.messages.clone());
+    let (node, miner, live) = (parts.links.chain.clone(), parts.miner, parts.live());
+    let heads = parts.heads.others.clone();
     let sender = parts.seated(Concern::MessageSender, &parts.refs.messages, move |cx, store| {
+        cx.join(&heads);
         let signer = Arc::new(NodeWallet(node.clone()));
-        let deps = SenderDeps { node: node.clone(), signer, store, miner, settings: settings.clone() };
+        let settings = live.load().messages.clone();
+        let deps = SenderDeps { node: node.clone(), signer, store, miner, settings };
         async move { MessageSender::start(cx, deps).await }
     });
     sender.map(|sender| sender.on(Thread::Dedicated))

@@ -18,9 +18,10 @@ fn deal_handler(parts: &Parts) -> Option<ChildSpec> {
         settings: parts.settings.market.clone(),
     };
     let signer = Arc::new(WalletSigner { node: parts.links.markets.clone(), miner: parts.miner });
+    let live = parts.live();
     let child = parts.seated(Concern::DealHandler, &parts.refs.market, move |_, store| {
         let deps = MarketDeps { signer: signer.clone(), book: Arc::new(store) };
-        let config = config.clone();
+        let config = MarketConfig { settings: live.load().market.clone(), ..config.clone() };
         async move { DealHandler::start(config, deps).await }
     });
     child.map(|child| child.on(Thread::Dedicated))

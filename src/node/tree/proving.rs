@@ -34,9 +34,12 @@ fn window_post(parts: &Parts, files: Arc<FarFiles>, prover: Arc<dyn Prover>) -> 
         jobs: Some(parts.settings.repo.join("jobs")),
         settings: parts.settings.window_post.clone(),
     };
+    let (live, heads) = (parts.live(), parts.heads.proving.clone());
     let child = parts.seated(Concern::WindowPost, &parts.refs.window_post, move |cx, store| {
+        cx.join(&heads);
         let prover = FencedProver::shared(&deps.prover, cx.pass());
-        let deps = WindowPostDeps { prover, store, ..deps.clone() };
+        let settings = live.load().window_post.clone();
+        let deps = WindowPostDeps { prover, store, settings, ..deps.clone() };
         async move { WindowPost::start(cx, deps).await }
     });
     child.map(|child| child.on(Thread::Dedicated).shutdown(Shutdown::Timeout(Duration::from_secs(30))))
@@ -52,7 +55,9 @@ fn winning_post(parts: &Parts, files: Arc<FarFiles>, prover: Arc<dyn Prover>) ->
         clock: Arc::new(SystemClock),
         settings: parts.settings.winning_post.clone(),
     };
+    let heads = parts.heads.proving.clone();
     let child = parts.seated(Concern::WinningPost, &parts.refs.winning_post, move |cx, store| {
+        cx.join(&heads);
         let prover = FencedProver::shared(&deps.prover, cx.pass());
         let deps = WinningPostDeps { prover, store, ..deps.clone() };
         async move { WinningPost::start(cx, deps).await }

@@ -24,10 +24,10 @@ fn allocator(parts: &Parts) -> Option<ChildSpec> {
 
 fn scheduler(parts: &Parts) -> Option<ChildSpec> {
     let (node, prover, miner) = (parts.links.sealing.clone(), parts.prover.clone(), parts.miner);
-    let (refs, mut settings) = (parts.refs.clone(), parts.settings.sealing.clone());
-    settings.shard = parts.settings.cluster.as_ref().map(|cluster| cluster.node.clone());
+    let (refs, live, heads) = (parts.refs.clone(), parts.live(), parts.heads.others.clone());
     let (dirs, agents) = (SectorDirs::of_repo(&parts.settings.repo, parts.miner_id()), parts.settings.agents.clone());
     let child = parts.seated(Concern::SealScheduler, &parts.refs.sealing, move |cx, store| {
+        cx.join(&heads);
         let deps = SealDeps {
             node: node.clone(),
             prover: FencedProver::shared(&prover, cx.pass()),
@@ -35,7 +35,7 @@ fn scheduler(parts: &Parts) -> Option<ChildSpec> {
             messages: refs.messages.clone(),
             allocator: refs.allocator.clone(),
             miner,
-            settings: settings.clone(),
+            settings: live.load().sealing.clone(),
             dirs: dirs.clone(),
             agents: agents.clone(),
         };

@@ -7,6 +7,7 @@ use crate::supervisor::ActorInfo;
 use futures::future::BoxFuture;
 use libp2p::PeerId;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
@@ -16,6 +17,8 @@ pub trait ClusterView: Send + Sync + 'static {
     fn peers(&self) -> PeersReport;
     /// The supervision tree of another node, over the bridge.
     fn actors_of(&self, node: &str) -> BoxFuture<'static, Result<Vec<ActorInfo>, FarTreeError>>;
+    /// How the full nodes of a node are, and the feed of their heads there: `{feed, full_nodes}`.
+    fn full_nodes_of(&self, node: &str) -> BoxFuture<'static, Result<Value, FarTreeError>>;
     /// Completes when the cluster has the order, not when it is carried out.
     fn order(&self, order: Order) -> BoxFuture<'static, Result<(), DirectoryError>>;
 }
@@ -24,7 +27,7 @@ pub trait ClusterView: Send + Sync + 'static {
 pub enum FarTreeError {
     #[error("no node {node:?} in this cluster; GET /nodes lists them")]
     Unknown { node: String },
-    #[error("{node} does not show its tree: {why}")]
+    #[error("{node} does not answer: {why}")]
     Silent { node: String, why: String },
 }
 

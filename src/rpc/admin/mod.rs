@@ -17,7 +17,7 @@ mod views;
 
 pub use actor::{AdminHttp, WhereIs, child};
 pub use cluster::ClusterView;
-pub use views::{AdminViews, DeadLettersView, Ended, Readiness, TreeView, Vitals, readiness};
+pub use views::{AdminViews, DeadLettersView, Ended, Readiness, ReloadError, TreeView, Vitals, readiness};
 
 use crate::rpc::door::Door;
 use actix_web::dev::ServerHandle;

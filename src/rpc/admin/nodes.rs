@@ -1,11 +1,12 @@
 //! The cluster over HTTP: nodes, leases, peers, another node's tree, and an operator's orders.
 
-use super::cluster::{ClusterView, FarTreeError};
+use super::cluster::{ClusterReport, ClusterView, FarTreeError};
 use super::routes::{Answer, Refusal, State, authorize, look, refuse};
 use crate::rpc::directory::{DirectoryError, Order};
 use actix_web::http::StatusCode;
 use actix_web::web::{Data, Path};
 use actix_web::{HttpRequest, HttpResponse};
+use serde::Serialize;
 use serde_json::json;
 use std::sync::Arc;
 use std::time::Duration;
@@ -37,22 +38,36 @@ pub async fn peers(state: Data<State>) -> Answer {
     Ok(HttpResponse::Ok().json(look(|| cluster.peers())?))
 }
 
-/// By name or PeerId. A node that does not answer costs one answer, and its deadline.
-pub async fn actors(state: Data<State>, node: Path<String>) -> Answer {
-    let cluster = cluster(&state)?;
-    let report = look(|| cluster.report())?;
-    let row = report.nodes.iter().find(|row| row.name == *node || row.peer_id == *node);
-    let Some(row) = row else {
-        return refuse(StatusCode::NOT_FOUND, FarTreeError::Unknown { node: node.to_string() }.to_string());
-    };
-    if row.name == report.node {
-        return Ok(HttpResponse::Ok().json(look(|| state.views.tree.snapshot())?));
+/// The node's name, by that or its PeerId, and whether it is this one.
+fn named(report: &ClusterReport, node: &str) -> Result<(String, bool), Refusal> {
+    match report.nodes.iter().find(|row| row.name == node || row.peer_id == node) {
+        Some(row) => Ok((row.name.clone(), row.name == report.node)),
+        None => refuse(StatusCode::NOT_FOUND, FarTreeError::Unknown { node: node.to_string() }.to_string()),
     }
-    match look(|| cluster.actors_of(&row.name))?.await {
-        Ok(actors) => Ok(HttpResponse::Ok().json(actors)),
+}
+
+fn far(answer: Result<impl Serialize, FarTreeError>) -> Answer {
+    match answer {
+        Ok(answer) => Ok(HttpResponse::Ok().json(answer)),
         Err(why @ FarTreeError::Unknown { .. }) => refuse(StatusCode::NOT_FOUND, why.to_string()),
         Err(why @ FarTreeError::Silent { .. }) => refuse(StatusCode::GATEWAY_TIMEOUT, why.to_string()),
     }
+}
+
+/// A node that does not answer costs one answer, and its deadline.
+pub async fn actors(state: Data<State>, node: Path<String>) -> Answer {
+    let cluster = cluster(&state)?;
+    let (name, here) = named(&look(|| cluster.report())?, &node)?;
+    if here {
+        return Ok(HttpResponse::Ok().json(look(|| state.views.tree.snapshot())?));
+    }
+    far(look(|| cluster.actors_of(&name))?.await)
+}
+
+pub async fn full_nodes(state: Data<State>, node: Path<String>) -> Answer {
+    let cluster = cluster(&state)?;
+    let (name, _) = named(&look(|| cluster.report())?, &node)?;
+    far(look(|| cluster.full_nodes_of(&name))?.await)
 }
 
 pub async fn move_to(state: Data<State>, request: HttpRequest, path: Path<(String, String)>) -> Answer {

@@ -1,7 +1,7 @@
 //! Orders to one actor over HTTP: token, audit line, and an answer that says whether it is done.
 
 use super::routes::{Answer, State, authorize, find, look, refuse};
-use super::views::TreeView;
+use super::views::{ReloadError, TreeView};
 use crate::supervisor::{AdminError, Order};
 use actix_web::http::StatusCode;
 use actix_web::web::{Data, Path};
@@ -51,6 +51,24 @@ pub async fn resume(state: Data<State>, request: HttpRequest, path: Path<String>
 }
 pub async fn stop(state: Data<State>, request: HttpRequest, path: Path<String>) -> Answer {
     order(state, request, path, Order::Stop).await
+}
+
+/// What needs longer than the deadline (a disk that hangs) goes on after the answer.
+pub async fn reload(state: Data<State>, request: HttpRequest) -> Answer {
+    authorize(&state, &request, "config reload")?;
+    let by = request.peer_addr().map(|from| from.to_string()).unwrap_or_default();
+    let doing = look(|| state.views.tree.reload(by))?;
+    match tokio::time::timeout(WITHIN, actix_web::rt::spawn(doing)).await {
+        Ok(Ok(Ok(reloaded))) => Ok(HttpResponse::Ok().json(reloaded)),
+        Ok(Ok(Err(why @ ReloadError::Faulty(_)))) => {
+            refuse(StatusCode::UNPROCESSABLE_ENTITY, format!("nothing is changed: {why}"))
+        }
+        Ok(Ok(Err(why @ (ReloadError::UnderWay | ReloadError::NoOrigin)))) => {
+            refuse(StatusCode::CONFLICT, why.to_string())
+        }
+        Ok(Err(_)) => refuse(StatusCode::INTERNAL_SERVER_ERROR, "see the node's log"),
+        Err(_) => Ok(HttpResponse::Accepted().json(json!({ "order": "config reload", "under_way": true }))),
+    }
 }
 
 /// Drills: they show on a running node that a panic of this actor, or a hang, stays in it.

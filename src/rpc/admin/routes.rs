@@ -2,7 +2,7 @@
 
 use super::views::{AdminViews, alive, readiness};
 use super::{AdminCheck, cluster_metrics, metrics, nodes, orders};
-use crate::supervisor::ActorInfo;
+use crate::supervisor::{ActorInfo, InspectError};
 use actix_web::http::StatusCode;
 use actix_web::http::header::{AUTHORIZATION, WWW_AUTHENTICATE};
 use actix_web::web::{self, Data, Path};
@@ -25,8 +25,10 @@ pub fn configure(config: &mut web::ServiceConfig) {
         .service(get("/metrics").route(web::get().to(prometheus)))
         .service(get("/dead-letters").route(web::get().to(dead_letters)))
         .service(get("/stop").route(web::post().to(stop)))
+        .service(get("/config/reload").route(web::post().to(orders::reload)))
         .service(get("/actors").route(web::get().to(actors)))
         .service(get("/actors/{path:.+}/kill").route(web::post().to(kill)))
+        .service(get("/groups").route(web::get().to(groups)))
         .service(get("/journal").route(web::get().to(orders::journal)))
         .service(get("/actors/{path:.+}/restart").route(web::post().to(orders::restart)))
         .service(get("/actors/{path:.+}/suspend").route(web::post().to(orders::suspend)))
@@ -34,10 +36,12 @@ pub fn configure(config: &mut web::ServiceConfig) {
         .service(get("/actors/{path:.+}/stop").route(web::post().to(orders::stop)))
         .service(get("/actors/{path:.+}/panic").route(web::post().to(orders::panic)))
         .service(get("/actors/{path:.+}/hang").route(web::post().to(orders::hang)))
+        .service(get("/actors/{path:.+}/inspect").route(web::get().to(inspect)))
         .service(get("/actors/{path:.*}").route(web::get().to(actor)))
         .service(get("/cluster").route(web::get().to(nodes::report)))
         .service(get("/nodes").route(web::get().to(nodes::nodes)))
         .service(get("/nodes/{node}/actors").route(web::get().to(nodes::actors)))
+        .service(get("/nodes/{node}/full-nodes").route(web::get().to(nodes::full_nodes)))
         .service(get("/peers").route(web::get().to(nodes::peers)))
         .service(get("/cluster/move/{node}/{concern:.+}").route(web::post().to(nodes::move_to)))
         .service(get("/cluster/drain/{node}").route(web::post().to(nodes::drain)))
@@ -99,9 +103,9 @@ async fn wrong_method(request: HttpRequest) -> Answer {
 async fn index() -> HttpResponse {
     HttpResponse::Ok().json(json!({
         "node": concat!("bulkhead/", env!("CARGO_PKG_VERSION")),
-        "get": ["/health/live", "/health/ready", "/info", "/actors", "/actors/{path}", "/dead-letters", "/journal", "/metrics",
-            "/cluster", "/nodes", "/nodes/{node}/actors", "/peers"],
-        "post_with_admin_token": ["/actors/{path}/{restart|suspend|resume|stop|kill}", "/actors/{path}/{panic|hang}", "/stop",
+        "get": ["/health/live", "/health/ready", "/info", "/actors", "/actors/{path}", "/actors/{path}/inspect", "/groups",
+            "/dead-letters", "/journal", "/metrics", "/cluster", "/nodes", "/nodes/{node}/actors", "/nodes/{node}/full-nodes", "/peers"],
+        "post_with_admin_token": ["/actors/{path}/{restart|suspend|resume|stop|kill}", "/actors/{path}/{panic|hang}", "/stop", "/config/reload",
             "/cluster/move/{node}/{concern}", "/cluster/{drain|undrain}/{node}"],
     }))
 }
@@ -149,8 +153,31 @@ async fn actors(state: Data<State>) -> Answer {
     Ok(HttpResponse::Ok().json(rows(&state)?))
 }
 
+async fn groups(state: Data<State>) -> Answer {
+    Ok(HttpResponse::Ok().json(look(|| state.views.tree.groups())?))
+}
+
 async fn actor(state: Data<State>, path: Path<String>) -> Answer {
     Ok(HttpResponse::Ok().json(find(&state, &path)?))
+}
+
+/// The one reading that waits for an actor: that one alone, for a second at most.
+async fn inspect(state: Data<State>, path: Path<String>) -> Answer {
+    find(&state, &path)?;
+    let asked = look(|| state.views.tree.inspect(&path))?;
+    match asked.await {
+        Ok(inspection) => Ok(HttpResponse::Ok().json(inspection)),
+        Err(why) => refuse(inspect_status(&why), format!("{path}: {why}")),
+    }
+}
+
+fn inspect_status(why: &InspectError) -> StatusCode {
+    match why {
+        InspectError::NotFound => StatusCode::NOT_FOUND,
+        InspectError::NotAWorker | InspectError::ShowsNothing => StatusCode::CONFLICT,
+        InspectError::NotRunning => StatusCode::SERVICE_UNAVAILABLE,
+        InspectError::Silent(_) => StatusCode::GATEWAY_TIMEOUT,
+    }
 }
 
 pub(super) fn find(state: &State, path: &str) -> Result<ActorInfo, Refusal> {

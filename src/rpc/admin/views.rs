@@ -1,18 +1,38 @@
 //! What the admin endpoint looks at, and what "ready" means.
 
 use super::cluster::ClusterView;
-use crate::supervisor::{ActorInfo, ActorState, AdminError, DeadLetter, DeadReason, Down, Exit, Order, Tree};
+use crate::supervisor::{
+    ActorInfo, ActorState, AdminError, DeadLetter, DeadReason, Down, Exit, GroupRow, InspectError, Inspection, Order,
+    Tree,
+};
 use arc_swap::ArcSwap;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use serde::Serialize;
+use serde_json::Value;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+/// How long an actor has for showing its state, and how often at most it is asked: reading is open to whoever reaches us.
+const INSPECT_WITHIN: Duration = Duration::from_secs(1);
+const INSPECT_EVERY: Duration = Duration::from_millis(250);
 
 /// Messages that nobody handled: how many for each reason, and the newest of them, oldest first.
 #[derive(Serialize, Clone, Debug, Default)]
 pub struct DeadLettersView {
     pub counts: Vec<(DeadReason, u64)>,
     pub recent: Vec<DeadLetter>,
+}
+
+/// Why nothing was changed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ReloadError {
+    #[error("{0}")]
+    Faulty(String),
+    #[error("a reload is under way")]
+    UnderWay,
+    #[error("this node was not started from a configuration that could be read again")]
+    NoOrigin,
 }
 
 /// Of the process as a whole.
@@ -52,10 +72,22 @@ pub trait TreeView: Send + Sync + 'static {
     fn dead_letters(&self) -> Option<DeadLettersView> {
         None
     }
+    /// What the actor at that path shows of its state. Asks that actor alone, with a deadline.
+    fn inspect(&self, _path: &str) -> BoxFuture<'static, Result<Inspection, InspectError>> {
+        std::future::ready(Err(InspectError::ShowsNothing)).boxed()
+    }
     /// Completes when it is done; what it waits for are supervisors, on a thread that runs no actor.
     fn order(&self, path: &str, order: Order) -> BoxFuture<'static, Result<(), AdminError>> {
         let done = order == Order::Kill && self.kill(path);
         std::future::ready(if done { Ok(()) } else { Err(AdminError::NotRunning) }).boxed()
+    }
+    /// Reads the configuration anew, and answers what of it is in force and what is not; `by` is for the audit log.
+    fn reload(&self, _by: String) -> BoxFuture<'static, Result<Value, ReloadError>> {
+        std::future::ready(Err(ReloadError::NoOrigin)).boxed()
+    }
+    /// Who is in which group.
+    fn groups(&self) -> Vec<GroupRow> {
+        Vec::new()
     }
     fn vitals(&self) -> Option<Vitals> {
         None
@@ -82,6 +114,13 @@ impl TreeView for Tree {
     }
     fn hang(&self, path: &str) -> bool {
         Tree::hang(self, path)
+    }
+    fn inspect(&self, path: &str) -> BoxFuture<'static, Result<Inspection, InspectError>> {
+        if let Some(last) = self.inspected(path, INSPECT_EVERY) {
+            return std::future::ready(last).boxed();
+        }
+        let (tree, path) = (self.clone(), path.to_string());
+        async move { Tree::inspect(&tree, &path, INSPECT_WITHIN).await }.boxed()
     }
     fn dead_letters(&self) -> Option<DeadLettersView> {
         let letters = Tree::dead_letters(self);
@@ -113,6 +152,12 @@ impl TreeView for OnceLock<Tree> {
     }
     fn hang(&self, path: &str) -> bool {
         self.get().is_some_and(|tree| tree.hang(path))
+    }
+    fn inspect(&self, path: &str) -> BoxFuture<'static, Result<Inspection, InspectError>> {
+        match self.get() {
+            Some(tree) => TreeView::inspect(tree, path),
+            None => std::future::ready(Err(InspectError::NotFound)).boxed(),
+        }
     }
     fn dead_letters(&self) -> Option<DeadLettersView> {
         self.get().and_then(TreeView::dead_letters)

@@ -50,10 +50,14 @@ impl<P> Engine<P> {
                 if closing { self.settle(key) } else { self.exited(now, key, exit, since) }
             }
             Phase::Ending(ending) => {
-                let Ending { by_rule, was_start, start_ticket, exit, tickets, since, renew, killed: _ } = ending;
+                let Ending { by_rule, was_start, start_ticket, exit, mut tickets, since, renew, killed: _ } = ending;
                 if !by_rule || closing {
                     self.settle(key);
                     self.start_was_stopped(start_ticket);
+                    // Who asked for the end hears of it before what another asked for begins.
+                    for ticket in std::mem::take(&mut tickets) {
+                        self.reply(ticket, Ok(Answer::Done));
+                    }
                     if let Some(ticket) = renew {
                         self.renew(now, key, ticket);
                     }

@@ -4,7 +4,7 @@
 //! the new spec names is there, but not started; one that only the old spec names goes on as it was, last in order.
 
 use super::child::{Child, Key};
-use super::{AdminError, Answer, Engine, Flags, Rules, Work};
+use super::{AdminError, Answer, Cmd, Engine, Flags, Rules, Work};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -53,6 +53,13 @@ impl<P> Engine<P> {
             self.classify(key);
             self.touched.push(key);
             keys.push((before, key));
+        }
+        // What this step has commanded already is carried out after it.
+        let now: HashMap<Key, Key> = keys.iter().filter_map(|(before, key)| Some(((*before)?, *key))).collect();
+        for command in &mut self.out {
+            if let Cmd::Start { key, .. } | Cmd::Stop { key } | Cmd::Kill { key } | Cmd::Abandon { key } = command {
+                *key = now.get(key).copied().unwrap_or(*key);
+            }
         }
         // Two in one step are one to who listens.
         if let Some(first) = self.rekeyed.take() {

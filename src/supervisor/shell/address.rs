@@ -104,7 +104,7 @@ impl<A: Actor> Slot<A> {
         }
     }
 
-    fn refuse<M>(&self, message: M) -> CallError<M> {
+    pub(super) fn refuse<M>(&self, message: M) -> CallError<M> {
         let (reason, error) = refusal(&self.meta, message);
         self.meta.dead_letter(type_name::<M>(), reason);
         error
@@ -154,6 +154,10 @@ impl<A: Actor> Ref<A> {
     /// Whether a message sent now would leave this process.
     pub fn is_far(&self) -> bool {
         self.slot.up.load().is_none() && self.slot.far.load().is_some()
+    }
+    /// Whether anybody would take a message now, here or elsewhere.
+    pub(super) fn has_receiver(&self) -> bool {
+        self.slot.up.load().is_some() || self.slot.far.load().is_some()
     }
     /// Queues the message; never waits.
     pub fn tell<M: Message>(&self, message: M) -> Result<(), CallError<M>>

@@ -9,7 +9,6 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::future::Future;
 use std::io;
-use std::rc::Rc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use tokio::sync::mpsc::{self, UnboundedSender};
@@ -18,7 +17,7 @@ use tokio::sync::mpsc::{self, UnboundedSender};
 #[derive(Clone)]
 pub(in crate::supervisor) struct Place {
     pub id: u64,
-    pub name: String,
+    pub name: Arc<str>,
     dedicated: bool,
     handle: ArbiterHandle,
     life: Arc<Life>,
@@ -77,35 +76,36 @@ thread_local! {
     static EPITAPH: RefCell<Option<Epitaph>> = const { RefCell::new(None) };
 }
 
-/// Lives on the control thread, where actix can make arbiters.
 pub(in crate::supervisor) struct Arbiters {
-    shared: RefCell<HashMap<&'static str, Place>>,
-    next: RefCell<u64>,
+    system: System,
+    shared: Mutex<HashMap<&'static str, Place>>,
+    next: AtomicU64,
     zombies: Arc<AtomicU64>,
 }
 
 impl Arbiters {
-    /// `zombies` counts the threads that were given up and have not ended.
+    /// Of the present system. `zombies` counts the threads that were given up and have not ended.
     fn new(zombies: Arc<AtomicU64>) -> Arbiters {
-        Arbiters { shared: RefCell::default(), next: RefCell::default(), zombies }
+        Arbiters { system: System::current(), shared: Mutex::default(), next: AtomicU64::default(), zombies }
     }
 
     pub fn place(&self, thread: &Thread, path: &str) -> io::Result<Place> {
         match thread {
             Thread::Dedicated => self.open(path.rsplit('/').next().unwrap_or(path), true),
             Thread::Shared(name) => {
-                if let Some(place) = self.shared.borrow().get(name) {
+                let mut shared = lock(&self.shared);
+                if let Some(place) = shared.get(name) {
                     return Ok(place.clone());
                 }
                 let place = self.open(name, false)?;
-                self.shared.borrow_mut().insert(name, place.clone());
+                shared.insert(name, place.clone());
                 Ok(place)
             }
         }
     }
 
     fn open(&self, name: &str, dedicated: bool) -> io::Result<Place> {
-        let handle = Arbiter::try_new()?.handle();
+        let handle = self.arbiter()?;
         let label = name.to_string();
         let (starts, mut rx) = mpsc::unbounded_channel::<Start>(); // a supervisor sends one a start
         let life = Arc::new(Life { state: AtomicU8::new(RUNS), zombies: self.zombies.clone() });
@@ -125,9 +125,23 @@ impl Arbiters {
                 let _ = nix::sys::prctl::set_name(&label);
             }
         });
-        let mut next = self.next.borrow_mut();
-        *next += 1;
-        Ok(Place { id: *next, name: name.to_string(), dedicated, handle, life, starts })
+        let id = self.next.fetch_add(1, Ordering::Relaxed);
+        Ok(Place { id, name: name.into(), dedicated, handle, life, starts })
+    }
+
+    /// actix makes one on a thread of its system only: anybody else borrows such a thread for that.
+    fn arbiter(&self) -> io::Result<ArbiterHandle> {
+        if System::try_current().is_some_and(|here| here.id() == self.system.id()) {
+            return Ok(Arbiter::try_new()?.handle());
+        }
+        std::thread::scope(|scope| {
+            let make = || {
+                System::set_current(self.system.clone());
+                Ok(Arbiter::try_new()?.handle())
+            };
+            let maker = std::thread::Builder::new().spawn_scoped(scope, make)?;
+            maker.join().unwrap_or_else(|_| Err(io::Error::other("the arbiter's maker panicked")))
+        })
     }
 
     /// The incarnation there has ended.
@@ -145,7 +159,7 @@ impl Arbiters {
 
     /// Nobody is put there any more.
     pub fn abandon(&self, place: &Place) {
-        self.shared.borrow_mut().retain(|_, p| p.id != place.id);
+        lock(&self.shared).retain(|_, p| p.id != place.id);
         place.handle.stop();
     }
 }
@@ -153,7 +167,7 @@ impl Arbiters {
 /// Runs `main` as an actix system on a thread of its own; the system and its arbiters stop when `main` is done.
 pub(in crate::supervisor) fn run_system<F, Fut>(name: &str, zombies: Arc<AtomicU64>, main: F) -> io::Result<()>
 where
-    F: FnOnce(Rc<Arbiters>) -> Fut + Send + 'static,
+    F: FnOnce(Arbiters) -> Fut + Send + 'static,
     Fut: Future<Output = ()> + 'static,
 {
     let failed: Arc<Mutex<Option<io::Error>>> = Arc::default();
@@ -168,7 +182,7 @@ where
             }
         };
         drop(ready);
-        system.block_on(main(Rc::new(Arbiters::new(zombies))));
+        system.block_on(main(Arbiters::new(zombies)));
         System::current().stop();
         let _ = system.run();
     })?;

@@ -4,7 +4,8 @@ use super::super::actor::{Actor, CallError, Handler, Message, Token};
 use super::super::exit::Exit;
 use super::super::fence::Pass;
 use super::super::histogram::SAMPLE;
-use super::address::{Ref, Slot, Up};
+use super::super::monitor::{Down, Monitor};
+use super::address::{Recipient, Ref, Slot, Up};
 use super::deliver::{Answer, Deliver, Nobody};
 use super::reply::ReplyTo;
 use actix::dev::{AsyncContextParts, ContextParts};
@@ -119,6 +120,10 @@ impl<A: Actor> Cx<A> {
     /// This incarnation's right to cause effects, to be checked right before one.
     pub fn pass(&self) -> Pass {
         Pass::new(self.token(), self.local.slot.meta.clone())
+    }
+    /// `to` hears when this incarnation is over; `None`: it was given up.
+    pub(in crate::supervisor) fn watch_my_end(&self, to: Recipient<Down>) -> Option<Monitor> {
+        Monitor::of(&self.local.slot.meta, self.local.epoch, to)
     }
     /// Runs beside the handlers on this actor's thread; its output comes back as a message, ahead of the mailbox's bound.
     /// Ends with the incarnation; a panic in it ends the incarnation.

@@ -31,7 +31,8 @@ impl<M: Message> Waits<M> for Nobody {
 
 pub(super) struct Asker<M: Message> {
     reply: ReplyTo<M>,
-    span: Span,
+    /// In a box, since most have none: what crosses threads is to be small.
+    span: Option<Box<Span>>,
 }
 
 impl<M: Message> Asker<M> {
@@ -39,7 +40,8 @@ impl<M: Message> Asker<M> {
     pub fn here(reply: ReplyTo<M>) -> Asker<M> {
         // Where nobody listens to spans, looking for one is not worth it.
         let traced = LevelFilter::current() != LevelFilter::OFF;
-        Asker { reply, span: if traced { Span::current() } else { Span::none() } }
+        let span = traced.then(Span::current).filter(|span| !span.is_none());
+        Asker { reply, span: span.map(Box::new) }
     }
 }
 
@@ -127,11 +129,11 @@ impl<A: Handler<M>, M: Message, W: Waits<M>> EnvelopeProxy<Shell<A>> for Deliver
         if reply.is_closed() {
             return self.lane.meta.dead_letter(type_name::<M>(), DeadReason::Expired);
         }
-        let span = match span.is_none() {
-            true => Span::none(),
-            false => {
+        let span = match span {
+            None => Span::none(),
+            Some(span) => {
                 let actor: &str = &self.lane.meta.path;
-                tracing::info_span!(parent: &span, "handle", actor, message = type_name::<M>())
+                tracing::info_span!(parent: &*span, "handle", actor, message = type_name::<M>())
             }
         };
         shell.handle(message, Some(reply), span);

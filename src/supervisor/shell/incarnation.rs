@@ -6,7 +6,7 @@ use super::super::exit::{Exit, catch};
 use super::super::spec::StartError;
 use super::address::{Ref, Slot, Up};
 use super::context::{Cx, Local, Shell, ShellCx};
-use super::linger::{Linger, stay};
+use super::linger::Linger;
 use super::report::{Ctl, Drill, Order};
 use actix::dev::channel::channel;
 use actix::dev::{ContextFut, ContextParts, Mailbox};
@@ -87,9 +87,12 @@ struct Incarnation<A: Actor> {
     phase: Phase<A>,
     /// Messages wait here while the actor starts.
     mailbox: Option<Mailbox<Shell<A>>>,
-    spawned: FuturesUnordered<LocalBoxFuture<'static, ()>>,
+    /// `None` until there is any.
+    spawned: Option<FuturesUnordered<LocalBoxFuture<'static, ()>>>,
     order: Order,
     stop: bool,
+    /// Told to show its state; it begins no message before.
+    look: bool,
     linger: Linger,
     /// Ordered to stop, but a successor will come.
     again: bool,
@@ -110,7 +113,7 @@ impl<A: Actor> Incarnation<A> {
         let up = Arc::new(Up { sender, lane: meta.lane() });
         let given_up = || order.report.is_abandoned();
         let (_last, owed) = meta.take_over(&up.lane, order.epoch, given_up, || {
-            meta.set_thread(&order.thread);
+            meta.set_thread(order.thread.clone());
             (slot.up.swap(Some(up.clone())), meta.watchers.open(order.epoch))
         })?;
         owed.tell();
@@ -127,9 +130,10 @@ impl<A: Actor> Incarnation<A> {
             local,
             phase: Phase::Starting(begin),
             mailbox: Some(Mailbox::new(receiver)),
-            spawned: FuturesUnordered::new(),
+            spawned: None,
             order,
             stop: false,
+            look: false,
             linger: Linger::default(),
             again: false,
         })
@@ -157,7 +161,11 @@ impl<A: Actor> Incarnation<A> {
                 Ctl::Pause => {
                     let pause = self.order.pause.look();
                     self.vitals().suspended.store(pause, Ordering::Relaxed);
-                    self.local.hold.set(pause || self.stop || self.local.exit.borrow().is_some())
+                    self.hold_or_go_on();
+                }
+                Ctl::Inspect => {
+                    self.look = true;
+                    self.hold_or_go_on();
                 }
             }
         }
@@ -173,6 +181,10 @@ impl<A: Actor> Incarnation<A> {
                 },
                 Phase::Running(context) => {
                     let _ = Pin::new(context.as_mut()).poll(task); // it never ends by itself: the address keeps it
+                    if self.look && !self.local.handling.get() {
+                        self.show();
+                        continue;
+                    }
                 }
                 Phase::Stopping { last, exit } => {
                     if last.as_mut().poll(task).is_ready() {
@@ -215,12 +227,33 @@ impl<A: Actor> Incarnation<A> {
 
     fn poll_spawned(&mut self, task: &mut Context<'_>) {
         loop {
-            self.spawned.extend(self.local.inbox.borrow_mut().drain(..));
-            while let Poll::Ready(Some(())) = self.spawned.poll_next_unpin(task) {}
+            let new = std::mem::take(&mut *self.local.inbox.borrow_mut());
+            if !new.is_empty() {
+                self.spawned.get_or_insert_default().extend(new);
+            }
+            let Some(spawned) = &mut self.spawned else { return };
+            while let Poll::Ready(Some(())) = spawned.poll_next_unpin(task) {}
             if self.local.inbox.borrow().is_empty() {
                 return;
             }
         }
+    }
+
+    /// Whether messages may be begun.
+    fn hold_or_go_on(&self) {
+        let suspended = self.vitals().suspended.load(Ordering::Relaxed);
+        self.local.hold.set(suspended || self.look || self.stop || self.local.exit.borrow().is_some());
+    }
+
+    /// Between two messages.
+    fn show(&mut self) {
+        self.look = false;
+        self.vitals().answers();
+        if self.meta().epoch.load(Ordering::Acquire) == self.local.epoch {
+            let state = self.local.state.borrow();
+            self.meta().glass.show(self.local.epoch, || state.as_ref().and_then(A::inspect));
+        }
+        self.hold_or_go_on();
     }
 
     /// `Ok`: it is over. `Err`: an orderly end begins, `stopping` runs first.
@@ -296,7 +329,7 @@ impl<A: Actor> Incarnation<A> {
         panics.extend(catch(|| self.drop_phase()).err());
         panics.extend(catch(|| drop(self.mailbox.take())).err());
         let inbox = std::mem::take(&mut *self.local.inbox.borrow_mut());
-        for work in std::mem::take(&mut self.spawned).into_iter().chain(inbox) {
+        for work in self.spawned.take().into_iter().flatten().chain(inbox) {
             panics.extend(catch(|| drop(work)).err());
         }
         let state = self.local.state.try_borrow_mut().ok().and_then(|mut s| s.take());
@@ -341,11 +374,7 @@ impl<A: Actor> Future for Incarnation<A> {
             Ok(Poll::Ready(exit)) => exit,
             Err(what) => Exit::Panicked(what),
         };
-        let crashed = exit.is_abnormal() && !this.stop;
         this.finish(exit);
-        if crashed {
-            actix_rt::spawn(stay());
-        }
         Poll::Ready(())
     }
 }

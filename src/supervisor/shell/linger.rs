@@ -6,13 +6,13 @@
 use std::cell::Cell;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
-use std::task::{Context, Poll};
+use std::task::Context;
 use std::time::{Duration, Instant};
 use tokio::runtime::{Handle, RuntimeFlavor};
 
 /// How long an actor that was called from another thread waits for the next call, and such a caller for its answer.
 pub(super) const CHAT: Duration = Duration::from_micros(20);
-/// How long the threads that start and restart actors wait for the next step: each step crosses two of them.
+/// How long a thread on which an actor was started waits for the next start, and who asked for it for the answer.
 pub(in crate::supervisor) const STEP: Duration = Duration::from_micros(60);
 /// After waiting in vain: at most a tenth of a thread's time is spent so.
 const REST: Duration = Duration::from_micros(200);
@@ -91,10 +91,11 @@ pub(super) struct Expect {
 
 impl Expect {
     pub fn answer(now: Instant) -> Option<Expect> {
-        if !allowed() {
+        let others = ASKS.get();
+        if others == 0 && !allowed() {
             return None;
         }
-        let others = ASKS.replace(ASKS.get() + 1);
+        ASKS.set(others + 1);
         let alone = others == 0 && !rests(NO_ASK_BEFORE.get(), now);
         Some(Expect { until: alone.then(|| now + CHAT) })
     }
@@ -124,16 +125,17 @@ pub(in crate::supervisor) async fn awhile<F: Future>(event: F, moment: Duration)
     poll_fn(|task| {
         let polled = event.as_mut().poll(task);
         if polled.is_pending() {
-            let now = Instant::now();
-            step(task, now, *until.get_or_insert_with(|| now + moment));
+            match until {
+                Some(until) => {
+                    step(task, Instant::now(), until);
+                }
+                None => {
+                    until = Some(Instant::now() + moment);
+                    task.waker().wake_by_ref(); // the thread's other tasks first: what was just set going is one of them
+                }
+            }
         }
         polled
     })
     .await
-}
-
-/// Keeps the thread awake for a [`STEP`]: its supervisor is about to start something here.
-pub(super) async fn stay() {
-    let until = Instant::now() + STEP;
-    poll_fn(|task| if step(task, Instant::now(), until) { Poll::Pending } else { Poll::Ready(()) }).await;
 }

@@ -3,6 +3,7 @@
 mod address;
 mod arbiters;
 mod context;
+mod deadlines;
 mod deliver;
 mod export;
 mod far;
@@ -10,6 +11,7 @@ mod incarnation;
 mod linger;
 mod reply;
 mod report;
+mod wait_up;
 
 pub use address::{Recipient, Ref};
 pub use context::Cx;
@@ -18,4 +20,6 @@ pub use export::{Export, ExportError, ExportOf};
 pub(super) use arbiters::{Arbiters, Place, run_system};
 pub(super) use incarnation::{Launch, launcher};
 pub(super) use linger::{STEP, allowed as may_linger, awhile, here};
+pub(super) use reply::by;
 pub(super) use report::{Ctl, CtlSender, Drill, News, Order, Pause, Report, Tell};
+pub(super) use wait_up::WaitingRoom;

@@ -2,14 +2,16 @@
 
 use super::super::actor::{CallError, Message};
 use super::super::exit::Exit;
+use super::deadlines::Deadline;
 use super::linger::{self, Expect};
 use std::future::{Future, poll_fn};
-use std::pin::Pin;
-use std::sync::OnceLock;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
-use tokio::time::{Instant, timeout_at};
+
+/// For a deadline that no clock can express.
+const AGES: Duration = Duration::from_secs(86_400 * 365 * 30);
 
 type Answered<M> = Result<<M as Message>::Reply, CallError<M>>;
 
@@ -18,7 +20,7 @@ pub(super) enum ReplyTo<M: Message> {
     Near(oneshot::Sender<Answered<M>>),
     /// An asker in another process; whoever brought the message takes the answer back.
     Far {
-        until: Option<std::time::Instant>,
+        until: Option<Instant>,
         to: Box<dyn FnOnce(Answered<M>) + Send>,
     },
 }
@@ -35,7 +37,7 @@ impl<M: Message> ReplyTo<M> {
     pub fn is_closed(&self) -> bool {
         match self {
             ReplyTo::Near(to) => to.is_closed(),
-            ReplyTo::Far { until, .. } => until.is_some_and(|until| until <= std::time::Instant::now()),
+            ReplyTo::Far { until, .. } => until.is_some_and(|until| until <= Instant::now()),
         }
     }
 }
@@ -49,32 +51,48 @@ pub(super) async fn answer<M: Message>(
     far: bool,
 ) -> Result<M::Reply, CallError<M>> {
     let asked = Instant::now();
-    let deadline = asked.checked_add(within).unwrap_or_else(|| asked + Duration::from_secs(86_400 * 365 * 30));
-    // Most answers come at once; a timer for each would cost more than they do.
-    let mut soon = Soon { far, asked: asked.into_std(), looked: None };
-    let early = poll_fn(|task| match Pin::new(&mut from).poll(task) {
-        Poll::Ready(answer) => Poll::Ready(Some(answer)),
-        Poll::Pending if within > linger::CHAT && soon.look_again(task) => Poll::Pending,
-        Poll::Pending => Poll::Ready(None),
-    });
-    let answer = match early.await {
-        Some(answer) => answer,
-        None => {
-            let timed = {
-                // Off any tokio runtime the deadline is kept by a small one of our own.
-                let _guard = tokio::runtime::Handle::try_current().is_err().then(|| timers().enter());
-                timeout_at(deadline, from)
-            };
-            timed.await.map_err(|_| CallError::Timeout)?
+    // Most answers come at once: first it looks, then it sets a deadline.
+    let mut soon = Soon { far, asked, looked: None };
+    let mut limit: Option<Deadline> = None;
+    poll_fn(|task| {
+        if let Poll::Ready(answer) = Pin::new(&mut from).poll(task) {
+            return Poll::Ready(answer.unwrap_or(Err(CallError::Exited(Exit::Killed))));
         }
-    };
-    answer.unwrap_or(Err(CallError::Exited(Exit::Killed)))
+        match &limit {
+            Some(limit) if limit.has_passed(task) => return Poll::Ready(Err(CallError::Timeout)),
+            Some(_) => {}
+            None if within > linger::CHAT && soon.look_again(task) => {}
+            None => limit = Some(Deadline::set(deadline(asked, within), task)),
+        }
+        Poll::Pending
+    })
+    .await
 }
 
-/// How often an asker looks before it sets its timer and sleeps.
+/// That long after `from`, which may be for ever.
+pub(super) fn deadline(from: Instant, within: Duration) -> Instant {
+    from.checked_add(within).unwrap_or(from + AGES)
+}
+
+/// What comes of `work` until then. Needs no runtime.
+pub(in crate::supervisor) async fn by<F: Future>(until: Instant, work: F) -> Option<F::Output> {
+    let (mut work, mut deadline) = (pin!(work), None);
+    poll_fn(|task| {
+        if let Poll::Ready(done) = work.as_mut().poll(task) {
+            return Poll::Ready(Some(done));
+        }
+        match deadline.get_or_insert_with(|| Deadline::set(until, task)).has_passed(task) {
+            true => Poll::Ready(None),
+            false => Poll::Pending,
+        }
+    })
+    .await
+}
+
+/// How often an asker looks before it sets its deadline and sleeps.
 struct Soon {
     far: bool,
-    asked: std::time::Instant,
+    asked: Instant,
     looked: Option<Option<Expect>>,
 }
 
@@ -94,16 +112,4 @@ impl Soon {
             Some(expect) => expect.as_mut().is_some_and(|e| e.goes_on(task)),
         }
     }
-}
-
-fn timers() -> &'static tokio::runtime::Runtime {
-    static TIMERS: OnceLock<tokio::runtime::Runtime> = OnceLock::new();
-    TIMERS.get_or_init(|| {
-        tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(1)
-            .thread_name("ask-deadlines")
-            .enable_time()
-            .build()
-            .expect("a thread for the deadlines of asks")
-    })
 }

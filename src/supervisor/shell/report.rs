@@ -17,6 +17,8 @@ pub(in crate::supervisor) enum Ctl {
     Drill(Drill),
     /// See [`Pause`].
     Pause,
+    /// See [`Tree::inspect`](crate::supervisor::Tree::inspect).
+    Inspect,
 }
 
 /// Whether it may begin messages, as it was last ordered. However often that changes while its thread is stuck, at most
@@ -56,7 +58,7 @@ pub(in crate::supervisor) enum News {
     Down(Exit),
 }
 
-/// What a supervisor's task hears; boxed so that the shell need not know the supervisor.
+/// What a supervisor hears; boxed so that the shell need not know the supervisor.
 pub(in crate::supervisor) type Tell = Arc<dyn Fn(Key, Serial, News) + Send + Sync>;
 
 /// Guarantees one end per incarnation: dropped unfinished, it reports that the incarnation was killed.
@@ -64,7 +66,7 @@ pub(in crate::supervisor) struct Report {
     pub key: Key,
     pub serial: Serial,
     /// In the tree.
-    pub path: String,
+    pub path: Arc<str>,
     tell: Tell,
     up: bool,
     done: bool,
@@ -73,7 +75,7 @@ pub(in crate::supervisor) struct Report {
 }
 
 impl Report {
-    pub fn new(tell: Tell, key: Key, serial: Serial, path: String, abandoned: Arc<AtomicBool>) -> Report {
+    pub fn new(tell: Tell, key: Key, serial: Serial, path: Arc<str>, abandoned: Arc<AtomicBool>) -> Report {
         Report { key, serial, path, tell, up: false, done: false, abandoned }
     }
     pub fn is_abandoned(&self) -> bool {
@@ -97,7 +99,7 @@ impl Report {
                 Exit::Failed(why) => why, // the factory's own words
                 other => other.to_string(),
             };
-            News::NotStarted(StartFailure { path: self.path.clone(), why })
+            News::NotStarted(StartFailure { path: self.path.to_string(), why })
         };
         (self.tell)(self.key, self.serial, news);
     }
@@ -124,7 +126,7 @@ pub(in crate::supervisor) struct Order {
     pub stop_within: Option<std::time::Duration>,
     /// Says from the exit whether the restart rule will start a successor: for the errors its callers get meanwhile.
     pub restarts_after: fn(&Exit) -> bool,
-    pub thread: String,
+    pub thread: Arc<str>,
 }
 
 pub(in crate::supervisor) type CtlSender = UnboundedSender<Ctl>;

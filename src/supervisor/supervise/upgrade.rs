@@ -44,7 +44,7 @@ impl Supervisor {
         for (_, key) in &keys {
             let Some(def) = self.engine.payload(*key) else { continue };
             def.meta.report_to(self.control.letters.clone());
-            if let Some(node) = branch.children().iter().find(|n| n.path == def.path) {
+            if let Some(node) = branch.child(&def.path) {
                 node.renew(def);
             }
         }

@@ -25,6 +25,8 @@ struct Member {
     url: String,
     client: Mutex<Option<Client>>,
     answered: AtomicBool,
+    /// Its last failure was one that waiting does not mend.
+    unfit: AtomicBool,
 }
 
 /// What an error of one endpoint means for the call.
@@ -41,7 +43,12 @@ impl Connection {
         let members = config
             .checked()?
             .into_iter()
-            .map(|url| Member { url, client: Mutex::default(), answered: AtomicBool::default() })
+            .map(|url| Member {
+                url,
+                client: Mutex::default(),
+                answered: AtomicBool::default(),
+                unfit: AtomicBool::default(),
+            })
             .collect();
         Ok(Connection { keys: Keys::new(&config.cluster), members, current: AtomicUsize::new(0), config })
     }
@@ -82,6 +89,12 @@ impl Connection {
             }
         }
         Err(DirectoryError::Unreachable { why: whys.join("; ") })
+    }
+
+    /// Whether none of them answered yet and each failed by its certificate or ours: that comes right by the configuration only.
+    pub(super) fn unfit(&self) -> bool {
+        let of = |flag: &AtomicBool| flag.load(Ordering::Relaxed);
+        self.members.iter().all(|member| of(&member.unfit) && !of(&member.answered))
     }
 
     /// The longest that a call can take.
@@ -162,6 +175,7 @@ impl Connection {
 
     fn cause(&self, at: usize, error: &(dyn StdError + 'static)) -> String {
         let (member, cause) = (&self.members[at], root_cause(error));
+        member.unfit.store(unfit(&cause), Ordering::Relaxed);
         match remedy(&member.url, &cause).filter(|_| !member.answered.load(Ordering::Relaxed)) {
             Some(remedy) => format!("{cause} ({remedy})"),
             None => cause,
@@ -191,9 +205,19 @@ impl Connection {
                 credentials(format!("it knows no users: take user {user:?} out of the configuration"))
             }
             (PERMISSION_DENIED, user) => {
-                let user = user.unwrap_or("nobody");
                 let prefix = format!("/bulkhead/{}/", self.config.cluster);
-                credentials(format!("user {user:?} may not read and write {prefix}: grant its role that prefix"))
+                let certified = self.config.tls.as_ref().is_some_and(|tls| tls.identity.is_some());
+                credentials(match user {
+                    Some(user) => {
+                        format!("user {user:?} may not read and write {prefix}: grant its role that prefix")
+                    }
+                    // etcd takes the certificate's common name for the user.
+                    None if certified => format!(
+                        "the user that cluster.etcd_cert names may not read and write {prefix}: grant its role that \
+                         prefix, or set cluster.etcd_user and its password"
+                    ),
+                    None => format!("nobody may read and write {prefix} without a user: set cluster.etcd_user"),
+                })
             }
             (INVALID_ARGUMENT | NOT_FOUND | OUT_OF_RANGE | RESOURCE_EXHAUSTED | UNIMPLEMENTED, _) => {
                 Verdict::Final(DirectoryError::Refused { endpoint, why: crate::store::etcd::explained(text) })
@@ -227,6 +251,12 @@ fn root_cause(error: &(dyn StdError + 'static)) -> String {
         deepest = cause;
     }
     deepest.to_string()
+}
+
+/// Whether that is a certificate that the other side does not take, whatever it waits for. A connection that is closed without
+/// a word may be an etcd that starts.
+fn unfit(cause: &str) -> bool {
+    cause.contains("invalid peer certificate") || cause.contains("fatal alert")
 }
 
 /// What to do about a member that never answered: its configuration is the likely cause.
@@ -266,6 +296,7 @@ mod tests {
             let got = remedy(url, cause);
             assert_eq!(got.is_some(), hint.is_some(), "{url} {cause}");
             assert!(got.unwrap_or_default().contains(hint.unwrap_or_default()), "{got:?}");
+            assert_eq!(unfit(cause), cause.contains("ertificate"), "{cause}");
         }
     }
 }

@@ -1,4 +1,5 @@
-//! Keeps the view up to date: the whole table once, then every change; all over again when the stream breaks.
+//! Keeps the view up to date: the whole table once, then every change. When the stream breaks, it goes on after the last
+//! change that was seen: a thousand nodes that all read a thousand records anew would break the next stream as well.
 
 use super::Shared;
 use super::table::{self, Change};
@@ -12,24 +13,41 @@ use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 /// Between two tries while etcd is out of reach.
 const PAUSE: Duration = Duration::from_millis(250);
 
+/// How far the view is.
+#[derive(Clone, Copy)]
+enum Known {
+    /// Not known, or out of contact since: read the whole table.
+    Nothing,
+    /// The whole table of this revision was just read.
+    Read(i64),
+    /// Every change up to this revision was seen until a stream broke.
+    Followed(i64),
+}
+
 /// Follows from a revision on that the view already has, if it has one. Never ends by itself.
-pub(super) async fn run(shared: Arc<Shared>, mut known: Option<i64>) {
+pub(super) async fn run(shared: Arc<Shared>, revision: Option<i64>) {
+    let mut known = revision.map_or(Known::Nothing, Known::Read);
     // Streams that broke without having shown one sign of life.
     let mut barren = 0;
     loop {
-        let result = match known.take() {
-            Some(revision) => follow(&shared, revision, &mut barren).await,
-            None => match read(&shared).await {
-                Ok(revision) => follow(&shared, revision, &mut barren).await,
+        let (revision, resumed) = match known {
+            Known::Read(revision) => (revision, false),
+            Known::Followed(revision) => (revision, true),
+            Known::Nothing => match read(&shared).await {
+                Ok(revision) => (revision, false),
                 Err(error) => {
-                    barren += 2;
-                    Err(error)
+                    shared.contact(false, Some(&error));
+                    sleep(PAUSE).await;
+                    continue;
                 }
             },
         };
-        let Err(error) = result;
+        let mut following = Following { revision, resumed, alive: false, behind: false };
+        let Err(error) = follow(&shared, &mut following).await;
+        barren = if following.alive { 0 } else { barren + 1 };
+        known = if following.behind || barren > 1 { Known::Nothing } else { Known::Followed(following.revision) };
         if barren < 2 {
-            tracing::debug!("etcd: reading the directory anew: {error}");
+            tracing::debug!("etcd: following the directory anew: {error}");
             continue;
         }
         shared.contact(false, Some(&error));
@@ -58,13 +76,24 @@ fn replaced(shared: &Shared, before: &View, all: &GetResponse) -> View {
 
 enum Never {}
 
-async fn follow(shared: &Shared, revision: i64, barren: &mut u32) -> Result<Never, DirectoryError> {
-    *barren += 1;
+/// One stream.
+struct Following {
+    /// Seen up to here.
+    revision: i64,
+    /// The stream before it broke.
+    resumed: bool,
+    /// It showed a sign of life.
+    alive: bool,
+    /// What comes after `revision` cannot be had.
+    behind: bool,
+}
+
+async fn follow(shared: &Shared, seen: &mut Following) -> Result<Never, DirectoryError> {
     let connection = &shared.connection;
     let (beat, limit) = (connection.config.beat(), connection.config.attempt());
     let (at, mut client) = connection.pick().await?;
     let (from, to) = connection.keys.range();
-    let options = WatchOptions::new().with_range(to).with_start_revision(revision + 1);
+    let options = WatchOptions::new().with_range(to).with_start_revision(seen.revision + 1);
     let stream = match timeout(limit, client.watch(from, Some(options))).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => return Err(connection.stream_failed(at, &error).await),
@@ -92,18 +121,28 @@ async fn follow(shared: &Shared, revision: i64, barren: &mut u32) -> Result<Neve
             Err(_) => return Err(connection.silent(at, limit).await),
         };
         if answer.canceled() {
-            // What we have seen was compacted away, or the member has no leader: both mean reading anew.
+            // What we have not seen was compacted away, or the member has no leader: both mean reading anew.
+            seen.behind = true;
             connection.failed(at).await;
             let why = format!("the watch ended: {}", answer.cancel_reason());
             return Err(DirectoryError::Unreachable { why });
         }
-        *barren = 0;
+        let revision = answer.header().map_or(0, |header| header.revision());
+        if seen.resumed && revision < seen.revision {
+            // A member that lags behind, or an etcd that was restored from a backup, of which no change would ever reach us.
+            seen.behind = true;
+            let why = format!("it is at revision {revision}, we have seen {}", seen.revision);
+            return Err(DirectoryError::Unreachable { why });
+        }
+        seen.alive = true;
         deadline = Instant::now() + beat + limit;
         if shared.view.borrow().in_contact && answer.events().is_empty() {
             continue;
         }
         shared.contact(true, None);
         apply(shared, &answer);
+        let last = answer.events().iter().filter_map(|event| event.kv()).map(|kv| kv.mod_revision()).max();
+        seen.revision = seen.revision.max(last.unwrap_or_default());
     }
 }
 

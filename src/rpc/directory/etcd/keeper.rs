@@ -274,18 +274,10 @@ async fn put_record(shared: &Shared, record: &NodeRecord, lease: i64) -> Result<
     let (node, peer) = (keys.key(Key::Node(&record.name)), keys.peer(&record.peer_id));
     // A record always has a JSON form.
     let value = serde_json::to_vec(record).unwrap_or_default();
-    // Each round lost means that somebody else wrote this very record meanwhile.
-    for _ in 0..5 {
-        let seen = shared.connection.call_patiently(|mut client| {
-            let look = Txn::new().and_then([TxnOp::get(node.clone(), None), TxnOp::get(peer.clone(), None)]);
-            async move { client.txn(look).await }
-        });
-        let seen = seen.await?;
-        let mut seen = seen.op_responses().into_iter().map(|response| match response {
-            TxnOpResponse::Get(get) => get.kvs().first().cloned(),
-            _ => None,
-        });
-        let (by_name, by_peer) = (seen.next().flatten(), seen.next().flatten());
+    // Most register for the first time: what is there is only looked at when that proves wrong.
+    let (mut by_name, mut by_peer) = (None, None);
+    // Each round after the second means that somebody else wrote this very record meanwhile.
+    for _ in 0..6 {
         if let Some(error) = conflict(record, lease, by_name.as_ref(), by_peer.as_ref()) {
             return Err(error);
         }
@@ -299,12 +291,19 @@ async fn put_record(shared: &Shared, record: &NodeRecord, lease: i64) -> Result<
             };
             let when = [unchanged(&node, &by_name), unchanged(&peer, &by_peer)];
             let then = [put(&node, value.clone()), put(&peer, record.name.clone().into_bytes())];
-            let txn = Txn::new().when(when).and_then(then);
+            let look = [TxnOp::get(node.clone(), None), TxnOp::get(peer.clone(), None)];
+            let txn = Txn::new().when(when).and_then(then).or_else(look);
             async move { client.txn(txn).await }
         });
-        if call.await?.succeeded() {
+        let answer = call.await?;
+        if answer.succeeded() {
             return Ok(());
         }
+        let mut seen = answer.op_responses().into_iter().map(|response| match response {
+            TxnOpResponse::Get(get) => get.kvs().first().cloned(),
+            _ => None,
+        });
+        (by_name, by_peer) = (seen.next().flatten(), seen.next().flatten());
     }
     Err(DirectoryError::Unreachable { why: format!("{} is being registered by others all the time", record.name) })
 }

@@ -107,7 +107,7 @@ impl Etcd {
                 shared.contact(true, None);
                 Some(revision)
             }
-            Err(error @ DirectoryError::Unreachable { .. }) if wait => {
+            Err(error @ DirectoryError::Unreachable { .. }) if wait && !shared.connection.unfit() => {
                 tracing::warn!("started out of contact with the cluster, nothing is held until etcd answers: {error}");
                 None
             }

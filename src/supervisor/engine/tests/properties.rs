@@ -1,80 +1,12 @@
-//! Random trees of engines under random exits, hangs and administrative calls: what must hold after each step.
+//! Random trees of engines, dynamic ones among them, under random exits, hangs, administrative calls and other specs: what
+//! must hold after each step.
+
+mod plans;
 
 use super::*;
-use proptest::prelude::{Just, ProptestConfig, any, prop, prop_assert, prop_oneof, proptest};
-use proptest::strategy::Strategy as Strategy_;
+use plans::{Kid, Op, Plan, ops, plan};
+use proptest::prelude::{ProptestConfig, any, prop_assert, proptest};
 use std::rc::Rc;
-
-#[derive(Clone, Debug)]
-struct Plan {
-    flags: Flags,
-    children: Vec<(Rules, Kid)>,
-}
-
-#[derive(Clone, Debug)]
-enum Kid {
-    Worker,
-    Sup(Rc<Plan>),
-}
-
-/// What a step does to the tree; numbers pick among what is there.
-#[derive(Clone, Debug)]
-enum Op {
-    Exit(usize, u8),
-    Hung(usize),
-    Lost(usize),
-    Call(usize, u8, usize),
-    Advance(u64),
-}
-
-fn rules_() -> impl Strategy_<Value = Rules> {
-    let restart = prop_oneof![Just(Restart::Permanent), Just(Restart::Transient), Just(Restart::Temporary)];
-    let shutdown = prop_oneof![Just(Shutdown::BrutalKill), Just(Shutdown::Timeout(secs(2))), Just(Shutdown::Infinity)];
-    (restart, shutdown, any::<bool>()).prop_map(|(restart, shutdown, significant)| Rules {
-        shutdown,
-        significant: significant && restart != Restart::Permanent,
-        ..rules(restart)
-    })
-}
-
-fn flags_() -> impl Strategy_<Value = Flags> {
-    let strategy = prop_oneof![Just(Strategy::OneForOne), Just(Strategy::OneForAll), Just(Strategy::RestForOne)];
-    let auto = prop_oneof![
-        4 => Just(AutoShutdown::Never),
-        1 => Just(AutoShutdown::AnySignificant),
-        1 => Just(AutoShutdown::AllSignificant)
-    ];
-    let first = prop_oneof![Just(0u64), Just(300)];
-    (strategy, 0u32..6, 1u64..20, auto, first).prop_map(|(strategy, intensity, period, auto_shutdown, first)| Flags {
-        backoff: Backoff { first: ms(first), cap: ms(first * 8), reset_after: secs(10) },
-        auto_shutdown,
-        ..flags(strategy, intensity, period)
-    })
-}
-
-fn plan() -> impl Strategy_<Value = Plan> {
-    let leaf = (flags_(), prop::collection::vec(rules_().prop_map(|r| (r, Kid::Worker)), 0..5))
-        .prop_map(|(flags, children)| Plan { flags, children });
-    leaf.prop_recursive(3, 20, 4, |inner| {
-        let sup = (rules_(), inner).prop_map(|(r, plan)| {
-            let r = Rules { supervisor: true, shutdown: Shutdown::Infinity, start_timeout: secs(1_000_000), ..r };
-            (r, Kid::Sup(Rc::new(plan)))
-        });
-        let kid = prop_oneof![2 => rules_().prop_map(|r| (r, Kid::Worker)), 1 => sup];
-        (flags_(), prop::collection::vec(kid, 1..5)).prop_map(|(flags, children)| Plan { flags, children })
-    })
-}
-
-fn ops() -> impl Strategy_<Value = Vec<Op>> {
-    let op = prop_oneof![
-        4 => (any::<usize>(), 0u8..5).prop_map(|(who, how)| Op::Exit(who, how)),
-        1 => any::<usize>().prop_map(Op::Hung),
-        1 => any::<usize>().prop_map(Op::Lost),
-        3 => (any::<usize>(), 0u8..7, any::<usize>()).prop_map(|(sup, what, child)| Op::Call(sup, what, child)),
-        3 => (0u64..4_000).prop_map(Op::Advance),
-    ];
-    prop::collection::vec(op, 0..60)
-}
 
 struct Sup {
     engine: Engine<Kid>,
@@ -95,6 +27,11 @@ struct Sup {
     asked: BTreeSet<Key>,
     tickets: u64,
     answered: BTreeSet<u64>,
+    /// Its spec was exchanged: what the earlier ones allowed may still come.
+    upgraded: bool,
+    most_restarts: usize,
+    /// What a dynamic one may have, or had when it was allowed less.
+    most_children: usize,
     ended: bool,
     killed: bool,
     began: bool,
@@ -143,6 +80,9 @@ impl Sim {
             asked: BTreeSet::new(),
             tickets: 0,
             answered: BTreeSet::new(),
+            upgraded: false,
+            most_restarts: plan.flags.intensity as usize,
+            most_children: plan.flags.dynamic.unwrap_or(usize::MAX),
             ended: false,
             killed: false,
             began: false,
@@ -212,12 +152,54 @@ impl Sim {
         let was_closing = matches!(sup.engine.work, Work::Closing { .. } | Work::Ended);
         let commands = sup.engine.step(now, ev, 0.0);
         sup.engine.take_touched();
+        if let Some(keys) = sup.engine.take_rekeyed() {
+            self.rekey(s, keys);
+        }
         for cmd in commands {
             // One step may restart a child and then find the budget spent: that start is followed by its stop.
             assert!(!(was_closing && matches!(cmd, Cmd::Start { .. })), "a start while it shuts down");
             self.obey(s, cmd, by_call);
         }
         self.check(s);
+    }
+
+    /// As the shell: whatever names a child by its old key means its new one.
+    fn rekey(&mut self, s: usize, keys: Vec<(Option<Key>, Key)>) {
+        let now: HashMap<Key, Key> = keys.into_iter().filter_map(|(old, new)| Some((old?, new))).collect();
+        let new = |key: Key| now.get(&key).copied().unwrap_or(key);
+        let sup = &mut self.sups[s];
+        sup.alive = std::mem::take(&mut sup.alive).into_iter().map(|(k, v)| (new(k), v)).collect();
+        sup.nested = std::mem::take(&mut sup.nested).into_iter().map(|(k, v)| (new(k), v)).collect();
+        for set in [&mut sup.started, &mut sup.barred, &mut sup.spared, &mut sup.asked] {
+            *set = std::mem::take(set).into_iter().map(new).collect();
+        }
+        for calls in [&mut sup.terminating, &mut sup.renewing] {
+            calls.values_mut().for_each(|key| *key = new(*key));
+        }
+        sup.flags = sup.engine.flags.clone();
+        sup.upgraded = true;
+        sup.restarts.clear();
+        sup.most_restarts = sup.most_restarts.max(sup.flags.intensity as usize);
+        sup.most_children = sup.flags.dynamic.map_or(usize::MAX, |max| max.max(sup.engine.children.len()));
+        for other in &mut self.sups {
+            if let Some((parent, key, _)) = &mut other.parent
+                && *parent == s
+            {
+                *key = new(*key);
+            }
+        }
+        for (sup, ev) in self.queue.values_mut().filter(|(sup, _)| *sup == s) {
+            debug_assert_eq!(*sup, s);
+            if let Ev::Started { key, .. }
+            | Ev::StartFailed { key, .. }
+            | Ev::Ignored { key, .. }
+            | Ev::Down { key, .. }
+            | Ev::Hung { key, .. }
+            | Ev::Lost { key, .. } = ev
+            {
+                *key = new(*key);
+            }
+        }
     }
 
     fn obey(&mut self, s: usize, cmd: Cmd, by_call: bool) {
@@ -230,7 +212,8 @@ impl Sim {
                 let child = &sup.engine.children[&key];
                 let (restart, kid) = (child.rules.restart, child.payload.clone());
                 let first = sup.started.insert(key);
-                assert!(first || restart != Restart::Temporary, "a temporary child was restarted");
+                // One that waits for its restart is restarted, whatever another spec makes of it.
+                assert!(first || restart != Restart::Temporary || sup.upgraded, "a temporary child was restarted");
                 let renewed = sup.renewing.values().any(|k| *k == key);
                 if renewed {
                     sup.barred.remove(&key);
@@ -244,9 +227,10 @@ impl Sim {
                         sup.restarts.pop_front();
                     }
                     // A backoff may put off restarts that were asked for earlier, so that more than one window's fall into one.
-                    let slack = if sup.flags.backoff.first.is_zero() { 1 } else { 2 };
-                    assert!(sup.restarts.len() <= slack * sup.flags.intensity as usize, "beyond the budget");
+                    let slack = if sup.flags.backoff.first.is_zero() && !sup.upgraded { 1 } else { 2 };
+                    assert!(sup.restarts.len() <= slack * sup.most_restarts, "beyond the budget");
                 }
+                sup.barred.remove(&key); // a group's restart takes it along
                 sup.alive.insert(key, serial);
                 match kid {
                     Kid::Worker => {
@@ -267,7 +251,8 @@ impl Sim {
             }
             Cmd::Stop { key } => {
                 let serial = *sup.alive.get(&key).expect("a stop of one that does not run");
-                if closing && !by_call && !sup.killed {
+                // Those of a dynamic one stop side by side.
+                if closing && !by_call && !sup.killed && sup.flags.dynamic.is_none() {
                     assert_eq!(sup.alive.last_key_value().map(|(k, _)| *k), Some(key), "stopped out of order");
                 }
                 match sup.engine.payload(key).unwrap().clone() {
@@ -344,11 +329,13 @@ impl Sim {
         let sup = &self.sups[s];
         let counts = sup.engine.count();
         assert_eq!(counts.active, sup.alive.len(), "active is what runs");
-        assert_eq!(counts.specs, counts.supervisors + counts.workers);
+        let children = counts.supervisors + counts.workers;
+        assert_eq!(counts.specs, if sup.flags.dynamic.is_some() { 1 } else { children });
+        assert!(children <= sup.most_children, "{children} children, more than {}", sup.most_children);
         assert_eq!(sup.engine.alive.iter().copied().collect::<Vec<_>>(), sup.alive.keys().copied().collect::<Vec<_>>());
         let (used, budget) = sup.engine.budget(self.now);
         let closing = matches!(sup.engine.work, Work::Closing { .. } | Work::Ended);
-        assert!(closing || used <= budget as usize, "{used} of {budget} spent, and it goes on");
+        assert!(closing || used <= sup.most_restarts, "{used} of {budget} spent, and it goes on");
         // Nothing is forgotten: what waits has a timer, a turn, or something under way that it waits for.
         for (key, child) in &sup.engine.children {
             match &child.phase {
@@ -389,11 +376,12 @@ impl Sim {
                 let s = s % self.sups.len();
                 let sup = &mut self.sups[s];
                 let keys: Vec<Key> = sup.engine.children.keys().copied().collect();
-                if sup.ended || keys.is_empty() {
+                if sup.ended || keys.is_empty() && what < 6 {
                     return;
                 }
-                let key = keys[child % keys.len()];
-                let id = sup.engine.children[&key].id.to_string();
+                let key = keys.get(child % keys.len().max(1)).copied().unwrap_or_default();
+                let id = sup.engine.children.get(&key).map(|c| c.id.to_string()).unwrap_or_default();
+                let restart = [Restart::Transient, Restart::Permanent, Restart::Temporary][child % 3];
                 sup.tickets += 1;
                 let ticket = sup.tickets;
                 let call = match what {
@@ -414,13 +402,57 @@ impl Sim {
                         sup.renewing.insert(ticket, key);
                         Call::Renew { id }
                     }
+                    6 => Call::Start { id: format!("new{ticket}").into(), rules: rules(restart), payload: Kid::Worker },
                     _ => Call::Start {
                         id: format!("new{ticket}").into(),
-                        rules: rules(Restart::Transient),
-                        payload: Kid::Worker,
+                        rules: Rules {
+                            supervisor: true,
+                            shutdown: Shutdown::Infinity,
+                            start_timeout: secs(1_000_000),
+                            ..rules(restart)
+                        },
+                        payload: Kid::Sup(Rc::new(Plan {
+                            flags: flags(Strategy::OneForAll, 1, 5),
+                            children: vec![(rules(Restart::Permanent), Kid::Worker), (rules(restart), Kid::Worker)],
+                        })),
                     },
                 };
                 self.step(s, Ev::Call { ticket, call });
+            }
+            Op::Upgrade(s, flags, choices, new) => {
+                let s = s % self.sups.len();
+                let sup = &mut self.sups[s];
+                if sup.ended {
+                    return;
+                }
+                sup.tickets += 1;
+                let ticket = sup.tickets;
+                let (flags, children) = match sup.flags.dynamic {
+                    // It names no children, stays one_for_one, and may have one more.
+                    Some(max) => {
+                        (Flags { strategy: Strategy::OneForOne, dynamic: Some((max + 1) % 5), ..flags }, vec![])
+                    }
+                    None => {
+                        let kept = sup.engine.children.values().zip(choices.iter().cycle());
+                        let kept = kept.filter(|(_, (kept, _))| *kept).map(|(child, (_, changed))| {
+                            let rules = match child.rules.supervisor {
+                                true => Rules { restart: changed.restart, ..child.rules.clone() },
+                                false => changed.clone(),
+                            };
+                            (child.id.clone(), rules, child.payload.clone())
+                        });
+                        let mut children: Vec<_> = kept.collect();
+                        children.reverse();
+                        for (n, (_, rules)) in choices.iter().take(new).enumerate() {
+                            children.insert(
+                                n.min(children.len()),
+                                (format!("spec{ticket}-{n}").into(), rules.clone(), Kid::Worker),
+                            );
+                        }
+                        (flags, children)
+                    }
+                };
+                self.step(s, Ev::Call { ticket, call: Call::Upgrade { flags, children } });
             }
         }
         self.run(Duration::ZERO);

@@ -129,6 +129,24 @@ fn an_upgrade_waits_for_what_is_under_way() {
     assert_eq!(w.replies[&ticket], Err(AdminError::ShuttingDown));
 }
 
+/// A crash waits for the ordered start, and so does another spec: the restart is commanded right before the keys change.
+#[test]
+fn a_restart_that_is_commanded_right_before_an_upgrade_names_the_new_key() {
+    let mut w = World::new(flags(Strategy::OneForOne, 2, 3600));
+    w.way("b", Way { start_takes: secs(3), ..Way::default() });
+    let r = || rules(Restart::Permanent);
+    for id in ["a", "b"] {
+        w.engine.add(id.into(), r(), id);
+    }
+    w.begin();
+    w.advance(secs(1));
+    w.exit("a", crash());
+    upgrade(&mut w, flags(Strategy::OneForOne, 2, 3600), &[("b", r()), ("a", r())]);
+    w.advance(secs(2));
+    assert_eq!(w.log, ["start a", "start b", "up", "start a"]);
+    assert_eq!(w.count(), [2, 2, 0, 2]);
+}
+
 #[test]
 fn significant_upgrade() {
     let spec = |auto| {

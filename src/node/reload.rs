@@ -1,0 +1,174 @@
+//! New settings for a node that runs: the configuration is read anew, hot keys go to their concerns, the others are named.
+
+use super::refs::Refs;
+use super::settings::NodeSettings;
+use crate::actors::deal_handler::MarketSettings;
+use crate::actors::message_sender::SenderSettings;
+use crate::actors::seal_scheduler::SealSettings;
+use crate::actors::window_post::settings::WindowPostSettings;
+use crate::config::change::{self, Change};
+use crate::config::{Config, ConfigError};
+use crate::rpc::admin::ReloadError;
+use crate::supervisor::{CallError, Handler, Reconfigure, Ref};
+use arc_swap::ArcSwap;
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::Mutex;
+
+/// A concern that has not come to it by then has a handler in hand, and takes it after that.
+const SHOWN_WITHIN: Duration = Duration::from_secs(2);
+/// For how long a concern may stay busy before it is left to its next start.
+const TAKEN_WITHIN: Duration = Duration::from_secs(600);
+
+/// What concerns take over while they run. Each incarnation starts with what holds then.
+#[derive(Clone, PartialEq)]
+pub struct Hot {
+    pub window_post: WindowPostSettings,
+    pub sealing: SealSettings,
+    pub market: MarketSettings,
+    pub messages: SenderSettings,
+}
+
+impl Hot {
+    pub fn of(settings: &NodeSettings) -> Hot {
+        let shard = settings.cluster.as_ref().map(|cluster| cluster.node.clone());
+        Hot {
+            window_post: settings.window_post.clone(),
+            sealing: SealSettings { shard, ..settings.sealing.clone() },
+            market: settings.market.clone(),
+            messages: settings.messages.clone(),
+        }
+    }
+}
+
+pub type Live = Arc<ArcSwap<Hot>>;
+
+/// Where this node's settings came from, to be read again.
+pub trait Origin: Send + Sync {
+    /// What it was started with.
+    fn started_with(&self) -> &Config;
+    /// Blocks.
+    fn read(&self) -> Result<Config, ConfigError>;
+    /// In the concerns' terms.
+    fn settings(&self, config: &Config) -> NodeSettings {
+        NodeSettings::of(config)
+    }
+    /// Logs by that filter from now on.
+    fn log(&self, filter: &str) -> Result<(), String>;
+}
+
+/// What came of a reload.
+#[derive(Serialize, Clone, Debug, Default, PartialEq)]
+pub struct Reloaded {
+    /// In force.
+    pub changed: Vec<&'static str>,
+    /// Differs from what the node runs by, and is not in force.
+    pub needs_restart: Vec<&'static str>,
+    /// Of the concerns that changed keys are for.
+    pub concerns: BTreeMap<&'static str, Taken>,
+}
+
+#[derive(Serialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "snake_case")]
+pub enum Taken {
+    Now,
+    /// After the message in hand.
+    WhenItComesToIt,
+    /// It does not run now.
+    AtItsNextStart,
+    /// Another node runs it, by that node's configuration.
+    Elsewhere,
+    Refused(String),
+}
+
+pub struct Reloader {
+    pub(super) origin: Option<Arc<dyn Origin>>,
+    pub(super) refs: Refs,
+    pub(super) live: Live,
+    /// What the node runs by. Held during a reload: one at a time.
+    pub(super) running: Arc<Mutex<Option<Config>>>,
+}
+
+impl Reloader {
+    pub(super) fn new(settings: &NodeSettings, refs: &Refs) -> Reloader {
+        Reloader {
+            origin: settings.origin.clone(),
+            refs: refs.clone(),
+            live: Arc::new(ArcSwap::from_pointee(Hot::of(settings))),
+            running: Arc::new(Mutex::new(settings.origin.as_ref().map(|origin| origin.started_with().clone()))),
+        }
+    }
+
+    /// `by`: who asked, for the audit log. A faulty configuration changes nothing.
+    pub async fn reload(&self, by: &str) -> Result<Reloaded, ReloadError> {
+        let done = self.carry_out().await;
+        match &done {
+            Ok(Reloaded { changed, needs_restart, concerns }) => {
+                tracing::info!(target: "audit", action = "config reload", by, ?changed, ?needs_restart, ?concerns, "admin action")
+            }
+            Err(why) => tracing::warn!(target: "audit", action = "config reload", by, %why, "admin action"),
+        }
+        done
+    }
+
+    async fn carry_out(&self) -> Result<Reloaded, ReloadError> {
+        let origin = self.origin.clone().ok_or(ReloadError::NoOrigin)?;
+        let mut running = self.running.clone().try_lock_owned().map_err(|_| ReloadError::UnderWay)?;
+        let before = running.clone().ok_or(ReloadError::NoOrigin)?;
+        let reads = origin.clone();
+        // The lock goes with it: a disk that hangs keeps further reloads away, not the caller.
+        let read = tokio::task::spawn_blocking(move || reads.read()).await;
+        let read = read.map_err(|e| ReloadError::Faulty(e.to_string()))?;
+        let read = read.map_err(|e| ReloadError::Faulty(e.to_string()))?;
+        let Change { hot, needs_restart } = change::between(&before, &read);
+        let next = change::taken_over(&before, &read);
+        if next.node.log != before.node.log {
+            origin.log(&next.node.log).map_err(ReloadError::Faulty)?;
+        }
+        let hot_before = self.live.load_full();
+        let hot_now = Hot::of(&origin.settings(&next));
+        // Whoever starts from here on has them.
+        self.live.store(Arc::new(hot_now.clone()));
+        *running = Some(next);
+        let concerns = self.tell(&hot_before, hot_now).await;
+        Ok(Reloaded { changed: hot, needs_restart, concerns })
+    }
+
+    async fn tell(&self, before: &Hot, now: Hot) -> BTreeMap<&'static str, Taken> {
+        let refs = &self.refs;
+        let told: [Option<BoxFuture<'_, (&'static str, Taken)>>; 4] = [
+            (before.window_post != now.window_post)
+                .then(|| give("window_post", &refs.window_post, now.window_post).boxed()),
+            (before.sealing != now.sealing).then(|| give("seal_scheduler", &refs.sealing, now.sealing).boxed()),
+            (before.market != now.market).then(|| give("deal_handler", &refs.market, now.market).boxed()),
+            (before.messages != now.messages).then(|| give("message_sender", &refs.messages, now.messages).boxed()),
+        ];
+        futures::future::join_all(told.into_iter().flatten()).await.into_iter().collect()
+    }
+}
+
+async fn give<A, S>(name: &'static str, to: &Ref<A>, settings: S) -> (&'static str, Taken)
+where
+    A: Handler<Reconfigure<S>>,
+    S: Send + 'static,
+{
+    if to.is_far() {
+        return (name, Taken::Elsewhere);
+    }
+    let to = to.clone();
+    // On a task: an ask that is given up is not handled any more.
+    let asked = tokio::spawn(async move { to.ask(Reconfigure(settings), TAKEN_WITHIN).await });
+    let taken = match tokio::time::timeout(SHOWN_WITHIN, asked).await {
+        Err(_) => Taken::WhenItComesToIt,
+        Ok(Ok(Ok(Ok(())))) => Taken::Now,
+        Ok(Ok(Ok(Err(why)))) => Taken::Refused(why),
+        Ok(Ok(Err(CallError::Full(_)))) => Taken::Refused("its mailbox is full: reload once more".into()),
+        // It ended: the next incarnation starts with them.
+        Ok(Ok(Err(_)) | Err(_)) => Taken::AtItsNextStart,
+    };
+    (name, taken)
+}
