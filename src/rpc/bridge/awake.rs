@@ -63,8 +63,8 @@ mod tests {
         let zero = Instant::now();
         let at = |us: u64| zero + Duration::from_micros(us);
         /// Microseconds, whether something came, whether it looks again.
-        type Steps = &'static [(u64, bool, bool)];
-        let cases: [(&str, Steps); 4] = [
+        type Step = (u64, bool, bool);
+        let cases: [(&str, &[Step]); 4] = [
             ("nothing ever came", &[(0, false, false), (10, false, false)]),
             (
                 "a conversation",

@@ -13,7 +13,7 @@ use libp2p::core::muxing::{StreamMuxer, StreamMuxerBox, SubstreamBox};
 use std::collections::HashMap;
 use std::io;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Wake, Waker};
 use tokio::sync::Notify;
@@ -123,8 +123,15 @@ impl Queue {
 /// The driver's waker, for every poll of the connection by any thread.
 struct DriverWake {
     driver: AtomicWaker,
-    /// While a thread fills the lanes' streams their own wake-ups mean nothing: it polls the connection right after.
-    muted: AtomicBool,
+    /// The thread that fills the lanes' streams: what it wakes itself means nothing, it polls the connection right after.
+    /// Other threads' wake-ups count: QUIC's connection is driven by a task of its own.
+    filling: AtomicUsize,
+}
+
+/// Tells threads apart: an address within the present one, so never 0.
+fn here() -> usize {
+    thread_local!(static MARK: u8 = const { 0 });
+    MARK.with(|mark| std::ptr::from_ref(mark) as usize)
 }
 
 impl Wake for DriverWake {
@@ -132,7 +139,7 @@ impl Wake for DriverWake {
         self.wake_by_ref();
     }
     fn wake_by_ref(self: &Arc<Self>) {
-        if !self.muted.load(Ordering::Relaxed) {
+        if self.filling.load(Ordering::Relaxed) != here() {
             self.driver.wake();
         }
     }
@@ -170,7 +177,7 @@ pub struct Link {
 
 impl Link {
     pub fn new(version: u8, max_frame: u32, bounds: Bounds, muxer: StreamMuxerBox, streams: [SubstreamBox; 2]) -> Link {
-        let wake = Arc::new(DriverWake { driver: AtomicWaker::new(), muted: AtomicBool::new(false) });
+        let wake = Arc::new(DriverWake { driver: AtomicWaker::new(), filling: AtomicUsize::new(0) });
         let lanes = streams.map(|stream| LaneIo { stream, batch: Vec::new(), written: 0 });
         Link {
             version,
@@ -333,9 +340,9 @@ impl Link {
     fn pump(&self, io: &mut Io) -> io::Result<()> {
         let mut context = Context::from_waker(&self.waker);
         loop {
-            self.wake.muted.store(true, Ordering::Relaxed);
+            self.wake.filling.store(here(), Ordering::Relaxed);
             let filled = self.fill(io, &mut context);
-            self.wake.muted.store(false, Ordering::Relaxed);
+            self.wake.filling.store(0, Ordering::Relaxed);
             let filled = filled?;
             if let Poll::Ready(event) = Pin::new(&mut io.muxer).poll(&mut context) {
                 event?; // an address change: of no interest

@@ -84,3 +84,24 @@ fn tells_and_asks_that_wait_are_not_owed() {
     link.notice(WireLane::Control, &Head::Heartbeat { stamp: 1, echo: false }, &|_| Ok(())).unwrap();
     assert!(!link.is_closing());
 }
+
+#[test]
+fn only_what_the_thread_that_writes_wakes_itself_means_nothing() {
+    struct Count(AtomicUsize);
+    impl Wake for Count {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+    let count = Arc::new(Count(AtomicUsize::new(0)));
+    let wake = Arc::new(DriverWake { driver: AtomicWaker::new(), filling: AtomicUsize::new(here()) });
+    let woken = |by: &dyn Fn()| {
+        wake.driver.register(&Waker::from(count.clone()));
+        by();
+        count.0.swap(0, Ordering::Relaxed)
+    };
+    assert_eq!(woken(&|| wake.wake_by_ref()), 0, "this thread");
+    assert_eq!(woken(&|| std::thread::scope(|s| drop(s.spawn(|| wake.wake_by_ref())))), 1, "another one");
+    wake.filling.store(0, Ordering::Relaxed);
+    assert_eq!(woken(&|| wake.wake_by_ref()), 1, "nobody writes");
+}
