@@ -18,7 +18,7 @@ pub struct Server {
 impl Server {
     /// `within`: the network namespace it runs in, and its address there; without one, loopback.
     pub fn start(peer: Peer, secrets: &Path, within: Option<&Namespace>) -> Server {
-        let host = within.map_or("127.0.0.1", |_| Namespace::INSIDE);
+        let host = within.map_or("127.0.0.1", |namespace| namespace.inside.as_str());
         Server::start_on(peer, secrets, within, &format!("{host}:{}", free_port()))
     }
 
@@ -110,7 +110,7 @@ fn myself(within: Option<&Namespace>) -> Command {
         None => Command::new(this),
         Some(namespace) => {
             let mut command = Command::new("ip");
-            command.args(["netns", "exec", &namespace.0]).arg(this);
+            command.args(["netns", "exec", &namespace.name]).arg(this);
             command
         }
     };
@@ -129,22 +129,26 @@ fn free_port() -> u16 {
 }
 
 /// A network namespace behind a veth pair; removed when dropped. Needs root.
-pub struct Namespace(String);
+pub struct Namespace {
+    name: String,
+    outside: String,
+    pub inside: String,
+}
 
 impl Namespace {
-    const OUTSIDE: &str = "10.213.7.1";
-    const INSIDE: &str = "10.213.7.2";
-
     pub fn make() -> Option<Namespace> {
         let pid = std::process::id();
         let (name, here, there) = (format!("peers-{pid}"), format!("pa{pid}"), format!("pb{pid}"));
-        let made = Namespace(name.clone());
+        // A network of its own: one that a killed run left behind would be found in its place.
+        let net = format!("10.{}.{}", 214 + pid / 250 % 40, pid % 250);
+        let made = Namespace { name: name.clone(), outside: format!("{net}.1"), inside: format!("{net}.2") };
+        let (outside, inside) = (format!("{}/30", made.outside), format!("{}/30", made.inside));
         let steps: [&[&str]; 6] = [
             &["netns", "add", &name],
             &["link", "add", &here, "type", "veth", "peer", "name", &there, "netns", &name],
-            &["address", "add", "10.213.7.1/30", "dev", &here],
+            &["address", "add", &outside, "dev", &here],
             &["link", "set", &here, "up"],
-            &["-n", &name, "address", "add", "10.213.7.2/30", "dev", &there],
+            &["-n", &name, "address", "add", &inside, "dev", &there],
             &["-n", &name, "link", "set", &there, "up"],
         ];
         steps.iter().all(|step| ip(step)).then_some(made)
@@ -152,16 +156,16 @@ impl Namespace {
 
     /// Nothing that is sent inside arrives outside any more; nobody is told.
     pub fn cut(&self) {
-        ip(&["-n", &self.0, "route", "add", "blackhole", &format!("{}/32", Namespace::OUTSIDE)]);
+        ip(&["-n", &self.name, "route", "add", "blackhole", &format!("{}/32", self.outside)]);
     }
     pub fn heal(&self) {
-        ip(&["-n", &self.0, "route", "del", "blackhole", &format!("{}/32", Namespace::OUTSIDE)]);
+        ip(&["-n", &self.name, "route", "del", "blackhole", &format!("{}/32", self.outside)]);
     }
 }
 
 impl Drop for Namespace {
     fn drop(&mut self) {
-        ip(&["netns", "del", &self.0]); // its end of the pair goes with it, and so does ours
+        ip(&["netns", "del", &self.name]); // its end of the pair goes with it, and so does ours
     }
 }
 
