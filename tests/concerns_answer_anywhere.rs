@@ -241,6 +241,7 @@ async fn daemon_link(stage: &Stage) {
     let messages = &stage.refs().messages;
     let mut downs = Downs::start();
     let _monitor = downs.watch(messages);
+    answered(messages, gift).await; // behind the monitor on its way, which is there by then
     stage.order("root/chain/daemon_pool", "panic").await;
     let down = downs.next().await;
     assert_eq!((down.path.as_str(), &down.reason), ("/t01000/message-sender", &Exit::Shutdown));
