@@ -35,6 +35,7 @@ pub use histogram::{HANDLE_BOUNDS_US, HandleTimes};
 pub use inspect::{InspectError, Inspection};
 pub use monitor::{Down, Monitor};
 pub use orders::Order;
+pub(crate) use shell::here;
 pub use shell::{Cx, Export, ExportError, ExportOf, Recipient, Ref};
 pub use spec::{
     AutoShutdown, Backoff, ChildSpec, Fault, Restart, Shutdown, SpecError, StartError, Strategy, SupervisorSpec, Thread,

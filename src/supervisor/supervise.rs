@@ -15,7 +15,7 @@ use super::shell::{Ctl, CtlSender, News, Order, Pause, Place, Report, Tell};
 use super::spec::{Body, ChildDef, Restart, Shutdown, SupDef};
 use control::Chore;
 use rand::Rng;
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Instant;
@@ -78,8 +78,8 @@ pub(super) struct Supervisor {
     epoch: u64,
     tell: Tell,
     report: Report,
-    /// When it will be woken, at the latest.
-    alarm: Option<Instant>,
+    /// When it will be woken; each was asked for once.
+    alarms: BTreeSet<Instant>,
 }
 
 /// Starts a supervisor; its end comes through `report`.
@@ -115,7 +115,7 @@ impl Supervisor {
                 }
             }),
             report,
-            alarm: None,
+            alarms: BTreeSet::new(),
         }
     }
 
@@ -154,9 +154,9 @@ impl Supervisor {
     fn hear(&mut self, event: In) -> Option<End> {
         let over = self.take_in(event);
         if let Some(at) = self.engine.next_deadline()
-            && self.alarm.is_none_or(|alarm| at < alarm)
+            && self.alarms.first().is_none_or(|first| at < *first)
         {
-            self.alarm = Some(at);
+            self.alarms.insert(at);
             self.control.ask(Chore::Wake(at, self.desk.clone()));
         }
         over
@@ -172,7 +172,7 @@ impl Supervisor {
                 self.step(Ev::Begin)
             }
             In::Tick(at) => {
-                self.alarm.take_if(|alarm| *alarm == at); // another one is set otherwise
+                self.alarms.remove(&at);
                 self.step(Ev::Tick)
             }
             In::Child(key, serial, news) => {

@@ -6,6 +6,7 @@
 
 use super::frame::{self, FrameError, Head, MAX_PATHS, To, UNKEPT};
 use super::lock;
+use crate::supervisor::here;
 use crate::supervisor::wire::{WireError, WireLane, Writer};
 use futures::AsyncWrite;
 use futures::task::AtomicWaker;
@@ -126,12 +127,6 @@ struct DriverWake {
     /// The thread that fills the lanes' streams: what it wakes itself means nothing, it polls the connection right after.
     /// Other threads' wake-ups count: QUIC's connection is driven by a task of its own.
     filling: AtomicUsize,
-}
-
-/// Tells threads apart: an address within the present one, so never 0.
-fn here() -> usize {
-    thread_local!(static MARK: u8 = const { 0 });
-    MARK.with(|mark| std::ptr::from_ref(mark) as usize)
 }
 
 impl Wake for DriverWake {

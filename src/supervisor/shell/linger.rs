@@ -28,8 +28,8 @@ thread_local! {
     static NO_ASK_BEFORE: Cell<Option<Instant>> = const { Cell::new(None) };
 }
 
-/// Tells threads apart: an address within the present one.
-pub(in crate::supervisor) fn here() -> usize {
+/// Tells threads apart: an address within the present one, so never 0.
+pub(crate) fn here() -> usize {
     thread_local!(static MARK: u8 = const { 0 });
     MARK.with(|mark| std::ptr::from_ref(mark) as usize)
 }

@@ -19,7 +19,8 @@ pub use export::{Export, ExportError, ExportOf};
 
 pub(super) use arbiters::{Arbiters, Place, run_system};
 pub(super) use incarnation::{Launch, launcher};
-pub(super) use linger::{STEP, allowed as may_linger, awhile, here};
+pub(crate) use linger::here;
+pub(super) use linger::{STEP, allowed as may_linger, awhile};
 pub(super) use reply::by;
 pub(super) use report::{Ctl, CtlSender, Drill, News, Order, Pause, Report, Tell};
 pub(super) use wait_up::WaitingRoom;

@@ -27,7 +27,8 @@ pub(in crate::supervisor) struct Control {
     pub letters: Arc<DeadLetters>,
     epoch_base: u64,
     max_zombies: u64,
-    /// A supervisor asks once for each earlier deadline that it has, and once in a while to go on.
+    /// Unbounded, because each supervisor's share is: it asks once for each earlier deadline than it will be woken at, and
+    /// for one at a time to go on.
     chores: UnboundedSender<Chore>,
     /// The highest incarnation per address path: a token's epoch never repeats, whoever builds the address anew.
     incarnations: Mutex<HashMap<Arc<str>, u64>>,

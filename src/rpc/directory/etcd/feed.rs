@@ -30,26 +30,28 @@ pub(super) async fn run(shared: Arc<Shared>, revision: Option<i64>) {
     // Streams that broke without having shown one sign of life.
     let mut barren = 0;
     loop {
-        let (revision, resumed) = match known {
-            Known::Read(revision) => (revision, false),
-            Known::Followed(revision) => (revision, true),
-            Known::Nothing => match read(&shared).await {
-                Ok(revision) => (revision, false),
-                Err(error) => {
-                    shared.contact(false, Some(&error));
-                    sleep(PAUSE).await;
+        let begun = match known {
+            Known::Read(revision) => Ok((revision, false)),
+            Known::Followed(revision) => Ok((revision, true)),
+            Known::Nothing => read(&shared).await.map(|revision| (revision, false)),
+        };
+        let error = match begun {
+            Err(error) => error,
+            Ok((revision, resumed)) => {
+                let mut following = Following { revision, resumed, alive: false, behind: false };
+                let Err(error) = follow(&shared, &mut following).await;
+                barren = if following.alive { 0 } else { barren + 1 };
+                known = match following.behind || barren > 1 {
+                    true => Known::Nothing,
+                    false => Known::Followed(following.revision),
+                };
+                if barren < 2 {
+                    tracing::debug!("etcd: following the directory anew: {error}");
                     continue;
                 }
-            },
+                error
+            }
         };
-        let mut following = Following { revision, resumed, alive: false, behind: false };
-        let Err(error) = follow(&shared, &mut following).await;
-        barren = if following.alive { 0 } else { barren + 1 };
-        known = if following.behind || barren > 1 { Known::Nothing } else { Known::Followed(following.revision) };
-        if barren < 2 {
-            tracing::debug!("etcd: following the directory anew: {error}");
-            continue;
-        }
         shared.contact(false, Some(&error));
         sleep(PAUSE).await;
     }
