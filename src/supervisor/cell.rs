@@ -340,6 +340,20 @@ impl Lane {
         depth.sent.it.fetch_sub(1, Ordering::Relaxed);
         false
     }
+    /// Takes up to `wanted` places; answers how many it got.
+    pub fn reserve_up_to(&self, wanted: usize) -> usize {
+        let depth = &self.vitals.depth;
+        let mut sent = depth.sent.it.load(Ordering::Relaxed);
+        loop {
+            let limit = depth.taken.it.load(Ordering::Relaxed).saturating_add(self.meta.bound);
+            let places = limit.saturating_sub(sent).min(wanted);
+            // Not as `reserve` does: many places taken for a moment would turn others away.
+            match depth.sent.it.compare_exchange_weak(sent, sent + places, Ordering::Relaxed, Ordering::Relaxed) {
+                Ok(_) => return places,
+                Err(now) => sent = now,
+            }
+        }
+    }
     /// A place beyond the bound: for the actor's own timers and finished work, which cannot be refused.
     pub fn reserve_beyond(&self) {
         self.vitals.depth.sent.it.fetch_add(1, Ordering::Relaxed);
@@ -395,6 +409,18 @@ mod tests {
         let next = open();
         assert_eq!(meta.depth(), 0, "a successor starts empty");
         assert!(next.reserve());
+    }
+
+    #[test]
+    fn several_places_are_taken_as_far_as_there_are_any() {
+        let lane = Arc::new(CellMeta::new("/a", 10)).lane();
+        // (places wanted, places got, messages taken out afterwards)
+        for (wanted, got, taken) in [(4, 4, 0), (0, 0, 0), (7, 6, 0), (3, 0, 2), (3, 2, 0), (1, 0, 10), (64, 10, 0)] {
+            assert_eq!(lane.reserve_up_to(wanted), got, "of {wanted}");
+            (0..taken).for_each(|_| lane.release());
+        }
+        assert!(!lane.reserve());
+        assert_eq!(lane.vitals.depth.now(), 10);
     }
 
     #[test]

@@ -36,7 +36,7 @@ pub use inspect::{InspectError, Inspection};
 pub use monitor::{Down, Monitor};
 pub use orders::Order;
 pub(crate) use shell::here;
-pub use shell::{Cx, Export, ExportError, ExportOf, Recipient, Ref};
+pub use shell::{Cx, Export, ExportError, ExportOf, OnUnreadable, Recipient, Ref};
 pub use spec::{
     AutoShutdown, Backoff, ChildSpec, Fault, Restart, Shutdown, SpecError, StartError, Strategy, SupervisorSpec, Thread,
 };

@@ -3,7 +3,7 @@
 use super::frame::VERSIONS;
 use crate::supervisor::wire::Schemas;
 use serde::{Deserialize, Serialize};
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
 /// Hellos longer than this are not read.
@@ -42,14 +42,16 @@ pub struct Terms {
     pub serial: u64,
     /// What the other side takes.
     pub max_frame: u32,
-    schemas: HashMap<u32, Schemas>,
+    /// By their number: looked up for every message that is sent.
+    schemas: Vec<(u32, Schemas)>,
 }
 
 impl Terms {
     /// In which of our schemas the other side gets that message. One that it does not list may be exported there later.
     pub fn schema(&self, message: u32, ours: Schemas) -> Result<u16, String> {
-        let Some(theirs) = self.schemas.get(&message) else { return Ok(ours.highest) };
-        ours.shared(*theirs).ok_or_else(|| {
+        let Ok(at) = self.schemas.binary_search_by_key(&message, |it| it.0) else { return Ok(ours.highest) };
+        let theirs = self.schemas[at].1;
+        ours.shared(theirs).ok_or_else(|| {
             format!("the other node reads message {message:#x} in {theirs}, this one has it in {ours}: update the older node")
         })
     }
@@ -81,17 +83,10 @@ impl Hello {
             let range = |v: (u8, u8)| v.0..=v.1;
             return Err(HelloError::Versions { ours: range(self.versions), theirs: range(theirs.versions) });
         }
-        Ok(Terms {
-            version: highest,
-            boot: theirs.boot,
-            serial: theirs.serial,
-            max_frame: theirs.max_frame,
-            schemas: theirs
-                .schemas
-                .iter()
-                .map(|(id, low, high)| (*id, Schemas { lowest: *low, highest: *high }))
-                .collect(),
-        })
+        let listed =
+            theirs.schemas.iter().map(|(id, lowest, highest)| (*id, Schemas { lowest: *lowest, highest: *highest }));
+        let schemas = listed.collect::<BTreeMap<u32, Schemas>>().into_iter().collect();
+        Ok(Terms { version: highest, boot: theirs.boot, serial: theirs.serial, max_frame: theirs.max_frame, schemas })
     }
 }
 

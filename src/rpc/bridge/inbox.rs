@@ -1,4 +1,6 @@
 //! What came on a lane: bytes become frames, frames go to actors, askers and monitors.
+//!
+//! Tells of one type to one actor that follow one another go to it together: its mailbox takes a batch at a time.
 
 use super::counters::Refusal;
 use super::exports::{Exported, Exports};
@@ -8,8 +10,8 @@ use super::peer::{Life, refusal_of};
 use super::pending::Pending;
 use super::session::Farewell;
 use super::{BODY, clock_us};
-use crate::supervisor::Exit;
 use crate::supervisor::wire::{Fault, WireLane};
+use crate::supervisor::{Exit, OnUnreadable};
 use futures::AsyncRead;
 use std::io;
 use std::pin::Pin;
@@ -23,6 +25,9 @@ const CHUNK: usize = 128 * 1024;
 /// How long a lane waits for room in a full mailbox before it drops a tell. Its other actors wait meanwhile, so it waits
 /// for each actor only once until that takes a tell again.
 const PATIENCE: Duration = Duration::from_millis(50);
+/// So many tells go to an actor at once, of so many bytes in all: about as many as it handles in one turn on its thread.
+const BATCH: usize = 64;
+const BATCH_BYTES: usize = 32 * 1024;
 
 struct Known {
     path: Arc<str>,
@@ -42,6 +47,7 @@ pub struct Inbox {
     known: Vec<Known>,
     last_call: u64,
     waits_since: Option<Instant>,
+    on_unreadable: Option<OnUnreadable>,
 }
 
 /// What one frame leads to, beyond its delivery.
@@ -65,6 +71,7 @@ impl Inbox {
             known: Vec::new(),
             last_call: 0,
             waits_since: None,
+            on_unreadable: None,
         }
     }
 
@@ -108,25 +115,28 @@ impl Inbox {
         let mut frames = 0;
         let next = loop {
             let bytes = std::mem::take(&mut self.buffer); // so that a frame may borrow from it
-            let parsed = frame::parse(&bytes[self.start..self.end], limit);
-            let (next, used) = match parsed {
+            let unread = &bytes[self.start..self.end];
+            let (next, taken, used) = match frame::parse(unread, limit) {
                 Ok(None) => {
                     self.buffer = bytes;
                     break Next::Go;
                 }
-                Ok(Some((frame, used))) => (self.take(life, exports, &frame), used),
+                Ok(Some((frame, used))) => match self.batch(life, exports, &frame, unread, limit) {
+                    (0, _) => (self.take(life, exports, &frame), 1, used),
+                    (taken, used) => (Next::Go, taken, used),
+                },
                 Err(error) => {
                     let why = match error {
                         FrameError::TooLong { .. } => Refusal::TooLong,
                         _ => Refusal::Malformed,
                     };
-                    (Next::Broken(why, error.to_string()), 0)
+                    (Next::Broken(why, error.to_string()), 1, 0)
                 }
             };
             self.buffer = bytes;
             if next != Next::Wait {
                 self.start += used;
-                frames += 1;
+                frames += taken;
             }
             if next != Next::Go {
                 break next;
@@ -214,6 +224,49 @@ impl Inbox {
             },
             Head::Hello => refuse(Refusal::Misplaced),
         }
+    }
+
+    /// Delivers the tells at the beginning of `unread` that are like the first frame there: how many, and their bytes.
+    /// None if it is no tell, or alone, or there is something to be said of it.
+    fn batch(
+        &mut self,
+        life: &Arc<Life>,
+        exports: &Exports,
+        first: &Frame<'_>,
+        unread: &[u8],
+        limit: u32,
+    ) -> (u64, usize) {
+        let Head::Tell(call) = &first.head else { return (0, 0) };
+        if self.waits_since.is_some() || call.corr <= self.last_call || call.to.defines.is_some() {
+            return (0, 0);
+        }
+        let (mut bodies, mut ends) = ([&[][..]; BATCH], [(0, 0); BATCH]);
+        let (mut count, mut end, mut bytes, mut serial) = (0, 0, 0, self.last_call);
+        while count < BATCH
+            && let Ok(Some((Frame { head: Head::Tell(it), body, .. }, used))) = frame::parse(&unread[end..], limit)
+            && (Call { corr: call.corr, ..it }) == *call
+            && it.corr > serial
+            && bytes + body.len() <= BATCH_BYTES
+        {
+            (end, bytes, serial) = (end + used, bytes + body.len(), it.corr);
+            (bodies[count], ends[count]) = (body, (end, serial));
+            count += 1;
+        }
+        if count < 2 {
+            return (0, 0);
+        }
+        let Ok(to) = self.addressee(exports, call, u64::MAX) else { return (0, 0) };
+        let on_unreadable = self.on_unreadable.get_or_insert_with(|| {
+            let counters = life.counters.clone();
+            Arc::new(move || counters.refuse(Refusal::UnknownMessage))
+        });
+        let taken = to.export.deliver_batch(call.message, call.schema, &bodies[..count], on_unreadable);
+        let Some((end, serial)) = taken.checked_sub(1).map(|last| ends[last]) else { return (0, 0) };
+        self.last_call = serial;
+        if let Some(known) = self.known.get_mut(call.to.number as usize) {
+            known.clogged = false;
+        }
+        (taken as u64, end)
     }
 
     fn tell(&mut self, life: &Arc<Life>, exports: &Exports, call: &Call<'_>, body: &[u8]) -> Next {

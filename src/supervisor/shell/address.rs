@@ -5,7 +5,8 @@ use super::super::cell::{ActorState, CellMeta, Lane};
 use super::super::dead_letters::DeadReason;
 use super::super::exit::Exit;
 use super::super::monitor::{Down, Monitor};
-use super::super::wire::Carrier;
+use super::super::wire::{Carrier, WireCode};
+use super::batch::{Batch, OnUnreadable};
 use super::context::Shell;
 use super::deliver::{Asker, Deliver, Nobody};
 use super::far;
@@ -88,6 +89,27 @@ impl<A: Actor> Slot<A> {
             Err((Some(message), reply)) => Err((self.refuse(message), reply)),
             Err((None, reply)) => Err((CallError::Exited(Exit::Killed), reply)),
         }
+    }
+
+    /// As many of the tells, in their order, as find a place with the incarnation in this process.
+    pub(super) fn send_batch<M: Message>(
+        &self,
+        bodies: &[&[u8]],
+        code: &'static WireCode<M>,
+        on_unreadable: &OnUnreadable,
+    ) -> usize
+    where
+        A: Handler<M>,
+    {
+        let up = self.up.load();
+        let Some(up) = up.as_deref() else { return 0 };
+        let places = up.lane.reserve_up_to(bodies.len());
+        if places == 0 {
+            return 0;
+        }
+        up.lane.called();
+        let sent = Batch::new(&bodies[..places], code, on_unreadable.clone(), up).send(up);
+        if sent { places } else { 0 }
     }
 
     /// Past the bound: for what the receiver asked for itself, at most once per request.

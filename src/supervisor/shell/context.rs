@@ -82,6 +82,11 @@ impl<A: Actor> Local<A> {
     fn wake(&self) {
         self.waker.borrow().wake_by_ref();
     }
+
+    /// After a message: whether the neighbours on the thread have their turn now.
+    pub fn turn_is_over(&self) -> bool {
+        self.handled.get() == 0
+    }
 }
 
 /// What an actor knows of itself, and what it can set going. Cheap to clone.
@@ -187,10 +192,30 @@ impl<A: Actor> ShellCx<A> {
         ShellCx { parts, local }
     }
 
+    pub fn local(&self) -> &Rc<Local<A>> {
+        &self.local
+    }
+
     /// Runs the handler up to its first await; if it is not done then, the mailbox waits for it.
+    pub fn handle<M: Message>(&mut self, message: M, reply: Option<ReplyTo<M>>, span: Span)
+    where
+        A: Handler<M>,
+    {
+        match self.begin(message, reply, span) {
+            Some(handling) => {
+                self.parts.wait(handling);
+            }
+            None if self.local.turn_is_over() => {
+                self.parts.wait(Turn { over: false });
+            }
+            None => {}
+        }
+    }
+
+    /// Runs the handler up to its first await; `Some`: it is not done then, and no message may be begun before it is.
     // The borrow is held across awaits on purpose: handlers are serial, nothing else borrows the state meanwhile.
     #[allow(clippy::await_holding_refcell_ref)]
-    pub fn handle<M: Message>(&mut self, message: M, reply: Option<ReplyTo<M>>, span: Span)
+    pub fn begin<M: Message>(&mut self, message: M, reply: Option<ReplyTo<M>>, span: Span) -> Option<Handling>
     where
         A: Handler<M>,
     {
@@ -228,24 +253,22 @@ impl<A: Actor> ShellCx<A> {
             let waker = self.local.waker.borrow();
             work.as_mut().poll(&mut Context::from_waker(&waker))
         };
+        self.local.handled.set((self.local.handled.get() + 1) % TURN);
         if first.is_pending() {
             self.local.handling.set(true);
             self.local.up.lane.vitals.waits();
             *self.local.in_hand.borrow_mut() = Some(work);
-            self.parts.wait(Handling { since: Instant::now() });
-        } else if let Some(began) = timed {
+            return Some(Handling { since: Instant::now() });
+        }
+        if let Some(began) = timed {
             self.local.slot.meta.handle_times.observe(began.elapsed(), SAMPLE);
         }
-        let handled = self.local.handled.get() + 1;
-        self.local.handled.set(handled % TURN);
-        if handled == TURN && first.is_ready() {
-            self.parts.wait(Turn { over: false });
-        }
+        None
     }
 }
 
 /// A handler at an await.
-struct Handling {
+pub(super) struct Handling {
     since: Instant,
 }
 

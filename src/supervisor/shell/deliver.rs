@@ -58,7 +58,14 @@ pub(super) struct Deliver<M: Message, W: Waits<M>> {
 }
 
 /// A message's way back to its lane without a count of references, which all senders would write to.
-struct LanePtr(NonNull<Lane>);
+pub(super) struct LanePtr(NonNull<Lane>);
+
+impl LanePtr {
+    /// For what goes into the mailbox beside that lane only.
+    pub fn to(lane: &Lane) -> LanePtr {
+        LanePtr(NonNull::from(lane))
+    }
+}
 
 // SAFETY: it stands for a `&Lane`, and a `Lane` is `Sync`.
 unsafe impl Send for LanePtr {}
@@ -67,7 +74,7 @@ impl std::ops::Deref for LanePtr {
     type Target = Lane;
     fn deref(&self) -> &Lane {
         // SAFETY: a message exists within `Slot::send` and the like, which hold the `Up` meanwhile, and in the queue of
-        // that `Up`'s mailbox. The queue lives as long as its sender, which is dropped before the lane beside it in
+        // that `Up`'s mailbox; a batch that was taken out is kept with a hold on the `Up` of its own. The queue lives as long as its sender, which is dropped before the lane beside it in
         // `Up`, and as its receiver, which the incarnation drops before its own hold on the `Up` (`Incarnation::local`).
         unsafe { self.0.as_ref() }
     }
@@ -76,7 +83,7 @@ impl std::ops::Deref for LanePtr {
 impl<M: Message, W: Waits<M>> Deliver<M, W> {
     /// For the mailbox of `up` only; the place in it must have been reserved.
     pub fn new<A: Actor>(message: M, waits: W, up: &Up<A>) -> Deliver<M, W> {
-        Deliver { load: Some((message, waits)), lane: LanePtr(NonNull::from(&*up.lane)) }
+        Deliver { load: Some((message, waits)), lane: LanePtr::to(&up.lane) }
     }
 
     /// What comes back was not sent.

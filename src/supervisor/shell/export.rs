@@ -5,6 +5,7 @@ use super::super::cell::CellMeta;
 use super::super::monitor::{Down, Monitor};
 use super::super::wire::{Fault, Respond, Schemas, WireLane};
 use super::address::{Recipient, Ref, Slot};
+use super::batch::OnUnreadable;
 use super::reply::ReplyTo;
 use std::any::type_name;
 use std::collections::BTreeMap;
@@ -61,6 +62,13 @@ impl Export {
         }
     }
 
+    /// Queues tells of one type that came together, as many as the mailbox has room for, and answers how many that were. 0
+    /// also where [`Export::deliver`] has something to say. `on_unreadable` is called for each that turns out to be
+    /// no message when its turn comes, on the actor's thread.
+    pub fn deliver_batch(&self, id: u32, schema: u16, bodies: &[&[u8]], on_unreadable: &OnUnreadable) -> usize {
+        self.entries.get(&id).map_or(0, |entry| entry.deliver_batch(schema, bodies, on_unreadable))
+    }
+
     /// As [`Ref::monitor`].
     pub fn monitor(&self, to: Recipient<Down>) -> Monitor {
         Monitor::set(&self.meta, self.meta.path.to_string(), to)
@@ -108,6 +116,7 @@ trait Entry: Send + Sync {
         within: Option<Duration>,
         respond: Option<Respond>,
     ) -> Result<(), (Fault, Option<Respond>)>;
+    fn deliver_batch(&self, schema: u16, bodies: &[&[u8]], on_unreadable: &OnUnreadable) -> usize;
 }
 
 struct Door<A: Actor, M> {
@@ -161,5 +170,10 @@ impl<A: Handler<M>, M: Message> Entry for Door<A, M> {
             }
             Err((error, Some(ReplyTo::Near(_)) | None)) => Err((error.into(), None)),
         }
+    }
+
+    fn deliver_batch(&self, schema: u16, bodies: &[&[u8]], on_unreadable: &OnUnreadable) -> usize {
+        let code = M::WIRE.as_ref().and_then(|form| form.code_of(schema));
+        code.map_or(0, |code| self.slot.send_batch(bodies, code, on_unreadable))
     }
 }

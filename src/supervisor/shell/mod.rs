@@ -2,6 +2,7 @@
 
 mod address;
 mod arbiters;
+mod batch;
 mod context;
 mod deadlines;
 mod deliver;
@@ -14,6 +15,7 @@ mod report;
 mod wait_up;
 
 pub use address::{Recipient, Ref};
+pub use batch::OnUnreadable;
 pub use context::Cx;
 pub use export::{Export, ExportError, ExportOf};
 
