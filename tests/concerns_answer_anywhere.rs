@@ -10,6 +10,7 @@ mod etcd_support;
 mod netns_support;
 mod placement_support;
 
+use bulkhead::actors::daemon_link::messages::{FeedInfo, PoolInfo};
 use bulkhead::actors::deal_handler::MarketInfo;
 use bulkhead::actors::message_sender::messages::{
     Enqueue, EnqueueAnswer, MessageStatus, Pending, Status as MessageQuery, Withdraw, WithdrawAnswer,
@@ -21,6 +22,7 @@ use bulkhead::actors::storage::messages::{Challenged, Has, Vanilla, VanillaAnswe
 use bulkhead::actors::window_post::messages::{WindowPostInfo, WindowPostReport};
 use bulkhead::actors::winning_post::messages::{RoundOutcome, WinningInfo};
 use bulkhead::chain::TokenAmount;
+use bulkhead::node::report::TreeSnapshot;
 use bulkhead::supervisor::{CallError, Exit, Handler, Message, Ref};
 use concern_support::{HOST, SOON, Stage, answered};
 use downs::Downs;
@@ -262,10 +264,22 @@ async fn daemon_link(stage: &Stage) {
     assert!(links["feed"]["height"].as_i64() >= Some(height) && links["full_nodes"][0]["error"].is_null(), "{links}");
     let (status, error) = stage.admin("/nodes/nobody/full-nodes").await;
     assert!(status == 404 && error["error"].as_str().is_some_and(|why| why.contains("nobody")), "{status} {error}");
+
+    let (feed, pool) = (stage.feed(), stage.pool());
+    stage.drill("root/chain/head_feed", &feed, || FeedInfo).await;
+    stage.drill("root/chain/daemon_pool", &pool, || PoolInfo).await;
+    let height = stage.world.height().await;
+    eventually("the feed follows", || async {
+        feed.ask(FeedInfo, SOON).await.ok().filter(|feed| feed.subscribed && feed.height > Some(height))
+    })
+    .await;
+    let full_nodes = answered(&pool, || PoolInfo).await;
+    assert!(full_nodes.len() == 1 && full_nodes[0].error.is_none(), "{full_nodes:?}");
 }
 
 /// What `tree --all` asks for.
 async fn tree(stage: &Stage) {
+    stage.drill("root/admin/info", &stage.info(), || TreeSnapshot {}).await;
     let (status, rows) = stage.admin(&format!("/nodes/{HOST}/actors")).await;
     assert_eq!(status, 200, "{rows}");
     for path in ["proving/window_post", "proving/winning_post", "sealing/seal_scheduler", "sealing/sector_allocator"] {
@@ -307,6 +321,9 @@ impl Watch {
             downs.watch(&refs.market),
             downs.watch(&sealing),
             downs.watch(&storage),
+            downs.watch(&stage.feed()),
+            downs.watch(&stage.pool()),
+            downs.watch(&stage.info()),
         ];
         let mut paths: BTreeSet<_> = [
             "window-post",
@@ -318,7 +335,7 @@ impl Watch {
         ]
         .map(|concern| format!("/t01000/{concern}"))
         .into();
-        paths.insert(format!("/{HOST}/storage"));
+        paths.extend(["storage", "head-feed", "daemon-pool", "info"].map(|own| format!("/{HOST}/{own}")));
         Watch { downs, paths, _monitors: monitors }
     }
 

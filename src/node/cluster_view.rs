@@ -1,7 +1,8 @@
 //! The cluster as the admin HTTP of this node shows it: the directory's view, the bridge's peers, and other nodes' trees.
 
+use super::far::FarNodes;
 use super::net::Net;
-use super::refs::{FEED, MAILBOX, POOL, Refs};
+use super::refs::{FEED, INFO, POOL, Refs};
 use super::report::{InfoPublisher, TreeSnapshot};
 use super::seat::Seats;
 use super::settings::DirectorySettings;
@@ -22,16 +23,12 @@ use std::time::{Duration, Instant};
 /// Another node's tree: whoever looks at it waits no longer.
 const FAR_TREE: Duration = Duration::from_secs(1);
 
-/// The logical path under which a node answers for itself.
-pub fn info_path(node: &str) -> String {
-    format!("/{node}/info")
-}
-
 pub struct ClusterWindow {
     pub net: Arc<Net>,
     pub seats: Seats,
     /// This node's own.
     pub refs: Refs,
+    pub far: FarNodes,
 }
 
 impl ClusterWindow {
@@ -52,17 +49,8 @@ impl ClusterWindow {
     }
 
     /// An actor of another node's own, by the node's name.
-    fn far<A: Actor>(&self, node: &str, path: String) -> Result<Ref<A>, FarTreeError> {
-        let node = node.to_string();
-        let Some(peer) = self.view().and_then(|view| view.nodes.get(&node).map(|record| record.peer_id)) else {
-            return Err(FarTreeError::Unknown { node });
-        };
-        let Some(bridge) = self.net.bridge.load_full() else {
-            return Err(FarTreeError::Silent { node, why: "this node's bridge is not up".to_string() });
-        };
-        let far = Ref::new(path, MAILBOX);
-        far.carry_by(Some(bridge.carrier(peer, 0)));
-        Ok(far)
+    fn far<A: Actor>(&self, node: &str, actor: &str) -> Result<Ref<A>, FarTreeError> {
+        self.far.own_of(node, actor).ok_or_else(|| FarTreeError::Unknown { node: node.to_string() })
     }
 
     fn bridge_peers(&self) -> Vec<PeerInfo> {
@@ -124,7 +112,7 @@ impl ClusterView for ClusterWindow {
     }
 
     fn actors_of(&self, node: &str) -> BoxFuture<'static, Result<Vec<ActorInfo>, FarTreeError>> {
-        let far = self.far::<InfoPublisher>(node, info_path(node));
+        let far = self.far::<InfoPublisher>(node, INFO);
         let node = node.to_string();
         async move {
             let answer = far?.ask(TreeSnapshot {}, FAR_TREE).await;
@@ -137,8 +125,7 @@ impl ClusterView for ClusterWindow {
         let links = if node == self.net.settings.node {
             Ok((self.refs.feed.clone(), self.refs.pool.clone()))
         } else {
-            let path = |name: &str| format!("/{node}/{name}");
-            self.far(node, path(FEED)).and_then(|feed| Ok((feed, self.far(node, path(POOL))?)))
+            self.far(node, FEED).and_then(|feed| Ok((feed, self.far(node, POOL)?)))
         };
         let node = node.to_string();
         async move {

@@ -1,4 +1,5 @@
-//! Agents and storages of other nodes as the directory names them, each with an address that the bridge carries.
+//! Actors that every node has for itself, of other nodes as the directory names them: agents, storages and what answers for
+//! a node, each with an address that the bridge carries.
 
 use super::net::Net;
 use crate::actors::seal_scheduler::{Agent, Agents};
@@ -76,6 +77,12 @@ impl FarNodes {
         let look = move || Some(views.directory.load_full()?.0.view().borrow().clone());
         let carrier = move |peer| Box::new(Via { net: links.clone(), peer }) as Box<dyn Carrier>;
         FarNodes::new(net.settings.node.as_str(), Arc::new(look), Arc::new(carrier))
+    }
+
+    /// One of the actors that every node has for itself, of the node of that name. `None`: no such node is known.
+    pub fn own_of<A: Actor>(&self, node: &str, actor: &str) -> Option<Ref<A>> {
+        let view = (self.look)()?;
+        Some(far(format!("/{node}/{actor}"), view.nodes.get(node)?.peer_id, &self.carrier))
     }
 
     /// The same address as long as the node has the same identity.
@@ -159,6 +166,8 @@ mod tests {
         assert!(seen[0].worker.is_far());
         let storages = Storages::seen(&nodes);
         assert_eq!(storages.iter().map(|s| s.name.as_str()).collect::<Vec<_>>(), ["a"], "not our own");
+        let own = |node| nodes.own_of::<Storage>(node, "storage").map(|it| it.path().to_string());
+        assert_eq!((own("a").as_deref(), own("nobody")), (Some("/a/storage"), None));
         tell.send_modify(|view| Arc::make_mut(view).in_contact = false);
         assert_eq!(Agents::seen(&nodes).unwrap().len(), 1, "the last that was known");
         tell.send_modify(|view| Arc::make_mut(view).nodes.clear());

@@ -1,6 +1,5 @@
 //! The addresses of a node's actors. They exist before the tree starts, so that any actor can be given any other.
 
-use super::cluster_view::info_path;
 use super::concern::Concern;
 use super::report::InfoPublisher;
 use crate::actors::daemon_link::messages::HeadUpdate;
@@ -40,9 +39,10 @@ pub struct Refs {
 /// Mailbox bound of light actors; job runners get less.
 pub(super) const MAILBOX: usize = 256;
 
-/// The link to the full nodes is each node's own: its name, then one of these.
-pub(super) const POOL: &str = "daemon-pool";
-pub(super) const FEED: &str = "head-feed";
+/// Each node's own, the link to the full nodes and what answers for it: its name, then one of these.
+pub const POOL: &str = "daemon-pool";
+pub const FEED: &str = "head-feed";
+pub const INFO: &str = "info";
 
 impl Refs {
     /// `node`: this node's name, in a cluster.
@@ -59,7 +59,7 @@ impl Refs {
             sealing: Ref::new(of(Concern::SealScheduler), MAILBOX),
             storage: Ref::new(storage::path(node.unwrap_or("node")), MAILBOX),
             market: Ref::new(of(Concern::DealHandler), MAILBOX),
-            info: Ref::new(node.map_or("/info".to_string(), info_path), MAILBOX),
+            info: Ref::new(own(INFO), MAILBOX),
             admin: Ref::new("/admin-http", MAILBOX),
             api: Ref::new("/api", MAILBOX),
         }

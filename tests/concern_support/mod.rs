@@ -6,8 +6,11 @@ use crate::downs::Downs;
 use crate::etcd_support::Etcds;
 use crate::netns_support::{self, Lan};
 use crate::placement_support::{NodeProcess, Plan, World, eventually, forward};
+use bulkhead::actors::daemon_link::{DaemonPool, HeadFeed};
 use bulkhead::actors::seal_scheduler::SealScheduler;
 use bulkhead::actors::storage::{Storage, Storages};
+use bulkhead::node::refs::{FEED, INFO, POOL};
+use bulkhead::node::report::InfoPublisher;
 use bulkhead::node::{Node, Refs};
 use bulkhead::store::Store;
 use bulkhead::supervisor::{Actor, CallError, Exit, Handler, Message, Ref};
@@ -115,6 +118,23 @@ impl Stage {
         }
         let far = self.node().far.as_ref().expect("a cluster");
         Storages::seen(&**far).into_iter().find(|node| node.name == HOST).expect("the host's storage").storage
+    }
+
+    /// One of the actors that the host has for itself.
+    pub fn own<A: Actor>(&self, here: fn(&Refs) -> &Ref<A>, name: &str) -> Ref<A> {
+        if !self.is_far() {
+            return here(self.refs()).clone();
+        }
+        self.node().far.as_ref().expect("a cluster").own_of(HOST, name).expect("the host is known")
+    }
+    pub fn feed(&self) -> Ref<HeadFeed> {
+        self.own(|refs| &refs.feed, FEED)
+    }
+    pub fn pool(&self) -> Ref<DaemonPool> {
+        self.own(|refs| &refs.pool, POOL)
+    }
+    pub fn info(&self) -> Ref<InfoPublisher> {
+        self.own(|refs| &refs.info, INFO)
     }
 
     async fn ready(self) -> Stage {

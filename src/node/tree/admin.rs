@@ -2,6 +2,7 @@
 
 use super::{MINUTE, Parts};
 use crate::node::cluster_view::ClusterWindow;
+use crate::node::far::FarNodes;
 use crate::node::grove::Grove;
 use crate::node::journal::{Journal, JournalKeeper};
 use crate::node::refs::MAILBOX;
@@ -40,7 +41,8 @@ pub(super) fn group(parts: &Parts) -> SupervisorSpec {
             reloader: parts.reloader.clone(),
             groups: parts.groups.clone(),
             cluster: parts.net.clone().map(|net| -> Arc<dyn admin::ClusterView> {
-                Arc::new(ClusterWindow { net, seats: parts.seats.clone(), refs: parts.refs.clone() })
+                let far = FarNodes::of(&net);
+                Arc::new(ClusterWindow { net, seats: parts.seats.clone(), refs: parts.refs.clone(), far })
             }),
         }),
         info: published,
