@@ -38,8 +38,8 @@ use crate::rpc::admin;
 use crate::rpc::auth::Auth;
 use crate::rpc::directory::DirectoryError;
 use crate::rpc::full_node::{FullNode, FullNodeError};
-use crate::store::StoreError;
 use crate::store::replica::ReplicaError;
+use crate::store::{Store, StoreError};
 use crate::supervisor::{Exit, Groups, Tree, TreeError, TreeOptions};
 use backend::NodeBackend;
 use concern::Concern;
@@ -54,7 +54,7 @@ use settings::NodeSettings;
 use shards::Shards;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::Notify;
 use tree::Parts;
 
@@ -149,7 +149,9 @@ impl Node {
         });
         let begin_after = first_deployment(&settings.repo)?;
         let net = match settings.cluster.clone() {
-            Some(cluster) => Some(Arc::new(Net::new(cluster, settings.repo.clone(), miner, boot, &store)?)),
+            Some(cluster) => {
+                Some(Arc::new(Net::new(cluster, settings.repo.clone(), miner, boot, start_of(&store)?, &store)?))
+            }
             None => None,
         };
         let far = net.as_ref().map(|net| Arc::new(FarNodes::of(net)));
@@ -214,6 +216,11 @@ impl Node {
     pub async fn stop(&self) -> Exit {
         self.tree.shutdown().await
     }
+}
+
+/// By which other nodes tell this process from its predecessors.
+fn start_of(store: &Store) -> Result<u64, StoreError> {
+    store.next_start(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64))
 }
 
 /// `<repo>/sectorid`, as the distributed miner has it: a number that is greater than all sectors' at the first deployment.

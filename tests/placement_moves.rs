@@ -140,6 +140,28 @@ async fn a_drained_node_hands_over_and_keeps_its_own_sectors() {
     world.end().await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_whose_repo_came_back_from_an_older_copy_belongs_to_the_cluster_again() {
+    let (world, etcds) = (World::start().await, Etcds::single().await);
+    let (a, b) = two(&world, &etcds).await;
+    all_at(&a, true).await;
+    let plan = b.plan.clone();
+    let (repo, copy) = (plan.repo.join("bulkhead.redb"), plan.repo.join("copy.redb"));
+    b.stop().await;
+    std::fs::copy(&repo, &copy).unwrap();
+    for came_back in [false, false, true] {
+        if came_back {
+            std::fs::copy(&copy, &repo).unwrap();
+        }
+        let b = plan.clone().start_here();
+        // What runs at `a`, asked at `b`, goes over the bridge.
+        eventually(&format!("an answer of a (an older copy: {came_back})"), || b.windows(0)).await;
+        b.stop().await;
+    }
+    a.stop().await;
+    world.end().await;
+}
+
 /// Nobody says where messages are sent from: where windows are proven. An order that nobody would carry out is refused.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn messages_are_sent_where_windows_are_proven() {

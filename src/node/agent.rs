@@ -90,7 +90,7 @@ impl AgentNode {
         let boot = store.next_boot()?;
         let auth = Arc::new(Auth::open(&config.repo)?);
         let mut bridge = BridgeConfig::new(identity::load_or_make(&own)?, config.cluster.clone());
-        (bridge.listen, bridge.timing, bridge.boot) = (config.listen.clone(), config.timing, boot);
+        (bridge.listen, bridge.timing, bridge.boot) = (config.listen.clone(), config.timing, super::start_of(&store)?);
         let bridge = Arc::new(Bridge::start(bridge)?);
 
         let worker: Ref<SealWorker> = Ref::new(seal_worker::path(&config.name), MAILBOX);

@@ -26,6 +26,8 @@ pub struct Net {
     pub repo: PathBuf,
     pub miner: Address,
     pub boot: u64,
+    /// By which other nodes' bridges tell this process from its predecessors.
+    pub start: u64,
     pub bridge: ArcSwapOption<Bridge>,
     pub directory: ArcSwapOption<Found>,
     pub placement: Placement,
@@ -43,6 +45,7 @@ impl Net {
         repo: PathBuf,
         miner: Address,
         boot: u64,
+        start: u64,
         store: &Store,
     ) -> Result<Net, NodeError> {
         let stores = directory::stores(&settings, store)?;
@@ -58,6 +61,7 @@ impl Net {
             repo,
             miner,
             boot,
+            start,
             bridge: ArcSwapOption::empty(),
             directory: ArcSwapOption::empty(),
             placement,

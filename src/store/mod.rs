@@ -168,4 +168,11 @@ impl Store {
     pub fn next_boot(&self) -> Result<u64> {
         self.db.write(txn::next_boot)
     }
+
+    /// A number for this start, higher than any before: `now`, in milliseconds, unless the clock went back. Unlike the count of
+    /// boots it also grows when the repo is brought back from an older copy, so other nodes can tell which process is the
+    /// later one.
+    pub fn next_start(&self, now: u64) -> Result<u64> {
+        self.db.write(|tx| txn::next_start(tx, now))
+    }
 }

@@ -97,6 +97,20 @@ fn boots_are_counted_over_restarts() {
 }
 
 #[test]
+fn a_later_start_has_a_higher_number_whatever_the_clock_and_the_repo_went_through() {
+    let (_dir, path, store) = fresh();
+    assert_eq!([store.next_start(100).unwrap(), store.next_start(100).unwrap()], [100, 101]);
+    drop(store);
+    let copy = path.with_extension("copy");
+    std::fs::copy(&path, &copy).unwrap();
+    let store = Store::open(&path).unwrap();
+    assert_eq!([store.next_start(7).unwrap(), store.next_start(200).unwrap()], [102, 200], "the clock went back");
+    drop(store);
+    std::fs::copy(&copy, &path).unwrap();
+    assert_eq!(Store::open(&path).unwrap().next_start(201).unwrap(), 201, "an older copy came back");
+}
+
+#[test]
 fn a_record_of_another_schema_is_refused_by_name() {
     let (_dir, _path, store) = fresh();
     store.put(&token(1), "a", &BoatV2(7)).unwrap();

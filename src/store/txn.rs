@@ -150,6 +150,13 @@ pub(super) fn next_boot(tx: &WriteTransaction) -> Result<u64> {
     Ok(boot)
 }
 
+pub(super) fn next_start(tx: &WriteTransaction, now: u64) -> Result<u64> {
+    let mut table = tx.open_table(META).map_err(failed)?;
+    let start = table.get("start").map_err(failed)?.map_or(0, |v| v.value() + 1).max(now);
+    table.insert("start", start).map_err(failed)?;
+    Ok(start)
+}
+
 /// One write transaction under a token.
 pub struct Txn<'a> {
     to: To<'a>,

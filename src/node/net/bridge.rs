@@ -46,7 +46,7 @@ fn config(net: &Net) -> Result<BridgeConfig, StartError> {
     let key = identity::load_or_make(&net.repo).map_err(|e| StartError(e.to_string()))?;
     let timing =
         Timing { heartbeat: settings.heartbeat, suspect: settings.suspect, down: settings.down, ..Timing::default() };
-    Ok(BridgeConfig { listen, quic, timing, boot: net.boot, ..BridgeConfig::new(key, settings.name.as_str()) })
+    Ok(BridgeConfig { listen, quic, timing, boot: net.start, ..BridgeConfig::new(key, settings.name.as_str()) })
 }
 
 struct Look;
