@@ -69,7 +69,9 @@ fn fixture(mailbox: usize) -> Fixture {
     let tree = Tree::start(SupervisorSpec::new("root").child(spec)).unwrap();
     let export = Export::of(&actor).message::<Note>().done().unwrap();
     let unreadable = shared.unreadable.clone();
-    let on_unreadable: OnUnreadable = Arc::new(move || drop(unreadable.fetch_add(1, Ordering::Relaxed)));
+    let on_unreadable: OnUnreadable = Arc::new(move || {
+        unreadable.fetch_add(1, Ordering::Relaxed);
+    });
     Fixture { tree, actor, export, shared, on_unreadable }
 }
 

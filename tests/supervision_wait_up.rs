@@ -156,6 +156,7 @@ async fn no_more_wait_than_the_mailbox_takes() {
     tokio::task::yield_now().await;
     let full = f.second.ask_when_up(Do::Say, SOON).await;
     assert!(matches!(full, Err(CallError::Full(Do::Say))), "{full:?}");
+    assert_eq!(f.dead(DeadReason::Full), 1);
     asked[0].abort();
     tokio::task::yield_now().await;
     let again = f.ask_second(1).remove(0);
@@ -183,6 +184,44 @@ async fn who_waits_hears_when_it_will_not_come() {
     gate.add_permits(1);
     stopping.await.unwrap().unwrap();
     f.tree.shutdown().await;
+}
+
+/// Takes its time to stop.
+struct Slow(Arc<Semaphore>);
+impl Actor for Slow {
+    async fn stopping(&mut self, _: &Cx<Self>) {
+        let _ = self.0.acquire().await;
+    }
+}
+impl Handler<Do> for Slow {
+    async fn handle(&mut self, _: Do, cx: &Cx<Self>) -> Result<u64, Exit> {
+        Ok(cx.incarnation())
+    }
+}
+
+#[tokio::test]
+async fn what_stops_for_good_is_not_waited_for() {
+    let (slow, gate): (Ref<Slow>, _) = (Ref::new("/slow", BOUND), Arc::new(Semaphore::new(0)));
+    let its = gate.clone();
+    let spec = ChildSpec::actor("slow", &slow, move |_| {
+        let gate = its.clone();
+        async move { Ok(Slow(gate)) }
+    });
+    let tree = Tree::start(SupervisorSpec::new("root").child(spec.shutdown(Shutdown::Infinity))).unwrap();
+    assert_eq!(slow.ask_when_up(Do::Say, SOON).await.unwrap(), 1);
+    let (root, stops) = (tree.supervisor("root").unwrap(), tree.clone());
+    let stopping = tokio::spawn(async move { root.terminate_child("slow").await });
+    let hears = async {
+        while stops.info("root/slow").unwrap().state != ActorState::Stopping {
+            tokio::task::yield_now().await;
+        }
+        slow.ask_when_up(Do::Say, 2 * SOON).await
+    };
+    let back = tokio::time::timeout(SOON, hears).await.expect("while it stops");
+    assert!(matches!(back, Err(CallError::NotRunning(Do::Say))), "{back:?}");
+    gate.add_permits(1);
+    stopping.await.unwrap().unwrap();
+    tree.shutdown().await;
 }
 
 /// What waited behind a message that panics was not begun: it goes to the next incarnation. The one that panicked does not.

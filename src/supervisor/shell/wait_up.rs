@@ -6,7 +6,6 @@ use super::super::dead_letters::DeadReason;
 use super::address::Ref;
 use super::reply::{by, deadline};
 use std::any::type_name;
-use std::pin::pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
@@ -61,8 +60,7 @@ impl<A: Actor> Ref<A> {
         let until = deadline(Instant::now(), within);
         let (mut message, mut place) = (message, None);
         loop {
-            let mut changed = pin!(meta.waiting_room.changed.notified());
-            changed.as_mut().enable(); // what happens from here on is not missed
+            let changed = meta.waiting_room.changed.notified(); // what happens from here on is not missed
             if self.has_receiver() || !will_be_up(meta) {
                 let left = until.saturating_duration_since(Instant::now());
                 match self.ask(message, left).await {
