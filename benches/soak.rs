@@ -60,8 +60,8 @@ fn usage() -> Usage {
     }
 }
 
-/// The process itself, the supervisors, the watchdog, and the two threads that the actors share.
-const THREADS: usize = 5;
+/// The process itself, the supervisors' chores, the asks' deadlines, the watchdog, and the two threads that the actors share.
+const THREADS: usize = 6;
 
 /// A thread that was joined may be listed for a moment longer.
 fn usage_at_rest() -> Usage {
