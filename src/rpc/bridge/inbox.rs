@@ -48,6 +48,9 @@ pub struct Inbox {
     last_call: u64,
     waits_since: Option<Instant>,
     on_unreadable: Option<OnUnreadable>,
+    /// So many frames from here on were looked at together in vain: looking again at each of them would cost a peer that
+    /// floods nothing, and us much.
+    one_by_one: usize,
 }
 
 /// What one frame leads to, beyond its delivery.
@@ -72,6 +75,7 @@ impl Inbox {
             last_call: 0,
             waits_since: None,
             on_unreadable: None,
+            one_by_one: 0,
         }
     }
 
@@ -236,6 +240,10 @@ impl Inbox {
         unread: &[u8],
         limit: u32,
     ) -> (u64, usize) {
+        if self.one_by_one > 0 {
+            self.one_by_one -= 1;
+            return (0, 0);
+        }
         let Head::Tell(call) = &first.head else { return (0, 0) };
         if self.waits_since.is_some() || call.corr <= self.last_call || call.to.defines.is_some() {
             return (0, 0);
@@ -255,6 +263,7 @@ impl Inbox {
         if count < 2 {
             return (0, 0);
         }
+        self.one_by_one = count - 1; // unless it goes well
         let Ok(to) = self.addressee(exports, call, u64::MAX) else { return (0, 0) };
         let on_unreadable = self.on_unreadable.get_or_insert_with(|| {
             let counters = life.counters.clone();
@@ -262,7 +271,7 @@ impl Inbox {
         });
         let taken = to.export.deliver_batch(call.message, call.schema, &bodies[..count], on_unreadable);
         let Some((end, serial)) = taken.checked_sub(1).map(|last| ends[last]) else { return (0, 0) };
-        self.last_call = serial;
+        (self.last_call, self.one_by_one) = (serial, 0);
         if let Some(known) = self.known.get_mut(call.to.number as usize) {
             known.clogged = false;
         }

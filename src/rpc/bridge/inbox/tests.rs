@@ -189,10 +189,41 @@ fn tells_that_came_together_arrive_as_if_they_had_come_one_by_one() {
             let more = refused.iter().filter(|it| **it == why).count() as u64;
             let counted = || life.counters.refused(why) - before.iter().find(|it| it.0 == why).map_or(0, |it| it.1);
             let late = Instant::now() + Duration::from_secs(30);
-            while counted() < more && Instant::now() < late {} // on the actor's thread
+            while counted() < more && Instant::now() < late {
+                std::thread::yield_now(); // on the actor's thread
+            }
             assert_eq!(counted(), more, "{name}: {why:?}");
         }
         assert_eq!(life.counters.frames_in.load(Ordering::Relaxed), frames_in, "{name}");
     }
     assert!(notes.try_recv().is_err());
+}
+
+#[test]
+fn what_could_not_be_delivered_together_is_looked_at_once_only() {
+    let (_tree, home) = full();
+    let (exports, life) = (Exports::default(), life());
+    exports.set(Export::of(&home).message::<Hang>().done().unwrap(), EpochGate::at(5));
+    // The path is defined by a frame that waits for room in vain.
+    let inbox_at = |epoch| {
+        let mut inbox = Inbox::new(1);
+        inbox.buffer = tell(1, Some("/stuck"), epoch);
+        inbox.end = inbox.buffer.len();
+        while inbox.take_all(&life, &exports, LIMIT) == Next::Wait {}
+        inbox
+    };
+    for (name, epoch, why) in [("no room", 5, Refusal::Undelivered), ("another epoch", 4, Refusal::Fenced)] {
+        let mut inbox = inbox_at(epoch);
+        let before = life.counters.refused(why);
+        let frames: Vec<u8> = (2..=31).flat_map(|serial| tell(serial, None, epoch)).collect();
+        let (first, _) = frame::parse(&frames, LIMIT).unwrap().unwrap();
+        for left in [29, 28, 27] {
+            assert_eq!(inbox.batch(&life, &exports, &first, &frames, LIMIT), (0, 0), "{name}");
+            assert_eq!(inbox.one_by_one, left, "{name}");
+        }
+        (inbox.start, inbox.end, inbox.one_by_one) = (0, frames.len(), 0);
+        inbox.buffer = frames;
+        assert_eq!(inbox.take_all(&life, &exports, LIMIT), Next::Go, "{name}");
+        assert_eq!((inbox.one_by_one, life.counters.refused(why) - before), (0, 30), "{name}");
+    }
 }
