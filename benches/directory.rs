@@ -6,7 +6,8 @@
 //! Every node is a whole one: its own connections, its own lease kept alive, its own view of all the others. They share this
 //! machine with etcd, which they would not in a cluster.
 
-#[path = "../tests/etcd_support/mod.rs"]
+#[path = "../tests/support/etcd.rs"]
+#[allow(dead_code)]
 mod etcd_support;
 
 use bulkhead::rpc::directory::etcd::{Etcd, EtcdConfig};

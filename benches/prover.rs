@@ -3,7 +3,8 @@
 //! `cargo bench --bench prover`; needs the 2 KiB keys (`bulkhead keys generate`). `BULKHEAD_BENCH_ROUNDS` (default 5)
 //! rounds of WinningPoSt and WindowPoSt, `BULKHEAD_BENCH_C2` (default 1) of C2, which takes a minute each.
 
-#[path = "../tests/prover_support/mod.rs"]
+#[path = "../tests/support/prover.rs"]
+#[allow(dead_code)]
 mod prover_support;
 
 use bulkhead::proofs::{Output, Prover, Task, keys, tasks};

@@ -1,5 +1,4 @@
 //! Takes notices of ends for a test, which counts them.
-#![allow(dead_code)]
 
 use bulkhead::supervisor::{Actor, ChildSpec, Cx, Down, Exit, Handler, Monitor, Ref, SupervisorSpec, Tree};
 use std::time::Duration;

@@ -1,5 +1,4 @@
 //! A full node that answers what a test told it; it lacks every other method.
-#![allow(dead_code)]
 
 use async_trait::async_trait;
 use bulkhead::actors::sector_files::{SectorFiles, SectorPaths};

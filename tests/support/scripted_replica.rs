@@ -1,5 +1,4 @@
 //! A cluster's store in memory that loses requests and answers as told: commits, leases and markers as etcd has them.
-#![allow(dead_code)] // each test uses some of it
 
 use bulkhead::store::replica::{Commit, Committed, Held, Hold, Image, Loaded, Marker, Op, Replica, ReplicaError, Row};
 use std::collections::{BTreeMap, VecDeque};

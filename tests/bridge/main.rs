@@ -1,0 +1,11 @@
+//! The bridge: messages between nodes over real sockets.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod calls;
+mod forged;
+mod golden;
+mod lives;
+mod messages_cross_processes;
+mod schemas;

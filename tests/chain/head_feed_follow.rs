@@ -1,0 +1,181 @@
+//! The head feed outlives its node: closed channels, silence, gaps, no channel at all, the wrong network.
+
+use crate::support::scripted::*;
+use bulkhead::actors::daemon_link::LinkError;
+use bulkhead::actors::daemon_link::follow::{FeedStatus, follow};
+use bulkhead::actors::daemon_link::pool::Pool;
+use bulkhead::actors::daemon_link::settings::LinkSettings;
+use bulkhead::chain::types::{HeadChange, HeadChangeType, TipSet};
+use bulkhead::rpc::full_node::FullNode;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::sync::mpsc;
+
+struct Followed {
+    heights: mpsc::UnboundedReceiver<(i64, Option<i64>)>,
+    status: Arc<Mutex<FeedStatus>>,
+    changed: mpsc::UnboundedReceiver<()>,
+    task: tokio::task::JoinHandle<LinkError>,
+}
+
+fn started(node: &Arc<ScriptedNode>, network: Option<&str>) -> Followed {
+    let settings = LinkSettings {
+        network: network.map(Into::into),
+        silent_block_delays: 1,
+        retry_first: Duration::from_millis(1),
+        retry_cap: Duration::from_millis(4),
+        ..Default::default()
+    };
+    let pool = Pool::new(vec![node.clone() as Arc<dyn FullNode>], &settings);
+    let (sender, heights) = mpsc::unbounded_channel();
+    let status = Arc::new(Mutex::new(FeedStatus::default()));
+    let (signal, changed) = mpsc::unbounded_channel();
+    let shown = status.clone();
+    let task = tokio::spawn(async move {
+        let tell = move |update: bulkhead::actors::daemon_link::messages::HeadUpdate| {
+            let _ = sender.send((update.tipset.height, update.reverted_to));
+        };
+        let publish = move |now: &FeedStatus| {
+            *shown.lock().unwrap() = now.clone();
+            let _ = signal.send(());
+        };
+        follow(&pool, &settings, tell, publish).await
+    });
+    Followed { heights, status, changed, task }
+}
+
+fn node() -> Arc<ScriptedNode> {
+    let node = Arc::new(ScriptedNode::default());
+    *node.network.lock().unwrap() = "devnet".into();
+    *node.block_delay.lock().unwrap() = Some(1);
+    node
+}
+
+fn at(height: i64) -> TipSet {
+    tipset(&format!("a{height}"), height, &format!("a{}", height - 1))
+}
+
+fn apply(tipset: TipSet) -> Vec<HeadChange> {
+    vec![HeadChange { kind: HeadChangeType::Apply, val: tipset }]
+}
+
+impl Followed {
+    async fn next(&mut self) -> (i64, Option<i64>) {
+        self.heights.recv().await.expect("the feed runs")
+    }
+}
+
+#[tokio::test]
+async fn heads_come_once_and_in_order_over_a_broken_channel() {
+    let node = node();
+    *node.head.lock().unwrap() = Some(at(10));
+    let channel = node.channel();
+    let mut feed = started(&node, Some("devnet"));
+    assert_eq!(feed.next().await, (10, None));
+    channel.send(vec![HeadChange { kind: HeadChangeType::Current, val: at(10) }]).await.unwrap();
+    channel.send(apply(at(11))).await.unwrap();
+    assert_eq!(feed.next().await, (11, None));
+
+    // Two heads pass while the channel is down.
+    (12..=13).for_each(|height| node.add(at(height)));
+    *node.head.lock().unwrap() = Some(at(13));
+    let channel_2 = node.channel();
+    drop(channel);
+    assert_eq!(feed.next().await, (12, None));
+    assert_eq!(feed.next().await, (13, None));
+    channel_2.send(apply(at(14))).await.unwrap();
+    assert_eq!(feed.next().await, (14, None));
+    let status = feed.status.lock().unwrap().clone();
+    assert_eq!((status.subscriptions, status.subscribed, status.height), (2, true, Some(14)));
+    feed.task.abort();
+}
+
+#[tokio::test]
+async fn a_silent_channel_is_made_anew() {
+    let node = node();
+    *node.head.lock().unwrap() = Some(at(10));
+    let silent = node.channel();
+    let mut feed = started(&node, None);
+    assert_eq!(feed.next().await, (10, None));
+    node.add(at(11));
+    *node.head.lock().unwrap() = Some(at(12));
+    assert_eq!(feed.next().await, (11, None));
+    assert_eq!(feed.next().await, (12, None));
+    let channel = node.channel();
+    channel.send(apply(at(13))).await.unwrap();
+    assert_eq!(feed.next().await, (13, None));
+    assert!(silent.is_closed());
+    feed.task.abort();
+}
+
+#[tokio::test]
+async fn a_node_without_a_channel_is_polled() {
+    let node = node();
+    *node.head.lock().unwrap() = Some(at(10));
+    let mut feed = started(&node, None);
+    assert_eq!(feed.next().await, (10, None));
+    for height in 11..14 {
+        *node.head.lock().unwrap() = Some(at(height));
+        assert_eq!(feed.next().await, (height, None));
+    }
+    assert!(!feed.status.lock().unwrap().subscribed);
+    feed.task.abort();
+}
+
+#[tokio::test]
+async fn an_unreachable_node_is_tried_until_it_answers() {
+    let node = node();
+    let mut feed = started(&node, None);
+    for _ in 0..5 {
+        feed.changed.recv().await;
+        let status = feed.status.lock().unwrap().clone();
+        assert!(!status.subscribed && status.last_error.is_some(), "{status:?}");
+    }
+    assert!(node.count("chain_head") >= 4);
+    *node.head.lock().unwrap() = Some(at(3));
+    assert_eq!(feed.next().await, (3, None));
+    feed.task.abort();
+}
+
+#[tokio::test]
+async fn a_wrong_network_is_named_never_followed_and_asked_again() {
+    let node = node();
+    *node.head.lock().unwrap() = Some(at(10));
+    let mut feed = started(&node, Some("mainnet"));
+    for _ in 0..3 {
+        feed.changed.recv().await;
+        let status = feed.status.lock().unwrap().clone();
+        assert_eq!(
+            status.last_error.as_deref(),
+            Some("full node scripted is on network devnet, this provider is for mainnet; check FULLNODE_API_INFO")
+        );
+        assert!(!status.subscribed);
+    }
+    assert_eq!(node.count("chain_head"), 0);
+    *node.network.lock().unwrap() = "mainnet".into();
+    assert_eq!(feed.next().await, (10, None));
+    feed.task.abort();
+}
+
+#[tokio::test]
+async fn with_a_second_node_a_wrong_network_is_passed_over() {
+    let (wrong, right) = (node(), node());
+    *wrong.name.lock().unwrap() = Some("wrong".into());
+    *wrong.network.lock().unwrap() = "calibnet".into();
+    *right.head.lock().unwrap() = Some(at(10));
+    let settings =
+        LinkSettings { network: Some("devnet".into()), retry_first: Duration::from_millis(1), ..Default::default() };
+    let nodes: Vec<Arc<dyn FullNode>> = vec![wrong, right];
+    let pool = Pool::new(nodes, &settings);
+    let (sender, mut heights) = mpsc::unbounded_channel();
+    let shared = pool.clone();
+    let task = tokio::spawn(async move {
+        let tell = move |update: bulkhead::actors::daemon_link::messages::HeadUpdate| {
+            let _ = sender.send(update.tipset.height);
+        };
+        follow(&shared, &settings, tell, |_| {}).await
+    });
+    assert_eq!(heights.recv().await, Some(10));
+    assert_eq!(pool.health().iter().map(|h| h.wrong_network).collect::<Vec<_>>(), [true, false]);
+    task.abort();
+}

@@ -1,0 +1,12 @@
+//! The link to the chain: full node client, head feed, message sender.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod full_node_calls;
+mod full_node_gaps;
+mod full_node_head_feed;
+mod full_node_refusals;
+mod head_feed_follow;
+mod lotus_json_shapes;
+mod message_sender_crash;

@@ -1,0 +1,12 @@
+//! The embedded chain answers and refuses as the network does.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod blocks;
+mod inspection;
+mod messages;
+mod refuses_bad_proofs;
+mod restart_reorg;
+mod sector_life;
+mod speaks_lotus;

@@ -1,0 +1,519 @@
+//! Writes of a cluster's concerns when the cluster's store loses requests and answers, when leases change hands, and
+//! when the process dies between the two stores.
+
+use crate::support::scripted_replica::{Fault, ScriptedReplica};
+use bulkhead::store::replica::Committed;
+use bulkhead::store::{Policy, Record, Result, Store, StoreError, Token};
+use proptest::prelude::*;
+use serde::{Deserialize, Serialize};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+const SCOPE: &str = "/t01000/window-post";
+
+#[derive(Serialize, Deserialize, Debug, PartialEq, Clone)]
+struct Note(u64);
+impl Record for Note {
+    const TABLE: &'static str = "notes";
+}
+#[derive(Serialize, Deserialize, Debug, PartialEq, Clone)]
+struct Other(String);
+impl Record for Other {
+    const TABLE: &'static str = "others";
+}
+
+fn token(lease: u64) -> Token {
+    Token { path: SCOPE.into(), epoch: lease << 32 | 1 }
+}
+
+/// A host: a disk, and the cluster's store as it sees it.
+struct Host {
+    _dir: tempfile::TempDir,
+    path: PathBuf,
+    replica: Arc<ScriptedReplica>,
+    policy: Policy,
+}
+
+impl Host {
+    fn new(replica: &Arc<ScriptedReplica>, policy: Policy) -> Host {
+        let dir = tempfile::tempdir().unwrap();
+        Host { path: dir.path().join("bulkhead.redb"), _dir: dir, replica: replica.clone(), policy }
+    }
+    /// Waits for the disk of an earlier life: its flusher may still be in a write.
+    fn start(&self) -> Store {
+        loop {
+            match Store::open(&self.path) {
+                Ok(store) => return store.replicated(self.replica.clone(), self.policy),
+                Err(StoreError::Locked { .. }) => std::thread::yield_now(),
+                Err(e) => panic!("{e}"),
+            }
+        }
+    }
+    fn start_with(&self, lease: u64) -> Store {
+        self.replica.give(SCOPE, lease);
+        let store = self.start();
+        store.acquire(SCOPE, lease).unwrap();
+        store
+    }
+}
+
+fn notes(store: &Store) -> Vec<(String, u64)> {
+    store.list::<Note>().unwrap().into_iter().map(|(k, n)| (k, n.0)).collect()
+}
+
+/// What another host would find.
+fn cluster(replica: &Arc<ScriptedReplica>, lease: u64) -> Vec<(String, u64)> {
+    notes(&Host::new(replica, Policy::Refuse).start_with(lease))
+}
+
+fn waiting(store: &Store) -> u64 {
+    store.scopes().unwrap().iter().map(|s| s.waiting).sum()
+}
+
+#[test]
+fn a_write_is_in_both_stores_and_another_host_finds_it() {
+    let replica = Arc::new(ScriptedReplica::default());
+    let store = Host::new(&replica, Policy::Refuse).start_with(7);
+    assert!(store.is_replicated());
+    let t = token(7);
+    store.put(&t, "a", &Note(1)).unwrap();
+    store
+        .transact(&t, |tx| {
+            tx.put("b", &Note(2))?;
+            tx.put("b", &Note(3))?; // the same row twice in one transaction
+            tx.put("c", &Note(4))?;
+            assert_eq!(tx.get::<Note>("b")?, Some(Note(3)));
+            tx.delete::<Note>("a")?;
+            assert_eq!(tx.get::<Note>("a")?, None);
+            tx.put("x", &Other("other".into()))?;
+            let listed: Vec<_> = tx.list_prefix::<Note>("")?.into_iter().map(|(k, n)| (k, n.0)).collect();
+            assert_eq!(listed, [("b".to_owned(), 3), ("c".to_owned(), 4)]);
+            Ok::<_, StoreError>(())
+        })
+        .unwrap();
+    let expected = [("b".to_owned(), 3), ("c".to_owned(), 4)];
+    assert_eq!(notes(&store), expected);
+    assert_eq!(replica.state().landed.len(), 2, "one commit a transaction");
+    assert_eq!(cluster(&replica, 8), expected);
+    let e = store.put(&t, "d", &Note(5)).unwrap_err();
+    assert!(matches!(e, StoreError::Fenced { newer, .. } if newer == 8 << 32), "{e}");
+    assert_eq!(store.get::<Note>("d").unwrap(), None);
+}
+
+#[test]
+fn an_error_of_the_transaction_reaches_neither_store() {
+    let replica = Arc::new(ScriptedReplica::default());
+    let store = Host::new(&replica, Policy::Journal).start_with(7);
+    let answer: Result<()> = store.transact(&token(7), |tx| {
+        tx.put("a", &Note(1))?;
+        Err(StoreError::Io("no".into()))
+    });
+    assert!(answer.is_err());
+    assert_eq!((notes(&store), replica.state().landed.len()), (vec![], 0));
+}
+
+#[test]
+fn a_write_without_a_lease_is_refused() {
+    let replica = Arc::new(ScriptedReplica::default());
+    let store = Host::new(&replica, Policy::Journal).start();
+    let boot = Token { path: SCOPE.into(), epoch: 3 };
+    assert!(matches!(store.put(&boot, "a", &Note(1)), Err(StoreError::Unleased { epoch: 3, .. })));
+    assert!(matches!(store.acquire(SCOPE, 0), Err(StoreError::Unleased { .. })));
+}
+
+/// One write under each fault and policy: what the actor is told, what is on this disk at once, what the cluster has
+/// when all is settled.
+#[test]
+fn every_fault_under_every_policy() {
+    use Fault::*;
+    use Policy::*;
+    struct Case(Policy, Fault, Told, bool, bool);
+    #[derive(Debug, PartialEq)]
+    enum Told {
+        Ok,
+        Unreachable,
+        Refused,
+    }
+    let cases = [
+        Case(Refuse, Fault::None, Told::Ok, true, true),
+        Case(Refuse, NotSent, Told::Unreachable, false, false),
+        Case(Refuse, RequestLost, Told::Unreachable, false, false),
+        // Told that it is not known; it landed, so it is in both in the end.
+        Case(Refuse, AnswerLost, Told::Unreachable, false, true),
+        // Voided before it arrived.
+        Case(Refuse, Late, Told::Unreachable, false, false),
+        Case(Refuse, Fault::Refused, Told::Refused, false, false),
+        Case(Journal, Fault::None, Told::Ok, true, true),
+        Case(Journal, NotSent, Told::Ok, true, true),
+        Case(Journal, RequestLost, Told::Ok, true, true),
+        Case(Journal, AnswerLost, Told::Ok, true, true),
+        Case(Journal, Late, Told::Ok, true, true),
+        Case(Journal, Fault::Refused, Told::Ok, true, true),
+    ];
+    for Case(policy, fault, told, at_once, in_the_end) in cases {
+        let name = format!("{policy:?} {fault:?}");
+        let replica = Arc::new(ScriptedReplica::default());
+        let host = Host::new(&replica, policy);
+        let store = host.start_with(7);
+        store.put(&token(7), "before", &Note(0)).unwrap();
+        replica.next([fault]);
+        let answer = match store.put(&token(7), "a", &Note(1)) {
+            Ok(()) => Told::Ok,
+            Err(StoreError::Unreachable { .. }) => Told::Unreachable,
+            Err(StoreError::Refused { .. }) => Told::Refused,
+            Err(e) => panic!("{name}: {e}"),
+        };
+        assert_eq!(answer, told, "{name}");
+        assert_eq!(store.get::<Note>("a").unwrap().is_some(), at_once, "{name}");
+        store.flush(SCOPE).unwrap();
+        assert_eq!(waiting(&store), 0, "{name}");
+        assert_eq!(store.get::<Note>("a").unwrap().is_some(), in_the_end, "{name}: here");
+        // The request that was under way arrives now: it must change nothing.
+        assert!(replica.deliver_late().iter().all(|c| matches!(c, Committed::Differs { .. })), "{name}");
+        store.put(&token(7), "after", &Note(2)).unwrap();
+        let there = cluster(&replica, 8);
+        assert_eq!(there.iter().any(|(k, _)| k == "a"), in_the_end, "{name}: there");
+        assert_eq!(notes(&store), there, "{name}");
+    }
+}
+
+#[test]
+fn a_journal_is_flushed_in_order_and_survives_the_process() {
+    let replica = Arc::new(ScriptedReplica::default());
+    let host = Host::new(&replica, Policy::Journal);
+    let store = host.start_with(7);
+    replica.state().away = true;
+    for n in 0..5 {
+        store.put(&token(7), "a", &Note(n)).unwrap();
+        store.put(&token(7), &format!("k{n}"), &Note(n)).unwrap();
+    }
+    store.delete::<Note>(&token(7), "k0").unwrap();
+    assert_eq!(waiting(&store), 11);
+    drop(store);
+    let store = host.start();
+    assert!(matches!(store.acquire(SCOPE, 7), Err(StoreError::Unreachable { .. })));
+    replica.state().away = false;
+    let acquired = store.acquire(SCOPE, 7).unwrap();
+    assert_eq!((acquired.rows, acquired.kept, acquired.dropped), (0, 11, 0));
+    let here = notes(&store);
+    assert_eq!(here.len(), 5);
+    store.flush(SCOPE).unwrap();
+    assert_eq!(waiting(&store), 0);
+    assert_eq!(cluster(&replica, 8), here);
+    let seqs: Vec<u64> = replica.state().landed.iter().map(|(_, _, m)| m.seq).collect();
+    assert_eq!(seqs, (1..=11).collect::<Vec<_>>());
+}
+
+/// The next write does not overtake what was journaled before it.
+#[test]
+fn a_write_after_an_outage_goes_behind_the_journal() {
+    let replica = Arc::new(ScriptedReplica::default());
+    let store = Host::new(&replica, Policy::Journal).start_with(7);
+    replica.state().away = true;
+    store.put(&token(7), "a", &Note(1)).unwrap();
+    store.put(&token(7), "b", &Note(2)).unwrap();
+    replica.state().away = false;
+    store.under(Policy::Refuse).put(&token(7), "a", &Note(3)).unwrap();
+    assert_eq!(waiting(&store), 0);
+    assert_eq!(replica.state().landed.len(), 3);
+    let expected = [("a".to_owned(), 3), ("b".to_owned(), 2)];
+    assert_eq!(notes(&store), expected);
+    assert_eq!(cluster(&replica, 8), expected);
+}
+
+#[test]
+fn the_journal_is_flushed_without_another_write() {
+    let replica = Arc::new(ScriptedReplica::default());
+    let store = Host::new(&replica, Policy::Journal).start_with(7);
+    replica.state().away = true;
+    store.put(&token(7), "a", &Note(1)).unwrap();
+    replica.state().away = false;
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    while replica.state().landed.is_empty() {
+        assert!(std::time::Instant::now() < deadline, "the background flush did not come");
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn refused_writes_and_journaled_ones_share_a_scope() {
+    let replica = Arc::new(ScriptedReplica::default());
+    let store = Host::new(&replica, Policy::Refuse).start_with(7);
+    let journal = store.under(Policy::Journal);
+    replica.next([Fault::AnswerLost]);
+    assert!(store.put(&token(7), "refused", &Note(1)).is_err());
+    replica.state().away = true;
+    // It follows a write of which nobody knows yet whether it landed.
+    journal.put(&token(7), "kept", &Note(2)).unwrap();
+    journal.put(&token(7), "refused", &Note(3)).unwrap();
+    assert!(matches!(store.put(&token(7), "no", &Note(4)), Err(StoreError::Unreachable { .. })));
+    replica.state().away = false;
+    store.flush(SCOPE).unwrap();
+    let expected = [("kept".to_owned(), 2), ("refused".to_owned(), 3)];
+    assert_eq!(notes(&store), expected, "what landed late lies under what was acknowledged later");
+    assert_eq!(cluster(&replica, 8), expected);
+}
+
+#[test]
+fn a_journal_is_void_once_somebody_else_wrote_and_that_is_counted() {
+    let replica = Arc::new(ScriptedReplica::default());
+    let first = Host::new(&replica, Policy::Journal).start_with(7);
+    first.put(&token(7), "a", &Note(1)).unwrap();
+    replica.state().away = true;
+    first.put(&token(7), "a", &Note(2)).unwrap();
+    first.put(&token(7), "b", &Note(3)).unwrap();
+    replica.state().away = false;
+    let second = Host::new(&replica, Policy::Journal).start_with(8);
+    second.put(&token(8), "a", &Note(9)).unwrap();
+    assert!(matches!(first.flush(SCOPE), Err(StoreError::Fenced { .. })));
+    assert!(matches!(first.put(&token(7), "c", &Note(4)), Err(StoreError::Fenced { .. })));
+    replica.give(SCOPE, 9);
+    let acquired = first.acquire(SCOPE, 9).unwrap();
+    assert_eq!((acquired.kept, acquired.dropped), (0, 2));
+    assert_eq!(notes(&first), [("a".to_owned(), 9)]);
+    assert_eq!(first.scopes().unwrap()[0].dropped, 2);
+    first.put(&token(9), "d", &Note(5)).unwrap();
+    assert!(matches!(first.put(&token(7), "e", &Note(6)), Err(StoreError::Fenced { .. })), "an epoch of before");
+}
+
+/// The same host gets a new lease and nobody wrote in between: what it acknowledged still holds.
+#[test]
+fn a_journal_outlives_a_lost_lease_that_nobody_used() {
+    let replica = Arc::new(ScriptedReplica::default());
+    for (n, lost) in [Fault::RequestLost, Fault::AnswerLost, Fault::Late].into_iter().enumerate() {
+        let host = Host::new(&replica, Policy::Journal);
+        let (old, new) = (n as u64 * 10 + 1, n as u64 * 10 + 2);
+        let store = host.start_with(old);
+        replica.next([lost]);
+        store.put(&token(old), "a", &Note(old)).unwrap();
+        replica.give(SCOPE, new);
+        drop(store);
+        let store = host.start();
+        let acquired = store.acquire(SCOPE, new).unwrap();
+        assert_eq!(acquired.dropped, 0, "{lost:?}");
+        assert_eq!(acquired.kept, u64::from(lost != Fault::AnswerLost), "{lost:?}");
+        assert!(replica.deliver_late().iter().all(|c| matches!(c, Committed::Fenced { .. })), "{lost:?}");
+        store.flush(SCOPE).unwrap();
+        assert_eq!(store.get::<Note>("a").unwrap(), Some(Note(old)), "{lost:?}");
+        assert_eq!(cluster(&replica, new + 1), notes(&store), "{lost:?}");
+    }
+}
+
+#[test]
+fn a_lost_lease_that_nobody_took_fences_too() {
+    let replica = Arc::new(ScriptedReplica::default());
+    let store = Host::new(&replica, Policy::Journal).start_with(7);
+    replica.state().leases.clear();
+    let e = store.put(&token(7), "a", &Note(1)).unwrap_err();
+    assert!(matches!(e, StoreError::Fenced { epoch, newer, .. } if epoch == newer), "{e}");
+}
+
+/// The empty transaction: the fence that is asked right before a push or a submission.
+#[test]
+fn an_empty_transaction_asks_whether_the_lease_holds() {
+    for (policy, away_is_ok) in [(Policy::Refuse, false), (Policy::Journal, true)] {
+        let replica = Arc::new(ScriptedReplica::default());
+        let store = Host::new(&replica, policy).start_with(7);
+        let ask = |lease| store.transact(&token(lease), |_| Ok::<_, StoreError>(()));
+        ask(7).unwrap();
+        replica.state().away = true;
+        assert_eq!(ask(7).is_ok(), away_is_ok, "{policy:?}");
+        replica.state().away = false;
+        replica.give(SCOPE, 8);
+        assert!(matches!(ask(7), Err(StoreError::Fenced { .. })), "{policy:?}");
+        assert_eq!(replica.state().landed.len(), 0, "it writes nothing");
+    }
+}
+
+#[test]
+fn a_second_incarnation_under_the_same_lease_fences_the_first() {
+    let replica = Arc::new(ScriptedReplica::default());
+    let store = Host::new(&replica, Policy::Journal).start_with(7);
+    let incarnation = |n: u64| Token { path: SCOPE.into(), epoch: 7 << 32 | n };
+    store.put(&incarnation(1), "a", &Note(1)).unwrap();
+    store.transact(&incarnation(2), |_| Ok::<_, StoreError>(())).unwrap();
+    let calls = replica.state().calls;
+    assert!(matches!(store.put(&incarnation(1), "a", &Note(2)), Err(StoreError::Fenced { .. })));
+    assert_eq!(replica.state().calls, calls, "the cluster was not asked");
+}
+
+/// The process dies around the commit: the next one reads what the cluster has.
+#[test]
+fn a_death_around_the_commit_leaves_what_the_cluster_has() {
+    for (death, landed) in [(Fault::DiesBefore, false), (Fault::DiesAfter, true)] {
+        for policy in [Policy::Refuse, Policy::Journal] {
+            let replica = Arc::new(ScriptedReplica::default());
+            let host = Host::new(&replica, policy);
+            let store = host.start_with(7);
+            store.put(&token(7), "a", &Note(1)).unwrap();
+            replica.next([death]);
+            let died = catch_unwind(AssertUnwindSafe(|| store.put(&token(7), "b", &Note(2))));
+            assert!(died.is_err());
+            assert_eq!(notes(&store).len(), 1, "this disk does not have it");
+            drop(store);
+            let store = host.start();
+            assert_eq!(store.acquire(SCOPE, 7).unwrap().rows, 1 + u64::from(landed));
+            assert_eq!(store.get::<Note>("b").unwrap().is_some(), landed);
+            store.put(&token(7), "c", &Note(3)).unwrap();
+            assert_eq!(notes(&store), cluster(&replica, 8));
+        }
+    }
+}
+
+/// Only the actor died, not the process: the mirror is found to be behind at the next write, and read again.
+#[test]
+fn a_mirror_that_is_behind_is_read_again() {
+    let replica = Arc::new(ScriptedReplica::default());
+    let store = Host::new(&replica, Policy::Refuse).start_with(7);
+    replica.next([Fault::DiesAfter]);
+    assert!(catch_unwind(AssertUnwindSafe(|| store.put(&token(7), "a", &Note(1)))).is_err());
+    assert_eq!(store.get::<Note>("a").unwrap(), None);
+    assert!(matches!(store.put(&token(7), "b", &Note(2)), Err(StoreError::Behind { .. })));
+    let seen = store.update::<Note, _>(&token(7), "a", |old| (Note(10), old)).unwrap();
+    assert_eq!(seen, Some(Note(1)));
+    assert_eq!(notes(&store), [("a".to_owned(), 10)]);
+}
+
+#[test]
+fn scopes_do_not_touch_each_others_rows() {
+    let replica = Arc::new(ScriptedReplica::default());
+    let host = Host::new(&replica, Policy::Refuse);
+    let store = host.start_with(7);
+    let shard = Token { path: "/t01000/window-post/b".into(), epoch: 3 << 32 };
+    replica.give(&shard.path, 3);
+    store.acquire(&shard.path, 3).unwrap();
+    store.put(&token(7), "a", &Note(1)).unwrap();
+    store.put(&shard, "b", &Note(2)).unwrap();
+    let plain = Store::clone(&store);
+    drop(store);
+    // Acquired anew, one of them is replaced and the other stays.
+    replica.state().rows.clear();
+    plain.acquire(SCOPE, 7).unwrap();
+    assert_eq!(notes(&plain), [("b".to_owned(), 2)]);
+}
+
+#[test]
+fn epochs_of_a_single_nodes_time_do_not_fence_leases() {
+    let replica = Arc::new(ScriptedReplica::default());
+    let host = Host::new(&replica, Policy::Refuse);
+    let single = Store::open(&host.path).unwrap();
+    single.put(&Token { path: SCOPE.into(), epoch: 500 << 32 }, "old", &Note(1)).unwrap();
+    drop(single);
+    let store = host.start_with(7);
+    store.put(&token(7), "a", &Note(2)).unwrap();
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    /// Host `n` writes, with this fault on the way.
+    Write(usize, Fault),
+    /// Host `n` gets the lease (and reads the state, if it can).
+    Take(usize, bool),
+    Restart(usize),
+    Flush(usize),
+    DeliverLate,
+    Away(bool),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let fault = prop_oneof![
+        4 => Just(Fault::None),
+        1 => Just(Fault::NotSent),
+        1 => Just(Fault::RequestLost),
+        2 => Just(Fault::AnswerLost),
+        2 => Just(Fault::Late),
+        1 => Just(Fault::DiesAfter),
+        1 => Just(Fault::DiesBefore),
+    ];
+    prop_oneof![
+        8 => (0..2usize, fault).prop_map(|(n, f)| Step::Write(n, f)),
+        2 => (0..2usize, prop::bool::weighted(0.8)).prop_map(|(n, answered)| Step::Take(n, answered)),
+        1 => (0..2usize).prop_map(Step::Restart),
+        2 => (0..2usize).prop_map(Step::Flush),
+        2 => Just(Step::DeliverLate),
+        1 => any::<bool>().prop_map(Step::Away),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 60, ..ProptestConfig::default() })]
+
+    /// Two hosts, one lease that wanders, requests and answers lost, late and doubled, deaths at the worst place. What
+    /// landed is in the order of the leases, one chain without gaps; with `Refuse`, whatever was acknowledged is there
+    /// and a host that holds the lease sees exactly what the cluster has.
+    #[test]
+    fn what_lands_is_linear_by_lease(steps in prop::collection::vec(step(), 1..40), journal in any::<bool>()) {
+        let replica = Arc::new(ScriptedReplica::default());
+        let policy = if journal { Policy::Journal } else { Policy::Refuse };
+        let hosts = [Host::new(&replica, policy), Host::new(&replica, policy)];
+        let mut stores = [Some(hosts[0].start()), Some(hosts[1].start())];
+        let mut leases = [0u64; 2];
+        let (mut last, mut written) = (0, 0u64);
+        let mut acknowledged: Vec<u64> = Vec::new();
+        for step in steps {
+            match step {
+                Step::Take(n, answered) => {
+                    last += 1;
+                    replica.give(SCOPE, last);
+                    leases[n] = last;
+                    if !answered { replica.next([Fault::RequestLost]); }
+                    // Without the state it must not start; it stays without the lease's use.
+                    if stores[n].as_ref().unwrap().acquire(SCOPE, last).is_err() { leases[n] = 0; }
+                    replica.state().script.clear();
+                }
+                Step::Write(n, fault) => {
+                    if leases[n] == 0 { continue }
+                    written += 1;
+                    replica.next([fault]);
+                    let store = stores[n].as_ref().unwrap();
+                    let wrote = catch_unwind(AssertUnwindSafe(|| {
+                        store.put(&token(leases[n]), &format!("{written:04}"), &Note(written))
+                    }));
+                    match wrote {
+                        Ok(Ok(())) => acknowledged.push(written),
+                        Ok(Err(_)) => {}
+                        Err(_) => {
+                            // The process died: its lease is of no use to the next one before it is acquired.
+                            stores[n] = None;
+                            stores[n] = Some(hosts[n].start());
+                            leases[n] = 0;
+                        }
+                    }
+                    replica.state().script.clear();
+                }
+                Step::Restart(n) => {
+                    stores[n] = None;
+                    stores[n] = Some(hosts[n].start());
+                    leases[n] = 0;
+                }
+                Step::Flush(n) => { let _ = stores[n].as_ref().unwrap().flush(SCOPE); }
+                Step::DeliverLate => { replica.deliver_late(); }
+                Step::Away(away) => replica.state().away = away,
+            }
+        }
+        replica.state().away = false;
+        last += 1;
+        replica.give(SCOPE, last);
+        let store = stores[0].as_ref().unwrap();
+        store.acquire(SCOPE, last).unwrap();
+        store.flush(SCOPE).unwrap();
+        replica.deliver_late();
+        let there = cluster(&replica, last + 1);
+        prop_assert_eq!(&notes(store), &there);
+        let landed = replica.state().landed.clone();
+        let holds: Vec<u64> = landed.iter().map(|(_, hold, _)| match hold {
+            bulkhead::store::replica::Hold::Lease(lease) => *lease,
+            other => panic!("{other:?}"),
+        }).collect();
+        prop_assert!(holds.is_sorted(), "leases of what landed: {:?}", holds);
+        let seqs: Vec<u64> = landed.iter().map(|(_, _, m)| m.seq).collect();
+        prop_assert_eq!(seqs, (1..=landed.len() as u64).collect::<Vec<_>>());
+        if !journal {
+            let there: Vec<u64> = there.iter().map(|(_, n)| *n).collect();
+            for n in acknowledged {
+                prop_assert!(there.contains(&n), "{} was acknowledged", n);
+            }
+        }
+    }
+}

@@ -1,0 +1,16 @@
+//! What an operator types, reads and breaks: CLI, JSON-RPC, admin HTTP, whole nodes.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod admin_http_outlives_hung_actors;
+mod admin_http_reads_snapshots;
+mod admin_orders;
+mod cli_bad_input;
+mod cluster_cli_asks_a_node;
+mod cluster_cli_joins;
+mod docs_name_tests;
+mod miner_api_serves_lotus_clients;
+mod node_reload;
+mod one_concern_never_stops_another;
+mod operator_faults;

@@ -1,0 +1,423 @@
+//! What goes wrong around a node, with the real binary: one clear sentence and an exit code, or a retry that `tree`
+//! shows; and nothing is lost: the same command goes on once the fault is over.
+
+use crate::support::operator::*;
+use serde_json::{Value, json};
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+
+struct Place {
+    dir: tempfile::TempDir,
+}
+
+impl Place {
+    fn new() -> Place {
+        Place { dir: tempfile::tempdir().expect("a folder") }
+    }
+    fn at(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+    /// A chain, a miner on it, and the repo that is its home.
+    fn initialised(&self) -> (Chain, PathBuf) {
+        let chain = Chain::start(&self.at("devnet"));
+        let repo = self.at("repo");
+        chain.init(&repo);
+        (chain, repo)
+    }
+}
+
+#[track_caller]
+fn in_trouble(repo: &Path, actor: &str, parts: &[&str]) {
+    until(&format!("{actor} to try again: {parts:?}"), || {
+        trouble(repo, actor).filter(|why| parts.iter().all(|part| why.contains(part)))
+    });
+}
+
+#[track_caller]
+fn well_again(repo: &Path, actor: &str) {
+    until("the end of the trouble", || trouble(repo, actor).is_none().then_some(()));
+}
+
+#[test]
+fn a_port_in_use_is_named_and_another_one_works() {
+    let place = Place::new();
+    let taken = TcpListener::bind("127.0.0.1:0").expect("bind");
+    let addr = taken.local_addr().expect("address").to_string();
+    let devnet = ["devnet", "--chain-only", "--dir", text(&place.at("devnet")), "--listen", &addr].map(String::from);
+    let devnet: Vec<&str> = devnet.iter().map(String::as_str).collect();
+    say(&devnet, &[]).refused(1, &[&addr, "in use"]);
+
+    let (chain, repo) = place.initialised();
+    let market = format!("/ip4/127.0.0.1/tcp/{}", taken.local_addr().expect("address").port());
+    for (flag, value) in [("--api-listen", &addr), ("--admin-listen", &addr), ("--market-listen", &market)] {
+        let said = run(&repo, &chain.api_info(), &[flag, value]).ended();
+        said.refused(1, &[value, "in use"]);
+    }
+    up(&repo, &chain.api_info()).stopped();
+}
+
+#[test]
+fn a_second_node_on_one_repo_is_refused_and_the_first_lives_on() {
+    let place = Place::new();
+    let (mut chain, repo) = place.initialised();
+    let mut first = up(&repo, &chain.api_info());
+    let holder = format!("process {}", first.pid());
+    run(&repo, &chain.api_info(), &[]).ended().refused(1, &[text(&repo), "in use", &holder]);
+    let again =
+        ["devnet", "--chain-only", "--dir", text(&place.at("devnet")), "--listen", "127.0.0.1:0"].map(String::from);
+    let again: Vec<&str> = again.iter().map(String::as_str).collect();
+    let holder = format!("process {}", chain.process.pid());
+    say(&again, &[]).refused(1, &[text(&place.at("devnet")), "in use", &holder]);
+    assert!(first.lives() && chain.process.lives());
+    assert_eq!(ask(&repo, &["info"])["miner"], "t01000");
+    first.stopped();
+    chain.process.stopped();
+}
+
+#[test]
+fn a_wrong_or_missing_token_is_refused_at_every_start() {
+    let place = Place::new();
+    let (chain, repo) = place.initialised();
+    let tokens = [format!("wrong.token.here:{}", chain.without_token()), chain.without_token()];
+    for start in ["first", "later"] {
+        for token in &tokens {
+            let said = run(&repo, token, &[]).ended();
+            said.refused(1, &[&format!("127.0.0.1:{}", chain.port), "check the token in FULLNODE_API_INFO"]);
+            assert!(!said.err.contains("wrong.token"), "{start}: a token in an error text: {said}");
+        }
+        up(&repo, &chain.api_info()).stopped();
+    }
+    let said = say(
+        &["init", "--actor", "t01000", "--repo", text(&place.at("other"))],
+        &[("FULLNODE_API_INFO", &chain.without_token())],
+    );
+    said.refused(1, &["check the token in FULLNODE_API_INFO"]);
+    assert!(!place.at("other").join("config.toml").exists());
+}
+
+#[test]
+fn a_full_node_that_goes_away_is_waited_for_and_the_tree_says_so() {
+    let place = Place::new();
+    let (chain, repo) = place.initialised();
+    let (api_info, port) = (chain.api_info(), chain.port);
+    let name = format!("127.0.0.1:{port}");
+    // the first start has to know network and sector size
+    let other = place.at("never-started");
+    std::fs::create_dir(&other).expect("a folder");
+    std::fs::copy(repo.join("config.toml"), other.join("config.toml")).expect("its miner");
+
+    let mut node = up(&repo, &api_info);
+    until("the first head", || ask(&repo, &["info"])["full_node"]["subscribed"].as_bool().filter(|up| *up));
+    assert_eq!(trouble(&repo, "head_feed"), None);
+    chain.process.killed();
+    in_trouble(&repo, "head_feed", &[&name, "cannot reach it"]);
+    run(&other, &api_info, &[]).ended().refused(1, &[&name, "cannot reach it"]);
+    assert!(node.lives());
+    // stop works while nobody answers; so does the next start
+    say(&["stop", "--repo", text(&repo)], &[]).ok();
+    assert!(node.ended().ok().out.is_empty());
+    let mut node = up(&repo, &api_info);
+    in_trouble(&repo, "head_feed", &[&name, "cannot reach it"]);
+    let info = ask(&repo, &["info"]);
+    assert!(info["full_node"]["last_error"].as_str().is_some_and(|e| e.contains("cannot reach it")), "{info}");
+    let tree = say(&["tree", "--repo", text(&repo)], &[]).ok();
+    assert!(tree.out.contains("trying again: "), "{tree}");
+
+    let chain = Chain::start_at(&place.at("devnet"), port, FAST, &[]);
+    well_again(&repo, "head_feed");
+    let height = || ask(&repo, &["info"])["full_node"]["height"].as_i64();
+    let seen = until("a head", height);
+    until("the next heads", || height().filter(|now| *now > seen + 1));
+    assert!(node.lives());
+    node.stopped();
+    chain.process.stopped();
+}
+
+#[test]
+fn a_full_node_of_another_network_is_refused_by_both_names() {
+    let place = Place::new();
+    let (chain, repo) = place.initialised();
+    up(&repo, &chain.api_info()).stopped();
+    let before = std::fs::read(repo.join("config.toml")).expect("config");
+    let env = [("BULKHEAD_DEVNET_NETWORK_NAME", "another-devnet")];
+    let another = Chain::start_at(&place.at("another"), 0, FAST, &env);
+    let said = run(&repo, &another.api_info(), &[]).ended();
+    said.refused(
+        1,
+        &[
+            &format!("127.0.0.1:{}", another.port),
+            "is on network another-devnet",
+            "is for bulkhead-devnet-1",
+            "FULLNODE_API_INFO",
+        ],
+    );
+    assert_eq!(std::fs::read(repo.join("config.toml")).expect("config"), before);
+
+    // put in the place of the right one while a node runs: not followed
+    let mut node = up(&repo, &chain.api_info());
+    let (port, secret) = (chain.port, "chain/jwt-secret");
+    chain.process.stopped();
+    another.process.stopped();
+    std::fs::copy(place.at("devnet").join(secret), place.at("another").join(secret)).expect("the same tokens");
+    let another = Chain::start_at(&place.at("another"), port, FAST, &[]);
+    in_trouble(&repo, "head_feed", &["is on network another-devnet", "is for bulkhead-devnet-1"]);
+    assert!(node.lives());
+    another.process.stopped();
+    let _chain = Chain::start_at(&place.at("devnet"), port, FAST, &[]);
+    well_again(&repo, "head_feed");
+    node.stopped();
+}
+
+/// Answers every connection with these bytes.
+fn answering(answer: String) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
+    let port = listener.local_addr().expect("address").port();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let Ok(mut stream) = stream else { return };
+            // a client that has gone is fine
+            let _ = stream.read(&mut [0; 8192]);
+            let _ = stream.write_all(answer.as_bytes());
+        }
+    });
+    port
+}
+
+#[test]
+fn a_full_node_that_answers_garbage_is_named_at_the_first_start_and_waited_for_later() {
+    let place = Place::new();
+    let (chain, repo) = place.initialised();
+    let fresh = place.at("fresh");
+    std::fs::create_dir(&fresh).expect("a folder");
+    std::fs::copy(repo.join("config.toml"), fresh.join("config.toml")).expect("its miner");
+    up(&repo, &chain.api_info()).stopped();
+    let http =
+        |body: &str| format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}", body.len());
+    let null = json!({ "jsonrpc": "2.0", "id": 1, "result": null }).to_string();
+    let answers =
+        [http("<html>not a node</html>"), http(""), http(&null), http("{\"jsonrpc\":"), "\u{1}\u{2}garbage".into()];
+    for answer in answers {
+        let port = answering(answer.clone());
+        let (name, api_info) = (format!("127.0.0.1:{port}"), format!("t.o.k:/ip4/127.0.0.1/tcp/{port}/http"));
+        run(&fresh, &api_info, &[]).ended().refused(1, &[&name]);
+        let mut node = up(&repo, &api_info);
+        in_trouble(&repo, "head_feed", &[&name]);
+        assert!(node.lives(), "{answer:?}");
+        node.stopped();
+    }
+    up(&repo, &chain.api_info()).stopped();
+}
+
+/// Ways in which a file can be broken.
+fn broken(good: &[u8]) -> Vec<(&'static str, Vec<u8>)> {
+    let with = |change: &dyn Fn(&mut Vec<u8>)| {
+        let mut bytes = good.to_vec();
+        change(&mut bytes);
+        bytes
+    };
+    vec![
+        ("its first bytes", with(&|b| b[3] ^= 0xff)),
+        ("a byte of every page", with(&|b| b.iter_mut().skip(4096 + 700).step_by(4096).for_each(|byte| *byte ^= 0x5a))),
+        ("cut in half", with(&|b| b.truncate(b.len() / 2))),
+        (
+            "garbage",
+            with(&|b| (0u32..).zip(b.iter_mut()).for_each(|(n, b)| *b = (n.wrapping_mul(2_654_435_761) >> 13) as u8)),
+        ),
+        ("text", b"this is no database\n".to_vec()),
+    ]
+}
+
+#[test]
+fn a_damaged_database_is_refused_with_what_to_do_and_stays_as_it_is() {
+    let place = Place::new();
+    let (chain, repo) = place.initialised();
+    up(&repo, &chain.api_info()).stopped();
+    let api_info = chain.api_info();
+    let store = repo.join("bulkhead.redb");
+    let good = std::fs::read(&store).expect("the store");
+    for (how, bytes) in broken(&good) {
+        std::fs::write(&store, &bytes).expect("written");
+        let said = run(&repo, &api_info, &[]).ended();
+        said.refused(1, &[text(&store), "damaged", "move the file away"]);
+        assert!(std::fs::read(&store).expect("the store") == bytes, "{how}: the file was changed");
+    }
+    std::fs::write(&store, &good).expect("restored");
+    up(&repo, &api_info).stopped();
+
+    chain.process.stopped();
+    let file = place.at("devnet").join("chain/chain.redb");
+    let good = std::fs::read(&file).expect("the chain");
+    let dir = place.at("devnet");
+    let start = ["devnet", "--chain-only", "--dir", text(&dir), "--listen", "127.0.0.1:0"];
+    for (how, bytes) in broken(&good) {
+        std::fs::write(&file, &bytes).expect("written");
+        say(&start, &[]).refused(1, &[text(&file), "damaged", "move the folder away"]);
+        assert!(std::fs::read(&file).expect("the chain") == bytes, "{how}: the file was changed");
+    }
+    std::fs::write(&file, &good).expect("restored");
+    Chain::start(&dir).process.stopped();
+}
+
+/// A disk that can be filled: a small tmpfs where this process may mount one.
+struct Disk {
+    at: PathBuf,
+    fill: PathBuf,
+}
+
+impl Disk {
+    fn mount(at: PathBuf) -> Option<Disk> {
+        std::fs::create_dir(&at).expect("a folder");
+        let args = ["-t", "tmpfs", "-o", "size=24m", "tmpfs", text(&at)];
+        let mounted = std::process::Command::new("mount").args(args).output();
+        mounted.is_ok_and(|done| done.status.success()).then(|| Disk { fill: at.join("fill"), at })
+    }
+    /// To the last byte.
+    fn fill(&self) {
+        let mut file = std::fs::File::options().create(true).append(true).open(&self.fill).expect("a file");
+        let block = vec![0xaa; 4096];
+        while file.write_all(&block).is_ok() {}
+    }
+    fn free(&self) {
+        std::fs::remove_file(&self.fill).expect("removed");
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("umount").args(["-l", text(&self.at)]).status(); // nothing else can be done
+    }
+}
+
+#[test]
+fn a_full_disk_stops_nothing_for_good_and_loses_nothing() {
+    let place = Place::new();
+    let Some(disk) = Disk::mount(place.at("disk")) else {
+        eprintln!("SKIPPED: this user may not mount a tmpfs; the store's own tests cover a full disk without one");
+        return;
+    };
+    let (dir, repo) = (disk.at.join("devnet"), disk.at.join("repo"));
+    let mut chain = Chain::start(&dir);
+    chain.init(&repo);
+    let api_info = chain.api_info();
+    let mut node = up(&repo, &api_info);
+
+    disk.fill();
+    // its file has some room left in itself; what is freed by others is taken again
+    until("a chain that cannot move", || {
+        let said = chain.process.err();
+        if !said.contains("the chain cannot move") {
+            disk.fill();
+        }
+        said.contains("no space left on the disk of").then_some(())
+    });
+    let number = |said: &Said| {
+        let id: Value = serde_json::from_str(&said.out).unwrap_or_else(|e| panic!("{e}: {said}"));
+        Some(id["Number"].as_u64().unwrap_or_else(|| panic!("no number: {said}")))
+    };
+    let pledge = || say(&["sectors", "pledge", "--json", "--repo", text(&repo)], &[]);
+    let mut pledged = vec![];
+    let refused = until("a pledge that is refused", || {
+        let said = pledge();
+        if said.status.success() {
+            pledged.extend(number(&said)); // there was room in the store's file
+            disk.fill();
+        }
+        (!said.status.success()).then_some(said)
+    });
+    refused.refused(1, &["no space left on the disk of", "bulkhead.redb", "free some", "nothing was lost"]);
+    assert!(node.lives() && chain.process.lives(), "{}", node.err());
+    assert!(ask(&repo, &["tree"]).as_array().is_some_and(|rows| rows.iter().all(|row| row["state"] == "up")));
+    // killed while it is full, and started again: one sentence, or it comes up and waits
+    node.killed();
+    let mut again = run(&repo, &api_info, &[]);
+    let came_up = until("a start or a refusal", || match again.err().contains("the node is up") {
+        true => Some(true),
+        false => (!again.lives()).then_some(false),
+    });
+    match came_up {
+        true => drop(again.stopped()),
+        false => again.ended().refused(1, &["o space left on"]),
+    }
+
+    disk.free();
+    let mut node = up(&repo, &api_info);
+    well_again(&repo, "head_feed");
+    let height = || ask(&repo, &["info"])["full_node"]["height"].as_i64();
+    let seen = until("a head", height);
+    until("the next heads", || height().filter(|now| *now > seen + 1));
+    pledged.extend(number(&pledge().ok()));
+    until("every sector that was pledged", || {
+        let list = ask(&repo, &["sectors", "list"]);
+        let numbers: Vec<u64> = list.as_array()?.iter().filter_map(|row| row["number"].as_u64()).collect();
+        pledged.iter().all(|n| numbers.contains(n)).then_some(())
+    });
+    assert!(node.lives() && chain.process.lives());
+    node.stopped();
+    chain.process.stopped();
+}
+
+#[test]
+fn a_whole_devnet_stops_in_order_and_goes_on() {
+    let place = Place::new();
+    let dir = place.at("devnet");
+    // so slow that no proof is begun
+    let slow = ["--block-delay", "5m", "--warmup-delay", "2s"];
+    let ports = ["--listen", "127.0.0.1:0", "--api-listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"];
+    let start = || {
+        let args: Vec<&str> = ["devnet", "--json", "--dir", text(&dir)].into_iter().chain(slow).chain(ports).collect();
+        let mut devnet = Running::start(&args, &[]);
+        devnet.event("the node", |e| e["event"] == "ready" && e["what"] == "node");
+        devnet
+    };
+    let devnet = start();
+    let repo = dir.join("node");
+    assert_eq!(ask(&repo, &["info"])["miner"], "t01000");
+    let stopped = say(&["stop", "--repo", text(&repo)], &[]).ok();
+    assert!(stopped.out.contains("stopped"), "{stopped}");
+    devnet.ended().ok();
+    say(&["tree", "--repo", text(&repo)], &[]).refused(1, &["no node is running in"]);
+
+    let devnet = start();
+    let sectors = ask(&repo, &["sectors", "list"]);
+    assert_eq!(sectors.as_array().map(Vec::len), Some(1), "the first run's sector and no other: {sectors}");
+    devnet.stopped();
+}
+
+/// What the admin HTTP of the node in `repo` answers to that order.
+fn kill(repo: &Path, actor: &str) -> u16 {
+    let read = |name: &str| std::fs::read_to_string(repo.join(name)).expect(name).trim().to_string();
+    let url = format!("http://{}/actors/{actor}/kill", read("admin").trim_start_matches("http://"));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let request = reqwest::Client::new().post(url).bearer_auth(read("token"));
+    runtime.block_on(request.send()).expect("an answer").status().as_u16()
+}
+
+#[test]
+fn a_log_that_nobody_reads_stops_nothing() {
+    let place = Place::new();
+    let (chain, repo) = place.initialised();
+    let mut node = Unread::start(&repo, &chain.api_info());
+    let rows = || {
+        let said = say(&["tree", "--json", "--repo", text(&repo)], &[]);
+        said.status.success().then(|| serde_json::from_str::<Value>(&said.out).expect("rows"))
+    };
+    let sender = || {
+        let rows = rows()?;
+        let mut rows = rows.as_array().expect("rows").iter();
+        rows.find(|row| row["path"].as_str().is_some_and(|path| path.ends_with("message_sender"))).cloned()
+    };
+    let up = |row: &Value| row["state"] == "up";
+    let first = until("the node", || sender().filter(up));
+    // Each restart leaves lines in the log, of the supervisors' own thread too.
+    let (path, mut incarnation) = (first["path"].as_str().expect("a path").to_string(), first["incarnation"].as_u64());
+    for _ in 0..3 {
+        assert_eq!(kill(&repo, &path), 200);
+        let next =
+            until("its successor", || sender().filter(|row| up(row) && row["incarnation"].as_u64() > incarnation));
+        incarnation = next["incarnation"].as_u64();
+    }
+    assert!(node.process.try_wait().expect("a process").is_none(), "it runs on");
+    say(&["stop", "--repo", text(&repo)], &[]).ok();
+    until("its end", || node.process.try_wait().expect("a process"));
+}

@@ -1,0 +1,14 @@
+//! WindowPoSt, WinningPoSt, prover processes and proving keys.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod keys_files;
+mod prover_child;
+mod prover_interrupted_pc2;
+mod window_post_actor;
+mod window_post_devnet;
+mod window_post_schedule;
+mod window_post_work;
+mod winning_post_mine;
+mod winning_post_slashfilter;

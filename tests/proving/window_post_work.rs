@@ -1,0 +1,199 @@
+//! One attempt at a window proof and its message: which sectors, what is skipped, what is verified, what is sent.
+
+use crate::support::scripted::*;
+use bulkhead::actors::window_post::batch::{Outcome, ReadyProof, Submission};
+use bulkhead::actors::window_post::settings::WindowPostSettings;
+use bulkhead::actors::window_post::work::Work;
+use bulkhead::chain::Address;
+use bulkhead::proofs::{Output, ProverError, Task};
+use fil_actor_miner_state::v18::{DeclareFaultsRecoveredParams, SubmitWindowedPoStParams};
+use std::sync::Arc;
+use std::time::Duration;
+
+struct Setup {
+    node: Arc<ScriptedNode>,
+    prover: Arc<ScriptedProver>,
+    files: Arc<ScriptedFiles>,
+    outbox: Arc<ScriptedOutbox>,
+    work: Work,
+}
+
+/// Partition 0 holds sectors 1 and 2, partition 1 holds 3 and 4, partition 2 nothing but a fault.
+fn setup() -> Setup {
+    let node = Arc::new(ScriptedNode::default());
+    *node.partitions.lock().unwrap() =
+        Some(vec![partition(&[1, 2], &[], &[]), partition(&[3, 4], &[], &[]), partition(&[5], &[5], &[])]);
+    *node.beacon.lock().unwrap() = 0xff;
+    let (prover, files, outbox) = (Arc::default(), Arc::default(), Arc::default());
+    let (prover, files, outbox): (Arc<ScriptedProver>, Arc<ScriptedFiles>, Arc<ScriptedOutbox>) =
+        (prover, files, outbox);
+    let work = Work::new(
+        Address::new_id(1000),
+        node.clone(),
+        prover.clone(),
+        files.clone(),
+        outbox.clone(),
+        Some("jobs".into()),
+        WindowPostSettings { max_partitions: 2, ..Default::default() },
+    )
+    .unwrap();
+    Setup { node, prover, files, outbox, work }
+}
+
+impl Setup {
+    async fn prove(&self, partitions: &[u64]) -> Outcome {
+        self.work.prove(&mainnet(), partitions, 1, &tipset("a", 1, "b")).await
+    }
+    async fn proven(&self, partitions: &[u64]) -> ReadyProof {
+        match self.prove(partitions).await {
+            Outcome::Proved(proof) => proof,
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn plans_what_is_due_and_not_yet_proven() {
+    let s = setup();
+    let head = |height| tipset("a", height, "b");
+    assert_eq!(s.work.plan(&mainnet(), &head(1)).await.unwrap(), [vec![0, 1]]);
+    *s.node.proven.lock().unwrap() = bits(&[0]);
+    assert_eq!(s.work.plan(&mainnet(), &head(0)).await.unwrap(), [vec![1]]);
+    assert_eq!(s.work.plan(&mainnet(), &head(-1)).await.unwrap(), [vec![0, 1]], "before Open nothing is proven yet");
+    *s.node.partitions.lock().unwrap() = None;
+    assert!(s.work.plan(&mainnet(), &head(1)).await.is_err());
+}
+
+#[tokio::test]
+async fn proves_and_verifies_the_sectors_of_a_batch() {
+    let s = setup();
+    let proof = s.proven(&[0, 1]).await;
+    assert_eq!(proof.partitions, [(0, vec![]), (1, vec![])]);
+    assert_eq!((proof.proof_type, proof.proof.len()), (10, 192));
+    // A field element.
+    assert_eq!((proof.randomness[0], proof.randomness[31]), (0xff, 0x3f));
+    let jobs = s.prover.jobs.lock().unwrap();
+    let Task::WindowPost { sectors, randomness, miner: 1000, proof_type: 10 } = &jobs[0].task else { panic!() };
+    assert_eq!(sectors.iter().map(|s| (s.number, s.comm_r)).collect::<Vec<_>>(), [1, 2, 3, 4].map(|n| (n, comm_r(n))));
+    assert_eq!(*randomness, proof.randomness);
+    assert_eq!(jobs[0].max_runtime, Duration::from_secs(30 * 59), "until Close");
+    assert!(jobs[0].job_dir.as_ref().unwrap().to_str().unwrap().starts_with("jobs/wdpost-t01000-0-0-1-"));
+    let Task::VerifyWindowPost { sectors, .. } = &jobs[1].task else { panic!() };
+    assert_eq!(sectors.len(), 4);
+}
+
+#[tokio::test]
+async fn a_job_folder_is_named_after_exactly_what_is_asked() {
+    let s = setup();
+    s.proven(&[0]).await;
+    s.proven(&[0]).await;
+    s.files.missing.lock().unwrap().insert(2);
+    s.proven(&[0]).await;
+    let dirs: Vec<_> = s.prover.jobs.lock().unwrap().iter().filter_map(|job| job.job_dir.clone()).collect();
+    assert_eq!(dirs[0], dirs[1]);
+    assert_ne!(dirs[0], dirs[2]);
+}
+
+#[tokio::test]
+async fn missing_files_are_skipped_and_the_rest_is_proven() {
+    let s = setup();
+    s.files.missing.lock().unwrap().insert(3);
+    let proof = s.proven(&[0, 1]).await;
+    assert_eq!(s.prover.proven(), [1, 2, 4]);
+    assert_eq!(proof.partitions, [(0, vec![]), (1, vec![3])]);
+}
+
+#[tokio::test]
+async fn what_the_prover_skips_is_left_out_in_the_same_attempt() {
+    let s = setup();
+    s.prover.script.lock().unwrap().push_back(Ok(Output::Skipped(vec![2])));
+    s.prover.script.lock().unwrap().push_back(Ok(Output::Skipped(vec![4, 99])));
+    let proof = s.proven(&[0, 1]).await;
+    assert_eq!(s.prover.proven(), [1, 3]);
+    assert_eq!(proof.partitions, [(0, vec![2]), (1, vec![4])]);
+    s.prover.script.lock().unwrap().push_back(Ok(Output::Skipped(vec![99])));
+    assert!(matches!(s.prove(&[0]).await, Outcome::Failed(why) if why.contains("99")));
+}
+
+#[tokio::test]
+async fn a_partition_of_which_nothing_is_left_stays_out() {
+    let s = setup();
+    s.files.missing.lock().unwrap().extend([3, 4]);
+    assert_eq!(s.proven(&[0, 1]).await.partitions, [(0, vec![])]);
+    // All of it missing is a failure to try again, never "nothing to prove".
+    assert!(matches!(s.prove(&[1]).await, Outcome::Failed(_)));
+}
+
+#[tokio::test]
+async fn recovering_sectors_are_proven_and_faulty_ones_not() {
+    let s = setup();
+    *s.node.partitions.lock().unwrap() = Some(vec![partition(&[1, 2, 3], &[2, 3], &[3])]);
+    assert_eq!(s.proven(&[0]).await.partitions, [(0, vec![])]);
+    assert_eq!(s.prover.proven(), [1, 3]);
+}
+
+#[tokio::test]
+async fn nothing_is_only_what_the_chain_says_is_nothing() {
+    let s = setup();
+    assert_eq!(s.prove(&[2]).await, Outcome::Nothing);
+    assert!(matches!(s.prove(&[9]).await, Outcome::Failed(_)), "a partition that the node does not tell about");
+    *s.node.partitions.lock().unwrap() = None;
+    assert!(matches!(s.prove(&[0]).await, Outcome::Failed(_)));
+}
+
+#[tokio::test]
+async fn failures_and_wrong_proofs_are_not_sent() {
+    let s = setup();
+    let crash = ProverError::Segfault { task: "WindowPoSt".into() };
+    s.prover.script.lock().unwrap().push_back(Err(crash));
+    assert!(matches!(s.prove(&[0]).await, Outcome::Failed(why) if why.contains("SIGSEGV")));
+    *s.prover.verdict.lock().unwrap() = Some(false);
+    assert!(matches!(s.prove(&[0]).await, Outcome::Failed(why) if why.contains("does not verify")));
+}
+
+#[tokio::test]
+async fn the_message_commits_to_open() {
+    let s = setup();
+    let di = mainnet().with(0, 7);
+    let mut proof = s.proven(&[0]).await;
+    proof.partitions = vec![(1, vec![3])];
+    let head = tipset("a", di.open + 4, "b");
+    assert_eq!(s.work.submit(&di, &proof, "key", &head).await, Submission::Queued);
+    let sent = s.outbox.sent.lock().unwrap()[0].clone();
+    assert_eq!((sent.key.as_str(), sent.to, sent.method), ("key", Address::new_id(1000), 5));
+    let params: SubmitWindowedPoStParams = fvm_ipld_encoding::from_slice(&sent.params).unwrap();
+    assert_eq!((params.deadline, params.chain_commit_epoch), (7, di.open));
+    assert_eq!(params.chain_commit_rand.0, [di.open as u8; 32]);
+    assert_eq!((params.partitions[0].index, params.partitions[0].skipped.iter().collect::<Vec<_>>()), (1, vec![3]));
+    assert_eq!((params.proofs.len(), i64::from(params.proofs[0].post_proof)), (1, 10));
+}
+
+#[tokio::test]
+async fn a_proof_of_another_challenge_is_stale() {
+    let s = setup();
+    let proof = s.proven(&[0]).await;
+    let head = tipset("a", 5, "b");
+    *s.outbox.refuse.lock().unwrap() = true;
+    assert!(matches!(s.work.submit(&mainnet(), &proof, "key", &head).await, Submission::Failed(_)));
+    *s.node.beacon.lock().unwrap() = 1;
+    assert!(matches!(s.work.submit(&mainnet(), &proof, "key", &head).await, Submission::Stale(_)));
+}
+
+#[tokio::test]
+async fn sectors_that_are_back_are_declared_recovered_once() {
+    let s = setup();
+    *s.node.partitions.lock().unwrap() = Some(vec![partition(&[1, 2, 3], &[1, 2, 3], &[3])]);
+    s.files.missing.lock().unwrap().insert(2);
+    let target = mainnet().ahead(2);
+    let head = tipset("a", 1, "b");
+    assert_eq!(s.work.recover(&target, &head).await, Ok(1), "one is still missing");
+    assert_eq!(s.work.recover(&target, &head).await, Ok(1));
+    let sent = s.outbox.sent.lock().unwrap().clone();
+    assert_eq!(sent.len(), 1, "the same declaration has the same key");
+    assert_eq!(sent[0].method, 11);
+    let params: DeclareFaultsRecoveredParams = fvm_ipld_encoding::from_slice(&sent[0].params).unwrap();
+    assert_eq!((params.recoveries.len(), params.recoveries[0].deadline), (1, 2));
+    assert_eq!(params.recoveries[0].sectors.iter().collect::<Vec<_>>(), [1]);
+    *s.node.partitions.lock().unwrap() = Some(vec![partition(&[1], &[], &[])]);
+    assert_eq!(s.work.recover(&target, &head).await, Ok(0));
+}

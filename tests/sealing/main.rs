@@ -1,0 +1,12 @@
+//! A sector from its number to its proof on chain: allocator, scheduler, agents.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod actors;
+mod agent_seals_sectors;
+mod allocator_numbers;
+mod allocator_over_partitions;
+mod kill_nine_in_every_phase;
+mod resume;
+mod retries;
