@@ -5,10 +5,11 @@
 use super::CliError;
 use super::lossy::Lossy;
 use crate::config::LogFormat;
+use crate::util::lock;
 use std::any::Any;
 use std::io::Write;
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use tracing_subscriber::EnvFilter;
 
 pub enum To {
@@ -28,7 +29,7 @@ static FILTER: Mutex<Option<Refilter>> = Mutex::new(None);
 /// Logs by that filter from now on.
 pub fn refilter(filter: &str) -> Result<(), String> {
     let filter = EnvFilter::try_new(filter).map_err(|e| format!("{filter:?} is not a log filter: {e}"))?;
-    match FILTER.lock().unwrap_or_else(PoisonError::into_inner).as_ref() {
+    match lock(&FILTER).as_ref() {
         Some(refilter) => refilter(filter),
         None => Err("this process has no log whose filter could be changed".into()),
     }
@@ -62,15 +63,15 @@ pub fn init(filter: &str, format: LogFormat, to: To) -> Result<(), CliError> {
     };
     // a second call (tests in one process) keeps the first subscriber
     if set.is_ok() {
-        *FILTER.lock().unwrap_or_else(PoisonError::into_inner) = Some(refilter);
-        *WRITER.lock().unwrap_or_else(PoisonError::into_inner) = Some(lossy);
+        *lock(&FILTER) = Some(refilter);
+        *lock(&WRITER) = Some(lossy);
     }
     Ok(())
 }
 
 /// Writes what is still to be written, for a second at most: what nobody reads must not keep the process.
 pub fn flush() {
-    drop(WRITER.lock().unwrap_or_else(PoisonError::into_inner).take());
+    drop(lock(&WRITER).take());
 }
 
 /// Panics become log lines with place and thread; whoever catches them decides what follows.

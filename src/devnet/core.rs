@@ -13,6 +13,7 @@ use super::vm::{Env, Vm, power, reward};
 use super::wire;
 use crate::chain::types::{BlockHeader, HeadChange, Message, TipSet, TipSetKey};
 use crate::store::StoreError;
+use crate::util::time::unix_ms;
 use cid::Cid;
 use fil_actors_shared::v18::runtime::Policy;
 use fvm_ipld_amt::Amtv0;
@@ -98,7 +99,7 @@ impl Core {
         let beacon = Beacon(Arc::new(beacon));
         let keys = genesis::Keys { producer: &producer, owner: &owner, worker: &worker };
         let ticket: [u8; 32] = rand::random();
-        let timestamp = system_millis() / 1000;
+        let timestamp = unix_ms() / 1000;
         let header = genesis::header(&store, &settings, &keys, beacon.entry(0)?, ticket.to_vec(), timestamp)?;
         put_header(&store, &header)?;
         let genesis = wire::tip_set(vec![header])?;
@@ -166,7 +167,7 @@ impl Core {
             executed: HashMap::new(),
             unsaved: Batch::default(),
             switches: Switches::default(),
-            clock: Clock { head_at: system_millis(), provider_ready: false, block_held: false, stalled: false },
+            clock: Clock { head_at: unix_ms(), provider_ready: false, block_held: false, stalled: false },
             held: Vec::new(),
             changes: broadcast::channel(CHANGES_BEHIND).0,
             manual_time: None,
@@ -176,7 +177,7 @@ impl Core {
     }
 
     pub fn now(&self) -> u64 {
-        self.manual_time.unwrap_or_else(system_millis)
+        self.manual_time.unwrap_or_else(unix_ms)
     }
 
     /// An empty key means the head.
@@ -374,9 +375,4 @@ pub fn height_key(height: ChainEpoch) -> [u8; 8] {
 fn height_from_key(key: &[u8]) -> ChainResult<ChainEpoch> {
     let bytes: [u8; 8] = key.try_into().map_err(|_| ChainError::store("a height of wrong length"))?;
     ChainEpoch::try_from(u64::from_be_bytes(bytes)).map_err(ChainError::store)
-}
-
-pub fn system_millis() -> u64 {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

@@ -36,10 +36,11 @@ pub use verifier::{ProofsVerifier, Verifier};
 
 use crate::chain::types::{HeadChange, HeadChangeType, TipSet};
 use crate::rpc::full_node::Result as RpcResult;
+use crate::util::lock;
 use core::Core;
 use fvm_shared::address::{Address, Network, set_current_network};
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::{Notify, broadcast, mpsc};
 
@@ -50,15 +51,11 @@ const RETRY: Duration = Duration::from_secs(1);
 
 /// A running chain. Cheap to share; stops when dropped, resumes when opened again.
 pub struct Devnet {
+    /// Its memory follows the database, which is written in whole commits: a panic leaves nothing half done.
     core: Arc<Mutex<Core>>,
     /// Something changed that the clock should look at.
     wake: Notify,
     drop_sockets: broadcast::Sender<()>,
-}
-
-fn lock(core: &Mutex<Core>) -> MutexGuard<'_, Core> {
-    // Memory follows the database, and that is written in whole commits: a panic leaves nothing half done.
-    core.lock().unwrap_or_else(|e| e.into_inner())
 }
 
 impl Devnet {

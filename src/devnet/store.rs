@@ -3,6 +3,7 @@
 use super::error::{ChainError, ChainResult};
 use crate::store::StoreError;
 use crate::store::db::Db;
+use crate::util::lock;
 use cid::Cid;
 use fvm_ipld_blockstore::Blockstore;
 use redb::{ReadableTable, TableDefinition};
@@ -108,7 +109,7 @@ impl Store {
 
     fn fresh(&self) -> MutexGuard<'_, HashMap<Cid, Vec<u8>>> {
         // The map stays whole whatever panicked beside it.
-        self.0.fresh.lock().unwrap_or_else(|e| e.into_inner())
+        lock(&self.0.fresh)
     }
 
     /// Writes the buffer and the batch in one transaction. Nothing is forgotten when it fails.

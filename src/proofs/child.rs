@@ -4,12 +4,13 @@
 
 use super::wire::{self, CHILD_IN, CHILD_OUT, FromChild, ToChild, WireError};
 use super::{result, tasks};
+use crate::util::lock;
 use std::fs::File;
 use std::os::fd::FromRawFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 use std::sync::mpsc::{RecvTimeoutError, channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 /// How often a busy child says that it lives.
@@ -66,7 +67,7 @@ fn init_logs() {
 }
 
 fn say(out: &Out, message: &FromChild) -> Result<(), WireError> {
-    wire::send(&mut *out.lock().unwrap_or_else(PoisonError::into_inner), message)
+    wire::send(&mut *lock(out), message)
 }
 
 fn serve(from: &mut File, out: &Out) -> Result<(), WireError> {

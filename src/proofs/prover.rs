@@ -8,13 +8,14 @@ use super::wire::{FromChild, ToChild, WireError};
 use super::{Job, Output, Prover, ProverError, Task, child, keys, result, tasks, tmp};
 use crate::supervisor::SupervisorRef;
 use crate::supervisor::process::{OsProcess, ProcessHandle};
+use crate::util::lock;
 use async_trait::async_trait;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
@@ -174,10 +175,6 @@ struct Shared {
     next_id: AtomicU64,
     /// Where the children are shown.
     tree: OnceLock<SupervisorRef>,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl ChildProver {

@@ -1,9 +1,10 @@
 //! A prover for tests about scheduling and time: answers from a script, proves nothing.
 
 use super::{Job, Output, Prover, ProverError, Task};
+use crate::util::lock;
 use async_trait::async_trait;
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 use tokio::sync::watch;
 
@@ -65,7 +66,7 @@ impl ScriptedProver {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     /// The next call of this task that has no step yet takes this one.

@@ -3,8 +3,9 @@
 use super::settings::LinkSettings;
 use crate::chain::ChainEpoch;
 use crate::rpc::full_node::FullNode;
+use crate::util::lock;
 use serde::{Deserialize, Serialize};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 /// What the last check of a node found.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, Default)]
@@ -53,11 +54,11 @@ impl Pool {
     }
 
     pub fn health(&self) -> Vec<Health> {
-        self.inner.health.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        lock(&self.inner.health).clone()
     }
 
     pub fn report(&self, index: usize, health: Health) {
-        let mut all = self.inner.health.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = lock(&self.inner.health);
         if let Some(place) = all.get_mut(index) {
             *place = health;
         }
@@ -65,7 +66,7 @@ impl Pool {
 
     /// A node that was found to be of another network between two checks.
     pub fn exclude(&self, name: &str, why: String) {
-        let mut all = self.inner.health.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = lock(&self.inner.health);
         for health in all.iter_mut().filter(|health| health.node == name) {
             *health = Health { node: name.to_string(), height: None, error: Some(why.clone()), wrong_network: true };
         }

@@ -4,9 +4,10 @@ use super::Storage;
 use super::messages::Has;
 use crate::actors::sector_files::{SectorDirs, SectorFiles, SectorPaths};
 use crate::supervisor::Ref;
+use crate::util::lock;
 use futures::future::join_all;
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 /// Over a WAN, and with a look at the disk in it.
@@ -68,7 +69,7 @@ impl Index {
     }
 
     fn known(&self) -> MutexGuard<'_, HashMap<u64, (String, Instant)>> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.known)
     }
 
     /// For each sector its home. Nodes that do not answer in time have nothing, unless they said so shortly before.

@@ -3,14 +3,14 @@
 use crate::cli::{CliError, Context};
 use crate::config::RepoLock;
 use crate::store::Store;
+use crate::util::time::unix_secs;
 use serde_json::json;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 pub fn epochs(cx: &Context) -> Result<(), CliError> {
     let failed = |e: &dyn std::fmt::Display| CliError::Failed(e.to_string());
     let _lock = RepoLock::take(&cx.config.repo)?;
     let file = cx.config.store_file();
-    let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
+    let seconds = unix_secs();
     let copy = file.with_extension(format!("redb.before-forget-{seconds}"));
     let dropped = Store::forget_epochs(&file, &copy).map_err(|e| failed(&e))?;
     let answer = json!({ "copy": copy, "dropped": dropped });

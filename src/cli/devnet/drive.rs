@@ -7,10 +7,12 @@ use super::show::Show;
 use super::timeline::Timeline;
 use crate::cli::CliError;
 use crate::cli::signals::Signals;
+use crate::util::lock;
+use crate::util::time::unix_ms;
 use async_trait::async_trait;
 use std::future::Future;
 use std::sync::Mutex;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 /// Called while keys are made, from any thread; `None`: they are all there.
 pub type ReportKeys<'a> = &'a (dyn Fn(Option<KeyProgress>) + Send + Sync);
@@ -115,8 +117,8 @@ impl Run<'_> {
     /// Keys report from threads of their own, often: the latest report is shown a few times a second.
     async fn keys(&mut self) -> Result<(), CliError> {
         let latest: Mutex<Option<KeyProgress>> = Mutex::new(None);
-        let read = || latest.lock().unwrap_or_else(|e| e.into_inner()).clone();
-        let report = |p| *latest.lock().unwrap_or_else(|e| e.into_inner()) = p;
+        let read = || lock(&latest).clone();
+        let report = |p| *lock(&latest) = p;
         let text = {
             let work = self.stage.keys(&report);
             tokio::pin!(work);
@@ -144,10 +146,6 @@ impl Run<'_> {
         self.show.progress(&progress, now);
         self.last = progress;
     }
-}
-
-pub fn unix_ms() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64)
 }
 
 #[cfg(test)]

@@ -129,7 +129,7 @@ async fn look_at_node(node: &NodeClient, p: &mut Progress) -> std::result::Resul
     for number in numbers.unwrap_or_default() {
         let info: SectorInfo = node.call("Filecoin.SectorsStatus", vec![number.into(), false.into()]).await?;
         let before = p.sectors.iter().find(|s| s.number == number);
-        sectors.push(sector(number, &info, before, super::drive::unix_ms()));
+        sectors.push(sector(number, &info, before, crate::util::time::unix_ms()));
     }
     p.sectors = sectors;
     Ok(())

@@ -4,6 +4,7 @@ use super::progress::{Event, Progress, screen};
 use super::timeline::{Row, summary};
 use crate::cli::output::print;
 use crate::cli::render::time::utc;
+use crate::util::lock;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::IsTerminal;
 
@@ -49,7 +50,7 @@ impl Show {
                 json["at_ms"] = now.into();
                 print(&json.to_string());
             }
-            Show::Record(lines) => lines.lock().unwrap_or_else(|e| e.into_inner()).push(event.to_string()),
+            Show::Record(lines) => lock(lines).push(event.to_string()),
         }
     }
 
@@ -68,7 +69,7 @@ impl Show {
             }
             Show::Lines => print(&format!("\n{}", summary(rows))),
             Show::Json => print(&serde_json::json!({ "event": "summary", "phases": rows }).to_string()),
-            Show::Record(lines) => lines.lock().unwrap_or_else(|e| e.into_inner()).push("summary".to_string()),
+            Show::Record(lines) => lock(lines).push("summary".to_string()),
         }
     }
 

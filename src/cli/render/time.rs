@@ -28,9 +28,7 @@ pub fn ago(at: u64, now: u64) -> String {
     }
 }
 
-pub fn unix_now() -> u64 {
-    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.as_secs())
-}
+pub use crate::util::time::unix_secs as unix_now;
 
 /// Unix seconds as `2026-11-21 07:47:31` UTC.
 pub fn utc(at: u64) -> String {

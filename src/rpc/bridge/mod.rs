@@ -32,6 +32,7 @@ pub use session::{PeerState, Timing};
 
 use crate::supervisor::Export;
 use crate::supervisor::wire::{Carrier, WireLane};
+use crate::util::lock;
 use hub::{Hub, Shared};
 use libp2p::core::transport::{ListenerId, Transport};
 use libp2p::identity::Keypair;
@@ -40,7 +41,7 @@ use peer::ToPeer;
 use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::watch;
 
@@ -248,11 +249,6 @@ fn prepare(shared: &Arc<Shared>) -> Result<Hub, BridgeError> {
         transport.listen_on(ListenerId::next(), address.clone()).map_err(why)?;
     }
     Ok(Hub::new(shared.clone(), transport))
-}
-
-/// A lock that a panicking holder does not take from the others.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn zero() -> Instant {
