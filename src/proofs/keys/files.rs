@@ -1,8 +1,8 @@
 //! A key on disk: is it whole, is it ours to make, written so that a reader never sees half of one.
 
-use super::circuits::Key;
-use super::generator::vk_bytes;
+use super::Key;
 use super::{Condition, KeyError};
+use bulkhead_proofs::generator::vk_bytes;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
