@@ -14,6 +14,7 @@ mod process;
 mod prover;
 pub mod result;
 mod scripted;
+mod tmp;
 pub mod wire;
 
 pub use bulkhead_proofs::task::{ActorId, Bytes32, Output, PostSector, PublicSector, Task};

@@ -1,13 +1,13 @@
 //! Tokens and permissions of a node's API, as Lotus has them: JWT (HS256) with the claim `{"Allow": ["read", …]}`.
 
 use crate::rpc::api_info::ApiInfo;
+use crate::util::{Mode, write_durably};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use rand::RngCore;
 use serde::{Deserialize, Serialize};
 use std::fs;
-use std::io::{self, Write};
+use std::io;
 use std::net::SocketAddr;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 /// What a caller may do. A token lists each one that it gives; none implies another.
@@ -82,7 +82,7 @@ impl Auth {
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
                 let mut fresh = [0u8; 32];
                 rand::rngs::OsRng.fill_bytes(&mut fresh);
-                write_private(&path, hex::encode(fresh).as_bytes())
+                write_durably(&path, hex::encode(fresh).as_bytes(), Mode::Private)
                     .map_err(|error| AuthError::Secret { path: path.clone(), error })?;
                 hex::encode(fresh)
             }
@@ -130,25 +130,11 @@ impl Auth {
         let api = format!("/{version}/{}/tcp/{}/http", addr.ip(), addr.port());
         for (name, text) in [("token", token.as_str()), ("api", api.as_str())] {
             let path = dir.join(name);
-            write_private(&path, text.as_bytes()).map_err(|error| AuthError::RepoFile { path, error })?;
+            write_durably(&path, text.as_bytes(), Mode::Private)
+                .map_err(|error| AuthError::RepoFile { path, error })?;
         }
         Ok(ApiInfo::local(addr, Some(token)))
     }
-}
-
-/// Whole or not at all: written beside, synced, renamed.
-fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let beside = path.with_extension("new");
-    if let Err(e) = fs::remove_file(&beside)
-        && e.kind() != io::ErrorKind::NotFound
-    {
-        return Err(e);
-    }
-    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    fs::rename(&beside, path)?;
-    path.parent().map_or(Ok(()), |dir| fs::File::open(dir)?.sync_all())
 }
 
 #[cfg(test)]

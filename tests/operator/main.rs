@@ -14,3 +14,4 @@ mod miner_api_serves_lotus_clients;
 mod node_reload;
 mod one_concern_never_stops_another;
 mod operator_faults;
+mod secrets_stay_private;

@@ -179,8 +179,8 @@ impl Chain {
         let first = ["devnet", "--chain-only", "--json", "--dir", text(dir), "--listen", &listen];
         let all: Vec<&str> = first.iter().chain(args).copied().collect();
         let mut process = Running::start(&all, env);
-        let ready = process.event("the chain", |e| e["event"] == "ready" && e["what"] == "chain");
-        let info = ready["text"].as_str().and_then(|t| t.strip_prefix("FULLNODE_API_INFO=")).expect("its address");
+        process.event("the chain", |e| e["event"] == "ready" && e["what"] == "chain");
+        let info = std::fs::read_to_string(dir.join("chain/api-info")).expect("its address");
         let (token, address) = info.split_once(':').expect("a token");
         let port = address.split('/').nth(4).and_then(|port| port.parse().ok()).expect("a port");
         Chain { process, port, token: token.to_string() }
