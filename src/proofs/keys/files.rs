@@ -2,11 +2,8 @@
 
 use super::Key;
 use super::{Condition, KeyError};
-<<<<<<< HEAD
-use bulkhead_proofs::generator::vk_bytes;
-=======
 use crate::util::{Mode, sync_folder, write_durably};
->>>>>>> main
+use bulkhead_proofs::generator::vk_bytes;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
