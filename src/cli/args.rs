@@ -19,7 +19,7 @@ pub struct Cli {
 
 #[derive(Args, Debug, Clone, Default)]
 pub struct Global {
-    /// The node's folder [default: $BULKHEAD_PATH or ~/.bulkhead]
+    /// The node's folder [default: $BULKHEAD_PATH, $LOTUS_MINER_PATH, $LOTUS_STORAGE_PATH or ~/.bulkhead]
     #[arg(long, global = true, value_name = "DIR", help_heading = GLOBAL)]
     pub repo: Option<PathBuf>,
     /// Configuration file [default: <repo>/config.toml]

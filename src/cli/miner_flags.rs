@@ -28,9 +28,10 @@ pub struct MinerFlags {
 
 #[derive(clap::ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ScType {
-    /// The spelling of the distributed miner.
+    /// Gives out sector numbers; the distributed miner spells it so
     #[value(alias = "alloc")]
     Alloce,
+    /// Gets them from the node that does
     Get,
 }
 
