@@ -4,13 +4,15 @@
 //! * [`settings`], [`roles`], [`identity`] — what it is told, what it may run, whose node it is.
 //! * [`concern`], [`seat`] — what only one process of a cluster runs at a time, and whether that is this one.
 //! * [`net`], [`keeper`] — the cluster: bridge and directory, and what they make of this node.
-//! * [`agent`] — the tree of a seal agent; [`far`] — agents and storages of other nodes.
+//! * [`agent`], [`agent_view`] — the tree of a seal agent, and what it tells; [`far`] — agents and storages of other nodes.
 //! * [`refs`], [`shards`] — where everything is: addresses, and the seal schedulers of all nodes together.
 //! * [`cluster_view`] — the cluster as this node's admin HTTP shows it.
 //! * [`reload`] — new settings while it runs.
-//! * [`backend`], [`report`], [`journal`] — the node behind its own API: lists, sector details, summaries, ends.
+//! * [`backend`], [`report`], [`proving_report`], [`provider_report`], [`sealing_report`], [`journal`] — the node behind its own API: lists,
+//!   sector details, summaries, ends.
 
 pub mod agent;
+pub mod agent_view;
 pub mod backend;
 pub mod cluster_view;
 pub mod concern;
@@ -21,10 +23,13 @@ pub mod identity;
 pub mod journal;
 pub mod keeper;
 pub mod net;
+pub mod provider_report;
+pub mod proving_report;
 pub mod refs;
 pub mod reload;
 pub mod report;
 pub mod roles;
+pub mod sealing_report;
 pub mod seat;
 pub mod settings;
 pub mod shards;
@@ -139,16 +144,6 @@ impl Node {
         let shards = Arc::new(Shards::new(own));
         let tree = Arc::new(OnceLock::new());
         let stop = Arc::new(Notify::new());
-        let backend = Arc::new(NodeBackend {
-            refs: refs.clone(),
-            shards: shards.clone(),
-            node: links.admin.clone(),
-            miner,
-            sector_size,
-            network,
-            tree: tree.clone(),
-            stop: stop.clone(),
-        });
         let begin_after = first_deployment(&settings.repo)?;
         let net = match settings.cluster.clone() {
             Some(cluster) => {
@@ -161,6 +156,22 @@ impl Node {
         if let Some(far) = &far {
             (settings.agents, settings.storages) = (far.clone(), far.clone());
         }
+        let alone = settings.cluster.is_none();
+        let concerns = Concern::ALL.into_iter().filter(|concern| !alone || seats.get(*concern).is_some()).collect();
+        let backend = Arc::new(NodeBackend {
+            concerns,
+            agents: settings.agents.clone(),
+            max_behind: settings.link.max_behind,
+            period: Default::default(),
+            refs: refs.clone(),
+            shards: shards.clone(),
+            node: links.admin.clone(),
+            miner,
+            sector_size,
+            network,
+            tree: tree.clone(),
+            stop: stop.clone(),
+        });
         let reloader = Arc::new(Reloader::new(&settings, &refs));
         let groups = Groups::default();
         let parts = Parts {

@@ -25,6 +25,7 @@ pub mod output;
 pub mod proving;
 pub mod render;
 pub mod run;
+pub mod sealing;
 pub mod seams;
 pub mod sectors;
 pub mod signals;
@@ -134,8 +135,9 @@ fn dispatch(cli: Cli) -> Result<(), CliError> {
         Command::Config(config::Command::Reload) => online(&global, config::reload),
         Command::Config(command) => config::run(command, &global, overrides(&global)),
         Command::Stop(args) => online(&global, |cx| run::stop(args, cx)),
-        Command::Info => online(&global, info::run),
+        Command::Info(args) => online(&global, |cx| info::run(args, cx)),
         Command::Sectors(command) => online(&global, |cx| sectors::run(command, cx)),
+        Command::Sealing(command) => online(&global, |cx| sealing::run(command, cx)),
         Command::Proving(command) => online(&global, |cx| proving::run(command, cx)),
         Command::Tree(args) => online(&global, |cx| tree::run(args, cx)),
         Command::Cluster(command) => cluster(command, &global),
