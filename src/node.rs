@@ -4,13 +4,15 @@
 //! * [`settings`], [`roles`], [`identity`] — what it is told, what it may run, whose node it is.
 //! * [`concern`], [`seat`] — what only one process of a cluster runs at a time, and whether that is this one.
 //! * [`net`], [`keeper`] — the cluster: bridge and directory, and what they make of this node.
-//! * [`agent`] — the tree of a seal agent; [`far`] — agents and storages of other nodes.
+//! * [`agent`], [`agent_view`] — the tree of a seal agent, and what it tells; [`far`] — agents and storages of other nodes.
 //! * [`refs`], [`shards`] — where everything is: addresses, and the seal schedulers of all nodes together.
 //! * [`cluster_view`] — the cluster as this node's admin HTTP shows it.
 //! * [`reload`] — new settings while it runs.
-//! * [`backend`], [`report`], [`journal`] — the node behind its own API: lists, sector details, summaries, ends.
+//! * [`backend`], [`report`], [`proving_report`], [`provider_report`], [`sealing_report`], [`journal`] — the node behind its own API: lists,
+//!   sector details, summaries, ends.
 
 pub mod agent;
+pub mod agent_view;
 pub mod backend;
 pub mod cluster_view;
 pub mod concern;
@@ -21,10 +23,13 @@ pub mod identity;
 pub mod journal;
 pub mod keeper;
 pub mod net;
+pub mod provider_report;
+pub mod proving_report;
 pub mod refs;
 pub mod reload;
 pub mod report;
 pub mod roles;
+pub mod sealing_report;
 pub mod seat;
 pub mod settings;
 pub mod shards;
@@ -131,14 +136,33 @@ impl Node {
         if settings.cluster.is_none() {
             // Nobody else could hold anything.
             for seat in seats.iter() {
-                seat.take(Arc::new(Holding { epoch: boot, lease: None, store: store.clone() }));
+                seat.acquired(Holding::sole(boot, store.clone()));
+                seat.open();
             }
         }
         let own = seats.get(Concern::SealScheduler).map(|_| (name.unwrap_or("this node").into(), refs.sealing.clone()));
         let shards = Arc::new(Shards::new(own));
         let tree = Arc::new(OnceLock::new());
         let stop = Arc::new(Notify::new());
+        let begin_after = first_deployment(&settings.repo)?;
+        let net = match settings.cluster.clone() {
+            Some(cluster) => {
+                let start = start_of(&store)?;
+                Some(Arc::new(Net::new(cluster, settings.repo.clone(), miner, boot, start, &store, seats.clone())?))
+            }
+            None => None,
+        };
+        let far = net.as_ref().map(|net| Arc::new(FarNodes::of(net)));
+        if let Some(far) = &far {
+            (settings.agents, settings.storages) = (far.clone(), far.clone());
+        }
+        let alone = settings.cluster.is_none();
+        let concerns = Concern::ALL.into_iter().filter(|concern| !alone || seats.get(*concern).is_some()).collect();
         let backend = Arc::new(NodeBackend {
+            concerns,
+            agents: settings.agents.clone(),
+            max_behind: settings.link.max_behind,
+            period: Default::default(),
             refs: refs.clone(),
             shards: shards.clone(),
             node: links.admin.clone(),
@@ -148,17 +172,6 @@ impl Node {
             tree: tree.clone(),
             stop: stop.clone(),
         });
-        let begin_after = first_deployment(&settings.repo)?;
-        let net = match settings.cluster.clone() {
-            Some(cluster) => {
-                Some(Arc::new(Net::new(cluster, settings.repo.clone(), miner, boot, start_of(&store)?, &store)?))
-            }
-            None => None,
-        };
-        let far = net.as_ref().map(|net| Arc::new(FarNodes::of(net)));
-        if let Some(far) = &far {
-            (settings.agents, settings.storages) = (far.clone(), far.clone());
-        }
         let reloader = Arc::new(Reloader::new(&settings, &refs));
         let groups = Groups::default();
         let parts = Parts {

@@ -25,6 +25,7 @@ pub mod output;
 pub mod proving;
 pub mod render;
 pub mod run;
+pub mod sealing;
 pub mod seams;
 pub mod sectors;
 pub mod signals;
@@ -134,8 +135,9 @@ fn dispatch(cli: Cli) -> Result<(), CliError> {
         Command::Config(config::Command::Reload) => online(&global, config::reload),
         Command::Config(command) => config::run(command, &global, overrides(&global)),
         Command::Stop(args) => online(&global, |cx| run::stop(args, cx)),
-        Command::Info => online(&global, info::run),
+        Command::Info(args) => online(&global, |cx| info::run(args, cx)),
         Command::Sectors(command) => online(&global, |cx| sectors::run(command, cx)),
+        Command::Sealing(command) => online(&global, |cx| sealing::run(command, cx)),
         Command::Proving(command) => online(&global, |cx| proving::run(command, cx)),
         Command::Tree(args) => online(&global, |cx| tree::run(args, cx)),
         Command::Cluster(command) => cluster(command, &global),
@@ -145,7 +147,7 @@ fn dispatch(cli: Cli) -> Result<(), CliError> {
 
 /// Some work on a repo and its configuration, the others ask a running node.
 fn cluster(command: cluster::Command, global: &Global) -> Result<(), CliError> {
-    use cluster::{Command, forget, join, transfer};
+    use cluster::{Command, forget, join, repair, transfer};
     let on_repo = || {
         let cx = context(global, overrides(global))?;
         log_to_stderr(&cx, global, "warn")?;
@@ -156,6 +158,10 @@ fn cluster(command: cluster::Command, global: &Global) -> Result<(), CliError> {
         Command::JoinToken => join::token(&on_repo()?),
         Command::Join(args) => join::join(args, &on_repo()?),
         Command::ForgetEpochs => forget::epochs(&on_repo()?),
+        Command::Repair(args) => {
+            let cx = on_repo()?;
+            block_on(async { repair::run(args, &cx).await })
+        }
         Command::Import(args) => {
             let cx = on_repo()?;
             block_on(async { transfer::import(args, &cx).await })

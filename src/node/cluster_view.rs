@@ -1,14 +1,15 @@
 //! The cluster as the admin HTTP of this node shows it: the directory's view, the bridge's peers, and other nodes' trees.
 
+use super::concern::Concern;
 use super::far::FarNodes;
 use super::net::Net;
 use super::refs::{FEED, INFO, POOL, Refs};
 use super::report::{InfoPublisher, TreeSnapshot};
-use super::seat::Seats;
+use super::seat::{Seat, Seats};
 use super::settings::DirectorySettings;
 use crate::actors::daemon_link::messages::{FeedInfo, PoolInfo};
 use crate::rpc::admin::ClusterView;
-use crate::rpc::admin::cluster::{ClusterReport, FarTreeError, Here, PeerRow, PeersReport};
+use crate::rpc::admin::cluster::{ClusterReport, FarTreeError, Here, OwnConcern, PeerRow, PeersReport};
 use crate::rpc::bridge::{PeerInfo, Refusal};
 use crate::rpc::directory::{DirectoryError, Order, View, placement};
 use crate::supervisor::{Actor, ActorInfo, Ref};
@@ -66,6 +67,14 @@ fn directory_name(settings: &DirectorySettings) -> &'static str {
     }
 }
 
+fn own(seat: &Seat) -> OwnConcern {
+    OwnConcern {
+        path: seat.path.clone(),
+        lease: seat.present().map(|holding| holding.state()),
+        failure: seat.failure().map(|why| why.to_string()),
+    }
+}
+
 fn counted(refused: Vec<(Refusal, u64)>) -> BTreeMap<String, u64> {
     refused.into_iter().filter(|(_, count)| *count > 0).map(|(why, count)| (why.name().to_string(), count)).collect()
 }
@@ -85,6 +94,20 @@ fn peer_row(peer: PeerInfo, names: &BTreeMap<PeerId, String>) -> PeerRow {
 }
 
 impl ClusterView for ClusterWindow {
+    fn node(&self) -> String {
+        self.net.settings.node.clone()
+    }
+
+    fn holders(&self, node: &str) -> BTreeMap<String, String> {
+        let Some(view) = self.view() else { return BTreeMap::new() };
+        let of = |concern: Concern| {
+            let holder = view.holders.get(&concern.path(&self.net.miner, Some(node)))?;
+            let (group, id) = concern.place(&self.net.miner);
+            Some((format!("{group}/{id}"), holder.node.clone()))
+        };
+        Concern::ALL.into_iter().filter_map(of).collect()
+    }
+
     fn report(&self) -> ClusterReport {
         let settings = &self.net.settings;
         let here = Here {
@@ -93,7 +116,7 @@ impl ClusterView for ClusterWindow {
             directory: directory_name(&settings.directory),
             now: Instant::now(),
             links: self.bridge_peers().into_iter().map(|peer| (peer.peer, peer.state.name().to_string())).collect(),
-            held: self.seats.iter().filter_map(|seat| Some((seat.path.clone(), seat.present()?.state()))).collect(),
+            own: self.seats.iter().map(|seat| own(seat)).collect(),
         };
         // Before the directory is there, nothing is known.
         let view = self.view().unwrap_or_else(|| Arc::new(View::empty(here.now)));

@@ -1,19 +1,22 @@
 //! `cluster status|nodes|leases|move|drain` and `tree --all` against a node's admin HTTP: the real binary, real sockets.
 
 use arc_swap::ArcSwap;
-use bulkhead::rpc::admin::cluster::{ClusterReport, FarTreeError, Here, PeerRow, PeersReport};
+use bulkhead::rpc::admin::cluster::{ClusterReport, FarTreeError, Here, OwnConcern, PeerRow, PeersReport};
 use bulkhead::rpc::admin::{AdminConfig, AdminHandle, AdminViews, ClusterView, TreeView, only, start};
-use bulkhead::rpc::directory::{DirectoryError, Holder, LeaseState, NodeRecord, Order, View};
-use bulkhead::supervisor::ActorInfo;
+use bulkhead::rpc::directory::{DirectoryError, Holder, NodeRecord, Order, View};
+use bulkhead::supervisor::{ActorInfo, ActorState, Exit};
 use futures::future::BoxFuture;
 use libp2p::PeerId;
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 const TOKEN: &str = "the-token";
 const WINDOW: &str = "/t01000/window-post";
+/// Nobody holds it.
+const WINNING: &str = "/t01000/winning-post";
 
 /// host-a is asked; host-b answers for its tree; host-c does not.
 struct Three {
@@ -43,6 +46,12 @@ impl Three {
 }
 
 impl ClusterView for Three {
+    fn node(&self) -> String {
+        "host-a".into()
+    }
+    fn holders(&self, _: &str) -> BTreeMap<String, String> {
+        [("root/there".to_string(), "host-b".to_string()), ("root/away".to_string(), "host-b".to_string())].into()
+    }
     fn report(&self) -> ClusterReport {
         let here = Here {
             cluster: "test",
@@ -50,7 +59,10 @@ impl ClusterView for Three {
             directory: "etcd",
             now: Instant::now(),
             links: [(self.view.nodes["host-b"].peer_id, "up".to_string())].into(),
-            held: [(WINDOW.to_string(), LeaseState::Proven)].into(),
+            own: vec![
+                OwnConcern { path: WINDOW.into(), lease: None, failure: None },
+                OwnConcern { path: WINNING.into(), lease: None, failure: Some("X cannot be read".into()) },
+            ],
         };
         ClusterReport::of(&self.view, &here)
     }
@@ -105,7 +117,9 @@ struct Trees(Option<Arc<Three>>);
 
 impl TreeView for Trees {
     fn snapshot(&self) -> Vec<ActorInfo> {
-        vec![actor("root"), actor("root/here")]
+        let mut away = actor("root/away");
+        (away.state, away.last_exit) = (ActorState::Stopped, Some(Exit::Ignored));
+        vec![actor("root"), actor("root/here"), away]
     }
     fn kill(&self, _: &str) -> bool {
         false
@@ -170,6 +184,8 @@ fn a_node_of_three_shows_nodes_leases_and_trees() {
     for part in ["cluster test (etcd), asked of host-a", "in contact for", "host-c", WINDOW, "41"] {
         assert!(status.contains(part), "{part}: {status}");
     }
+    let lines: Vec<&str> = status.lines().collect();
+    assert_eq!(lines[2], "nobody holds /t01000/winning-post: X cannot be read", "{status}");
     let report: Value = serde_json::from_str(&node.says(&["cluster", "status", "--json"])).unwrap();
     assert_eq!((&report["node"], &report["leases"][0]["epoch"]), (&json!("host-a"), &json!(41)));
     let rows: Value = serde_json::from_str(&node.says(&["cluster", "nodes", "--json"])).unwrap();
@@ -181,7 +197,10 @@ fn a_node_of_three_shows_nodes_leases_and_trees() {
     for part in ["host-a\n", "here", "host-b\n", "there", "host-c\n", "no answer within 1 s"] {
         assert!(trees.contains(part), "{part}: {trees}");
     }
+    assert!(trees.contains("away  held by host-b"), "{trees}");
+    assert!(node.says(&["tree"]).contains("away  held by host-b"), "{}", node.says(&["tree"]));
     let trees: Value = serde_json::from_str(&node.says(&["tree", "--all", "--json"])).unwrap();
+    assert_eq!((&trees[0]["actors"][2]["held_by"], trees[1]["actors"][1].get("held_by")), (&json!("host-b"), None));
     assert_eq!(trees[1]["actors"][1]["path"], "root/there");
     assert!(trees[2]["actors"].is_null() && trees[2]["error"].as_str().unwrap().contains("host-c"));
 }
@@ -223,6 +242,10 @@ async fn peers_and_metrics_count_what_was_refused() {
     ] {
         assert!(metrics.lines().any(|l| l == line), "{line}\n{metrics}");
     }
+    let ready = reqwest::get(at("/health/ready")).await.unwrap();
+    assert_eq!(ready.status().as_u16(), 503, "a concern that this node may run is held by nobody");
+    let ready: Value = ready.json().await.unwrap();
+    assert_eq!(ready["troubles"], json!(["nobody holds /t01000/winning-post: X cannot be read"]));
     for (path, status) in [("/nodes/host-b/actors", 200), ("/nodes/host-c/actors", 504), ("/nodes/host-x/actors", 404)]
     {
         assert_eq!(reqwest::get(at(path)).await.unwrap().status().as_u16(), status, "{path}");

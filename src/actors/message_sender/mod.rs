@@ -19,7 +19,9 @@ use crate::chain::types::TipSet;
 use crate::rpc::full_node::FullNode;
 use crate::store::{Store, StoreError};
 use crate::supervisor::{Actor, Cx, Exit, Handler, Message, Reconfigure, StartError};
-use messages::{Enqueue, EnqueueAnswer, MessageStatus, Pending, Status, Withdraw, WithdrawAnswer};
+use messages::{
+    Enqueue, EnqueueAnswer, MessageStatus, MessageSummary, Pending, Status, Summary, Withdraw, WithdrawAnswer,
+};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -196,6 +198,12 @@ impl Handler<Withdraw> for MessageSender {
 impl Handler<Status> for MessageSender {
     async fn handle(&mut self, ask: Status, _: &Cx<Self>) -> Result<MessageStatus, Exit> {
         self.engine.status(&ask.key).map_err(Exit::failed)
+    }
+}
+
+impl Handler<Summary> for MessageSender {
+    async fn handle(&mut self, _: Summary, _: &Cx<Self>) -> Result<MessageSummary, Exit> {
+        self.engine.summary().map_err(Exit::failed)
     }
 }
 

@@ -327,6 +327,13 @@ impl Handler<Report> for SealWorker {
     }
 }
 
+impl Handler<Tasks> for SealWorker {
+    async fn handle(&mut self, _: Tasks, _: &Cx<Self>) -> Result<Vec<AgentTask>, Exit> {
+        let name = |id: &str| self.sessions.get(id).map_or(id.to_owned(), |session| session.name.clone());
+        Ok(self.queue.entries().map(|entry| entry.shown(name)).collect())
+    }
+}
+
 impl Handler<Join> for SealWorker {
     async fn handle(&mut self, join: Join, cx: &Cx<Self>) -> Result<Result<Joined, String>, Exit> {
         if let Some(why) = settings::join_refusal(&join, self.master.map(|m| (m.miner, m.sector_size)), &self.deps.repo)
@@ -388,4 +395,5 @@ pub fn export(worker: &Ref<SealWorker>) -> crate::supervisor::ExportOf<SealWorke
         .message::<JobStatus>()
         .message::<Acknowledge>()
         .message::<Report>()
+        .message::<Tasks>()
 }

@@ -6,16 +6,15 @@ use crate::node::far::FarNodes;
 use crate::node::grove::Grove;
 use crate::node::journal::{Journal, JournalKeeper};
 use crate::node::refs::MAILBOX;
-use crate::node::report::InfoPublisher;
+use crate::node::report::{InfoPublisher, Published};
 use crate::rpc::admin::{self, AdminConfig, AdminViews};
 use crate::rpc::api::{self, ApiConfig};
 use crate::rpc::auth::Perm;
 use crate::supervisor::{ChildSpec, Ref, SupervisorSpec, Thread};
-use arc_swap::ArcSwap;
 use std::sync::Arc;
 
 pub(super) fn group(parts: &Parts) -> SupervisorSpec {
-    let published = Arc::new(ArcSwap::from_pointee(serde_json::Value::Null));
+    let published = Published::default();
     let (backend, place, heads) = (parts.backend.clone(), published.clone(), parts.heads.others.clone());
     let info = ChildSpec::actor("info", &parts.refs.info, move |cx| {
         let publisher = InfoPublisher::new(backend.clone(), place.clone());
@@ -40,12 +39,13 @@ pub(super) fn group(parts: &Parts) -> SupervisorSpec {
             journal: journal.clone(),
             reloader: parts.reloader.clone(),
             groups: parts.groups.clone(),
+            provider: published.provider,
             cluster: parts.net.clone().map(|net| -> Arc<dyn admin::ClusterView> {
                 let far = FarNodes::of(&net);
                 Arc::new(ClusterWindow { net, seats: parts.seats.clone(), refs: parts.refs.clone(), far })
             }),
         }),
-        info: published,
+        info: published.info,
         critical: vec!["root/chain".into(), "root/proving".into()],
         stop: Arc::new(move || stop.notify_one()),
     };

@@ -89,10 +89,17 @@ impl Control {
         let mut all = lock(&self.incarnations);
         let last = all.entry(meta.path.clone()).or_default();
         *last += 1;
-        if meta.incarnation.swap(*last, Ordering::AcqRel) != 0 {
+        // After a start that chose not to run nothing is started again: this is the first that may run.
+        let stood_by = matches!(meta.last_exit(), Some((Exit::Ignored, _)));
+        if meta.incarnation.swap(*last, Ordering::AcqRel) != 0 && !stood_by {
             meta.restarts.fetch_add(1, Ordering::Relaxed);
         }
         let epoch = tenure.map_or(self.epoch_base, |tenure| tenure.epoch_base()) + *last;
+        // A tenure that counts anew from below: its earlier epochs are its own to refuse, and one that was given up then
+        // says nothing of this one.
+        if meta.given_up.load(Ordering::Acquire) >= epoch {
+            meta.given_up.store(0, Ordering::Release);
+        }
         meta.epoch.store(epoch, Ordering::Relaxed);
         *lock(&meta.tenure) = tenure.cloned();
         epoch
