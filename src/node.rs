@@ -39,14 +39,12 @@ pub mod tree;
 use crate::actors::daemon_link::settings::LinkSettings;
 use crate::chain::Address;
 use crate::proofs::Prover;
-use crate::rpc::admin;
 use crate::rpc::auth::Auth;
 use crate::rpc::directory::DirectoryError;
 use crate::rpc::full_node::{FullNode, FullNodeError};
 use crate::store::replica::ReplicaError;
 use crate::store::{Store, StoreError};
 use crate::supervisor::{Exit, Groups, Tree, TreeError, TreeOptions};
-use crate::util::{Mode, write_durably};
 use backend::NodeBackend;
 use concern::Concern;
 use far::FarNodes;
@@ -60,7 +58,7 @@ use settings::NodeSettings;
 use shards::Shards;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 use tokio::sync::Notify;
 use tree::Parts;
 
@@ -144,7 +142,6 @@ impl Node {
         let shards = Arc::new(Shards::new(own));
         let tree = Arc::new(OnceLock::new());
         let stop = Arc::new(Notify::new());
-        let begin_after = first_deployment(&settings.repo)?;
         let net = match settings.cluster.clone() {
             Some(cluster) => {
                 let start = start_of(&store)?;
@@ -178,7 +175,6 @@ impl Node {
             heads: Heads::of(&groups),
             groups,
             reloader: reloader.clone(),
-            begin_after,
             net,
             settings,
             refs,
@@ -196,27 +192,11 @@ impl Node {
         };
         let options = TreeOptions { epoch_base: boot << EPOCH_SHIFT, ..parts.settings.supervision.clone() };
         let running = Tree::start_with(parts.root(), options)?;
-        let Parts { refs, shards, tree, stop, backend, settings, prover, .. } = parts;
+        let Parts { refs, shards, tree, stop, backend, prover, .. } = parts;
         running.supervisor("root/provers").into_iter().for_each(|provers| prover.show_in(provers));
         // Readers of the cell that were up before this line saw an empty tree.
         let _ = tree.set(running.downgrade());
-        let node = Node { refs, shards, far, tree: running, backend, miner, reloader, stop };
-        node.leave_admin_address(&settings.repo)?;
-        Ok(node)
-    }
-
-    /// `<repo>/admin`: where the CLI finds the admin HTTP.
-    fn leave_admin_address(&self, repo: &std::path::Path) -> Result<(), NodeError> {
-        let path = repo.join("admin");
-        let fail = |why: String| NodeError::Repo { path: path.clone(), why };
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_time()
-            .build()
-            .map_err(|e| fail(format!("no runtime to ask for the admin address: {e}")))?;
-        let addr = runtime
-            .block_on(self.refs.admin.ask(admin::WhereIs, Duration::from_secs(5)))
-            .map_err(|e| fail(format!("the admin HTTP does not say where it listens: {e}")))?;
-        write_durably(&path, addr.to_string().as_bytes(), Mode::Public).map_err(|e| fail(e.to_string()))
+        Ok(Node { refs, shards, far, tree: running, backend, miner, reloader, stop })
     }
 
     /// Completes when the tree has ended: asked to from outside, or its restart budget is spent.
@@ -238,7 +218,7 @@ fn start_of(store: &Store) -> Result<u64, StoreError> {
 }
 
 /// `<repo>/sectorid`, as the distributed miner has it: a number that is greater than all sectors' at the first deployment.
-fn first_deployment(repo: &std::path::Path) -> Result<Option<u64>, NodeError> {
+pub(in crate::node) fn first_deployment(repo: &std::path::Path) -> Result<Option<u64>, NodeError> {
     let path = repo.join("sectorid");
     let text = match std::fs::read_to_string(&path) {
         Ok(text) => text,

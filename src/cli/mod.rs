@@ -60,7 +60,8 @@ pub fn main() -> ExitCode {
     logging::report_panics();
     // a panic that reaches this far is a bug: it ends with a sentence and a code, not with a backtrace
     let result = std::panic::catch_unwind(|| parse_and_dispatch(args))
-        .unwrap_or_else(|panic| Err(CliError::Bug(logging::panic_text(panic.as_ref()))));
+        .unwrap_or_else(|panic| Err(CliError::of_panic(logging::panic_text(panic.as_ref()))))
+        .map_err(CliError::or_host_limit);
     logging::flush(); // before the sentence that is the last one
     finish(result)
 }

@@ -304,7 +304,30 @@ impl AgentApi {
     }
 }
 
+/// Its server ended by itself.
+struct ThreadEnded;
+
+impl Message for ThreadEnded {
+    type Reply = ();
+}
+
+impl Handler<ThreadEnded> for AgentApi {
+    async fn handle(&mut self, _: ThreadEnded, _: &Cx<Self>) -> Result<(), Exit> {
+        Err(Exit::failed("the agent's API server's thread ended"))
+    }
+}
+
 impl Actor for AgentApi {
+    async fn started(&mut self, cx: &Cx<Self>) -> Result<(), Exit> {
+        if let Some(ended) = self.server.as_ref().map(ServerHandle::ended) {
+            cx.spawn(async move {
+                ended.await;
+                ThreadEnded
+            });
+        }
+        Ok(())
+    }
+
     async fn stopping(&mut self, _: &Cx<Self>) {
         self.door.close();
         if let Some(server) = self.server.take() {
@@ -318,3 +341,7 @@ impl Handler<WhereIs> for AgentApi {
         Ok(self.addr)
     }
 }
+
+#[cfg(test)]
+#[path = "agent_tests.rs"]
+mod tests;

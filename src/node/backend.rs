@@ -23,7 +23,7 @@ use async_trait::async_trait;
 use cid::Cid;
 use fvm_shared::commcid::data_commitment_v1_to_cid;
 use serde_json::Value;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::Notify;
@@ -91,6 +91,12 @@ fn unanswered(missing: &[MissingShard]) -> BackendError {
 }
 
 impl NodeBackend {
+    /// What is not up and waits for another try, by its place in the tree, with the reason.
+    pub fn held_down(&self) -> BTreeMap<String, String> {
+        let rows = self.tree.get().and_then(WeakTree::upgrade).map(|tree| tree.snapshot()).unwrap_or_default();
+        rows.into_iter().filter_map(|row| Some((row.path, row.held?))).collect()
+    }
+
     /// An error only if nobody answered that there is anything to ask of.
     pub async fn sector_summaries(&self) -> Result<Sectors> {
         let gathered = self.shards.gather(DEADLINE, || List).await;

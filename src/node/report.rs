@@ -61,6 +61,10 @@ pub async fn info(node: &NodeBackend, asked: &Asked) -> Value {
             None => Ok(Value::Null),
         },
     );
+    let held = node.held_down();
+    if !held.is_empty() {
+        put("held_down", Ok(json!(held)));
+    }
     put("provider", Ok(json!(provider)));
     Value::Object(out)
 }

@@ -169,7 +169,7 @@ pub fn allocation_key(shard: Option<&str>, request: &str) -> String {
 /// A fenced or damaged journal ends the incarnation; a disk that is full does not: it is tried again.
 fn fatal(e: StoreError) -> Result<(), Exit> {
     match e {
-        StoreError::Fenced { .. } | StoreError::Corrupt { .. } | StoreError::Schema { .. } => Err(Exit::failed(e)),
+        StoreError::Fenced { .. } | StoreError::Corrupt { .. } | StoreError::Schema { .. } => Err(e.into()),
         e => {
             tracing::error!("sector journal: {e}");
             Ok(())

@@ -211,7 +211,7 @@ impl WindowPost {
     fn stored(&self, result: Result<(), StoreError>) -> Result<(), Exit> {
         match result {
             Ok(()) => Ok(()),
-            Err(error @ StoreError::Fenced { .. }) => Err(Exit::failed(error)),
+            Err(error @ StoreError::Fenced { .. }) => Err(error.into()),
             Err(error) => {
                 tracing::error!(%error, "window_post goes on without a record");
                 Ok(())

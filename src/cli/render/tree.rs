@@ -69,14 +69,23 @@ fn mailbox(actor: &ActorInfo) -> String {
 }
 
 fn last_exit(actor: &ActorInfo, now: u64) -> String {
+    let held = actor.held.as_deref().unwrap_or_default();
     // That it stands by is its state, not how it ended.
-    let exit = actor.last_exit.as_ref().filter(|exit| **exit != Exit::Ignored);
+    let exit = actor.last_exit.as_ref().filter(|exit| **exit != Exit::Ignored && !says(held, exit));
     let exit = exit.map(|exit| match actor.last_exit_at {
         Some(at) => format!("{}, {}", exit_text(exit), ago(at, now)),
         None => exit_text(exit),
     });
-    let trouble = actor.trouble.as_ref().map(|why| format!("trying again: {}", line(why)));
+    let trouble = actor.held.as_ref().or(actor.trouble.as_ref()).map(|why| format!("trying again: {}", line(why)));
     exit.into_iter().chain(trouble).collect::<Vec<_>>().join("; ")
+}
+
+/// Whether what it is held down for is that exit.
+fn says(held: &str, exit: &Exit) -> bool {
+    match exit {
+        Exit::Failed(why) | Exit::Fenced(why) => held.contains(why.as_str()),
+        exit => held.contains(&exit.to_string()),
+    }
 }
 
 fn line(text: &str) -> String {
@@ -94,6 +103,7 @@ pub fn exit_text(exit: &Exit) -> String {
         Exit::Hung(why) => format!("hung: {}", line(why)),
         Exit::Ignored | Exit::NotRunning | Exit::Code(_) => exit.to_string(),
         Exit::Aborted | Exit::Segfault | Exit::OutOfMemory | Exit::Signal(_) | Exit::NodeDown => exit.to_string(),
+        Exit::Fenced(why) => format!("fenced off: {}", line(why)),
     }
 }
 
@@ -134,6 +144,11 @@ mod tests {
         crashed.last_exit = Some(Exit::Panicked("ask: bad\n price".to_string()));
         crashed.last_exit_at = Some(1000);
         actors[2].actor.trouble = Some("the full node\nis away".to_string());
+        let mut late = actor("root/markets/late", 64);
+        late.actor.held = Some("did not start: the key is damaged".to_string());
+        late.actor.last_exit = Some(Exit::Failed("the key is damaged".to_string()));
+        late.actor.state = crate::supervisor::ActorState::Restarting;
+        actors.push(late);
         let expected = "\
 ACTOR                 STATE           INCARNATION  RESTARTS  MAILBOX  LAST EXIT
 root                  up                        1         0
@@ -143,7 +158,8 @@ root                  up                        1         0
 ├─ proving            up                        1         0
 │  └─ window_post     up                        1         0    0/128
 └─ markets            up                        1         0
-   └─ deal_handler    restarting                3         2     7/64  panicked: ask: bad price, 12 s ago
+   ├─ deal_handler    restarting                3         2     7/64  panicked: ask: bad price, 12 s ago
+   └─ late            restarting                1         0     0/64  trying again: did not start: the key is damaged
 ";
         assert_eq!(tree(&actors, 1012), expected);
         actors[3].held_by = None;

@@ -1,6 +1,6 @@
 //! `admin`: the admin HTTP, the API server, and what they read. They answer when all else hangs.
 
-use super::{MINUTE, Parts};
+use super::{AGAIN, MINUTE, Parts, holding_down};
 use crate::node::cluster_view::ClusterWindow;
 use crate::node::far::FarNodes;
 use crate::node::grove::Grove;
@@ -11,6 +11,10 @@ use crate::rpc::admin::{self, AdminConfig, AdminViews};
 use crate::rpc::api::{self, ApiConfig};
 use crate::rpc::auth::Perm;
 use crate::supervisor::{ChildSpec, Ref, SupervisorSpec, Thread};
+use crate::util::{Mode, write_durably};
+use std::io::ErrorKind;
+use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 
 pub(super) fn group(parts: &Parts) -> SupervisorSpec {
@@ -51,10 +55,28 @@ pub(super) fn group(parts: &Parts) -> SupervisorSpec {
     };
     let api =
         ApiConfig { listen: parts.settings.api_listen, repo: parts.settings.repo.clone(), auth: parts.auth.clone() };
-    SupervisorSpec::new("admin")
-        .intensity(10, MINUTE * 5)
-        .child(info.on(Thread::Shared("admin")))
-        .child(keeper.on(Thread::Shared("admin")))
-        .child(admin::child(config, views, &parts.refs.admin).on(Thread::Shared("admin")))
-        .child(api::child(api, parts.backend.clone(), &parts.refs.api).on(Thread::Shared("admin")))
+    let file = parts.settings.repo.join("admin");
+    let announce = Arc::new(move |addr| leave_address(&file, addr));
+    let http = admin::child_announcing(config, views, &parts.refs.admin, announce);
+    let api = api::child(api, parts.backend.clone(), &parts.refs.api);
+    [info, keeper, http, api]
+        .into_iter()
+        .map(|child| child.on(Thread::Shared("admin")).may_start_later())
+        .fold(holding_down("admin", 10, MINUTE * 5, AGAIN), SupervisorSpec::child)
+}
+
+/// `<repo>/admin`: where the command line finds the admin HTTP. Without one, another program may have its port: nobody is
+/// led there.
+fn leave_address(file: &Path, addr: Option<SocketAddr>) {
+    let left = match addr.map(|addr| addr.to_string()) {
+        Some(text) if std::fs::read_to_string(file).is_ok_and(|found| found == text) => Ok(()),
+        Some(text) => write_durably(file, text.as_bytes(), Mode::Public),
+        None => match std::fs::remove_file(file) {
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+            done => done,
+        },
+    };
+    if let Err(error) = left {
+        tracing::error!(file = %file.display(), %error, "the command line does not find this node's admin HTTP");
+    }
 }

@@ -17,7 +17,7 @@ pub mod provider_metrics;
 mod routes;
 mod views;
 
-pub use actor::{AdminHttp, WhereIs, child};
+pub use actor::{AdminHttp, Announce, WhereIs, child, child_announcing};
 pub use cluster::ClusterView;
 pub use views::{
     AdminViews, DeadLettersView, Ended, Readiness, ReloadError, TreeRow, TreeView, Vitals, readiness, stands_by,

@@ -227,7 +227,7 @@ pub struct Readiness {
     pub ready: bool,
     /// What is not up, or not there at all.
     pub waiting_for: Vec<String>,
-    /// Path -> what it says itself of why it cannot work.
+    /// Path -> why it is held down (its start failed, or it crashed too often), or what it says itself of why it cannot work.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub reasons: BTreeMap<String, String>,
     /// What is wrong with the concerns that this node may run, in a cluster; a sentence each.
@@ -242,8 +242,9 @@ impl Readiness {
     }
 }
 
-/// Ready: every critical path is there, it and everything below it is up and without trouble, and every concern (what is
-/// right below the root) is up.
+/// Ready: every critical path is there, it and everything below it is up and without trouble, every group (what is right
+/// below the root) is up, and no actor is held down. A restart elsewhere that takes no longer than its backoff changes
+/// nothing.
 pub fn readiness(rows: &[ActorInfo], critical: &[String]) -> Readiness {
     let mut waiting_for: Vec<String> = Vec::new();
     for path in critical {
@@ -256,7 +257,7 @@ pub fn readiness(rows: &[ActorInfo], critical: &[String]) -> Readiness {
     }
     let counts = |row: &&ActorInfo| {
         let concern = row.path.matches('/').count() == 1;
-        critical.is_empty() || concern || critical.iter().any(|path| is_within(&row.path, path))
+        critical.is_empty() || concern || row.held.is_some() || critical.iter().any(|path| is_within(&row.path, path))
     };
     let mut reasons = BTreeMap::new();
     for row in rows.iter().filter(counts) {
@@ -272,6 +273,7 @@ pub fn readiness(rows: &[ActorInfo], critical: &[String]) -> Readiness {
             }
         }
     }
+    reasons.extend(rows.iter().filter_map(|row| Some((row.path.clone(), row.held.clone()?))));
     Readiness { ready: waiting_for.is_empty(), waiting_for, reasons, troubles: Vec::new() }
 }
 
@@ -360,6 +362,10 @@ mod tests {
                 "{i}"
             );
         }
+        let held = ActorInfo { held: Some("did not start: no port".into()), ..row("root/markets/deal", Restarting) };
+        let got = readiness(&[rows(Up, Up), vec![held]].concat(), &proving);
+        assert_eq!(got.waiting_for, ["root/markets/deal"]);
+        assert_eq!((got.ready, got.reasons["root/markets/deal"].as_str()), (false, "did not start: no port"));
         let with = |troubles: &[&str]| {
             readiness(&rows(Up, Up), &[]).with(troubles.iter().map(|t| t.to_string()).collect()).ready
         };
