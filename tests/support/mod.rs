@@ -1,5 +1,5 @@
 //! What tests share: doubles (a scripted chain, a scripted prover), and real parts that they start (etcd, nodes, namespaces).
-#![allow(dead_code)] // each room uses a part
+#![allow(dead_code, unused_macros, unused_imports)] // each room uses a part
 
 pub mod agent;
 pub mod bridge;
