@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 const FILES: u64 = 800;
 
-/// Where the node in `repo` listens: API, admin HTTP, market.
-fn surfaces(repo: &Path) -> (SocketAddr, SocketAddr, SocketAddr) {
+/// Where the node in `repo` listens: API, admin HTTP.
+fn surfaces(repo: &Path) -> (SocketAddr, SocketAddr) {
     let read = |name: &str| std::fs::read_to_string(repo.join(name)).expect(name);
     let port = |multiaddr: &str| -> u16 {
         let after = multiaddr.split("/tcp/").nth(1).expect("a TCP port");
@@ -19,8 +19,7 @@ fn surfaces(repo: &Path) -> (SocketAddr, SocketAddr, SocketAddr) {
     };
     let admin = read("admin");
     let admin = admin.trim().trim_start_matches("http://").parse().unwrap_or_else(|_| panic!("{admin}"));
-    let market = ask(repo, &["info"])["market"]["addrs"][0].as_str().map(port).expect("the market's address");
-    (at(port(&read("api"))), admin, at(market))
+    (at(port(&read("api"))), admin)
 }
 
 #[test]
@@ -30,15 +29,19 @@ fn callers_that_hold_every_surface_keep_nobody_out() {
     let chain = Chain::start(&dir.path().join("devnet"));
     let repo = dir.path().join("repo");
     chain.init(&repo);
-    let mut node = Running::of(with_few_files(run_command(&repo, &chain.api_info(), &[]), FILES));
+    let market = std::net::TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a free port");
+    let listen = format!("/ip4/127.0.0.1/tcp/{}", market.port());
+    let command = run_command(&repo, &chain.api_info(), &["--market-listen", &listen]);
+    let mut node = Running::of(with_few_files(command, FILES));
     node.says("the node is up");
-    let (api, admin, market) = surfaces(&repo);
+    let (api, admin) = surfaces(&repo);
     let token = std::fs::read_to_string(repo.join("token")).expect("its token");
 
     let held = [
         silent(market, 120),
         silent(admin, 300),
         sending(admin, 100, "GET /metrics HTTP/1.1\r\nX: ", b"x"),
+        sending(admin, 40, "", "GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(200).as_bytes()),
         sending(api, 300, UPGRADE, b""),
         silent(api, 100),
     ];
