@@ -13,6 +13,7 @@
 //! * [`devnet`] — the embedded chain; serves the full node's JSON-RPC as Lotus does.
 //! * [`failpoint`] — where a drill can kill the process.
 //! * [`config`], [`cli`] — typed configuration; one file per command group.
+//! * [`util`] — durable writes, a mutex, the clock: for every room.
 
 #[cfg(panic = "abort")]
 compile_error!("bulkhead isolates faults by catching panics: build it with panic = \"unwind\"");
@@ -28,3 +29,4 @@ pub mod proofs;
 pub mod rpc;
 pub mod store;
 pub mod supervisor;
+pub mod util;

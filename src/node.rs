@@ -41,6 +41,7 @@ use crate::rpc::full_node::{FullNode, FullNodeError};
 use crate::store::replica::ReplicaError;
 use crate::store::{Store, StoreError};
 use crate::supervisor::{Exit, Groups, Tree, TreeError, TreeOptions};
+use crate::util::{Mode, write_durably};
 use backend::NodeBackend;
 use concern::Concern;
 use far::FarNodes;
@@ -202,7 +203,7 @@ impl Node {
         let addr = runtime
             .block_on(self.refs.admin.ask(admin::WhereIs, Duration::from_secs(5)))
             .map_err(|e| fail(format!("the admin HTTP does not say where it listens: {e}")))?;
-        std::fs::write(&path, addr.to_string()).map_err(|e| fail(e.to_string()))
+        write_durably(&path, addr.to_string().as_bytes(), Mode::Public).map_err(|e| fail(e.to_string()))
     }
 
     /// Completes when the tree has ended: asked to from outside, or its restart budget is spent.

@@ -8,7 +8,7 @@ use crate::actors::seal_worker::messages::Slots;
 use crate::config::values::parse_sector_size;
 use crate::config::{Config, DirectoryKind, RepoLock};
 use crate::node::agent::{AgentConfig, AgentNode, WhereIs};
-use crate::proofs::{ActorId, ChildConfig, ChildProver, ProverPools};
+use crate::proofs::{ActorId, ChildProver, ProverPools};
 use crate::rpc::bridge::Timing;
 use crate::rpc::directory::Directory;
 use libp2p::Multiaddr;
@@ -70,7 +70,7 @@ pub async fn run(args: Args, cx: Context) -> Result<(), CliError> {
         seams::keys_ready(&config.proving.parameter_cache, bytes)?;
     }
     let slots = agent.settings.slots;
-    let mut provers = ChildConfig::current_exe().map_err(|e| CliError::Failed(format!("the prover's binary: {e}")))?;
+    let mut provers = seams::provers(config)?;
     provers.pools = ProverPools { seal: slots.total() as usize, ..ProverPools::default() };
     let directory = directory(config).await?;
     let name = agent.name.clone();

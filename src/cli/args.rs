@@ -4,8 +4,11 @@ use super::{cluster, devnet, init, keys, proving, run, sectors, tree};
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 
+/// Apart from a command's own options in its help.
+const GLOBAL: &str = "Global options";
+
 #[derive(Parser, Debug)]
-#[command(name = "bulkhead", version, about, max_term_width = 110, disable_help_subcommand = true)]
+#[command(name = "bulkhead", version, about, max_term_width = 110)]
 #[command(after_help = "Exit codes: 0 done, 1 failed, 2 wrong usage, 70 the supervision tree gave up.")]
 pub struct Cli {
     #[command(flatten)]
@@ -17,19 +20,19 @@ pub struct Cli {
 #[derive(Args, Debug, Clone, Default)]
 pub struct Global {
     /// The node's folder [default: $BULKHEAD_PATH or ~/.bulkhead]
-    #[arg(long, global = true, value_name = "DIR")]
+    #[arg(long, global = true, value_name = "DIR", help_heading = GLOBAL)]
     pub repo: Option<PathBuf>,
     /// Configuration file [default: <repo>/config.toml]
-    #[arg(long, global = true, value_name = "FILE")]
+    #[arg(long, global = true, value_name = "FILE", help_heading = GLOBAL)]
     pub config: Option<PathBuf>,
     /// What to log, such as info or warn,bulkhead::actors::window_post=debug [default: $RUST_LOG or info]
-    #[arg(long, global = true, value_name = "FILTER")]
+    #[arg(long, global = true, value_name = "FILTER", help_heading = GLOBAL)]
     pub log_level: Option<String>,
     /// pretty or json
-    #[arg(long, global = true, value_name = "FORMAT")]
+    #[arg(long, global = true, value_name = "FORMAT", help_heading = GLOBAL)]
     pub log_format: Option<String>,
     /// Print JSON instead of text
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = GLOBAL)]
     pub json: bool,
 }
 
@@ -103,6 +106,37 @@ mod tests {
         }
         let command = Cli::command();
         walk(&command, &flags(&command));
+    }
+
+    #[test]
+    fn everything_in_the_help_is_described() {
+        fn walk(command: &clap::Command, path: &str, missing: &mut Vec<String>) {
+            let about = command.get_about().is_none().then(|| path.to_string());
+            missing.extend(about);
+            let args = command.get_arguments().filter(|arg| !arg.is_hide_set() && arg.get_help().is_none());
+            missing.extend(args.map(|arg| format!("{path}: {}", arg.get_id())));
+            for sub in command.get_subcommands().filter(|sub| !sub.is_hide_set()) {
+                walk(sub, &format!("{path} {}", sub.get_name()), missing);
+            }
+        }
+        let mut missing = Vec::new();
+        walk(&Cli::command(), "bulkhead", &mut missing);
+        assert!(missing.is_empty(), "without a description: {missing:#?}");
+    }
+
+    #[test]
+    fn global_options_stand_apart_and_help_is_a_command() {
+        let help = |line: &[&str]| Cli::try_parse_from(line).unwrap_err().to_string();
+        let run = help(&["bulkhead", "run", "--help"]);
+        let (own, global) = run.split_once("Global options:").expect("a heading of their own");
+        assert!(
+            own.contains("--window-post") && own.contains("--api-listen") && !own.contains("--repo <DIR>"),
+            "{run}"
+        );
+        assert!(global.contains("--repo <DIR>") && global.contains("--json") && !global.contains("--p2p"), "{run}");
+        assert_eq!(help(&["bulkhead", "help", "run"]), run);
+        assert!(help(&["bulkhead", "help"]).contains("Commands:"));
+        assert!(help(&["bulkhead", "help", "sectors", "status"]).contains("--log"));
     }
 
     #[test]

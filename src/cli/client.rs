@@ -1,6 +1,7 @@
 //! How a command reaches a running node: its StorageMiner JSON-RPC and its admin HTTP.
 //!
-//! The node is the one in the repo (files `api`, `admin`, `token`), or the one that MINER_API_INFO names.
+//! The node is the one in the repo (files `api`, `admin`, `token`), or the one that MINER_API_INFO names, or
+//! STORAGE_API_INFO, which is the same under its older name.
 
 use super::{CliError, Context};
 use crate::config::Config;
@@ -13,6 +14,8 @@ use std::time::Duration;
 
 /// A node's answers come from memory or its store; a call to its full node inside has this long too.
 const CALL_TIMEOUT: Duration = Duration::from_secs(60);
+/// Name a node of another repo; the older name second.
+const API_VARIABLES: [&str; 2] = ["MINER_API_INFO", "STORAGE_API_INFO"];
 /// No answer of the admin HTTP is this large; more is not read.
 const MAX_ANSWER: usize = 64 << 20;
 
@@ -27,7 +30,7 @@ pub struct NodeClient {
 /// Where the node is, for error texts.
 enum Place {
     Repo(PathBuf),
-    Remote(String),
+    Remote { url: String, variable: &'static str },
 }
 
 impl NodeClient {
@@ -35,8 +38,9 @@ impl NodeClient {
         let variable = |name: &str| std::env::var(name).ok().filter(|v| !v.trim().is_empty());
         let failed = |e: &dyn std::fmt::Display| CliError::Failed(e.to_string());
         let http = http_client()?;
-        if let (false, Some(info)) = (cx.repo_given, variable("MINER_API_INFO")) {
-            let info = ApiInfo::parse("environment variable MINER_API_INFO", &info).map_err(|e| failed(&e))?;
+        let named = API_VARIABLES.into_iter().find_map(|name| Some((name, variable(name)?)));
+        if let (false, Some((name, info))) = (cx.repo_given, named) {
+            let info = ApiInfo::parse(&format!("environment variable {name}"), &info).map_err(|e| failed(&e))?;
             let admin = match variable("BULKHEAD_ADMIN_INFO") {
                 Some(text) => Some(admin_url(&text).ok_or_else(|| {
                     failed(&"environment variable BULKHEAD_ADMIN_INFO: write it as host:port or http://host:port")
@@ -46,7 +50,7 @@ impl NodeClient {
             let api = RpcClient::new(&info, "v0").map_err(|e| failed(&e))?;
             return Ok(NodeClient {
                 http,
-                place: Place::Remote(info.name()),
+                place: Place::Remote { url: info.name(), variable: name },
                 token: info.token,
                 api: Some(api),
                 admin,
@@ -137,7 +141,11 @@ impl NodeClient {
         match status.as_u16() {
             200..=299 => Ok(bytes),
             401 | 403 => Err(self.fail(what, &format!("refused ({}); {}", status.as_u16(), self.token_hint()))),
-            code => Err(self.fail(what, &format!("HTTP status {code}: {}", told(&bytes)))),
+            // a refusal is told by its reason alone
+            code => Err(match told(&bytes) {
+                Some(why) if code < 500 => self.fail(what, &why),
+                why => self.fail(what, &format!("HTTP status {code}: {}", why.unwrap_or_else(|| short(&bytes)))),
+            }),
         }
     }
 
@@ -160,7 +168,7 @@ impl NodeClient {
     fn fail(&self, method: &str, why: &str) -> CliError {
         let node = match &self.place {
             Place::Repo(repo) => format!("the node in {}", repo.display()),
-            Place::Remote(url) => format!("the node at {url}"),
+            Place::Remote { url, .. } => format!("the node at {url}"),
         };
         CliError::Node { node, method: method.to_string(), why: why.to_string() }
     }
@@ -168,7 +176,7 @@ impl NodeClient {
     fn token_hint(&self) -> String {
         match &self.place {
             Place::Repo(repo) => format!("check {}", repo.join("token").display()),
-            Place::Remote(_) => "check the token in MINER_API_INFO".to_string(),
+            Place::Remote { variable, .. } => format!("check the token in {variable}"),
         }
     }
 
@@ -178,7 +186,7 @@ impl NodeClient {
                 "{} is missing: the node that runs there does not serve it",
                 repo.join(file).display()
             )),
-            Place::Remote(url) => CliError::Failed(format!(
+            Place::Remote { url, .. } => CliError::Failed(format!(
                 "the admin address of the node at {url} is not known: set BULKHEAD_ADMIN_INFO=host:port"
             )),
         }
@@ -227,10 +235,10 @@ fn root_cause(error: &reqwest::Error) -> String {
     cause.to_string()
 }
 
-/// The admin HTTP says why in `{"error": ".."}`.
-fn told(bytes: &[u8]) -> String {
-    let value = serde_json::from_slice::<serde_json::Value>(bytes).unwrap_or_default();
-    value.get("error").and_then(|e| e.as_str()).map_or_else(|| short(bytes), str::to_string)
+/// The admin HTTP says why in `{"error": ".."}`. `None`: something else answered.
+fn told(bytes: &[u8]) -> Option<String> {
+    let value = serde_json::from_slice::<serde_json::Value>(bytes).ok()?;
+    Some(value.get("error")?.as_str()?.to_string())
 }
 
 /// The first words of an answer, for an error text.

@@ -1,5 +1,6 @@
 //! What a command ends with when it does not succeed: one sentence and an exit code.
 
+use crate::config::load::distance;
 use crate::config::{ConfigError, Source};
 use crate::rpc::full_node::FullNodeError;
 use std::path::PathBuf;
@@ -59,9 +60,12 @@ impl CliError {
 
 /// The parser's message without its usage block: what is wrong, a tip if it has one, where to read on.
 pub fn one_sentence(error: &clap::Error) -> String {
-    use clap::error::ErrorKind;
+    use clap::error::{ContextKind, ContextValue, ErrorKind};
     if matches!(error.kind(), ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand | ErrorKind::MissingSubcommand) {
         return "a command is missing; see `bulkhead --help`".to_string();
+    }
+    if let Some(ContextValue::String(name)) = error.get(ContextKind::InvalidSubcommand) {
+        return unknown_command(name, error.get(ContextKind::SuggestedSubcommand));
     }
     let text = error.to_string();
     let wanted = |line: &&str| !line.is_empty() && !line.starts_with("Usage:") && !line.starts_with("For more");
@@ -71,4 +75,62 @@ pub fn one_sentence(error: &clap::Error) -> String {
     // clap proposes `-- --flag` for an unknown flag; no command of ours takes one
     let joined = joined.split("; tip: to pass").next().unwrap_or(joined);
     format!("{joined}; see `bulkhead --help`")
+}
+
+/// Commands of lotus and lotus-miner that are somewhere else here.
+const ELSEWHERE: &[(&str, &str)] = &[
+    ("wallet", "keys are in the full node's wallet (`lotus wallet`)"),
+    ("chain", "ask the full node (`lotus chain`)"),
+    ("state", "ask the full node (`lotus state`)"),
+    ("sync", "ask the full node (`lotus sync`)"),
+    ("mpool", "ask the full node (`lotus mpool`)"),
+    ("daemon", "run a full node (`lotus daemon`), or `bulkhead devnet` to try"),
+    ("auth", "the token is in <repo>/token, the address in <repo>/api"),
+    ("log", "set node.log, then `bulkhead config reload`"),
+];
+
+/// The parser's own suggestions go by common letters, which sends `wallet` to `agent`: only names that a slip of the
+/// finger leads to are passed on.
+fn unknown_command(name: &str, suggested: Option<&clap::error::ContextValue>) -> String {
+    use clap::error::ContextValue;
+    let suggested: &[String] = match suggested {
+        Some(ContextValue::Strings(names)) => names,
+        Some(ContextValue::String(name)) => std::slice::from_ref(name),
+        _ => &[],
+    };
+    let near = suggested.iter().find(|other| distance(name, other) <= (name.len() / 3).max(1));
+    let tip = match (ELSEWHERE.iter().find(|(other, _)| *other == name), near) {
+        (Some((_, place)), _) => format!("; {place}"),
+        (None, Some(near)) => format!("; did you mean '{near}'?"),
+        (None, None) => String::new(),
+    };
+    format!("unrecognized subcommand '{name}'{tip}; see `bulkhead --help`")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::args::Cli;
+    use clap::Parser;
+
+    #[test]
+    fn an_unknown_command_leads_only_to_a_near_one() {
+        let said = |line: &[&str]| {
+            let line = std::iter::once("bulkhead").chain(line.iter().copied());
+            one_sentence(&Cli::try_parse_from(line).unwrap_err())
+        };
+        for (line, part) in [
+            (&["inof"][..], "did you mean 'info'?"),
+            (&["sector"], "did you mean 'sectors'?"),
+            (&["sectors", "lst"], "did you mean 'list'?"),
+            (&["wallet"], "the full node's wallet"),
+            (&["auth"], "<repo>/token"),
+        ] {
+            let said = said(line);
+            assert!(said.contains(part) && said.contains("unrecognized subcommand"), "{said}");
+        }
+        for line in [&["wallet"][..], &["frobnicate"], &["gent-ly"], &["market"]] {
+            assert!(!said(line).contains("did you mean") && !said(line).contains("agent"), "{}", said(line));
+        }
+    }
 }

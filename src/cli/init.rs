@@ -14,6 +14,7 @@ use crate::config::values::{format_size, parse_sector_size};
 use crate::config::{Config, example};
 use crate::failpoint;
 use crate::rpc::full_node::{FullNode, FullNodeError};
+use crate::util::{Mode, write_durably};
 use cid::Cid;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -192,7 +193,7 @@ async fn create(
                 .map_err(|e| CliError::Bug(format!("a signed message cannot be written: {e}")))?;
             let fail = |e: std::io::Error| CliError::Failed(format!("{}: {e}", path.display()));
             std::fs::create_dir_all(&config.repo).map_err(fail)?;
-            example::write_durably(&path, &text).map_err(fail)?;
+            write_durably(&path, &text, Mode::Private).map_err(fail)?;
             failpoint::hit("init", "signed");
             message
         }
@@ -348,7 +349,7 @@ mod tests {
         let message = create_miner(Address::new_id(100), Address::new_id(100), 10, TokenAmount::default()).unwrap();
         let signature = crate::chain::types::Signature { kind: 2, data: vec![7; 96] };
         let pending = Pending { message: SignedMessage { message, signature } };
-        example::write_durably(&path, &serde_json::to_vec(&pending).unwrap()).unwrap();
+        write_durably(&path, &serde_json::to_vec(&pending).unwrap(), Mode::Private).unwrap();
         assert_eq!(read_pending(&path).unwrap(), Some(pending));
         std::fs::write(&path, b"{").unwrap();
         assert!(read_pending(&path).unwrap_err().to_string().contains("init.json"));

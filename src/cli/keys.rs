@@ -16,6 +16,7 @@ pub enum Command {
     List,
     /// Make the missing keys of 2 KiB test sectors; other sizes are refused
     Generate {
+        /// Of the sectors to be proven; only 2KiB keys can be made
         #[arg(long, value_name = "SIZE", default_value = "2KiB", value_parser = parse_sector_size)]
         sector_size: u64,
     },

@@ -9,12 +9,12 @@ use crate::node::identity::Identity;
 use crate::node::reload::Origin;
 use crate::node::settings::NodeSettings;
 use crate::node::{Links, Node};
-use crate::proofs::{ChildConfig, ChildProver};
+use crate::proofs::ChildProver;
 use crate::rpc::api_info::ApiInfo;
 use crate::rpc::auth::{Auth, Perm};
 use crate::rpc::full_node::{FullNode, HttpFullNode};
 use crate::supervisor::{Ref, Tree};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -33,12 +33,13 @@ async fn blocking<T: Send + 'static>(
 pub struct Chain {
     pub tree: Tree,
     pub info: ApiInfo,
-    /// `<token>:/ip4/../tcp/../http`, with a token of admin permission.
-    pub api_info: String,
+    /// The file that holds `info` as `FULLNODE_API_INFO` takes it.
+    pub api_info_file: PathBuf,
 }
 
 pub async fn chain(config: &DevnetConfig, dir: &Path) -> Result<Chain, CliError> {
     let (settings, listen, dir) = (devnet_settings(config), config.listen, dir.to_path_buf());
+    let api_info_file = dir.join(tree::API_INFO_FILE);
     let (tree, server, token) = blocking(move || {
         std::fs::create_dir_all(&dir).map_err(|e| failed(format!("{}: {e}", dir.display())))?;
         let devnet = Devnet::open(&dir, settings).map_err(failed)?;
@@ -51,9 +52,7 @@ pub async fn chain(config: &DevnetConfig, dir: &Path) -> Result<Chain, CliError>
     })
     .await?;
     let addr = server.ask(WhereIs, Duration::from_secs(5)).await.map_err(failed)?;
-    let version = if addr.is_ipv4() { "ip4" } else { "ip6" };
-    let api_info = format!("{token}:/{version}/{}/tcp/{}/http", addr.ip(), addr.port());
-    Ok(Chain { tree, info: ApiInfo::local(addr, Some(token)), api_info })
+    Ok(Chain { tree, info: ApiInfo::local(addr, Some(token)), api_info_file })
 }
 
 /// Builds the tree and starts it. The caller holds the repo's lock.
@@ -80,7 +79,7 @@ async fn node_behind(config: &Config, settings: NodeSettings, info: &ApiInfo) ->
     let links = Links { chain: link()?, proving: link()?, sealing: link()?, markets: link()?, admin: link()? };
     let identity = Identity::establish(&config.repo, miner, &links.chain).await.map_err(failed)?;
     seams::keys_ready(&config.proving.parameter_cache, identity.sector_size)?;
-    let provers = ChildConfig::current_exe().map_err(|e| failed(format!("the prover's binary: {e}")))?;
+    let provers = seams::provers(config)?;
     let prover = Arc::new(ChildProver::new(provers));
     blocking(move || Node::start(settings, identity, links, prover).map_err(failed)).await
 }

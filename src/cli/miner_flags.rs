@@ -4,7 +4,7 @@ use super::CliError;
 use crate::config::cluster::multiaddr_of;
 use crate::config::{Cluster, DirectoryKind, Overrides};
 use crate::node::roles::{Role, Roles};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 
 /// Each of the first three is `true` where it is not given, or given without a value, as in the distributed miner.
 #[derive(clap::Args, Debug, Clone, Default)]
@@ -93,7 +93,7 @@ impl MinerFlags {
         }
     }
 
-    /// Who gives out numbers to others must know them, or nothing listens.
+    /// Who gives out numbers to others must know them, and listen at an address of its own.
     pub fn check_cluster(&self, cluster: &Cluster) -> Result<(), CliError> {
         match (self.sctype, self.sclisten, cluster.kind()) {
             (Some(ScType::Alloce), Some(at), DirectoryKind::Local) => Err(CliError::Usage(format!(
@@ -101,11 +101,30 @@ impl MinerFlags {
                  cluster.etcd, or list each as [[cluster.peer]] with its name, peer_id (`bulkhead cluster id` there prints \
                  it) and roles, or leave the flag out"
             ))),
+            (Some(ScType::Alloce), Some(at), _) if !is_of_this_host(at.ip()) => Err(CliError::Usage(format!(
+                "flag --sclisten: {} is no address of this host: with --sctype=alloce it is where this node listens; a node \
+                 that gets its numbers from {at} is started with --sctype=get",
+                at.ip()
+            ))),
             _ => Ok(()),
         }
     }
 
+    /// Deal and seal miners have the same flags. Without etcd the one that every other lists with the role `markets` takes
+    /// the deals, and the others only seal.
+    fn may_leave_deals(&self) -> bool {
+        self.sctype == Some(ScType::Get) && self.p2p != Some(false)
+    }
+
+    /// Who takes the deals in place of this node, for the log.
+    pub fn deals_left_to<'a>(&self, cluster: &'a Cluster) -> Option<&'a str> {
+        let peer = cluster.peer_with("markets").filter(|_| self.may_leave_deals() && !cluster.has_role("markets"));
+        peer.map(|peer| peer.name.as_str())
+    }
+
     pub fn overrides(&self, base: Overrides) -> Overrides {
+        let left_to_peers = self.may_leave_deals().then_some("markets");
+        let base = Overrides { left_to_peers, ..base };
         let roles = self.roles().map(|roles| roles.names().join(","));
         let with = base.flag("cluster.roles", self.first().unwrap_or("--sctype"), roles);
         match (self.sctype, self.sclisten) {
@@ -116,6 +135,12 @@ impl MinerFlags {
             (_, _) => with,
         }
     }
+}
+
+/// A socket can be bound there.
+fn is_of_this_host(ip: IpAddr) -> bool {
+    let bound = UdpSocket::bind((ip, 0));
+    !matches!(bound, Err(e) if e.kind() == std::io::ErrorKind::AddrNotAvailable)
 }
 
 /// Storage and the link to the full node are there for the others only.
@@ -223,11 +248,56 @@ mod tests {
             roles: vec!["sealing".into()],
         };
         let peers = Cluster { peer: vec![peer], ..alone.clone() };
-        let at = "--sctype=alloce --sclisten=192.168.1.50:1357";
+        let at = "--sctype=alloce --sclisten=127.0.0.1:1357";
         let error = parse(at).check_cluster(&alone).unwrap_err();
         assert!(error.exit_code() == 2 && error.to_string().contains("[[cluster.peer]]"), "{error}");
         for (line, cluster) in [(at, &etcd), (at, &peers), ("--sctype=alloce", &alone), ("", &alone)] {
             assert!(parse(line).check_cluster(cluster).is_ok(), "{line}");
+        }
+        // TEST-NET-1, which no host has
+        let error = parse("--sctype=alloce --sclisten=192.0.2.1:1357").check_cluster(&etcd).unwrap_err().to_string();
+        assert!(error.contains("192.0.2.1 is no address of this host") && error.contains("--sctype=get"), "{error}");
+        assert!(parse("--sctype=get --sclisten=192.0.2.1:1357").check_cluster(&etcd).is_ok());
+        assert!(parse("--sctype=alloce --sclisten=0.0.0.0:1357").check_cluster(&etcd).is_ok());
+    }
+
+    /// Document 0's line of a deal miner, a first and a second seal miner, on hosts without etcd that list one another.
+    #[test]
+    fn without_etcd_one_takes_deals_and_several_seal() {
+        const ID: &str = "12D3KooWDpJ7As7BWAwRMfu1VU2WCqNjvq387JEYKDBj4kx6nXTN";
+        let line = "--window-post=false --winning-post=false --p2p=true --sctype=get --sclisten=192.168.10.50:1357";
+        let load = |line: &str, peers: &[(&str, &str)]| {
+            let dir = tempfile::tempdir().unwrap();
+            let mut text = "[cluster]\nnode = \"me\"\n".to_string();
+            for (name, roles) in peers {
+                text += &format!("[[cluster.peer]]\nname = \"{name}\"\npeer_id = \"{ID}\"\nroles = [{roles}]\n");
+            }
+            std::fs::write(dir.path().join("config.toml"), text).unwrap();
+            let flags = parse(line);
+            let base = Overrides { repo: Some(dir.path().to_path_buf()), ..Default::default() };
+            crate::config::load(&flags.overrides(base), &|_| None).map(|loaded| (flags, loaded.config.cluster))
+        };
+        let post = ("post", "\"window-post\", \"winning-post\", \"allocator\"");
+        let (flags, first) = load(line, &[post]).unwrap();
+        assert_eq!((first.has_role("markets"), first.has_role("sealing")), (true, true));
+        assert_eq!(flags.deals_left_to(&first), None);
+        let both = ("all-else", "\"window-post\", \"winning-post\", \"allocator\", \"markets\"");
+        let (flags, second) = load(line, &[both]).unwrap();
+        assert_eq!((second.has_role("markets"), second.has_role("sealing")), (false, true));
+        assert_eq!(flags.deals_left_to(&second), Some("all-else"));
+        // what cannot be left is refused by the flag that gives it
+        for (line, flag, way) in [
+            (
+                "--window-post=true --winning-post=false --p2p=false --sctype=get",
+                "--window-post",
+                "--window-post=false",
+            ),
+            ("--window-post=false --p2p=false --sctype=get", "--winning-post", "--winning-post=false"),
+            ("--window-post=false --winning-post=false --sctype=alloce", "--p2p", "--p2p=false"),
+            ("--window-post=false --winning-post=false --p2p=false --sctype=alloce", "--sctype", "--sctype=get"),
+        ] {
+            let error = load(line, &[both]).map(|_| ()).unwrap_err().to_string();
+            assert!(error.starts_with(&format!("flag {flag}: ")) && error.contains(way), "{line}: {error}");
         }
     }
 }

@@ -33,7 +33,7 @@ pub mod worker;
 
 pub use error::CliError;
 
-use crate::config::{Config, LogFormat, Overrides, Reading};
+use crate::config::{Config, LogFormat, Overrides, Reading, lotus};
 use args::{Cli, Command, Global};
 use clap::Parser;
 use output::Out;
@@ -87,7 +87,6 @@ fn finish(result: Result<(), CliError>) -> ExitCode {
 
 fn dispatch(cli: Cli) -> Result<(), CliError> {
     let Cli { global, command } = cli;
-    let env = |name: &str| std::env::var(name).ok();
     match command {
         Command::Devnet(args) => {
             args.node.miner.check()?;
@@ -107,6 +106,11 @@ fn dispatch(cli: Cli) -> Result<(), CliError> {
             let cx = context(&global, overrides)?;
             args.miner.check_cluster(&cx.config.cluster)?;
             log_to_stderr(&cx, &global, "")?;
+            if let Some(peer) = args.miner.deals_left_to(&cx.config.cluster) {
+                tracing::info!(
+                    "deals are left to {peer}, which [[cluster.peer]] lists with the role markets; this miner seals"
+                );
+            }
             block_on(run::run(cx))
         }
         Command::Agent(args) => {
@@ -120,7 +124,7 @@ fn dispatch(cli: Cli) -> Result<(), CliError> {
             let cx =
                 context(&Global { repo: None, ..global.clone() }, overrides(&Global { repo: None, ..global.clone() }))?;
             log_to_stderr(&cx, &global, "")?;
-            block_on(worker::run(args, cx.config.proving.parameter_cache))
+            block_on(worker::run(args, cx))
         }
         Command::Keys(command) => {
             let cx = context(&global, overrides(&global))?;
@@ -168,7 +172,7 @@ fn cluster(command: cluster::Command, global: &Global) -> Result<(), CliError> {
 
 /// The flags that every command has.
 pub fn overrides(global: &Global) -> Overrides {
-    Overrides { repo: global.repo.clone(), file: global.config.clone(), flags: vec![] }
+    Overrides { repo: global.repo.clone(), file: global.config.clone(), ..Overrides::default() }
         .flag("node.log", "--log-level", global.log_level.as_ref())
         .flag("node.log_format", "--log-format", global.log_format.as_ref())
 }
@@ -186,7 +190,15 @@ fn context(global: &Global, overrides: Overrides) -> Result<Context, CliError> {
 fn log_to_stderr(cx: &Context, global: &Global, quiet: &str) -> Result<(), CliError> {
     let asked = global.log_level.is_some() || std::env::var_os("RUST_LOG").is_some();
     let filter = if asked || quiet.is_empty() { cx.config.node.log.as_str() } else { quiet };
-    logging::init(filter, cx.config.node.log_format, logging::To::Stderr)
+    logging::init(filter, cx.config.node.log_format, logging::To::Stderr)?;
+    for unread in lotus::unread_repo_variables(&env, cx.repo_given).into_iter().chain(lotus::unread_variables(&env)) {
+        tracing::warn!("{unread}");
+    }
+    Ok(())
+}
+
+fn env(name: &str) -> Option<String> {
+    std::env::var(name).ok()
 }
 
 /// A command that asks a running node. It needs nothing of the configuration but the repo, so a file that is
@@ -196,8 +208,11 @@ fn online<F: Future<Output = Result<(), CliError>>>(
     command: impl FnOnce(Context) -> F,
 ) -> Result<(), CliError> {
     let mut config = Config::default();
-    config.repo = crate::config::load::repo(global.repo.as_deref(), &|name| std::env::var(name).ok())?;
+    config.repo = crate::config::load::repo(global.repo.as_deref(), &env)?;
     logging::init(global.log_level.as_deref().unwrap_or("warn"), LogFormat::Pretty, logging::To::Stderr)?;
+    for unread in lotus::unread_repo_variables(&env, global.repo.is_some()) {
+        tracing::warn!("{unread}");
+    }
     let reading = Reading::of_process(overrides(global));
     block_on(command(Context { config, reading, out: Out { json: global.json }, repo_given: global.repo.is_some() }))
 }

@@ -4,7 +4,8 @@ use super::CliError;
 use super::keys::KeyStep;
 use crate::chain::proof_types;
 use crate::chain::types::SignedMessage;
-use crate::config::Config;
+use crate::config::{Config, LogFormat};
+use crate::proofs::ChildConfig;
 use crate::proofs::keys::{self, Condition, KeyPhase};
 use crate::rpc::api_info::ApiInfo;
 use crate::rpc::full_node::{FullNode, HttpFullNode};
@@ -27,6 +28,12 @@ pub struct KeyRow {
 /// One proof in this process; before any runtime is made.
 pub fn prover_main() -> ExitCode {
     crate::proofs::child::main()
+}
+
+/// How this node's provers are started.
+pub fn provers(config: &Config) -> Result<ChildConfig, CliError> {
+    let json = config.node.log_format == LogFormat::Json;
+    ChildConfig::current_exe(&config.repo, json).map_err(|e| CliError::Failed(format!("the prover's binary: {e}")))
 }
 
 pub fn keys_list(cache: &Path) -> Result<Vec<KeyRow>, CliError> {

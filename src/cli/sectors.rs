@@ -15,6 +15,7 @@ pub enum Command {
     List,
     /// One sector
     Status {
+        /// The sector's number
         #[arg(value_name = "N")]
         number: u64,
         /// Every step that it took, with times

@@ -2,11 +2,11 @@
 
 use super::agent::{miner_id, sector_size};
 use super::signals::Signals;
-use super::{CliError, seams};
+use super::{CliError, Context, seams};
 use crate::actors::seal_worker::MARK;
 use crate::actors::seal_worker::hand::Hand;
 use crate::actors::seal_worker::messages::{Join, Slots};
-use crate::proofs::{ChildConfig, ChildProver, ProverPools};
+use crate::proofs::{ChildProver, ProverPools};
 use crate::rpc::api_info::ApiInfo;
 use crate::rpc::auth::WORKER_TOKEN;
 use crate::rpc::client::RpcClient;
@@ -28,23 +28,24 @@ pub struct Args {
     /// The miner that the agent works for
     #[arg(long, env = "MINER_ADDR", value_name = "t01000")]
     pub miner: String,
+    /// Size of the miner's sectors: 2KiB, 8MiB, 512MiB, 32GiB, 64GiB, or in bytes
     #[arg(long, env = "SECTOR_SIZE", value_name = "SIZE", default_value = "32GiB")]
     pub sector_size: String,
     /// Tasks that write empty pieces, at a time
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, value_name = "N", default_value_t = 1)]
     pub add_piece: u32,
     /// PC1 tasks at a time
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, value_name = "N", default_value_t = 1)]
     pub pc1: u32,
     /// PC2 tasks at a time
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, value_name = "N", default_value_t = 1)]
     pub pc2: u32,
     /// C1 and C2 tasks at a time
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, value_name = "N", default_value_t = 1)]
     pub commit: u32,
 }
 
-pub async fn run(args: Args, parameter_cache: PathBuf) -> Result<(), CliError> {
+pub async fn run(args: Args, cx: Context) -> Result<(), CliError> {
     descriptors::raise();
     let info = agent_info(&args, |name| std::env::var(name).ok().filter(|v| !v.is_empty()))?;
     let size = sector_size(&args.sector_size)?;
@@ -58,9 +59,9 @@ pub async fn run(args: Args, parameter_cache: PathBuf) -> Result<(), CliError> {
         slots,
     };
     if slots.commit > 0 {
-        seams::keys_ready(&parameter_cache, size)?;
+        seams::keys_ready(&cx.config.proving.parameter_cache, size)?;
     }
-    let mut provers = ChildConfig::current_exe().map_err(|e| CliError::Failed(format!("the prover's binary: {e}")))?;
+    let mut provers = seams::provers(&cx.config)?;
     provers.pools = ProverPools { seal: slots.total() as usize, ..ProverPools::default() };
     let hand = Hand {
         agent: RpcClient::new(&info, "v0").map_err(|e| CliError::Failed(e.to_string()))?,

@@ -97,6 +97,29 @@ pub struct Placement {
     pub deal_handler: Vec<String>,
 }
 
+/// Roles that one node of a cluster without etcd has: (role, the flag that gives it, the flag that takes it away).
+const SINGLE_ROLES: [(&str, &str, &str); 4] = [
+    ("window-post", "--window-post", "--window-post=false"),
+    ("winning-post", "--winning-post", "--winning-post=false"),
+    ("markets", "--p2p", "--p2p=false"),
+    ("allocator", "--sctype", "--sctype=get"),
+];
+
+/// Why the keys of a cluster do not fit together.
+pub(super) struct Fault {
+    pub key: &'static str,
+    pub value: String,
+    pub why: String,
+    /// The flag at fault where the key's value comes from flags.
+    pub flag: Option<&'static str>,
+}
+
+impl Fault {
+    fn new(key: &'static str, value: String, why: &str) -> Fault {
+        Fault { key, value, why: why.to_string(), flag: None }
+    }
+}
+
 impl Cluster {
     pub fn kind(&self) -> DirectoryKind {
         match self.directory {
@@ -128,17 +151,22 @@ impl Cluster {
         (path(&self.etcd_ca), path(&self.etcd_cert), path(&self.etcd_key))
     }
 
-    /// What no single key can say: (key, value, why).
-    pub(super) fn faults(&self) -> Option<(&'static str, String, String)> {
+    /// The peer that has `role`, in a cluster without etcd.
+    pub fn peer_with(&self, role: &str) -> Option<&Peer> {
+        self.peer.iter().find(|peer| self.kind() == DirectoryKind::Static && has_role(&peer.roles, role))
+    }
+
+    /// What no single key can say.
+    pub(super) fn faults(&self) -> Option<Fault> {
         let text = super::values::format_duration;
-        let fault = |key, value: String, why: &str| Some((key, value, why.to_string()));
+        let fault = |key, value: String, why: &str| Some(Fault::new(key, value, why));
         if self.suspect <= self.heartbeat {
             let why = format!("it must be above cluster.heartbeat ({})", text(self.heartbeat));
-            return Some(("cluster.suspect", text(self.suspect), why));
+            return fault("cluster.suspect", text(self.suspect), &why);
         }
         if self.down <= self.suspect {
             let why = format!("it must be above cluster.suspect ({})", text(self.suspect));
-            return Some(("cluster.down", text(self.down), why));
+            return fault("cluster.down", text(self.down), &why);
         }
         if self.etcd_cert.is_some() != self.etcd_key.is_some() {
             let (key, other) = match self.etcd_cert.is_some() {
@@ -162,7 +190,7 @@ impl Cluster {
     }
 
     /// Without etcd nobody arbitrates: a role that two nodes have would be two holders.
-    fn static_faults(&self) -> Option<(&'static str, String, String)> {
+    fn static_faults(&self) -> Option<Fault> {
         let me = self.node_name();
         if self.peer.is_empty() {
             let (key, value) = match &self.allocator_at {
@@ -171,31 +199,37 @@ impl Cluster {
             };
             let why = "without etcd every other node is listed as [[cluster.peer]] with its name, peer_id (`bulkhead \
                        cluster id` there prints it) and roles, and none is";
-            return Some((key, value, why.to_string()));
+            return Some(Fault::new(key, value, why));
         }
         for (i, peer) in self.peer.iter().enumerate() {
             let twice = self.peer[..i].iter().any(|other| other.name == peer.name || other.peer_id == peer.peer_id);
             if twice || peer.name == me {
                 let why = "two nodes have this name or peer_id";
-                return Some(("cluster.peer", format!("{:?}", peer.name), why.to_string()));
+                return Some(Fault::new("cluster.peer", format!("{:?}", peer.name), why));
             }
         }
-        for role in ["window-post", "winning-post", "markets", "allocator"] {
-            let mut holders: Vec<&str> = self.has_role(role).then_some(me.as_str()).into_iter().collect();
+        for (role, flag, without) in SINGLE_ROLES {
+            let mine = self.has_role(role);
+            let mut holders: Vec<&str> = mine.then_some(me.as_str()).into_iter().collect();
             holders.extend(self.peer.iter().filter(|p| has_role(&p.roles, role)).map(|p| p.name.as_str()));
             if holders.len() > 1 {
+                let (key, value) = match mine {
+                    true => ("cluster.roles", format!("{:?}", self.roles)),
+                    false => ("cluster.peer", format!("{holders:?}")),
+                };
                 let why = format!(
-                    "{} would all run {role}, and without etcd nothing decides between them: leave it to one of them",
+                    "{} would all run {role}, and without etcd nothing decides between them: leave it to one of them \
+                     (roles, or {without})",
                     holders.join(" and ")
                 );
-                return Some(("cluster.roles", format!("{:?}", self.roles), why));
+                return Some(Fault { flag: Some(flag), ..Fault::new(key, value, &why) });
             }
         }
         if self.allocator_at.is_some() && !self.peer.iter().any(|p| has_role(&p.roles, "allocator")) {
             let why = "no [[cluster.peer]] has the role allocator, so nobody may answer there: add that node with its \
                        name, peer_id (`bulkhead cluster id` there prints it) and roles = [\"allocator\"]";
             let at = self.allocator_at.clone().unwrap_or_default();
-            return Some(("cluster.allocator_at", format!("{at:?}"), why.to_string()));
+            return Some(Fault::new("cluster.allocator_at", format!("{at:?}"), why));
         }
         None
     }

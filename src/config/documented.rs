@@ -2,7 +2,7 @@
 
 use super::cluster::is_endpoint;
 use super::keys::{self, Key};
-use super::{ConfigError, Source};
+use super::{ConfigError, Source, lotus};
 use std::net::{IpAddr, SocketAddr};
 use toml::{Table, Value};
 
@@ -15,11 +15,11 @@ pub fn translate(
     match section {
         "SealAgent" => Some(seal_agent(origin, content)),
         "API" => Some(api(origin, content)),
-        _ => None,
+        _ => lotus::section(origin, section, content),
     }
 }
 
-fn bad(origin: &Source, key: &str, value: &Value, allowed: &str) -> ConfigError {
+pub(super) fn bad(origin: &Source, key: &str, value: &Value, allowed: &str) -> ConfigError {
     ConfigError::BadValue {
         origin: origin.clone(),
         key: key.to_string(),
@@ -28,11 +28,12 @@ fn bad(origin: &Source, key: &str, value: &Value, allowed: &str) -> ConfigError 
     }
 }
 
-fn unknown(origin: &Source, key: String, hint: &str) -> ConfigError {
+pub(super) fn unknown(origin: &Source, key: String, hint: &str) -> ConfigError {
     ConfigError::UnknownKey { origin: origin.clone(), key, hint: hint.to_string() }
 }
 
-fn ours(path: &'static str, value: Value) -> Option<(&'static Key, Value)> {
+/// `None`: our key does not take that value.
+pub(super) fn ours(path: &'static str, value: Value) -> Option<(&'static Key, Value)> {
     let key = keys::find(path)?;
     Some((key, key.kind.accept(&value)?))
 }

@@ -2,7 +2,7 @@
 
 use super::keys::{KEYS, SECTIONS};
 use super::{Config, ConfigError};
-use std::io::Write;
+use crate::util::{Mode, write_durably};
 use std::path::Path;
 
 /// Every key with its default, what it takes and its environment variable. `config/bulkhead.toml` is this text.
@@ -70,7 +70,8 @@ pub fn read_or_empty(path: &Path) -> std::io::Result<String> {
     }
 }
 
-/// Writes the miner into `<repo>/config.toml`: durable, atomic, and never over another miner.
+/// Writes the miner into `<repo>/config.toml`: durable, atomic, with the mode that the file has (0600 for a
+/// new one: a token may be written into it), and never over another miner.
 pub fn set_miner(config: &Config, miner: &str) -> Result<(), ConfigError> {
     let path = config.config_file();
     let fail = |e: std::io::Error| ConfigError::Write { path: path.clone(), why: e.to_string() };
@@ -79,16 +80,5 @@ pub fn set_miner(config: &Config, miner: &str) -> Result<(), ConfigError> {
     }
     std::fs::create_dir_all(&config.repo).map_err(fail)?;
     let before = read_or_empty(&path).map_err(fail)?;
-    write_durably(&path, with_miner(&before, miner).as_bytes()).map_err(fail)
-}
-
-/// Temporary file, fsync, rename, fsync of the folder: there is the old content or the new one, never half.
-pub fn write_durably(path: &Path, content: &[u8]) -> std::io::Result<()> {
-    let folder = path.parent().unwrap_or(Path::new("."));
-    let temporary = path.with_extension("tmp");
-    let mut file = std::fs::File::create(&temporary)?;
-    file.write_all(content)?;
-    file.sync_all()?;
-    std::fs::rename(&temporary, path)?;
-    std::fs::File::open(folder)?.sync_all()
+    write_durably(&path, with_miner(&before, miner).as_bytes(), Mode::Keep).map_err(fail)
 }

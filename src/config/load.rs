@@ -1,7 +1,8 @@
 //! The layers put on one another: defaults < file < environment < flags.
 
+use super::cluster::Fault;
 use super::keys::{self, KEYS, Key, SECTIONS};
-use super::{Config, ConfigError, Source, documented};
+use super::{Config, ConfigError, Source, documented, lotus};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -15,6 +16,9 @@ pub struct Overrides {
     /// `--config`; else `<repo>/config.toml`, which need not exist.
     pub file: Option<PathBuf>,
     pub flags: Vec<(&'static str, &'static str, String)>,
+    /// A role of the flags that this node does without where a [[cluster.peer]] has it: without etcd nothing decides
+    /// between two holders.
+    pub left_to_peers: Option<&'static str>,
 }
 
 impl Overrides {
@@ -33,19 +37,23 @@ pub struct Loaded {
     pub sources: BTreeMap<&'static str, Source>,
 }
 
-/// The folder of a node: `--repo`, `BULKHEAD_PATH`, `~/.bulkhead`.
+/// The folder of a node: `--repo`, `BULKHEAD_PATH`, `LOTUS_MINER_PATH`, `LOTUS_STORAGE_PATH` (unless lotus-miner's own data
+/// lie there), `~/.bulkhead`.
 pub fn repo(flag: Option<&Path>, env: &dyn Fn(&str) -> Option<String>) -> Result<PathBuf, ConfigError> {
-    let home = || env("HOME").filter(|h| !h.is_empty()).map(PathBuf::from);
-    let path = match (flag, env("BULKHEAD_PATH").filter(|p| !p.is_empty())) {
-        (Some(path), _) => path.to_path_buf(),
-        (None, Some(path)) => PathBuf::from(path),
-        (None, None) => home().ok_or(ConfigError::NoHome)?.join(".bulkhead"),
+    let ours = env("BULKHEAD_PATH").filter(|p| !p.is_empty()).map(PathBuf::from);
+    let path = match flag.map(PathBuf::from).or(ours) {
+        Some(path) => expand_home(path, env),
+        None => lotus::repo(env).or_else(|| expand_home("~/.bulkhead".into(), env)),
     };
-    // a shell does not expand `~` in BULKHEAD_PATH="~/x"
-    Ok(match path.strip_prefix("~") {
-        Ok(rest) => home().ok_or(ConfigError::NoHome)?.join(rest),
-        Err(_) => path,
-    })
+    path.ok_or(ConfigError::NoHome)
+}
+
+/// A shell does not expand `~` in BULKHEAD_PATH="~/x". `None`: no home directory is known.
+pub(super) fn expand_home(path: PathBuf, env: &dyn Fn(&str) -> Option<String>) -> Option<PathBuf> {
+    match path.strip_prefix("~") {
+        Ok(rest) => Some(PathBuf::from(env("HOME").filter(|home| !home.is_empty())?).join(rest)),
+        Err(_) => Some(path),
+    }
 }
 
 /// Reads file and environment. `env` is `|name| std::env::var(name).ok()` outside of tests.
@@ -72,6 +80,9 @@ pub fn load(overrides: &Overrides, env: &dyn Fn(&str) -> Option<String>) -> Resu
     }
     let mut config = typed(merged);
     config.repo = repo;
+    if let Some(role) = overrides.left_to_peers.filter(|role| config.cluster.peer_with(role).is_some()) {
+        config.cluster.roles.retain(|held| held != role);
+    }
     check(&config, &sources)?;
     Ok(Loaded { config, sources })
 }
@@ -131,11 +142,13 @@ fn file_layer(path: &Path, text: &str) -> Result<Layer, ConfigError> {
     let origin = || Source::File(path.to_path_buf());
     let mut layer = Layer::new();
     for (section, content) in &table {
-        if let Some(known) = content.as_table().and_then(|t| documented::translate(&origin(), section, t)) {
+        let of_others = |t| documented::translate(&origin(), section, t);
+        let is_ours = SECTIONS.iter().any(|(name, _)| name == section);
+        if let Some(known) = content.as_table().filter(|_| !is_ours).and_then(of_others) {
             layer.extend(known?.into_iter().map(|(key, value)| (key, value, origin())));
             continue;
         }
-        if !SECTIONS.iter().any(|(name, _)| name == section) {
+        if !is_ours {
             return Err(unknown(origin(), section));
         }
         let Value::Table(content) = content else {
@@ -149,7 +162,13 @@ fn file_layer(path: &Path, text: &str) -> Result<Layer, ConfigError> {
         };
         for (name, value) in content {
             let path = format!("{section}.{name}");
-            let key = keys::find(&path).ok_or_else(|| unknown(origin(), &path))?;
+            let Some(key) = keys::find(&path) else {
+                match lotus::key(&origin(), section, name, value) {
+                    Some(entry) => layer.extend(entry?.map(|(key, value)| (key, value, origin()))),
+                    None => return Err(unknown(origin(), &path)),
+                }
+                continue;
+            };
             let accepted = key.kind.accept(value).ok_or_else(|| bad(origin(), key, value.to_string()))?;
             layer.push((key, accepted, origin()));
         }
@@ -211,8 +230,17 @@ fn check(config: &Config, sources: &BTreeMap<&'static str, Source>) -> Result<()
             format!("it must be at most {dispute_room} epochs, so that it ends before the deadline opens again"),
         );
     }
-    if let Some((key, value, why)) = config.cluster.faults() {
-        return fail(key, value, why);
+    if let Some(Fault { key, value, why, flag }) = config.cluster.faults() {
+        return match (sources.get(key), flag) {
+            // the roles come from several flags: the one that gives this role
+            (Some(Source::Flag(_)), Some(flag)) => Err(ConfigError::Inconsistent {
+                origin: Source::Flag(flag.to_string()),
+                key: key.to_string(),
+                value,
+                why,
+            }),
+            _ => fail(key, value, why),
+        };
     }
     let listens = [("admin.listen", config.admin.listen), ("api.listen", config.api.listen)];
     if listens[0].1 == listens[1].1 && listens[0].1.port() != 0 {
@@ -236,6 +264,9 @@ fn bad(origin: Source, key: &Key, value: String) -> ConfigError {
 }
 
 fn unknown(origin: Source, key: &str) -> ConfigError {
+    if let Some((name, _)) = SECTIONS.iter().find(|(name, _)| name.eq_ignore_ascii_case(key)) {
+        return ConfigError::UnknownKey { origin, key: key.to_string(), hint: format!("write [{name}]") };
+    }
     let near = KEYS.iter().map(|k| (distance(key, k.path), k.path)).min().filter(|(d, path)| *d <= path.len() / 3);
     let section = key.split('.').next().unwrap_or(key);
     let siblings: Vec<&str> = KEYS.iter().filter(|k| k.section() == section).map(|k| k.name()).collect();
@@ -249,19 +280,23 @@ fn unknown(origin: Source, key: &str) -> ConfigError {
     ConfigError::UnknownKey { origin, key: key.to_string(), hint }
 }
 
-/// Edits between two names (Levenshtein).
-fn distance(a: &str, b: &str) -> usize {
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.bytes().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, y) in b.bytes().enumerate() {
-            let next = (diagonal + usize::from(x != y)).min(row[j] + 1).min(row[j + 1] + 1);
-            diagonal = row[j + 1];
-            row[j + 1] = next;
+/// Edits between two names: letters added, left out or replaced, and neighbours swapped.
+pub fn distance(a: &str, b: &str) -> usize {
+    let (a, b) = (a.as_bytes(), b.as_bytes());
+    // rows of the table for the two letters of `a` before this one, and for this one
+    let (mut before, mut last): (Vec<usize>, Vec<usize>) = (vec![0; b.len() + 1], (0..=b.len()).collect());
+    for i in 1..=a.len() {
+        let mut row = vec![i; b.len() + 1];
+        for j in 1..=b.len() {
+            let replaced = last[j - 1] + usize::from(a[i - 1] != b[j - 1]);
+            row[j] = replaced.min(row[j - 1] + 1).min(last[j] + 1);
+            if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
+                row[j] = row[j].min(before[j - 2] + 1);
+            }
         }
+        before = std::mem::replace(&mut last, row);
     }
-    row[b.len()]
+    last[b.len()]
 }
 
 #[cfg(test)]

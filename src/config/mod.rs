@@ -5,6 +5,7 @@
 //! * [`values`] — how durations and sizes are written.
 //! * [`load`](mod@load) — the layers put on one another.
 //! * [`cluster`] — what a provider on several hosts needs; `documented` reads the names of files that operators bring along.
+//! * [`lotus`] — what lotus-miner's operators have already: its variables and its file.
 //! * [`lock`] — one process per repo.
 //! * [`example`] — the annotated file (`config/bulkhead.toml`) and how `init` writes into a repo's own.
 
@@ -17,6 +18,7 @@ pub mod keys;
 pub mod kind;
 pub mod load;
 pub mod lock;
+pub mod lotus;
 pub mod values;
 
 pub use cluster::{Cluster, Directory, DirectoryKind, Peer, Placement};

@@ -129,6 +129,23 @@ fn bad_input_is_one_sentence_with_file_key_and_what_is_allowed() {
 }
 
 #[test]
+fn edits_are_counted() {
+    for (a, b, edits) in [
+        ("", "", 0),
+        ("info", "info", 0),
+        ("inof", "info", 1),
+        ("inf", "info", 1),
+        ("infoo", "info", 1),
+        ("", "info", 4),
+        ("ab", "ba", 1),
+        ("wallet", "agent", 4),
+        ("kitten", "sitting", 3),
+    ] {
+        assert_eq!((distance(a, b), distance(b, a)), (edits, edits), "{a} {b}");
+    }
+}
+
+#[test]
 fn numbers_hit_their_bounds() {
     for (text, ok) in
         [("99ms", false), ("100ms", true), ("101ms", true), ("3599s", true), ("1h", true), ("1h1ms", false)]
@@ -143,7 +160,7 @@ fn numbers_hit_their_bounds() {
 #[test]
 fn a_file_that_was_named_must_exist() {
     let file = PathBuf::from("/nonexistent/bulkhead.toml");
-    let over = Overrides { repo: Some("/nonexistent".into()), file: Some(file.clone()), flags: vec![] };
+    let over = Overrides { repo: Some("/nonexistent".into()), file: Some(file.clone()), ..Default::default() };
     assert!(matches!(load(&over, &none), Err(ConfigError::Read { path, .. }) if path == file));
     assert!(load(&Overrides { file: None, ..over }, &none).is_ok());
 }
@@ -170,6 +187,23 @@ fn init_writes_the_miner_and_leaves_the_rest() {
     }
     let config = load(&over, &none).unwrap().config;
     assert!(matches!(example::set_miner(&config, "t01001"), Err(ConfigError::OtherMiner { .. })));
+}
+
+/// A token may be in it.
+#[test]
+fn init_keeps_the_mode_of_the_file() {
+    use std::os::unix::fs::PermissionsExt;
+    for (before, after) in [(None, 0o600), (Some(0o600), 0o600), (Some(0o640), 0o640), (Some(0o644), 0o644)] {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("config.toml");
+        if let Some(mode) = before {
+            std::fs::write(&file, "[node]\nlog = \"debug\"\n").unwrap();
+            std::fs::set_permissions(&file, std::fs::Permissions::from_mode(mode)).unwrap();
+        }
+        let over = Overrides { repo: Some(dir.path().to_path_buf()), ..Default::default() };
+        example::set_miner(&load(&over, &none).unwrap().config, "t01000").unwrap();
+        assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, after, "{before:?}");
+    }
 }
 
 #[test]

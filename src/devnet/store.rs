@@ -7,6 +7,8 @@ use cid::Cid;
 use fvm_ipld_blockstore::Blockstore;
 use redb::{ReadableTable, TableDefinition};
 use std::collections::HashMap;
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -85,9 +87,12 @@ struct Layer {
 pub struct Store(Arc<Layer>);
 
 impl Store {
-    /// A damaged file is refused and left as it is.
+    /// A damaged file is refused and left as it is. Its mode is 0600, because the wallet's keys are in it.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         let db = Db::open(path)?;
+        // before anything is written to a new one; a file of an earlier version may be open to others
+        std::fs::set_permissions(path, Permissions::from_mode(0o600))
+            .map_err(|e| StoreError::Io(format!("{}: {e}", path.display())))?;
         db.write(|tx| {
             for table in Table::ALL {
                 tx.open_table(table.definition()).map_err(|e| StoreError::of(path, e))?;
@@ -192,6 +197,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("chain.redb");
         let store = Store::open(&path).unwrap();
+        let mode = || std::fs::metadata(&path).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(), 0o600, "keys are in it");
         let kept = store.put_cbor(&1u64, Code::Blake2b256).unwrap();
         let scratch = store.scratch();
         let lost = scratch.put_cbor(&2u64, Code::Blake2b256).unwrap();
@@ -203,7 +210,9 @@ mod tests {
         batch.delete(Table::Meta, "b");
         store.commit(&batch).unwrap();
         drop((store, scratch));
+        std::fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
         let store = Store::open(&path).unwrap();
+        assert_eq!(mode(), 0o600, "one of an earlier version too");
         assert_eq!(store.get_cbor::<u64>(&kept).unwrap(), Some(1));
         assert_eq!(store.read_all(Table::Meta).unwrap(), vec![(b"a".to_vec(), b"1".to_vec())]);
     }

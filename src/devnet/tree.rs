@@ -8,10 +8,14 @@ use crate::rpc::auth::Auth;
 use crate::rpc::door::Door;
 use crate::rpc::server::{self, ExtraMethods, ServerHandle, Service};
 use crate::supervisor::{Actor, ChildSpec, Cx, Exit, Handler, Message, Ref, StartError, SupervisorSpec, Thread};
+use crate::util::{Mode, write_durably};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
+
+/// Holds the whole `FULLNODE_API_INFO`, token included (0600): what is printed ends up in logs.
+pub const API_INFO_FILE: &str = "api-info";
 
 /// Makes the chain tick.
 pub struct ChainClock;
@@ -29,7 +33,7 @@ pub struct ChainServer {
 pub struct ServerConfig {
     /// `127.0.0.1:1234` by default; port 0 takes any free one.
     pub listen: SocketAddr,
-    /// Where `token` and `api` are written, as a full node's repo has them.
+    /// Where `token` and `api` are written, as a full node's repo has them, and [`API_INFO_FILE`].
     pub dir: PathBuf,
     pub auth: Arc<Auth>,
 }
@@ -49,7 +53,10 @@ impl ChainServer {
         let service = Service { auth: config.auth.clone(), node: Some(chain), extras: Some(extras) };
         let server = server::serve_at(door, service).map_err(|e| why(&e))?;
         let addr = server.addr();
-        config.auth.write_repo_files(&config.dir, addr).map_err(|e| why(&e))?;
+        let info = config.auth.write_repo_files(&config.dir, addr).map_err(|e| why(&e))?;
+        let path = config.dir.join(API_INFO_FILE);
+        write_durably(&path, info.secret_text().as_bytes(), Mode::Private)
+            .map_err(|e| StartError(format!("{}: {e}", path.display())))?;
         Ok(ChainServer { server: Some(server), addr, door: door.clone() })
     }
 }
@@ -104,7 +111,7 @@ pub fn spec(chain: Arc<Devnet>, config: ServerConfig, server: &Ref<ChainServer>)
             Ok(ChainClock)
         }
     });
-    let door = Door::new(config.listen);
+    let door = Door::new(config.listen, "--listen or devnet.listen");
     let server = ChildSpec::actor("json_rpc", server, move |_cx| {
         let started = ChainServer::start(chain.clone(), &config, &door);
         async move { started }

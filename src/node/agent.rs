@@ -189,7 +189,7 @@ impl Parts {
     }
 
     fn api(&self, worker: &Ref<SealWorker>, changed: watch::Sender<u64>, api: &Ref<AgentApi>) -> ChildSpec {
-        let door = Door::new(self.config.api_listen);
+        let door = Door::new(self.config.api_listen, "api.listen");
         let (worker, auth, repo) = (worker.clone(), self.auth.clone(), self.config.repo.clone());
         ChildSpec::actor("api_server", api, move |_| {
             let desk = Desk {

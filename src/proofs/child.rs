@@ -15,6 +15,10 @@ use std::time::Duration;
 /// How often a busy child says that it lives.
 pub const HEARTBEAT: Duration = Duration::from_secs(5);
 
+/// How the node writes its log lines, which a child's lines stand between: the variable of `node.log_format`.
+pub const LOG_FORMAT_VARIABLE: &str = "BULKHEAD_NODE_LOG_FORMAT";
+pub const JSON: &str = "json";
+
 /// The end of a pipe that only this process uses.
 type Out = Arc<Mutex<File>>;
 
@@ -39,7 +43,7 @@ pub fn main() -> ExitCode {
     match serve(&mut from, &out) {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
-            eprintln!("bulkhead prover: {e}");
+            tracing::error!("bulkhead prover: {e}");
             ExitCode::from(3)
         }
     }
@@ -48,8 +52,17 @@ pub fn main() -> ExitCode {
 fn init_logs() {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
+    let colour = std::io::IsTerminal::is_terminal(&std::io::stderr());
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colour);
     // a second logger in a test process is no reason to stop
-    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
+    let _ = match std::env::var(LOG_FORMAT_VARIABLE).is_ok_and(|format| format == JSON) {
+        true => builder.json().try_init(),
+        false => builder.compact().try_init(),
+    };
+    std::panic::set_hook(Box::new(|info| {
+        let place = info.location().map(ToString::to_string).unwrap_or_default();
+        tracing::error!(target: "bulkhead::panic", %place, "panic: {}", panic_text(info.payload()));
+    }));
 }
 
 fn say(out: &Out, message: &FromChild) -> Result<(), WireError> {

@@ -15,6 +15,7 @@ mod prover;
 pub mod result;
 mod scripted;
 pub mod tasks;
+mod tmp;
 pub mod wire;
 
 pub use fenced::FencedProver;

@@ -1,14 +1,15 @@
 //! One prover child as an OS process: how it is started, killed, reaped, and what its end means.
 
 use super::ProverError;
+use super::tmp::PrivateTmp;
 use super::wire::{self, CHILD_IN, CHILD_OUT, FromChild, ToChild, WireError};
 use crate::supervisor::process::{self, ProcessHandle, Setup};
 use std::ffi::OsString;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
 use std::os::unix::process::ExitStatusExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,7 +35,8 @@ pub struct Process {
     to: File,
     from: File,
     handle: Arc<ProcessHandle>,
-    tmp: PathBuf,
+    /// Removed after the child has been reaped.
+    _tmp: PrivateTmp,
     /// Has answered at least one task: its death while idle is not the next task's fault.
     pub used: bool,
 }
@@ -95,7 +97,6 @@ impl Drop for Process {
     fn drop(&mut self) {
         self.handle.retire();
         let _ = self.handle.reap();
-        let _ = fs::remove_dir_all(&self.tmp);
     }
 }
 
@@ -135,16 +136,13 @@ fn pipe(child_writes: bool) -> io::Result<(OwnedFd, OwnedFd)> {
 }
 
 fn start_here(launch: &Launch) -> io::Result<Process> {
-    static COUNT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
-    let n = COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-    let tmp = launch.tmp_root.join(format!("{TMP_PREFIX}{}-{n}", std::process::id()));
-    fs::create_dir_all(&tmp)?;
+    let tmp = PrivateTmp::make(&launch.tmp_root)?;
     let (to, child_in) = pipe(false)?;
     let (from, child_out) = pipe(true)?;
     let (in_fd, out_fd) = (child_in.as_raw_fd(), child_out.as_raw_fd());
 
     let mut command = Command::new(&launch.exe);
-    command.args(&launch.args).envs(launch.env.iter().cloned()).env("TMPDIR", &tmp);
+    command.args(&launch.args).envs(launch.env.iter().cloned()).env("TMPDIR", tmp.path());
     command.stdin(Stdio::null());
     // Logs: whatever the library prints on stdout belongs beside stderr.
     command.stdout(Stdio::from(io::stderr().as_fd().try_clone_to_owned()?));
@@ -152,35 +150,10 @@ fn start_here(launch: &Launch) -> io::Result<Process> {
     process::arm(&mut command, Setup { nice: launch.nice, oom_score_adj: launch.oom_score_adj, fds });
     let spawned = command.spawn();
     drop((child_in, child_out));
-    let child = match spawned {
-        Ok(child) => child,
-        Err(e) => {
-            let _ = fs::remove_dir_all(&tmp);
-            return Err(e);
-        }
-    };
-    let handle = Arc::new(ProcessHandle::new(child));
+    let handle = Arc::new(ProcessHandle::new(spawned?));
     // SAFETY: the descriptors are owned and handed over.
     let (to, from) = unsafe { (File::from_raw_fd(to.into_raw_fd()), File::from_raw_fd(from.into_raw_fd())) };
-    Ok(Process { to, from, handle, tmp, used: false })
-}
-
-const TMP_PREFIX: &str = "bulkhead-prover-";
-
-/// Removes the TMPDIRs of provers whose node is gone.
-pub fn sweep_tmp(root: &Path) {
-    let Ok(entries) = fs::read_dir(root) else { return };
-    for entry in entries.flatten() {
-        let name = entry.file_name();
-        let Some(rest) = name.to_str().and_then(|n| n.strip_prefix(TMP_PREFIX)) else { continue };
-        let Some(pid) = rest.split('-').next().and_then(|p| p.parse::<i32>().ok()) else { continue };
-        // SAFETY: signal 0 only asks whether the process exists.
-        let gone =
-            unsafe { libc::kill(pid, 0) } == -1 && io::Error::last_os_error().raw_os_error() == Some(libc::ESRCH);
-        if gone {
-            let _ = fs::remove_dir_all(entry.path());
-        }
-    }
+    Ok(Process { to, from, handle, _tmp: tmp, used: false })
 }
 
 #[cfg(test)]
@@ -203,21 +176,5 @@ mod tests {
         }
         let exit = end(None, Some(3), false).error("C2", false);
         assert!(exit.to_string().contains("exit code 3"), "{exit}");
-    }
-
-    #[test]
-    fn temporary_folders_of_the_dead_are_swept() {
-        let root = tempfile::tempdir().unwrap();
-        let mut gone = Command::new("true").spawn().unwrap();
-        let dead = gone.id();
-        gone.wait().unwrap();
-        let [of_dead, of_living, other] =
-            [format!("{TMP_PREFIX}{dead}-0"), format!("{TMP_PREFIX}{}-0", std::process::id()), "other".into()]
-                .map(|n| root.path().join(n));
-        for d in [&of_dead, &of_living, &other] {
-            fs::create_dir(d).unwrap();
-        }
-        sweep_tmp(root.path());
-        assert!(!of_dead.exists() && of_living.exists() && other.exists());
     }
 }

@@ -3,16 +3,16 @@
 //! WinningPoSt, WindowPoSt, sealing and verification each have slots of their own, so that proving never waits behind
 //! sealing; sealing children are niced, so that a PoSt also wins the cores. A child that dies is replaced by the next task.
 
-use super::process::{Launch, Process, oom_kills, sweep_tmp};
+use super::process::{Launch, Process, oom_kills};
 use super::wire::{FromChild, ToChild, WireError};
-use super::{Job, Output, Prover, ProverError, Task, keys, result, tasks};
+use super::{Job, Output, Prover, ProverError, Task, child, keys, result, tasks, tmp};
 use crate::supervisor::SupervisorRef;
 use crate::supervisor::process::{OsProcess, ProcessHandle};
 use async_trait::async_trait;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
@@ -101,6 +101,9 @@ pub struct ChildConfig {
     pub args: Vec<OsString>,
     /// On top of this process's environment, which passes through (`RUST_LOG`, `FIL_PROOFS_*`).
     pub env: Vec<(OsString, OsString)>,
+    /// Children write their log lines as JSON, as the node does.
+    pub json_logs: bool,
+    /// Holds the children's private TMPDIRs; made if missing.
     pub tmp_root: PathBuf,
     pub pools: ProverPools,
     /// Added to sealing children's niceness.
@@ -110,9 +113,10 @@ pub struct ChildConfig {
 }
 
 impl ChildConfig {
-    /// This very binary, the process's own parameter cache.
-    pub fn current_exe() -> io::Result<Self> {
-        Ok(Self::with_exe(std::env::current_exe()?))
+    /// This very binary, the process's own parameter cache, temporary folders under `TMPDIR` or the repo.
+    pub fn current_exe(repo: &Path, json_logs: bool) -> io::Result<Self> {
+        let config = Self::with_exe(std::env::current_exe()?);
+        Ok(ChildConfig { tmp_root: tmp::tmp_root(repo, std::env::var_os("TMPDIR")), json_logs, ..config })
     }
 
     pub fn with_exe(exe: PathBuf) -> Self {
@@ -120,6 +124,7 @@ impl ChildConfig {
             exe,
             args: vec!["prover".into()],
             env: vec![(keys::CACHE_VARIABLE.into(), keys::cache_dir().into())],
+            json_logs: false,
             tmp_root: std::env::temp_dir(),
             pools: ProverPools::default(),
             seal_nice: 8,
@@ -129,11 +134,12 @@ impl ChildConfig {
 
     fn launch(&self, pool: Pool) -> Launch {
         let sealing = pool == Pool::Seal;
+        let log_format = if self.json_logs { child::JSON } else { "pretty" };
         Launch {
             exe: self.exe.clone(),
             // so that `ps` tells a sealing child from one that proves
             args: self.args.iter().cloned().chain([pool.name().into()]).collect(),
-            env: self.env.clone(),
+            env: self.env.iter().cloned().chain([(child::LOG_FORMAT_VARIABLE.into(), log_format.into())]).collect(),
             tmp_root: self.tmp_root.clone(),
             nice: if sealing { self.seal_nice } else { 0 },
             // sealing can be repeated, a missed PoSt costs; the node itself is the last to go
@@ -176,7 +182,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl ChildProver {
     pub fn new(config: ChildConfig) -> Self {
-        sweep_tmp(&config.tmp_root);
+        tmp::sweep(&config.tmp_root);
         let slots = POOLS.into_iter().map(|p| (p, Arc::new(Semaphore::new(config.pools.slots(p))))).collect();
         ChildProver {
             shared: Arc::new(Shared {
@@ -429,6 +435,15 @@ mod tests {
         };
         let pools = [Pool::of(&c2), Pool::of(&post(true)), Pool::of(&post(false))];
         assert_eq!(pools, [Pool::Seal, Pool::Winning, Pool::Window]);
+    }
+
+    #[test]
+    fn children_are_told_how_the_node_logs() {
+        for (json_logs, format) in [(false, "pretty"), (true, "json")] {
+            let config = ChildConfig { json_logs, ..ChildConfig::with_exe("/x".into()) };
+            let told = config.launch(Pool::Seal).env.into_iter().rfind(|(name, _)| name == child::LOG_FORMAT_VARIABLE);
+            assert_eq!(told.map(|(_, value)| value), Some(format.into()));
+        }
     }
 
     #[test]

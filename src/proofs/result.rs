@@ -6,9 +6,10 @@
 
 use super::wire::{decode, encode};
 use super::{Output, Task};
+use crate::util::{Mode, write_durably};
 use serde::{Deserialize, Serialize};
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 const SCHEMA: u32 = 1;
@@ -53,12 +54,7 @@ pub fn keep(job_dir: &Path, task: &Task, output: &Output) -> io::Result<()> {
     let bytes = encode(&record).map_err(io::Error::other)?;
     fs::create_dir_all(job_dir)?;
     let path = path_of(job_dir, task, &task_hash);
-    let tmp = path.with_extension(format!("tmp-{}", std::process::id()));
-    let mut file = File::create(&tmp)?;
-    file.write_all(&bytes)?;
-    file.sync_all()?;
-    fs::rename(&tmp, &path)?;
-    File::open(job_dir)?.sync_all()
+    write_durably(&path, &bytes, Mode::Public)
 }
 
 /// The finished result of exactly this task, if there is a whole one.

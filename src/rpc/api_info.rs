@@ -62,6 +62,18 @@ impl ApiInfo {
         ApiInfo { token, tls: false, host: host_of(addr.ip()), port: addr.port(), prefix: String::new() }
     }
 
+    /// As `FULLNODE_API_INFO` takes it, token included: for a private file, never for a log.
+    pub fn secret_text(&self) -> String {
+        let token = self.token.as_ref().map(|token| format!("{token}:")).unwrap_or_default();
+        match self.host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>() {
+            Ok(ip) if !self.tls && self.prefix.is_empty() => {
+                let version = if ip.is_ipv4() { "ip4" } else { "ip6" };
+                format!("{token}/{version}/{ip}/tcp/{}/http", self.port)
+            }
+            _ => format!("{token}{}", self.url("http", "")),
+        }
+    }
+
     /// `host:port`, as logs and errors name the node.
     pub fn name(&self) -> String {
         format!("{}:{}", self.host, self.port)
@@ -180,6 +192,7 @@ mod tests {
             assert_eq!(info.token.as_deref(), token, "{text}");
             assert_eq!(info.http_url("v1"), url, "{text}");
             assert_eq!(info.ws_url("v1"), url.replacen("http", "ws", 1), "{text}");
+            assert_eq!(ApiInfo::parse("X", &info.secret_text()), Ok(info), "{text}");
         }
     }
 

@@ -2,14 +2,14 @@
 //! permission that Lotus lacks, for the workers of an agent.
 
 use crate::rpc::api_info::ApiInfo;
+use crate::util::{Mode, write_durably};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use rand::RngCore;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 use std::fs;
-use std::io::{self, Write};
+use std::io;
 use std::net::SocketAddr;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -120,7 +120,7 @@ impl Auth {
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
                 let mut fresh = [0u8; 32];
                 rand::rngs::OsRng.fill_bytes(&mut fresh);
-                write_private(&path, hex::encode(fresh).as_bytes())
+                write_durably(&path, hex::encode(fresh).as_bytes(), Mode::Private)
                     .map_err(|error| AuthError::Secret { path: path.clone(), error })?;
                 hex::encode(fresh)
             }
@@ -177,7 +177,8 @@ impl Auth {
         let api = format!("/{version}/{}/tcp/{}/http", addr.ip(), addr.port());
         for (name, text) in [("token", token.as_str()), ("api", api.as_str())] {
             let path = dir.join(name);
-            write_private(&path, text.as_bytes()).map_err(|error| AuthError::RepoFile { path, error })?;
+            write_durably(&path, text.as_bytes(), Mode::Private)
+                .map_err(|error| AuthError::RepoFile { path, error })?;
         }
         Ok(ApiInfo::local(addr, Some(token)))
     }
@@ -191,23 +192,8 @@ impl Auth {
     pub fn write_worker_token(&self, dir: &Path) -> Result<(), AuthError> {
         let path = dir.join(WORKER_TOKEN);
         let token = self.token(&[Perm::Worker])?;
-        write_private(&path, token.as_bytes()).map_err(|error| AuthError::RepoFile { path, error })
+        write_durably(&path, token.as_bytes(), Mode::Private).map_err(|error| AuthError::RepoFile { path, error })
     }
-}
-
-/// Whole or not at all: written beside, synced, renamed.
-fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let beside = path.with_extension("new");
-    if let Err(e) = fs::remove_file(&beside)
-        && e.kind() != io::ErrorKind::NotFound
-    {
-        return Err(e);
-    }
-    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    fs::rename(&beside, path)?;
-    path.parent().map_or(Ok(()), |dir| fs::File::open(dir)?.sync_all())
 }
 
 #[cfg(test)]

@@ -69,7 +69,8 @@ mod tests {
     #[test]
     fn only_names_that_no_stranger_controls() {
         let (ours, host, origin) = (Ok(()), Err(CrossSite::Host), Err(CrossSite::Origin));
-        let cases: [(&[&str], &[&str], Result<(), CrossSite>); 19] = [
+        type Case<'a> = (&'a [&'a str], &'a [&'a str], Result<(), CrossSite>);
+        let cases: [Case<'_>; 19] = [
             (&[], &[], ours),
             (&["127.0.0.1:2345"], &[], ours),
             (&["127.0.0.1"], &[], ours),

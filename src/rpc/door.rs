@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 #[derive(Clone)]
 pub struct Door {
     state: Arc<Mutex<State>>,
+    setting: &'static str,
 }
 
 struct State {
@@ -17,8 +18,13 @@ struct State {
 }
 
 impl Door {
-    pub fn new(addr: SocketAddr) -> Door {
-        Door { state: Arc::new(Mutex::new(State { addr, listener: None })) }
+    /// `setting`: the flag and the key that choose the address, for whoever finds it taken.
+    pub fn new(addr: SocketAddr, setting: &'static str) -> Door {
+        Door { state: Arc::new(Mutex::new(State { addr, listener: None })), setting }
+    }
+
+    pub fn setting(&self) -> &'static str {
+        self.setting
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -56,7 +62,7 @@ mod tests {
 
     #[test]
     fn the_port_stays_while_servers_come_and_go_and_is_free_after_the_end() {
-        let door = Door::new(([127, 0, 0, 1], 0).into());
+        let door = Door::new(([127, 0, 0, 1], 0).into(), "--x-listen or x.listen");
         drop(door.open().unwrap());
         let addr = door.addr();
         assert_ne!(addr.port(), 0);

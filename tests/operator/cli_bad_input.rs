@@ -84,6 +84,8 @@ fn usage_errors_are_exit_2() {
     refuses(&["sectors"], &[], 2, &["a command is missing"]);
     refuses(&["devnet", "--blok-delay", "1s"], &[], 2, &["unexpected argument '--blok-delay'", "--block-delay"]);
     refuses(&["frobnicate"], &[], 2, &["unrecognized subcommand 'frobnicate'"]);
+    refuses(&["wallet"], &[], 2, &["'wallet'", "the full node's wallet"]);
+    refuses(&["inof"], &[], 2, &["did you mean 'info'?"]);
     refuses(&["devnet", "--exit-after", "lunch"], &[], 2, &["'lunch'", "--exit-after", "sector-proving", "all"]);
     refuses(&["devnet", "--chain-only", "--exit-after", "all"], &[], 2, &["--chain-only", "--exit-after"]);
     refuses(&["devnet", "--block-delay", "soon"], &[], 2, &["flag --block-delay", "\"soon\"", "100ms"]);

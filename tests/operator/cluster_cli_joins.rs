@@ -114,6 +114,44 @@ fn the_distributed_miners_flags_are_refused_by_name() {
     run(&["--sctype=get", "--sclisten=192.168.1.50:1357"], &["--sclisten", "[[cluster.peer]]", "bulkhead cluster id"]);
 }
 
+/// Document 0's line of a winning-post miner, on a host that does not have the allocator's address.
+#[test]
+fn an_address_that_is_not_this_hosts_is_refused_with_the_reason() {
+    let repo = repo_with(
+        "[node]\nminer = \"t01000\"\n[full_node]\napi_info = \"t:/ip4/127.0.0.1/tcp/1/http\"\n[cluster]\nnode = \"a\"\netcd = [\"127.0.0.1:1\"]\n",
+    );
+    let line = ["run", "--window-post=false", "--winning-post=true", "--p2p=false", "--sctype=alloce"];
+    // TEST-NET-1, which no host has
+    let line = [&line[..], &["--sclisten=192.0.2.1:1357"]].concat();
+    refuses(repo.path(), &line, 2, &["--sclisten", "192.0.2.1 is no address of this host", "--sctype=get"]);
+}
+
+#[test]
+fn variables_of_lotus_miner_name_the_repo() {
+    let repo = repo_with("[node]\nminer = \"t01007\"\n");
+    let run = |env: &[(&str, &Path)], args: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_bulkhead"));
+        command.env_clear().env("HOME", "/nonexistent").envs(env.iter().copied()).args(args);
+        let output = command.output().expect("it starts");
+        (String::from_utf8_lossy(&output.stdout).into_owned(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    for name in ["LOTUS_MINER_PATH", "LOTUS_STORAGE_PATH"] {
+        let (out, err) = run(&[(name, repo.path())], &["config", "show"]);
+        assert!(out.contains("t01007"), "{name}: {out} {err}");
+    }
+    for folder in ["datastore", "keystore"] {
+        std::fs::create_dir(repo.path().join(folder)).expect("folder");
+    }
+    let (_, err) = run(&[("LOTUS_MINER_PATH", repo.path())], &["info"]);
+    assert!(err.contains("LOTUS_MINER_PATH is not read") && err.contains("lotus-miner's own data"), "{err}");
+    assert!(err.contains("no node is running in /nonexistent/.bulkhead"), "{err}");
+    let worker = [("LOTUS_WORKER_PATH", repo.path()), ("STORAGE_API_INFO", Path::new("t:/ip4/127.0.0.1/tcp/1/http"))];
+    let (_, err) = run(&worker, &["info"]);
+    assert!(err.contains("the node at 127.0.0.1:1") && !err.contains("LOTUS_WORKER_PATH"), "asks that node: {err}");
+    let (_, err) = run(&worker, &["keys", "list"]);
+    assert_eq!(err.matches("LOTUS_WORKER_PATH is set and not read").count(), 1, "{err}");
+}
+
 #[test]
 fn a_cluster_needs_a_build_that_has_one() {
     let repo = repo_with(

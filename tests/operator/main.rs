@@ -14,5 +14,6 @@ mod miner_api_serves_lotus_clients;
 mod node_reload;
 mod one_concern_never_stops_another;
 mod operator_faults;
+mod secrets_stay_private;
 mod surfaces_of_a_node_under_attack;
 mod surfaces_under_attack;

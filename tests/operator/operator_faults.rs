@@ -126,6 +126,7 @@ fn a_full_node_that_goes_away_is_waited_for_and_the_tree_says_so() {
 
     let chain = Chain::start_at(&place.at("devnet"), port, FAST, &[]);
     well_again(&repo, "head_feed");
+    node.says("the head feed is back");
     let height = || ask(&repo, &["info"])["full_node"]["height"].as_i64();
     let seen = until("a head", height);
     until("the next heads", || height().filter(|now| *now > seen + 1));

@@ -225,6 +225,23 @@ fn the_child_refuses_bad_frames_and_being_started_by_hand() {
     assert_eq!((code, text.contains("not by hand")), (Some(2), true), "{text}");
 }
 
+/// In a file, where nobody wants escape sequences, and between the node's own lines, which may be JSON.
+#[test]
+fn a_childs_log_lines_are_written_as_the_nodes_are() {
+    let said = |format: &str| {
+        let script = r#"printf '\377\377\377\377' | { "$0" prover 3<&0 4>/dev/null; }"#;
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", script, env!("CARGO_BIN_EXE_bulkhead")]).env_remove("NO_COLOR").env_remove("RUST_LOG");
+        let out = command.env("BULKHEAD_NODE_LOG_FORMAT", format).output().unwrap();
+        String::from_utf8(out.stderr).unwrap()
+    };
+    let pretty = said("pretty");
+    assert!(pretty.contains("over the limit") && !pretty.contains('\x1b'), "{pretty:?}");
+    let json = said("json");
+    let lines: Vec<serde_json::Value> = json.lines().map(|line| serde_json::from_str(line).expect(line)).collect();
+    assert!(lines[0]["fields"]["message"].as_str().is_some_and(|m| m.contains("over the limit")), "{json}");
+}
+
 #[tokio::test]
 async fn a_result_is_durable_before_it_is_answered() {
     let dir = tempfile::tempdir().unwrap();

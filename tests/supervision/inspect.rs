@@ -192,7 +192,7 @@ async fn a_panic_while_it_shows_is_told_and_ends_nothing() {
     let f = fixture(Mood::Panics);
     let seen = f.tree.inspect(PATH, SOON).await.unwrap();
     let why = seen.error.unwrap();
-    assert!(why.contains("not presentable") && why.contains("supervision_inspect.rs") && !seen.stale, "{why}");
+    assert!(why.contains("not presentable") && why.contains("supervision/inspect.rs") && !seen.stale, "{why}");
     assert_eq!(seen.state, Value::Null);
     assert_eq!(f.actor.ask(Do::Become(Mood::ShowsTooMuch), SOON).await.unwrap(), 1, "the same incarnation");
     let why = f.tree.inspect(PATH, SOON).await.unwrap().error.unwrap();

@@ -160,7 +160,7 @@ async fn each_place_gives_one_restart_with_fresh_state_and_no_one_else_notices()
         match place {
             Where::Exit => assert_eq!(exit, Exit::Failed("no more".into())),
             _ => assert!(
-                matches!(&exit, Exit::Panicked(why) if why.contains("supervision_panics.rs")),
+                matches!(&exit, Exit::Panicked(why) if why.contains("supervision/panics.rs")),
                 "{place:?}: {exit}"
             ),
         }

@@ -190,19 +190,19 @@ impl Chain {
         let listen = format!("127.0.0.1:{port}");
         let first = ["devnet", "--chain-only", "--json", "--dir", text(dir), "--listen", &listen];
         let all: Vec<&str> = first.iter().chain(args).copied().collect();
-        Chain::of(Running::start(&all, env))
+        Chain::of(dir, Running::start(&all, env))
     }
 
     /// With few files: see [`with_few_files`].
     pub fn limited(dir: &Path, files: u64) -> Chain {
         let all = ["devnet", "--chain-only", "--json", "--dir", text(dir), "--listen", "127.0.0.1:0"];
         let args: Vec<&str> = all.iter().chain(FAST).copied().collect();
-        Chain::of(Running::of(with_few_files(bulkhead(&args, &[]), files)))
+        Chain::of(dir, Running::of(with_few_files(bulkhead(&args, &[]), files)))
     }
 
-    fn of(mut process: Running) -> Chain {
-        let ready = process.event("the chain", |e| e["event"] == "ready" && e["what"] == "chain");
-        let info = ready["text"].as_str().and_then(|t| t.strip_prefix("FULLNODE_API_INFO=")).expect("its address");
+    fn of(dir: &Path, mut process: Running) -> Chain {
+        process.event("the chain", |e| e["event"] == "ready" && e["what"] == "chain");
+        let info = std::fs::read_to_string(dir.join("chain/api-info")).expect("its address");
         let (token, address) = info.split_once(':').expect("a token");
         let port = address.split('/').nth(4).and_then(|port| port.parse().ok()).expect("a port");
         Chain { process, port, token: token.to_string() }

@@ -22,6 +22,11 @@ mod remote;
 #[allow(dead_code, unused_imports)]
 #[path = "../../../src/supervisor/mod.rs"]
 mod supervisor;
+/// What the bridge takes from it.
+#[cfg(feature = "remote")]
+#[allow(dead_code, unused_imports)]
+#[path = "../../../src/util/mod.rs"]
+mod util;
 
 use measure::{Cell, Row, machine, noise, print_table};
 

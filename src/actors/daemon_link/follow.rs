@@ -10,7 +10,7 @@ use crate::rpc::full_node::FullNode;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 /// How the feed stands.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, Default)]
@@ -49,7 +49,7 @@ pub async fn follow(
     status: impl FnMut(&FeedStatus),
 ) -> LinkError {
     let feed = Feed::new(settings.max_gap, settings.remembered);
-    let mut follower = Follower { settings, feed, tell, status, now: FeedStatus::default() };
+    let mut follower = Follower { settings, feed, tell, status, now: FeedStatus::default(), broke: None };
     let mut failures: u32 = 0;
     loop {
         let Some(node) = pool.pick() else { return LinkError::NoNode };
@@ -60,6 +60,7 @@ pub async fn follow(
         }
         // A subscription that lived resets the pause.
         failures = if follower.now.subscriptions > before { 1 } else { failures.saturating_add(1) };
+        follower.broke.get_or_insert_with(Instant::now);
         tracing::warn!(%error, "the head feed broke; it is made anew");
         follower.now.subscribed = false;
         follower.now.last_error = Some(error.to_string());
@@ -74,6 +75,8 @@ struct Follower<'a, T, S> {
     tell: T,
     status: S,
     now: FeedStatus,
+    /// Since when there is no subscription; `None` while there is one, and before the first.
+    broke: Option<Instant>,
 }
 
 impl<T: FnMut(HeadUpdate), S: FnMut(&FeedStatus)> Follower<'_, T, S> {
@@ -107,6 +110,14 @@ impl<T: FnMut(HeadUpdate), S: FnMut(&FeedStatus)> Follower<'_, T, S> {
         self.now.subscribed = true;
         self.now.last_error = None;
         self.publish();
+        let (node_name, height) = (node.name(), self.now.height);
+        match self.broke.take() {
+            Some(since) => {
+                let away = format!("{:.1} s", since.elapsed().as_secs_f32());
+                tracing::info!(node = node_name, height, away, "the head feed is back");
+            }
+            None => tracing::info!(node = node_name, height, "the head feed is up"),
+        }
 
         let silence = block_delay.saturating_mul(self.settings.silent_block_delays.max(1));
         let mut silent = false;

@@ -34,7 +34,9 @@ const STREAMS_PER_CONNECTION: usize = 8;
 pub enum HostError {
     #[error(transparent)]
     Setting(#[from] SettingError),
-    #[error("market: cannot listen on {addr}: {why}; free the address, or change market.listen")]
+    #[error(
+        "market: cannot listen on {addr}: {why}; free the address, or set another with --market-listen or market.listen"
+    )]
     Listen { addr: Multiaddr, why: String },
     #[error("market: no longer listening on {addrs}: {why}")]
     ListenerLost { addrs: String, why: String },
@@ -175,9 +177,10 @@ fn listen_on(swarm: &mut Swarm<Behaviour>, addrs: &[Multiaddr]) -> Result<HashSe
         let refused = |why: String| HostError::Listen { addr: addr.clone(), why };
         // libp2p shares a port between listeners of one user: two nodes on it would each get some of the connections.
         if let Some(at) = fixed_port(addr) {
-            std::net::TcpListener::bind(at).map_err(|e| refused(e.to_string()))?;
+            std::net::TcpListener::bind(at)
+                .map_err(|e| refused(crate::util::listen_error(libp2p::TransportError::Other(e))))?;
         }
-        swarm.listen_on(addr.clone()).map_err(|e| refused(e.to_string()))
+        swarm.listen_on(addr.clone()).map_err(|e| refused(crate::util::listen_error(e)))
     };
     addrs.iter().map(each).collect()
 }

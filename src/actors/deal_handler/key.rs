@@ -1,9 +1,10 @@
 //! The market host's own libp2p key: a file in the repo, mode 0600, made once, so that the peer id stays the same.
 
+use crate::util::{Mode, write_durably};
 use libp2p::identity::Keypair;
-use std::fs::{self, OpenOptions};
-use std::io::{ErrorKind, Read, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::fs;
+use std::io::{ErrorKind, Read};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 #[derive(Debug, thiserror::Error)]
@@ -42,15 +43,7 @@ pub fn load_or_create(path: &Path) -> Result<Keypair, KeyError> {
 fn create(path: &Path) -> std::io::Result<Keypair> {
     let key = Keypair::generate_ed25519();
     let bytes = key.to_protobuf_encoding().map_err(std::io::Error::other)?;
-    let temporary = path.with_extension("key.tmp");
-    let _ = fs::remove_file(&temporary);
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
-    file.write_all(&bytes)?;
-    file.sync_all()?;
-    fs::rename(&temporary, path)?;
-    if let Some(folder) = path.parent().filter(|p| !p.as_os_str().is_empty()) {
-        fs::File::open(folder)?.sync_all()?;
-    }
+    write_durably(path, &bytes, Mode::Private)?;
     Ok(key)
 }
 

@@ -3,7 +3,8 @@
 use super::messages::{Join, Slots};
 use crate::chain::proof_types::size_name;
 use crate::proofs::ActorId;
-use std::io::{self, Write};
+use crate::util::{Mode, write_durably};
+use std::io;
 use std::path::Path;
 use std::time::Duration;
 
@@ -46,11 +47,7 @@ pub fn storage_mark(repo: &Path) -> io::Result<String> {
     }
     let mark = hex::encode(rand::random::<[u8; 16]>());
     std::fs::create_dir_all(repo)?;
-    let beside = path.with_extension("new");
-    let mut file = std::fs::File::create(&beside)?;
-    file.write_all(mark.as_bytes())?;
-    file.sync_all()?;
-    std::fs::rename(&beside, &path)?;
+    write_durably(&path, mark.as_bytes(), Mode::Public)?;
     Ok(mark)
 }
 

@@ -1,12 +1,12 @@
 //! `cluster id`, `cluster join-token`, `cluster join`: how a host becomes a node.
 
 use crate::cli::{CliError, Context};
-use crate::config::example::{read_or_empty, with_entries, write_durably};
+use crate::config::example::{read_or_empty, with_entries};
 use crate::config::{Config, RepoLock};
 use crate::rpc::bridge::identity;
 use crate::rpc::directory::join::JoinToken;
+use crate::util::{Mode, write_durably};
 use serde_json::json;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 #[derive(clap::Args, Debug)]
@@ -139,6 +139,5 @@ pub fn join(args: Args, cx: &Context) -> Result<(), CliError> {
 
 /// Others on this host must not read it: it may hold a password.
 fn secret_file(path: &Path, content: &[u8]) -> Result<(), CliError> {
-    write_durably(path, content).map_err(at(path))?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).map_err(at(path))
+    write_durably(path, content, Mode::Private).map_err(at(path))
 }

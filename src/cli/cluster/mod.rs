@@ -21,10 +21,15 @@ pub enum Command {
     /// Who holds each concern, under which epoch
     Leases,
     /// Let a node hold a concern, such as window-post or /t01000/window-post
-    Move { concern: String, node: String },
+    Move {
+        /// Its path, or the last part of it; `cluster leases` lists them
+        concern: String,
+        /// The node that is to hold it; `cluster nodes` lists them
+        node: String,
+    },
     /// Let a node hand over what others can take, and take nothing; before it is restarted, say
     Drain {
-        /// [default: the node that is asked]
+        /// The node that hands over [default: the node that is asked]
         node: Option<String>,
         /// It may take again
         #[arg(long)]

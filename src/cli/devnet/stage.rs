@@ -41,6 +41,12 @@ impl Real {
     }
 }
 
+/// Names the file with the token, never the token: the text goes to logs.
+fn chain_text(chain: &launch::Chain) -> String {
+    let file = chain.api_info_file.display();
+    format!("at {}; to use it: export FULLNODE_API_INFO=\"$(cat '{file}')\"", chain.info.name())
+}
+
 #[async_trait]
 impl Stage for Real {
     async fn keys(&self, report: ReportKeys<'_>) -> Result<String, CliError> {
@@ -64,10 +70,9 @@ impl Stage for Real {
     async fn chain(&self) -> Result<String, CliError> {
         let mut up = self.up.lock().await;
         let chain = launch::chain(&up.config.devnet, &self.dirs.chain).await?;
-        let api_info = chain.api_info.clone();
-        up.config.full_node.api_info = Some(api_info.clone());
+        up.config.full_node.api_info = Some(chain.info.secret_text());
         up.looker = Some(Looker::new(seams::full_node(&up.config)?, None));
-        let text = format!("FULLNODE_API_INFO={api_info}");
+        let text = chain_text(&chain);
         up.chain = Some(chain);
         Ok(text)
     }

@@ -3,8 +3,9 @@
 use super::circuits::Key;
 use super::generator::vk_bytes;
 use super::{Condition, KeyError};
+use crate::util::{Mode, sync_folder, write_durably};
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 /// The files of one key in a parameter cache.
@@ -56,8 +57,8 @@ impl Files {
     }
 
     pub fn write_small(&self, vk: &[u8]) -> io::Result<()> {
-        write_atomically(&self.vk, vk)?;
-        write_atomically(&self.meta, br#"{"sector_size":2048}"#)
+        write_durably(&self.vk, vk, Mode::Public)?;
+        write_durably(&self.meta, br#"{"sector_size":2048}"#, Mode::Public)
     }
 
     /// Removes whatever is there and is no key.
@@ -75,7 +76,7 @@ impl Files {
     pub fn publish(&self, vk: &[u8]) -> io::Result<()> {
         self.write_small(vk)?;
         fs::rename(self.part(), &self.params)?;
-        sync_dir(&self.dir)
+        sync_folder(&self.dir)
     }
 
     /// The lock that stands for "this key is being made"; held as long as the file is open.
@@ -109,18 +110,6 @@ fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     name.into()
-}
-
-fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let tmp = with_suffix(path, ".tmp");
-    let mut file = File::create(&tmp)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    fs::rename(&tmp, path)
-}
-
-pub fn sync_dir(dir: &Path) -> io::Result<()> {
-    File::open(dir)?.sync_all()
 }
 
 const G1: u64 = 96;

@@ -25,7 +25,7 @@ impl Message for ThreadEnded {
 }
 
 pub fn child(config: AdminConfig, views: AdminViews, address: &Ref<AdminHttp>) -> ChildSpec {
-    let door = Door::new(config.listen);
+    let door = Door::new(config.listen, super::SETTING);
     ChildSpec::actor("admin_http", address, move |_cx| {
         let started = start_at(&door, config.allow.clone(), views.clone());
         let door = door.clone();

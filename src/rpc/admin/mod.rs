@@ -42,6 +42,9 @@ pub fn only(token: String) -> AdminCheck {
     })
 }
 
+/// Flag and key of the address.
+pub(super) const SETTING: &str = "--admin-listen or admin.listen";
+
 #[derive(Clone)]
 pub struct AdminConfig {
     /// `127.0.0.1:2346` by default; port 0 takes any free one.
@@ -51,9 +54,9 @@ pub struct AdminConfig {
 
 #[derive(Debug, thiserror::Error)]
 pub enum AdminError {
-    #[error("admin HTTP: {addr} is in use by another program; stop that one, or set another address for admin.listen")]
+    #[error("admin HTTP: {addr} is in use by another program; stop that one, or set another address with {SETTING}")]
     InUse { addr: SocketAddr },
-    #[error("admin HTTP: cannot listen on {addr}: {why}; set another address for admin.listen")]
+    #[error("admin HTTP: cannot listen on {addr}: {why}; set another address with {SETTING}")]
     Bind { addr: SocketAddr, why: String },
     #[error("admin HTTP: its thread did not start: {0}")]
     Thread(String),
@@ -97,7 +100,7 @@ const STOP_WITHIN_SECS: u64 = 2;
 
 /// Listens before it returns.
 pub fn start(config: AdminConfig, views: AdminViews) -> Result<AdminHandle, AdminError> {
-    start_at(&Door::new(config.listen), config.allow, views)
+    start_at(&Door::new(config.listen, SETTING), config.allow, views)
 }
 
 /// On a socket that outlives this endpoint.

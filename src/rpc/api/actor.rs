@@ -9,6 +9,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+const SETTING: &str = "--api-listen or api.listen";
+
 #[derive(Clone)]
 pub struct ApiConfig {
     /// `127.0.0.1:2345` by default; port 0 takes any free one.
@@ -34,7 +36,7 @@ impl Message for WhereIs {
 }
 
 pub fn child(config: ApiConfig, backend: Arc<dyn MinerBackend>, address: &Ref<ApiServer>) -> ChildSpec {
-    let door = Door::new(config.listen);
+    let door = Door::new(config.listen, SETTING);
     ChildSpec::actor("api_server", address, move |_cx| {
         let started = ApiServer::start_at(&config, &door, backend.clone());
         async move { started }
@@ -43,7 +45,7 @@ pub fn child(config: ApiConfig, backend: Arc<dyn MinerBackend>, address: &Ref<Ap
 
 impl ApiServer {
     pub fn start(config: &ApiConfig, backend: Arc<dyn MinerBackend>) -> Result<ApiServer, StartError> {
-        ApiServer::start_at(config, &Door::new(config.listen), backend)
+        ApiServer::start_at(config, &Door::new(config.listen, SETTING), backend)
     }
 
     fn start_at(config: &ApiConfig, door: &Door, backend: Arc<dyn MinerBackend>) -> Result<ApiServer, StartError> {

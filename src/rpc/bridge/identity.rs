@@ -1,10 +1,11 @@
 //! The node's identity on the bridge: an ed25519 key in the repo, whose public half is the PeerId.
 
 use super::BridgeError;
+use crate::util::{Mode, write_durably};
 use libp2p::identity::Keypair;
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 pub const FILE: &str = "bridge.key";
@@ -26,21 +27,15 @@ pub fn load_or_make(repo: &Path) -> Result<Keypair, BridgeError> {
             Keypair::from_protobuf_encoding(&bytes)
                 .map_err(|e| broken(format!("{e}: restore it from a backup, or remove it for a new identity")))
         }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => make(repo, &path).map_err(|e| broken(e.to_string())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => make(&path).map_err(|e| broken(e.to_string())),
         Err(error) => Err(broken(error.to_string())),
     }
 }
 
 /// Whole or not at all: a crash must not leave half a key.
-fn make(repo: &Path, path: &Path) -> io::Result<Keypair> {
+fn make(path: &Path) -> io::Result<Keypair> {
     let key = Keypair::generate_ed25519();
     let bytes = key.to_protobuf_encoding().map_err(io::Error::other)?;
-    let begun = repo.join(format!("{FILE}.new"));
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&begun)?;
-    file.set_permissions(fs::Permissions::from_mode(0o600))?;
-    file.write_all(&bytes)?;
-    file.sync_all()?;
-    fs::rename(&begun, path)?;
-    File::open(repo)?.sync_all()?;
+    write_durably(path, &bytes, Mode::Private)?;
     Ok(key)
 }

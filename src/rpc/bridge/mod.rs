@@ -55,7 +55,9 @@ const BODY: bincode::config::Configuration<
 pub enum BridgeError {
     #[error("the bridge's key {path}: {why}", path = path.display())]
     Key { path: PathBuf, why: String },
-    #[error("the bridge cannot listen on {address}: {why}")]
+    #[error(
+        "the bridge cannot listen on {address}: {why}; set an address of this host with cluster.listen (flag --sclisten)"
+    )]
     Listen { address: Multiaddr, why: String },
     #[error("the bridge cannot make its noise keys: {0}")]
     Noise(String),
@@ -241,7 +243,7 @@ fn prepare(shared: &Arc<Shared>) -> Result<Hub, BridgeError> {
     for address in &config.listen {
         let why = |e: libp2p::TransportError<std::io::Error>| BridgeError::Listen {
             address: address.clone(),
-            why: e.to_string(),
+            why: crate::util::listen_error(e),
         };
         transport.listen_on(ListenerId::next(), address.clone()).map_err(why)?;
     }

@@ -60,12 +60,17 @@ impl Service {
 
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
-    #[error("{addr} is in use by another program: stop that, or choose another address for the API")]
-    InUse { addr: SocketAddr },
-    #[error("the API cannot listen on {addr}: {why}")]
-    Listen { addr: SocketAddr, why: String },
+    #[error("{addr} is in use by another program{forest}: stop that one, or set another address with {setting}", forest = forest(*addr))]
+    InUse { addr: SocketAddr, setting: &'static str },
+    #[error("the API cannot listen on {addr}: {why}; set another address with {setting}")]
+    Listen { addr: SocketAddr, why: String, setting: &'static str },
     #[error("the API server on {addr} did not start: {why}")]
     Start { addr: SocketAddr, why: String },
+}
+
+/// Forest has the same default port, and may run on the same host.
+fn forest(addr: SocketAddr) -> &'static str {
+    if addr.port() == 2345 { " (Forest listens on 2345 by default)" } else { "" }
 }
 
 /// A running server. It ends when this is dropped; [`stop`](ServerHandle::stop) also waits for the end.
@@ -82,17 +87,17 @@ const KEEP_ALIVE: Duration = Duration::from_secs(60);
 
 /// Port 0 takes a free one: see [`ServerHandle::addr`].
 pub fn serve(addr: SocketAddr, service: Service) -> Result<ServerHandle, ServeError> {
-    serve_at(&Door::new(addr), service)
+    serve_at(&Door::new(addr, "its setting"), service)
 }
 
 /// On a socket that outlives this server.
 pub fn serve_at(door: &Door, service: Service) -> Result<ServerHandle, ServeError> {
-    let addr = door.addr();
+    let (addr, setting) = (door.addr(), door.setting());
     let listener = door.open().map_err(|e| match e.kind() {
-        std::io::ErrorKind::AddrInUse => ServeError::InUse { addr },
-        _ => ServeError::Listen { addr, why: e.to_string() },
+        std::io::ErrorKind::AddrInUse => ServeError::InUse { addr, setting },
+        _ => ServeError::Listen { addr, why: e.to_string(), setting },
     })?;
-    let addr = listener.local_addr().map_err(|e| ServeError::Listen { addr, why: e.to_string() })?;
+    let addr = listener.local_addr().map_err(|e| ServeError::Listen { addr, why: e.to_string(), setting })?;
     let (stopping, stop) = watch::channel(false);
     let (started_tx, started) = std::sync::mpsc::channel();
     let (alive, ended) = watch::channel(());

@@ -1,0 +1,20 @@
+//! Small helpers for every room. They know nothing of actors, the network or Filecoin.
+//!
+//! * [`write_durably`] — the one way to write a small file.
+//! * [`lock`] — a mutex that ignores poisoning.
+//! * [`time`] — the clocks.
+//! * [`listen_error`] — why a libp2p host cannot listen.
+
+mod durable;
+mod listen;
+pub mod time;
+
+pub use durable::{Mode, sync_folder, write_durably};
+pub use listen::listen_error;
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Locks `mutex` even after a holder panicked. For values that every holder leaves whole at each step.
+pub fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
