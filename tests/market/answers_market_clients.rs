@@ -302,7 +302,7 @@ async fn an_address_in_use_is_named_and_the_host_s_end_frees_it() {
     let (_tx, served) = watch::channel(None);
     let start_again = || Host::start(MINER, Keypair::generate_ed25519(), &settings, served.clone());
     let why = start_again().await.err().expect("in use").to_string();
-    assert!(why.contains(&addr.to_string()) && why.contains("change market.listen"), "{why}");
+    assert!(why.contains(&addr.to_string()) && why.contains("in use") && why.contains("market.listen"), "{why}");
     host.stop();
     drop(host);
     let again = async {

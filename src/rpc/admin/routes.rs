@@ -2,8 +2,8 @@
 
 use super::views::{AdminViews, alive, readiness};
 use super::{AdminCheck, cluster_metrics, metrics, nodes, orders};
-use crate::rpc::cross_site;
 use crate::rpc::refusal_log::{RefusalLog, shortened};
+use crate::rpc::{cross_site, http_surface};
 use crate::supervisor::{ActorInfo, InspectError};
 use actix_web::body::MessageBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
@@ -229,6 +229,8 @@ pub(super) fn authorize(state: &State, request: &HttpRequest, action: &str) -> R
         Some(token) => look(|| (state.allow)(token))?,
         None => false,
     };
+    // Without room among the known it is served as a stranger's.
+    let _ = allowed && http_surface::identify(request);
     let from = request.peer_addr().map(|a| a.to_string()).unwrap_or_default();
     if let Some(left_out) = if allowed { Some(0) } else { state.refusals.take() } {
         tracing::info!(target: "audit", action = shortened(action), from, allowed, left_out, "admin request");
