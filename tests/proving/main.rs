@@ -3,7 +3,10 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod fixed_base;
+mod key_generator;
 mod keys_files;
+mod proof_tasks;
 mod prover_child;
 mod prover_interrupted_pc2;
 mod window_post_actor;

@@ -1,8 +1,8 @@
 //! A thorough check of the keys in a cache: structure, every point on its curve, the proofs library's own loader.
 
-use super::circuits::{KEYS_2KIB, Key};
 use super::files::{Files, Layout};
 use super::{Condition, KeyError};
+use super::{KEYS_2KIB, Key};
 use blst::{BLST_ERROR, blst_p1_affine, blst_p2_affine};
 use rayon::prelude::*;
 use std::fs::File;

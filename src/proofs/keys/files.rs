@@ -1,9 +1,9 @@
 //! A key on disk: is it whole, is it ours to make, written so that a reader never sees half of one.
 
-use super::circuits::Key;
-use super::generator::vk_bytes;
+use super::Key;
 use super::{Condition, KeyError};
 use crate::util::{Mode, sync_folder, write_durably};
+use bulkhead_proofs::generator::vk_bytes;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};

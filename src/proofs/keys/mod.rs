@@ -7,14 +7,11 @@
 //! Files carry the names that filecoin-proofs expects in `FIL_PROOFS_PARAMETER_CACHE`, its own loader reads them.
 
 mod check;
-mod circuits;
 mod files;
-mod fixed_base;
-mod generator;
 
+pub use bulkhead_proofs::circuits::{KEYS_2KIB, Key};
+pub use bulkhead_proofs::generator::{GenerateError, Phase, ToxicWaste, write_parameters};
 pub use check::{CheckReport, check, check_key};
-pub use circuits::{KEYS_2KIB, Key};
-pub use generator::{GenerateError, Phase, ToxicWaste, write_parameters};
 
 use super::tasks;
 use crate::chain::proof_types;

@@ -1,6 +1,6 @@
 //! The blank circuits of the 2 KiB proofs and the file names under which filecoin-proofs looks for their keys.
 
-use super::generator::{GenerateError, Phase, ToxicWaste, write_parameters};
+use crate::generator::{GenerateError, Phase, ToxicWaste, write_parameters};
 use bellperson::groth16::VerifyingKey;
 use blstrs::Bls12;
 use filecoin_proofs::constants::{DefaultPieceHasher, SectorShape2KiB};

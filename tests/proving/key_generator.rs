@@ -1,7 +1,10 @@
 //! Keys made here and by bellperson from the same toxic waste are the same bytes.
 
-use super::*;
+use bellpepper_core::{Circuit, ConstraintSystem, SynthesisError};
 use bellperson::groth16::{Parameters, create_random_proof, generate_parameters, prepare_verifying_key, verify_proof};
+use blstrs::{Bls12, Scalar};
+use bulkhead::proofs::keys::{GenerateError, Phase, ToxicWaste, write_parameters};
+use ff::Field;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use std::io::Cursor;

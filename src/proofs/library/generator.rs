@@ -5,7 +5,7 @@
 //! polynomials at tau on the fly, so that the constraint matrices are never stored), points come from
 //! [`Table`] and are written in segments.
 
-use super::fixed_base::{FixedBaseGroup, Table};
+use crate::fixed_base::{FixedBaseGroup, Table};
 use bellpepper_core::{Circuit, ConstraintSystem, Index, LinearCombination, SynthesisError, Variable};
 use bellperson::groth16::VerifyingKey;
 use blstrs::{Bls12, G1Projective, G2Projective, Scalar};
@@ -439,6 +439,3 @@ impl ConstraintSystem<Scalar> for Evaluation<'_> {
         self
     }
 }
-
-#[cfg(test)]
-mod tests;
