@@ -131,7 +131,8 @@ impl Node {
         if settings.cluster.is_none() {
             // Nobody else could hold anything.
             for seat in seats.iter() {
-                seat.take(Arc::new(Holding { epoch: boot, lease: None, store: store.clone() }));
+                seat.acquired(Holding::sole(boot, store.clone()));
+                seat.open();
             }
         }
         let own = seats.get(Concern::SealScheduler).map(|_| (name.unwrap_or("this node").into(), refs.sealing.clone()));
@@ -151,7 +152,8 @@ impl Node {
         let begin_after = first_deployment(&settings.repo)?;
         let net = match settings.cluster.clone() {
             Some(cluster) => {
-                Some(Arc::new(Net::new(cluster, settings.repo.clone(), miner, boot, start_of(&store)?, &store)?))
+                let start = start_of(&store)?;
+                Some(Arc::new(Net::new(cluster, settings.repo.clone(), miner, boot, start, &store, seats.clone())?))
             }
             None => None,
         };

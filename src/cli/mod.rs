@@ -145,7 +145,7 @@ fn dispatch(cli: Cli) -> Result<(), CliError> {
 
 /// Some work on a repo and its configuration, the others ask a running node.
 fn cluster(command: cluster::Command, global: &Global) -> Result<(), CliError> {
-    use cluster::{Command, forget, join, transfer};
+    use cluster::{Command, forget, join, repair, transfer};
     let on_repo = || {
         let cx = context(global, overrides(global))?;
         log_to_stderr(&cx, global, "warn")?;
@@ -156,6 +156,10 @@ fn cluster(command: cluster::Command, global: &Global) -> Result<(), CliError> {
         Command::JoinToken => join::token(&on_repo()?),
         Command::Join(args) => join::join(args, &on_repo()?),
         Command::ForgetEpochs => forget::epochs(&on_repo()?),
+        Command::Repair(args) => {
+            let cx = on_repo()?;
+            block_on(async { repair::run(args, &cx).await })
+        }
         Command::Import(args) => {
             let cx = on_repo()?;
             block_on(async { transfer::import(args, &cx).await })

@@ -4,11 +4,11 @@ use super::far::FarNodes;
 use super::net::Net;
 use super::refs::{FEED, INFO, POOL, Refs};
 use super::report::{InfoPublisher, TreeSnapshot};
-use super::seat::Seats;
+use super::seat::{Seat, Seats};
 use super::settings::DirectorySettings;
 use crate::actors::daemon_link::messages::{FeedInfo, PoolInfo};
 use crate::rpc::admin::ClusterView;
-use crate::rpc::admin::cluster::{ClusterReport, FarTreeError, Here, PeerRow, PeersReport};
+use crate::rpc::admin::cluster::{ClusterReport, FarTreeError, Here, OwnConcern, PeerRow, PeersReport};
 use crate::rpc::bridge::{PeerInfo, Refusal};
 use crate::rpc::directory::{DirectoryError, Order, View, placement};
 use crate::supervisor::{Actor, ActorInfo, Ref};
@@ -66,6 +66,14 @@ fn directory_name(settings: &DirectorySettings) -> &'static str {
     }
 }
 
+fn own(seat: &Seat) -> OwnConcern {
+    OwnConcern {
+        path: seat.path.clone(),
+        lease: seat.present().map(|holding| holding.state()),
+        failure: seat.failure().map(|why| why.to_string()),
+    }
+}
+
 fn counted(refused: Vec<(Refusal, u64)>) -> BTreeMap<String, u64> {
     refused.into_iter().filter(|(_, count)| *count > 0).map(|(why, count)| (why.name().to_string(), count)).collect()
 }
@@ -93,7 +101,7 @@ impl ClusterView for ClusterWindow {
             directory: directory_name(&settings.directory),
             now: Instant::now(),
             links: self.bridge_peers().into_iter().map(|peer| (peer.peer, peer.state.name().to_string())).collect(),
-            held: self.seats.iter().filter_map(|seat| Some((seat.path.clone(), seat.present()?.state()))).collect(),
+            own: self.seats.iter().map(|seat| own(seat)).collect(),
         };
         // Before the directory is there, nothing is known.
         let view = self.view().unwrap_or_else(|| Arc::new(View::empty(here.now)));

@@ -5,9 +5,23 @@ use crate::chain::Address;
 use crate::rpc::directory::LeaseState;
 use crate::rpc::directory::placement::Wanted;
 
-/// A part of the provider that exactly one process runs at a time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Concern {
+/// The enum and the list of its variants from one table: a concern cannot be left out of the list.
+macro_rules! concerns {
+    ($($(#[$doc:meta])* $name:ident),+ $(,)?) => {
+        /// A part of the provider that exactly one process runs at a time. In the order in which they start.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Concern {
+            $($(#[$doc])* $name,)+
+        }
+
+        impl Concern {
+            /// In the order in which they start.
+            pub const ALL: [Concern; [$(Concern::$name),+].len()] = [$(Concern::$name),+];
+        }
+    };
+}
+
+concerns! {
     MessageSender,
     WindowPost,
     WinningPost,
@@ -43,16 +57,6 @@ impl InDoubt {
 }
 
 impl Concern {
-    /// In the order in which they start.
-    pub const ALL: [Concern; 6] = [
-        Concern::MessageSender,
-        Concern::WindowPost,
-        Concern::WinningPost,
-        Concern::Allocator,
-        Concern::SealScheduler,
-        Concern::DealHandler,
-    ];
-
     /// As paths and `[placement]` name it.
     pub fn name(self) -> &'static str {
         match self {

@@ -4,6 +4,9 @@
 //! [`phase`] decides how one concern comes and goes, the directory's placement which ones should; this shell carries it
 //! out. Its own end changes nothing of what runs: the seats have the leases, and the next incarnation finds them there.
 
+mod look;
+#[cfg(test)]
+mod model_tests;
 pub mod phase;
 mod routes;
 mod work;
@@ -19,6 +22,7 @@ use crate::rpc::directory::{Directory, DirectoryError, Lease, View};
 use crate::supervisor::{
     Actor, ActorState, ChildSpec, Cx, Exit, Handler, Message, Ref, Shutdown, StartError, Thread, WeakTree,
 };
+use look::Seen;
 use phase::{Command, Event, Phase};
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
@@ -67,9 +71,8 @@ pub struct Keeper {
 /// A concern that this node's roles allow.
 struct Tended {
     seat: Arc<Seat>,
+    /// What is under way about it; what is held is the seat's to say.
     phase: Phase,
-    /// From the acquisition to the release.
-    holding: Option<Arc<Holding>>,
     /// Not wanted here before.
     not_before: Option<Instant>,
     /// When it last left to follow another.
@@ -83,13 +86,12 @@ impl Keeper {
         let directory = deps.net.directory.load_full().ok_or_else(|| lacks("the directory"))?.0.clone();
         let mut to_do = Vec::new();
         let mut tend = |seat: &Arc<Seat>| {
-            let holding = seat.present();
-            let (phase, command) = Phase::found(holding.is_some(), work::is_up(&deps.net, &deps.tree, seat));
+            let (phase, command) = found(&deps, seat);
             to_do.extend(command.map(|command| (seat.concern, command)));
-            if let (Phase::Seated, Some(holding)) = (phase, &holding) {
-                deps.net.gate(seat.concern).set(holding.epoch); // a leave that was cut short had closed it
+            if phase == Phase::Seated {
+                seat.open(); // a leave that was cut short had closed it
             }
-            (seat.concern, Tended { seat: seat.clone(), phase, holding, not_before: None, followed: None })
+            (seat.concern, Tended { seat: seat.clone(), phase, not_before: None, followed: None })
         };
         let concerns = deps.seats.iter().map(&mut tend).collect();
         let routes = routes::Routes::new(&deps);
@@ -104,34 +106,66 @@ impl Keeper {
     fn look(&mut self, view: &View, cx: &Cx<Self>) {
         let now = Instant::now();
         self.routes.follow(view, self.deps.net.settings.node.as_str(), &self.bridge);
-        let leases: Vec<_> =
-            self.concerns.iter().filter_map(|(c, t)| Some((*c, t.holding.as_ref()?.state()))).collect();
+        let leases: Vec<_> = self.concerns.iter().filter_map(|(c, t)| Some((*c, t.seat.holding()?.state()))).collect();
         for (concern, state) in leases {
             self.event(concern, Event::Lease(state), cx);
         }
         if self.deps.tree.get().is_none() {
             return; // nothing can be started yet
         }
+        self.agree(cx);
         for step in decide(view, self.me(), &self.deps.net.placement, now) {
-            let (path, event) = match &step {
-                Step::Acquire { concern } => (concern, Event::Wanted),
-                Step::Release { concern, .. } => (concern, Event::Unwanted),
-                // A wait is over before the next look but one.
-                Step::Keep { .. } | Step::Wait { .. } => continue,
-            };
+            let path = step.concern();
+            let holder = view.holders.get(path).filter(|holder| holder.node == self.me()).map(|holder| holder.epoch);
             let Some((concern, tended)) = self.concerns.iter_mut().find(|(_, tended)| tended.seat.path == *path) else {
                 continue;
             };
-            let (concern, early) = (*concern, tended.not_before.is_some_and(|at| now < at));
-            if let Step::Release { why: Why::Beside { at }, .. } = &step {
-                if tended.phase != Phase::Seated || tended.followed.is_some_and(|then| now < then + FOLLOW_AGAIN) {
-                    continue;
+            let seen = Seen {
+                step,
+                phase: tended.phase,
+                row: holder,
+                ended: tended.seat.ended(now),
+                in_contact: view.in_contact,
+            };
+            let Some(event) = seen.event() else { continue };
+            let early = tended.not_before.is_some_and(|at| now < at);
+            match (event, &seen.step) {
+                (Event::Wanted | Event::LeftOver, _) if early => continue,
+                (Event::Unwanted, Step::Release { why: Why::Beside { at }, .. }) => {
+                    if tended.followed.is_some_and(|then| now < then + FOLLOW_AGAIN) {
+                        continue;
+                    }
+                    tended.followed = Some(now);
+                    tracing::info!(concern = concern.name(), to = at, "goes where what it belongs to is");
                 }
-                tended.followed = Some(now);
-                tracing::info!(concern = concern.name(), to = at, "goes where what it belongs to is");
+                // Given back in vain, it is tried again after a while.
+                (Event::LeftOver, _) => tended.not_before = Some(now + ASK_AGAIN),
+                _ => {}
             }
-            if event != Event::Wanted || !early {
-                self.event(concern, event, cx);
+            if seen.is_left_over() {
+                tracing::debug!(concern = concern.name(), epoch = seen.row, "the cluster has this node for its holder");
+            }
+            let concern = *concern;
+            self.event(concern, event, cx);
+        }
+    }
+
+    /// What rests here rests as its seat says, or is begun anew from there.
+    fn agree(&mut self, cx: &Cx<Self>) {
+        let apart = self.concerns.values().filter(|tended| !tended.phase.agrees(tended.seat.held()));
+        for concern in apart.map(|tended| tended.seat.concern).collect::<Vec<_>>() {
+            let Some(tended) = self.concerns.get_mut(&concern) else { continue };
+            let (was, held) = (tended.phase, tended.seat.held());
+            tracing::warn!(
+                concern = concern.name(),
+                ?was,
+                ?held,
+                "what is under way and what is held differ: looked anew"
+            );
+            let (phase, command) = found(&self.deps, &tended.seat);
+            tended.phase = phase;
+            if let Some(command) = command {
+                self.carry_out(concern, command, cx);
             }
         }
     }
@@ -152,30 +186,32 @@ impl Keeper {
     fn carry_out(&mut self, concern: Concern, command: Command, cx: &Cx<Self>) {
         let Some(tended) = self.concerns.get_mut(&concern) else { return };
         let (net, tree, seat) = (self.deps.net.clone(), self.deps.tree.clone(), tended.seat.clone());
+        let directory = self.directory.clone();
         match command {
             Command::Acquire => {
-                let (directory, path) = (self.directory.clone(), seat.path.clone());
+                let path = seat.path.clone();
                 cx.spawn(async move { Acquired(concern, directory.acquire(&path).await) });
             }
-            Command::Enter => {
-                let Some(holding) = tended.holding.clone() else { return };
-                cx.spawn(async move { Done(concern, work::enter(&net, &tree, &seat, holding).await) });
-            }
+            Command::Enter => cx.spawn(async move { Done(concern, work::enter(&net, &tree, &seat).await) }),
             Command::Leave => {
                 let lost = tended.phase == Phase::Leaving(phase::Leave::Forget);
                 cx.spawn(async move { Done(concern, work::leave(&net, &tree, &seat, lost).await) });
             }
-            Command::Release => {
-                let holding = tended.holding.take();
-                cx.spawn(async move { Done(concern, work::release(holding).await) });
-            }
+            Command::Release => cx.spawn(async move { Done(concern, work::release(&seat).await) }),
+            Command::GiveBack => cx.spawn(async move { Done(concern, work::give_back(&seat, &*directory).await) }),
             Command::Forget => {
-                tended.holding = None;
-                seat.leave();
-                net.gate(concern).set(0);
+                if let Some(lost) = seat.vacate() {
+                    seat.ended_at(lost.epoch(), Instant::now());
+                }
             }
         }
     }
+}
+
+/// Where a concern stands of which only the seat and the tree are known.
+fn found(deps: &KeeperDeps, seat: &Seat) -> (Phase, Option<Command>) {
+    let allowed = seat.holding().is_none_or(|holding| seat.concern.in_doubt().allows(holding.state()));
+    Phase::found(seat.held(), work::is_up(&deps.net, &deps.tree, seat), allowed)
 }
 
 /// The view has changed, or it is time.
@@ -243,21 +279,25 @@ impl Handler<Acquired> for Keeper {
         let Some(tended) = self.concerns.get_mut(&concern) else { return Ok(()) };
         let held = match (result, store) {
             (Ok(lease), Some(store)) => {
-                tended.holding = Some(Arc::new(Holding { epoch: lease.epoch(), lease: Some(lease), store }));
+                tended.seat.acquired(Holding::leased(lease, store));
                 true
             }
             (Ok(_), None) => false,
             (Err(DirectoryError::Held { holder, .. }), _) => {
                 tracing::debug!(concern = concern.name(), holder = holder.node, "taken by another");
-                false
-            }
-            (Err(error @ DirectoryError::NotRegistered { .. }), _) => {
-                // At the start: the directory's actor tells the cluster of this node meanwhile, and says why when it cannot.
-                tracing::debug!(concern = concern.name(), %error, "too early for a lease");
+                tended.seat.failed(None);
                 false
             }
             (Err(error), _) => {
-                tracing::warn!(concern = concern.name(), %error, "the lease could not be had");
+                let news = tended.seat.failed(Some(format!("its lease could not be had: {error}")));
+                match error {
+                    // At the start: the directory's actor tells the cluster of this node meanwhile, and says why when it cannot.
+                    DirectoryError::NotRegistered { .. } => {
+                        tracing::debug!(concern = concern.name(), %error, "too early for a lease")
+                    }
+                    _ if news => tracing::warn!(concern = concern.name(), %error, "the lease could not be had"),
+                    _ => tracing::debug!(concern = concern.name(), %error, "the lease could not be had"),
+                }
                 false
             }
         };

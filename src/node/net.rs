@@ -7,6 +7,7 @@ pub mod bridge;
 pub mod directory;
 
 use super::concern::Concern;
+use super::seat::Seats;
 use super::settings::ClusterSettings;
 use super::{NodeError, exports};
 use crate::chain::Address;
@@ -31,8 +32,8 @@ pub struct Net {
     pub bridge: ArcSwapOption<Bridge>,
     pub directory: ArcSwapOption<Found>,
     pub placement: Placement,
-    /// Under which epoch each concern may be reached from other nodes.
-    gates: BTreeMap<Concern, EpochGate>,
+    /// What this node holds.
+    seats: Seats,
     stores: BTreeMap<Concern, Store>,
 }
 
@@ -47,6 +48,7 @@ impl Net {
         boot: u64,
         start: u64,
         store: &Store,
+        seats: Seats,
     ) -> Result<Net, NodeError> {
         let stores = directory::stores(&settings, store)?;
         let wanted = |concern: Concern| -> Wanted { concern.wanted(&miner, &settings.node) };
@@ -55,7 +57,6 @@ impl Net {
             prefer: settings.placement.clone(),
             ..Placement::default()
         };
-        let gates = Concern::ALL.map(|concern| (concern, EpochGate::none())).into();
         Ok(Net {
             settings,
             repo,
@@ -65,13 +66,14 @@ impl Net {
             bridge: ArcSwapOption::empty(),
             directory: ArcSwapOption::empty(),
             placement,
-            gates,
+            seats,
             stores,
         })
     }
 
-    pub fn gate(&self, concern: Concern) -> EpochGate {
-        self.gates.get(&concern).cloned().unwrap_or_default()
+    /// Under which epoch other nodes may reach the concern.
+    fn gate(&self, concern: Concern) -> EpochGate {
+        self.seats.get(concern).map_or_else(EpochGate::none, |seat| EpochGate::of(seat.clone()))
     }
 
     /// Where the concern's state is.

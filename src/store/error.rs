@@ -28,7 +28,7 @@ pub enum StoreError {
         "store: the cluster's store at {endpoint} gives no answer ({why}); the write was not acknowledged: bring etcd back, then try again"
     )]
     Unreachable { endpoint: String, why: String },
-    #[error("store: the cluster's store refuses: {why}; look at `etcdctl endpoint status` and `etcdctl alarm list`")]
+    #[error("store: the cluster's store refuses: {why}")]
     Refused { why: String },
     #[error("store: {path}: {bytes} bytes in one transaction; the cluster's store takes {most}")]
     TooLarge { path: String, bytes: usize, most: usize },

@@ -141,9 +141,15 @@ fn fenced(path: &str, epoch: u64, holder: Option<u64>) -> StoreError {
 fn failed(path: &str, e: ReplicaError) -> StoreError {
     match e {
         ReplicaError::Unreachable { endpoint, why, .. } => StoreError::Unreachable { endpoint, why },
-        ReplicaError::Refused { endpoint, why } => StoreError::Refused { why: format!("{endpoint}: {why}") },
+        ReplicaError::Refused { endpoint, why } => StoreError::Refused {
+            why: format!("{endpoint}: {why}; look at `etcdctl endpoint status` and `etcdctl alarm list`"),
+        },
         ReplicaError::TooLarge { bytes, most } => StoreError::TooLarge { path: path.to_owned(), bytes, most },
-        ReplicaError::Damaged { key, why } => StoreError::Refused { why: format!("{key}: {why}") },
+        ReplicaError::Damaged { key, why } => StoreError::Refused {
+            why: format!(
+                "what is under {key} cannot be read ({why}): run `bulkhead cluster repair` on a host of the cluster"
+            ),
+        },
     }
 }
 
@@ -428,16 +434,8 @@ fn flush_once(db: &Weak<Db>, over: &Over, scope: &Weak<Scope>) -> bool {
 /// The scope's lease is `token`'s: etcd said so a moment ago, to a question that was put after this disk had learned its
 /// highest one (both happen in the scope's turn). Create revisions only grow, so a higher one here means that etcd was put
 /// back or built anew. That is no reason to be fenced off; but where this disk knows of writes that etcd has not any more,
-/// they would be gone for good.
+/// they would be gone for good, however far etcd has counted since.
 fn raise(w: &redb::WriteTransaction, token: &Token, found: Option<Marker>) -> Result<()> {
-    let newer = match txn::fence(w, LEASES, token) {
-        Err(StoreError::Fenced { newer, .. }) => newer,
-        answer => return answer,
-    };
-    // The same lease under a later incarnation stays.
-    if lease_of(newer) == lease_of(token.epoch) {
-        return Ok(());
-    }
     let path = &*token.path;
     if let Some(known) = mirror::known_marker(w, path)?.filter(|known| went_back(*known, found)) {
         return Err(StoreError::WentBack {
@@ -445,6 +443,14 @@ fn raise(w: &redb::WriteTransaction, token: &Token, found: Option<Marker>) -> Re
             known: known.seq,
             found: found.map_or(0, |m| m.seq),
         });
+    }
+    let newer = match txn::fence(w, LEASES, token) {
+        Err(StoreError::Fenced { newer, .. }) => newer,
+        answer => return answer,
+    };
+    // The same lease under a later incarnation stays.
+    if lease_of(newer) == lease_of(token.epoch) {
+        return Ok(());
     }
     let (was, now) = (lease_of(newer), lease_of(token.epoch));
     tracing::warn!(path, was, now, "etcd counts epochs from an earlier one on: it was put back; nothing here is newer");

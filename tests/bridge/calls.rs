@@ -84,7 +84,7 @@ async fn an_actor_that_was_stopped_is_not_running() {
 async fn another_epoch_than_the_one_held_is_fenced() {
     let (a, b) = (node(config()), node(config()));
     join(&a.bridge, &b.bridge).await;
-    b.gate.set(5);
+    b.held.store(5, std::sync::atomic::Ordering::Release);
     let believes = |epoch| far(&a.bridge, b.id(), epoch);
     assert_eq!(believes(5).ask(Add(1), SOON).await.unwrap(), 1);
     assert_eq!(believes(0).ask(Add(1), SOON).await.unwrap(), 2);

@@ -14,6 +14,8 @@ mod distributed_miner_roles;
 #[cfg(feature = "cluster")]
 mod faults;
 #[cfg(feature = "cluster")]
+mod held_by_nobody;
+#[cfg(feature = "cluster")]
 mod placement_answers;
 #[cfg(feature = "cluster")]
 mod placement_moves;

@@ -11,9 +11,13 @@ mod import_export;
 #[cfg(feature = "cluster")]
 mod leases;
 #[cfg(feature = "cluster")]
+mod put_back;
+#[cfg(feature = "cluster")]
 mod refusals;
 #[cfg(feature = "cluster")]
 mod registration;
+#[cfg(feature = "cluster")]
+mod repair;
 #[cfg(feature = "cluster")]
 mod store_on_etcd;
 mod store_over_a_cluster;

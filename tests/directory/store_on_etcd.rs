@@ -474,7 +474,12 @@ fn an_etcd_that_was_put_back_or_built_anew_locks_nobody_out_and_loses_nothing_un
     assert!(matches!(refused, StoreError::WentBack { known: 2, found: 1, .. }), "{refused}");
     assert!(refused.to_string().contains("bulkhead cluster forget-epochs"), "{refused}");
     assert_eq!(notes(&store).len(), 2);
+    // Also once others have written so much that its epochs are above those of before.
+    let above = std::iter::repeat_with(|| third.take_lease()).find(|lease| *lease > latest).unwrap();
+    let refused = store.acquire(SCOPE, above).unwrap_err();
+    assert!(matches!(refused, StoreError::WentBack { known: 2, found: 1, .. }), "{refused}");
     drop(store);
+    let lowest = above;
     let copy = dir.path().join("copy.redb");
     assert_eq!(Store::forget_epochs(&file, &copy).unwrap(), 0);
     let store = over(&third);

@@ -1,9 +1,9 @@
 //! `cluster status|nodes|leases|move|drain` and `tree --all` against a node's admin HTTP: the real binary, real sockets.
 
 use arc_swap::ArcSwap;
-use bulkhead::rpc::admin::cluster::{ClusterReport, FarTreeError, Here, PeerRow, PeersReport};
+use bulkhead::rpc::admin::cluster::{ClusterReport, FarTreeError, Here, OwnConcern, PeerRow, PeersReport};
 use bulkhead::rpc::admin::{AdminConfig, AdminHandle, AdminViews, ClusterView, TreeView, only, start};
-use bulkhead::rpc::directory::{DirectoryError, Holder, LeaseState, NodeRecord, Order, View};
+use bulkhead::rpc::directory::{DirectoryError, Holder, NodeRecord, Order, View};
 use bulkhead::supervisor::ActorInfo;
 use futures::future::BoxFuture;
 use libp2p::PeerId;
@@ -14,6 +14,8 @@ use std::time::Instant;
 
 const TOKEN: &str = "the-token";
 const WINDOW: &str = "/t01000/window-post";
+/// Nobody holds it.
+const WINNING: &str = "/t01000/winning-post";
 
 /// host-a is asked; host-b answers for its tree; host-c does not.
 struct Three {
@@ -50,7 +52,10 @@ impl ClusterView for Three {
             directory: "etcd",
             now: Instant::now(),
             links: [(self.view.nodes["host-b"].peer_id, "up".to_string())].into(),
-            held: [(WINDOW.to_string(), LeaseState::Proven)].into(),
+            own: vec![
+                OwnConcern { path: WINDOW.into(), lease: None, failure: None },
+                OwnConcern { path: WINNING.into(), lease: None, failure: Some("X cannot be read".into()) },
+            ],
         };
         ClusterReport::of(&self.view, &here)
     }
@@ -170,6 +175,8 @@ fn a_node_of_three_shows_nodes_leases_and_trees() {
     for part in ["cluster test (etcd), asked of host-a", "in contact for", "host-c", WINDOW, "41"] {
         assert!(status.contains(part), "{part}: {status}");
     }
+    let lines: Vec<&str> = status.lines().collect();
+    assert_eq!(lines[2], "nobody holds /t01000/winning-post: X cannot be read", "{status}");
     let report: Value = serde_json::from_str(&node.says(&["cluster", "status", "--json"])).unwrap();
     assert_eq!((&report["node"], &report["leases"][0]["epoch"]), (&json!("host-a"), &json!(41)));
     let rows: Value = serde_json::from_str(&node.says(&["cluster", "nodes", "--json"])).unwrap();
@@ -223,6 +230,10 @@ async fn peers_and_metrics_count_what_was_refused() {
     ] {
         assert!(metrics.lines().any(|l| l == line), "{line}\n{metrics}");
     }
+    let ready = reqwest::get(at("/health/ready")).await.unwrap();
+    assert_eq!(ready.status().as_u16(), 503, "a concern that this node may run is held by nobody");
+    let ready: Value = ready.json().await.unwrap();
+    assert_eq!(ready["troubles"], json!(["nobody holds /t01000/winning-post: X cannot be read"]));
     for (path, status) in [("/nodes/host-b/actors", 200), ("/nodes/host-c/actors", 504), ("/nodes/host-x/actors", 404)]
     {
         assert_eq!(reqwest::get(at(path)).await.unwrap().status().as_u16(), status, "{path}");

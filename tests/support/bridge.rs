@@ -6,6 +6,8 @@ use bulkhead::supervisor::*;
 use libp2p::identity::Keypair;
 use libp2p::{Multiaddr, PeerId};
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 use tokio::sync::mpsc;
 
@@ -103,23 +105,24 @@ pub struct Node {
     pub bridge: Bridge,
     pub tree: Tree,
     pub home: Ref<Sum>,
-    pub gate: EpochGate,
+    /// The epoch that `home` is held under; 0: none.
+    pub held: Arc<AtomicU64>,
 }
 
-pub fn serve(bridge: &Bridge, mailbox: usize) -> (Tree, Ref<Sum>, EpochGate) {
+pub fn serve(bridge: &Bridge, mailbox: usize) -> (Tree, Ref<Sum>, Arc<AtomicU64>) {
     let home = Ref::new(PATH, mailbox);
     let child = ChildSpec::actor("sum", &home, |_| async { Ok(Sum { total: 0 }) });
     let tree = Tree::start(SupervisorSpec::new("root").backoff(Backoff::NONE).child(child)).unwrap();
     let export = Export::of(&home).message::<Add>().message::<Echo>().message::<Hang>().message::<Crash>();
-    let gate = EpochGate::none();
-    bridge.export(export.done().unwrap(), gate.clone());
-    (tree, home, gate)
+    let held = Arc::new(AtomicU64::new(0));
+    bridge.export(export.done().unwrap(), EpochGate::of(held.clone()));
+    (tree, home, held)
 }
 
 pub fn node(config: BridgeConfig) -> Node {
     let bridge = Bridge::start(config).unwrap();
-    let (tree, home, gate) = serve(&bridge, 1 << 16);
-    Node { bridge, tree, home, gate }
+    let (tree, home, held) = serve(&bridge, 1 << 16);
+    Node { bridge, tree, home, held }
 }
 
 impl Node {

@@ -248,6 +248,33 @@ impl Etcds {
         }
     }
 
+    /// What the only member has on its disk now, for [`Etcds::put_back`]. It is away for a moment.
+    pub async fn back_up(&mut self) -> TempDir {
+        self.kill(0);
+        let copy = tempfile::tempdir().expect("a folder");
+        copy_folder(&self.dir.path().join(&self.members[0].name), copy.path());
+        self.restart(&[0]).await;
+        copy
+    }
+
+    /// The same etcd, as it was then.
+    pub async fn put_back(&mut self, copy: &TempDir) {
+        self.kill(0);
+        let data = self.dir.path().join(&self.members[0].name);
+        std::fs::remove_dir_all(&data).expect("its data");
+        std::fs::create_dir(&data).expect("its folder");
+        copy_folder(copy.path(), &data);
+        self.restart(&[0]).await;
+    }
+
+    /// Raises the revision by as much.
+    pub async fn write_on(&self, times: usize) {
+        let mut client = self.client().await;
+        for i in 0..times {
+            client.put("written-on", i.to_string(), None).await.expect("written");
+        }
+    }
+
     pub fn freeze(&self, i: usize) {
         self.signal(i, libc::SIGSTOP);
     }
@@ -308,6 +335,12 @@ impl Drop for Etcds {
     fn drop(&mut self) {
         (0..self.members.len()).for_each(|i| self.kill(i));
     }
+}
+
+fn copy_folder(from: &Path, to: &Path) {
+    // With the modes: etcd wants its folder for itself.
+    let done = Command::new("cp").args(["-a", "--"]).arg(from.join(".")).arg(to).status();
+    assert!(done.is_ok_and(|status| status.success()), "{} is not copied", from.display());
 }
 
 impl Pki {

@@ -352,6 +352,12 @@ impl NodeProcess {
         self.http.get(url).send().await.ok()?.json().await.ok()
     }
 
+    /// What `/health/ready` answers: its status and its body.
+    pub async fn ready(&self) -> Option<(u16, Value)> {
+        let answer = self.http.get(format!("http://{}/health/ready", self.file("admin")?)).send().await.ok()?;
+        Some((answer.status().as_u16(), answer.json().await.ok()?))
+    }
+
     /// Which concerns run here.
     pub async fn runs(&self) -> Option<Vec<String>> {
         let rows = self.actors().await?;

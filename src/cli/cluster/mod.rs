@@ -1,8 +1,9 @@
 //! `bulkhead cluster`: who is in it, who holds what, and an operator's orders. What a running node knows comes from its admin
-//! HTTP; [`join`], [`transfer`] and [`forget`] work on a repo.
+//! HTTP; [`join`], [`transfer`] and [`forget`] work on a repo, [`repair`] on the cluster's etcd.
 
 pub mod forget;
 pub mod join;
+pub mod repair;
 pub mod transfer;
 
 use super::client::NodeClient;
@@ -48,6 +49,8 @@ pub enum Command {
     /// After etcd was put back to an earlier state: go on with what it has, also where this stopped node knows of later
     /// writes; a copy of the node's store is kept
     ForgetEpochs,
+    /// Put right what etcd has of this cluster and no node can read, so that its concerns can be held again; nodes may run
+    Repair(repair::Args),
 }
 
 /// The commands that ask a running node.
@@ -93,7 +96,8 @@ pub async fn ask(command: Command, cx: Context) -> Result<(), CliError> {
         | Command::Join(_)
         | Command::Import(_)
         | Command::Export(_)
-        | Command::ForgetEpochs => {
+        | Command::ForgetEpochs
+        | Command::Repair(_) => {
             return Err(CliError::Bug("a command on a repo was sent to a running node".to_string()));
         }
     }

@@ -10,6 +10,9 @@ pub fn status(report: &ClusterReport) -> String {
     if let Some(trouble) = &report.etcd_trouble {
         text += &format!("{trouble}\n");
     }
+    for trouble in report.troubles.iter().chain(&report.unreadable) {
+        text += &format!("{trouble}\n");
+    }
     text += &format!("\n{}\n{}", nodes(&report.nodes), leases(report));
     for (concern, node) in &report.moves {
         text += &format!("\nordered: {concern} to {node}");
@@ -115,11 +118,15 @@ mod tests {
             vacant: vec!["/t01000/winning-post".into()],
             etcd_bytes: Some(1),
             etcd_trouble: Some("etcd is full".into()),
+            troubles: vec!["nobody holds /t01000/winning-post".into()],
+            unreadable: vec!["what etcd has under X cannot be read".into()],
         };
         let expected = "\
 cluster main (etcd), asked of a
 OUT OF CONTACT for 12 s: what follows is the last that was known
 etcd is full
+nobody holds /t01000/winning-post
+what etcd has under X cannot be read
 
 NODE  STATE          ROLES                HOLDS        VERSION  PEER ID
 a     here           window-post sealing  window-post  0.1.0    12D3a

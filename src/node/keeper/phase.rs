@@ -1,6 +1,7 @@
 //! How one concern comes to this node and leaves it: pure. The keeper carries the commands out and tells what came of them.
 
 use crate::node::concern::InDoubt;
+use crate::node::seat::Held;
 use crate::rpc::directory::LeaseState;
 
 /// Where a concern stands on this node.
@@ -39,12 +40,14 @@ pub enum Event {
     Wanted,
     /// The placement wants it elsewhere.
     Unwanted,
+    /// The cluster takes this node for the holder, nothing here is held, and the placement wants it elsewhere.
+    LeftOver,
     /// What came of [`Command::Acquire`], [`Command::Enter`].
     Acquired(bool),
     Entered(bool),
     /// [`Command::Leave`] is done.
     Left,
-    /// [`Command::Release`] is done.
+    /// [`Command::Release`] or [`Command::GiveBack`] is done.
     Released,
     /// How the lease stands now.
     Lease(LeaseState),
@@ -58,26 +61,33 @@ pub enum Command {
     /// Stop its actor.
     Leave,
     Release,
+    /// Give back what only the cluster knows of.
+    GiveBack,
     /// Drop what is left of a lost lease.
     Forget,
 }
 
 impl Phase {
     /// For a keeper that begins anew: what it had started about a concern has ended with it, half done or not. One that is
-    /// held and does not run is entered again, which can be repeated: nobody else may take it.
-    pub fn found(held: bool, up: bool) -> (Phase, Option<Command>) {
+    /// held and does not run is entered again, which can be repeated: nobody else may take it. `allowed`: effects are, as
+    /// its lease stands.
+    pub fn found(held: Held, up: bool, allowed: bool) -> (Phase, Option<Command>) {
         match (held, up) {
-            (false, _) => (Phase::Away, None),
-            (true, true) => (Phase::Seated, None),
-            (true, false) => (Phase::Entering { then: None }, Some(Command::Enter)),
+            (Held::No, _) => (Phase::Away, None),
+            (Held::Running, true) => (Phase::Seated, None),
+            // The next look finds the lease proven, or lost.
+            (Held::Waiting, _) if !allowed => (Phase::Paused, None),
+            (Held::Waiting, _) | (Held::Running, false) => (Phase::Entering { then: None }, Some(Command::Enter)),
         }
     }
 
-    /// Whether effects are still possible here.
-    pub fn is_held(self) -> bool {
+    /// Whether the seat says the same. True while something is under way.
+    pub fn agrees(self, held: Held) -> bool {
         match self {
-            Phase::Away | Phase::Acquiring => false,
-            Phase::Entering { .. } | Phase::Seated | Phase::Leaving(_) | Phase::Paused | Phase::Releasing => true,
+            Phase::Away => held == Held::No,
+            Phase::Seated => held == Held::Running,
+            Phase::Paused => held == Held::Waiting,
+            Phase::Acquiring | Phase::Entering { .. } | Phase::Leaving(_) | Phase::Releasing => true,
         }
     }
 
@@ -85,6 +95,7 @@ impl Phase {
         use Phase::*;
         match (self, event) {
             (Away, Event::Wanted) => (Acquiring, Some(Command::Acquire)),
+            (Away, Event::LeftOver) => (Releasing, Some(Command::GiveBack)),
             (Acquiring, Event::Acquired(true)) => (Entering { then: None }, Some(Command::Enter)),
             (Acquiring, Event::Acquired(false)) => (Away, None),
 
@@ -129,14 +140,29 @@ impl Phase {
             )
             | (
                 Acquiring,
-                Event::Wanted | Event::Unwanted | Event::Entered(_) | Event::Left | Event::Released | Event::Lease(_),
+                Event::Wanted
+                | Event::Unwanted
+                | Event::LeftOver
+                | Event::Entered(_)
+                | Event::Left
+                | Event::Released
+                | Event::Lease(_),
             )
-            | (Entering { .. }, Event::Wanted | Event::Acquired(_) | Event::Left | Event::Released)
-            | (Seated, Event::Wanted | Event::Acquired(_) | Event::Entered(_) | Event::Left | Event::Released)
+            | (Entering { .. }, Event::Wanted | Event::LeftOver | Event::Acquired(_) | Event::Left | Event::Released)
+            | (
+                Seated,
+                Event::Wanted
+                | Event::LeftOver
+                | Event::Acquired(_)
+                | Event::Entered(_)
+                | Event::Left
+                | Event::Released,
+            )
             | (
                 Leaving(_),
                 Event::Wanted
                 | Event::Unwanted
+                | Event::LeftOver
                 | Event::Acquired(_)
                 | Event::Entered(_)
                 | Event::Released
@@ -145,6 +171,7 @@ impl Phase {
             | (
                 Paused,
                 Event::Wanted
+                | Event::LeftOver
                 | Event::Acquired(_)
                 | Event::Entered(_)
                 | Event::Left
@@ -155,6 +182,7 @@ impl Phase {
                 Releasing,
                 Event::Wanted
                 | Event::Unwanted
+                | Event::LeftOver
                 | Event::Acquired(_)
                 | Event::Entered(_)
                 | Event::Left
@@ -183,15 +211,22 @@ mod tests {
 
     #[test]
     fn a_keeper_that_begins_anew_leaves_nothing_held_that_does_not_run() {
+        let enter = Some(Command::Enter);
         let table = [
-            (false, false, Away, None),
-            (false, true, Away, None),
-            (true, true, Seated, None),
-            (true, false, ENTERING, Some(Command::Enter)),
+            (Held::No, false, true, Away, None),
+            (Held::No, true, false, Away, None),
+            (Held::Waiting, false, true, ENTERING, enter),
+            (Held::Waiting, true, true, ENTERING, enter),
+            (Held::Waiting, false, false, Paused, None),
+            (Held::Running, true, true, Seated, None),
+            (Held::Running, true, false, Seated, None),
+            (Held::Running, false, true, ENTERING, enter),
         ];
-        for (held, up, phase, command) in table {
-            assert_eq!(Phase::found(held, up), (phase, command), "held {held}, up {up}");
+        for (held, up, allowed, phase, command) in table {
+            assert_eq!(Phase::found(held, up, allowed), (phase, command), "{held:?}, up {up}, {allowed}");
+            assert!(phase.agrees(held), "{held:?}, up {up}, {allowed}");
         }
+        assert!(!Away.agrees(Held::Waiting) && !Seated.agrees(Held::No) && !Paused.agrees(Held::Running));
     }
 
     #[test]
@@ -200,6 +235,9 @@ mod tests {
         let table: &[(Phase, Event, Phase, Option<Command>)] = &[
             (Away, Event::Wanted, Acquiring, Some(Command::Acquire)),
             (Away, Event::Lease(Lost), Away, None),
+            (Away, Event::Unwanted, Away, None),
+            (Away, Event::LeftOver, Releasing, Some(Command::GiveBack)),
+            (Seated, Event::LeftOver, Seated, None),
             (Acquiring, Event::Wanted, Acquiring, None),
             (Acquiring, Event::Acquired(false), Away, None),
             (Acquiring, Event::Acquired(true), ENTERING, Some(Command::Enter)),

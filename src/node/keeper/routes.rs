@@ -3,6 +3,7 @@
 use super::KeeperDeps;
 use crate::chain::Address;
 use crate::node::concern::Concern;
+use crate::node::refs::Refs;
 use crate::node::shards::Shards;
 use crate::rpc::bridge::Bridge;
 use crate::rpc::directory::{NodeKind, Role, View};
@@ -35,6 +36,18 @@ struct Route {
 }
 
 impl Route {
+    /// `None`: there is one per node, and [`Routes::follow_shards`] leads to all of them.
+    fn to(concern: Concern, refs: &Refs) -> Option<Route> {
+        match concern {
+            Concern::MessageSender => Some(Route::of(&refs.messages)),
+            Concern::WindowPost => Some(Route::of(&refs.window_post)),
+            Concern::WinningPost => Some(Route::of(&refs.winning_post)),
+            Concern::Allocator => Some(Route::of(&refs.allocator)),
+            Concern::SealScheduler => None,
+            Concern::DealHandler => Some(Route::of(&refs.market)),
+        }
+    }
+
     fn of<A: Actor>(address: &Ref<A>) -> Route {
         let (path, address) = (address.path().to_string(), address.clone());
         Route { path, set: Box::new(move |carrier| address.carry_by(carrier)), target: None }
@@ -45,13 +58,7 @@ impl Routes {
     pub fn new(deps: &KeeperDeps) -> Routes {
         let refs = &deps.refs;
         let routes = Routes {
-            concerns: vec![
-                Route::of(&refs.messages),
-                Route::of(&refs.window_post),
-                Route::of(&refs.winning_post),
-                Route::of(&refs.allocator),
-                Route::of(&refs.market),
-            ],
+            concerns: Concern::ALL.into_iter().filter_map(|concern| Route::to(concern, refs)).collect(),
             shards: deps.shards.clone(),
             miner: deps.net.miner,
             shard_targets: BTreeMap::new(),
@@ -103,4 +110,19 @@ impl Routes {
 fn target(view: &View, me: &str, path: &str) -> Target {
     let holder = view.holders.get(path).filter(|holder| holder.node != me)?;
     Some((holder.peer_id, holder.epoch))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_concern_that_runs_once_has_its_route_by_its_own_path() {
+        let (miner, refs) = (Address::new_id(1000), Refs::new(&Address::new_id(1000), Some("host-a")));
+        for concern in Concern::ALL {
+            let route = Route::to(concern, &refs).map(|route| route.path);
+            let per_node = concern.wanted(&miner, "host-a").pinned.is_some();
+            assert_eq!(route, (!per_node).then(|| concern.path(&miner, Some("host-a"))), "{concern:?}");
+        }
+    }
 }

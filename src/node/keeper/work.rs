@@ -3,7 +3,7 @@
 use super::phase::Event;
 use crate::node::net::Net;
 use crate::node::seat::{Holding, Seat};
-use crate::rpc::directory::LeaseState;
+use crate::rpc::directory::{Directory, DirectoryError, LeaseState};
 use crate::store::{Acquired, StoreError};
 use crate::supervisor::{ActorState, AdminError, SupervisorRef, Tree, WeakTree};
 use std::sync::{Arc, OnceLock};
@@ -33,30 +33,35 @@ pub fn is_up(net: &Net, tree: &Place, seat: &Seat) -> bool {
 }
 
 /// Loads the concern's state under the lease, then starts its actor.
-pub async fn enter(net: &Net, tree: &Place, seat: &Seat, holding: Arc<Holding>) -> Event {
-    let (concern, epoch) = (seat.concern, holding.epoch);
-    let loaded = load(&holding, &seat.path).await;
-    match loaded {
-        Ok(Ok(state)) => tracing::info!(concern = concern.name(), epoch, ?state, "held here"),
-        Ok(Err(error)) => {
-            tracing::error!(concern = concern.name(), %error, "its state could not be loaded: others may try");
-            return Event::Entered(false);
+pub async fn enter(net: &Net, tree: &Place, seat: &Seat) -> Event {
+    match entered(net, tree, seat).await {
+        Ok(()) => {
+            seat.failed(None);
+            Event::Entered(true)
         }
-        Err(panic) => {
-            tracing::error!(concern = concern.name(), %panic, "its state could not be loaded: others may try");
-            return Event::Entered(false);
-        }
-    }
-    seat.take(holding);
-    net.gate(concern).set(epoch);
-    let Some((_tree, supervisor, id)) = place(net, tree, seat) else { return Event::Entered(false) };
-    match start(&supervisor, &id).await {
-        Ok(()) => Event::Entered(true),
-        Err(error) => {
-            tracing::error!(concern = concern.name(), %error, "did not start here: others may try");
+        Err(why) => {
+            let concern = seat.concern.name();
+            // It is tried again and again: told once for each reason.
+            match seat.failed(Some(why.clone())) {
+                true => tracing::error!(concern, why, "does not run here: others may try"),
+                false => tracing::debug!(concern, why, "does not run here still"),
+            }
             Event::Entered(false)
         }
     }
+}
+
+async fn entered(net: &Net, tree: &Place, seat: &Seat) -> Result<(), String> {
+    let holding = seat.holding().ok_or("its lease was given up meanwhile")?;
+    let (concern, epoch) = (seat.concern.name(), holding.epoch());
+    match load(&holding, &seat.path).await {
+        Ok(Ok(state)) => tracing::info!(concern, epoch, ?state, "held here"),
+        Ok(Err(error)) => return Err(format!("its state could not be loaded: {error}")),
+        Err(panic) => return Err(format!("its state could not be loaded: {panic}")),
+    }
+    seat.open();
+    let (_tree, supervisor, id) = place(net, tree, seat).ok_or("its part of the tree is not up")?;
+    start(&supervisor, &id).await.map_err(|error| format!("it did not start: {error}"))
 }
 
 /// Reads the concern's state. A store that was out of reach until a moment ago is waited for: the lease is ours meanwhile.
@@ -65,7 +70,7 @@ async fn load(holding: &Arc<Holding>, path: &str) -> Result<crate::store::Result
     loop {
         let (holding_there, path) = (holding.clone(), path.to_string());
         // On a thread that may wait.
-        let read = move || holding_there.store.acquire(&path, holding_there.epoch);
+        let read = move || holding_there.store.acquire(&path, holding_there.epoch());
         let loaded = tokio::task::spawn_blocking(read).await;
         let again = matches!(loaded, Ok(Err(StoreError::Unreachable { .. }))) && holding.state() != LeaseState::Lost;
         if !again || Instant::now() >= until {
@@ -86,21 +91,21 @@ async fn start(supervisor: &SupervisorRef, id: &str) -> Result<(), AdminError> {
 
 /// Stops its actor, in order. From a lost lease no effect may come any more, not even the last ones of an orderly stop.
 pub async fn leave(net: &Net, tree: &Place, seat: &Seat, lost: bool) -> Event {
-    net.gate(seat.concern).set(0);
+    seat.close();
     if lost {
-        seat.leave();
+        seat.halt();
     }
     let Some((_tree, supervisor, id)) = place(net, tree, seat) else {
-        seat.leave();
+        seat.halt();
         return Event::Left;
     };
     stop(&supervisor, &id, seat).await;
-    seat.leave();
+    seat.halt();
     // Its group may have been restarted in between, and it with it.
     if is_up(net, tree, seat) {
         stop(&supervisor, &id, seat).await;
     }
-    // Without the seat its start passes: the tree shows that it stands by, not that it was stopped.
+    // Its start passes now: the tree shows that it stands by, not that it was stopped.
     let _ = supervisor.restart_child(&id).await; // a group on its way down starts nothing
     tracing::info!(concern = seat.concern.name(), "not run here any more");
     Event::Left
@@ -115,12 +120,37 @@ async fn stop(supervisor: &SupervisorRef, id: &str, seat: &Seat) {
 }
 
 /// Others may take it at once.
-pub async fn release(holding: Option<Arc<Holding>>) -> Event {
-    // Whoever still looks at it drops it with the last look, which gives it back as well.
-    if let Some(Holding { lease: Some(lease), .. }) = holding.and_then(Arc::into_inner)
-        && let Ok(Err(error)) = tokio::time::timeout(GIVE_BACK, lease.release()).await
-    {
-        tracing::warn!(%error, "a lease was not given back; it expires by itself");
+pub async fn release(seat: &Seat) -> Event {
+    if let Some(holding) = seat.vacate() {
+        let epoch = holding.epoch();
+        // Whoever still looks at it drops it with the last look, which gives it back as well.
+        if let Some(lease) = Arc::into_inner(holding).and_then(Holding::into_lease) {
+            given_back(seat, epoch, lease.release()).await;
+        }
     }
     Event::Released
+}
+
+/// What only the cluster knows of: acquired without an answer, or given back in vain. It is acquired, which takes up what is
+/// ours already, and given back without having run.
+pub async fn give_back(seat: &Seat, directory: &dyn Directory) -> Event {
+    match directory.acquire(&seat.path).await {
+        Ok(lease) => {
+            let epoch = lease.epoch();
+            tracing::warn!(concern = seat.concern.name(), epoch, "held by this node without its knowing: given back");
+            given_back(seat, epoch, lease.release()).await;
+        }
+        Err(DirectoryError::Held { .. }) => {} // the view is late: it is another's already
+        Err(error) => tracing::debug!(concern = seat.concern.name(), %error, "not given back yet"),
+    }
+    Event::Released
+}
+
+async fn given_back(seat: &Seat, epoch: u64, given: impl Future<Output = Result<(), DirectoryError>>) {
+    match tokio::time::timeout(GIVE_BACK, given).await {
+        Ok(Ok(())) => seat.ended_at(epoch, Instant::now()),
+        // The next look finds it in the view, if it is still there.
+        Ok(Err(error)) => tracing::warn!(concern = seat.concern.name(), %error, "a lease was not given back yet"),
+        Err(_) => tracing::warn!(concern = seat.concern.name(), "a lease was not given back yet"),
+    }
 }

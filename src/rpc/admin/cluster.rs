@@ -54,6 +54,12 @@ pub struct ClusterReport {
     /// What is wrong with its space, and what to do.
     #[serde(default)]
     pub etcd_trouble: Option<String>,
+    /// What is wrong with the concerns that this node may run, a sentence each. While there is any, it is not ready.
+    #[serde(default)]
+    pub troubles: Vec<String>,
+    /// Keys of etcd's that cannot be read, a sentence each.
+    #[serde(default)]
+    pub unreadable: Vec<String>,
 }
 
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
@@ -118,8 +124,45 @@ pub struct Here<'a> {
     pub now: Instant,
     /// How the bridge to each peer does.
     pub links: BTreeMap<PeerId, String>,
-    /// Concern -> what we know of the lease that we hold.
-    pub held: BTreeMap<String, LeaseState>,
+    /// The concerns that this node's roles allow.
+    pub own: Vec<OwnConcern>,
+}
+
+/// What a node knows itself of a concern that its roles allow.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OwnConcern {
+    pub path: String,
+    /// How the lease stands under which it runs here; `None`: it does not run here.
+    pub lease: Option<LeaseState>,
+    /// Why it last could not be held or started here.
+    pub failure: Option<String>,
+}
+
+impl OwnConcern {
+    /// What is wrong with it, and what is known of the cause.
+    fn trouble(&self, view: &View, node: &str) -> Option<String> {
+        let path = &self.path;
+        let why = self.failure.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
+        match (view.holders.get(path), self.lease) {
+            (Some(holder), Some(LeaseState::Proven)) if holder.node == node => None,
+            (Some(holder), None) if holder.node != node => None,
+            (Some(holder), None) => {
+                Some(format!("{path} is held by this node (epoch {}) and does not run here{why}", holder.epoch))
+            }
+            (Some(holder), Some(LeaseState::Proven)) => {
+                Some(format!("{path} runs here, and is {}'s (epoch {})", holder.node, holder.epoch))
+            }
+            (_, Some(LeaseState::Unproven)) => {
+                Some(format!("{path} runs here, and its lease is not proven: etcd gives this node no answer"))
+            }
+            (_, Some(LeaseState::Lost)) => Some(format!("{path} runs here still, and its lease is lost")),
+            (None, Some(LeaseState::Proven)) => {
+                Some(format!("{path} runs here, and the directory has no holder of it"))
+            }
+            (None, None) if !view.in_contact => Some(format!("{path} may run nowhere: the directory is out of reach")),
+            (None, None) => Some(format!("nobody holds {path}{why}")),
+        }
+    }
 }
 
 impl ClusterReport {
@@ -140,12 +183,13 @@ impl ClusterReport {
             admin: node.admin.clone(),
             holds: holds(&node.name),
         });
+        let lease = |concern: &String| here.own.iter().find(|own| own.path == *concern)?.lease;
         let leases = view.holders.iter().map(|(concern, holder)| LeaseRow {
             concern: concern.clone(),
             node: holder.node.clone(),
             epoch: holder.epoch,
             here: holder.node == here.node,
-            state: here.held.get(concern).filter(|_| holder.node == here.node).map(|s| state_name(*s).to_string()),
+            state: lease(concern).filter(|_| holder.node == here.node).map(|s| state_name(s).to_string()),
         });
         ClusterReport {
             cluster: here.cluster.to_string(),
@@ -159,6 +203,8 @@ impl ClusterReport {
             vacant: view.vacated.keys().filter(|concern| !view.holders.contains_key(*concern)).cloned().collect(),
             etcd_bytes: view.space.map(|space| space.bytes),
             etcd_trouble: view.space.and_then(Space::trouble),
+            troubles: here.own.iter().filter_map(|own| own.trouble(view, here.node)).collect(),
+            unreadable: view.unreadable.iter().map(|(key, why)| unreadable(key, why)).collect(),
         }
     }
 
@@ -180,6 +226,10 @@ impl ClusterReport {
             several => Err(format!("{text:?} may be any of {}: write the whole path", several.join(", "))),
         }
     }
+}
+
+fn unreadable(key: &str, why: &str) -> String {
+    DirectoryError::Unreadable { key: key.to_string(), why: why.to_string() }.to_string()
 }
 
 fn state_name(state: LeaseState) -> &'static str {
@@ -216,6 +266,40 @@ pub(super) mod tests {
         (view, since)
     }
 
+    fn own(name: &str, lease: Option<LeaseState>, failure: Option<&str>) -> OwnConcern {
+        OwnConcern { path: format!("/t01000/{name}"), lease, failure: failure.map(str::to_string) }
+    }
+
+    #[test]
+    fn what_is_held_and_not_proven_and_what_nobody_holds_is_trouble() {
+        use LeaseState::*;
+        let (view, _) = view_of_two();
+        let (window, theirs) = ("window-post", "seal-scheduler/b");
+        // concern, lease here, failure -> a part of the sentence
+        let table = [
+            (window, Some(Proven), None, None),
+            (window, Some(Proven), Some("of an earlier try"), None),
+            (window, None, None, Some("/t01000/window-post is held by this node (epoch 41) and does not run here")),
+            (window, None, Some("no state"), Some("does not run here: no state")),
+            (window, Some(Unproven), None, Some("/t01000/window-post runs here, and its lease is not proven")),
+            (window, Some(Lost), None, Some("its lease is lost")),
+            (theirs, None, None, None),
+            (theirs, None, Some("of an earlier try"), None),
+            (theirs, Some(Proven), None, Some("runs here, and is b's (epoch 43)")),
+            ("winning-post", None, None, Some("nobody holds /t01000/winning-post")),
+            ("winning-post", None, Some("no marker"), Some("nobody holds /t01000/winning-post: no marker")),
+            ("winning-post", Some(Proven), None, Some("no holder")),
+        ];
+        for (name, lease, failure, part) in table {
+            let trouble = own(name, lease, failure).trouble(&view, "a");
+            assert_eq!(trouble.is_some(), part.is_some(), "{name} {lease:?}: {trouble:?}");
+            assert!(trouble.as_deref().unwrap_or_default().contains(part.unwrap_or_default()), "{trouble:?}");
+        }
+        let away = View { in_contact: false, ..view };
+        let trouble = own("winning-post", None, None).trouble(&away, "a").unwrap();
+        assert!(trouble.contains("out of reach"), "{trouble}");
+    }
+
     #[test]
     fn a_report_says_who_holds_what_and_how_the_bridge_to_each_does() {
         let (view, since) = view_of_two();
@@ -226,7 +310,7 @@ pub(super) mod tests {
             directory: "etcd",
             now: since + Duration::from_secs(7),
             links: [(b, "suspect".to_string())].into(),
-            held: [("/t01000/window-post".to_string(), LeaseState::Unproven)].into(),
+            own: vec![own("window-post", Some(LeaseState::Unproven), None)],
         };
         let report = ClusterReport::of(&view, &here);
         assert_eq!((report.in_contact, report.for_seconds), (true, 7));
@@ -246,8 +330,7 @@ pub(super) mod tests {
     #[test]
     fn a_concern_is_known_by_its_name_where_that_is_clear() {
         let (view, now) = view_of_two();
-        let here =
-            Here { cluster: "main", node: "a", directory: "etcd", now, links: BTreeMap::new(), held: BTreeMap::new() };
+        let here = Here { cluster: "main", node: "a", directory: "etcd", now, links: BTreeMap::new(), own: vec![] };
         let report = ClusterReport::of(&view, &here);
         for (text, found) in [
             ("window-post", Some("/t01000/window-post")),

@@ -128,7 +128,8 @@ async fn live(state: Data<State>) -> Answer {
 }
 
 async fn ready(state: Data<State>) -> Answer {
-    let answer = readiness(&rows(&state)?, &state.views.critical);
+    let troubles = look(|| state.views.tree.cluster().map(|cluster| cluster.report().troubles))?.unwrap_or_default();
+    let answer = readiness(&rows(&state)?, &state.views.critical).with(troubles);
     let status = if answer.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     Ok(HttpResponse::build(status).json(answer))
 }

@@ -198,6 +198,16 @@ pub struct Readiness {
     pub ready: bool,
     /// What is not up, or not there at all.
     pub waiting_for: Vec<String>,
+    /// What is wrong with the concerns that this node may run, in a cluster; a sentence each.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub troubles: Vec<String>,
+}
+
+impl Readiness {
+    /// A node of a cluster is ready when every concern that its roles allow runs somewhere, and proven where it runs here.
+    pub fn with(self, troubles: Vec<String>) -> Readiness {
+        Readiness { ready: self.ready && troubles.is_empty(), troubles, ..self }
+    }
 }
 
 /// Ready: every critical path is there, it and everything below it is up, and so is every concern (what is right below
@@ -226,7 +236,7 @@ pub fn readiness(rows: &[ActorInfo], critical: &[String]) -> Readiness {
             }
         }
     }
-    Readiness { ready: waiting_for.is_empty(), waiting_for }
+    Readiness { ready: waiting_for.is_empty(), waiting_for, troubles: Vec::new() }
 }
 
 fn is_within(path: &str, root: &str) -> bool {
@@ -286,5 +296,10 @@ mod tests {
                 "{i}"
             );
         }
+        let with = |troubles: &[&str]| {
+            readiness(&rows(Up, Up), &[]).with(troubles.iter().map(|t| t.to_string()).collect()).ready
+        };
+        assert!(with(&[]) && !with(&["nobody holds /t01000/window-post"]));
+        assert!(!readiness(&[], &[]).with(vec![]).ready);
     }
 }

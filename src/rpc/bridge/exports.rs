@@ -6,26 +6,37 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-/// The epoch an actor is held under on this node; what another node believes must be the same. Clones are one gate.
-#[derive(Clone, Debug, Default)]
-pub struct EpochGate {
-    epoch: Arc<AtomicU64>,
+/// Where a gate reads the epoch that an actor is held under in this process. The gate keeps no copy of it.
+pub trait HeldEpoch: Send + Sync + 'static {
+    /// 0 while other nodes may not reach the actor: it is not held here, or it is being stopped.
+    fn held_epoch(&self) -> u64;
 }
+
+/// An epoch that is set by hand.
+impl HeldEpoch for AtomicU64 {
+    fn held_epoch(&self) -> u64 {
+        self.load(Ordering::Acquire)
+    }
+}
+
+/// The epoch an actor is held under on this node; what another node believes must be the same. `None`: under no lease.
+#[derive(Clone, Default)]
+pub struct EpochGate(Option<Arc<dyn HeldEpoch>>);
 
 impl EpochGate {
     /// For an actor that is under no lease: takes messages that believe in none.
     pub fn none() -> EpochGate {
         EpochGate::default()
     }
-    pub fn at(epoch: u64) -> EpochGate {
-        EpochGate { epoch: Arc::new(AtomicU64::new(epoch)) }
+    /// Under the epoch that `source` has at each message.
+    pub fn of(source: Arc<dyn HeldEpoch>) -> EpochGate {
+        EpochGate(Some(source))
     }
-    /// The lease was acquired anew, or lost (0).
-    pub fn set(&self, epoch: u64) {
-        self.epoch.store(epoch, Ordering::Release);
+    pub fn at(epoch: u64) -> EpochGate {
+        EpochGate::of(Arc::new(AtomicU64::new(epoch)))
     }
     pub fn epoch(&self) -> u64 {
-        self.epoch.load(Ordering::Acquire)
+        self.0.as_ref().map_or(0, |source| source.held_epoch())
     }
     /// A sender that believes in no lease is let through: it found the actor by its node, not by its holder.
     pub fn admits(&self, believed: u64) -> bool {

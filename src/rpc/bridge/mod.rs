@@ -25,7 +25,7 @@ mod session;
 mod transport;
 
 pub use counters::{Counters, Refusal};
-pub use exports::EpochGate;
+pub use exports::{EpochGate, HeldEpoch};
 pub use hello::{Hello, HelloError};
 pub use link::Bounds;
 pub use session::{PeerState, Timing};

@@ -37,6 +37,11 @@ impl ProvenUntil {
             *at = to.max(*at);
         }
     }
+    /// As if the time had passed.
+    #[cfg(test)]
+    pub(crate) fn run_out(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    }
     pub fn get(&self) -> Instant {
         let at = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
         at.unwrap_or_else(|| Instant::now() + Duration::from_secs(365 * 24 * 3600))
@@ -117,6 +122,12 @@ impl Lease {
         keeper: Arc<dyn Keeper>,
     ) -> Lease {
         Lease { proof: LeaseProof { concern: concern.into(), epoch, until, lost }, keeper: Some(keeper) }
+    }
+
+    /// That nobody takes back: a test says itself when it is lost.
+    #[cfg(test)]
+    pub(crate) fn scripted(concern: &str, epoch: u64, until: ProvenUntil, lost: watch::Receiver<bool>) -> Lease {
+        Lease { proof: LeaseProof { concern: concern.into(), epoch, until, lost }, keeper: None }
     }
 
     pub fn proof(&self) -> LeaseProof {

@@ -100,6 +100,12 @@ pub enum DirectoryError {
     Unreachable { why: String },
     #[error("etcd endpoint {endpoint} refused: {why}")]
     Refused { endpoint: String, why: String },
+    #[error(
+        "etcd was put back to an earlier state: nothing is acquired until every earlier lease has run out; it goes on by itself"
+    )]
+    PutBack,
+    #[error("what etcd has under {key} cannot be read ({why}): run `bulkhead cluster repair` on a host of the cluster")]
+    Unreadable { key: String, why: String },
     #[error("the directory has been closed")]
     Closed,
 }

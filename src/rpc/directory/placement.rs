@@ -74,6 +74,18 @@ pub enum Step {
     Wait { concern: String, until: Instant },
 }
 
+impl Step {
+    /// The path of the concern that it is about.
+    pub fn concern(&self) -> &str {
+        match self {
+            Step::Acquire { concern }
+            | Step::Release { concern, .. }
+            | Step::Keep { concern, .. }
+            | Step::Wait { concern, .. } => concern,
+        }
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Why {
     Moved {

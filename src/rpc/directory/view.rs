@@ -21,6 +21,8 @@ pub struct View {
     pub vacated: BTreeMap<String, Instant>,
     /// Since when we see each concern with its present holder. Only where holders change (etcd).
     pub held: BTreeMap<String, Instant>,
+    /// Keys that hold nothing of ours, and why; whatever they are about is missing above. Only on etcd.
+    pub unreadable: BTreeMap<String, String>,
     /// Whether changes reach us. While they do not, all of the above is the last that was known.
     pub in_contact: bool,
     /// Since when that is so.
@@ -88,6 +90,7 @@ impl View {
             drained: BTreeSet::new(),
             vacated: BTreeMap::new(),
             held: BTreeMap::new(),
+            unreadable: BTreeMap::new(),
             in_contact: false,
             since: now,
             space: None,

@@ -93,6 +93,11 @@ impl Control {
             meta.restarts.fetch_add(1, Ordering::Relaxed);
         }
         let epoch = tenure.map_or(self.epoch_base, |tenure| tenure.epoch_base()) + *last;
+        // A tenure that counts anew from below: its earlier epochs are its own to refuse, and one that was given up then
+        // says nothing of this one.
+        if meta.given_up.load(Ordering::Acquire) >= epoch {
+            meta.given_up.store(0, Ordering::Release);
+        }
         meta.epoch.store(epoch, Ordering::Relaxed);
         *lock(&meta.tenure) = tenure.cloned();
         epoch

@@ -7,6 +7,7 @@ use crate::rpc::bridge::hello::{Hello, our_versions};
 use crate::rpc::bridge::link::{Bounds, Link};
 use crate::supervisor::wire::WireForm;
 use crate::supervisor::{Actor, CallError, ChildSpec, Cx, Export, Handler, Message, Ref, SupervisorSpec, Tree};
+use std::sync::atomic::AtomicU64;
 use std::sync::mpsc;
 
 const LIMIT: u32 = 1 << 20;
@@ -64,20 +65,20 @@ fn tell(serial: u64, path: Option<&str>, epoch: u64) -> Vec<u8> {
 #[test]
 fn a_lane_that_waited_for_room_goes_on_whatever_changed_meanwhile() {
     let (_tree, home) = full();
-    type Change = fn(&Exports, &EpochGate);
+    type Change = fn(&Exports, &AtomicU64);
     let changes: [(&str, Change, Refusal); 2] = [
-        ("another epoch", |_, gate| gate.set(6), Refusal::Fenced),
+        ("another epoch", |_, held| held.store(6, Ordering::Release), Refusal::Fenced),
         ("no export", |exports, _| exports.remove("/stuck"), Refusal::UnknownPath),
     ];
     for (name, change, why) in changes {
-        let (exports, gate, life) = (Exports::default(), EpochGate::at(5), life());
-        exports.set(Export::of(&home).message::<Hang>().done().unwrap(), gate.clone());
+        let (exports, held, life) = (Exports::default(), Arc::new(AtomicU64::new(5)), life());
+        exports.set(Export::of(&home).message::<Hang>().done().unwrap(), EpochGate::of(held.clone()));
         let mut inbox = Inbox::new(1);
         inbox.buffer = [tell(1, Some("/stuck"), 5), tell(2, None, 5)].concat();
         inbox.end = inbox.buffer.len();
         assert_eq!(inbox.take_all(&life, &exports, LIMIT), Next::Wait, "{name}");
         assert!(inbox.waits());
-        change(&exports, &gate);
+        change(&exports, &held);
         assert_eq!(inbox.take_all(&life, &exports, LIMIT), Next::Go, "{name}");
         assert!(!inbox.waits(), "{name}: it would never be read again");
         assert_eq!(life.counters.refused(why), 2, "{name}");

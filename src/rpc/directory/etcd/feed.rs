@@ -2,12 +2,14 @@
 //! change that was seen: a thousand nodes that all read a thousand records anew would break the next stream as well.
 
 use super::Shared;
+use super::history::Answer;
 use super::table::{self, Change};
 use crate::rpc::directory::etcd::keys::Key;
 use crate::rpc::directory::{DirectoryError, View};
 use etcd_client::{EventType, GetOptions, GetResponse, WatchOptions, WatchResponse};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 /// Between two tries while etcd is out of reach.
@@ -29,17 +31,21 @@ pub(super) async fn run(shared: Arc<Shared>, revision: Option<i64>) {
     let mut known = revision.map_or(Known::Nothing, Known::Read);
     // Streams that broke without having shown one sign of life.
     let mut barren = 0;
+    let mut put_back = shared.put_back.subscribe();
     loop {
         let begun = match known {
             Known::Read(revision) => Ok((revision, false)),
             Known::Followed(revision) => Ok((revision, true)),
-            Known::Nothing => read(&shared).await.map(|revision| (revision, false)),
+            Known::Nothing => {
+                put_back.mark_unchanged(); // what is read now is read after it
+                read(&shared).await.map(|revision| (revision, false))
+            }
         };
         let error = match begun {
             Err(error) => error,
             Ok((revision, resumed)) => {
                 let mut following = Following { revision, resumed, alive: false, behind: false };
-                let Err(error) = follow(&shared, &mut following).await;
+                let Err(error) = follow(&shared, &mut following, &mut put_back).await;
                 barren = if following.alive { 0 } else { barren + 1 };
                 known = match following.behind || barren > 1 {
                     true => Known::Nothing,
@@ -60,11 +66,15 @@ pub(super) async fn run(shared: Arc<Shared>, revision: Option<i64>) {
 /// The whole table; its revision.
 pub(super) async fn read(shared: &Shared) -> Result<i64, DirectoryError> {
     let (from, to) = shared.connection.keys.range();
+    let asked = shared.ask();
     let all = shared.connection.call_patiently(|mut client| {
         let (from, options) = (from.clone(), GetOptions::new().with_range(to.clone()));
         async move { client.get(from, Some(options)).await }
     });
     let all = all.await?;
+    if shared.learn(asked, all.header()) == Answer::Stale {
+        return Err(DirectoryError::PutBack);
+    }
     let revision = all.header().map_or(0, |header| header.revision());
     shared.change(|view| *view = replaced(shared, view, &all));
     shared.forget_lost(table::epoch(revision));
@@ -90,7 +100,11 @@ struct Following {
     behind: bool,
 }
 
-async fn follow(shared: &Shared, seen: &mut Following) -> Result<Never, DirectoryError> {
+async fn follow(
+    shared: &Shared,
+    seen: &mut Following,
+    put_back: &mut watch::Receiver<Option<Instant>>,
+) -> Result<Never, DirectoryError> {
     let connection = &shared.connection;
     let (beat, limit) = (connection.config.beat(), connection.config.attempt());
     let (at, mut client) = connection.pick().await?;
@@ -108,6 +122,11 @@ async fn follow(shared: &Shared, seen: &mut Following) -> Result<Never, Director
     let mut deadline = Instant::now() + limit;
     loop {
         let answer = tokio::select! {
+            // What follows on this stream is of another history than what was read.
+            Ok(()) = put_back.changed() => {
+                seen.behind = true;
+                return Err(DirectoryError::PutBack);
+            }
             answer = timeout(deadline.saturating_duration_since(Instant::now()), answers.message()) => answer,
             _ = tick.tick() => {
                 if let Err(error) = asks.request_progress().await {

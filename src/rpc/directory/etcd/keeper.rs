@@ -47,8 +47,11 @@ impl Keeper {
     }
 
     pub(super) async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
+        let mut put_back = self.shared.put_back.subscribe();
         loop {
             tokio::select! {
+                // There is no session any more.
+                Ok(()) = put_back.changed() => self.due = Instant::now(),
                 command = commands.recv() => match command {
                     Some(command) => self.obey(command).await,
                     None => return,
@@ -157,7 +160,7 @@ impl Keeper {
             chunks.push(&[]);
         }
         for chunk in chunks {
-            let found = read(&self.shared, &node, chunk).await?;
+            let found = read(&self.shared, session.lease, &node, chunk).await?;
             judgement = proof::judge(session.lease, beat, found.read);
             for (concern, holder) in found.holders {
                 self.shared.holds().read(&concern, holder, found.revision);
@@ -233,22 +236,18 @@ impl Keeper {
 struct Found {
     read: Read,
     revision: u64,
-    /// Concern -> epoch of its holder.
+    /// Concern -> epoch of its holder, if that is this session.
     holders: Vec<(String, Option<u64>)>,
 }
 
-/// One linearizable look at our record and at what we hold.
-async fn read(shared: &Shared, node: &str, held: &[(String, u64)]) -> Result<Found, DirectoryError> {
+/// One linearizable look at our record and at what we hold. A key that does not hang on our lease is not ours, whoever wrote it.
+async fn read(shared: &Shared, session: i64, node: &str, held: &[(String, u64)]) -> Result<Found, DirectoryError> {
     let keys = &shared.connection.keys;
     let lookups: Vec<_> = std::iter::once(node.to_string())
         .chain(held.iter().map(|(concern, _)| keys.key(Key::Lease(concern))))
         .map(|key| TxnOp::get(key, None))
         .collect();
-    let call = shared.connection.call(|mut client| {
-        let txn = Txn::new().and_then(lookups.clone());
-        async move { client.txn(txn).await }
-    });
-    let answer = call.await?;
+    let answer = shared.txn(|| Txn::new().and_then(lookups.clone())).await?;
     let (term, revision) = answer.header().map_or((0, 0), |header| (header.raft_term(), header.revision()));
     let mut found = answer.op_responses().into_iter().map(|response| match response {
         TxnOpResponse::Get(get) => get.kvs().first().cloned(),
@@ -256,7 +255,8 @@ async fn read(shared: &Shared, node: &str, held: &[(String, u64)]) -> Result<Fou
     });
     let lease = found.next().flatten().map(|record: KeyValue| record.lease());
     let holders = held.iter().map(|(concern, _)| concern.clone());
-    let holders = holders.zip(found.map(|kv| kv.map(|kv| epoch(kv.create_revision())))).collect();
+    let ours = |kv: KeyValue| (kv.lease() == session).then(|| epoch(kv.create_revision()));
+    let holders = holders.zip(found.map(|kv| kv.and_then(ours))).collect();
     Ok(Found { read: Read { term, lease }, revision: epoch(revision), holders })
 }
 
@@ -281,7 +281,7 @@ async fn put_record(shared: &Shared, record: &NodeRecord, lease: i64) -> Result<
         if let Some(error) = conflict(record, lease, by_name.as_ref(), by_peer.as_ref()) {
             return Err(error);
         }
-        let call = shared.connection.call_patiently(|mut client| {
+        let call = shared.txn_patiently(|| {
             let unchanged = |key: &String, seen: &Option<KeyValue>| {
                 let revision = seen.as_ref().map_or(0, KeyValue::mod_revision);
                 Compare::mod_revision(key.clone(), CompareOp::Equal, revision)
@@ -292,8 +292,7 @@ async fn put_record(shared: &Shared, record: &NodeRecord, lease: i64) -> Result<
             let when = [unchanged(&node, &by_name), unchanged(&peer, &by_peer)];
             let then = [put(&node, value.clone()), put(&peer, record.name.clone().into_bytes())];
             let look = [TxnOp::get(node.clone(), None), TxnOp::get(peer.clone(), None)];
-            let txn = Txn::new().when(when).and_then(then).or_else(look);
-            async move { client.txn(txn).await }
+            Txn::new().when(when).and_then(then).or_else(look)
         });
         let answer = call.await?;
         if answer.succeeded() {

@@ -40,9 +40,20 @@ impl Keys {
         format!("{}peers/{peer}", self.prefix)
     }
 
-    pub fn parse<'a>(&self, key: &'a str) -> Option<Key<'a>> {
+    /// First key of a folder, and the one after its last.
+    pub fn folder(&self, folder: &str) -> (String, String) {
+        // '0' follows '/'.
+        (format!("{}{folder}/", self.prefix), format!("{}{folder}0", self.prefix))
+    }
+
+    /// The folder of a key of this cluster, and the rest with its slash.
+    pub fn split<'a>(&self, key: &'a str) -> Option<(&'a str, &'a str)> {
         let rest = key.strip_prefix(&self.prefix)?;
-        let (folder, path) = rest.split_at(rest.find('/')?);
+        Some(rest.split_at(rest.find('/')?))
+    }
+
+    pub fn parse<'a>(&self, key: &'a str) -> Option<Key<'a>> {
+        let (folder, path) = self.split(key)?;
         match folder {
             "drain" => Some(Key::Drain(&path[1..])),
             "leases" => Some(Key::Lease(path)),

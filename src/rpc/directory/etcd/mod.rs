@@ -4,18 +4,21 @@
 //! * [`feed`] — the view, kept up to date; [`table`] — changes applied to it.
 //! * [`orders`] — an operator's; carried out by the nodes.
 //! * [`keeper`] — the node's sign of life; [`proof`] — what a sign of life is worth; [`holds`] — what hangs on it.
-//! * [`space`] — how full etcd is.
+//! * [`history`] — tells an etcd that was put back to an earlier state from one that goes on.
+//! * [`space`] — how full etcd is; [`repair`] — what in it no node can read.
 //!
 //! It runs on a thread of its own: no actor that hangs can keep a lease from being kept alive.
 
 pub mod config;
 pub mod connection;
 mod feed;
+mod history;
 mod holds;
 mod keeper;
 pub mod keys;
 mod orders;
 mod proof;
+pub mod repair;
 mod space;
 mod table;
 
@@ -25,9 +28,10 @@ pub use connection::Connection;
 use super::lease::Keeper as TakesBack;
 use super::{Directory, DirectoryError, Lease, NodeRecord, Order, View, check_concern};
 use async_trait::async_trait;
-use etcd_client::{Compare, CompareOp, PutOptions, Txn, TxnOp, TxnOpResponse};
+use etcd_client::{Compare, CompareOp, PutOptions, ResponseHeader, Txn, TxnOp, TxnOpResponse, TxnResponse};
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use history::{Answer, Asked, History, Point};
 use holds::{Holds, Session};
 use keeper::{Command, Keeper};
 use keys::Key;
@@ -52,6 +56,9 @@ pub(super) struct Shared {
     connection: Connection,
     view: watch::Sender<Arc<View>>,
     holds: Mutex<Holds>,
+    history: Mutex<History>,
+    /// When etcd was last found to be put back, if it was.
+    put_back: watch::Sender<Option<Instant>>,
     handle: Handle,
 }
 
@@ -97,7 +104,14 @@ impl Etcd {
     async fn begin(handle: Handle, config: EtcdConfig, wait: bool) -> Result<Etcd, DirectoryError> {
         let connection = Connection::new(config)?;
         let (view, _) = watch::channel(Arc::new(View::empty(Instant::now())));
-        let shared = Arc::new(Shared { connection, view, holds: Mutex::default(), handle: handle.clone() });
+        let shared = Arc::new(Shared {
+            connection,
+            view,
+            holds: Mutex::default(),
+            history: Mutex::default(),
+            put_back: watch::channel(None).0,
+            handle: handle.clone(),
+        });
         let first = {
             let shared = shared.clone();
             handle.spawn(async move { feed::read(&shared).await })
@@ -184,6 +198,67 @@ impl Shared {
         self.holds.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Before a question that is answered linearizably; [`Shared::learn`] takes it with the answer.
+    fn ask(&self) -> Asked {
+        self.history.lock().unwrap_or_else(PoisonError::into_inner).ask()
+    }
+
+    /// From an answer to a linearizable question. If etcd was put back since, all that is held and the session end here:
+    /// they hang on a history that is gone.
+    fn learn(&self, asked: Asked, header: Option<&ResponseHeader>) -> Answer {
+        let found = header.map_or(Point::default(), |header| Point {
+            cluster: header.cluster_id(),
+            revision: table::epoch(header.revision()),
+        });
+        let answer = self.history.lock().unwrap_or_else(PoisonError::into_inner).answered(asked, found);
+        if let Answer::PutBack { known, found } = answer {
+            tracing::warn!(
+                "etcd was put back to an earlier state (revision {found}, {known} was seen before): what this node holds \
+                 is lost, and acquired anew when every earlier lease has run out"
+            );
+            self.holds().end();
+            self.put_back.send_replace(Some(Instant::now()));
+        }
+        answer
+    }
+
+    /// A transaction that may be sent more than once, in etcd's present history.
+    async fn txn(&self, build: impl Fn() -> Txn) -> Result<TxnResponse, DirectoryError> {
+        self.in_history(self.connection.call(|mut client| {
+            let txn = build();
+            async move { client.txn(txn).await }
+        }))
+        .await
+    }
+
+    /// The same, with more time.
+    async fn txn_patiently(&self, build: impl Fn() -> Txn) -> Result<TxnResponse, DirectoryError> {
+        self.in_history(self.connection.call_patiently(|mut client| {
+            let txn = build();
+            async move { client.txn(txn).await }
+        }))
+        .await
+    }
+
+    async fn in_history(
+        &self,
+        answer: impl Future<Output = Result<TxnResponse, DirectoryError>>,
+    ) -> Result<TxnResponse, DirectoryError> {
+        let asked = self.ask();
+        let answer = answer.await?;
+        match self.learn(asked, answer.header()) {
+            Answer::GoesOn => Ok(answer),
+            Answer::PutBack { .. } | Answer::Stale => Err(DirectoryError::PutBack),
+        }
+    }
+
+    /// Whether somebody may still be proven under the history that is gone. Its proofs were begun before etcd was put back,
+    /// and none lasts longer than a lease.
+    fn is_put_back_lately(&self) -> bool {
+        let at = *self.put_back.borrow();
+        at.is_some_and(|at| Instant::now() < at + self.connection.config.ttl)
+    }
+
     /// In place when no reader keeps a snapshot.
     fn change(&self, with: impl FnOnce(&mut View)) {
         self.view.send_modify(|view| with(Arc::make_mut(view)));
@@ -255,15 +330,17 @@ async fn give_back(shared: &Shared, concern: &str, epoch: u64, lease: i64) -> Re
 /// Deletes a lease's key if it is still the one of this epoch.
 async fn delete_if(shared: &Shared, key: &str, epoch: u64) -> Result<(), DirectoryError> {
     let created = i64::try_from(epoch).unwrap_or(i64::MAX);
-    let call = shared.connection.call(|mut client| {
+    let delete = || {
         let same = Compare::create_revision(key, CompareOp::Equal, created);
-        let txn = Txn::new().when([same]).and_then([TxnOp::delete(key, None)]);
-        async move { client.txn(txn).await }
-    });
-    call.await.map(|_| ())
+        Txn::new().when([same]).and_then([TxnOp::delete(key, None)])
+    };
+    shared.txn(delete).await.map(|_| ())
 }
 
 async fn acquire(shared: Arc<Shared>, concern: String) -> Result<Lease, DirectoryError> {
+    if shared.is_put_back_lately() {
+        return Err(DirectoryError::PutBack);
+    }
     let session = shared.holds().start(&concern)?;
     let taken = take(&shared, &concern, &session).await;
     let settled = taken.map(|epoch| (epoch, shared.holds().settle(&concern, session.lease, epoch)));
@@ -323,7 +400,7 @@ async fn claim(shared: &Shared, concern: &str, session: &Session) -> Result<Clai
         (keys.key(Key::Lease(concern)), keys.key(Key::Node(&session.record.name)), keys.key(Key::Move(concern)));
     // A claim always has a JSON form.
     let value = serde_json::to_vec(&Claim::of(&session.record)).unwrap_or_default();
-    let call = shared.connection.call(|mut client| {
+    let call = shared.txn(|| {
         let vacant = Compare::create_revision(key.clone(), CompareOp::Equal, 0);
         let registered = Compare::lease(node.clone(), CompareOp::Equal, session.lease);
         let put = TxnOp::put(key.clone(), value.clone(), Some(PutOptions::new().with_lease(session.lease)));
@@ -331,8 +408,7 @@ async fn claim(shared: &Shared, concern: &str, session: &Session) -> Result<Clai
         let to_us = Compare::value(moved.clone(), CompareOp::Equal, session.record.name.clone());
         let done = TxnOp::txn(Txn::new().when([to_us]).and_then([TxnOp::delete(moved.clone(), None)]));
         let look = TxnOp::get(key.clone(), None);
-        let txn = Txn::new().when([vacant, registered]).and_then([put, done]).or_else([look]);
-        async move { client.txn(txn).await }
+        Txn::new().when([vacant, registered]).and_then([put, done]).or_else([look])
     });
     let answer = call.await?;
     if answer.succeeded() {
@@ -343,9 +419,7 @@ async fn claim(shared: &Shared, concern: &str, session: &Session) -> Result<Clai
         _ => None,
     });
     let Some(kv) = found else { return Ok(Claimed::NoSession) };
-    let claim = serde_json::from_slice::<Claim>(kv.value()).map_err(|e| DirectoryError::Refused {
-        endpoint: key,
-        why: format!("what is there is no lease of ours ({e}): delete that key if nobody runs {concern}"),
-    })?;
+    let claim = serde_json::from_slice::<Claim>(kv.value())
+        .map_err(|e| DirectoryError::Unreadable { key, why: format!("no lease of ours: {e}") })?;
     Ok(Claimed::Others(claim.holder(kv.create_revision()), kv.lease()))
 }

@@ -38,30 +38,45 @@ pub enum Change<'a> {
     Delete { key: &'a str },
 }
 
-/// Applies one change; a value that cannot be read leaves what was known and is told.
+/// Applies one change. A value that cannot be read is told and noted; a lease's is no holder's, other records stay as they
+/// were known.
 pub fn apply(keys: &Keys, view: &mut View, change: Change<'_>, now: Instant) {
     match change {
         Change::Put { key, value, created } => {
             let Some(what) = keys.parse(key) else { return };
-            if let Err(why) = put(view, what, value, created, now) {
-                tracing::warn!("{key} in etcd cannot be read and is left out: {why}");
+            match put(view, what, value, created, now) {
+                Ok(()) => drop(view.unreadable.remove(key)),
+                Err(why) => {
+                    tracing::warn!("{key} in etcd cannot be read and is left out: {why}");
+                    view.unreadable.insert(key.to_string(), why.to_string());
+                    if let Key::Lease(concern) = what {
+                        vacate(view, concern, now);
+                    }
+                }
             }
         }
-        Change::Delete { key } => match keys.parse(key) {
-            Some(Key::Node(name)) => drop(view.nodes.remove(name)),
-            Some(Key::Move(concern)) => drop(view.moves.remove(concern)),
-            Some(Key::Lease(concern)) => {
-                let vacated = view.holders.remove(concern).map(|_| (concern.to_string(), now));
-                view.vacated.extend(vacated);
-                view.held.remove(concern);
-            }
-            Some(Key::Drain(name)) => {
-                view.drained.remove(name);
-                mark(view, name, false);
-            }
-            None => {}
-        },
+        Change::Delete { key } => delete(keys, view, key, now),
     }
+}
+
+fn delete(keys: &Keys, view: &mut View, key: &str, now: Instant) {
+    view.unreadable.remove(key);
+    match keys.parse(key) {
+        Some(Key::Node(name)) => drop(view.nodes.remove(name)),
+        Some(Key::Move(concern)) => drop(view.moves.remove(concern)),
+        Some(Key::Lease(concern)) => vacate(view, concern, now),
+        Some(Key::Drain(name)) => {
+            view.drained.remove(name);
+            mark(view, name, false);
+        }
+        None => {}
+    }
+}
+
+fn vacate(view: &mut View, concern: &str, now: Instant) {
+    let vacated = view.holders.remove(concern).map(|_| (concern.to_string(), now));
+    view.vacated.extend(vacated);
+    view.held.remove(concern);
 }
 
 fn put(view: &mut View, key: Key<'_>, value: &[u8], created: i64, now: Instant) -> Result<(), serde_json::Error> {
@@ -212,8 +227,16 @@ mod tests {
         world.put(Key::Node("a"), "no json", 2);
         world.put(Key::Lease(PATH), "{}", 2);
         assert!(world.view.nodes.contains_key("a") && world.view.holders.is_empty());
+        let damaged = [Key::Lease(PATH), Key::Node("a")].map(|key| world.keys.key(key));
+        assert!(world.view.unreadable.keys().eq(damaged.iter()), "{:?}", world.view.unreadable);
         world.delete(Key::Lease(PATH));
         assert!(world.view.vacated.is_empty(), "what nobody held was not vacated");
+        world.put(Key::Node("a"), json(&node("a")), 3);
+        assert!(world.view.unreadable.is_empty());
+        // Of who held it before, the key says nothing any more.
+        world.put(Key::Lease(PATH), json(&Claim::of(&node("a"))), 4);
+        world.put(Key::Lease(PATH), "no json", 4);
+        assert!(world.view.holders.is_empty() && world.view.vacated.contains_key(PATH));
     }
 
     #[test]
