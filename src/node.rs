@@ -4,13 +4,15 @@
 //! * [`settings`], [`roles`], [`identity`] — what it is told, what it may run, whose node it is.
 //! * [`concern`], [`seat`] — what only one process of a cluster runs at a time, and whether that is this one.
 //! * [`net`], [`keeper`] — the cluster: bridge and directory, and what they make of this node.
-//! * [`agent`] — the tree of a seal agent; [`far`] — agents and storages of other nodes.
+//! * [`agent`], [`agent_view`] — the tree of a seal agent, and what it tells; [`far`] — agents and storages of other nodes.
 //! * [`refs`], [`shards`] — where everything is: addresses, and the seal schedulers of all nodes together.
 //! * [`cluster_view`] — the cluster as this node's admin HTTP shows it.
 //! * [`reload`] — new settings while it runs.
-//! * [`backend`], [`report`], [`journal`] — the node behind its own API: lists, sector details, summaries, ends.
+//! * [`backend`], [`report`], [`proving_report`], [`provider_report`], [`sealing_report`], [`journal`] — the node behind its own API: lists,
+//!   sector details, summaries, ends.
 
 pub mod agent;
+pub mod agent_view;
 pub mod backend;
 pub mod cluster_view;
 pub mod concern;
@@ -21,10 +23,13 @@ pub mod identity;
 pub mod journal;
 pub mod keeper;
 pub mod net;
+pub mod provider_report;
+pub mod proving_report;
 pub mod refs;
 pub mod reload;
 pub mod report;
 pub mod roles;
+pub mod sealing_report;
 pub mod seat;
 pub mod settings;
 pub mod shards;
@@ -34,14 +39,12 @@ pub mod tree;
 use crate::actors::daemon_link::settings::LinkSettings;
 use crate::chain::Address;
 use crate::proofs::Prover;
-use crate::rpc::admin;
 use crate::rpc::auth::Auth;
 use crate::rpc::directory::DirectoryError;
 use crate::rpc::full_node::{FullNode, FullNodeError};
 use crate::store::replica::ReplicaError;
 use crate::store::{Store, StoreError};
 use crate::supervisor::{Exit, Groups, Tree, TreeError, TreeOptions};
-use crate::util::{Mode, write_durably};
 use backend::NodeBackend;
 use concern::Concern;
 use far::FarNodes;
@@ -55,7 +58,7 @@ use settings::NodeSettings;
 use shards::Shards;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 use tokio::sync::Notify;
 use tree::Parts;
 
@@ -139,17 +142,6 @@ impl Node {
         let shards = Arc::new(Shards::new(own));
         let tree = Arc::new(OnceLock::new());
         let stop = Arc::new(Notify::new());
-        let backend = Arc::new(NodeBackend {
-            refs: refs.clone(),
-            shards: shards.clone(),
-            node: links.admin.clone(),
-            miner,
-            sector_size,
-            network,
-            tree: tree.clone(),
-            stop: stop.clone(),
-        });
-        let begin_after = first_deployment(&settings.repo)?;
         let net = match settings.cluster.clone() {
             Some(cluster) => {
                 let start = start_of(&store)?;
@@ -161,13 +153,28 @@ impl Node {
         if let Some(far) = &far {
             (settings.agents, settings.storages) = (far.clone(), far.clone());
         }
+        let alone = settings.cluster.is_none();
+        let concerns = Concern::ALL.into_iter().filter(|concern| !alone || seats.get(*concern).is_some()).collect();
+        let backend = Arc::new(NodeBackend {
+            concerns,
+            agents: settings.agents.clone(),
+            max_behind: settings.link.max_behind,
+            period: Default::default(),
+            refs: refs.clone(),
+            shards: shards.clone(),
+            node: links.admin.clone(),
+            miner,
+            sector_size,
+            network,
+            tree: tree.clone(),
+            stop: stop.clone(),
+        });
         let reloader = Arc::new(Reloader::new(&settings, &refs));
         let groups = Groups::default();
         let parts = Parts {
             heads: Heads::of(&groups),
             groups,
             reloader: reloader.clone(),
-            begin_after,
             net,
             settings,
             refs,
@@ -185,27 +192,11 @@ impl Node {
         };
         let options = TreeOptions { epoch_base: boot << EPOCH_SHIFT, ..parts.settings.supervision.clone() };
         let running = Tree::start_with(parts.root(), options)?;
-        let Parts { refs, shards, tree, stop, backend, settings, prover, .. } = parts;
+        let Parts { refs, shards, tree, stop, backend, prover, .. } = parts;
         running.supervisor("root/provers").into_iter().for_each(|provers| prover.show_in(provers));
         // Readers of the cell that were up before this line saw an empty tree.
         let _ = tree.set(running.downgrade());
-        let node = Node { refs, shards, far, tree: running, backend, miner, reloader, stop };
-        node.leave_admin_address(&settings.repo)?;
-        Ok(node)
-    }
-
-    /// `<repo>/admin`: where the CLI finds the admin HTTP.
-    fn leave_admin_address(&self, repo: &std::path::Path) -> Result<(), NodeError> {
-        let path = repo.join("admin");
-        let fail = |why: String| NodeError::Repo { path: path.clone(), why };
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_time()
-            .build()
-            .map_err(|e| fail(format!("no runtime to ask for the admin address: {e}")))?;
-        let addr = runtime
-            .block_on(self.refs.admin.ask(admin::WhereIs, Duration::from_secs(5)))
-            .map_err(|e| fail(format!("the admin HTTP does not say where it listens: {e}")))?;
-        write_durably(&path, addr.to_string().as_bytes(), Mode::Public).map_err(|e| fail(e.to_string()))
+        Ok(Node { refs, shards, far, tree: running, backend, miner, reloader, stop })
     }
 
     /// Completes when the tree has ended: asked to from outside, or its restart budget is spent.
@@ -227,7 +218,7 @@ fn start_of(store: &Store) -> Result<u64, StoreError> {
 }
 
 /// `<repo>/sectorid`, as the distributed miner has it: a number that is greater than all sectors' at the first deployment.
-fn first_deployment(repo: &std::path::Path) -> Result<Option<u64>, NodeError> {
+pub(in crate::node) fn first_deployment(repo: &std::path::Path) -> Result<Option<u64>, NodeError> {
     let path = repo.join("sectorid");
     let text = match std::fs::read_to_string(&path) {
         Ok(text) => text,

@@ -1,6 +1,6 @@
 //! The whole command line.
 
-use super::{cluster, devnet, init, keys, proving, run, sectors, tree};
+use super::{cluster, devnet, info, init, keys, proving, run, sealing, sectors, tree};
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 
@@ -46,8 +46,8 @@ pub enum Command {
     Run(run::Args),
     /// Stop the running node in order
     Stop(run::StopArgs),
-    /// What the running node is and how it does
-    Info,
+    /// How the running node does, on one screen: what is wrong first, then chain, proving, sealing, markets, balances
+    Info(info::Args),
     /// Seal for a manager that may be far away; found through etcd
     Agent(super::agent::Args),
     /// Take sealing tasks of an agent and run them on its storage
@@ -55,7 +55,10 @@ pub enum Command {
     /// Sectors of the running node
     #[command(subcommand)]
     Sectors(sectors::Command),
-    /// WindowPoSt of the running node
+    /// Who seals, and what is being sealed
+    #[command(subcommand)]
+    Sealing(sealing::Command),
+    /// WindowPoSt and WinningPoSt of the running node
     #[command(subcommand)]
     Proving(proving::Command),
     /// The supervision tree of the running node: what is up, what restarted and why

@@ -88,6 +88,11 @@ impl NodeClient {
         Ok(NodeClient { http, place: Place::Repo(repo.clone()), token, api, admin })
     }
 
+    /// An agent has none, nor has a node of which only MINER_API_INFO is known.
+    pub fn has_admin(&self) -> bool {
+        self.admin.is_some()
+    }
+
     /// One `Filecoin.*` or `Bulkhead.*` call.
     pub async fn call<T: DeserializeOwned>(&self, method: &str, params: Vec<Value>) -> Result<T, CliError> {
         let Some(api) = &self.api else { return Err(self.missing("api")) };

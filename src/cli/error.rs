@@ -33,11 +33,33 @@ pub enum CliError {
     /// The root supervisor's restart budget is spent.
     #[error("the supervision tree gave up: {0}")]
     Escalated(String),
+    /// Something that every program needs, which the host does not give.
+    #[error("{limit}: raise {raise} ({why})")]
+    HostLimit { limit: &'static str, raise: &'static str, why: String },
     #[error("this is a bug in bulkhead: {0}")]
     Bug(String),
 }
 
 impl CliError {
+    /// A panic that nothing caught. Where a library panics because the host refused a thread or a descriptor, that is no bug.
+    pub fn of_panic(text: String) -> CliError {
+        match host_limit(&text) {
+            Some((limit, raise)) => CliError::HostLimit { limit, raise, why: text },
+            None => CliError::Bug(text),
+        }
+    }
+
+    /// The host's limit by name, where an error that says no more than the kernel's words comes from one.
+    pub fn or_host_limit(self) -> CliError {
+        match self {
+            CliError::Failed(text) => match host_limit(&text) {
+                Some((limit, raise)) => CliError::HostLimit { limit, raise, why: text },
+                None => CliError::Failed(text),
+            },
+            error => error,
+        }
+    }
+
     pub fn exit_code(&self) -> u8 {
         match self {
             CliError::Usage(_) => 2,
@@ -46,7 +68,8 @@ impl CliError {
                 | ConfigError::Inconsistent { origin: Source::Flag(_), .. },
             ) => 2,
             CliError::Escalated(_) | CliError::Bug(_) => 70,
-            CliError::Config(_)
+            CliError::HostLimit { .. }
+            | CliError::Config(_)
             | CliError::NoNode { .. }
             | CliError::NotInitialised { .. }
             | CliError::NoFullNode { .. }
@@ -55,6 +78,27 @@ impl CliError {
             | CliError::Node { .. }
             | CliError::Failed(_) => 1,
         }
+    }
+}
+
+/// Which limit of the host an error of the operating system speaks of, and how it is raised.
+fn host_limit(text: &str) -> Option<(&'static str, &'static str)> {
+    let says = |code: &str, words: &str| {
+        text.contains(&format!("os error {code})")) || text.contains(&format!("code: {code},")) || text.contains(words)
+    };
+    // A socket that has nothing yet says the same: only what was to be started counts.
+    let starts = ["thread", "spawn", "start", "fork"].iter().any(|word| text.contains(word));
+    if starts && says("11", "Resource temporarily unavailable") {
+        Some((
+            "the host refuses this user another thread or process",
+            "`ulimit -u`, TasksMax= of the service, or pids.max of its cgroup; a node needs about 100",
+        ))
+    } else if says("24", "Too many open files") {
+        Some(("the host refuses this process another open file", "`ulimit -n`, or LimitNOFILE= of the service"))
+    } else if says("12", "Cannot allocate memory") {
+        Some(("the host has no memory left for this process", "MemoryMax= of the service, or free some"))
+    } else {
+        None
     }
 }
 
@@ -131,6 +175,41 @@ mod tests {
         }
         for line in [&["wallet"][..], &["frobnicate"], &["gent-ly"], &["market"]] {
             assert!(!said(line).contains("did you mean") && !said(line).contains("agent"), "{}", said(line));
+        }
+    }
+
+    #[test]
+    fn a_limit_of_the_host_is_named_and_is_no_bug() {
+        // (what was panicked with or failed, what is to be raised)
+        let table = [
+            ("OS can't spawn worker thread: Resource temporarily unavailable (os error 11)", Some("ulimit -u")),
+            (
+                "failed to spawn thread: Os { code: 11, kind: WouldBlock, message: \"Resource temporarily unavailable\" }",
+                Some("ulimit -u"),
+            ),
+            ("json_rpc did not start: Resource temporarily unavailable (os error 11)", Some("ulimit -u")),
+            ("no threads for the tree: Resource temporarily unavailable (os error 11)", Some("ulimit -u")),
+            ("Too many open files (os error 24)", Some("ulimit -n")),
+            ("cannot fork: Cannot allocate memory (os error 12)", Some("MemoryMax=")),
+            ("read: Resource temporarily unavailable (os error 11)", None),
+            ("index out of bounds: the len is 11", None),
+        ];
+        for (text, raise) in table {
+            let panicked = CliError::of_panic(text.to_string());
+            let failed = CliError::Failed(text.to_string()).or_host_limit();
+            match raise {
+                Some(raise) => {
+                    for error in [panicked, failed] {
+                        let said = error.to_string();
+                        assert!(said.contains(raise) && said.contains(text) && !said.contains("bug"), "{said}");
+                        assert_eq!(error.exit_code(), 1);
+                    }
+                }
+                None => {
+                    assert_eq!(panicked.to_string(), format!("this is a bug in bulkhead: {text}"));
+                    assert_eq!(failed.to_string(), text);
+                }
+            }
         }
     }
 }

@@ -1,12 +1,32 @@
-//! `bulkhead info`: what the running node is and how it does.
+//! `bulkhead info`: how the running node does, on one screen; of an agent, what it has to do.
 
 use super::client::NodeClient;
-use super::render::facts::facts;
+use super::render::{agent, facts::facts, info as render, time::unix_now};
 use super::{CliError, Context};
+use serde::Deserialize;
 use serde_json::Value;
 
-pub async fn run(cx: Context) -> Result<(), CliError> {
+#[derive(clap::Args, Debug)]
+pub struct Args {
+    /// Everything that the node says of itself
+    #[arg(long)]
+    pub all: bool,
+}
+
+pub async fn run(args: Args, cx: Context) -> Result<(), CliError> {
     let info: Value = NodeClient::open(&cx)?.call("Bulkhead.Info", vec![]).await?;
-    cx.out.answer(&info, facts);
+    cx.out.answer(&info, |info| text(info, args.all));
     Ok(())
+}
+
+fn text(info: &Value, all: bool) -> String {
+    if info.get("agent").is_some() {
+        return agent::info(info);
+    }
+    // A node from before there was a screen, or one whose answer has another form.
+    let Some(known) = info.get("provider").and_then(|_| render::Info::deserialize(info).ok()) else {
+        return facts(info);
+    };
+    let screen = render::info(&known, unix_now(), all);
+    if all { format!("{screen}\n{}", facts(info)) } else { screen }
 }

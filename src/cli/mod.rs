@@ -25,6 +25,7 @@ pub mod output;
 pub mod proving;
 pub mod render;
 pub mod run;
+pub mod sealing;
 pub mod seams;
 pub mod sectors;
 pub mod signals;
@@ -59,7 +60,8 @@ pub fn main() -> ExitCode {
     logging::report_panics();
     // a panic that reaches this far is a bug: it ends with a sentence and a code, not with a backtrace
     let result = std::panic::catch_unwind(|| parse_and_dispatch(args))
-        .unwrap_or_else(|panic| Err(CliError::Bug(logging::panic_text(panic.as_ref()))));
+        .unwrap_or_else(|panic| Err(CliError::of_panic(logging::panic_text(panic.as_ref()))))
+        .map_err(CliError::or_host_limit);
     logging::flush(); // before the sentence that is the last one
     finish(result)
 }
@@ -134,8 +136,9 @@ fn dispatch(cli: Cli) -> Result<(), CliError> {
         Command::Config(config::Command::Reload) => online(&global, config::reload),
         Command::Config(command) => config::run(command, &global, overrides(&global)),
         Command::Stop(args) => online(&global, |cx| run::stop(args, cx)),
-        Command::Info => online(&global, info::run),
+        Command::Info(args) => online(&global, |cx| info::run(args, cx)),
         Command::Sectors(command) => online(&global, |cx| sectors::run(command, cx)),
+        Command::Sealing(command) => online(&global, |cx| sealing::run(command, cx)),
         Command::Proving(command) => online(&global, |cx| proving::run(command, cx)),
         Command::Tree(args) => online(&global, |cx| tree::run(args, cx)),
         Command::Cluster(command) => cluster(command, &global),

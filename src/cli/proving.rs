@@ -1,50 +1,53 @@
 //! `bulkhead proving info|deadlines`.
 
 use super::client::NodeClient;
-use super::render::{deadlines::deadlines, facts::facts};
+use super::render::{deadlines::deadlines, facts::facts, proving};
 use super::{CliError, Context};
-use crate::node::report::DeadlineRow;
+use crate::node::report::{DeadlineRow, ProvingInfo};
 use clap::Subcommand;
-use serde::Deserialize;
-use serde_json::Value;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
 
 #[derive(Subcommand, Debug)]
 pub enum Command {
-    /// Where the proving period stands, and how proving does
-    Info,
+    /// Are there faults, may the node be restarted now; the open deadline, the next one, the last rounds
+    Info {
+        /// Everything that WindowPoSt and WinningPoSt report
+        #[arg(long)]
+        all: bool,
+    },
     /// Every deadline: partitions, sectors, faults, what is proven
     Deadlines,
-}
-
-/// `Bulkhead.ProvingDeadlines`: the rows, with or without the index of the one that is open.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum DeadlinesAnswer {
-    Rows(Vec<DeadlineRow>),
-    With { current: Option<u64>, deadlines: Vec<DeadlineRow> },
 }
 
 pub async fn run(command: Command, cx: Context) -> Result<(), CliError> {
     let node = NodeClient::open(&cx)?;
     match command {
-        Command::Info => {
-            let window_post: Value = node.call("Bulkhead.WindowPost", vec![]).await?;
-            let winning_post: Value = node.call("Bulkhead.WinningPost", vec![]).await?;
-            let info = serde_json::json!({ "window_post": window_post, "winning_post": winning_post });
-            cx.out.answer(&info, facts);
+        Command::Info { all } => {
+            let answer: Value = node.call("Bulkhead.ProvingInfo", vec![]).await?;
+            let proving: ProvingInfo = parse("Bulkhead.ProvingInfo", &answer)?;
+            let mut info = json!({ "proving": answer });
+            if all || cx.out.json {
+                info["window_post"] = node.call("Bulkhead.WindowPost", vec![]).await?;
+                info["winning_post"] = node.call("Bulkhead.WinningPost", vec![]).await?;
+            }
+            cx.out.answer(&info, |info| {
+                let rest = match all {
+                    true => json!({ "window_post": info["window_post"], "winning_post": info["winning_post"] }),
+                    false => return proving::info(&proving, false),
+                };
+                format!("{}\n{}", proving::info(&proving, true), facts(&rest))
+            });
         }
         Command::Deadlines => {
             let answer: Value = node.call("Bulkhead.ProvingDeadlines", vec![]).await?;
-            let (current, rows) = match DeadlinesAnswer::deserialize(&answer) {
-                Ok(DeadlinesAnswer::Rows(rows)) => (None, rows),
-                Ok(DeadlinesAnswer::With { current, deadlines }) => (current, deadlines),
-                Err(e) => {
-                    let why = format!("Bulkhead.ProvingDeadlines answered something else than expected: {e}");
-                    return Err(CliError::Failed(why));
-                }
-            };
-            cx.out.answer(&answer, |_| deadlines(&rows, current));
+            let rows: Vec<DeadlineRow> = parse("Bulkhead.ProvingDeadlines", &answer)?;
+            cx.out.answer(&answer, |_| deadlines(&rows));
         }
     }
     Ok(())
+}
+
+fn parse<T: DeserializeOwned>(method: &str, answer: &Value) -> Result<T, CliError> {
+    T::deserialize(answer).map_err(|e| CliError::Failed(format!("{method} answered something else than expected: {e}")))
 }

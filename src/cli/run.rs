@@ -54,6 +54,9 @@ pub async fn run(cx: Context) -> Result<(), CliError> {
     let mut hangups = Signals::hangups()?;
     let node = launch::node(config, Some(Arc::new(FromFile::new(&cx)))).await?;
     tracing::info!(repo = %config.repo.display(), miner = config.node.miner, "the node is up");
+    for (actor, why) in node.backend.held_down() {
+        tracing::error!(actor, "not up yet, tried again: {why}");
+    }
     let reload = async {
         while hangups.recv().await.is_some() {
             let _ = node.reloader.reload("SIGHUP").await; // what came of it is in the audit log

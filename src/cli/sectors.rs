@@ -1,7 +1,9 @@
 //! `bulkhead sectors pledge|list|status`: over the StorageMiner methods that lotus-miner has.
 
 use super::client::NodeClient;
+use super::output::print_error;
 use super::render::sectors as render;
+use super::render::time::unix_now;
 use super::{CliError, Context};
 use clap::Subcommand;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -57,6 +59,8 @@ pub struct SectorInfo {
     pub expiration: i64,
     #[serde(default)]
     pub last_err: String,
+    #[serde(default)]
+    pub waits_for: String,
     #[serde(default, deserialize_with = "nullable")]
     pub log: Vec<LogEntry>,
 }
@@ -85,21 +89,62 @@ pub struct LogEntry {
 pub struct SectorLine {
     pub number: u64,
     pub state: String,
+    /// 0: not on chain yet, or not known.
     pub activation: i64,
     pub expiration: i64,
+    /// Empty while nothing is wrong.
     pub last_error: String,
+    /// Unix milliseconds of the entry into the state.
+    pub since: u64,
+    pub node: String,
+    pub waits_for: String,
 }
 
-/// The nodes of the miner whose seal schedulers gave no answer.
+/// What `Bulkhead.Sectors` answers.
 #[derive(Deserialize)]
-struct AllShards {
+struct AllSectors {
+    sectors: Vec<Row>,
+    /// The nodes of the miner whose seal schedulers gave no answer.
     missing_shards: Vec<Shard>,
+    height: Option<i64>,
+    block_delay_secs: Option<u64>,
+    /// Why activation and expiration are not known.
+    chain_error: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Row {
+    number: u64,
+    state: String,
+    #[serde(default)]
+    node: String,
+    #[serde(default)]
+    since: u64,
+    activation: Option<i64>,
+    expiration: Option<i64>,
+    failure: Option<String>,
+    waits_for: Option<String>,
 }
 
 #[derive(Deserialize)]
 struct Shard {
     node: String,
     why: String,
+}
+
+impl From<Row> for SectorLine {
+    fn from(row: Row) -> SectorLine {
+        SectorLine {
+            number: row.number,
+            state: row.state,
+            activation: row.activation.unwrap_or_default(),
+            expiration: row.expiration.unwrap_or_default(),
+            last_error: row.failure.unwrap_or_default(),
+            since: row.since,
+            node: row.node,
+            waits_for: row.waits_for.unwrap_or_default(),
+        }
+    }
 }
 
 /// `{"/": "bafy.."}` or null.
@@ -122,20 +167,13 @@ pub async fn run(command: Command, cx: Context) -> Result<(), CliError> {
             });
         }
         Command::List => {
-            let numbers: Option<Vec<u64>> = node.call("Filecoin.SectorsList", vec![]).await?;
-            let mut lines = Vec::new();
-            for number in numbers.unwrap_or_default() {
-                let s: SectorInfo = node.call("Filecoin.SectorsStatus", vec![number.into(), false.into()]).await?;
-                lines.push(SectorLine {
-                    number,
-                    state: s.state,
-                    activation: s.activation,
-                    expiration: s.expiration,
-                    last_error: s.last_err,
-                });
+            let mut all: AllSectors = node.call("Bulkhead.Sectors", vec![]).await?;
+            let lines: Vec<SectorLine> = std::mem::take(&mut all.sectors).into_iter().map(SectorLine::from).collect();
+            let clock = render::Clock { now: unix_now(), height: all.height, block_delay_secs: all.block_delay_secs };
+            cx.out.answer(&lines, |lines| render::list(lines, &clock));
+            if let Some(why) = &all.chain_error {
+                print_error(&format!("activation and expiration are not known, the full node does not answer: {why}"));
             }
-            let all: AllShards = node.call("Bulkhead.Sectors", vec![]).await?;
-            cx.out.answer(&lines, |lines| render::list(lines));
             // After what there is, and as a failure: a script must not take a part of the list for all of it.
             if !all.missing_shards.is_empty() {
                 let each = all.missing_shards.iter().map(|shard| format!("{} ({})", shard.node, shard.why));

@@ -4,8 +4,9 @@
 use super::client::NodeClient;
 use super::render::{time::unix_now, tree::tree};
 use super::{CliError, Context};
+use crate::rpc::admin::TreeRow;
 use crate::rpc::admin::cluster::NodeRow;
-use crate::supervisor::{ActorInfo, Inspection};
+use crate::supervisor::Inspection;
 use serde::Serialize;
 
 #[derive(clap::Args, Debug)]
@@ -23,7 +24,7 @@ pub struct Args {
 struct NodeTree {
     node: String,
     #[serde(skip_serializing_if = "Option::is_none")]
-    actors: Option<Vec<ActorInfo>>,
+    actors: Option<Vec<TreeRow>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
 }
@@ -36,7 +37,10 @@ pub async fn run(args: Args, cx: Context) -> Result<(), CliError> {
         return Ok(());
     }
     if !args.all {
-        let actors: Vec<ActorInfo> = client.admin_get("/actors").await?;
+        let actors: Vec<TreeRow> = match client.has_admin() {
+            true => client.admin_get("/actors").await?,
+            false => client.call("Bulkhead.Tree", vec![]).await?,
+        };
         cx.out.answer(&actors, |actors| tree(actors, unix_now()));
         return Ok(());
     }
@@ -44,7 +48,7 @@ pub async fn run(args: Args, cx: Context) -> Result<(), CliError> {
     let asked = nodes.iter().map(|node| {
         let (client, name) = (&client, node.name.clone());
         async move {
-            match client.admin_get::<Vec<ActorInfo>>(&format!("/nodes/{name}/actors")).await {
+            match client.admin_get::<Vec<TreeRow>>(&format!("/nodes/{name}/actors")).await {
                 Ok(actors) => NodeTree { node: name, actors: Some(actors), error: None },
                 Err(why) => NodeTree { node: name, actors: None, error: Some(why.to_string()) },
             }

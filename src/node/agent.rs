@@ -3,6 +3,7 @@
 //! It holds no concern of the cluster. It registers, dials the nodes that it learns of (nobody has to reach it), and lets
 //! them reach two actors: the seal-worker and the storage. Its own workers come over HTTP.
 
+use super::agent_view::AgentMethods;
 use crate::actors::seal_worker::desk::Desk;
 use crate::actors::seal_worker::{self, AgentDeps, AgentSettings, SealWorker, storage_mark};
 use crate::actors::storage::{self, Storage, StorageDeps};
@@ -15,12 +16,12 @@ use crate::rpc::server::{self, ServerHandle, Service};
 use crate::store::{Store, StoreError};
 use crate::supervisor::{
     Actor, ChildSpec, Cx, Exit, ExportError, Handler, Message, Ref, StartError, SupervisorSpec, Thread, Tree,
-    TreeError, TreeOptions,
+    TreeError, TreeOptions, WeakTree,
 };
 use libp2p::Multiaddr;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::sync::watch;
 
@@ -107,9 +108,12 @@ impl AgentNode {
             bridge: bridge.clone(),
             directory: directory.clone(),
             boot,
+            tree: Arc::default(),
         };
         let root = parts.root(&worker, &storage, &api);
         let tree = Tree::start_with(root, TreeOptions { epoch_base: boot << 32, ..TreeOptions::default() })?;
+        // Readers of the cell that were up before this line saw an empty tree.
+        let _ = parts.tree.set(tree.downgrade());
         tree.supervisor("root/provers").into_iter().for_each(|provers| prover.show_in(provers));
         Ok(AgentNode { tree, worker, storage, bridge, api, directory })
     }
@@ -135,6 +139,7 @@ struct Parts {
     bridge: Arc<Bridge>,
     directory: Arc<dyn Directory>,
     boot: u64,
+    tree: Arc<OnceLock<WeakTree>>,
 }
 
 impl Parts {
@@ -191,13 +196,15 @@ impl Parts {
     fn api(&self, worker: &Ref<SealWorker>, changed: watch::Sender<u64>, api: &Ref<AgentApi>) -> ChildSpec {
         let door = Door::new(self.config.api_listen, "api.listen");
         let (worker, auth, repo) = (worker.clone(), self.auth.clone(), self.config.repo.clone());
+        let (name, directory, tree) = (self.config.name.clone(), self.directory.clone(), self.tree.clone());
         ChildSpec::actor("api_server", api, move |_| {
             let desk = Desk {
                 worker: worker.clone(),
                 changed: changed.subscribe(),
                 version: format!("bulkhead-agent {}", env!("CARGO_PKG_VERSION")),
             };
-            let service = Service { auth: auth.clone(), node: None, extras: Some(Arc::new(desk)) };
+            let methods = AgentMethods { desk, name: name.clone(), directory: directory.clone(), tree: tree.clone() };
+            let service = Service { auth: auth.clone(), node: None, extras: Some(Arc::new(methods)) };
             let started = AgentApi::start(&door, service, &repo);
             async move { started }
         })
@@ -298,7 +305,30 @@ impl AgentApi {
     }
 }
 
+/// Its server ended by itself.
+struct ThreadEnded;
+
+impl Message for ThreadEnded {
+    type Reply = ();
+}
+
+impl Handler<ThreadEnded> for AgentApi {
+    async fn handle(&mut self, _: ThreadEnded, _: &Cx<Self>) -> Result<(), Exit> {
+        Err(Exit::failed("the agent's API server's thread ended"))
+    }
+}
+
 impl Actor for AgentApi {
+    async fn started(&mut self, cx: &Cx<Self>) -> Result<(), Exit> {
+        if let Some(ended) = self.server.as_ref().map(ServerHandle::ended) {
+            cx.spawn(async move {
+                ended.await;
+                ThreadEnded
+            });
+        }
+        Ok(())
+    }
+
     async fn stopping(&mut self, _: &Cx<Self>) {
         self.door.close();
         if let Some(server) = self.server.take() {
@@ -312,3 +342,7 @@ impl Handler<WhereIs> for AgentApi {
         Ok(self.addr)
     }
 }
+
+#[cfg(test)]
+#[path = "agent_tests.rs"]
+mod tests;

@@ -1,12 +1,16 @@
 //! The node behind its own API: every answer comes from an actor or the full node, within a deadline.
 
+use super::concern::Concern;
+use super::provider_report::{self, Asked, PeriodCache};
+use super::proving_report::Concerns;
+use super::sealing_report;
 use super::shards::{MissingShard, Shards};
 use super::{Refs, report};
 use crate::actors::daemon_link::messages::FeedInfo;
 use crate::actors::deal_handler::MarketInfo;
 use crate::actors::message_sender::messages::{MessageStatus, Status as MessageQuery};
 use crate::actors::seal_scheduler::messages::{List, Pledge, PledgeAnswer, SectorDetail, SectorSummary, Status};
-use crate::actors::seal_scheduler::{Phase, SealScheduler, Sector};
+use crate::actors::seal_scheduler::{Agents, Phase, SealScheduler, Sector};
 use crate::actors::window_post::messages::{WindowPostInfo, WindowPostReport};
 use crate::actors::winning_post::messages::{WinningInfo, WinningReport};
 use crate::chain::Address;
@@ -19,12 +23,13 @@ use async_trait::async_trait;
 use cid::Cid;
 use fvm_shared::commcid::data_commitment_v1_to_cid;
 use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::Notify;
 
 /// One question to one actor.
-const DEADLINE: Duration = Duration::from_secs(10);
+pub(super) const DEADLINE: Duration = Duration::from_secs(10);
 
 pub struct NodeBackend {
     pub(super) refs: Refs,
@@ -33,6 +38,12 @@ pub struct NodeBackend {
     pub(super) miner: Address,
     pub(super) sector_size: u64,
     pub(super) network: String,
+    /// Those that a node of this provider may run.
+    pub(super) concerns: BTreeSet<Concern>,
+    pub(super) agents: Arc<dyn Agents>,
+    /// A full node this many epochs behind the best one counts as away.
+    pub(super) max_behind: i64,
+    pub(super) period: tokio::sync::Mutex<PeriodCache>,
     pub(super) tree: Arc<OnceLock<WeakTree>>,
     pub(super) stop: Arc<Notify>,
 }
@@ -56,7 +67,7 @@ where
 }
 
 /// For overviews: what is down is what they are to say, at once.
-async fn ask_if_up<A, M>(actor: &Ref<A>, what: &'static str, message: M) -> Result<M::Reply>
+pub(super) async fn ask_if_up<A, M>(actor: &Ref<A>, what: &'static str, message: M) -> Result<M::Reply>
 where
     A: Actor + Handler<M>,
     M: Message,
@@ -80,6 +91,12 @@ fn unanswered(missing: &[MissingShard]) -> BackendError {
 }
 
 impl NodeBackend {
+    /// What is not up and waits for another try, by its place in the tree, with the reason.
+    pub fn held_down(&self) -> BTreeMap<String, String> {
+        let rows = self.tree.get().and_then(WeakTree::upgrade).map(|tree| tree.snapshot()).unwrap_or_default();
+        rows.into_iter().filter_map(|row| Some((row.path, row.held?))).collect()
+    }
+
     /// An error only if nobody answered that there is anything to ask of.
     pub async fn sector_summaries(&self) -> Result<Sectors> {
         let gathered = self.shards.gather(DEADLINE, || List).await;
@@ -123,6 +140,33 @@ impl NodeBackend {
 
     pub async fn winning_post(&self) -> Result<WinningReport> {
         ask_if_up(&self.refs.winning_post, "winning_post", WinningInfo).await
+    }
+
+    /// For overviews: what is down is what they are to say, at once.
+    pub(super) async fn proving_concerns(&self) -> Concerns {
+        let window_post = async {
+            match self.runs(Concern::WindowPost) {
+                true => Some(ask_if_up(&self.refs.window_post, "window_post", WindowPostInfo).await),
+                false => None,
+            }
+        };
+        let winning_post = async {
+            match self.runs(Concern::WinningPost) {
+                true => Some(self.winning_post().await),
+                false => None,
+            }
+        };
+        let (window_post, winning_post) = tokio::join!(window_post, winning_post);
+        let text = |e: BackendError| e.to_string();
+        Concerns {
+            window_post: window_post.map(|answer| answer.map_err(text)),
+            winning_post: winning_post.map(|answer| answer.map_err(text)),
+        }
+    }
+
+    /// Whether this provider has the concern at all: in a cluster any node may run it, alone only this one.
+    pub(super) fn runs(&self, concern: Concern) -> bool {
+        self.concerns.contains(&concern)
     }
 
     pub(super) fn snapshot(&self) -> Vec<ActorInfo> {
@@ -197,7 +241,7 @@ impl MinerBackend for NodeBackend {
 
     async fn sector(&self, number: u64, on_chain: bool) -> Result<SectorInfo> {
         let detail = self.sector_detail(number).await?.ok_or(BackendError::NoSuchSector(number))?;
-        let mut info = sector_info(&detail.sector, detail.summary.reason);
+        let mut info = sector_info(&detail.sector, &detail.summary);
         info.pre_commit_msg = self.message_cid(detail.sector.pre_commit_key()).await;
         info.commit_msg = self.message_cid(detail.sector.commit_key()).await;
         if on_chain
@@ -226,10 +270,12 @@ impl MinerBackend for NodeBackend {
     async fn report(&self, asked: Report) -> Result<Value> {
         let json = |v: serde_json::Result<Value>| v.map_err(|e| BackendError::Failed(e.to_string()));
         match asked {
-            Report::Info => Ok(report::info(self).await),
+            Report::Info => Ok(report::info(self, &Asked::of(self).await).await),
             Report::Sectors => report::sectors(self).await,
             Report::Tree => json(serde_json::to_value(self.snapshot())),
-            Report::ProvingInfo => report::proving_info(self).await,
+            Report::SealingWorkers => json(serde_json::to_value(provider_report::all_workers(self).await)),
+            Report::SealingJobs => json(serde_json::to_value(sealing_report::of_provider(self).await)),
+            Report::ProvingInfo => json(serde_json::to_value(report::proving_info(self).await?)),
             Report::ProvingDeadlines => json(serde_json::to_value(report::deadlines(self).await?)),
             Report::WindowPost => json(serde_json::to_value(self.window_post().await?)),
             Report::WinningPost => json(serde_json::to_value(self.winning_post().await?)),
@@ -239,7 +285,7 @@ impl MinerBackend for NodeBackend {
 }
 
 /// The journal's record in Lotus' shape.
-fn sector_info(sector: &Sector, reason: Option<String>) -> SectorInfo {
+fn sector_info(sector: &Sector, summary: &SectorSummary) -> SectorInfo {
     let mut info = SectorInfo::new(sector.number, sector.phase.to_string());
     let drawn = |d: Option<crate::actors::seal_scheduler::Drawn>| {
         d.map_or_else(SealRandomness::default, |d| SealRandomness { value: d.value.to_vec(), epoch: d.epoch })
@@ -250,7 +296,8 @@ fn sector_info(sector: &Sector, reason: Option<String>) -> SectorInfo {
     info.ticket = drawn(sector.ticket);
     info.seed = drawn(sector.seed);
     info.retries = u64::from(sector.fails.invalid_proofs);
-    info.last_err = reason.unwrap_or_default();
+    info.last_err = summary.failure().unwrap_or_default().to_string();
+    info.waits_for = summary.waits_for().unwrap_or_default().to_string();
     info.seal_proof = sector.seal_proof.unwrap_or_default();
     info.log = sector
         .log

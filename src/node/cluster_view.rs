@@ -1,5 +1,6 @@
 //! The cluster as the admin HTTP of this node shows it: the directory's view, the bridge's peers, and other nodes' trees.
 
+use super::concern::Concern;
 use super::far::FarNodes;
 use super::net::Net;
 use super::refs::{FEED, INFO, POOL, Refs};
@@ -93,6 +94,20 @@ fn peer_row(peer: PeerInfo, names: &BTreeMap<PeerId, String>) -> PeerRow {
 }
 
 impl ClusterView for ClusterWindow {
+    fn node(&self) -> String {
+        self.net.settings.node.clone()
+    }
+
+    fn holders(&self, node: &str) -> BTreeMap<String, String> {
+        let Some(view) = self.view() else { return BTreeMap::new() };
+        let of = |concern: Concern| {
+            let holder = view.holders.get(&concern.path(&self.net.miner, Some(node)))?;
+            let (group, id) = concern.place(&self.net.miner);
+            Some((format!("{group}/{id}"), holder.node.clone()))
+        };
+        Concern::ALL.into_iter().filter_map(of).collect()
+    }
+
     fn report(&self) -> ClusterReport {
         let settings = &self.net.settings;
         let here = Here {

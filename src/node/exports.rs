@@ -5,10 +5,14 @@ use super::refs::Refs;
 use super::report::TreeSnapshot;
 use crate::actors::daemon_link::messages::{FeedInfo, PoolInfo};
 use crate::actors::deal_handler::MarketInfo;
-use crate::actors::message_sender::messages::{Enqueue, Pending, Status as MessageStatus, Withdraw};
-use crate::actors::seal_scheduler::messages::{List, Pledge, Remove, Status as SectorStatus};
+use crate::actors::message_sender::messages::{
+    Enqueue, Pending, Status as MessageStatus, Summary as MessageSummary, Withdraw,
+};
+use crate::actors::seal_scheduler::messages::{
+    List, Pledge, Remove, Status as SectorStatus, Summary as SealingSummary, Tasks as SealingTasks,
+};
 use crate::actors::sector_allocator::messages::{Allocate, Allocated, Free, Reserve, ReserveCount};
-use crate::actors::window_post::messages::WindowPostInfo;
+use crate::actors::window_post::messages::{WindowPostInfo, WindowPostSummary};
 use crate::actors::winning_post::messages::WinningInfo;
 use crate::supervisor::{Export, ExportError};
 
@@ -19,8 +23,11 @@ pub fn export(concern: Concern, refs: &Refs) -> Result<Export, ExportError> {
             .message::<Withdraw>()
             .message::<MessageStatus>()
             .message::<Pending>()
+            .message::<MessageSummary>()
             .done(),
-        Concern::WindowPost => Export::of(&refs.window_post).message::<WindowPostInfo>().done(),
+        Concern::WindowPost => {
+            Export::of(&refs.window_post).message::<WindowPostInfo>().message::<WindowPostSummary>().done()
+        }
         Concern::WinningPost => Export::of(&refs.winning_post).message::<WinningInfo>().done(),
         Concern::Allocator => Export::of(&refs.allocator)
             .message::<Allocate>()
@@ -33,6 +40,8 @@ pub fn export(concern: Concern, refs: &Refs) -> Result<Export, ExportError> {
             .message::<Pledge>()
             .message::<List>()
             .message::<SectorStatus>()
+            .message::<SealingSummary>()
+            .message::<SealingTasks>()
             .message::<Remove>()
             .done(),
         Concern::DealHandler => Export::of(&refs.market).message::<MarketInfo>().done(),

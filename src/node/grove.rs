@@ -3,7 +3,9 @@
 use super::journal::Journal;
 use super::reload::Reloader;
 use crate::rpc::admin;
+use crate::rpc::admin::provider::ProviderReport;
 use crate::supervisor::{ActorInfo, AdminError, GroupRow, Groups, InspectError, Inspection, Order, Tree, WeakTree};
+use arc_swap::ArcSwap;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use serde_json::Value;
@@ -16,6 +18,7 @@ pub(super) struct Grove {
     pub journal: Arc<Journal>,
     pub reloader: Arc<Reloader>,
     pub groups: Groups,
+    pub provider: Arc<ArcSwap<ProviderReport>>,
     /// In a cluster.
     pub cluster: Option<Arc<dyn admin::ClusterView>>,
 }
@@ -73,6 +76,9 @@ impl admin::TreeView for Grove {
     }
     fn cluster(&self) -> Option<Arc<dyn admin::ClusterView>> {
         self.cluster.clone()
+    }
+    fn provider(&self) -> Option<Arc<ProviderReport>> {
+        Some(self.provider.load_full())
     }
     fn journal(&self) -> Option<Vec<admin::Ended>> {
         Some(self.journal.entries())

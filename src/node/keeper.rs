@@ -263,6 +263,10 @@ impl Actor for Keeper {
 
 impl Handler<Look> for Keeper {
     async fn handle(&mut self, Look(mut feed): Look, cx: &Cx<Self>) -> Result<(), Exit> {
+        // A bridge that was held down comes up alone.
+        if !self.deps.net.bridge.load().as_ref().is_some_and(|present| Arc::ptr_eq(present, &self.bridge)) {
+            return Err(Exit::failed("the bridge was made anew, or is away"));
+        }
         let view = feed.borrow_and_update().clone();
         self.look(&view, cx);
         cx.spawn(async move {

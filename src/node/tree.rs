@@ -2,6 +2,9 @@
 //!
 //! Order matters: children start from top to bottom and stop from bottom to top, so that proving outlives sealing.
 //! `proving` shares no thread, no prover slot, no restart budget and no connection with `sealing` or `markets`.
+//! What proving cannot do without (`store`, `chain`, `proving`) has to come up for a start to succeed; every other child
+//! whose first start fails comes up later. A crash loop outside `proving` is held down in its group, which never ends for
+//! it, but for what proving needs of `chain`: see [`chain`].
 //! One file a group. A concern that only one process of a cluster may run has its spec here on every node whose roles
 //! allow it, and runs while its [`Seat`] is held.
 
@@ -26,7 +29,9 @@ use crate::chain::Address;
 use crate::proofs::Prover;
 use crate::rpc::auth::Auth;
 use crate::store::Store;
-use crate::supervisor::{Actor, ChildSpec, Cx, Groups, Ref, StartError, SupervisorSpec, WeakTree};
+use crate::supervisor::{
+    Actor, Backoff, BudgetSpent, ChildSpec, Cx, Groups, Ref, StartError, SupervisorSpec, WeakTree,
+};
 use std::future::Future;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -50,19 +55,28 @@ pub(super) struct Parts {
     pub stop: Arc<Notify>,
     pub backend: Arc<NodeBackend>,
     pub shards: Arc<Shards>,
-    /// Of a `sectorid` file: the highest number that others have given out.
-    pub begin_after: Option<u64>,
     /// In a cluster.
     pub net: Option<Arc<Net>>,
 }
 
-/// Restart budgets: restarts within the time before a supervisor gives up and takes its whole group down.
 const MINUTE: Duration = Duration::from_secs(60);
+
+/// A group whose children are held down, each alone, when one needs more than `restarts` within `within`; tried again
+/// after each `again`.
+fn holding_down(id: &str, restarts: u32, within: Duration, again: Duration) -> SupervisorSpec {
+    SupervisorSpec::new(id)
+        .intensity(restarts, within)
+        .backoff(Backoff { first: Duration::from_millis(200), cap: again, reset_after: MINUTE })
+        .on_budget_spent(BudgetSpent::HoldDown { escalate_after: None })
+}
+
+/// Between two tries of what is held down, where nothing of proving waits for it.
+const AGAIN: Duration = Duration::from_secs(30);
 
 impl Parts {
     pub fn root(&self) -> SupervisorSpec {
         SupervisorSpec::new("root")
-            .intensity(3, MINUTE * 10)
+            .intensity(3, MINUTE * 60) // groups that ended: `proving`, or `chain` after ten minutes
             .child(ChildSpec::supervisor(store::group(self)))
             .child(ChildSpec::supervisor(chain::group(self)))
             .children([net::group(self).map(ChildSpec::supervisor)])

@@ -1,5 +1,6 @@
 //! What can go wrong with the store, and how redb's errors map to it.
 
+use crate::supervisor::Exit;
 use std::path::Path;
 
 #[derive(Debug, thiserror::Error)]
@@ -91,6 +92,16 @@ impl StoreError {
             StoreError::Full { path: path.display().to_string() }
         } else {
             StoreError::Io(format!("{}: {e}", path.display()))
+        }
+    }
+}
+
+/// For `?` in a handler that cannot go on: being fenced off is an orderly end, anything else a failure.
+impl From<StoreError> for Exit {
+    fn from(error: StoreError) -> Exit {
+        match error {
+            fenced @ StoreError::Fenced { .. } => Exit::Fenced(fenced.to_string()),
+            error => Exit::failed(error),
         }
     }
 }

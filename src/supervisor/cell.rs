@@ -67,6 +67,8 @@ pub(super) struct CellMeta {
     last_exit: Mutex<Option<(Exit, u64)>>,
     /// What the actor tries again at the moment, and why.
     trouble: Mutex<Option<String>>,
+    /// Why its supervisor holds it down between tries.
+    held: Mutex<Option<String>>,
     thread: Mutex<Arc<str>>,
     /// The child spec that owns this address; 0 without one.
     owner: AtomicU64,
@@ -93,6 +95,7 @@ impl CellMeta {
             restarts: AtomicU64::new(0),
             last_exit: Mutex::new(None),
             trouble: Mutex::new(None),
+            held: Mutex::new(None),
             thread: Mutex::default(),
             owner: AtomicU64::new(0),
             letters: Mutex::default(),
@@ -206,11 +209,24 @@ impl CellMeta {
         lock(&self.last_exit).clone()
     }
 
+    /// Its tenure, which another process may have by now, does not hold for that epoch.
+    pub fn is_fenced(&self, epoch: u64) -> bool {
+        let tenure = lock(&self.tenure).clone();
+        tenure.is_some_and(|tenure| !tenure.holds(epoch))
+    }
+
     pub fn set_trouble(&self, why: Option<String>) {
         *lock(&self.trouble) = why;
     }
     pub fn trouble(&self) -> Option<String> {
         lock(&self.trouble).clone()
+    }
+
+    pub fn set_held(&self, why: Option<String>) {
+        *lock(&self.held) = why;
+    }
+    pub fn held(&self) -> Option<String> {
+        lock(&self.held).clone()
     }
 
     pub fn set_thread(&self, name: Arc<str>) {

@@ -31,6 +31,9 @@ pub enum Exit {
     Signal(i32),
     /// An actor of another node: the node is lost, or was started anew. OTP's `noconnection`.
     NodeDown,
+    /// Another process holds what it does by now: an orderly end, after which it stands by. Older nodes do not know it:
+    /// see [`Exit::on_the_wire`].
+    Fenced(String),
 }
 
 impl Exit {
@@ -39,10 +42,18 @@ impl Exit {
         Exit::Failed(why.to_string())
     }
 
+    /// As another node reads it, which may be of a version before [`Exit::Fenced`].
+    pub fn on_the_wire(self) -> Exit {
+        match self {
+            Exit::Fenced(why) => Exit::ShutdownWith(format!("fenced off: {why}")),
+            exit => exit,
+        }
+    }
+
     /// OTP's rule for transient children: anything but normal, shutdown and {shutdown, _}.
     pub fn is_abnormal(&self) -> bool {
         match self {
-            Exit::Normal | Exit::Shutdown | Exit::ShutdownWith(_) | Exit::Ignored => false,
+            Exit::Normal | Exit::Shutdown | Exit::ShutdownWith(_) | Exit::Ignored | Exit::Fenced(_) => false,
             Exit::Failed(_) | Exit::Panicked(_) | Exit::Killed | Exit::Hung(_) | Exit::NotRunning => true,
             Exit::Code(_) | Exit::Aborted | Exit::Segfault | Exit::OutOfMemory | Exit::Signal(_) => true,
             Exit::NodeDown => true,
@@ -68,6 +79,7 @@ impl std::fmt::Display for Exit {
             Exit::OutOfMemory => f.write_str("killed for memory"),
             Exit::Signal(signal) => write!(f, "signal {signal}"),
             Exit::NodeDown => f.write_str("its node is down"),
+            Exit::Fenced(why) => write!(f, "fenced off: {why}"),
         }
     }
 }
@@ -152,6 +164,7 @@ mod tests {
             (Exit::OutOfMemory, true),
             (Exit::Signal(15), true),
             (Exit::NodeDown, true),
+            (Exit::Fenced(s()), false),
         ] {
             assert_eq!(exit.is_abnormal(), abnormal, "{exit}");
         }

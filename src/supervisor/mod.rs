@@ -38,6 +38,7 @@ pub use orders::Order;
 pub(crate) use shell::here;
 pub use shell::{Cx, Export, ExportError, ExportOf, OnUnreadable, Recipient, Ref};
 pub use spec::{
-    AutoShutdown, Backoff, ChildSpec, Fault, Restart, Shutdown, SpecError, StartError, Strategy, SupervisorSpec, Thread,
+    AutoShutdown, Backoff, BudgetSpent, ChildSpec, Fault, Restart, Shutdown, SpecError, StartError, Strategy,
+    SupervisorSpec, Thread,
 };
 pub use tree::{ActorInfo, ActorState, SupervisorRef, Tree, TreeError, TreeOptions, UpgradeError, WeakTree};

@@ -109,6 +109,7 @@ impl Node {
             last_exit_at: last.as_ref().map(|(_, at)| *at),
             last_exit: last.map(|(exit, _)| exit),
             trouble: meta.trouble(),
+            held: meta.held(),
             address: branch.is_none().then(|| meta.path.to_string()),
             epoch: meta.epoch.load(Ordering::Relaxed),
             thread: branch.is_none().then(|| meta.thread()),

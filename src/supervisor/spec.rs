@@ -48,6 +48,20 @@ pub enum AutoShutdown {
     AllSignificant,
 }
 
+/// What becomes of a child that asks for more restarts than its supervisor's budget has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BudgetSpent {
+    /// OTP's rule: the supervisor ends, and with it all its children.
+    Escalate,
+    /// That child is held down: it is tried again, alone, after each [`Backoff::cap`], and its siblings run on. Each child
+    /// has the whole budget for itself.
+    HoldDown {
+        /// The supervisor ends after all when a child that it requires (not [`ChildSpec::may_start_later`]) was not up for
+        /// [`Backoff::reset_after`] in so long; `None`: never.
+        escalate_after: Option<Duration>,
+    },
+}
+
 /// Exponential, with jitter; resets after `reset_after` of uptime.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Backoff {
@@ -100,6 +114,7 @@ pub struct ChildSpec {
     hang_after: Option<Duration>,
     tenure: Option<Arc<dyn Tenure>>,
     fleeting: bool,
+    required: bool,
 }
 
 impl ChildSpec {
@@ -135,6 +150,7 @@ impl ChildSpec {
             hang_after: None,
             tenure: None,
             fleeting: false,
+            required: true,
         }
     }
     /// Permanent, shutdown infinity: a supervisor bounds its children's stops itself.
@@ -150,6 +166,7 @@ impl ChildSpec {
             hang_after: None,
             tenure: None,
             fleeting: false,
+            required: true,
         }
     }
     pub fn restart(mut self, restart: Restart) -> Self {
@@ -177,6 +194,13 @@ impl ChildSpec {
     /// Time spent awaiting does not count.
     pub fn hang_after(mut self, after: Duration) -> Self {
         self.hang_after = Some(after);
+        self
+    }
+
+    /// Its supervisor does not require it, and comes up also when the first start of this child fails: it is then tried
+    /// again as after a crash.
+    pub fn may_start_later(mut self) -> Self {
+        self.required = false;
         self
     }
 
@@ -226,6 +250,7 @@ impl ChildSpec {
             significant: self.significant,
             supervisor: matches!(self.what, What::Supervisor(_)),
             start_timeout: self.start_timeout,
+            required: self.required,
         };
         let hang_after = self.hang_after.unwrap_or(match self.thread {
             Thread::Shared(_) => Duration::from_secs(30),
@@ -298,6 +323,7 @@ pub struct SupervisorSpec {
     intensity: u32,
     period: Duration,
     backoff: Backoff,
+    budget_spent: BudgetSpent,
     auto_shutdown: AutoShutdown,
     dynamic: Option<usize>,
     children: Vec<ChildSpec>,
@@ -316,6 +342,7 @@ impl SupervisorSpec {
                 cap: Duration::from_secs(30),
                 reset_after: Duration::from_secs(60),
             },
+            budget_spent: BudgetSpent::Escalate,
             auto_shutdown: AutoShutdown::Never,
             dynamic: None,
             children: Vec::new(),
@@ -332,6 +359,10 @@ impl SupervisorSpec {
     }
     pub fn backoff(mut self, backoff: Backoff) -> Self {
         self.backoff = backoff;
+        self
+    }
+    pub fn on_budget_spent(mut self, budget_spent: BudgetSpent) -> Self {
+        self.budget_spent = budget_spent;
         self
     }
     pub fn auto_shutdown(mut self, auto: AutoShutdown) -> Self {
@@ -382,6 +413,9 @@ impl SupervisorSpec {
         if self.backoff.cap < self.backoff.first {
             return bad(Fault::BackoffCap, "the cap is below the first wait".into());
         }
+        if self.budget_spent != BudgetSpent::Escalate && self.backoff.cap.is_zero() {
+            return bad(Fault::BackoffCap, "zero, and a child that is held down is tried again after that long".into());
+        }
         if self.dynamic.is_some() && !self.children.is_empty() {
             return bad(Fault::DynamicChildren, "a dynamic supervisor starts empty: add children at run time".into());
         }
@@ -397,7 +431,10 @@ impl SupervisorSpec {
         if let Some(twice) = self.children.iter().find(|c| !seen.insert(c.id.clone())) {
             return Err(SpecError::DuplicateId { supervisor: path, id: twice.id.clone() });
         }
-        let crowd = self.dynamic.unwrap_or(self.children.len());
+        let crowd = match self.budget_spent {
+            BudgetSpent::Escalate => self.dynamic.unwrap_or(self.children.len()),
+            BudgetSpent::HoldDown { .. } => self.dynamic.unwrap_or(self.children.len()).min(1), // each has its own budget
+        };
         if crowd > 0 && !can_trip(self.intensity, self.period, &self.backoff, crowd) {
             return bad(
                 Fault::NeverTrips,
@@ -415,6 +452,7 @@ impl SupervisorSpec {
             intensity: self.intensity,
             period: self.period,
             backoff: self.backoff,
+            budget_spent: self.budget_spent,
             auto_shutdown: self.auto_shutdown,
             dynamic: self.dynamic,
         };

@@ -286,6 +286,7 @@ impl Supervisor {
         for key in self.engine.take_touched() {
             if let (Some(phase), Some(def)) = (self.engine.phase(key), self.engine.payload(key)) {
                 def.meta.set_state(state_of(phase, &def.meta, self.engine.comes_back(key)));
+                def.meta.set_held(self.engine.held(key).map(|held| held.to_string()));
             }
         }
         if let Some(branch) = &self.node.branch {

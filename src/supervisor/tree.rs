@@ -35,6 +35,9 @@ pub struct ActorInfo {
     /// What the actor tries again at the moment, in its own words; nothing while all is well.
     #[serde(default)]
     pub trouble: Option<String>,
+    /// Why it is not up and waits for another try: its start failed, it crashed too often, or it was fenced off.
+    #[serde(default)]
+    pub held: Option<String>,
     /// A worker's logical path, the one of its tokens.
     #[serde(default)]
     pub address: Option<String>,

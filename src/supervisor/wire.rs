@@ -136,7 +136,7 @@ impl<M> From<CallError<M>> for Fault {
             CallError::Full(_) => Fault::Full,
             CallError::Timeout => Fault::Timeout,
             CallError::Panicked => Fault::Panicked,
-            CallError::Exited(exit) => Fault::Exited(exit),
+            CallError::Exited(exit) => Fault::Exited(exit.on_the_wire()),
             CallError::NodeDown(message) => Fault::NodeDown { sent: message.is_none() },
             CallError::Fenced(_) => Fault::Fenced,
             CallError::Refused(_, why) => Fault::Refused(why),

@@ -108,6 +108,13 @@ impl Stage {
         let read = |name: &str| std::fs::read_to_string(self.agent_repo().join(name)).ok();
         until("the agent's token and api", || Some(format!("{}:{}", read("token")?, read("api")?)))
     }
+    /// What a command says of the agent, asked on its host.
+    fn asks_the_agent(&self, args: &[&str]) -> String {
+        let repo = self.agent_repo();
+        let output = self.run(&[&["--repo", text(&repo)], args].concat(), &[]).output().unwrap();
+        assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    }
     /// It finds the agent's address and the workers' token in the storage.
     fn worker(&self, name: &str) -> Process {
         let repo = self.agent_repo();
@@ -258,6 +265,18 @@ async fn a_sector_is_sealed_by_workers_of_an_agent_and_proven_without_its_files(
         _ = &mut sealing => unreachable!(),
         _ = net.report("the other worker at C2", |r| runs(r, "-c2-") && !r.workers.iter().any(|w| w.name.ends_with(&dead))) => {}
     }
+    // An operator on the agent's host sees it all.
+    let info = stage.asks_the_agent(&["info"]);
+    for part in ["Agent far-agent, bulkhead", "Works for      t01000, 2 KiB sectors", "1: 0 queued, 0 failed", ": 1 c2"]
+    {
+        assert!(info.contains(part), "{part}\n{info}");
+    }
+    let jobs = stage.asks_the_agent(&["sealing", "jobs"]);
+    assert!(jobs.lines().any(|line| line.contains("1  c2    running  far-agent")), "{jobs}");
+    let workers = stage.asks_the_agent(&["sealing", "workers"]);
+    assert!(workers.contains("agent far-agent: c2") || workers.contains("agent far-agent: 1 c2"), "{workers}");
+    assert!(workers.contains("heard ") && !workers.contains(&dead), "{workers}");
+    assert!(stage.asks_the_agent(&["tree"]).contains("└─ seal_worker"));
     // The agent's end in the middle of C2 costs nothing: the worker goes on, and reports to the next one.
     let mut downs = Downs::start();
     let worker = Agents::seen(&*net.far).unwrap().remove(0).worker;

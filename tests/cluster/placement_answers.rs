@@ -43,6 +43,14 @@ async fn asked_at(node: &NodeProcess, numbers: &[Value]) -> Value {
     let asks = |report: &Value| report["ask"]["price"].as_str().map(str::to_string);
     let price = node.wants("a signed storage ask", "Bulkhead.Market", asks).await;
     let deadlines = node.call("Bulkhead.ProvingDeadlines", vec![]).await.unwrap();
+    let rows = deadlines.as_array().unwrap();
+    assert_eq!(rows.iter().filter(|row| row["current"] == true).count(), 1, "the open one is marked: {deadlines}");
+    let late = |row: &&Value| row["state"] == "closed" && row["proven"] != row["to_prove"];
+    assert_eq!(rows.iter().find(late), None, "what was proven says so after the close");
+    let proving = node.call("Bulkhead.ProvingInfo", vec![]).await.unwrap();
+    assert!(proving["restart"]["safe"].is_boolean() && proving["open_deadline"].is_object(), "{proving}");
+    let workers = node.call("Bulkhead.SealingWorkers", vec![]).await.unwrap();
+    assert!(workers[0]["slots"]["c2"]["all"].as_u64() > Some(0), "{workers}");
     let sectors: u64 = deadlines.as_array().unwrap().iter().filter_map(|row| row["sectors"].as_u64()).sum();
     let info = node.call("Bulkhead.Info", vec![]).await.unwrap();
     let unknown = node.call("Filecoin.SectorsStatus", vec![json!(99), json!(false)]).await.unwrap_err();

@@ -4,10 +4,11 @@ use arc_swap::ArcSwap;
 use bulkhead::rpc::admin::cluster::{ClusterReport, FarTreeError, Here, OwnConcern, PeerRow, PeersReport};
 use bulkhead::rpc::admin::{AdminConfig, AdminHandle, AdminViews, ClusterView, TreeView, only, start};
 use bulkhead::rpc::directory::{DirectoryError, Holder, NodeRecord, Order, View};
-use bulkhead::supervisor::ActorInfo;
+use bulkhead::supervisor::{ActorInfo, ActorState, Exit};
 use futures::future::BoxFuture;
 use libp2p::PeerId;
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
@@ -45,6 +46,12 @@ impl Three {
 }
 
 impl ClusterView for Three {
+    fn node(&self) -> String {
+        "host-a".into()
+    }
+    fn holders(&self, _: &str) -> BTreeMap<String, String> {
+        [("root/there".to_string(), "host-b".to_string()), ("root/away".to_string(), "host-b".to_string())].into()
+    }
     fn report(&self) -> ClusterReport {
         let here = Here {
             cluster: "test",
@@ -110,7 +117,9 @@ struct Trees(Option<Arc<Three>>);
 
 impl TreeView for Trees {
     fn snapshot(&self) -> Vec<ActorInfo> {
-        vec![actor("root"), actor("root/here")]
+        let mut away = actor("root/away");
+        (away.state, away.last_exit) = (ActorState::Stopped, Some(Exit::Ignored));
+        vec![actor("root"), actor("root/here"), away]
     }
     fn kill(&self, _: &str) -> bool {
         false
@@ -188,7 +197,10 @@ fn a_node_of_three_shows_nodes_leases_and_trees() {
     for part in ["host-a\n", "here", "host-b\n", "there", "host-c\n", "no answer within 1 s"] {
         assert!(trees.contains(part), "{part}: {trees}");
     }
+    assert!(trees.contains("away  held by host-b"), "{trees}");
+    assert!(node.says(&["tree"]).contains("away  held by host-b"), "{}", node.says(&["tree"]));
     let trees: Value = serde_json::from_str(&node.says(&["tree", "--all", "--json"])).unwrap();
+    assert_eq!((&trees[0]["actors"][2]["held_by"], trees[1]["actors"][1].get("held_by")), (&json!("host-b"), None));
     assert_eq!(trees[1]["actors"][1]["path"], "root/there");
     assert!(trees[2]["actors"].is_null() && trees[2]["error"].as_str().unwrap().contains("host-c"));
 }

@@ -28,9 +28,9 @@ use tokio::sync::watch;
 /// Anything that is awaited; far more than a loaded machine needs.
 const LIMIT: Duration = Duration::from_secs(120);
 /// Inside one turn for so long is hung, here.
-const HANG_AFTER: Duration = Duration::from_secs(3);
+pub(super) const HANG_AFTER: Duration = Duration::from_secs(3);
 /// The chain makes its blocks, and writes them to the disk, inside a turn of its clock.
-const CHAIN_HANGS_AFTER: Duration = Duration::from_secs(10);
+pub(super) const CHAIN_HANGS_AFTER: Duration = Duration::from_secs(10);
 
 const CHAIN: [&str; 3] = ["root/chain/daemon_pool", "root/chain/head_feed", "root/chain/message_sender"];
 const WINDOW_POST: &str = "root/proving/window_post";
@@ -49,7 +49,7 @@ const OTHERS: [&str; 8] = [
 /// Serves the admin API.
 const ENDPOINT: &str = "root/admin/admin_http";
 
-type Rows = BTreeMap<String, ActorInfo>;
+pub(super) type Rows = BTreeMap<String, ActorInfo>;
 
 /// Every actor of both trees, those that serve the strikes last.
 fn concerns(rows: &Rows) -> Vec<String> {
@@ -105,7 +105,7 @@ impl Fault {
 }
 
 /// Proofs that the scripted verifier takes for good; those of WindowPoSt while the gate is open.
-struct GatedProver {
+pub(super) struct GatedProver {
     /// How many WindowPoSt proofs were begun.
     begun: watch::Sender<u64>,
     open: watch::Sender<bool>,
@@ -142,7 +142,7 @@ impl Prover for GatedProver {
     }
 }
 
-async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut look: impl FnMut() -> F) -> T {
+pub(super) async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut look: impl FnMut() -> F) -> T {
     let tries = async {
         loop {
             if let Some(found) = look().await {
@@ -154,15 +154,14 @@ async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut look: impl
     tokio::time::timeout(LIMIT, tries).await.unwrap_or_else(|_| panic!("never: {what}"))
 }
 
-struct World {
+pub(super) struct World {
     _dir: tempfile::TempDir,
-    chain: Tree,
+    pub chain: Tree,
     info: ApiInfo,
-    miner: Address,
+    pub miner: Address,
     config: Config,
 }
 
-/// A chain with a miner and a sector that has power; its deadline opens a few epochs after the clock starts.
 async fn world(fault: Fault) -> World {
     let settings = DevnetSettings {
         block_delay: Duration::from_secs(1),
@@ -178,6 +177,11 @@ async fn world(fault: Fault) -> World {
         winning_lookback: 3,
         ..Default::default()
     };
+    world_of(settings, (fault == Fault::Hang).then_some(CHAIN_HANGS_AFTER)).await
+}
+
+/// A chain with a miner and a sector that has power; its deadline opens a few epochs after the clock starts.
+pub(super) async fn world_of(settings: DevnetSettings, hang_after: Option<Duration>) -> World {
     // By hand, then the same chain with a clock.
     let net = Net::start_with(settings).await;
     net.seal(1).await;
@@ -187,7 +191,6 @@ async fn world(fault: Fault) -> World {
     net.until(proven.open + proven.w_post_proving_period - 3);
     let Net { devnet, verifier, dir, miner, settings, .. } = net;
     drop(devnet);
-    let hang_after = (fault == Fault::Hang).then_some(CHAIN_HANGS_AFTER);
     let options = TreeOptions { hang_after, ..TreeOptions::default() };
     let (chain_dir, server) = (dir.path().to_path_buf(), Ref::<ChainServer>::new("/devnet/json-rpc", 16));
     let address = server.clone();
@@ -217,11 +220,11 @@ async fn world(fault: Fault) -> World {
 }
 
 /// A running node and how anybody reaches it.
-struct Provider {
-    node: Node,
+pub(super) struct Provider {
+    pub node: Node,
     repo: PathBuf,
     http: reqwest::Client,
-    full_node: Arc<dyn FullNode>,
+    pub full_node: Arc<dyn FullNode>,
     prover: Arc<GatedProver>,
 }
 
@@ -230,7 +233,7 @@ impl World {
         Arc::new(HttpFullNode::new(self.info.clone()).unwrap())
     }
 
-    async fn start_node(&self, supervision: TreeOptions) -> Provider {
+    pub async fn start_node(&self, supervision: TreeOptions) -> Provider {
         let link = || self.link();
         let links = Links { chain: link(), proving: link(), sealing: link(), markets: link(), admin: link() };
         let identity = Identity::establish(&self.config.repo, self.miner, &links.chain).await.unwrap();
@@ -248,6 +251,11 @@ impl World {
 }
 
 impl Provider {
+    /// Proofs are made as soon as they are asked for.
+    pub fn proves_at_once(&self) {
+        self.prover.open.send_replace(true);
+    }
+
     fn file(&self, name: &str) -> String {
         std::fs::read_to_string(self.repo.join(name)).unwrap()
     }
@@ -259,7 +267,7 @@ impl Provider {
         Some(rows.into_iter().map(|row| (row.path.clone(), row)).collect())
     }
 
-    async fn all_up(&self) -> Rows {
+    pub async fn all_up(&self) -> Rows {
         eventually("all actors up", || async {
             self.actors().await.filter(|rows| rows.values().all(|row| row.state == ActorState::Up))
         })

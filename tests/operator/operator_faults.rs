@@ -39,6 +39,21 @@ fn well_again(repo: &Path, actor: &str) {
     until("the end of the trouble", || trouble(repo, actor).is_none().then_some(()));
 }
 
+/// What `/health/ready` answers, by itself.
+fn ready(repo: &Path) -> (u16, Value) {
+    let admin = std::fs::read_to_string(repo.join("admin")).expect("the node wrote it");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        let answer = reqwest::get(format!("http://{admin}/health/ready")).await.expect("an answer");
+        (answer.status().as_u16(), answer.json().await.expect("JSON"))
+    })
+}
+
+/// The text that a person sees.
+fn screen(repo: &Path, command: &[&str]) -> String {
+    say(&[command, &["--repo", text(repo)]].concat(), &[]).ok().out
+}
+
 #[test]
 fn a_port_in_use_is_named_and_another_one_works() {
     let place = Place::new();
@@ -48,12 +63,8 @@ fn a_port_in_use_is_named_and_another_one_works() {
     let devnet: Vec<&str> = devnet.iter().map(String::as_str).collect();
     say(&devnet, &[]).refused(1, &[&addr, "in use"]);
 
+    // A node's own ports: see `starts`.
     let (chain, repo) = place.initialised();
-    let market = format!("/ip4/127.0.0.1/tcp/{}", taken.local_addr().expect("address").port());
-    for (flag, value) in [("--api-listen", &addr), ("--admin-listen", &addr), ("--market-listen", &market)] {
-        let said = run(&repo, &chain.api_info(), &[flag, value]).ended();
-        said.refused(1, &[value, "in use"]);
-    }
     up(&repo, &chain.api_info()).stopped();
 }
 
@@ -110,8 +121,19 @@ fn a_full_node_that_goes_away_is_waited_for_and_the_tree_says_so() {
     let mut node = up(&repo, &api_info);
     until("the first head", || ask(&repo, &["info"])["full_node"]["subscribed"].as_bool().filter(|up| *up));
     assert_eq!(trouble(&repo, "head_feed"), None);
+    until("a ready node", || (ready(&repo).0 == 200).then_some(()));
+    assert!(screen(&repo, &["info"]).contains("1 of 1 full nodes usable"), "{}", screen(&repo, &["info"]));
     chain.process.killed();
     in_trouble(&repo, "head_feed", &[&name, "cannot reach it"]);
+    let (status, why) = ready(&repo);
+    assert_eq!(status, 503, "without its only full node it is not ready: {why}");
+    assert!(
+        why["waiting_for"].to_string().contains("root/chain/head_feed") && why["reasons"].to_string().contains(&name)
+    );
+    in_trouble(&repo, "daemon_pool", &["no full node can be used", &name]);
+    let info = screen(&repo, &["info"]);
+    assert!(info.contains("! the full node is away: ") && info.contains("0 of 1 full nodes usable"), "{info}");
+    assert!(info.contains("Restart now?   unknown"), "{info}");
     run(&other, &api_info, &[]).ended().refused(1, &[&name, "cannot reach it"]);
     assert!(node.lives());
     // stop works while nobody answers; so does the next start
@@ -130,6 +152,8 @@ fn a_full_node_that_goes_away_is_waited_for_and_the_tree_says_so() {
     let height = || ask(&repo, &["info"])["full_node"]["height"].as_i64();
     let seen = until("a head", height);
     until("the next heads", || height().filter(|now| *now > seen + 1));
+    until("a ready node again", || (ready(&repo).0 == 200).then_some(()));
+    assert!(screen(&repo, &["info"]).contains("Health         ok"), "{}", screen(&repo, &["info"]));
     assert!(node.lives());
     node.stopped();
     chain.process.stopped();

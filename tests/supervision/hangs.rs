@@ -231,3 +231,73 @@ async fn a_thread_that_comes_back_leaves_its_successor_alone() {
     assert_eq!((row.incarnation, row.busy_message), (2, None), "it did nothing meanwhile");
     assert_eq!(tree.shutdown().await, Exit::Shutdown);
 }
+
+/// Says under which epoch it was handled.
+struct Note(mpsc::Sender<u64>);
+impl Message for Note {
+    type Reply = u64;
+}
+impl Handler<Note> for Worker {
+    async fn handle(&mut self, Note(seen): Note, cx: &Cx<Self>) -> Result<u64, Exit> {
+        let epoch = cx.token().epoch;
+        let _ = seen.send(epoch);
+        Ok(epoch)
+    }
+}
+
+/// As [`Block`], then goes on after an await.
+struct BlockAndGoOn(Block);
+impl Message for BlockAndGoOn {
+    type Reply = ();
+}
+impl Handler<BlockAndGoOn> for Worker {
+    async fn handle(&mut self, BlockAndGoOn(m): BlockAndGoOn, cx: &Cx<Self>) -> Result<(), Exit> {
+        let _ = m.report.send(cx.token());
+        let _ = m.until.lock().unwrap().recv();
+        tokio::task::yield_now().await;
+        let _ = m.report.send(cx.token());
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_given_up_incarnation_handles_nothing_of_its_mailbox_when_its_thread_wakes() {
+    for goes_on in [false, true] {
+        let address = Ref::new("/stuck", 16);
+        let root = SupervisorSpec::new("root").backoff(Backoff::NONE).intensity(9, SOON);
+        let tree = Tree::start(root.child(worker("stuck", &address).hang_after(SOON))).unwrap();
+        let (free, until_then) = mpsc::channel();
+        let (report, tokens) = mpsc::channel();
+        let block = Block { until: Arc::new(Mutex::new(until_then)), report };
+        let caller = address.clone();
+        let in_hand = tokio::spawn(async move {
+            match goes_on {
+                true => caller.ask(BlockAndGoOn(block), SOON).await.map_err(CallError::drop_message),
+                false => caller.ask(block, SOON).await.map_err(CallError::drop_message),
+            }
+        });
+        let old = tokio::task::spawn_blocking(move || (tokens.recv().unwrap(), tokens)).await.unwrap();
+        let (old, tokens) = old;
+        // Ten tells and an ask wait behind it.
+        let (seen, handled) = mpsc::channel();
+        for _ in 0..10 {
+            address.tell(Note(seen.clone())).unwrap();
+        }
+        let (caller, last) = (address.clone(), Note(seen));
+        let asked = tokio::spawn(async move { caller.ask(last, SOON).await.map_err(CallError::drop_message) });
+        until("the ask waits too", || tree.info("root/stuck").unwrap().mailbox_depth == 11).await;
+        assert!(tree.kill("root/stuck"));
+        assert_eq!(ping(&address, old.epoch).await.epoch, 2);
+        free.send(()).unwrap();
+        until("the thread is gone", || tree.zombies() == 0).await;
+        let heard = asked.await.unwrap();
+        assert!(matches!(heard, Err(CallError::Restarting(()))), "nobody handled it: {heard:?}");
+        let heard = in_hand.await.unwrap();
+        assert!(matches!(heard, Err(CallError::Exited(Exit::Hung(_)))), "its state is gone: {heard:?}");
+        assert_eq!(handled.iter().count(), 0, "nothing was handled under the old epoch");
+        let late = tokens.iter().count();
+        assert_eq!(late, usize::from(!goes_on), "after an await it does not go on");
+        assert_eq!(address.ask(Ping, SOON).await.unwrap().epoch, 2);
+        assert_eq!(tree.shutdown().await, Exit::Shutdown);
+    }
+}

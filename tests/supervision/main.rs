@@ -11,6 +11,7 @@ mod far_actors;
 mod fencing;
 mod groups;
 mod hangs;
+mod held_down;
 mod inspect;
 mod messages;
 mod monitors;

@@ -134,6 +134,8 @@ async fn a_start_may_choose_not_to_run() {
     wanted.store(true, Ordering::SeqCst);
     group.restart_child("a").await.unwrap();
     assert_eq!(a.ask(Who, SOON).await.unwrap().0, "optional");
+    let row = tree.info("root/group/a").unwrap();
+    assert_eq!((row.incarnation, row.restarts), (2, 0), "the first that ran is no restart");
     assert_eq!(tree.shutdown().await, Exit::Shutdown);
 }
 

@@ -21,7 +21,13 @@ pub struct FeedStatus {
     pub block_delay_secs: Option<u64>,
     /// False while heads come from polling.
     pub subscribed: bool,
+    /// Heads are asked for, and come, because the node cannot push them.
+    #[serde(default)]
+    pub polling: bool,
     pub height: Option<i64>,
+    /// Unix seconds of the blocks of that head.
+    #[serde(default)]
+    pub head_at: Option<u64>,
     pub subscriptions: u64,
     pub last_error: Option<String>,
 }
@@ -62,7 +68,7 @@ pub async fn follow(
         failures = if follower.now.subscriptions > before { 1 } else { failures.saturating_add(1) };
         follower.broke.get_or_insert_with(Instant::now);
         tracing::warn!(%error, "the head feed broke; it is made anew");
-        follower.now.subscribed = false;
+        (follower.now.subscribed, follower.now.polling) = (false, false);
         follower.now.last_error = Some(error.to_string());
         follower.publish();
         sleep(settings.pause(failures)).await;
@@ -107,7 +113,7 @@ impl<T: FnMut(HeadUpdate), S: FnMut(&FeedStatus)> Follower<'_, T, S> {
             Err(error) => return self.poll(node, block_delay, error.into()).await,
         };
         self.now.subscriptions += 1;
-        self.now.subscribed = true;
+        (self.now.subscribed, self.now.polling) = (true, false);
         self.now.last_error = None;
         self.publish();
         let (node_name, height) = (node.name(), self.now.height);
@@ -152,7 +158,7 @@ impl<T: FnMut(HeadUpdate), S: FnMut(&FeedStatus)> Follower<'_, T, S> {
         block_delay: Duration,
         error: LinkError,
     ) -> Result<std::convert::Infallible, LinkError> {
-        self.now.subscribed = false;
+        (self.now.subscribed, self.now.polling) = (false, true);
         self.now.last_error = Some(error.to_string());
         self.publish();
         for _ in 0..2 * self.settings.silent_block_delays.max(1) {
@@ -168,7 +174,10 @@ impl<T: FnMut(HeadUpdate), S: FnMut(&FeedStatus)> Follower<'_, T, S> {
             match step {
                 Step::Known => return,
                 Step::Tell(updates) => {
-                    self.now.height = updates.last().map(|update| update.tipset.height).or(self.now.height);
+                    if let Some(head) = updates.last().map(|update| &update.tipset) {
+                        self.now.height = Some(head.height);
+                        self.now.head_at = head.blocks.first().map(|block| block.timestamp);
+                    }
                     self.publish();
                     for update in updates {
                         (self.tell)(update);

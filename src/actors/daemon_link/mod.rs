@@ -40,10 +40,11 @@ pub struct DaemonPool {
 
 impl DaemonPool {
     pub async fn start(cx: Cx<Self>, pool: Pool, settings: LinkSettings) -> Result<Self, StartError> {
-        let watched = pool.clone();
+        let (watched, myself) = (pool.clone(), cx.clone());
         cx.spawn_detached(async move {
             loop {
                 check_all(&watched, &settings).await;
+                myself.trouble(pool::all_away(&watched.health(), settings.max_behind));
                 tokio::time::sleep(settings.check_every).await;
             }
         });
@@ -108,7 +109,8 @@ impl HeadFeed {
                 }
             };
             let publish = |status: &FeedStatus| {
-                myself.trouble(status.last_error.clone().filter(|_| !status.subscribed));
+                // Heads that are polled come, too.
+                myself.trouble(status.last_error.clone().filter(|_| !status.subscribed && !status.polling));
                 *shown.borrow_mut() = status.clone();
             };
             FeedEnded(follow::follow(&pool, &settings, tell, publish).await)

@@ -30,6 +30,15 @@ pub fn usable(all: &[Health], index: usize, max_behind: ChainEpoch) -> bool {
     }
 }
 
+/// Why no node is usable; `None` while one is.
+pub fn all_away(all: &[Health], max_behind: ChainEpoch) -> Option<String> {
+    if (0..all.len()).any(|index| usable(all, index, max_behind)) {
+        return None;
+    }
+    let why: Vec<&str> = all.iter().filter_map(|health| health.error.as_deref()).collect();
+    Some(format!("no full node can be used: {}", why.join("; ")))
+}
+
 struct Nodes {
     nodes: Vec<Arc<dyn FullNode>>,
     health: Mutex<Vec<Health>>,
@@ -95,6 +104,15 @@ mod tests {
         for (height, expected) in [(97, false), (98, true), (99, true), (100, true)] {
             assert_eq!(usable(&[at(height), at(100)], 0, 2), expected, "height {height}");
         }
+    }
+
+    #[test]
+    fn all_are_away_when_the_last_one_is() {
+        let failed = || Health { error: Some("refused".into()), ..Default::default() };
+        assert_eq!(all_away(&[failed(), at(7)], 2), None);
+        assert_eq!(all_away(&[Health::default()], 2), None, "not checked yet");
+        assert_eq!(all_away(&[failed(), failed()], 2).as_deref(), Some("no full node can be used: refused; refused"));
+        assert!(all_away(&[], 2).is_some());
     }
 
     #[test]

@@ -230,7 +230,7 @@ impl Handler<RoundDone> for DealHandler {
         let result = match result {
             Ok(None) => Ok(()),
             Ok(Some(ask)) => match self.adopt(ask, cx) {
-                Err(fenced @ StoreError::Fenced { .. }) => return Err(Exit::failed(fenced)),
+                Err(fenced @ StoreError::Fenced { .. }) => return Err(fenced.into()),
                 saved => saved.map_err(|e| e.to_string()),
             },
             Err(why) => Err(why),

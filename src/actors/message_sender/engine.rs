@@ -3,10 +3,10 @@
 //! The order of every send is: estimate, nonce, sign, STORE the bytes and the nonce in one transaction, push. A crash
 //! before the store has pushed nothing; a crash after it pushes the same bytes again, which a mempool holds only once.
 
-use super::messages::{Enqueue, EnqueueAnswer, MessageStatus, WithdrawAnswer};
+use super::messages::{Enqueue, EnqueueAnswer, MessageStatus, MessageSummary, WithdrawAnswer};
 use super::round::Round;
 use super::signer::Signer;
-use super::state::{Done, NextNonce, Open, Outcome, Rules, Signed};
+use super::state::{Done, NextNonce, Open, Outcome, Rules, Signed, summary};
 use crate::chain::types::{SignedMessage, TipSet, TipSetKey};
 use crate::chain::{Address, TokenAmount, cbor, lotus_json};
 use crate::rpc::full_node::FullNode;
@@ -130,6 +130,11 @@ impl Engine {
     pub fn pending(&self) -> Result<Vec<(String, MessageStatus)>, StoreError> {
         let cut = self.prefix().len();
         Ok(self.open()?.into_iter().map(|(key, o)| (key[cut..].to_owned(), open_status(&o))).collect())
+    }
+
+    pub fn summary(&self) -> Result<MessageSummary, StoreError> {
+        let cut = self.prefix().len();
+        Ok(summary(self.open()?.iter().map(|(key, open)| (&key[cut..], open))))
     }
 
     /// The open messages for a person, without their parameters; the oldest ones, if they are many.

@@ -83,6 +83,28 @@ impl Message for Pending {
     const WIRE: Option<WireForm<Self>> = Some(codec::form(ids::PENDING, 1));
 }
 
+/// How many messages are open, and how long the oldest has been: an answer of the same size however many there are.
+#[derive(Serialize, Deserialize, Clone, Debug)]
+pub struct Summary;
+
+impl Message for Summary {
+    type Reply = MessageSummary;
+    const WIRE: Option<WireForm<Self>> = Some(codec::report(ids::MESSAGE_SUMMARY, 1));
+}
+
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(default)]
+pub struct MessageSummary {
+    /// Not signed yet.
+    pub queued: u64,
+    /// Signed, and not final on chain.
+    pub pushed: u64,
+    /// Epochs since the oldest of the latter was signed; `None`: there is none.
+    pub oldest_epochs: Option<u64>,
+    /// Key of the oldest that is not signed, and why it waits.
+    pub waiting: Option<(String, String)>,
+}
+
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
 pub enum MessageStatus {
     /// Durable, not signed yet.

@@ -19,7 +19,9 @@ use crate::chain::types::TipSet;
 use crate::rpc::full_node::FullNode;
 use crate::store::{Store, StoreError};
 use crate::supervisor::{Actor, Cx, Exit, Handler, Message, Reconfigure, StartError};
-use messages::{Enqueue, EnqueueAnswer, MessageStatus, Pending, Status, Withdraw, WithdrawAnswer};
+use messages::{
+    Enqueue, EnqueueAnswer, MessageStatus, MessageSummary, Pending, Status, Summary, Withdraw, WithdrawAnswer,
+};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -128,7 +130,7 @@ impl Handler<RoundDone> for MessageSender {
             Ok(report) if report != Report::default() => tracing::debug!(?report, "messages"),
             Ok(_) => {}
             Err(RoundError::Store(e @ (StoreError::Fenced { .. } | StoreError::Corrupt { .. }))) => {
-                return Err(Exit::failed(e));
+                return Err(e.into());
             }
             Err(e) => {
                 tracing::warn!("messages wait: {e}");
@@ -161,7 +163,7 @@ impl Handler<Enqueue> for MessageSender {
     async fn handle(&mut self, message: Enqueue, cx: &Cx<Self>) -> Result<EnqueueAnswer, Exit> {
         let answer = match self.engine.enqueue(&message) {
             Ok(answer) => answer,
-            Err(e @ StoreError::Fenced { .. }) => return Err(Exit::failed(e)),
+            Err(e @ StoreError::Fenced { .. }) => return Err(e.into()),
             Err(e) => return Ok(EnqueueAnswer::Refused(e.to_string())),
         };
         if answer == EnqueueAnswer::Accepted {
@@ -187,7 +189,7 @@ impl Handler<Reconfigure<SenderSettings>> for MessageSender {
 impl Handler<Withdraw> for MessageSender {
     async fn handle(&mut self, ask: Withdraw, _: &Cx<Self>) -> Result<Result<WithdrawAnswer, String>, Exit> {
         match self.engine.withdraw(&ask.key) {
-            Err(e @ StoreError::Fenced { .. }) => Err(Exit::failed(e)),
+            Err(e @ StoreError::Fenced { .. }) => Err(e.into()),
             answer => Ok(answer.map_err(|e| e.to_string())),
         }
     }
@@ -195,12 +197,18 @@ impl Handler<Withdraw> for MessageSender {
 
 impl Handler<Status> for MessageSender {
     async fn handle(&mut self, ask: Status, _: &Cx<Self>) -> Result<MessageStatus, Exit> {
-        self.engine.status(&ask.key).map_err(Exit::failed)
+        self.engine.status(&ask.key).map_err(Exit::from)
+    }
+}
+
+impl Handler<Summary> for MessageSender {
+    async fn handle(&mut self, _: Summary, _: &Cx<Self>) -> Result<MessageSummary, Exit> {
+        self.engine.summary().map_err(Exit::failed)
     }
 }
 
 impl Handler<Pending> for MessageSender {
     async fn handle(&mut self, _: Pending, _: &Cx<Self>) -> Result<Vec<(String, MessageStatus)>, Exit> {
-        self.engine.pending().map_err(Exit::failed)
+        self.engine.pending().map_err(Exit::from)
     }
 }

@@ -1,5 +1,6 @@
 //! A message's life as a pure state machine: what is stored, what the chain shows, what to do next.
 
+use super::messages::MessageSummary;
 use crate::chain::{ChainEpoch, TokenAmount};
 use crate::store::Record;
 use num_bigint::BigInt;
@@ -146,6 +147,28 @@ pub fn next_step(s: &Signed, seen: &Seen, rules: &Rules) -> Step {
     Step::Wait("in the mempool")
 }
 
+/// `open` in the order of arrival.
+pub fn summary<'a>(open: impl Iterator<Item = (&'a str, &'a Open)>) -> MessageSummary {
+    let mut all = MessageSummary::default();
+    let mut oldest: Option<ChainEpoch> = None;
+    let mut head = ChainEpoch::MIN;
+    for (key, open) in open {
+        head = head.max(open.seen_at);
+        match &open.signed {
+            Some(signed) => {
+                all.pushed += 1;
+                oldest = Some(oldest.map_or(signed.signed_at, |at| at.min(signed.signed_at)));
+            }
+            None => {
+                all.queued += 1;
+                all.waiting.get_or_insert_with(|| (key.to_string(), open.why_waiting.clone()));
+            }
+        }
+    }
+    all.oldest_epochs = oldest.map(|at| u64::try_from(head.saturating_sub(at)).unwrap_or(0));
+    all
+}
+
 /// What a node estimated, held within `max_fee`: fee cap x limit is at most that, the premium at most the fee cap. Nodes do
 /// so by themselves where they know the bound; not all take one.
 pub fn bounded_fee(
@@ -180,6 +203,42 @@ pub fn raised_fee(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_summary_counts_and_names_the_oldest_only() {
+        let open = |seq, seen_at, signed_at: Option<ChainEpoch>| Open {
+            seq,
+            to: "t01".into(),
+            from: None,
+            method: 0,
+            params: vec![],
+            value: "0".into(),
+            max_fee: "0".into(),
+            why_waiting: format!("why {seq}"),
+            seen_at,
+            refusals: 0,
+            signed: signed_at.map(|signed_at| Signed {
+                json: String::new(),
+                cid: String::new(),
+                nonce: seq,
+                from: String::new(),
+                pushed_at: None,
+                signed_at,
+                replaced: vec![],
+                nonce_gone_since: None,
+            }),
+        };
+        let all = [open(1, 30, Some(12)), open(2, 30, None), open(3, 31, Some(9)), open(4, 0, None)];
+        let told = summary(["a", "b", "c", "d"].into_iter().zip(&all));
+        let expected = MessageSummary {
+            queued: 2,
+            pushed: 2,
+            oldest_epochs: Some(22),
+            waiting: Some(("b".into(), "why 2".into())),
+        };
+        assert_eq!(told, expected);
+        assert_eq!(summary(std::iter::empty()), MessageSummary::default());
+    }
 
     const RULES: Rules = Rules { confidence: 5, replace_after: 10, lost_after: 8, repush_every: 4 };
 

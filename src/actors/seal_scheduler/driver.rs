@@ -1,7 +1,7 @@
 //! The journaled sectors of one miner and what runs for them: what is due, what came of it, on disk before it counts.
 
 use super::machine::{self, Event, Follow, Rules};
-use super::messages::{SectorDetail, SectorSummary};
+use super::messages::{SealingSummary, SealingTask, SectorDetail, SectorSummary, Slots};
 use super::plan::{Action, Candidate, Limits, action, admit, due_at};
 use super::sector::{Phase, Sector};
 use crate::failpoint;
@@ -24,6 +24,47 @@ struct Running {
     action: Action,
     run: u64,
     away: bool,
+    /// Unix milliseconds.
+    since: u64,
+}
+
+/// How many sectors are where; kept up to date with each change, so that asking costs nothing.
+#[derive(Default)]
+struct Census {
+    phases: BTreeMap<Phase, u64>,
+    failing: u64,
+}
+
+impl Census {
+    fn count(&mut self, sector: &Sector) {
+        *self.phases.entry(sector.phase).or_default() += 1;
+        self.failing += u64::from(is_failing(sector));
+    }
+    fn forget(&mut self, sector: &Sector) {
+        if let Some(count) = self.phases.get_mut(&sector.phase) {
+            *count = count.saturating_sub(1);
+        }
+        self.failing = self.failing.saturating_sub(u64::from(is_failing(sector)));
+    }
+}
+
+/// How long each task of a sector took that was done.
+fn durations(sector: &Sector) -> impl Iterator<Item = (Action, u64)> {
+    sector.timings.windows(2).filter_map(|pair| {
+        let [done, next] = pair else { return None };
+        let failed = action(next.phase) == Action::Retry;
+        let ended = done.ended.filter(|_| !failed && action(done.phase).task().is_some())?;
+        Some((action(done.phase), ended.saturating_sub(done.started)))
+    })
+}
+
+/// As [`SectorSummary::failure`].
+fn is_failing(sector: &Sector) -> bool {
+    sector.reason.is_some() && retry_at(sector).is_some()
+}
+
+fn retry_at(sector: &Sector) -> Option<u64> {
+    sector.retry.map(|retry| retry.at).or(sector.wait_until)
 }
 
 /// Something to carry out now; [`Driver::done`] takes what came of it.
@@ -42,6 +83,9 @@ pub struct Driver {
     rules: Rules,
     limits: Limits,
     sectors: BTreeMap<u64, Sector>,
+    census: Census,
+    /// Kind of task -> how long the last one took that was done. Milliseconds.
+    took: HashMap<Action, u64>,
     pledges: BTreeMap<String, PledgeRecord>,
     running: HashMap<u64, Running>,
     runs: u64,
@@ -55,7 +99,11 @@ impl Driver {
     /// Reads the journal. `scope` is the miner's address.
     pub fn load(store: Store, token: Token, scope: String, rules: Rules, limits: Limits) -> Result<Driver, StoreError> {
         let prefix = format!("{scope}/");
-        let sectors = store.list_prefix::<Sector>(&prefix)?.into_iter().map(|(_, s)| (s.number, s)).collect();
+        let sectors: BTreeMap<u64, Sector> =
+            store.list_prefix::<Sector>(&prefix)?.into_iter().map(|(_, s)| (s.number, s)).collect();
+        let mut census = Census::default();
+        sectors.values().for_each(|sector| census.count(sector));
+        let took = sectors.values().flat_map(durations).collect();
         let pledges = store
             .list_prefix::<PledgeRecord>(&prefix)?
             .into_iter()
@@ -68,12 +116,21 @@ impl Driver {
             rules,
             limits,
             sectors,
+            census,
+            took,
             pledges,
             running: HashMap::new(),
             runs: 0,
             polled: HashMap::new(),
             held: HashMap::new(),
         })
+    }
+
+    fn keep(&mut self, sector: Sector) {
+        self.census.count(&sector);
+        if let Some(old) = self.sectors.insert(sector.number, sector) {
+            self.census.forget(&old);
+        }
     }
 
     fn sector_key(&self, number: u64) -> String {
@@ -116,7 +173,7 @@ impl Driver {
         })?;
         failpoint::hit("enter", sector.phase);
         *pledge = next;
-        self.sectors.insert(number, sector);
+        self.keep(sector);
         Ok(())
     }
 
@@ -141,15 +198,15 @@ impl Driver {
         let running: Vec<Action> = self.running.values().filter(|r| !r.away).map(|r| r.action).collect();
         let sealing = self.sectors.values().filter(|s| s.phase.is_sealing() || self.running.contains_key(&s.number));
         let chosen = admit(candidates, &running, sealing.count(), &self.limits);
-        chosen.into_iter().filter_map(|c| self.begin(c.number, head)).collect()
+        chosen.into_iter().filter_map(|c| self.begin(c.number, head, now)).collect()
     }
 
-    fn begin(&mut self, number: u64, head: Option<i64>) -> Option<Work> {
+    fn begin(&mut self, number: u64, head: Option<i64>, now: u64) -> Option<Work> {
         let sector = self.sectors.get(&number)?.clone();
         let action = action(sector.phase);
         self.runs += 1;
         let run = self.runs;
-        self.running.insert(number, Running { action, run, away: sector.location.is_some() });
+        self.running.insert(number, Running { action, run, away: sector.location.is_some(), since: now });
         if let (true, Some(head)) = (action.is_poll(), head) {
             self.polled.insert(number, head);
         }
@@ -162,8 +219,18 @@ impl Driver {
         if self.running.get(&number).is_none_or(|r| r.run != run) {
             return Ok(());
         }
-        self.running.remove(&number);
-        self.apply(number, event, now).inspect_err(|_| {
+        let before = self.sectors.get(&number).map(|sector| sector.phase);
+        let ended = self.running.remove(&number);
+        let applied = self.apply(number, event, now);
+        // It led on: it was done. An action that failed keeps the phase, or leads to one of failure.
+        if let (Some(ended), Some(before), Some(after)) = (ended, before, self.sectors.get(&number))
+            && ended.action.task().is_some()
+            && after.phase != before
+            && action(after.phase) != Action::Retry
+        {
+            self.took.insert(ended.action, now.saturating_sub(ended.since));
+        }
+        applied.inspect_err(|_| {
             self.held.insert(number, now + self.rules.soft_wait);
         })
     }
@@ -191,7 +258,7 @@ impl Driver {
             !moved && same_place && after.log.len() == before.log.len() && after.wait_until == before.wait_until;
         if only_reason && after.gone_since == before.gone_since {
             // Why it waits changes with every head and can be asked again: not worth a disk write.
-            self.sectors.insert(number, after);
+            self.keep(after);
             return Ok(());
         }
         if moved {
@@ -215,7 +282,7 @@ impl Driver {
             self.pledges.insert(request, pledge);
         }
         self.held.remove(&number);
-        self.sectors.insert(number, after);
+        self.keep(after);
         Ok(())
     }
 
@@ -252,6 +319,41 @@ impl Driver {
         Some(SectorDetail { summary: self.summary(sector), sector: sector.clone(), durations: sector.durations(now) })
     }
 
+    pub fn counts(&self) -> SealingSummary {
+        let mut slots = BTreeMap::<String, Slots>::new();
+        for action in [Action::AddPiece, Action::Pc1, Action::Pc2, Action::C1, Action::C2, Action::Finalize] {
+            let (Some(task), Some(all)) = (action.task(), self.limits.of(action)) else { continue };
+            slots.insert(task.to_string(), Slots { used: 0, all: all as u64 });
+        }
+        let here = self.running.values().filter(|running| !running.away);
+        for slot in here.filter_map(|running| running.action.task()) {
+            slots.entry(slot.to_string()).or_default().used += 1;
+        }
+        let states = self.census.phases.iter().filter(|(_, count)| **count > 0);
+        SealingSummary {
+            states: states.map(|(phase, count)| (phase.to_string(), *count)).collect(),
+            failing: self.census.failing,
+            unnumbered: self.pledges.values().filter(|pledge| pledge.number.is_none()).count() as u64,
+            slots,
+        }
+    }
+
+    /// In order of sectors.
+    pub fn tasks(&self) -> Vec<SealingTask> {
+        let row = |(number, running): (&u64, &Running)| {
+            Some(SealingTask {
+                sector: *number,
+                task: running.action.task()?.to_string(),
+                since: running.since,
+                agent: self.sectors.get(number).and_then(|sector| sector.location.clone()),
+                last_took_ms: self.took.get(&running.action).copied(),
+            })
+        };
+        let mut tasks: Vec<SealingTask> = self.running.iter().filter_map(row).collect();
+        tasks.sort_by_key(|task| task.sector);
+        tasks
+    }
+
     /// For a person: what runs, how many sectors are where, what waits for what.
     pub fn show(&self) -> serde_json::Value {
         let mut phases = BTreeMap::<String, usize>::new();
@@ -278,7 +380,7 @@ impl Driver {
             working: self.running.contains_key(&s.number),
             reason: s.reason.clone(),
             location: s.location.clone(),
-            retry_at: s.retry.map(|r| r.at).or(s.wait_until),
+            retry_at: retry_at(s),
         }
     }
 }

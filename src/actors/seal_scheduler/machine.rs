@@ -123,7 +123,11 @@ pub fn next(before: &Sector, event: Event, now: u64, rules: &Rules) -> (Sector, 
 
         (_, E::Silent(why)) => pause(&mut s, now, rules, why),
         (_, E::TaskFailed { error, soft: true }) => pause(&mut s, now, rules, error),
-        (_, E::NotYet(why)) => s.reason = Some(why),
+        (_, E::NotYet(why)) => {
+            // It was asked, so the failure that it paused for is over.
+            s.wait_until = None;
+            s.reason = Some(why);
+        }
 
         (P::Allocated, E::Described { seal_proof }) => {
             s.seal_proof = Some(seal_proof);

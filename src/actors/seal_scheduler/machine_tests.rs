@@ -1,6 +1,7 @@
 //! The sector state machine's table: the happy path, unexpected events, every retry rule at its boundary.
 
 use super::machine::*;
+use super::messages::SectorSummary;
 use super::plan::{Action, action, due_at};
 use super::sector::*;
 use proptest::prelude::*;
@@ -224,6 +225,32 @@ proptest! {
             }
         }
     }
+}
+
+/// `sectors list` shows a failure as LAST ERROR, and ordinary progress elsewhere.
+#[test]
+fn a_wait_is_no_failure_and_an_answer_ends_one() {
+    let told = |s: &Sector| {
+        let summary = SectorSummary {
+            number: s.number,
+            phase: s.phase,
+            since: 0,
+            working: false,
+            location: None,
+            reason: s.reason.clone(),
+            retry_at: s.retry.map(|r| r.at).or(s.wait_until),
+        };
+        (summary.failure().map(str::to_string), summary.waits_for().map(str::to_string))
+    };
+    let waits = step(&at(Phase::WaitSeed), Event::NotYet("seed at epoch 9".into()));
+    assert_eq!(told(&waits), (None, Some("seed at epoch 9".into())));
+    let silent = step(&waits, Event::Silent("the full node is away".into()));
+    assert_eq!(told(&silent), (Some("the full node is away".into()), None));
+    let answered = step(&silent, Event::NotYet("seed at epoch 9".into()));
+    assert_eq!(told(&answered), (None, Some("seed at epoch 9".into())));
+    let failed = step(&at(Phase::PreCommit2), hard());
+    assert!(told(&failed).0.is_some() && told(&failed).1.is_none());
+    assert_eq!(told(&at(Phase::PreCommit2)), (None, None));
 }
 
 #[test]

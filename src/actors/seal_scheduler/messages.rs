@@ -5,6 +5,7 @@ use crate::rpc::bridge::{codec, ids};
 use crate::supervisor::Message;
 use crate::supervisor::wire::WireForm;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// Seal one sector of committed capacity. The request key names the wish: asked again, the same sector answers.
 /// The wish is durable when this answers, also when no number could be had yet.
@@ -59,6 +60,57 @@ impl Message for Remove {
     const WIRE: Option<WireForm<Self>> = Some(codec::form(ids::REMOVE, 1));
 }
 
+/// How many sectors are in which state, and what runs: an answer whose size does not grow with the sectors.
+#[derive(Serialize, Deserialize, Clone, Debug)]
+pub struct Summary;
+
+impl Message for Summary {
+    type Reply = SealingSummary;
+    const WIRE: Option<WireForm<Self>> = Some(codec::report(ids::SEALING_SUMMARY, 1));
+}
+
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(default)]
+pub struct SealingSummary {
+    pub states: BTreeMap<String, u64>,
+    /// Sectors that failed and wait to be tried again.
+    pub failing: u64,
+    /// Pledges that have no number yet.
+    pub unnumbered: u64,
+    /// Kind of task -> tasks under way at this node, and how many may be.
+    pub slots: BTreeMap<String, Slots>,
+}
+
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[serde(default)]
+pub struct Slots {
+    pub used: u64,
+    pub all: u64,
+}
+
+/// The tasks under way, for `sealing jobs`.
+#[derive(Serialize, Deserialize, Clone, Debug)]
+pub struct Tasks;
+
+impl Message for Tasks {
+    type Reply = Vec<SealingTask>;
+    const WIRE: Option<WireForm<Self>> = Some(codec::report(ids::SEALING_TASKS, 1));
+}
+
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(default)]
+pub struct SealingTask {
+    pub sector: u64,
+    /// `ap pc1 pc2 c1 c2 verify fin rm`
+    pub task: String,
+    /// Unix milliseconds.
+    pub since: u64,
+    /// The agent that has the sector's files; `None`: the scheduler's node.
+    pub agent: Option<String>,
+    /// How long it took for the sector before it here; `None`: not known.
+    pub last_took_ms: Option<u64>,
+}
+
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
 pub struct SectorSummary {
     pub number: u64,
@@ -73,6 +125,18 @@ pub struct SectorSummary {
     pub reason: Option<String>,
     /// Unix milliseconds.
     pub retry_at: Option<u64>,
+}
+
+impl SectorSummary {
+    /// Why it failed, until it has got over that. An ordinary wait has no failure.
+    pub fn failure(&self) -> Option<&str> {
+        self.reason.as_deref().filter(|_| self.retry_at.is_some())
+    }
+
+    /// What it waits for in the ordinary course of sealing.
+    pub fn waits_for(&self) -> Option<&str> {
+        self.reason.as_deref().filter(|_| self.retry_at.is_none())
+    }
 }
 
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]

@@ -35,7 +35,10 @@ use crate::proofs::Prover;
 use crate::rpc::full_node::FullNode;
 use crate::store::{Store, StoreError};
 use crate::supervisor::{Actor, Cx, Exit, Handler, Message, Reconfigure, Ref, StartError};
-use messages::{List, Pledge, PledgeAnswer, Remove, SectorDetail, SectorSummary, Status};
+use messages::{
+    List, Pledge, PledgeAnswer, Remove, SealingSummary, SealingTask, SectorDetail, SectorSummary, Status, Summary,
+    Tasks,
+};
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -166,7 +169,7 @@ pub fn allocation_key(shard: Option<&str>, request: &str) -> String {
 /// A fenced or damaged journal ends the incarnation; a disk that is full does not: it is tried again.
 fn fatal(e: StoreError) -> Result<(), Exit> {
     match e {
-        StoreError::Fenced { .. } | StoreError::Corrupt { .. } | StoreError::Schema { .. } => Err(Exit::failed(e)),
+        StoreError::Fenced { .. } | StoreError::Corrupt { .. } | StoreError::Schema { .. } => Err(e.into()),
         e => {
             tracing::error!("sector journal: {e}");
             Ok(())
@@ -354,6 +357,18 @@ impl Handler<Reconfigure<SealSettings>> for SealScheduler {
 impl Handler<List> for SealScheduler {
     async fn handle(&mut self, _: List, _: &Cx<Self>) -> Result<Vec<SectorSummary>, Exit> {
         Ok(self.driver.list())
+    }
+}
+
+impl Handler<Summary> for SealScheduler {
+    async fn handle(&mut self, _: Summary, _: &Cx<Self>) -> Result<SealingSummary, Exit> {
+        Ok(self.driver.counts())
+    }
+}
+
+impl Handler<Tasks> for SealScheduler {
+    async fn handle(&mut self, _: Tasks, _: &Cx<Self>) -> Result<Vec<SealingTask>, Exit> {
+        Ok(self.driver.tasks())
     }
 }
 

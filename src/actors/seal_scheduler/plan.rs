@@ -54,6 +54,28 @@ pub fn action(phase: Phase) -> Action {
 }
 
 impl Action {
+    /// The name of a task that computes or moves files; `None` for questions and messages.
+    pub fn task(self) -> Option<&'static str> {
+        match self {
+            Action::AddPiece => Some("ap"),
+            Action::Pc1 => Some("pc1"),
+            Action::Pc2 => Some("pc2"),
+            Action::C1 => Some("c1"),
+            Action::C2 => Some("c2"),
+            Action::Verify => Some("verify"),
+            Action::Finalize => Some("fin"),
+            Action::RemoveFiles => Some("rm"),
+            Action::Describe
+            | Action::DrawTicket
+            | Action::SendPreCommit
+            | Action::PollPreCommit
+            | Action::PollSeed
+            | Action::SendCommit
+            | Action::PollCommit
+            | Action::Retry
+            | Action::Nothing => None,
+        }
+    }
     /// Asked once a head.
     pub fn is_poll(self) -> bool {
         matches!(self, Action::PollPreCommit | Action::PollSeed | Action::PollCommit)
@@ -85,7 +107,7 @@ impl Default for Limits {
 
 impl Limits {
     /// `None`: not limited.
-    fn of(&self, action: Action) -> Option<usize> {
+    pub fn of(&self, action: Action) -> Option<usize> {
         match action {
             Action::AddPiece => Some(self.add_piece),
             Action::Pc1 => Some(self.pc1),

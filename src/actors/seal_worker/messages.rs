@@ -95,6 +95,31 @@ impl Message for Report {
     const WIRE: Option<WireForm<Self>> = Some(codec::report(ids::AGENT_REPORT, 1));
 }
 
+/// The tasks that an agent has, for `sealing jobs`.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
+pub struct Tasks;
+
+impl Message for Tasks {
+    type Reply = Vec<AgentTask>;
+    const WIRE: Option<WireForm<Self>> = Some(codec::report(ids::AGENT_TASKS, 1));
+}
+
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(default)]
+pub struct AgentTask {
+    pub id: String,
+    pub sector: u64,
+    /// As the job's name has it: `pc1`.
+    pub task: String,
+    /// `queued`, `running`, `done` (until the scheduler has the result) or `failed`.
+    pub state: String,
+    /// The worker that has it, by its name; `agent`: its own provers.
+    pub worker: Option<String>,
+    /// Unix milliseconds at which it was taken from the scheduler.
+    pub accepted: u64,
+    pub error: Option<String>,
+}
+
 /// A worker process introduces itself.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
 pub struct Join {

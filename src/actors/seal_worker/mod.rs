@@ -185,7 +185,7 @@ impl SealWorker {
 
     fn write(&self, id: &str) -> Result<(), Exit> {
         match self.queue.get(id) {
-            Some(entry) => self.deps.store.put(&self.token, id, entry).map_err(Exit::failed),
+            Some(entry) => self.deps.store.put(&self.token, id, entry).map_err(Exit::from),
             None => Ok(()),
         }
     }
@@ -268,7 +268,7 @@ impl Handler<Run> for SealWorker {
         }
         match self.take_in(&run.job) {
             Ok(()) => {}
-            Err(e @ (StoreError::Fenced { .. } | StoreError::Corrupt { .. })) => return Err(Exit::failed(e)),
+            Err(e @ (StoreError::Fenced { .. } | StoreError::Corrupt { .. })) => return Err(e.into()),
             Err(e) => return Ok(RunAnswer::Refused(format!("the agent's journal: {e}"))),
         }
         self.dispatch(cx)?;
@@ -290,7 +290,7 @@ impl Handler<Acknowledge> for SealWorker {
     async fn handle(&mut self, ack: Acknowledge, _: &Cx<Self>) -> Result<(), Exit> {
         let done = matches!(self.queue.state(&ack.job), JobState::Done(_) | JobState::Failed(_));
         if done && self.queue.remove(&ack.job) {
-            self.deps.store.delete::<Entry>(&self.token, &ack.job).map_err(Exit::failed)?;
+            self.deps.store.delete::<Entry>(&self.token, &ack.job)?;
         }
         Ok(())
     }
@@ -324,6 +324,13 @@ impl Handler<Report> for SealWorker {
                 .collect(),
             works_itself: self.works_itself(),
         })
+    }
+}
+
+impl Handler<Tasks> for SealWorker {
+    async fn handle(&mut self, _: Tasks, _: &Cx<Self>) -> Result<Vec<AgentTask>, Exit> {
+        let name = |id: &str| self.sessions.get(id).map_or(id.to_owned(), |session| session.name.clone());
+        Ok(self.queue.entries().map(|entry| entry.shown(name)).collect())
     }
 }
 
@@ -388,4 +395,5 @@ pub fn export(worker: &Ref<SealWorker>) -> crate::supervisor::ExportOf<SealWorke
         .message::<JobStatus>()
         .message::<Acknowledge>()
         .message::<Report>()
+        .message::<Tasks>()
 }

@@ -1,7 +1,7 @@
 //! The agent's tasks and who has which: pure. A task is with one worker at a time, under a lease that its heartbeats
 //! extend; what is furthest goes first, so that sectors finish before others begin.
 
-use super::messages::{JobState, Slots};
+use super::messages::{AgentTask, JobState, Slots};
 use super::resources;
 use crate::actors::seal_jobs::{JobFailed, SealJob, StepKind};
 use crate::proofs::Output;
@@ -25,6 +25,27 @@ pub struct Entry {
     /// Orders tasks of the same kind.
     pub accepted: u64,
     pub state: State,
+}
+
+impl Entry {
+    /// `name`: of a worker, by its id.
+    pub fn shown(&self, name: impl Fn(&str) -> String) -> AgentTask {
+        let (state, worker, error) = match &self.state {
+            State::Queued => ("queued", None, None),
+            State::Given { to } => ("running", Some(name(to)), None),
+            State::Done(Ok(_)) => ("done", None, None),
+            State::Done(Err(failed)) => ("failed", None, Some(failed.error.clone())),
+        };
+        AgentTask {
+            id: self.job.id(),
+            sector: self.job.number,
+            task: self.job.step.kind().name().to_string(),
+            state: state.to_string(),
+            worker,
+            accepted: self.accepted,
+            error,
+        }
+    }
 }
 
 /// What a worker can run beside what it has.

@@ -69,7 +69,7 @@ impl Actor for SectorAllocator {
 
 impl Handler<RefreshLease> for SectorAllocator {
     async fn handle(&mut self, _: RefreshLease, cx: &Cx<Self>) -> Result<(), Exit> {
-        if !self.book.refresh().await.map_err(Exit::failed)? {
+        if !self.book.refresh().await.map_err(Exit::from)? {
             tracing::debug!("the chain cannot be asked for sector numbers; leased ones serve");
         }
         cx.tell_after(LEASE_REFRESH, RefreshLease);
@@ -85,7 +85,7 @@ impl Message for Refill {
 
 impl Handler<Refill> for SectorAllocator {
     async fn handle(&mut self, _: Refill, _: &Cx<Self>) -> Result<(), Exit> {
-        self.book.refresh().await.map(|_| ()).map_err(Exit::failed)
+        self.book.refresh().await.map(|_| ()).map_err(Exit::from)
     }
 }
 

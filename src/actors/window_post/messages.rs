@@ -18,6 +18,43 @@ impl Message for WindowPostInfo {
     const WIRE: Option<WireForm<Self>> = Some(codec::report(ids::WINDOW_POST_INFO, 1));
 }
 
+/// How the deadlines went that closed lately: an answer of the same size however many there are.
+#[derive(Serialize, Deserialize, Clone, Copy, Debug)]
+pub struct WindowPostSummary;
+
+impl Message for WindowPostSummary {
+    type Reply = Closed;
+    const WIRE: Option<WireForm<Self>> = Some(codec::report(ids::WINDOW_POST_SUMMARY, 1));
+}
+
+/// Deadlines that closed within the epochs for which records are kept, and had something to prove.
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[serde(default)]
+pub struct Closed {
+    /// Every proof is on chain.
+    pub met: u64,
+    /// A proof is missing.
+    pub missed: u64,
+}
+
+impl Closed {
+    /// A deadline whose last message is still looked for counts as neither.
+    pub fn of<'a>(runs: impl Iterator<Item = &'a DeadlineRun>, height: ChainEpoch) -> Closed {
+        let mut closed = Closed::default();
+        for run in runs.filter(|run| run.di.close <= height) {
+            let phases = || run.batches.iter().flatten().map(|batch| &batch.phase);
+            if phases().any(|phase| matches!(phase, Phase::Missed { .. })) {
+                closed.missed += 1;
+            } else if phases().any(|phase| matches!(phase, Phase::Landed { .. }))
+                && phases().all(|phase| matches!(phase, Phase::Landed { .. } | Phase::Nothing))
+            {
+                closed.met += 1;
+            }
+        }
+        closed
+    }
+}
+
 #[derive(Serialize, Deserialize, Clone, Debug, Default)]
 pub struct WindowPostReport {
     pub miner: String,
@@ -40,7 +77,7 @@ pub struct DeadlineReport {
     pub batches: Vec<BatchReport>,
 }
 
-#[derive(Serialize, Deserialize, Clone, Debug)]
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
 pub struct BatchReport {
     pub partitions: Vec<u64>,
     /// `waiting proving proved submitting landed nothing missed`
@@ -79,5 +116,39 @@ impl From<&DeadlineRun> for DeadlineReport {
             error: run.plan_error.clone(),
             batches: batches.collect(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::batch::{Batch, ReadyProof};
+    use super::*;
+
+    #[test]
+    fn a_deadline_counts_once_it_is_closed_and_by_all_of_its_batches() {
+        let proof = ReadyProof { partitions: vec![], proof_type: 0, proof: vec![], randomness: [0; 32] };
+        let landed = || Phase::Landed { proof: proof.clone(), key: "k".into(), at: 5 };
+        let missed = || Phase::Missed { why: "w".into() };
+        let run = |close, phases: Vec<Phase>| DeadlineRun {
+            di: DeadlineInfo { close, ..DeadlineInfo::default() },
+            batches: Some(phases.into_iter().map(|phase| Batch { phase, ..Batch::new(vec![0]) }).collect()),
+            plan_error: None,
+            plan_job: None,
+            plan_failures: 0,
+            plan_not_before: std::time::Duration::ZERO,
+        };
+        let table = [
+            (run(10, vec![landed()]), (1, 0)),
+            (run(10, vec![landed(), Phase::Nothing]), (1, 0)),
+            (run(10, vec![landed(), missed()]), (0, 1)),
+            (run(10, vec![Phase::Nothing]), (0, 0)),
+            (run(10, vec![]), (0, 0)),
+            (run(10, vec![landed(), Phase::Proving]), (0, 0)),
+            (run(11, vec![landed()]), (0, 0)),
+        ];
+        for (run, (met, missed)) in &table {
+            assert_eq!(Closed::of([run].into_iter(), 10), Closed { met: *met, missed: *missed }, "{run:?}");
+        }
+        assert_eq!(Closed::of(table.iter().map(|(run, _)| run), 10), Closed { met: 2, missed: 1 });
     }
 }

@@ -28,7 +28,7 @@ use crate::supervisor::{Actor, Cx, Exit, Handler, Message, Reconfigure, StartErr
 use batch::{JobId, Outcome, PostStatus, Submission};
 use futures::FutureExt;
 use futures::future::{AbortHandle, Abortable};
-use messages::{WindowPostInfo, WindowPostReport};
+use messages::{Closed, WindowPostInfo, WindowPostReport, WindowPostSummary};
 use outbox::PostMessages;
 use poster::{Command, DeadlineRun, Poster};
 use settings::WindowPostSettings;
@@ -211,7 +211,7 @@ impl WindowPost {
     fn stored(&self, result: Result<(), StoreError>) -> Result<(), Exit> {
         match result {
             Ok(()) => Ok(()),
-            Err(error @ StoreError::Fenced { .. }) => Err(Exit::failed(error)),
+            Err(error @ StoreError::Fenced { .. }) => Err(error.into()),
             Err(error) => {
                 tracing::error!(%error, "window_post goes on without a record");
                 Ok(())
@@ -436,6 +436,12 @@ impl Handler<Reconfigure<WindowPostSettings>> for WindowPost {
         let commands = self.poster.reconfigure(settings, self.now());
         self.carry_out(commands, cx)?;
         Ok(Ok(()))
+    }
+}
+
+impl Handler<WindowPostSummary> for WindowPost {
+    async fn handle(&mut self, _: WindowPostSummary, _cx: &Cx<Self>) -> Result<Closed, Exit> {
+        Ok(Closed::of(self.poster.runs(), self.poster.height()))
     }
 }
 

@@ -15,6 +15,9 @@ impl Message for WinningInfo {
     const WIRE: Option<WireForm<Self>> = Some(codec::report(ids::WINNING_INFO, 1));
 }
 
+/// Epochs after which a block that is not on chain is given up by who counts.
+pub const LOST_AFTER: ChainEpoch = 5;
+
 #[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 pub struct WinningReport {
     pub miner: String,
@@ -22,6 +25,9 @@ pub struct WinningReport {
     pub blocks_accepted: u64,
     /// Blocks that were seen in a tipset of the chain, over restarts.
     pub blocks_on_chain: u64,
+    /// Blocks of the epochs that are remembered that were made, and are not on chain [`LOST_AFTER`] epochs later.
+    #[serde(default)]
+    pub blocks_lost: u64,
     /// The round under way.
     pub running: Option<ChainEpoch>,
     /// The latest last.
@@ -35,6 +41,20 @@ pub struct RoundReport {
     pub nulls: u64,
     pub outcome: RoundOutcome,
     pub took_ms: u64,
+}
+
+impl RoundOutcome {
+    /// As its JSON names it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            RoundOutcome::NotEligible { .. } => "not_eligible",
+            RoundOutcome::Lost => "lost",
+            RoundOutcome::Won { .. } => "won",
+            RoundOutcome::Late { .. } => "late",
+            RoundOutcome::Refused { .. } => "refused",
+            RoundOutcome::Failed { .. } => "failed",
+        }
+    }
 }
 
 /// How a round ended.

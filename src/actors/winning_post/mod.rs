@@ -18,7 +18,7 @@ use crate::store::{Record, Store};
 use crate::supervisor::{Actor, Cx, Exit, Fence, Handler, Message, StartError};
 use futures::FutureExt;
 use futures::future::{AbortHandle, Abortable};
-use messages::{RoundOutcome, RoundReport, WinningInfo, WinningReport};
+use messages::{LOST_AFTER, RoundOutcome, RoundReport, WinningInfo, WinningReport};
 use mine::{Mined, Miner, ReadyBlock};
 use rounds::{Action, Base, RoundId, Rounds, Timing};
 use serde::{Deserialize, Serialize};
@@ -258,6 +258,12 @@ impl WinningPost {
         }
     }
 
+    fn lost(&self) -> u64 {
+        let Some(head) = self.latest.borrow().as_ref().map(|head| head.height) else { return 0 };
+        let old = self.mined.range(..head.saturating_sub(LOST_AFTER)).map(|(_, block)| &block.state);
+        old.filter(|state| !matches!(state, BlockState::OnChain { .. })).count() as u64
+    }
+
     fn ask_timing(&mut self, cx: &Cx<Self>) {
         self.asking_timing = true;
         let node = self.miner.node.clone();
@@ -457,6 +463,7 @@ impl Handler<WinningInfo> for WinningPost {
             miner: self.miner.address.to_string(),
             blocks_accepted: self.totals.accepted,
             blocks_on_chain: self.totals.on_chain,
+            blocks_lost: self.lost(),
             running: self.working.as_ref().map(|working| working.base.round()),
             rounds: self.reports.iter().cloned().collect(),
         })

@@ -1,17 +1,22 @@
 //! One look at a running devnet: the chain says what is proven and won, the node's own API says how its sectors and
 //! actors are. Nothing is read from inside the process, so what is shown is what any client would see.
 
-use super::progress::{Deadline, Head, Power, Progress, Sector};
+use super::progress::{Deadline, Head, NextDeadline, Power, Progress, Sector, Task};
 use crate::chain::types::{TipSet, TipSetKey};
 use crate::chain::{Address, ChainEpoch};
 use crate::cli::CliError;
 use crate::cli::client::NodeClient;
 use crate::cli::render::tree::exit_text;
 use crate::cli::sectors::SectorInfo;
+use crate::node::provider_report::Worker;
+use crate::node::report::DeadlineRow;
+use crate::node::sealing_report::{JobRow, Jobs};
 use crate::rpc::full_node::{FullNode, Result};
 use crate::supervisor::ActorInfo;
+use crate::util::time::unix_ms;
 use cid::Cid;
 use num_traits::ToPrimitive;
+use serde::Deserialize;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -129,10 +134,54 @@ async fn look_at_node(node: &NodeClient, p: &mut Progress) -> std::result::Resul
     for number in numbers.unwrap_or_default() {
         let info: SectorInfo = node.call("Filecoin.SectorsStatus", vec![number.into(), false.into()]).await?;
         let before = p.sectors.iter().find(|s| s.number == number);
-        sectors.push(sector(number, &info, before, super::drive::unix_ms()));
+        sectors.push(sector(number, &info, before, unix_ms()));
     }
     p.sectors = sectors;
+    let jobs: Jobs = node.call("Bulkhead.SealingJobs", vec![]).await?;
+    let (used, now) = (cpu_of_provers(&actors), unix_ms());
+    p.tasks = jobs.jobs.iter().filter(|job| job.state == "running").map(|job| task(job, used, now)).collect();
+    // What the node published at its last head: costs it nothing.
+    let info = node.admin_get::<Option<Info>>("/info").await?.unwrap_or_default();
+    let slots = info.workers.into_iter().filter(|worker| worker.kind == "node").flat_map(|worker| worker.slots);
+    p.slots = slots.map(|(task, slots)| (task, (slots.used, slots.all))).collect();
+    p.next_deadline = info.next_deadline.and_then(|row| Some(NextDeadline { index: row.index, open: row.open? }));
     Ok(())
+}
+
+/// What is read of the admin HTTP's `/info`.
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Info {
+    workers: Vec<Worker>,
+    next_deadline: Option<DeadlineRow>,
+}
+
+/// CPU time that a C2 of a 2 KiB sector takes, about.
+const C2_CPU: Duration = Duration::from_secs(130);
+/// What a prover has used before there is anything to go by.
+const TOO_EARLY: Duration = Duration::from_secs(4);
+
+/// A first C2 has no predecessor to go by, but what it has used of the CPU says how far it is, however busy the machine is.
+fn task(job: &JobRow, used: Duration, now: u64) -> Task {
+    let first = (job.task == "c2" && used >= TOO_EARLY).then(|| {
+        let share = (used.as_secs_f64() / C2_CPU.as_secs_f64()).min(0.95);
+        (now.saturating_sub(job.since) as f64 / share) as u64
+    });
+    Task { sector: job.sector, name: job.task.clone(), since: job.since, expected: job.last_took_ms.or(first) }
+}
+
+/// Of the processes that seal; nothing where the system does not tell it.
+fn cpu_of_provers(actors: &[ActorInfo]) -> Duration {
+    let pids = actors.iter().filter_map(|actor| actor.path.strip_prefix("root/provers/seal-"));
+    pids.filter_map(|pid| cpu_time(&std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)).sum()
+}
+
+/// User and system time in `/proc/<pid>/stat`, which counts in hundredths of a second.
+fn cpu_time(stat: &str) -> Option<Duration> {
+    // The name of the process may hold blanks and brackets.
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
+    let ticks = fields.next()?.parse::<u64>().ok()? + fields.next()?.parse::<u64>().ok()?;
+    Some(Duration::from_millis(ticks * 10))
 }
 
 /// A sector as it is now. Times come from its own log where that names states, else from the looks.
@@ -169,6 +218,22 @@ mod tests {
     fn info(state: &str, log: &[(&str, u64)]) -> SectorInfo {
         let log: Vec<_> = log.iter().map(|(k, t)| serde_json::json!({"Kind": k, "Timestamp": t})).collect();
         serde_json::from_value(serde_json::json!({"SectorID": 1, "State": state, "Log": log})).unwrap()
+    }
+
+    #[test]
+    fn a_first_c2_is_as_far_as_its_cpu_time_says() {
+        let job =
+            |task: &str, last_took_ms| JobRow { task: task.into(), since: 1_000, last_took_ms, ..JobRow::default() };
+        let expected = |job, used| task(&job, Duration::from_secs(used), 61_000).expected;
+        assert_eq!(expected(job("c2", None), 65), Some(120_000), "half of it in a minute");
+        assert_eq!(expected(job("c2", None), 3), None, "too early");
+        assert_eq!(expected(job("c2", None), 900), Some(63_157), "never over before it is");
+        assert_eq!(expected(job("c2", Some(7)), 75), Some(7), "the last one says more");
+        assert_eq!(expected(job("pc1", None), 75), None);
+        let stat = "7 (a b) c) S 1 2 3 4 5 6 7 8 9 10 150 50 0 0";
+        assert_eq!(cpu_time(stat), Some(Duration::from_secs(2)));
+        assert_eq!(cpu_time("garbage"), None);
+        assert!(cpu_time(&std::fs::read_to_string("/proc/self/stat").unwrap()).is_some());
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use crate::cli::render::time::elapsed;
 use crate::config::values::{format_duration, format_size};
 use serde::Serialize;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// What `--exit-after` waits for.
@@ -24,7 +25,13 @@ pub struct Progress {
     pub keys: Option<KeyProgress>,
     pub head: Option<Head>,
     pub sectors: Vec<Sector>,
+    /// Sealing tasks under way.
+    pub tasks: Vec<Task>,
+    /// Kind of task -> how many run, and how many may.
+    pub slots: BTreeMap<String, (u64, u64)>,
     pub deadline: Option<Deadline>,
+    /// The next one with something to prove.
+    pub next_deadline: Option<NextDeadline>,
     pub window_posts_accepted: u64,
     pub blocks_won: u64,
     pub power: Option<Power>,
@@ -67,6 +74,22 @@ pub struct Deadline {
     pub close: i64,
     pub partitions: u64,
     pub proven: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct NextDeadline {
+    pub index: u64,
+    pub open: i64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Task {
+    pub sector: u64,
+    /// `pc1`, `c2`, ..
+    pub name: String,
+    pub since: u64,
+    /// How long it should take, in milliseconds: as long as the last one, or as one takes on so many cores. `None`: not known.
+    pub expected: Option<u64>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -271,7 +294,8 @@ pub fn screen(p: &Progress, now: u64) -> Vec<String> {
     }
     for s in &p.sectors {
         let since = elapsed(Duration::from_millis(now.saturating_sub(s.since)));
-        lines.push(format!("sector {:<3} {} for {since}", s.number, s.state));
+        let left = p.tasks.iter().find(|task| task.sector == s.number).and_then(|task| left(task, now));
+        lines.push(format!("sector {:<3} {} for {since}{}", s.number, s.state, left.unwrap_or_default()));
     }
     if let Some(d) = p.deadline {
         let state = match (d.partitions, d.proven) {
@@ -279,7 +303,19 @@ pub fn screen(p: &Progress, now: u64) -> Vec<String> {
             (all, done) if done >= all => "proven".to_string(),
             (all, done) => format!("{done} of {all} proven"),
         };
-        lines.push(format!("deadline   {} of {}, open from {} to {}: {state}", d.index, d.of, d.open, d.close));
+        let next = p.next_deadline.map(|next| match p.head {
+            Some(head) => {
+                let epochs = u32::try_from(next.open - head.height).unwrap_or(0);
+                format!("; next {} in {}", next.index, elapsed(head.delay.saturating_mul(epochs)))
+            }
+            None => format!("; next {} at epoch {}", next.index, next.open),
+        });
+        let next = next.unwrap_or_default();
+        lines.push(format!("deadline   {} of {}, open from {} to {}: {state}{next}", d.index, d.of, d.open, d.close));
+    }
+    if !p.slots.is_empty() {
+        let slots: Vec<String> = p.slots.iter().map(|(task, (used, all))| format!("{task} {used}/{all}")).collect();
+        lines.push(format!("slots      {}", slots.join(", ")));
     }
     if let Some(power) = p.power {
         lines.push(format!("power      {} of {}", format_size(power.miner), format_size(power.total)));
@@ -294,6 +330,16 @@ pub fn screen(p: &Progress, now: u64) -> Vec<String> {
         ));
     }
     lines
+}
+
+/// Of a task that takes some time; the short ones are over before one has read it.
+fn left(task: &Task, now: u64) -> Option<String> {
+    const SHORT: u64 = 3_000;
+    let expected = task.expected.filter(|expected| *expected >= SHORT)?;
+    Some(match expected.checked_sub(now.saturating_sub(task.since)) {
+        Some(left) => format!(", about {} left", elapsed(Duration::from_millis(left))),
+        None => ", longer than expected".to_string(),
+    })
 }
 
 #[cfg(test)]

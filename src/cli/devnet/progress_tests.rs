@@ -41,7 +41,10 @@ fn nothing_changed_is_no_line() {
         keys: Some(KeyProgress { name: "porep".into(), done: 3, total: 10 }),
         head: Some(Head { height: 3, delay: Duration::from_secs(2) }),
         sectors: vec![sector("PreCommit1", 5)],
+        tasks: vec![Task { sector: 0, name: "c2".into(), since: 5, expected: None }],
+        slots: [("c2".to_string(), (1, 1))].into(),
         deadline: Some(Deadline { index: 1, of: 6, open: 10, close: 20, partitions: 1, proven: 1 }),
+        next_deadline: Some(NextDeadline { index: 2, open: 20 }),
         power: Some(Power { miner: 2048, total: 2048 }),
         window_posts_accepted: 4,
         blocks_won: 2,
@@ -156,5 +159,26 @@ fn the_screen_of_a_node_at_work() {
         "so far     1 WindowPoSt accepted, 2 blocks won, 0 restarts",
     ];
     assert_eq!(screen(&p, 66_000), want);
+    let task = |expected| vec![Task { sector: 0, name: "c2".into(), since: 36_000, expected }];
+    let sealing = Progress {
+        sectors: vec![sector("Commit2", 36_000)],
+        tasks: task(Some(90_000)),
+        slots: [("c2".to_string(), (1, 1)), ("pc1".to_string(), (0, 2))].into(),
+        next_deadline: Some(NextDeadline { index: 3, open: 90 }),
+        ..p
+    };
+    let lines = screen(&sealing, 66_000);
+    for line in [
+        "sector 0   Commit2 for 30.0 s, about 1 m 00 s left",
+        "deadline   2 of 6, open from 80 to 90: proven; next 3 in 20.0 s",
+        "slots      c2 1/1, pc1 0/2",
+    ] {
+        assert!(lines.iter().any(|l| l == line), "{line}\n{lines:#?}");
+    }
+    let at = |expected| screen(&Progress { tasks: task(expected), ..sealing.clone() }, 66_000)[1].clone();
+    assert_eq!(at(Some(30_000)), "sector 0   Commit2 for 30.0 s, about 0.0 s left");
+    assert_eq!(at(Some(29_999)), "sector 0   Commit2 for 30.0 s, longer than expected");
+    assert_eq!(at(Some(2_999)), "sector 0   Commit2 for 30.0 s", "a short task");
+    assert_eq!(at(None), "sector 0   Commit2 for 30.0 s");
     assert_eq!(screen(&Progress::default(), 0), [""; 0]);
 }

@@ -1,8 +1,12 @@
 //! What commands show to people: pure functions from values to text, with golden tests.
 
+pub mod agent;
 pub mod cluster;
 pub mod deadlines;
 pub mod facts;
+pub mod info;
+pub mod proving;
+pub mod sealing;
 pub mod sectors;
 pub mod table;
 pub mod time;

@@ -5,25 +5,52 @@ use super::time::{elapsed, utc};
 use crate::cli::sectors::{SectorInfo, SectorLine};
 use std::time::Duration;
 
-pub fn list(sectors: &[SectorLine]) -> String {
+/// What turns times and epochs into "how long ago" and "in how long".
+pub struct Clock {
+    /// Unix seconds.
+    pub now: u64,
+    /// `None`: the head is not known.
+    pub height: Option<i64>,
+    pub block_delay_secs: Option<u64>,
+}
+
+impl Clock {
+    /// ` (in 17 d 08 h)`; empty where it cannot be told.
+    fn until(&self, epoch: i64) -> String {
+        let (Some(height), Some(delay)) = (self.height, self.block_delay_secs) else { return String::new() };
+        match u64::try_from(epoch - height) {
+            Ok(epochs) => format!(" (in {})", elapsed(Duration::from_secs(epochs.saturating_mul(delay)))),
+            Err(_) => " (over)".to_string(),
+        }
+    }
+}
+
+pub fn list(sectors: &[SectorLine], clock: &Clock) -> String {
     if sectors.is_empty() {
         return "no sectors yet; `bulkhead sectors pledge` makes one\n".to_string();
     }
     let columns = [
         ("SECTOR", Align::Right),
         ("STATE", Align::Left),
+        ("FOR", Align::Right),
         ("ACTIVATION", Align::Right),
-        ("EXPIRATION", Align::Right),
+        ("EXPIRATION", Align::Left),
         ("LAST ERROR", Align::Left),
     ];
-    let epoch = |e: i64| if e > 0 { e.to_string() } else { "-".to_string() };
-    let rows: Vec<Vec<String>> = sectors
-        .iter()
-        .map(|s| {
-            vec![s.number.to_string(), s.state.clone(), epoch(s.activation), epoch(s.expiration), s.last_error.clone()]
-        })
-        .collect();
-    table(&columns, &rows)
+    let row = |s: &SectorLine| {
+        let stays = match s.since {
+            0 => "-".to_string(),
+            since => elapsed(Duration::from_secs(clock.now.saturating_sub(since / 1000))),
+        };
+        let expiration = match s.expiration {
+            0 => "-".to_string(),
+            epoch => format!("{epoch}{}", clock.until(epoch)),
+        };
+        let activation = if s.activation > 0 { s.activation.to_string() } else { "-".to_string() };
+        let error = s.last_error.split_whitespace().collect::<Vec<_>>().join(" ");
+        vec![s.number.to_string(), s.state.clone(), stays, activation, expiration, error]
+    };
+    table(&columns, &sectors.iter().map(row).collect::<Vec<_>>())
 }
 
 /// `with_log`: every step that the sector took, and how long it stayed in each.
@@ -38,6 +65,7 @@ pub fn status(s: &SectorInfo, with_log: bool) -> String {
     fact("ProveCommit message", s.commit_msg.clone());
     fact("Activation", Some(s.activation).filter(|e| *e > 0).map(|e| e.to_string()));
     fact("Expiration", Some(s.expiration).filter(|e| *e > 0).map(|e| e.to_string()));
+    fact("Waits for", Some(s.waits_for.clone()));
     fact("Last error", Some(s.last_err.clone()));
     let width = facts.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
     let mut text: String = facts.iter().map(|(name, value)| format!("{name:width$}  {value}\n")).collect();
@@ -72,15 +100,23 @@ mod tests {
             activation,
             expiration: if activation > 0 { 2_000 } else { 0 },
             last_error: error.to_string(),
+            since: 90_500,
+            node: "this node".to_string(),
+            waits_for: "the seed of epoch 200".to_string(),
         };
-        let text = list(&[line(0, "Proving", 120, ""), line(11, "PreCommit2", 0, "prover was killed (signal 9)")]);
+        let lines = [line(0, "Proving", 120, ""), line(11, "PreCommit2", 0, "prover was killed\n(signal 9)")];
+        let clock = Clock { now: 100, height: Some(1_880), block_delay_secs: Some(30) };
         let expected = "\
-SECTOR  STATE       ACTIVATION  EXPIRATION  LAST ERROR
-     0  Proving            120        2000
-    11  PreCommit2           -           -  prover was killed (signal 9)
+SECTOR  STATE          FOR  ACTIVATION  EXPIRATION          LAST ERROR
+     0  Proving     10.0 s         120  2000 (in 1 h 00 m)
+    11  PreCommit2  10.0 s           -  -                   prover was killed (signal 9)
 ";
-        assert_eq!(text, expected);
-        assert!(list(&[]).contains("sectors pledge"));
+        assert_eq!(list(&lines, &clock), expected);
+        let over = Clock { height: Some(2_001), ..clock };
+        assert!(list(&lines, &over).contains("2000 (over)"));
+        let unknown = Clock { height: None, ..over };
+        assert!(list(&lines, &unknown).contains("  2000\n"));
+        assert!(list(&[], &unknown).contains("sectors pledge"));
     }
 
     #[test]

@@ -2,10 +2,11 @@
 
 use super::table::{Align, table};
 use super::time::ago;
+use crate::rpc::admin::{TreeRow, stands_by};
 use crate::supervisor::{ActorInfo, Exit};
 
-/// `actors` in tree order, parents first; `now` in Unix seconds.
-pub fn tree(actors: &[ActorInfo], now: u64) -> String {
+/// `rows` in tree order, parents first; `now` in Unix seconds.
+pub fn tree(rows: &[TreeRow], now: u64) -> String {
     let columns = [
         ("ACTOR", Align::Left),
         ("STATE", Align::Left),
@@ -14,13 +15,14 @@ pub fn tree(actors: &[ActorInfo], now: u64) -> String {
         ("MAILBOX", Align::Right),
         ("LAST EXIT", Align::Left),
     ];
-    let rows: Vec<Vec<String>> = actors
+    let cells: Vec<Vec<String>> = rows
         .iter()
         .enumerate()
-        .map(|(i, actor)| {
+        .map(|(i, row)| {
+            let actor = &row.actor;
             vec![
-                branch(actors, i),
-                actor.state.name().to_string(),
+                branch(rows, i),
+                state(row),
                 actor.incarnation.to_string(),
                 actor.restarts.to_string(),
                 mailbox(actor),
@@ -28,7 +30,15 @@ pub fn tree(actors: &[ActorInfo], now: u64) -> String {
             ]
         })
         .collect();
-    table(&columns, &rows)
+    table(&columns, &cells)
+}
+
+fn state(row: &TreeRow) -> String {
+    match &row.held_by {
+        Some(node) => format!("held by {node}"),
+        None if stands_by(&row.actor) => "stands by".to_string(),
+        None => row.actor.state.name().to_string(),
+    }
 }
 
 fn parent(path: &str) -> Option<&str> {
@@ -36,9 +46,9 @@ fn parent(path: &str) -> Option<&str> {
 }
 
 /// The lines that lead to an actor, and its name.
-fn branch(actors: &[ActorInfo], i: usize) -> String {
-    let path = &actors[i].path;
-    let has_later_sibling = |path: &str| actors[i + 1..].iter().any(|other| parent(&other.path) == parent(path));
+fn branch(rows: &[TreeRow], i: usize) -> String {
+    let path = &rows[i].actor.path;
+    let has_later_sibling = |path: &str| rows[i + 1..].iter().any(|other| parent(&other.actor.path) == parent(path));
     let (mut lines, mut at) = (Vec::new(), path.as_str());
     while let Some(up) = parent(at) {
         lines.push(match (at == path, has_later_sibling(at)) {
@@ -59,12 +69,23 @@ fn mailbox(actor: &ActorInfo) -> String {
 }
 
 fn last_exit(actor: &ActorInfo, now: u64) -> String {
-    let exit = actor.last_exit.as_ref().map(|exit| match actor.last_exit_at {
+    let held = actor.held.as_deref().unwrap_or_default();
+    // That it stands by is its state, not how it ended.
+    let exit = actor.last_exit.as_ref().filter(|exit| **exit != Exit::Ignored && !says(held, exit));
+    let exit = exit.map(|exit| match actor.last_exit_at {
         Some(at) => format!("{}, {}", exit_text(exit), ago(at, now)),
         None => exit_text(exit),
     });
-    let trouble = actor.trouble.as_ref().map(|why| format!("trying again: {}", line(why)));
+    let trouble = actor.held.as_ref().or(actor.trouble.as_ref()).map(|why| format!("trying again: {}", line(why)));
     exit.into_iter().chain(trouble).collect::<Vec<_>>().join("; ")
+}
+
+/// Whether what it is held down for is that exit.
+fn says(held: &str, exit: &Exit) -> bool {
+    match exit {
+        Exit::Failed(why) | Exit::Fenced(why) => held.contains(why.as_str()),
+        exit => held.contains(&exit.to_string()),
+    }
 }
 
 fn line(text: &str) -> String {
@@ -82,6 +103,7 @@ pub fn exit_text(exit: &Exit) -> String {
         Exit::Hung(why) => format!("hung: {}", line(why)),
         Exit::Ignored | Exit::NotRunning | Exit::Code(_) => exit.to_string(),
         Exit::Aborted | Exit::Segfault | Exit::OutOfMemory | Exit::Signal(_) | Exit::NodeDown => exit.to_string(),
+        Exit::Fenced(why) => format!("fenced off: {}", line(why)),
     }
 }
 
@@ -89,7 +111,7 @@ pub fn exit_text(exit: &Exit) -> String {
 mod tests {
     use super::*;
 
-    fn actor(path: &str, bound: usize) -> ActorInfo {
+    fn actor(path: &str, bound: usize) -> TreeRow {
         let kind = if bound == 0 { "supervisor" } else { "worker" };
         let row = serde_json::json!({
             "path": path, "kind": kind, "state": "up", "incarnation": 1, "restarts": 0,
@@ -110,26 +132,38 @@ mod tests {
             actor("root/markets", 0),
             actor("root/markets/deal_handler", 64),
         ];
-        let crashed = &mut actors[7];
+        let away = &mut actors[3];
+        away.actor.state = crate::supervisor::ActorState::Stopped;
+        (away.actor.last_exit, away.actor.last_exit_at) = (Some(Exit::Ignored), Some(1000));
+        away.held_by = Some("host-b".to_string());
+        let crashed = &mut actors[7].actor;
         crashed.state = crate::supervisor::ActorState::Restarting;
         crashed.incarnation = 3;
         crashed.restarts = 2;
         crashed.mailbox_depth = 7;
         crashed.last_exit = Some(Exit::Panicked("ask: bad\n price".to_string()));
         crashed.last_exit_at = Some(1000);
-        actors[2].trouble = Some("the full node\nis away".to_string());
+        actors[2].actor.trouble = Some("the full node\nis away".to_string());
+        let mut late = actor("root/markets/late", 64);
+        late.actor.held = Some("did not start: the key is damaged".to_string());
+        late.actor.last_exit = Some(Exit::Failed("the key is damaged".to_string()));
+        late.actor.state = crate::supervisor::ActorState::Restarting;
+        actors.push(late);
         let expected = "\
-ACTOR                 STATE       INCARNATION  RESTARTS  MAILBOX  LAST EXIT
-root                  up                    1         0
-├─ chain              up                    1         0
-│  ├─ head_feed       up                    1         0     0/64  trying again: the full node is away
-│  └─ message_sender  up                    1         0     0/64
-├─ proving            up                    1         0
-│  └─ window_post     up                    1         0    0/128
-└─ markets            up                    1         0
-   └─ deal_handler    restarting            3         2     7/64  panicked: ask: bad price, 12 s ago
+ACTOR                 STATE           INCARNATION  RESTARTS  MAILBOX  LAST EXIT
+root                  up                        1         0
+├─ chain              up                        1         0
+│  ├─ head_feed       up                        1         0     0/64  trying again: the full node is away
+│  └─ message_sender  held by host-b            1         0     0/64
+├─ proving            up                        1         0
+│  └─ window_post     up                        1         0    0/128
+└─ markets            up                        1         0
+   ├─ deal_handler    restarting                3         2     7/64  panicked: ask: bad price, 12 s ago
+   └─ late            restarting                1         0     0/64  trying again: did not start: the key is damaged
 ";
         assert_eq!(tree(&actors, 1012), expected);
+        actors[3].held_by = None;
+        assert!(tree(&actors, 1012).contains("message_sender  stands by "), "nobody holds it");
     }
 
     #[test]

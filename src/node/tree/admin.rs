@@ -1,21 +1,24 @@
 //! `admin`: the admin HTTP, the API server, and what they read. They answer when all else hangs.
 
-use super::{MINUTE, Parts};
+use super::{AGAIN, MINUTE, Parts, holding_down};
 use crate::node::cluster_view::ClusterWindow;
 use crate::node::far::FarNodes;
 use crate::node::grove::Grove;
 use crate::node::journal::{Journal, JournalKeeper};
 use crate::node::refs::MAILBOX;
-use crate::node::report::InfoPublisher;
+use crate::node::report::{InfoPublisher, Published};
 use crate::rpc::admin::{self, AdminConfig, AdminViews};
 use crate::rpc::api::{self, ApiConfig};
 use crate::rpc::auth::Perm;
 use crate::supervisor::{ChildSpec, Ref, SupervisorSpec, Thread};
-use arc_swap::ArcSwap;
+use crate::util::{Mode, write_durably};
+use std::io::ErrorKind;
+use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 
 pub(super) fn group(parts: &Parts) -> SupervisorSpec {
-    let published = Arc::new(ArcSwap::from_pointee(serde_json::Value::Null));
+    let published = Published::default();
     let (backend, place, heads) = (parts.backend.clone(), published.clone(), parts.heads.others.clone());
     let info = ChildSpec::actor("info", &parts.refs.info, move |cx| {
         let publisher = InfoPublisher::new(backend.clone(), place.clone());
@@ -40,21 +43,40 @@ pub(super) fn group(parts: &Parts) -> SupervisorSpec {
             journal: journal.clone(),
             reloader: parts.reloader.clone(),
             groups: parts.groups.clone(),
+            provider: published.provider,
             cluster: parts.net.clone().map(|net| -> Arc<dyn admin::ClusterView> {
                 let far = FarNodes::of(&net);
                 Arc::new(ClusterWindow { net, seats: parts.seats.clone(), refs: parts.refs.clone(), far })
             }),
         }),
-        info: published,
+        info: published.info,
         critical: vec!["root/chain".into(), "root/proving".into()],
         stop: Arc::new(move || stop.notify_one()),
     };
     let api =
         ApiConfig { listen: parts.settings.api_listen, repo: parts.settings.repo.clone(), auth: parts.auth.clone() };
-    SupervisorSpec::new("admin")
-        .intensity(10, MINUTE * 5)
-        .child(info.on(Thread::Shared("admin")))
-        .child(keeper.on(Thread::Shared("admin")))
-        .child(admin::child(config, views, &parts.refs.admin).on(Thread::Shared("admin")))
-        .child(api::child(api, parts.backend.clone(), &parts.refs.api).on(Thread::Shared("admin")))
+    let file = parts.settings.repo.join("admin");
+    let announce = Arc::new(move |addr| leave_address(&file, addr));
+    let http = admin::child_announcing(config, views, &parts.refs.admin, announce);
+    let api = api::child(api, parts.backend.clone(), &parts.refs.api);
+    [info, keeper, http, api]
+        .into_iter()
+        .map(|child| child.on(Thread::Shared("admin")).may_start_later())
+        .fold(holding_down("admin", 10, MINUTE * 5, AGAIN), SupervisorSpec::child)
+}
+
+/// `<repo>/admin`: where the command line finds the admin HTTP. Without one, another program may have its port: nobody is
+/// led there.
+fn leave_address(file: &Path, addr: Option<SocketAddr>) {
+    let left = match addr.map(|addr| addr.to_string()) {
+        Some(text) if std::fs::read_to_string(file).is_ok_and(|found| found == text) => Ok(()),
+        Some(text) => write_durably(file, text.as_bytes(), Mode::Public),
+        None => match std::fs::remove_file(file) {
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+            done => done,
+        },
+    };
+    if let Err(error) = left {
+        tracing::error!(file = %file.display(), %error, "the command line does not find this node's admin HTTP");
+    }
 }

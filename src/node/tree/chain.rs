@@ -1,18 +1,28 @@
 //! `chain`: the full nodes, the head feed, the miner's messages.
 
-use super::{Children, MINUTE, Parts};
+use super::{Children, MINUTE, Parts, holding_down};
 use crate::actors::daemon_link::pool::Pool;
 use crate::actors::daemon_link::{DaemonPool, HeadFeed};
 use crate::actors::message_sender::{MessageSender, NodeWallet, SenderDeps};
 use crate::node::concern::Concern;
-use crate::supervisor::{ChildSpec, Strategy, SupervisorSpec, Thread};
+use crate::supervisor::{BudgetSpent, ChildSpec, Strategy, SupervisorSpec, Thread};
 use std::sync::Arc;
+use std::time::Duration;
 
-/// A feed that has to be made anew makes the message sender look at the chain anew.
+/// Between two tries of a child that crashes again and again: proving waits for heads and for its messages.
+const AGAIN: Duration = Duration::from_secs(10);
+
+/// A feed that has to be made anew makes the message sender look at the chain anew. A crash loop of one is held down while
+/// the others go on: proving reads the chain over a link of its own, and needs of this group its heads and its messages.
+/// Without a stable feed or sender for ten minutes the group is made anew; the fourth such end within an hour is the
+/// process's.
 pub(super) fn group(parts: &Parts) -> SupervisorSpec {
     let pool = Pool::new(vec![parts.links.chain.clone()], &parts.settings.link);
-    SupervisorSpec::new("chain").strategy(Strategy::RestForOne).intensity(5, MINUTE).children([
-        Some(daemon_pool(parts, &pool)),
+    let group = holding_down("chain", 5, MINUTE, AGAIN)
+        .strategy(Strategy::RestForOne)
+        .on_budget_spent(BudgetSpent::HoldDown { escalate_after: Some(MINUTE * 10) });
+    group.children([
+        Some(daemon_pool(parts, &pool).may_start_later()),
         Some(head_feed(parts, &pool)),
         message_sender(parts),
     ])

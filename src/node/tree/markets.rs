@@ -1,13 +1,13 @@
 //! `markets`: the libp2p host that clients talk to.
 
-use super::{Children, MINUTE, Parts};
+use super::{AGAIN, Children, MINUTE, Parts, holding_down};
 use crate::actors::deal_handler::{DealHandler, MarketConfig, MarketDeps, WalletSigner};
 use crate::node::concern::Concern;
 use crate::supervisor::{ChildSpec, SupervisorSpec, Thread};
 use std::sync::Arc;
 
 pub(super) fn group(parts: &Parts) -> SupervisorSpec {
-    SupervisorSpec::new("markets").intensity(10, MINUTE * 5).children([deal_handler(parts)])
+    holding_down("markets", 10, MINUTE * 5, AGAIN).children([deal_handler(parts).map(ChildSpec::may_start_later)])
 }
 
 fn deal_handler(parts: &Parts) -> Option<ChildSpec> {

@@ -12,6 +12,9 @@ use crate::supervisor::{ChildSpec, Shutdown, SupervisorSpec, Thread};
 use std::sync::Arc;
 use std::time::Duration;
 
+/// For the handler in hand and its write to the disk. One that is stuck is not waited for any longer: a kill loses nothing.
+const STOP_WITHIN: Duration = Duration::from_secs(10);
+
 pub(super) fn group(parts: &Parts) -> SupervisorSpec {
     // Sectors whose files are on other nodes are proven from what their storages read.
     let dirs = SectorDirs::of_repo(&parts.settings.repo, parts.miner_id());
@@ -42,7 +45,7 @@ fn window_post(parts: &Parts, files: Arc<FarFiles>, prover: Arc<dyn Prover>) -> 
         let deps = WindowPostDeps { prover, store, settings, ..deps.clone() };
         async move { WindowPost::start(cx, deps).await }
     });
-    child.map(|child| child.on(Thread::Dedicated).shutdown(Shutdown::Timeout(Duration::from_secs(30))))
+    child.map(|child| child.on(Thread::Dedicated).shutdown(Shutdown::Timeout(STOP_WITHIN)))
 }
 
 fn winning_post(parts: &Parts, files: Arc<FarFiles>, prover: Arc<dyn Prover>) -> Option<ChildSpec> {

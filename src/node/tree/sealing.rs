@@ -1,23 +1,28 @@
 //! `sealing`: sector numbers, and the sectors that this node seals.
 
-use super::{Children, MINUTE, Parts};
+use super::{AGAIN, Children, MINUTE, Parts, holding_down};
 use crate::actors::seal_scheduler::{SealDeps, SealScheduler};
 use crate::actors::sector_allocator::{AllocatorDeps, AllocatorSettings, SectorAllocator};
 use crate::actors::sector_files::SectorDirs;
 use crate::node::concern::Concern;
+use crate::node::first_deployment;
 use crate::proofs::FencedProver;
-use crate::supervisor::{ChildSpec, SupervisorSpec, Thread};
+use crate::supervisor::{ChildSpec, StartError, SupervisorSpec, Thread};
 
 pub(super) fn group(parts: &Parts) -> SupervisorSpec {
-    SupervisorSpec::new("sealing").intensity(20, MINUTE * 15).children([allocator(parts), scheduler(parts)])
+    let children = [allocator(parts), scheduler(parts)].map(|child| child.map(ChildSpec::may_start_later));
+    holding_down("sealing", 20, MINUTE * 15, AGAIN).children(children)
 }
 
 fn allocator(parts: &Parts) -> Option<ChildSpec> {
-    let (node, miner) = (parts.links.sealing.clone(), parts.miner);
-    let settings = AllocatorSettings { begin_after: parts.begin_after, ..AllocatorSettings::default() };
+    let (node, miner, repo) = (parts.links.sealing.clone(), parts.miner, parts.settings.repo.clone());
     let child = parts.seated(Concern::Allocator, &parts.refs.allocator, move |cx, store| {
-        let deps = AllocatorDeps { node: node.clone(), store, miner, settings: settings.clone() };
-        async move { SectorAllocator::start(cx, deps).await }
+        let (node, begin_after) = (node.clone(), first_deployment(&repo));
+        async move {
+            let begin_after = begin_after.map_err(|e| StartError(e.to_string()))?;
+            let settings = AllocatorSettings { begin_after, ..AllocatorSettings::default() };
+            SectorAllocator::start(cx, AllocatorDeps { node, store, miner, settings }).await
+        }
     });
     child.map(|child| child.on(Thread::Dedicated))
 }

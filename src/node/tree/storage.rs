@@ -1,6 +1,6 @@
 //! `storage`: the sectors on this node's disks, for the nodes that prove them; nothing for a node that is alone.
 
-use super::{MINUTE, Parts};
+use super::{AGAIN, MINUTE, Parts, holding_down};
 use crate::actors::storage::{Storage, StorageDeps};
 use crate::supervisor::{ChildSpec, SupervisorSpec, Thread};
 
@@ -11,5 +11,6 @@ pub(super) fn group(parts: &Parts) -> Option<SupervisorSpec> {
         let storage = Storage::new(deps.clone());
         async move { Ok(storage) }
     });
-    Some(SupervisorSpec::new("storage").intensity(10, MINUTE * 5).child(disks.on(Thread::Dedicated)))
+    let disks = disks.on(Thread::Dedicated).may_start_later();
+    Some(holding_down("storage", 10, MINUTE * 5, AGAIN).child(disks))
 }

@@ -1,6 +1,7 @@
-//! `store`: the node's durable state, watched.
+//! `store`: the node's durable state, watched. The store itself is open before the tree starts, and stays open whatever becomes
+//! of who watches it.
 
-use super::{MINUTE, Parts};
+use super::{AGAIN, MINUTE, Parts, holding_down};
 use crate::node::refs::MAILBOX;
 use crate::node::store_keeper::StoreKeeper;
 use crate::supervisor::{ChildSpec, Ref, Strategy, SupervisorSpec, Thread};
@@ -11,8 +12,5 @@ pub(super) fn group(parts: &Parts) -> SupervisorSpec {
         let keeper = StoreKeeper::new(store.clone());
         async move { Ok(keeper) }
     });
-    SupervisorSpec::new("store")
-        .strategy(Strategy::OneForAll)
-        .intensity(5, MINUTE)
-        .child(keeper.on(Thread::Shared("store")))
+    holding_down("store", 5, MINUTE, AGAIN).strategy(Strategy::OneForAll).child(keeper.on(Thread::Shared("store")))
 }

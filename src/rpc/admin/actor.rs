@@ -4,6 +4,7 @@ use super::{AdminConfig, AdminHandle, AdminViews, start_at};
 use crate::rpc::door::Door;
 use crate::supervisor::{Actor, ChildSpec, Cx, Exit, Handler, Message, Ref, StartError};
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 pub struct AdminHttp {
     http: AdminHandle,
@@ -24,10 +25,24 @@ impl Message for ThreadEnded {
     type Reply = ();
 }
 
+/// Called at each start: with the address that the endpoint listens on, `None` if it cannot.
+pub type Announce = Arc<dyn Fn(Option<SocketAddr>) + Send + Sync>;
+
 pub fn child(config: AdminConfig, views: AdminViews, address: &Ref<AdminHttp>) -> ChildSpec {
+    child_announcing(config, views, address, Arc::new(|_| {}))
+}
+
+/// As [`child`], for one that others have to find.
+pub fn child_announcing(
+    config: AdminConfig,
+    views: AdminViews,
+    address: &Ref<AdminHttp>,
+    announce: Announce,
+) -> ChildSpec {
     let door = Door::new(config.listen, super::SETTING);
     ChildSpec::actor("admin_http", address, move |_cx| {
         let started = start_at(&door, config.allow.clone(), views.clone());
+        announce(started.as_ref().ok().map(AdminHandle::addr));
         let door = door.clone();
         async move { started.map(|http| AdminHttp { http, door }).map_err(|e| StartError(e.to_string())) }
     })

@@ -13,8 +13,12 @@ use std::time::Instant;
 
 /// What the handlers may ask of a node that is one of several.
 pub trait ClusterView: Send + Sync + 'static {
+    /// This node's name.
+    fn node(&self) -> String;
     fn report(&self) -> ClusterReport;
     fn peers(&self) -> PeersReport;
+    /// Who holds the concerns that stand by in that node's tree: place in the tree -> name of the node that holds it.
+    fn holders(&self, node: &str) -> BTreeMap<String, String>;
     /// The supervision tree of another node, over the bridge.
     fn actors_of(&self, node: &str) -> BoxFuture<'static, Result<Vec<ActorInfo>, FarTreeError>>;
     /// How the full nodes of a node are, and the feed of their heads there: `{feed, full_nodes}`.

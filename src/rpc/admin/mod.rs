@@ -2,8 +2,8 @@
 //!
 //! It has a thread and a runtime of its own, and its handlers read snapshots only: they never ask an actor. Reading is
 //! open to whoever reaches the address (loopback by default); what changes something needs the admin token and leaves a
-//! line in the audit log. `views` and [`cluster`] decide what is said, `metrics` and `cluster_metrics` how Prometheus gets
-//! it, `routes`, `orders` and `nodes` are the HTTP shell. Two things leave the process, both with a deadline: the tree of
+//! line in the audit log. `views` and [`cluster`] decide what is said, `metrics`, `cluster_metrics` and [`provider_metrics`]
+//! how Prometheus gets it, `routes`, `orders` and `nodes` are the HTTP shell. Two things leave the process, both with a deadline: the tree of
 //! another node, and an order for the cluster.
 
 mod actor;
@@ -12,12 +12,16 @@ mod cluster_metrics;
 mod metrics;
 mod nodes;
 mod orders;
+pub mod provider;
+pub mod provider_metrics;
 mod routes;
 mod views;
 
-pub use actor::{AdminHttp, WhereIs, child};
+pub use actor::{AdminHttp, Announce, WhereIs, child, child_announcing};
 pub use cluster::ClusterView;
-pub use views::{AdminViews, DeadLettersView, Ended, Readiness, ReloadError, TreeView, Vitals, readiness};
+pub use views::{
+    AdminViews, DeadLettersView, Ended, Readiness, ReloadError, TreeRow, TreeView, Vitals, readiness, stands_by,
+};
 
 use crate::rpc::connection_limits::ConnectionLimiter;
 use crate::rpc::descriptors::{self, Surface};

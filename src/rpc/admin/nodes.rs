@@ -1,7 +1,8 @@
 //! The cluster over HTTP: nodes, leases, peers, another node's tree, and an operator's orders.
 
 use super::cluster::{ClusterReport, ClusterView, FarTreeError};
-use super::routes::{Answer, Refusal, State, authorize, look, refuse};
+use super::routes::{Answer, Refusal, State, authorize, look, refuse, with_holders};
+use super::views::TreeRow;
 use crate::rpc::directory::{DirectoryError, Order};
 use actix_web::http::StatusCode;
 use actix_web::web::{Data, Path};
@@ -59,9 +60,12 @@ pub async fn actors(state: Data<State>, node: Path<String>) -> Answer {
     let cluster = cluster(&state)?;
     let (name, here) = named(&look(|| cluster.report())?, &node)?;
     if here {
-        return Ok(HttpResponse::Ok().json(look(|| state.views.tree.snapshot())?));
+        let rows = look(|| state.views.tree.snapshot())?;
+        return Ok(HttpResponse::Ok().json(with_holders(&state, rows)?));
     }
-    far(look(|| cluster.actors_of(&name))?.await)
+    let rows = look(|| cluster.actors_of(&name))?.await;
+    let holders = look(|| cluster.holders(&name))?;
+    far(rows.map(|rows| rows.into_iter().map(|row| TreeRow::of(row, &name, &holders)).collect::<Vec<_>>()))
 }
 
 pub async fn full_nodes(state: Data<State>, node: Path<String>) -> Answer {

@@ -1,10 +1,11 @@
 //! The HTTP shell: paths, statuses, JSON errors, the token on what changes something.
 
-use super::views::{AdminViews, alive, readiness};
-use super::{AdminCheck, cluster_metrics, metrics, nodes, orders};
+use super::views::{AdminViews, TreeRow, alive, readiness};
+use super::{AdminCheck, cluster_metrics, metrics, nodes, orders, provider_metrics};
 use crate::rpc::refusal_log::{RefusalLog, shortened};
 use crate::rpc::{cross_site, http_surface};
 use crate::supervisor::{ActorInfo, InspectError};
+use crate::util::time::unix_secs;
 use actix_web::body::MessageBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::StatusCode;
@@ -142,6 +143,9 @@ async fn prometheus(state: Data<State>) -> Answer {
     let (dead, vitals) = look(|| (state.views.tree.dead_letters(), state.views.tree.vitals()))?;
     let mut text = metrics::render(&rows(&state)?, dead.as_ref(), metrics::resident_bytes());
     text.push_str(&metrics::render_vitals(vitals.as_ref()));
+    if let Some(provider) = look(|| state.views.tree.provider())? {
+        text.push_str(&provider_metrics::render(&provider, unix_secs()));
+    }
     if let Some(cluster) = look(|| state.views.tree.cluster())? {
         let (report, peers) = look(|| (cluster.report(), cluster.peers()))?;
         text.push_str(&cluster_metrics::render(&report, &peers));
@@ -157,7 +161,19 @@ async fn dead_letters(state: Data<State>) -> Answer {
 }
 
 async fn actors(state: Data<State>) -> Answer {
-    Ok(HttpResponse::Ok().json(rows(&state)?))
+    Ok(HttpResponse::Ok().json(with_holders(&state, rows(&state)?)?))
+}
+
+/// The rows of this node's own tree.
+pub(super) fn with_holders(state: &State, rows: Vec<ActorInfo>) -> Result<Vec<TreeRow>, Refusal> {
+    let (node, holders) = look(|| match state.views.tree.cluster() {
+        Some(cluster) => {
+            let node = cluster.node();
+            (node.clone(), cluster.holders(&node))
+        }
+        None => Default::default(),
+    })?;
+    Ok(rows.into_iter().map(|row| TreeRow::of(row, &node, &holders)).collect())
 }
 
 async fn groups(state: Data<State>) -> Answer {
@@ -165,7 +181,8 @@ async fn groups(state: Data<State>) -> Answer {
 }
 
 async fn actor(state: Data<State>, path: Path<String>) -> Answer {
-    Ok(HttpResponse::Ok().json(find(&state, &path)?))
+    let row = find(&state, &path)?;
+    Ok(HttpResponse::Ok().json(with_holders(&state, vec![row])?.pop()))
 }
 
 /// The one reading that waits for an actor: that one alone, for a second at most.

@@ -1,6 +1,7 @@
 //! What the admin endpoint looks at, and what "ready" means.
 
 use super::cluster::ClusterView;
+use super::provider::ProviderReport;
 use crate::supervisor::{
     ActorInfo, ActorState, AdminError, DeadLetter, DeadReason, Down, Exit, GroupRow, InspectError, Inspection, Order,
     Tree,
@@ -8,8 +9,9 @@ use crate::supervisor::{
 use arc_swap::ArcSwap;
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -96,6 +98,10 @@ pub trait TreeView: Send + Sync + 'static {
     fn cluster(&self) -> Option<Arc<dyn ClusterView>> {
         None
     }
+    /// What the provider does, as it was last put together.
+    fn provider(&self) -> Option<Arc<ProviderReport>> {
+        None
+    }
     /// The last incarnations that ended, oldest first, where somebody keeps a journal of them.
     fn journal(&self) -> Option<Vec<Ended>> {
         None
@@ -173,6 +179,29 @@ impl TreeView for OnceLock<Tree> {
     }
 }
 
+/// A row of the tree as the admin HTTP shows it.
+#[derive(Serialize, Deserialize, Clone, Debug)]
+pub struct TreeRow {
+    #[serde(flatten)]
+    pub actor: ActorInfo,
+    /// The node that holds the concern, for one that stands by here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held_by: Option<String>,
+}
+
+impl TreeRow {
+    /// `node`: the one whose tree this is.
+    pub fn of(actor: ActorInfo, node: &str, holders: &BTreeMap<String, String>) -> TreeRow {
+        let holder = holders.get(&actor.path).filter(|holder| stands_by(&actor) && *holder != node);
+        TreeRow { held_by: holder.cloned(), actor }
+    }
+}
+
+/// Its start chose not to run: another node does its work.
+pub fn stands_by(actor: &ActorInfo) -> bool {
+    actor.state == ActorState::Stopped && actor.last_exit == Some(Exit::Ignored)
+}
+
 /// What the handlers may read and set off.
 #[derive(Clone)]
 pub struct AdminViews {
@@ -198,6 +227,9 @@ pub struct Readiness {
     pub ready: bool,
     /// What is not up, or not there at all.
     pub waiting_for: Vec<String>,
+    /// Path -> why it is held down (its start failed, or it crashed too often), or what it says itself of why it cannot work.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub reasons: BTreeMap<String, String>,
     /// What is wrong with the concerns that this node may run, in a cluster; a sentence each.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub troubles: Vec<String>,
@@ -210,8 +242,9 @@ impl Readiness {
     }
 }
 
-/// Ready: every critical path is there, it and everything below it is up, and so is every concern (what is right below
-/// the root).
+/// Ready: every critical path is there, it and everything below it is up and without trouble, every group (what is right
+/// below the root) is up, and no actor is held down. A restart elsewhere that takes no longer than its backoff changes
+/// nothing.
 pub fn readiness(rows: &[ActorInfo], critical: &[String]) -> Readiness {
     let mut waiting_for: Vec<String> = Vec::new();
     for path in critical {
@@ -224,19 +257,24 @@ pub fn readiness(rows: &[ActorInfo], critical: &[String]) -> Readiness {
     }
     let counts = |row: &&ActorInfo| {
         let concern = row.path.matches('/').count() == 1;
-        critical.is_empty() || concern || critical.iter().any(|path| is_within(&row.path, path))
+        critical.is_empty() || concern || row.held.is_some() || critical.iter().any(|path| is_within(&row.path, path))
     };
+    let mut reasons = BTreeMap::new();
     for row in rows.iter().filter(counts) {
+        let trouble = row.trouble.as_ref().filter(|_| critical.iter().any(|path| is_within(&row.path, path)));
+        reasons.extend(trouble.map(|why| (row.path.clone(), why.clone())));
         match row.state {
+            // Without a full node, say, it is up and can do nothing.
+            ActorState::Up if trouble.is_some() => waiting_for.push(row.path.clone()),
             ActorState::Up => {}
-            // It chose not to run: another node does its work.
-            ActorState::Stopped if row.last_exit == Some(Exit::Ignored) => {}
+            ActorState::Stopped if stands_by(row) => {}
             ActorState::Starting | ActorState::Restarting | ActorState::Stopping | ActorState::Stopped => {
                 waiting_for.push(row.path.clone())
             }
         }
     }
-    Readiness { ready: waiting_for.is_empty(), waiting_for, troubles: Vec::new() }
+    reasons.extend(rows.iter().filter_map(|row| Some((row.path.clone(), row.held.clone()?))));
+    Readiness { ready: waiting_for.is_empty(), waiting_for, reasons, troubles: Vec::new() }
 }
 
 fn is_within(path: &str, root: &str) -> bool {
@@ -264,6 +302,34 @@ mod tests {
         for (vitals, is) in cases {
             assert_eq!(alive(vitals), is, "{vitals:?}");
         }
+    }
+
+    #[test]
+    fn a_concern_that_stands_by_names_its_holder() {
+        let holders = BTreeMap::from([("root/a".to_string(), "host-b".to_string())]);
+        let of = |state, exit, node| {
+            let actor = ActorInfo { last_exit: exit, ..row("root/a", state) };
+            TreeRow::of(actor, node, &holders).held_by
+        };
+        assert_eq!(of(Stopped, Some(Exit::Ignored), "host-a").as_deref(), Some("host-b"));
+        assert_eq!(of(Stopped, Some(Exit::Ignored), "host-b"), None, "it is about to start there");
+        assert_eq!(of(Stopped, Some(Exit::Shutdown), "host-a"), None, "an operator stopped it");
+        assert_eq!(of(Up, None, "host-a"), None);
+        let json = serde_json::to_value(TreeRow::of(row("root/b", Up), "host-a", &holders)).unwrap();
+        assert_eq!((&json["path"], json.get("held_by")), (&Value::from("root/b"), None), "flat, as before");
+    }
+
+    #[test]
+    fn a_critical_actor_that_is_up_and_cannot_work_is_not_ready() {
+        let away = |path| ActorInfo { trouble: Some("no full node can be used".into()), ..row(path, Up) };
+        let critical = ["root/chain".to_string()];
+        let got = readiness(&[row("root/chain", Up), away("root/chain/daemon_pool")], &critical);
+        assert_eq!((got.ready, got.waiting_for), (false, vec!["root/chain/daemon_pool".to_string()]));
+        assert_eq!(got.reasons["root/chain/daemon_pool"], "no full node can be used");
+        let got = readiness(&[row("root/chain", Up), away("root/net")], &critical);
+        assert!(got.ready && got.reasons.is_empty(), "what is not critical only says so in the tree");
+        let got = readiness(&[away("root/chain")], &[]);
+        assert!(got.ready, "nothing was named critical");
     }
 
     #[test]
@@ -296,6 +362,10 @@ mod tests {
                 "{i}"
             );
         }
+        let held = ActorInfo { held: Some("did not start: no port".into()), ..row("root/markets/deal", Restarting) };
+        let got = readiness(&[rows(Up, Up), vec![held]].concat(), &proving);
+        assert_eq!(got.waiting_for, ["root/markets/deal"]);
+        assert_eq!((got.ready, got.reasons["root/markets/deal"].as_str()), (false, "did not start: no port"));
         let with = |troubles: &[&str]| {
             readiness(&rows(Up, Up), &[]).with(troubles.iter().map(|t| t.to_string()).collect()).ready
         };

@@ -35,6 +35,10 @@ pub enum Report {
     Tree,
     /// The sectors of all nodes, and the nodes that did not answer.
     Sectors,
+    /// Nodes, agents and worker processes that seal.
+    SealingWorkers,
+    /// The sealing tasks that run or wait, at all of them.
+    SealingJobs,
     ProvingInfo,
     ProvingDeadlines,
     WindowPost,

@@ -19,7 +19,7 @@ pub enum Method {
     Report(Report),
 }
 
-pub const ALL: [(&str, Method); 19] = [
+pub const ALL: [(&str, Method); 21] = [
     ("Filecoin.ActorAddress", Method::ActorAddress),
     ("Filecoin.ActorSectorSize", Method::ActorSectorSize),
     ("Filecoin.MiningBase", Method::MiningBase),
@@ -34,6 +34,8 @@ pub const ALL: [(&str, Method); 19] = [
     ("Bulkhead.Info", Method::Report(Report::Info)),
     ("Bulkhead.Tree", Method::Report(Report::Tree)),
     ("Bulkhead.Sectors", Method::Report(Report::Sectors)),
+    ("Bulkhead.SealingWorkers", Method::Report(Report::SealingWorkers)),
+    ("Bulkhead.SealingJobs", Method::Report(Report::SealingJobs)),
     ("Bulkhead.ProvingInfo", Method::Report(Report::ProvingInfo)),
     ("Bulkhead.ProvingDeadlines", Method::Report(Report::ProvingDeadlines)),
     ("Bulkhead.WindowPost", Method::Report(Report::WindowPost)),

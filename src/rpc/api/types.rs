@@ -80,7 +80,11 @@ pub struct SectorInfo {
     pub to_upgrade: bool,
     #[serde(default, with = "lj::opt_cid")]
     pub replica_update_message: Option<Cid>,
+    /// Why it last failed, until it has got over that.
     pub last_err: String,
+    /// What it waits for in the ordinary course of sealing; Lotus has no such field.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub waits_for: String,
     #[serde(default, with = "lj::nullable")]
     pub log: Vec<SectorLog>,
     pub seal_proof: i64,
@@ -115,6 +119,7 @@ impl SectorInfo {
             to_upgrade: false,
             replica_update_message: None,
             last_err: String::new(),
+            waits_for: String::new(),
             log: Vec::new(),
             seal_proof: 0,
             activation: 0,

@@ -15,6 +15,7 @@ ids! {
     WITHDRAW = 0x0102;
     MESSAGE_STATUS = 0x0103;
     PENDING = 0x0104;
+    MESSAGE_SUMMARY = 0x0105;
     // sector allocator
     ALLOCATE = 0x0201;
     RESERVE = 0x0202;
@@ -26,8 +27,11 @@ ids! {
     LIST = 0x0302;
     SECTOR_STATUS = 0x0303;
     REMOVE = 0x0304;
+    SEALING_SUMMARY = 0x0305;
+    SEALING_TASKS = 0x0306;
     // proving
     WINDOW_POST_INFO = 0x0401;
+    WINDOW_POST_SUMMARY = 0x0402;
     WINNING_INFO = 0x0501;
     // markets
     MARKET_INFO = 0x0601;
@@ -39,6 +43,7 @@ ids! {
     SEAL_JOB_STATUS = 0x0802;
     SEAL_ACKNOWLEDGE = 0x0803;
     AGENT_REPORT = 0x0804;
+    AGENT_TASKS = 0x0805;
     // storage
     STORAGE_HAS = 0x0901;
     STORAGE_VANILLA = 0x0902;

@@ -271,7 +271,8 @@ impl Life {
     }
 
     fn send_down(&self, corr: u64, incarnation: u64, reason: &Exit) {
-        let body = |into: &mut Vec<u8>| encode(&(incarnation, reason), into);
+        let reason = reason.clone().on_the_wire();
+        let body = |into: &mut Vec<u8>| encode(&(incarnation, &reason), into);
         if let Ok(link) = self.notice(WireLane::Control, &Head::Down { corr }, &body) {
             link.wake();
         }

@@ -156,7 +156,7 @@ impl ServerHandle {
 
     /// As if the server had ended by itself.
     #[cfg(test)]
-    pub(in crate::rpc) async fn fall(&self) {
+    pub(crate) async fn fall(&self) {
         self.server.stop(false).await;
     }
 

@@ -1,6 +1,6 @@
 //! OTP's administrative calls on a supervisor: start, terminate, restart, delete, count, which.
 
-use super::child::{Child, Ending, Key, Phase};
+use super::child::{Child, Ending, Held, Key, Phase};
 use super::upgrade::Upgrade;
 use super::{Engine, Flags, Rules, Stage, Ticket, Work};
 use crate::supervisor::exit::Exit;
@@ -215,7 +215,9 @@ impl<P> Engine<P> {
         if self.flags.dynamic.is_some() {
             return Err(AdminError::Dynamic);
         }
-        self.must_be_idle(key)?;
+        if !self.held(key).is_some_and(Held::may_be_started) || !matches!(self.phase(key), Some(Phase::Backoff)) {
+            self.must_be_idle(key)?;
+        }
         if matches!(self.work, Work::Closing { .. } | Work::Ended) {
             return Err(AdminError::ShuttingDown);
         }

@@ -2,8 +2,9 @@
 
 use super::{Rules, Ticket};
 use crate::supervisor::exit::Exit;
+use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// A child's place in its supervisor's start order.
 pub(in crate::supervisor) type Key = u64;
@@ -85,6 +86,42 @@ impl Ending {
     }
 }
 
+/// Why a child is not up and will be tried again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::supervisor) enum Held {
+    /// Its last start failed.
+    NotStarted(String),
+    /// It has used up the restart budget, in a supervisor that goes on without it.
+    CrashLoop { restarts: u32, within: Duration, last: String },
+    /// Another process holds what it does: whoever decides about that starts or ends it.
+    Fenced(String),
+}
+
+impl Held {
+    /// Whether a call may start it before its time has come.
+    pub fn may_be_started(&self) -> bool {
+        match self {
+            Held::NotStarted(_) => false,
+            Held::CrashLoop { .. } | Held::Fenced(_) => true,
+        }
+    }
+}
+
+impl std::fmt::Display for Held {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Held::NotStarted(why) => write!(f, "did not start: {why}"),
+            Held::CrashLoop { restarts, within, last } => {
+                write!(
+                    f,
+                    "more than {restarts} restarts within {within:?}, so it is held down between tries; last: {last}"
+                )
+            }
+            Held::Fenced(why) => write!(f, "stands by, fenced off: {why}"),
+        }
+    }
+}
+
 pub(super) struct Child<P> {
     pub id: Arc<str>,
     pub rules: Rules,
@@ -94,6 +131,12 @@ pub(super) struct Child<P> {
     pub serial: Serial,
     /// Restarts since it last was up for long enough: the exponent of the backoff.
     pub failures: u32,
+    /// When it was restarted, no longer ago than the period; where each child has the budget for itself.
+    pub restarts: VecDeque<Instant>,
+    /// Since when it has not been up for long enough; `None`: it has, or never failed.
+    pub unstable_since: Option<Instant>,
+    /// Set while it is not up and waits longer than its backoff.
+    pub held: Option<Held>,
     /// The last exit that the restart rule has not seen yet.
     pub exit: Option<Exit>,
     /// Terminated by a call while its group is being stopped: the group's start passes it over.
@@ -112,6 +155,9 @@ impl<P> Child<P> {
             timer: None,
             serial: 0,
             failures: 0,
+            restarts: VecDeque::new(),
+            unstable_since: None,
+            held: None,
             exit: None,
             parked: false,
             blameless: false,

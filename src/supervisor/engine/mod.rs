@@ -10,10 +10,10 @@ mod work;
 
 pub use calls::{AdminError, ChildCounts};
 pub(super) use calls::{Answer, Call};
-pub(super) use child::{Key, Phase as ChildPhase, Serial};
+pub(super) use child::{Held, Key, Phase as ChildPhase, Serial};
 
 use super::exit::Exit;
-use super::spec::{AutoShutdown, Backoff, Restart, Shutdown, Strategy};
+use super::spec::{AutoShutdown, Backoff, BudgetSpent, Restart, Shutdown, Strategy};
 use child::{Child, Ending, Phase};
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
@@ -31,6 +31,9 @@ pub(super) struct Rules {
     pub significant: bool,
     pub supervisor: bool,
     pub start_timeout: Duration,
+    /// False: a first start that fails is tried again, and the supervisor comes up without it; and what holds it down never
+    /// ends its supervisor.
+    pub required: bool,
 }
 
 /// What the rules need to know of a supervisor spec.
@@ -40,6 +43,7 @@ pub(super) struct Flags {
     pub intensity: u32,
     pub period: Duration,
     pub backoff: Backoff,
+    pub budget_spent: BudgetSpent,
     pub auto_shutdown: AutoShutdown,
     pub dynamic: Option<usize>,
 }
@@ -129,7 +133,7 @@ pub(super) enum Cmd {
     Removed {
         key: Key,
     },
-    /// All children of the spec are up.
+    /// All children of the spec are up, but those that need not be and wait for another try.
     Up,
     /// The last command.
     End(End),
@@ -298,9 +302,20 @@ impl<P> Engine<P> {
         self.rekeyed.take()
     }
 
-    /// Restarts that count now, and how many may.
+    /// Why that child waits for longer than a restart does; `None`: it runs, or its restart is a matter of its backoff.
+    pub fn held(&self, key: Key) -> Option<&Held> {
+        self.children.get(&key)?.held.as_ref()
+    }
+
+    /// Restarts that count now, and how many may. Where each child has the budget for itself: of the child with the most.
     pub fn budget(&self, now: Instant) -> (usize, u32) {
-        let used = self.window.iter().filter(|t| now.saturating_duration_since(**t) <= self.flags.period).count();
+        let counted = |window: &VecDeque<Instant>| {
+            window.iter().filter(|t| now.saturating_duration_since(**t) <= self.flags.period).count()
+        };
+        let used = match self.flags.budget_spent {
+            BudgetSpent::Escalate => counted(&self.window),
+            BudgetSpent::HoldDown { .. } => self.children.values().map(|c| counted(&c.restarts)).max().unwrap_or(0),
+        };
         (used, self.flags.intensity)
     }
 
@@ -326,6 +341,9 @@ impl<P> Engine<P> {
             self.timers.insert((at, key));
         }
         let before = std::mem::replace(&mut child.phase, phase);
+        if !matches!(child.phase, Phase::Backoff | Phase::Starting { .. } | Phase::Queued { .. }) {
+            child.held = None;
+        }
         self.classify(key);
         self.touched.push(key);
         before

@@ -1,10 +1,13 @@
 //! Who is restarted when, and when it is too much: what follows from the end of a child.
 
-use super::child::{Ending, Key, Phase, Serial};
+use super::child::{Ending, Held, Key, Phase, Serial};
 use super::{AdminError, Answer, Cmd, End, Engine, KILL_GRACE, Stage, StartFailure, Ticket, Work};
 use crate::supervisor::exit::Exit;
-use crate::supervisor::spec::{AutoShutdown, Restart, Strategy};
+use crate::supervisor::spec::{AutoShutdown, BudgetSpent, Restart, Strategy};
 use std::time::{Duration, Instant};
+
+/// How long a fenced child stands by before it is tried again, should nobody have decided about it.
+pub(super) const STAND_BY: Duration = Duration::from_secs(30);
 
 impl<P> Engine<P> {
     pub(super) fn started(&mut self, now: Instant, key: Key, serial: Serial) {
@@ -42,6 +45,17 @@ impl<P> Engine<P> {
         let closing = matches!(self.work, Work::Closing { .. });
         match self.set(key, Phase::Idle, None) {
             Phase::Starting { ticket } => {
+                if let (None, Ok(Exit::Fenced(why))) = (ticket, &how) {
+                    return if closing {
+                        self.settle(key)
+                    } else {
+                        self.exited(now, key, Exit::Fenced(why.clone()), now)
+                    };
+                }
+                if let Ok(Exit::Fenced(why)) = &how {
+                    let why = self.failure(key, &format!("fenced off: {why}"));
+                    return self.start_failed(now, key, ticket, why);
+                }
                 let why = how.err().unwrap_or_else(|| self.failure(key, "it ended during its start"));
                 self.start_failed(now, key, ticket, why);
             }
@@ -103,8 +117,18 @@ impl<P> Engine<P> {
         }
         match self.work {
             Work::Closing { .. } => self.settle(key),
-            Work::Beginning => self.close(End::NotStarted(why)),
-            _ => self.restart(now, key, &format!("did not start: {}", why.why)),
+            Work::Beginning if self.children.get(&key).is_some_and(|c| c.rules.required) => {
+                self.close(End::NotStarted(why))
+            }
+            Work::Beginning if self.children.get(&key).is_some_and(|c| c.rules.restart == Restart::Temporary) => {
+                self.settle(key)
+            }
+            _ => {
+                self.restart(now, key, &format!("did not start: {}", why.why));
+                if let Some(child) = self.children.get_mut(&key).filter(|c| matches!(c.phase, Phase::Backoff)) {
+                    child.held.get_or_insert(Held::NotStarted(why.why));
+                }
+            }
         }
     }
 
@@ -114,6 +138,7 @@ impl<P> Engine<P> {
         let Some(child) = self.children.get_mut(&key) else { return };
         if now.saturating_duration_since(since) >= reset_after {
             child.failures = 0;
+            child.unstable_since = None;
         }
         child.exit = Some(exit);
         match &self.work {
@@ -130,6 +155,10 @@ impl<P> Engine<P> {
     pub(super) fn apply_rule(&mut self, now: Instant, key: Key) {
         let Some(child) = self.children.get_mut(&key) else { return };
         let exit = child.exit.take().unwrap_or(Exit::Normal);
+        if let (Exit::Fenced(why), Restart::Permanent | Restart::Transient) = (&exit, child.rules.restart) {
+            let why = why.clone();
+            return self.hold(key, now + STAND_BY, Held::Fenced(why));
+        }
         let again = match child.rules.restart {
             Restart::Permanent => true,
             Restart::Transient => exit.is_abnormal(),
@@ -153,25 +182,45 @@ impl<P> Engine<P> {
         }
     }
 
-    /// A restart is called for: it counts, and one too many within the period ends the supervisor.
+    /// It is tried again then, alone, whatever the strategy; its siblings run on.
+    fn hold(&mut self, key: Key, until: Instant, why: Held) {
+        self.set(key, Phase::Backoff, Some(until));
+        if let Some(child) = self.children.get_mut(&key) {
+            child.held = Some(why);
+        }
+    }
+
+    /// A restart is called for: it counts, and one too many within the period ends the supervisor, or holds the child down.
     pub(super) fn restart(&mut self, now: Instant, key: Key, why: &str) {
         let Some(child) = self.children.get_mut(&key) else { return };
         if std::mem::take(&mut child.blameless) {
             let delay = self.flags.backoff.delay(child.failures, self.jitter);
             return self.begin_again(now, key, delay);
         }
-        self.window.push_back(now);
-        while self.window.front().is_some_and(|t| now.saturating_duration_since(*t) > self.flags.period) {
-            self.window.pop_front();
+        let unstable = now.saturating_duration_since(*child.unstable_since.get_or_insert(now));
+        let (within, restarts) = (self.flags.period, self.flags.intensity);
+        let window = match self.flags.budget_spent {
+            BudgetSpent::Escalate => &mut self.window,
+            BudgetSpent::HoldDown { .. } => &mut child.restarts,
+        };
+        window.push_back(now);
+        while window.front().is_some_and(|t| now.saturating_duration_since(*t) > within) {
+            window.pop_front();
         }
-        let Some(child) = self.children.get_mut(&key) else { return };
-        if self.window.len() > self.flags.intensity as usize {
-            let why = format!(
-                "restart budget spent: more than {} within {:?}; last {}: {why}",
-                self.flags.intensity, self.flags.period, child.id
-            );
-            self.settle(key);
-            return self.close(End::Exit(Exit::ShutdownWith(why)));
+        if window.len() > restarts as usize {
+            let limit = match self.flags.budget_spent {
+                BudgetSpent::Escalate => Some(Duration::ZERO),
+                BudgetSpent::HoldDown { escalate_after } => escalate_after.filter(|_| child.rules.required),
+            };
+            if limit.is_some_and(|limit| unstable >= limit) {
+                let why =
+                    format!("restart budget spent: more than {restarts} within {within:?}; last {}: {why}", child.id);
+                self.settle(key);
+                return self.close(End::Exit(Exit::ShutdownWith(why)));
+            }
+            child.failures = child.failures.saturating_add(1);
+            let until = now + self.flags.backoff.delay(u32::MAX, self.jitter);
+            return self.hold(key, until, Held::CrashLoop { restarts, within, last: why.to_string() });
         }
         let delay = self.flags.backoff.delay(child.failures, self.jitter);
         child.failures = child.failures.saturating_add(1);
@@ -180,6 +229,10 @@ impl<P> Engine<P> {
 
     fn begin_again(&mut self, now: Instant, key: Key, delay: Duration) {
         match self.flags.strategy {
+            // The ordered first start goes on with the next one meanwhile.
+            _ if matches!(self.work, Work::Beginning) => {
+                self.set(key, Phase::Backoff, Some(now + delay));
+            }
             Strategy::OneForOne if delay.is_zero() => self.start(now, key, None),
             Strategy::OneForOne => {
                 self.set(key, Phase::Backoff, Some(now + delay));

@@ -19,6 +19,11 @@ impl<P> Engine<P> {
                     let exit = Some(Exit::Failed(format!("its start took longer than {limit:?}")));
                     self.kill(now, key, Ending { was_start: true, start_ticket, exit, ..Ending::by_rule() });
                 }
+                // Its group stops, or waits: its turn comes with the others'.
+                Some(Phase::Backoff) if matches!(self.work, Work::Group { from, stage: Stage::Stopping | Stage::Waiting { .. }, .. } if key >= from) =>
+                {
+                    self.set(key, Phase::Queued { ticket: None }, None);
+                }
                 Some(Phase::Backoff) => self.start(now, key, None),
                 Some(Phase::Ending(e)) if e.killed => self.abandon(now, key),
                 Some(Phase::Ending(e)) => {

@@ -145,7 +145,7 @@ impl<A: Handler<M>, M: Message> ActorFuture<Shell<A>> for InTurn<A, M> {
                 ready!(Pin::new(handling).poll(it, shell, task));
                 self.in_hand = None;
             }
-            if shell.local().hold.get() {
+            if shell.local().hold.get() || shell.local().is_given_up() {
                 return Poll::Pending; // whoever lets it go on polls it
             }
             let Some(message) = self.batch.next() else { return Poll::Ready(()) };

@@ -17,7 +17,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 use tracing::{Instrument, Span};
@@ -42,13 +42,20 @@ pub(super) struct Local<A: Actor> {
     pub hold: Cell<bool>,
     pub exit: RefCell<Option<Exit>>,
     pub closed: Cell<bool>,
+    /// Set by its supervisor when it gave this incarnation up: a successor has its address, or will have it.
+    abandoned: Arc<AtomicBool>,
     handled: Cell<u32>,
     /// The type of the last message, as its cell has it.
     message: Cell<&'static str>,
 }
 
+/// How an incarnation ends that finds itself given up.
+pub(super) fn given_up() -> Exit {
+    Exit::Hung("woke up after its thread was given up".into())
+}
+
 impl<A: Actor> Local<A> {
-    pub fn new(slot: Arc<Slot<A>>, up: Arc<Up<A>>, epoch: u64) -> Local<A> {
+    pub fn new(slot: Arc<Slot<A>>, up: Arc<Up<A>>, epoch: u64, abandoned: Arc<AtomicBool>) -> Local<A> {
         Local {
             slot,
             up,
@@ -61,9 +68,15 @@ impl<A: Actor> Local<A> {
             hold: Cell::new(false),
             exit: RefCell::new(None),
             closed: Cell::new(false),
+            abandoned,
             handled: Cell::new(0),
             message: Cell::new(""),
         }
+    }
+
+    /// Asked before each message: the thread may have been stuck in the one before.
+    pub fn is_given_up(&self) -> bool {
+        self.abandoned.load(Ordering::Acquire)
     }
 
     /// The first reason counts.
@@ -231,6 +244,12 @@ impl<A: Actor> ShellCx<A> {
                 }
             };
             match result {
+                // Its state is gone, and its effects were fenced off: nobody is told that all went well.
+                Ok(_) if cx.local.is_given_up() => {
+                    if let Some(owed) = owed {
+                        owed.send(Err(CallError::Exited(given_up())));
+                    }
+                }
                 Ok(value) => {
                     if let Some(owed) = owed {
                         owed.send(Ok(value));
@@ -275,6 +294,9 @@ pub(super) struct Handling {
 impl<A: Actor> ActorFuture<Shell<A>> for Handling {
     type Output = ();
     fn poll(self: Pin<&mut Self>, _: &mut Shell<A>, shell: &mut ShellCx<A>, task: &mut Context<'_>) -> Poll<()> {
+        if shell.local.is_given_up() {
+            return Poll::Pending; // it ends with this turn
+        }
         let done = match shell.local.in_hand.borrow_mut().as_mut() {
             Some(work) => work.as_mut().poll(task),
             None => Poll::Ready(()),
@@ -329,7 +351,7 @@ impl<A: Actor> AsyncContext<Shell<A>> for ShellCx<A> {
         self.parts.wait(work);
     }
     fn waiting(&self) -> bool {
-        self.local.hold.get() || self.parts.waiting()
+        self.local.hold.get() || self.local.is_given_up() || self.parts.waiting()
     }
     fn cancel_future(&mut self, handle: SpawnHandle) -> bool {
         self.parts.cancel_future(handle)

@@ -5,7 +5,7 @@ use super::super::cell::{ActorState, CellMeta, Vitals};
 use super::super::exit::{Exit, catch};
 use super::super::spec::StartError;
 use super::address::{Ref, Slot, Up};
-use super::context::{Cx, Local, Shell, ShellCx};
+use super::context::{Cx, Local, Shell, ShellCx, given_up};
 use super::linger::Linger;
 use super::report::{Ctl, Drill, Order};
 use actix::dev::channel::channel;
@@ -117,7 +117,7 @@ impl<A: Actor> Incarnation<A> {
             (slot.up.swap(Some(up.clone())), meta.watchers.open(order.epoch))
         })?;
         owed.tell();
-        let local = Rc::new(Local::new(slot, up, order.epoch));
+        let local = Rc::new(Local::new(slot, up, order.epoch, order.report.abandoned()));
         let cx = Cx { local: local.clone() };
         // The borrow is held across awaits on purpose: no handler runs before the start is done.
         #[allow(clippy::await_holding_refcell_ref)]
@@ -194,6 +194,10 @@ impl<A: Actor> Incarnation<A> {
                 Phase::Over => return Poll::Pending,
             }
             self.poll_spawned(task);
+            // While it was in this turn: nothing that waits is for it any more.
+            if self.local.is_given_up() {
+                return Poll::Ready(given_up());
+            }
             match self.next_end() {
                 None => return Poll::Pending,
                 Some(Ok(exit)) => return Poll::Ready(exit),
@@ -232,8 +236,10 @@ impl<A: Actor> Incarnation<A> {
                 self.spawned.get_or_insert_default().extend(new);
             }
             let Some(spawned) = &mut self.spawned else { return };
-            while let Poll::Ready(Some(())) = spawned.poll_next_unpin(task) {}
-            if self.local.inbox.borrow().is_empty() {
+            while !self.local.is_given_up()
+                && let Poll::Ready(Some(())) = spawned.poll_next_unpin(task)
+            {}
+            if self.local.is_given_up() || self.local.inbox.borrow().is_empty() {
                 return;
             }
         }
@@ -260,7 +266,7 @@ impl<A: Actor> Incarnation<A> {
     fn next_end(&self) -> Option<Result<Exit, Exit>> {
         let own = self.local.exit.borrow().clone();
         let exit = match own {
-            Some(exit) if exit.is_abnormal() => return Some(Ok(exit)),
+            Some(exit) if exit.is_abnormal() || matches!(exit, Exit::Fenced(_)) => return Some(Ok(exit)),
             Some(exit) => exit,
             None if self.stop => Exit::Shutdown,
             None => return None,
@@ -319,6 +325,10 @@ impl<A: Actor> Incarnation<A> {
 
     /// Takes everything down, each thing behind its own guard: a destructor that panics takes nothing with it.
     fn finish(&mut self, exit: Exit) {
+        let exit = match exit {
+            Exit::Failed(why) if self.meta().is_fenced(self.order.epoch) => Exit::Fenced(why),
+            exit => exit,
+        };
         let again = if self.stop { self.again } else { exit != Exit::Ignored && (self.order.restarts_after)(&exit) };
         self.close_address(if again { ActorState::Restarting } else { ActorState::Stopping });
         self.local.closed.set(true);
@@ -360,7 +370,7 @@ impl<A: Actor> Future for Incarnation<A> {
             *this.local.waker.borrow_mut() = task.waker().clone();
         }
         if this.order.report.is_abandoned() {
-            this.finish(Exit::Hung("woke up after its successor had started".into()));
+            this.finish(given_up());
             return Poll::Ready(());
         }
         this.vitals().enter();

@@ -81,6 +81,10 @@ impl Report {
     pub fn is_abandoned(&self) -> bool {
         self.abandoned.load(Ordering::Acquire)
     }
+    /// See [`Report::is_abandoned`]; for what asks it more often.
+    pub fn abandoned(&self) -> Arc<AtomicBool> {
+        self.abandoned.clone()
+    }
     pub fn started(&mut self) {
         self.up = true;
         (self.tell)(self.key, self.serial, News::Started);
@@ -90,7 +94,7 @@ impl Report {
         if std::mem::replace(&mut self.done, true) {
             return;
         }
-        let news = if self.up {
+        let news = if self.up || matches!(exit, Exit::Fenced(_)) {
             News::Down(exit)
         } else if exit == Exit::Ignored {
             News::Ignored

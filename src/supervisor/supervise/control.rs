@@ -89,7 +89,9 @@ impl Control {
         let mut all = lock(&self.incarnations);
         let last = all.entry(meta.path.clone()).or_default();
         *last += 1;
-        if meta.incarnation.swap(*last, Ordering::AcqRel) != 0 {
+        // After a start that chose not to run nothing is started again: this is the first that may run.
+        let stood_by = matches!(meta.last_exit(), Some((Exit::Ignored, _)));
+        if meta.incarnation.swap(*last, Ordering::AcqRel) != 0 && !stood_by {
             meta.restarts.fetch_add(1, Ordering::Relaxed);
         }
         let epoch = tenure.map_or(self.epoch_base, |tenure| tenure.epoch_base()) + *last;

@@ -2,6 +2,7 @@
 
 mod calls;
 mod groups;
+mod held;
 mod otp;
 mod properties;
 mod restarts;
@@ -65,6 +66,7 @@ pub(super) fn flags(strategy: Strategy, intensity: u32, period: u64) -> Flags {
         intensity,
         period: Duration::from_secs(period),
         backoff: Backoff::NONE,
+        budget_spent: BudgetSpent::Escalate,
         auto_shutdown: AutoShutdown::Never,
         dynamic: None,
     }
@@ -77,6 +79,7 @@ pub(super) fn rules(restart: Restart) -> Rules {
         significant: false,
         supervisor: false,
         start_timeout: secs(30),
+        required: true,
     }
 }
 

@@ -18,7 +18,7 @@ struct Sup {
     started: BTreeSet<Key>,
     /// Not to be started again but by a call (one_for_one).
     barred: BTreeSet<Key>,
-    /// Its thread was lost through another: the restart that follows is free.
+    /// Its thread was lost through another, or it was fenced off: the restart that follows is free.
     spared: BTreeSet<Key>,
     /// Restarts by the rule (one_for_one).
     restarts: VecDeque<Instant>,
@@ -30,6 +30,8 @@ struct Sup {
     /// Its spec was exchanged: what the earlier ones allowed may still come.
     upgraded: bool,
     most_restarts: usize,
+    /// Its flags are, or were, to hold down what crashes too often: each child has the budget for itself.
+    holds_down: bool,
     /// What a dynamic one may have, or had when it was allowed less.
     most_children: usize,
     ended: bool,
@@ -82,6 +84,7 @@ impl Sim {
             answered: BTreeSet::new(),
             upgraded: false,
             most_restarts: plan.flags.intensity as usize,
+            holds_down: plan.flags.budget_spent != BudgetSpent::Escalate,
             most_children: plan.flags.dynamic.unwrap_or(usize::MAX),
             ended: false,
             killed: false,
@@ -132,8 +135,12 @@ impl Sim {
                 sup.alive.remove(key);
                 let restart = sup.engine.children.get(key).map(|c| c.rules.restart);
                 let up = matches!(sup.engine.phase(*key), Some(Phase::Up { .. }));
-                if up && restart == Some(Restart::Transient) && !exit.is_abnormal() {
+                let fenced = matches!(exit, Exit::Fenced(_));
+                if up && restart == Some(Restart::Transient) && !exit.is_abnormal() && !fenced {
                     sup.barred.insert(*key);
+                }
+                if up && fenced {
+                    sup.spared.insert(*key);
                 }
             }
             Ev::StartFailed { key, serial, .. } | Ev::Ignored { key, serial } if sup.alive.get(key) == Some(serial) => {
@@ -180,6 +187,7 @@ impl Sim {
         sup.upgraded = true;
         sup.restarts.clear();
         sup.most_restarts = sup.most_restarts.max(sup.flags.intensity as usize);
+        sup.holds_down |= sup.flags.budget_spent != BudgetSpent::Escalate;
         sup.most_children = sup.flags.dynamic.map_or(usize::MAX, |max| max.max(sup.engine.children.len()));
         for other in &mut self.sups {
             if let Some((parent, key, _)) = &mut other.parent
@@ -228,7 +236,8 @@ impl Sim {
                     }
                     // A backoff may put off restarts that were asked for earlier, so that more than one window's fall into one.
                     let slack = if sup.flags.backoff.first.is_zero() && !sup.upgraded { 1 } else { 2 };
-                    assert!(sup.restarts.len() <= slack * sup.most_restarts, "beyond the budget");
+                    let beyond = sup.restarts.len() > slack * sup.most_restarts;
+                    assert!(!beyond || sup.holds_down, "beyond the budget");
                 }
                 sup.barred.remove(&key); // a group's restart takes it along
                 sup.alive.insert(key, serial);
@@ -307,6 +316,10 @@ impl Sim {
                 }
             }
             Cmd::End(end) => {
+                let spent =
+                    matches!(&end, End::Exit(Exit::ShutdownWith(why)) if why.starts_with("restart budget spent"));
+                let never = sup.flags.budget_spent == BudgetSpent::HoldDown { escalate_after: None };
+                assert!(!(spent && never) || sup.upgraded, "a crash loop ended it, which holds them down");
                 assert!(sup.alive.is_empty(), "it left children behind: {:?}", sup.alive);
                 sup.ended = true;
                 assert_eq!(sup.answered.len() as u64, sup.tickets, "a call without an answer");
@@ -335,9 +348,11 @@ impl Sim {
         assert_eq!(sup.engine.alive.iter().copied().collect::<Vec<_>>(), sup.alive.keys().copied().collect::<Vec<_>>());
         let (used, budget) = sup.engine.budget(self.now);
         let closing = matches!(sup.engine.work, Work::Closing { .. } | Work::Ended);
-        assert!(closing || used <= sup.most_restarts, "{used} of {budget} spent, and it goes on");
+        assert!(closing || used <= sup.most_restarts || sup.holds_down, "{used} of {budget} spent, and it goes on");
         // Nothing is forgotten: what waits has a timer, a turn, or something under way that it waits for.
         for (key, child) in &sup.engine.children {
+            let waits = matches!(child.phase, Phase::Backoff | Phase::Starting { .. } | Phase::Queued { .. });
+            assert!(waits || child.held.is_none(), "{:?} in {:?}", child.held, child.phase);
             match &child.phase {
                 Phase::Backoff => assert!(child.timer.is_some()),
                 Phase::Dead => assert!(sup.engine.deferred.contains(key)),
@@ -357,7 +372,14 @@ impl Sim {
             Op::Advance(by) => self.run(ms(by)),
             Op::Exit(who, how) if !running.is_empty() => {
                 let (s, key, serial) = running[who % running.len()];
-                let exits = [Exit::Normal, Exit::Shutdown, Exit::ShutdownWith("x".into()), crash(), Exit::Segfault];
+                let exits = [
+                    Exit::Normal,
+                    Exit::Shutdown,
+                    Exit::ShutdownWith("x".into()),
+                    crash(),
+                    Exit::Segfault,
+                    Exit::Fenced("x".into()),
+                ];
                 // Only one that is up ends by itself.
                 if let Some(Phase::Up { .. } | Phase::Ending(_)) = self.sups[s].engine.phase(key) {
                     self.later(0, s, Ev::Down { key, serial, exit: exits[how as usize].clone() });

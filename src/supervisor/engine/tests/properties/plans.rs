@@ -32,8 +32,9 @@ pub enum Op {
 fn rules_() -> impl Strategy_<Value = Rules> {
     let restart = prop_oneof![Just(Restart::Permanent), Just(Restart::Transient), Just(Restart::Temporary)];
     let shutdown = prop_oneof![Just(Shutdown::BrutalKill), Just(Shutdown::Timeout(secs(2))), Just(Shutdown::Infinity)];
-    (restart, shutdown, any::<bool>()).prop_map(|(restart, shutdown, significant)| Rules {
+    (restart, shutdown, any::<bool>(), any::<bool>()).prop_map(|(restart, shutdown, significant, required)| Rules {
         shutdown,
+        required,
         significant: significant && restart != Restart::Permanent,
         ..rules(restart)
     })
@@ -47,11 +48,19 @@ fn flags_() -> impl Strategy_<Value = Flags> {
         1 => Just(AutoShutdown::AllSignificant)
     ];
     let first = prop_oneof![Just(0u64), Just(300)];
-    (strategy, 0u32..6, 1u64..20, auto, first).prop_map(|(strategy, intensity, period, auto_shutdown, first)| Flags {
-        backoff: Backoff { first: ms(first), cap: ms(first * 8), reset_after: secs(10) },
+    let spent = prop_oneof![
+        2 => Just(BudgetSpent::Escalate),
+        1 => Just(BudgetSpent::HoldDown { escalate_after: None }),
+        1 => (1u64..20).prop_map(|after| BudgetSpent::HoldDown { escalate_after: Some(secs(after)) }),
+    ];
+    let make = |(strategy, intensity, period, auto_shutdown, first, budget_spent)| Flags {
+        // One who holds down waits between tries: its spec would be refused otherwise.
+        backoff: Backoff { first: ms(first), cap: ms((first * 8).max(100)), reset_after: secs(10) },
+        budget_spent,
         auto_shutdown,
         ..flags(strategy, intensity, period)
-    })
+    };
+    (strategy, 0u32..6, 1u64..20, auto, first, spent).prop_map(make)
 }
 
 /// Its children come by calls.
@@ -78,7 +87,7 @@ pub fn plan() -> impl Strategy_<Value = Plan> {
 
 pub fn ops() -> impl Strategy_<Value = Vec<Op>> {
     let op = prop_oneof![
-        4 => (any::<usize>(), 0u8..5).prop_map(|(who, how)| Op::Exit(who, how)),
+        4 => (any::<usize>(), 0u8..6).prop_map(|(who, how)| Op::Exit(who, how)),
         1 => any::<usize>().prop_map(Op::Hung),
         1 => any::<usize>().prop_map(Op::Lost),
         3 => (any::<usize>(), 0u8..8, any::<usize>()).prop_map(|(sup, what, child)| Op::Call(sup, what, child)),

@@ -1,0 +1,118 @@
+//! The provider as a scraper and `info` see it: head, power, sectors by state, deadlines, blocks, messages, balances. The
+//! node puts it together on each head; whoever reads it asks nobody.
+
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Every part may be missing: its owner did not answer, and [`ProviderReport::unavailable`] says why.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(default)]
+pub struct ProviderReport {
+    /// Unix seconds at which it was put together; 0: never yet.
+    pub at: u64,
+    pub miner: String,
+    pub chain: Option<ChainPart>,
+    pub power: Option<PowerPart>,
+    /// attoFIL by account: `miner_available`, `worker`, `owner`, `control-0`, ..
+    pub balances: BTreeMap<String, String>,
+    /// State -> number, over all seal schedulers that answered.
+    pub sectors: Option<BTreeMap<String, u64>>,
+    pub sealing: Option<SealingPart>,
+    pub proving: Option<ProvingPart>,
+    pub blocks: Option<BlocksPart>,
+    pub messages: Option<MessagesPart>,
+    /// Part -> why it is missing or incomplete.
+    pub unavailable: BTreeMap<String, String>,
+}
+
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(default)]
+pub struct ChainPart {
+    /// The newest head that came; `None` before the first.
+    pub epoch: Option<i64>,
+    /// Unix seconds of its blocks.
+    pub head_at: Option<u64>,
+    pub block_delay_secs: Option<u64>,
+    /// Heads are pushed by the full node; false while they are asked for, or do not come.
+    pub subscribed: bool,
+    pub full_nodes: u64,
+    /// Of them: answer, are of the right network, and are not behind.
+    pub usable: u64,
+}
+
+/// Bytes. Network figures are for the share.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(default)]
+pub struct PowerPart {
+    pub raw: String,
+    pub quality_adjusted: String,
+    pub network_raw: String,
+    pub network_quality_adjusted: String,
+    pub has_min_power: bool,
+}
+
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(default)]
+pub struct SealingPart {
+    /// Sectors that failed and wait to be tried again.
+    pub failing: u64,
+    /// Pledges that have no sector number yet.
+    pub unnumbered: u64,
+    /// Kind of task -> tasks under way, at this provider's nodes and agents.
+    pub running: BTreeMap<String, u64>,
+    /// Tasks that wait at agents.
+    pub queued: u64,
+    pub agents: u64,
+    /// Worker processes of agents.
+    pub workers: u64,
+}
+
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(default)]
+pub struct ProvingPart {
+    /// Sectors of the chain's partitions.
+    pub live: u64,
+    pub faulty: u64,
+    pub recovering: u64,
+    /// The open deadline; `None` before the first proving period.
+    pub deadline: Option<u64>,
+    pub closes_at: Option<i64>,
+    /// Partitions of the open deadline.
+    pub to_prove: u64,
+    pub proven: u64,
+    /// Deadlines that closed lately (within the epochs for which WindowPoSt keeps its records) with every proof on chain.
+    pub met: u64,
+    /// And those of which a proof was missing.
+    pub missed: u64,
+}
+
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(default)]
+pub struct BlocksPart {
+    /// Over restarts.
+    pub accepted: u64,
+    pub on_chain: u64,
+    /// Of those that are remembered: made, and not on chain a few epochs later.
+    pub lost: u64,
+    /// Outcome -> how many of the last rounds.
+    pub rounds: BTreeMap<String, u64>,
+}
+
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(default)]
+pub struct MessagesPart {
+    /// Not signed yet.
+    pub queued: u64,
+    /// Signed, and not final on chain.
+    pub pushed: u64,
+    /// Epochs since the oldest of the latter was pushed last.
+    pub oldest_epochs: Option<u64>,
+    /// The oldest that is not signed, and why it waits.
+    pub waiting: Option<WaitingMessage>,
+}
+
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+pub struct WaitingMessage {
+    pub key: String,
+    pub why: String,
+}
