@@ -46,6 +46,7 @@ pub struct StopArgs {
 }
 
 pub async fn run(cx: Context) -> Result<(), CliError> {
+    crate::rpc::descriptors::raise();
     let config = &cx.config;
     ready(config)?;
     let _lock = RepoLock::take(&config.repo)?;

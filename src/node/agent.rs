@@ -277,7 +277,7 @@ async fn listening(bridge: &Bridge) -> Vec<Multiaddr> {
     tokio::time::timeout(LISTENING, known).await.unwrap_or_default()
 }
 
-/// The HTTP side for workers; each start leaves its address and the token in the repo.
+/// The HTTP side for workers; each start leaves its address, the admin's token and the workers' token in the repo.
 pub struct AgentApi {
     /// Taken when it is stopped.
     server: Option<ServerHandle>,
@@ -300,6 +300,7 @@ impl AgentApi {
         let server = server::serve_at(door, service).map_err(|e| failed(&e))?;
         let addr = server.addr();
         auth.write_repo_files(repo, addr).map_err(|e| failed(&e))?;
+        auth.write_worker_token(repo).map_err(|e| failed(&e))?;
         Ok(AgentApi { server: Some(server), addr, door: door.clone() })
     }
 }
