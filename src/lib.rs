@@ -19,6 +19,10 @@
 #[cfg(panic = "abort")]
 compile_error!("bulkhead isolates faults by catching panics: build it with panic = \"unwind\"");
 
+#[cfg(test)]
+#[macro_use]
+mod golden_tests;
+
 pub mod actors;
 pub mod chain;
 pub mod cli;

@@ -375,6 +375,11 @@ pub(super) fn forget_rows(tx: &WriteTransaction, scope: &str) -> Result<()> {
 mod tests {
     use super::*;
 
+    pinned! { kind: Kind {
+        0 = Kind::Journaled => Kind::Journaled, "00";
+        1 = Kind::Doubtful => Kind::Doubtful, "01";
+    } }
+
     #[test]
     fn what_waits_outlives_only_a_store_in_which_nobody_else_wrote() {
         let base = Marker { seq: 4, id: 40, void: false };

@@ -18,6 +18,7 @@ mod error;
 #[cfg(feature = "cluster")]
 pub mod etcd;
 mod mirror;
+pub mod numbered;
 pub mod replica;
 mod replicated;
 #[cfg(test)]
