@@ -299,7 +299,9 @@ impl AgentApi {
         let auth = service.auth.clone();
         let server = server::serve_at(door, service).map_err(|e| failed(&e))?;
         let addr = server.addr();
-        auth.write_repo_files(repo, addr).map_err(|e| failed(&e))?;
+        if let Err(error) = auth.write_repo_files(repo, addr) {
+            tracing::error!(%error, "the agent serves, but tools on this host do not find it");
+        }
         Ok(AgentApi { server: Some(server), addr, door: door.clone() })
     }
 }
