@@ -148,9 +148,7 @@ pub mod opt_token {
         match Option::<String>::deserialize(d)? {
             None => Ok(None),
             Some(t) if t.is_empty() => Ok(None),
-            Some(t) => {
-                t.parse::<num_bigint::BigInt>().map(|n| Some(TokenAmount::from_atto(n))).map_err(D::Error::custom)
-            }
+            Some(t) => super::bigint::parse(&t).map(|n| Some(TokenAmount::from_atto(n))).map_err(D::Error::custom),
         }
     }
 }
@@ -166,7 +164,20 @@ pub mod bigint {
         if text.is_empty() {
             return Ok(BigInt::from(0)); // Go's unset big.Int
         }
-        text.parse().map_err(|_| D::Error::custom(format!("{text:?} is not a decimal integer")))
+        parse(&text).map_err(D::Error::custom)
+    }
+
+    /// Refuses what the chain cannot encode, before the work of reading its digits, which grows with their square.
+    pub fn parse(text: &str) -> Result<BigInt, String> {
+        // The chain's 128 bytes are one of sign and 127 of magnitude.
+        const MOST_BITS: u64 = 127 * 8;
+        const MOST_DIGITS: usize = 306;
+        let too_large = || format!("an integer of {} digits is more than the chain can encode", text.len());
+        if text.len() > MOST_DIGITS + "-".len() {
+            return Err(too_large());
+        }
+        let number: BigInt = text.parse().map_err(|_| format!("{text:?} is not a decimal integer"))?;
+        if number.bits() > MOST_BITS { Err(too_large()) } else { Ok(number) }
     }
 }
 

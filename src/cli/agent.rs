@@ -61,6 +61,7 @@ pub fn sector_size(text: &str) -> Result<u64, CliError> {
 }
 
 pub async fn run(args: Args, cx: Context) -> Result<(), CliError> {
+    crate::rpc::descriptors::raise();
     let config = &cx.config;
     let _lock = RepoLock::take(&config.repo)?;
     let signals = Signals::install()?;

@@ -54,6 +54,7 @@ pub struct StopArgs {
 }
 
 pub async fn run(new: NewStore, cx: Context) -> Result<(), CliError> {
+    crate::rpc::descriptors::raise();
     let config = &cx.config;
     ready(config)?;
     let _lock = RepoLock::take(&config.repo)?;

@@ -5,23 +5,25 @@ use super::error::ChainError;
 use super::keys::Secret;
 use super::query_chain::receipt_json;
 use super::wire;
+use crate::chain::lotus_json::CidJson;
 use crate::chain::lotus_json::bitfield::to_runs;
 use crate::chain::types::*;
 use crate::rpc::full_node::{FullNodeError, Result};
+use crate::rpc::json::try_json;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use cid::Cid;
 use fvm_shared::address::Address;
 use fvm_shared::clock::ChainEpoch;
 use fvm_shared::econ::TokenAmount;
-use serde_json::{Value, json};
+use serde_json::Value;
 use std::time::Duration;
 
 /// A caller of StateWaitMsg waits at most this long.
 const WAIT_LIMIT: Duration = Duration::from_secs(600);
 
-fn cid_json(cid: &Cid) -> Value {
-    json!({ "/": cid.to_string() })
+fn no_json(why: serde_json::Error) -> ChainError {
+    ChainError::refused(format!("the answer has no JSON: {why}"))
 }
 
 impl Devnet {
@@ -48,8 +50,8 @@ impl Devnet {
                 let message = wire::load_message(&core.store, cid)?;
                 signed.extend(core.signed(cid, message)?);
             }
-            let cids: Vec<_> = bls.iter().chain(&secp256k1).map(cid_json).collect();
-            Ok(json!({ "BlsMessages": plain, "SecpkMessages": signed, "Cids": cids }))
+            let cids: Vec<_> = bls.into_iter().chain(secp256k1).map(CidJson::from).collect();
+            try_json!({ "BlsMessages": plain, "SecpkMessages": signed, "Cids": cids }).map_err(no_json)
         })
         .await
     }
@@ -70,11 +72,12 @@ impl Devnet {
         self.ask("ChainGetParentMessages", move |core| {
             let header = super::rand::load_header(&core.store, &block)?;
             if header.parents.is_empty() {
-                return Ok(json!([]));
+                return Ok(Value::Array(Vec::new()));
             }
             let parents = core.find(&TipSetKey(header.parents))?;
             let rows = core.messages_of(&parents)?;
-            Ok(rows.into_iter().map(|(cid, m)| json!({ "Cid": cid_json(&cid), "Message": m })).collect())
+            let row = |(cid, m)| try_json!({ "Cid": CidJson::from(cid), "Message": m }).map_err(no_json);
+            rows.into_iter().map(row).collect()
         })
         .await
     }
@@ -124,7 +127,7 @@ impl Devnet {
             let live = core.select_sectors(&miner, &key, |p| p.live_sectors())?.len();
             let active = core.select_sectors(&miner, &key, |p| p.active_sectors())?.len();
             let faulty = core.select_sectors(&miner, &key, |p| p.faults.clone())?.len();
-            Ok(json!({ "Live": live, "Active": active, "Faulty": faulty }))
+            try_json!({ "Live": live, "Active": active, "Faulty": faulty }).map_err(no_json)
         })
         .await
     }
@@ -167,7 +170,8 @@ impl Devnet {
         let (message, key) = (message.clone(), key.clone());
         self.ask("StateCall", move |core| {
             let applied = core.simulate(&message, &key)?;
-            Ok(json!({ "Msg": message, "MsgRct": receipt_json(applied.receipt), "Error": applied.error.unwrap_or_default() }))
+            let (receipt, error) = (receipt_json(applied.receipt), applied.error.unwrap_or_default());
+            try_json!({ "Msg": message, "MsgRct": receipt, "Error": error }).map_err(no_json)
         })
         .await
     }
@@ -216,7 +220,7 @@ impl Devnet {
         let who = *who;
         self.ask("WalletExport", move |core| {
             let (kind, bytes) = core.export_key(&who)?;
-            Ok(json!({ "Type": kind, "PrivateKey": STANDARD.encode(bytes) }))
+            try_json!({ "Type": kind, "PrivateKey": STANDARD.encode(bytes) }).map_err(no_json)
         })
         .await
     }
@@ -239,13 +243,12 @@ impl Devnet {
     /// Always complete: there is nobody to sync from.
     pub async fn sync_state(&self) -> Result<Value> {
         self.ask("SyncState", |core| {
-            Ok(json!({
-                "ActiveSyncs": [{
-                    "WorkerID": 1, "Base": core.genesis, "Target": core.head, "Stage": 4,
-                    "Height": core.head.height, "Start": "0001-01-01T00:00:00Z", "End": "0001-01-01T00:00:00Z", "Message": ""
-                }],
-                "VMApplied": 0
-            }))
+            let never = "0001-01-01T00:00:00Z";
+            let sync = try_json!({
+                "WorkerID": 1, "Base": core.genesis, "Target": core.head, "Stage": 4,
+                "Height": core.head.height, "Start": never, "End": never, "Message": ""
+            });
+            try_json!({ "ActiveSyncs": [sync.map_err(no_json)?], "VMApplied": 0 }).map_err(no_json)
         })
         .await
     }

@@ -67,7 +67,7 @@ impl Core {
             consensus_miner_min_power: self.settings.minimum_power.into(),
             supported_proof_types: vec![5],
             pre_commit_challenge_delay: self.settings.pre_commit_challenge_delay,
-            fork_upgrade_params: serde_json::json!({}),
+            fork_upgrade_params: serde_json::Map::new().into(),
             eip155_chain_id: EIP155_CHAIN_ID,
             genesis_timestamp: self.genesis.min_ticket_block().timestamp,
         }

@@ -3,10 +3,12 @@
 use super::core::Core;
 use super::error::{ChainError, ChainResult, state_error};
 use super::vm::{Vm, miner::PledgeInputs, power};
+use crate::chain::lotus_json::CidJson;
 use crate::chain::types::{
     Claim, Deadline, DeadlineInfo, MinerInfo, MinerPower, Partition, SectorLocation, SectorOnChainInfo,
     SectorPreCommitInfo, SectorPreCommitOnChainInfo, TipSetKey,
 };
+use crate::rpc::json::try_json;
 use base64::Engine;
 use fil_actor_miner_state::v18 as state;
 use fil_actor_miner_state::v18::{State, qa_power_for_weight};
@@ -238,26 +240,29 @@ impl Core {
     pub fn miner_state_json(&mut self, miner: &Address, key: &TipSetKey) -> ChainResult<serde_json::Value> {
         let (_, vm) = self.view(key)?;
         let (id, st) = miner_of(&vm, miner)?;
-        Ok(serde_json::json!({
+        let no_json = |e: serde_json::Error| ChainError::refused(format!("the state has no JSON: {e}"));
+        let state = try_json!({
+            "Info": CidJson::from(st.info),
+            "PreCommitDeposits": st.pre_commit_deposits.atto().to_string(),
+            "LockedFunds": st.locked_funds.atto().to_string(),
+            "FeeDebt": st.fee_debt.atto().to_string(),
+            "InitialPledge": st.initial_pledge.atto().to_string(),
+            "PreCommittedSectors": CidJson::from(st.pre_committed_sectors),
+            "PreCommittedSectorsCleanUp": CidJson::from(st.pre_committed_sectors_cleanup),
+            "AllocatedSectors": CidJson::from(st.allocated_sectors),
+            "Sectors": CidJson::from(st.sectors),
+            "ProvingPeriodStart": st.proving_period_start,
+            "CurrentDeadline": st.current_deadline,
+            "Deadlines": CidJson::from(st.deadlines),
+            "EarlyTerminations": crate::chain::lotus_json::bitfield::to_runs(&st.early_terminations),
+            "DeadlineCronActive": st.deadline_cron_active,
+        });
+        let members = try_json!({
             "Balance": vm.balance(id)?.atto().to_string(),
-            "Code": { "/": super::state_tree::Kind::Miner.code().to_string() },
-            "State": {
-                "Info": { "/": st.info.to_string() },
-                "PreCommitDeposits": st.pre_commit_deposits.atto().to_string(),
-                "LockedFunds": st.locked_funds.atto().to_string(),
-                "FeeDebt": st.fee_debt.atto().to_string(),
-                "InitialPledge": st.initial_pledge.atto().to_string(),
-                "PreCommittedSectors": { "/": st.pre_committed_sectors.to_string() },
-                "PreCommittedSectorsCleanUp": { "/": st.pre_committed_sectors_cleanup.to_string() },
-                "AllocatedSectors": { "/": st.allocated_sectors.to_string() },
-                "Sectors": { "/": st.sectors.to_string() },
-                "ProvingPeriodStart": st.proving_period_start,
-                "CurrentDeadline": st.current_deadline,
-                "Deadlines": { "/": st.deadlines.to_string() },
-                "EarlyTerminations": crate::chain::lotus_json::bitfield::to_runs(&st.early_terminations),
-                "DeadlineCronActive": st.deadline_cron_active,
-            }
-        }))
+            "Code": CidJson::from(super::state_tree::Kind::Miner.code()),
+            "State": state.map_err(no_json)?,
+        });
+        members.map_err(no_json)
     }
 }
 

@@ -277,7 +277,7 @@ async fn listening(bridge: &Bridge) -> Vec<Multiaddr> {
     tokio::time::timeout(LISTENING, known).await.unwrap_or_default()
 }
 
-/// The HTTP side for workers; each start leaves its address and the token in the repo.
+/// The HTTP side for workers; each start leaves its address, the admin's token and the workers' token in the repo.
 pub struct AgentApi {
     /// Taken when it is stopped.
     server: Option<ServerHandle>,
@@ -299,7 +299,9 @@ impl AgentApi {
         let auth = service.auth.clone();
         let server = server::serve_at(door, service).map_err(|e| failed(&e))?;
         let addr = server.addr();
-        if let Err(error) = auth.write_repo_files(repo, addr) {
+        let left =
+            auth.write_repo_files(repo, addr).map(|_| ()).and_then(|()| auth.write_worker_token(repo).map(|_| ()));
+        if let Err(error) = left {
             tracing::error!(%error, "the agent serves, but tools on this host do not find it");
         }
         Ok(AgentApi { server: Some(server), addr, door: door.clone() })

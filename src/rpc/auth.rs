@@ -1,14 +1,17 @@
-//! Tokens and permissions of a node's API, as Lotus has them: JWT (HS256) with the claim `{"Allow": ["read", …]}`.
+//! Tokens and permissions of a node's API, as Lotus has them: JWT (HS256) with the claim `{"Allow": ["read", …]}`; and one
+//! permission that Lotus lacks, for the workers of an agent.
 
 use crate::rpc::api_info::ApiInfo;
 use crate::util::{Mode, write_durably, write_where_it_differs};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use rand::RngCore;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::Value;
 use std::fs;
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// What a caller may do. A token lists each one that it gives; none implies another.
 #[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -18,9 +21,12 @@ pub enum Perm {
     Write,
     Sign,
     Admin,
+    /// What a seal worker needs of its agent, and nothing else; an admin has it too.
+    Worker,
 }
 
 impl Perm {
+    /// Lotus' own.
     pub const ALL: [Perm; 4] = [Perm::Read, Perm::Write, Perm::Sign, Perm::Admin];
 
     pub fn name(self) -> &'static str {
@@ -29,7 +35,13 @@ impl Perm {
             Perm::Write => "write",
             Perm::Sign => "sign",
             Perm::Admin => "admin",
+            Perm::Worker => "worker",
         }
+    }
+
+    /// Whether a token with `perms` may do what needs this.
+    pub fn is_given_by(self, perms: &[Perm]) -> bool {
+        perms.contains(&self) || (self == Perm::Worker && perms.contains(&Perm::Admin))
     }
 
     /// `Perm::Write` and all below it, as `auth create-token --perm write` gives them.
@@ -59,10 +71,36 @@ pub enum AuthError {
     Sign(String),
 }
 
+/// A claim that is absent is `None`; one that is there and `null` is `Some(Null)`.
 #[derive(Serialize, Deserialize)]
 struct Claims {
     #[serde(rename = "Allow")]
     allow: Vec<Perm>,
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    exp: Option<Value>,
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    nbf: Option<Value>,
+}
+
+fn present<'de, D: Deserializer<'de>>(d: D) -> Result<Option<Value>, D::Error> {
+    Value::deserialize(d).map(Some)
+}
+
+impl Claims {
+    /// `now`: Unix seconds. Lotus' tokens carry neither claim; one that is there must be a time, and is honoured.
+    fn check(&self, now: f64) -> Result<(), &'static str> {
+        let time = |claim: &Option<Value>, why| match claim {
+            None => Ok(None),
+            Some(claim) => claim.as_f64().filter(|at| *at >= 0.0).map(Some).ok_or(why),
+        };
+        if time(&self.exp, "its exp is no time")?.is_some_and(|exp| now >= exp) {
+            return Err("it has expired");
+        }
+        if time(&self.nbf, "its nbf is no time")?.is_some_and(|nbf| now < nbf) {
+            return Err("it is not valid yet");
+        }
+        Ok(())
+    }
 }
 
 /// Makes and checks one node's tokens.
@@ -109,18 +147,27 @@ impl Auth {
     }
 
     pub fn token(&self, perms: &[Perm]) -> Result<String, AuthError> {
-        let claims = Claims { allow: perms.to_vec() };
+        let claims = Claims { allow: perms.to_vec(), exp: None, nbf: None };
         jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &EncodingKey::from_secret(&self.secret))
             .map_err(|e| AuthError::Sign(e.to_string()))
     }
 
     pub fn verify(&self, token: &str) -> Result<Vec<Perm>, AuthError> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        self.verify_at(token, now)
+    }
+
+    /// `now`: since the Unix epoch.
+    fn verify_at(&self, token: &str, now: Duration) -> Result<Vec<Perm>, AuthError> {
         let mut rules = Validation::new(Algorithm::HS256);
-        rules.required_spec_claims.clear(); // Lotus' tokens carry no expiry; one that is there is honoured
-        rules.leeway = 0;
-        jsonwebtoken::decode::<Claims>(token, &DecodingKey::from_secret(&self.secret), &rules)
-            .map(|t| t.claims.allow)
-            .map_err(|e| AuthError::BadToken(e.to_string()))
+        // The library passes over an exp or nbf that it cannot read: `Claims::check` does not.
+        rules.required_spec_claims.clear();
+        (rules.validate_exp, rules.validate_nbf) = (false, false);
+        let claims = jsonwebtoken::decode::<Claims>(token, &DecodingKey::from_secret(&self.secret), &rules)
+            .map_err(|e| AuthError::BadToken(e.to_string()))?
+            .claims;
+        claims.check(now.as_secs_f64()).map_err(|why| AuthError::BadToken(why.to_string()))?;
+        Ok(claims.allow)
     }
 
     /// Leaves `token` (0600) and `api` in the repo, where Lotus' tools look for them; gives the admin's `ApiInfo`. A file that
@@ -138,6 +185,18 @@ impl Auth {
     }
 }
 
+/// The file in an agent's repo that holds a token of [`Perm::Worker`].
+pub const WORKER_TOKEN: &str = "worker-token";
+
+impl Auth {
+    /// Leaves the token that workers need in the repo (0600), where they mount it.
+    pub fn write_worker_token(&self, dir: &Path) -> Result<(), AuthError> {
+        let path = dir.join(WORKER_TOKEN);
+        let token = self.token(&[Perm::Worker])?;
+        write_durably(&path, token.as_bytes(), Mode::Private).map_err(|error| AuthError::RepoFile { path, error })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -151,6 +210,55 @@ mod tests {
         }
         assert_eq!(Perm::Write.up_to(), [Perm::Read, Perm::Write]);
         assert_eq!(Perm::Admin.up_to(), Perm::ALL);
+    }
+
+    #[test]
+    fn times_in_a_token_are_honoured_and_must_be_times() {
+        use serde_json::json;
+        let auth = Auth::with_secret(vec![7; 32]);
+        let now = 1_700_000_000;
+        for (claims, valid) in [
+            (json!({}), true),
+            (json!({"exp": now + 1}), true),
+            (json!({"exp": now as f64 + 0.5}), true),
+            (json!({"exp": now}), false),
+            (json!({"exp": now - 1}), false),
+            (json!({"exp": 0}), false),
+            (json!({"exp": -1}), false),
+            (json!({"exp": null}), false),
+            (json!({"exp": (now + 1000).to_string()}), false),
+            (json!({"exp": "never"}), false),
+            (json!({"exp": [now + 1000]}), false),
+            (json!({"exp": true}), false),
+            (json!({"nbf": now}), true),
+            (json!({"nbf": now - 1}), true),
+            (json!({"nbf": now + 1}), false),
+            (json!({"nbf": null}), false),
+            (json!({"nbf": -1}), false),
+            (json!({"nbf": "0"}), false),
+            (json!({"exp": now + 1, "nbf": now + 1}), false),
+            (json!({"iat": "whatever", "sub": 7}), true),
+        ] {
+            let mut all = json!({"Allow": ["admin"]});
+            all.as_object_mut().expect("an object").extend(claims.as_object().cloned().expect("an object"));
+            let key = EncodingKey::from_secret(&auth.secret);
+            let token = jsonwebtoken::encode(&Header::new(Algorithm::HS256), &all, &key).expect("a token");
+            let verified = auth.verify_at(&token, Duration::from_secs(now));
+            assert_eq!(verified.is_ok(), valid, "{claims}: {verified:?}");
+        }
+    }
+
+    #[test]
+    fn a_worker_may_work_and_nothing_else() {
+        let dir = tempfile::tempdir().expect("dir");
+        let auth = Auth::open(dir.path()).expect("made");
+        auth.write_worker_token(dir.path()).expect("written");
+        let path = dir.path().join(WORKER_TOKEN);
+        assert_eq!(fs::metadata(&path).expect("there").permissions().mode() & 0o777, 0o600);
+        let perms = auth.verify(&fs::read_to_string(path).expect("a token")).expect("valid");
+        assert!(Perm::Worker.is_given_by(&perms) && Perm::Worker.is_given_by(&Perm::ALL));
+        assert!(Perm::ALL.iter().all(|perm| !perm.is_given_by(&perms)));
+        assert!(!Perm::Worker.is_given_by(&[Perm::Read, Perm::Write, Perm::Sign]));
     }
 
     #[test]

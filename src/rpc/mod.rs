@@ -6,6 +6,9 @@
 //! * [`server`] — serves `Filecoin.*` JSON-RPC the way Lotus does; [`auth`] — its tokens and permissions.
 //! * [`api`] — the StorageMiner API (`Filecoin.*`) that the CLI and lotus-miner's clients call.
 //! * [`bridge`] — messages between actors of different processes and hosts.
+//! * [`connection_limits`] — quotas of connections; [`descriptors`] — their size per surface; [`limited_stream`] — a socket
+//!   under one; [`http_surface`] — an HTTP server of such sockets.
+//! * [`cross_site`] — refuses what web pages of others make a browser send; [`refusal_log`] — few, short lines about it.
 //! * [`admin`] — the admin HTTP endpoint: reads snapshots, answers when all else hangs.
 
 pub mod admin;
@@ -14,7 +17,14 @@ pub mod api_info;
 pub mod auth;
 pub mod bridge;
 pub mod client;
+pub mod connection_limits;
+pub mod cross_site;
+pub mod descriptors;
 pub mod directory;
 pub mod door;
 pub mod full_node;
+pub mod http_surface;
+pub(crate) mod json;
+pub mod limited_stream;
+pub mod refusal_log;
 pub mod server;

@@ -16,7 +16,7 @@ pub fn listen_error(error: TransportError<io::Error>) -> String {
     }
     match cause.downcast_ref::<io::Error>().map(io::Error::kind) {
         Some(io::ErrorKind::AddrNotAvailable) => "it is no address of this host".to_string(),
-        Some(io::ErrorKind::AddrInUse) => "another program listens there".to_string(),
+        Some(io::ErrorKind::AddrInUse) => "it is in use by another program".to_string(),
         _ => cause.to_string(),
     }
 }

@@ -115,9 +115,13 @@ impl Stage {
         assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).unwrap()
     }
+    /// It finds the agent's address and the workers' token in the storage.
     fn worker(&self, name: &str) -> Process {
-        let (repo, info) = (self.agent_repo(), self.api_info());
-        let mut env = vec![("WORKER_PATH", text(&repo)), ("AGENT_API_INFO", info.as_str())];
+        let repo = self.agent_repo();
+        until("the agent's api and the workers' token", || {
+            ["api", "worker-token"].iter().all(|name| repo.join(name).exists()).then_some(())
+        });
+        let mut env = vec![("WORKER_PATH", text(&repo))];
         env.extend(MINER);
         Process::start(self.run(&["worker"], &env), &self.log(name))
     }

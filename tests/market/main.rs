@@ -6,3 +6,4 @@ mod support;
 mod answers_market_clients;
 mod crash_stays_in_its_actor;
 mod signs_through_the_wallet;
+mod silent_connections;

@@ -18,3 +18,5 @@ mod one_concern_never_stops_another;
 mod operator_faults;
 mod secrets_stay_private;
 mod starts;
+mod surfaces_of_a_node_under_attack;
+mod surfaces_under_attack;

@@ -70,6 +70,18 @@ impl std::fmt::Display for Said {
     }
 }
 
+/// May open at most `files` files at once: a limit that the process cannot raise.
+pub fn with_few_files(mut command: Command, files: u64) -> Command {
+    use std::os::unix::process::CommandExt;
+    let limit = move || {
+        let file = nix::sys::resource::Resource::RLIMIT_NOFILE;
+        nix::sys::resource::setrlimit(file, files, files).map_err(std::io::Error::from)
+    };
+    // SAFETY: setrlimit is async-signal-safe, and nothing else runs between fork and exec.
+    unsafe { command.pre_exec(limit) };
+    command
+}
+
 /// To its end.
 pub fn say(args: &[&str], env: &[(&str, &str)]) -> Said {
     Running::start(args, env).ended()
@@ -178,7 +190,17 @@ impl Chain {
         let listen = format!("127.0.0.1:{port}");
         let first = ["devnet", "--chain-only", "--json", "--dir", text(dir), "--listen", &listen];
         let all: Vec<&str> = first.iter().chain(args).copied().collect();
-        let mut process = Running::start(&all, env);
+        Chain::of(dir, Running::start(&all, env))
+    }
+
+    /// With few files: see [`with_few_files`].
+    pub fn limited(dir: &Path, files: u64) -> Chain {
+        let all = ["devnet", "--chain-only", "--json", "--dir", text(dir), "--listen", "127.0.0.1:0"];
+        let args: Vec<&str> = all.iter().chain(FAST).copied().collect();
+        Chain::of(dir, Running::of(with_few_files(bulkhead(&args, &[]), files)))
+    }
+
+    fn of(dir: &Path, mut process: Running) -> Chain {
         process.event("the chain", |e| e["event"] == "ready" && e["what"] == "chain");
         let info = std::fs::read_to_string(dir.join("chain/api-info")).expect("its address");
         let (token, address) = info.split_once(':').expect("a token");
@@ -235,6 +257,10 @@ impl Drop for Unread {
 
 /// `bulkhead run` on any free ports.
 pub fn run(repo: &Path, api_info: &str, more: &[&str]) -> Running {
+    Running::of(run_command(repo, api_info, more))
+}
+
+pub fn run_command(repo: &Path, api_info: &str, more: &[&str]) -> Command {
     let args = ["run", "--repo", text(repo), "--api-listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"];
     // a flag may come only once: `more` replaces
     let mut all: Vec<&str> = args.to_vec();
@@ -244,7 +270,7 @@ pub fn run(repo: &Path, api_info: &str, more: &[&str]) -> Running {
             None => all.extend(pair),
         }
     }
-    Running::start(&all, &[("FULLNODE_API_INFO", api_info)])
+    bulkhead(&all, &[("FULLNODE_API_INFO", api_info)])
 }
 
 pub fn up(repo: &Path, api_info: &str) -> Running {

@@ -1,10 +1,12 @@
-//! The market's libp2p host: TCP, noise, yamux, its own key and connection limits; answers identify, ping and asks.
+//! The market's libp2p host: its own key and connection limits; answers identify, ping and asks.
 
 use super::ask::{self, AskRequest, AskResponse, SignedStorageAsk};
 use super::codec::AskCodec;
+use super::inbound::Inbound;
 use super::runtime::{self, Stop};
 pub use super::runtime::{End, Ended};
 use super::settings::{MarketSettings, SettingError};
+use crate::rpc::descriptors::{self, market_limits};
 use futures::StreamExt;
 use fvm_shared::address::Address;
 use libp2p::connection_limits::{self, ConnectionLimits, Exceeded};
@@ -13,7 +15,7 @@ use libp2p::identity::Keypair;
 use libp2p::multiaddr::Protocol;
 use libp2p::request_response::{self, ProtocolSupport};
 use libp2p::swarm::{ListenError, NetworkBehaviour, SwarmEvent};
-use libp2p::{Multiaddr, PeerId, StreamProtocol, Swarm, identify, noise, ping, tcp, yamux};
+use libp2p::{Multiaddr, PeerId, StreamProtocol, Swarm, identify, ping};
 use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -90,19 +92,22 @@ impl Host {
         let (settings, counted) = (settings.clone(), stats.clone());
         let (stop, ended) = runtime::spawn(&format!("market-{miner}"), move |stopped| async move {
             // The swarm is made here: its connections run on the runtime that it is made on.
-            let built =
-                build(key, &settings, AskCodec { bad_requests: counted.bad_requests.clone() }).and_then(|mut swarm| {
-                    let waiting = listen_on(&mut swarm, &listen)?;
-                    Ok((swarm, waiting))
-                });
+            let (established, pending) = (settings.max_connections as usize, settings.max_pending_connections as usize);
+            let limits = market_limits(established, pending, descriptors::limit());
+            let inbound = Inbound::new(limits, counted.clone());
+            let codec = AskCodec { bad_requests: counted.bad_requests.clone() };
+            let built = build(key, &settings, codec, &inbound, limits.total as u32).and_then(|mut swarm| {
+                let waiting = listen_on(&mut swarm, &listen)?;
+                Ok((swarm, waiting))
+            });
             match built {
                 Err(e) => {
                     let _ = ready_tx.send(Err(e));
                     Ok(())
                 }
                 Ok((swarm, waiting)) => {
-                    let serving =
-                        Serving { miner, swarm, ask, stats: counted, addrs: addrs_tx, waiting, ready: Some(ready_tx) };
+                    let (stats, addrs, ready) = (counted, addrs_tx, Some(ready_tx));
+                    let serving = Serving { miner, swarm, inbound, ask, stats, addrs, waiting, ready };
                     serving.run(stopped, panic_rx).await
                 }
             }
@@ -126,12 +131,19 @@ impl Host {
     }
 }
 
-fn build(key: Keypair, settings: &MarketSettings, codec: AskCodec) -> Result<Swarm<Behaviour>, HostError> {
+/// `accepted`: sockets that may wait for [`Inbound`] to look at them.
+fn build(
+    key: Keypair,
+    settings: &MarketSettings,
+    codec: AskCodec,
+    inbound: &Inbound,
+    accepted: u32,
+) -> Result<Swarm<Behaviour>, HostError> {
     let built = |e: &dyn std::fmt::Display| HostError::Build(e.to_string());
     let limits = ConnectionLimits::default()
         .with_max_established(Some(settings.max_connections))
         .with_max_established_per_peer(Some(settings.max_connections_per_peer))
-        .with_max_pending_incoming(Some(settings.max_pending_connections))
+        .with_max_pending_incoming(Some(accepted))
         .with_max_pending_outgoing(Some(settings.max_pending_connections));
     let ask_config = request_response::Config::default()
         .with_request_timeout(Duration::from_secs(settings.request_timeout_secs))
@@ -139,7 +151,7 @@ fn build(key: Keypair, settings: &MarketSettings, codec: AskCodec) -> Result<Swa
     let idle = Duration::from_secs(settings.idle_timeout_secs);
     Ok(libp2p::SwarmBuilder::with_existing_identity(key)
         .with_tokio()
-        .with_tcp(tcp::Config::default().nodelay(true), noise::Config::new, yamux::Config::default)
+        .with_other_transport(|key| Ok(inbound.transport(key)?))
         .map_err(|e| built(&e))?
         .with_behaviour(|key| Behaviour {
             limits: connection_limits::Behaviour::new(limits),
@@ -190,6 +202,7 @@ fn fixed_port(addr: &Multiaddr) -> Option<SocketAddr> {
 struct Serving {
     miner: Address,
     swarm: Swarm<Behaviour>,
+    inbound: Inbound,
     ask: watch::Receiver<Option<Arc<SignedStorageAsk>>>,
     stats: Arc<HostStats>,
     addrs: watch::Sender<Vec<Multiaddr>>,
@@ -230,11 +243,15 @@ impl Serving {
                 let why = reason.err().map_or("it was closed".to_string(), |e| e.to_string());
                 return Err(HostError::ListenerLost { addrs, why });
             }
-            SwarmEvent::ConnectionEstablished { .. } | SwarmEvent::ConnectionClosed { .. } => {
-                let established = self.swarm.network_info().connection_counters().num_established();
-                self.stats.connections.store(established as u64, Relaxed);
+            SwarmEvent::ConnectionEstablished { connection_id, endpoint, .. } => {
+                if !self.inbound.established(endpoint.get_remote_address()) {
+                    self.swarm.close_connection(connection_id);
+                }
+                self.count_connections();
             }
+            SwarmEvent::ConnectionClosed { .. } => self.count_connections(),
             SwarmEvent::IncomingConnectionError { error, send_back_addr, .. } => {
+                self.inbound.failed(&send_back_addr);
                 if let ListenError::Denied { cause } = &error
                     && cause.downcast_ref::<Exceeded>().is_some()
                 {
@@ -245,6 +262,11 @@ impl Serving {
             _ => {}
         }
         Ok(())
+    }
+
+    fn count_connections(&self) {
+        let established = self.swarm.network_info().connection_counters().num_established();
+        self.stats.connections.store(established as u64, Relaxed);
     }
 
     fn on_ask(&mut self, event: request_response::Event<AskRequest, AskResponse>) {

@@ -1,12 +1,14 @@
 //! One market per miner: a libp2p host of its own that answers identify, ping and storage asks.
 //!
 //! It shares nothing with proving: own key, port, connection limits, thread and runtime. A panic in the host ends this
-//! actor's incarnation and nothing else. `messages` is its protocol; `ask` and `frame` decide; `host` owns the sockets.
+//! actor's incarnation and nothing else. `messages` is its protocol; `ask` and `frame` decide; `host` owns the swarm,
+//! `inbound` takes its sockets.
 
 pub mod ask;
 pub mod codec;
 mod frame;
 pub mod host;
+mod inbound;
 mod key;
 mod messages;
 mod runtime;

@@ -34,7 +34,7 @@ const VERSION: &str = "Filecoin.Version";
 impl ExtraMethods for Desk {
     fn permission(&self, method: &str) -> Option<Perm> {
         match method {
-            JOIN | TAKE | BEAT | FINISH => Some(Perm::Admin),
+            JOIN | TAKE | BEAT | FINISH => Some(Perm::Worker),
             INFO | VERSION => Some(Perm::Read),
             _ => None,
         }

@@ -23,7 +23,11 @@ pub use views::{
     AdminViews, DeadLettersView, Ended, Readiness, ReloadError, TreeRow, TreeView, Vitals, readiness, stands_by,
 };
 
+use crate::rpc::connection_limits::ConnectionLimiter;
+use crate::rpc::descriptors::{self, Surface};
 use crate::rpc::door::Door;
+use crate::rpc::http_surface::HttpSurface;
+use crate::rpc::refusal_log::RefusalLog;
 use actix_web::dev::ServerHandle;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -95,10 +99,8 @@ impl Drop for AdminHandle {
 
 /// One thread is enough for people and a scraper, and leaves the cores to proofs.
 const WORKERS: usize = 1;
-const MAX_CONNECTIONS: usize = 256;
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
-const STOP_TIMEOUT_SECS: u64 = 2;
+const STOP_WITHIN_SECS: u64 = 2;
 
 /// Listens before it returns.
 pub fn start(config: AdminConfig, views: AdminViews) -> Result<AdminHandle, AdminError> {
@@ -121,19 +123,19 @@ pub fn start_at(door: &Door, allow: AdminCheck, views: AdminViews) -> Result<Adm
     let run = move || {
         let _alive = alive; // dropped when the thread ends, by a panic too
         actix_web::rt::System::new().block_on(async move {
-            let state = actix_web::web::Data::new(routes::State { views, allow });
-            let server = actix_web::HttpServer::new(move || {
-                actix_web::App::new().app_data(state.clone()).configure(routes::configure)
-            })
-            .workers(WORKERS)
-            .max_connections(MAX_CONNECTIONS)
-            .client_request_timeout(REQUEST_TIMEOUT)
-            .keep_alive(KEEP_ALIVE)
-            .shutdown_timeout(STOP_TIMEOUT_SECS)
-            .disable_signals()
-            .listen(listener);
+            let state = actix_web::web::Data::new(routes::State { views, allow, refusals: RefusalLog::default() });
+            let surface = HttpSurface {
+                limiter: ConnectionLimiter::new(Surface::Admin.limits(descriptors::limit())),
+                workers: WORKERS,
+                keep_alive: KEEP_ALIVE,
+                stop_within_secs: STOP_WITHIN_SECS,
+            };
+            let server = surface.serve(listener, move || {
+                let checked = actix_web::middleware::from_fn(routes::refuse_cross_site);
+                actix_web::App::new().app_data(state.clone()).wrap(checked).configure(routes::configure)
+            });
             let server = match server {
-                Ok(server) => server.run(),
+                Ok(server) => server,
                 Err(e) => {
                     let _ = tell.send(Err(AdminError::Bind { addr, why: e.to_string() }));
                     return;

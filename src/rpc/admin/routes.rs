@@ -2,10 +2,15 @@
 
 use super::views::{AdminViews, TreeRow, alive, readiness};
 use super::{AdminCheck, cluster_metrics, metrics, nodes, orders, provider_metrics};
+use crate::rpc::refusal_log::{RefusalLog, shortened};
+use crate::rpc::{cross_site, http_surface};
 use crate::supervisor::{ActorInfo, InspectError};
 use crate::util::time::unix_secs;
+use actix_web::body::MessageBody;
+use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::StatusCode;
 use actix_web::http::header::{AUTHORIZATION, WWW_AUTHENTICATE};
+use actix_web::middleware::Next;
 use actix_web::web::{self, Data, Path};
 use actix_web::{HttpRequest, HttpResponse, ResponseError};
 use serde_json::json;
@@ -14,6 +19,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 pub struct State {
     pub views: AdminViews,
     pub allow: AdminCheck,
+    pub refusals: RefusalLog,
 }
 
 pub fn configure(config: &mut web::ServiceConfig) {
@@ -94,11 +100,11 @@ fn rows(state: &State) -> Result<Vec<ActorInfo>, Refusal> {
 }
 
 async fn nothing_here(request: HttpRequest) -> Answer {
-    refuse(StatusCode::NOT_FOUND, format!("nothing is at {}; GET / lists what there is", request.path()))
+    refuse(StatusCode::NOT_FOUND, format!("nothing is at {}; GET / lists what there is", shortened(request.path())))
 }
 
 async fn wrong_method(request: HttpRequest) -> Answer {
-    refuse(StatusCode::METHOD_NOT_ALLOWED, format!("{} does not take {}", request.path(), request.method()))
+    refuse(StatusCode::METHOD_NOT_ALLOWED, format!("{} does not take {}", shortened(request.path()), request.method()))
 }
 
 async fn index() -> HttpResponse {
@@ -200,25 +206,53 @@ fn inspect_status(why: &InspectError) -> StatusCode {
 
 pub(super) fn find(state: &State, path: &str) -> Result<ActorInfo, Refusal> {
     if path.is_empty() || path.contains('\0') || path.starts_with('/') || path.ends_with('/') {
-        let why = format!("{path:?} is no actor path; they look like root/proving/window_post, see GET /actors");
+        let why =
+            format!("{:?} is no actor path; they look like root/proving/window_post, see GET /actors", shortened(path));
         return refuse(StatusCode::BAD_REQUEST, why);
     }
     match rows(state)?.into_iter().find(|row| row.path == path) {
         Some(row) => Ok(row),
-        None => refuse(StatusCode::NOT_FOUND, format!("no actor is at {path}; GET /actors lists them")),
+        None => refuse(StatusCode::NOT_FOUND, format!("no actor is at {}; GET /actors lists them", shortened(path))),
     }
 }
 
-/// Who may change something; every attempt is on record.
-pub(super) fn authorize(state: &State, request: &HttpRequest, action: &str) -> Result<(), Refusal> {
+fn bearer(request: &HttpRequest) -> Option<&str> {
     let header = request.headers().get(AUTHORIZATION).and_then(|v| v.to_str().ok());
-    let token = header.and_then(|v| v.strip_prefix("Bearer "));
+    header.and_then(|v| v.strip_prefix("Bearer ")).map(str::trim)
+}
+
+/// Health is open to every prober, by whatever name it calls this host; all else is no web page's to ask for.
+pub(super) async fn refuse_cross_site<B: MessageBody + 'static>(
+    request: ServiceRequest,
+    next: Next<B>,
+) -> Result<ServiceResponse<impl MessageBody>, actix_web::Error> {
+    if let Err(why) = cross_site::check(request.request())
+        && !request.path().starts_with("/health/")
+    {
+        let state = request.app_data::<Data<State>>().cloned();
+        let token = bearer(request.request()).map(str::to_string);
+        let allowed = state.zip(token).is_some_and(|(state, token)| look(|| (state.allow)(&token)).unwrap_or(false));
+        if !allowed {
+            let refusal = Refusal { status: StatusCode::FORBIDDEN, why: why.to_string() };
+            return Ok(request.into_response(refusal.error_response()).map_into_right_body());
+        }
+    }
+    Ok(next.call(request).await?.map_into_left_body())
+}
+
+/// Who may change something; every attempt is on record, and of those without a token a few of many.
+pub(super) fn authorize(state: &State, request: &HttpRequest, action: &str) -> Result<(), Refusal> {
+    let token = bearer(request);
     let allowed = match token {
-        Some(token) => look(|| (state.allow)(token.trim()))?,
+        Some(token) => look(|| (state.allow)(token))?,
         None => false,
     };
+    // Without room among the known it is served as a stranger's.
+    let _ = allowed && http_surface::identify(request);
     let from = request.peer_addr().map(|a| a.to_string()).unwrap_or_default();
-    tracing::info!(target: "audit", action, from, allowed, "admin request");
+    if let Some(left_out) = if allowed { Some(0) } else { state.refusals.take() } {
+        tracing::info!(target: "audit", action = shortened(action), from, allowed, left_out, "admin request");
+    }
     match (allowed, token) {
         (true, _) => Ok(()),
         (false, Some(_)) => refuse(StatusCode::UNAUTHORIZED, "that token may not administer this node"),

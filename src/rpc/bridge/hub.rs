@@ -11,6 +11,7 @@ use super::places::{Places, ip_of};
 use super::session::{Action, Event, Farewell, PeerState, Rank, Refused, Session};
 use super::transport::{AllowList, Connected};
 use super::{BODY, BridgeConfig, clock_us, instant_of, lock};
+use crate::rpc::refusal_log::RefusalLog;
 use crate::supervisor::wire::{WireError, WireLane};
 use libp2p::core::Endpoint;
 use libp2p::core::transport::{Boxed, DialOpts, PortUse, Transport, TransportEvent};
@@ -122,12 +123,15 @@ pub struct Hub {
     sessions: HashMap<PeerId, Session>,
     links: HashMap<u64, Arc<Link>>,
     places: Places,
+    /// Anybody can make a handshake fail.
+    failed_handshakes: Arc<RefusalLog>,
     dials: u64,
 }
 
 impl Hub {
     pub fn new(shared: Arc<Shared>, transport: Boxed<Connected>) -> Hub {
-        Hub { shared, transport, sessions: HashMap::new(), links: HashMap::new(), places: Places::default(), dials: 0 }
+        let (sessions, links, places) = (HashMap::new(), HashMap::new(), Places::default());
+        Hub { shared, transport, sessions, links, places, failed_handshakes: Arc::default(), dials: 0 }
     }
 
     pub async fn run(mut self, mut from_conns: mpsc::Receiver<FromConn>) {
@@ -193,7 +197,7 @@ impl Hub {
                 let Some(place) = self.places.take(from) else {
                     return self.shared.strangers.refuse(Refusal::TooMany);
                 };
-                let shared = self.shared.clone();
+                let (shared, failed) = (self.shared.clone(), self.failed_handshakes.clone());
                 tokio::spawn(async move {
                     match upgrade.await {
                         Ok((peer, muxer)) => {
@@ -201,7 +205,11 @@ impl Hub {
                             let conn = shared.conn(peer, None, from);
                             driver::run(shared, conn, muxer).await
                         }
-                        Err(why) => tracing::info!(from = %send_back_addr, %why, "bridge: a handshake failed"),
+                        Err(why) => {
+                            if let Some(left_out) = failed.take() {
+                                tracing::info!(from = %send_back_addr, %why, left_out, "bridge: a handshake failed");
+                            }
+                        }
                     }
                 });
             }

@@ -1,19 +1,20 @@
 //! The WebSocket side: concurrent calls on one connection, and channels (`xrpc.ch.val`, `.close`, `xrpc.cancel`).
 
+use super::bounds::Bounds;
 use super::dispatch::Dispatch;
 use super::envelope::{Request, RpcError, answer, as_v1, read_request};
+use super::http::read_json;
 use crate::chain::types::HeadChange;
 use crate::rpc::auth::Perm;
+use crate::rpc::json::try_json;
 use actix_ws::{AggregatedMessage, AggregatedMessageStream, Session};
-use serde_json::{Value, json};
+use serde_json::Value;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
-/// Calls and channels at once on one connection.
-const MAX_IN_FLIGHT: usize = 256;
 /// Frames that wait to be written; who produces more waits.
 const OUTBOX: usize = 64;
 const PING_EVERY: Duration = Duration::from_secs(10);
@@ -27,6 +28,7 @@ pub struct Caller {
     pub perms: Vec<Perm>,
     pub version: String,
     pub dispatch: Arc<Dispatch>,
+    pub bounds: &'static Bounds,
 }
 
 /// What a call's task hands to the connection: a frame to write, and with `done` the end of the call with that key.
@@ -114,9 +116,10 @@ async fn wrote(write: impl Future<Output = Result<(), actix_ws::Closed>>) -> boo
 impl Calls {
     /// Starts what a frame asks for; gives the refusal to write when it cannot be started.
     fn take(&mut self, bytes: &[u8]) -> Option<String> {
-        let refuse = |id: &Value, error: RpcError| Some(answer(id, &Err(error)).to_string());
-        let Ok(value) = serde_json::from_slice(bytes) else {
-            return refuse(&Value::Null, RpcError::parse("Parse error"));
+        let refuse = |id: &Value, error: RpcError| Some(answer(id, Err(error)).to_string());
+        let value = match read_json(bytes, self.caller.bounds) {
+            Ok(value) => value,
+            Err(why) => return refuse(&Value::Null, why),
         };
         let Request { id, method, params } = match read_request(value) {
             Ok(request) => request,
@@ -130,7 +133,7 @@ impl Calls {
         }
         self.count += 1;
         let key = id.as_ref().map_or_else(|| format!("notification {}", self.count), Value::to_string);
-        let busy = if self.in_flight.len() >= MAX_IN_FLIGHT {
+        let busy = if self.in_flight.len() >= self.caller.bounds.calls {
             Some("too many calls at once on this connection")
         } else {
             self.in_flight.contains_key(&key).then_some("a call with this id is still running")
@@ -150,7 +153,7 @@ impl Calls {
                     outcome = caller.dispatch.call(&caller.perms, &method, params) => outcome,
                     _ = cancelled => Err(RpcError::verdict("context canceled")),
                 };
-                let _ = out.send(Out::last(id.map(|id| answer(&id, &outcome)), key)).await;
+                let _ = out.send(Out::last(id.map(|id| answer(&id, outcome)), key)).await;
             });
         }
         None
@@ -169,11 +172,11 @@ async fn feed(
     let mut heads = match open(&caller).await {
         Ok(heads) => heads,
         Err(error) => {
-            let _ = out.send(Out::last(Some(answer(&id, &Err(error))), key)).await;
+            let _ = out.send(Out::last(Some(answer(&id, Err(error))), key)).await;
             return;
         }
     };
-    if out.send(Out::frame(answer(&id, &Ok(json!(channel))))).await.is_err() {
+    if out.send(Out::frame(answer(&id, Ok(channel.into())))).await.is_err() {
         return;
     }
     loop {
@@ -182,13 +185,19 @@ async fn feed(
             _ = &mut cancelled => None,
         };
         let Some(batch) = batch else { break };
-        let value = json!({"jsonrpc": "2.0", "method": "xrpc.ch.val", "params": [channel, batch]});
+        let value = match try_json!({ "jsonrpc": "2.0", "method": "xrpc.ch.val", "params": (channel, batch) }) {
+            Ok(value) => value,
+            Err(why) => {
+                tracing::error!(%why, "a head change has no JSON: its channel ends");
+                break;
+            }
+        };
         if out.send(Out::frame(value)).await.is_err() {
             return;
         }
     }
-    let close = json!({"jsonrpc": "2.0", "method": "xrpc.ch.close", "params": [channel]});
-    let _ = out.send(Out::last(Some(close), key)).await;
+    let close = try_json!({ "jsonrpc": "2.0", "method": "xrpc.ch.close", "params": [channel] });
+    let _ = out.send(Out::last(close.ok(), key)).await;
 }
 
 async fn open(caller: &Caller) -> Result<mpsc::Receiver<Vec<HeadChange>>, RpcError> {

@@ -6,7 +6,7 @@ use crate::chain::lotus_json::WholeBytes;
 use crate::rpc::auth::Perm;
 use futures::FutureExt;
 use serde::de::DeserializeOwned;
-use serde_json::{Value, json};
+use serde_json::Value;
 use std::panic::AssertUnwindSafe;
 
 pub struct Dispatch {
@@ -44,7 +44,7 @@ impl Dispatch {
 
     pub fn permit(&self, perms: &[Perm], method: &str) -> Result<(), RpcError> {
         let need = self.permission(method)?;
-        if perms.contains(&need) {
+        if need.is_given_by(perms) {
             return Ok(());
         }
         let short = method.strip_prefix("Filecoin.").unwrap_or(method);
@@ -63,25 +63,30 @@ impl Dispatch {
         }
     }
 
-    async fn run(&self, method: &str, params: Vec<Value>) -> Result<Value, RpcError> {
+    async fn run(&self, method: &str, mut params: Vec<Value>) -> Result<Value, RpcError> {
+        let short = method.strip_prefix("Filecoin.").unwrap_or(method);
         if let Some(extras) = &self.service.extras
             && extras.permission(method).is_some()
-            && let Some(outcome) = extras.call(method, params.clone()).await
         {
-            return outcome;
+            // Kept only where the node could answer instead.
+            let spare = self.service.node.as_ref().and_then(|_| methods::find(short)).map(|_| params.clone());
+            match (extras.call(method, std::mem::take(&mut params)).await, spare) {
+                (Some(outcome), _) => return outcome,
+                (None, Some(spare)) => params = spare,
+                (None, None) => return Err(RpcError::no_method(method)),
+            }
         }
-        let short = method.strip_prefix("Filecoin.").unwrap_or(method);
         let mut params = Params::new(method, params);
         match short {
             "Session" => {
                 params.expect(0)?;
-                Ok(json!(self.session))
+                Ok(self.session.clone().into())
             }
             "AuthVerify" => {
                 params.expect(1)?;
                 let token: String = params.take()?;
                 let perms = self.service.auth.verify(&token).map_err(|e| RpcError::verdict(e.to_string()))?;
-                Ok(json!(perms))
+                to_json(&perms)
             }
             "AuthNew" => {
                 params.expect(1)?;
@@ -105,7 +110,7 @@ impl Dispatch {
 }
 
 pub fn to_json(value: &impl serde::Serialize) -> Result<Value, RpcError> {
-    serde_json::to_value(value).map_err(|e| RpcError { code: -32603, message: format!("the answer has no JSON: {e}") })
+    serde_json::to_value(value).map_err(|e| RpcError::no_json(&e))
 }
 
 /// The parameters of one call, taken in order.

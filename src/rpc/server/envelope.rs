@@ -1,8 +1,7 @@
 //! JSON-RPC 2.0 requests, answers and errors as go-jsonrpc reads and writes them.
 
 use crate::rpc::full_node::FullNodeError;
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value};
 
 /// What an answer's `error` member carries. Code 1 is a method's own verdict.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -29,6 +28,10 @@ impl RpcError {
     }
     pub fn invalid_params(message: impl Into<String>) -> RpcError {
         RpcError { code: -32602, message: message.into() }
+    }
+
+    pub fn no_json(why: &serde_json::Error) -> RpcError {
+        RpcError { code: -32603, message: format!("the answer has no JSON: {why}") }
     }
 
     /// go-jsonrpc: protocol errors are 500, an invalid request is 400, a method's verdict is 200.
@@ -62,38 +65,47 @@ pub struct Request {
 /// A refused request with the id that it could still be answered under.
 pub type Refused = (Value, RpcError);
 
-/// The decision over one JSON value that should be a request.
+/// The decision over one JSON value that should be a request. Takes it apart without copying.
 pub fn read_request(value: Value) -> Result<Request, Refused> {
-    #[derive(Deserialize)]
-    struct Raw {
-        id: Option<Value>,
-        #[serde(default)]
-        method: String,
-        params: Option<Value>,
-    }
-    let raw: Raw = serde_json::from_value(value).map_err(|_| (Value::Null, RpcError::parse("Parse error")))?;
-    let id = match raw.id {
+    let no_request = || Err((Value::Null, RpcError::parse("Parse error")));
+    let Value::Object(mut members) = value else { return no_request() };
+    let id = match members.remove("id") {
         None | Some(Value::Null) => None,
         Some(id @ (Value::String(_) | Value::Number(_))) => Some(id),
         Some(_) => return Err((Value::Null, RpcError::parse("failed to parse ID: invalid id type"))),
     };
+    let method = match members.remove("method") {
+        None => String::new(),
+        Some(Value::String(method)) => method,
+        Some(_) => return no_request(),
+    };
     let shown = id.clone().unwrap_or_default();
-    let params = match raw.params {
+    let params = match members.remove("params") {
         None | Some(Value::Null) => Vec::new(),
         Some(Value::Array(list)) => list,
         Some(_) => return Err((shown, RpcError::parse("unmarshaling param array: it is no array"))),
     };
-    if raw.method.is_empty() {
+    if method.is_empty() {
         return Err((shown, RpcError::invalid_request("Invalid request")));
     }
-    Ok(Request { id, method: raw.method, params })
+    Ok(Request { id, method, params })
 }
 
-pub fn answer(id: &Value, outcome: &Result<Value, RpcError>) -> Value {
-    match outcome {
-        Ok(result) => json!({"jsonrpc": "2.0", "id": id, "result": result}),
-        Err(e) => json!({"jsonrpc": "2.0", "id": id, "error": {"code": e.code, "message": e.message}}),
-    }
+pub fn answer(id: &Value, outcome: Result<Value, RpcError>) -> Value {
+    let (name, value) = match outcome {
+        Ok(result) => ("result", result),
+        Err(e) => {
+            let members = [("code", e.code.into()), ("message", e.message.into())];
+            (
+                "error",
+                Value::Object(
+                    members.map(|(name, value): (&str, Value)| (name.to_string(), value)).into_iter().collect(),
+                ),
+            )
+        }
+    };
+    let members = [("jsonrpc", "2.0".into()), ("id", id.clone()), (name, value)];
+    Value::Object(members.into_iter().map(|(name, value)| (name.to_string(), value)).collect::<Map<_, _>>())
 }
 
 /// The API before v1 left out what v1 asks for: `StateSearchMsg(cid)`, `StateWaitMsg(cid, confidence)`.
@@ -101,9 +113,9 @@ pub fn as_v1(version: &str, method: &str, mut params: Vec<Value>) -> Vec<Value> 
     match (version, method, params.len()) {
         ("v0", "Filecoin.StateSearchMsg", 1) => {
             params.insert(0, Value::Null);
-            params.extend([json!(-1), json!(true)]);
+            params.extend([(-1).into(), true.into()]);
         }
-        ("v0", "Filecoin.StateWaitMsg", 2) => params.extend([json!(-1), json!(true)]),
+        ("v0", "Filecoin.StateWaitMsg", 2) => params.extend([(-1).into(), true.into()]),
         _ => {}
     }
     params
@@ -112,6 +124,7 @@ pub fn as_v1(version: &str, method: &str, mut params: Vec<Value>) -> Vec<Value> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
 
     #[test]
     fn requests() {
@@ -126,6 +139,7 @@ mod tests {
         }
         for (text, id, code) in [
             ("7", json!(null), -32700),
+            (r#"[3,"M"]"#, json!(null), -32700),
             (r#"{"id":[],"method":"M"}"#, json!(null), -32700),
             (r#"{"id":3,"method":"M","params":{"a":1}}"#, json!(3), -32700),
             (r#"{"id":3}"#, json!(3), -32600),

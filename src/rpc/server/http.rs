@@ -1,86 +1,138 @@
 //! The HTTP side: who calls, one request or a batch in a POST, the upgrade to a WebSocket.
 
+use super::bounds::{self, Body, BodyRoom, Bounds, KNOWN, STRANGER};
 use super::dispatch::Dispatch;
 use super::envelope::{Request, RpcError, answer, as_v1, read_request};
-use super::{MAX_BODY, Service, channel};
+use super::{Service, channel, frames};
 use crate::rpc::auth::Perm;
+use crate::rpc::connection_limits::ConnectionLimiter;
+use crate::rpc::refusal_log::{RefusalLog, shortened};
+use crate::rpc::{cross_site, http_surface};
 use actix_web::http::StatusCode;
-use actix_web::http::header::AUTHORIZATION;
+use actix_web::http::header::{AUTHORIZATION, CONTENT_LENGTH};
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Deserialize;
 use serde_json::Value;
 use std::sync::Arc;
 use tokio::sync::watch;
 
-const MAX_BATCH: usize = 256;
-
 /// What all connections share.
 pub struct Shared {
     dispatch: Arc<Dispatch>,
+    sockets: ConnectionLimiter,
+    bodies: BodyRoom,
+    refusals: RefusalLog,
     stop: watch::Receiver<bool>,
 }
 
 impl Shared {
-    pub fn new(service: Service, stop: watch::Receiver<bool>) -> Shared {
-        Shared { dispatch: Arc::new(Dispatch::new(service)), stop }
+    pub fn new(service: Service, sockets: ConnectionLimiter, stop: watch::Receiver<bool>) -> Shared {
+        Shared {
+            dispatch: Arc::new(Dispatch::new(service)),
+            sockets,
+            bodies: BodyRoom::new(bounds::LARGE_BODIES),
+            refusals: RefusalLog::default(),
+            stop,
+        }
+    }
+
+    /// An answer to a request that is not looked at any further: its body stays unread.
+    fn refuse(&self, request: &HttpRequest, (status, why): (StatusCode, String)) -> HttpResponse {
+        if let Some(left_out) = self.refusals.take() {
+            tracing::warn!(peer = ?request.peer_addr(), why = shortened(&why), left_out, "API call refused");
+        }
+        HttpResponse::build(status).force_close().body(why)
+    }
+}
+
+/// Who sent a request.
+struct Caller {
+    perms: Vec<Perm>,
+    /// It showed a valid token.
+    known: bool,
+}
+
+impl Caller {
+    fn bounds(&self) -> &'static Bounds {
+        if self.known { &KNOWN } else { &STRANGER }
     }
 }
 
 /// A token in the header or, as go-jsonrpc takes it too, in the query; a wrong one is refused, none gives the default.
-fn permissions(shared: &Shared, request: &HttpRequest) -> Result<Vec<Perm>, String> {
+/// Decided by the request's head alone.
+fn caller(shared: &Shared, request: &HttpRequest) -> Result<Caller, (StatusCode, String)> {
     #[derive(Deserialize)]
     struct Query {
         token: Option<String>,
     }
     let auth = &shared.dispatch.service.auth;
+    let unauthorized = |why: String| (StatusCode::UNAUTHORIZED, why);
     let token = match request.headers().get(AUTHORIZATION).map(|h| h.to_str()) {
         Some(Ok(header)) => match header.strip_prefix("Bearer ") {
             Some(token) => Some(token.to_string()),
-            None => return Err("missing Bearer prefix in auth header".into()),
+            None => return Err(unauthorized("missing Bearer prefix in auth header".into())),
         },
-        Some(Err(_)) => return Err("the auth header is not text".into()),
+        Some(Err(_)) => return Err(unauthorized("the auth header is not text".into())),
         None => web::Query::<Query>::from_query(request.query_string()).ok().and_then(|q| q.into_inner().token),
     };
-    match token.filter(|t| !t.is_empty()) {
-        None => Ok(auth.without_token().to_vec()),
-        Some(token) => auth.verify(&token).map_err(|e| e.to_string()),
+    let Some(token) = token.filter(|t| !t.is_empty()) else {
+        cross_site::check(request).map_err(|why| (StatusCode::FORBIDDEN, why.to_string()))?;
+        return Ok(Caller { perms: auth.without_token().to_vec(), known: false });
+    };
+    let perms = auth.verify(&token).map_err(|e| unauthorized(e.to_string()))?;
+    if !http_surface::identify(request) {
+        return Err((StatusCode::SERVICE_UNAVAILABLE, "too many connections with a token at once; try again".into()));
     }
-}
-
-fn unauthorized(request: &HttpRequest, why: String) -> HttpResponse {
-    tracing::warn!(peer = ?request.peer_addr(), why, "API call refused");
-    HttpResponse::Unauthorized().body(why)
+    Ok(Caller { perms, known: true })
 }
 
 /// `POST /rpc/v1`; the content type does not matter.
 pub async fn post(
     request: HttpRequest,
     version: web::Path<String>,
-    body: web::Bytes,
+    payload: web::Payload,
     shared: web::Data<Shared>,
 ) -> HttpResponse {
-    let perms = match permissions(&shared, &request) {
-        Ok(perms) => perms,
-        Err(why) => return unauthorized(&request, why),
+    let caller = match caller(&shared, &request) {
+        Ok(caller) => caller,
+        Err(why) => return shared.refuse(&request, why),
     };
-    let refuse = |e: RpcError| respond(e.http_status(), Some(answer(&Value::Null, &Err(e))));
-    match serde_json::from_slice(&body) {
-        Err(_) => refuse(RpcError::parse("Parse error")),
-        Ok(Value::Array(list)) if list.is_empty() || list.len() > MAX_BATCH => {
+    let length = request.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+    let body = match bounds::read(payload, length, caller.bounds(), &shared.bodies).await {
+        Ok(body) => body,
+        Err(why) => {
+            let status = StatusCode::from_u16(why.http_status()).unwrap_or(StatusCode::BAD_REQUEST);
+            return shared.refuse(&request, (status, why.to_string()));
+        }
+    };
+    let refuse = |e: RpcError| respond(e.http_status(), Some(answer(&Value::Null, Err(e))));
+    // The room of a large body is kept until its call is answered.
+    let Body { bytes, .. } = &body;
+    match read_json(bytes, caller.bounds()) {
+        Err(why) => refuse(why),
+        Ok(Value::Array(list)) if list.is_empty() || list.len() > caller.bounds().batch => {
             refuse(RpcError::invalid_request("Invalid request"))
         }
         Ok(Value::Array(list)) => {
             let mut answers = Vec::new();
             for one in list {
-                answers.extend(respond_to(&shared.dispatch, &perms, &version, one).await.1);
+                answers.extend(respond_to(&shared.dispatch, &caller.perms, &version, one).await.1);
             }
             respond(200, Some(Value::Array(answers)))
         }
         Ok(one) => {
-            let (status, answer) = respond_to(&shared.dispatch, &perms, &version, one).await;
+            let (status, answer) = respond_to(&shared.dispatch, &caller.perms, &version, one).await;
             respond(status, answer)
         }
     }
+}
+
+/// Parses what a caller sent, once, and only what its bounds allow.
+pub fn read_json(bytes: &[u8], bounds: &Bounds) -> Result<Value, RpcError> {
+    if bounds::has_more_marks(bytes, bounds.marks) {
+        return Err(RpcError::invalid_request(format!("the request has more than {} JSON values", bounds.marks)));
+    }
+    serde_json::from_slice(bytes).map_err(|_| RpcError::parse("Parse error"))
 }
 
 /// The answer to one request and the HTTP status that goes with it; a notification has none.
@@ -93,7 +145,7 @@ async fn respond_to(dispatch: &Dispatch, perms: &[Perm], version: &str, one: Val
         }
     };
     let status = outcome.as_ref().err().map_or(200, RpcError::http_status);
-    (status, id.map(|id| answer(&id, &outcome)))
+    (status, id.map(|id| answer(&id, outcome)))
 }
 
 fn respond(status: u16, body: Option<Value>) -> HttpResponse {
@@ -111,13 +163,33 @@ pub async fn upgrade(
     body: web::Payload,
     shared: web::Data<Shared>,
 ) -> Result<HttpResponse, actix_web::Error> {
-    let perms = match permissions(&shared, &request) {
-        Ok(perms) => perms,
-        Err(why) => return Ok(unauthorized(&request, why)),
+    let caller = match caller(&shared, &request) {
+        Ok(caller) => caller,
+        Err(why) => return Ok(shared.refuse(&request, why)),
     };
+    let full = || {
+        let why = "too many WebSockets at once; close some, or try again with a token".to_string();
+        Ok(shared.refuse(&request, (StatusCode::SERVICE_UNAVAILABLE, why)))
+    };
+    let Some(permit) = shared.sockets.admit(request.peer_addr().map(|peer| peer.ip())) else { return full() };
+    if caller.known && !permit.connection().identify() {
+        return full();
+    }
+    let bounds = caller.bounds();
+    let most = bounds.message;
+    let body = frames::limited(&request, body, most)?;
     let (response, session, stream) = actix_ws::handle(&request, body)?;
-    let stream = stream.max_frame_size(MAX_BODY).aggregate_continuations().max_continuation_size(MAX_BODY);
-    let caller = channel::Caller { perms, version: version.into_inner(), dispatch: shared.dispatch.clone() };
-    actix_web::rt::spawn(channel::run(session, stream, caller, shared.stop.clone()));
+    let stream = stream.max_frame_size(most).aggregate_continuations().max_continuation_size(most);
+    let caller = channel::Caller {
+        perms: caller.perms,
+        version: version.into_inner(),
+        dispatch: shared.dispatch.clone(),
+        bounds,
+    };
+    let stop = shared.stop.clone();
+    actix_web::rt::spawn(async move {
+        channel::run(session, stream, caller, stop).await;
+        drop(permit);
+    });
     Ok(response)
 }

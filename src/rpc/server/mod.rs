@@ -2,14 +2,17 @@
 //!
 //! * [`envelope`] — requests, answers, errors on the wire; [`dispatch`] — permission, then the method.
 //! * [`methods`] — the table of methods that any `FullNode` can answer; [`derived`] — those composed from others.
-//! * [`http`], [`channel`] — the two transports; `ChainNotify` needs the second.
+//! * [`http`], [`channel`] — the two transports; `ChainNotify` needs the second. [`bounds`], [`frames`] — what a
+//!   caller may send.
 //!
 //! The server has threads of its own: a busy or crashed rest of the process does not stop it, nor it them.
 
+mod bounds;
 mod channel;
 mod derived;
 mod dispatch;
 mod envelope;
+mod frames;
 mod http;
 mod methods;
 mod shapes;
@@ -17,10 +20,13 @@ mod shapes;
 pub use envelope::RpcError;
 
 use crate::rpc::auth::{Auth, Perm};
+use crate::rpc::connection_limits::ConnectionLimiter;
+use crate::rpc::descriptors::{self, Surface};
 use crate::rpc::door::Door;
 use crate::rpc::full_node::FullNode;
+use crate::rpc::http_surface::HttpSurface;
 use actix_web::dev::ServerHandle as ActixHandle;
-use actix_web::{App, HttpServer, web};
+use actix_web::{App, web};
 use async_trait::async_trait;
 use serde_json::Value;
 use std::net::SocketAddr;
@@ -77,8 +83,7 @@ pub struct ServerHandle {
 }
 
 const WORKERS: usize = 2;
-/// A request body (a batch of sector infos, a block) may be this large.
-const MAX_BODY: usize = 16 << 20;
+const KEEP_ALIVE: Duration = Duration::from_secs(60);
 
 /// Port 0 takes a free one: see [`ServerHandle::addr`].
 pub fn serve(addr: SocketAddr, service: Service) -> Result<ServerHandle, ServeError> {
@@ -99,20 +104,22 @@ pub fn serve_at(door: &Door, service: Service) -> Result<ServerHandle, ServeErro
     let run = move || {
         let _alive = alive; // dropped when the thread ends, by a panic too
         actix_web::rt::System::new().block_on(async move {
-            let shared = web::Data::new(http::Shared::new(service, stop));
-            let server = HttpServer::new(move || {
-                App::new().app_data(shared.clone()).app_data(web::PayloadConfig::new(MAX_BODY)).service(
+            let descriptors = descriptors::limit();
+            let sockets = ConnectionLimiter::new(Surface::WebSocket.limits(descriptors));
+            let shared = web::Data::new(http::Shared::new(service, sockets, stop));
+            let surface = HttpSurface {
+                limiter: ConnectionLimiter::new(Surface::JsonRpc.limits(descriptors)),
+                workers: WORKERS,
+                keep_alive: KEEP_ALIVE,
+                stop_within_secs: 1,
+            };
+            let server = surface.serve(listener, move || {
+                App::new().app_data(shared.clone()).service(
                     web::resource("/rpc/{version:v0|v1}")
                         .route(web::get().to(http::upgrade))
                         .route(web::post().to(http::post)),
                 )
-            })
-            .workers(WORKERS)
-            .disable_signals()
-            .keep_alive(Duration::from_secs(60))
-            .shutdown_timeout(1)
-            .listen(listener)
-            .map(HttpServer::run);
+            });
             match server {
                 Ok(server) => {
                     let _ = started_tx.send(Ok(server.handle()));

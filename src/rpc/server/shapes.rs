@@ -3,37 +3,41 @@
 use super::dispatch::to_json;
 use super::envelope::RpcError;
 use crate::chain::types::{Deadline, MinerInfo, SectorOnChainInfo, Version};
-use serde_json::{Value, json};
+use crate::rpc::json::try_json;
+use serde_json::Value;
 
 /// Adds the members that are not there yet.
-fn with(mut answer: Value, members: Value) -> Value {
+fn with(mut answer: Value, members: serde_json::Result<Value>) -> Result<Value, RpcError> {
+    let members = members.map_err(|e| RpcError::no_json(&e))?;
     if let (Value::Object(answer), Value::Object(members)) = (&mut answer, members) {
         for (name, value) in members {
             answer.entry(name).or_insert(value);
         }
     }
-    answer
+    Ok(answer)
 }
 
 pub fn version(v: Version) -> Result<Value, RpcError> {
     let agent = concat!("bulkhead/", env!("CARGO_PKG_VERSION"));
-    Ok(with(to_json(&v)?, json!({ "Agent": agent })))
+    with(to_json(&v)?, try_json!({ "Agent": agent }))
 }
 
 /// A miner without a beneficiary agreement is its own owner's.
 pub fn miner_info(info: MinerInfo) -> Result<Value, RpcError> {
-    let members = json!({
-        "PendingOwnerAddress": null,
+    let term = try_json!({ "Quota": "0", "UsedQuota": "0", "Expiration": 0 }).map_err(|e| RpcError::no_json(&e))?;
+    let members = try_json!({
+        "PendingOwnerAddress": Value::Null,
         "Beneficiary": info.owner.to_string(),
-        "BeneficiaryTerm": {"Quota": "0", "UsedQuota": "0", "Expiration": 0},
-        "PendingBeneficiaryTerm": null,
+        "BeneficiaryTerm": term,
+        "PendingBeneficiaryTerm": Value::Null,
     });
-    Ok(with(to_json(&info)?, members))
+    with(to_json(&info)?, members)
 }
 
 /// A sector of committed capacity: no deal weighs.
 pub fn sector(info: SectorOnChainInfo) -> Result<Value, RpcError> {
-    Ok(with(to_json(&info)?, json!({"DealWeight": "0", "VerifiedDealWeight": "0", "ReplacedDayReward": null})))
+    let members = try_json!({ "DealWeight": "0", "VerifiedDealWeight": "0", "ReplacedDayReward": Value::Null });
+    with(to_json(&info)?, members)
 }
 
 pub fn sectors(list: Vec<SectorOnChainInfo>) -> Result<Vec<Value>, RpcError> {
@@ -41,5 +45,5 @@ pub fn sectors(list: Vec<SectorOnChainInfo>) -> Result<Vec<Value>, RpcError> {
 }
 
 pub fn deadlines(list: Vec<Deadline>) -> Result<Vec<Value>, RpcError> {
-    list.iter().map(|d| Ok(with(to_json(d)?, json!({"DailyFee": "0"})))).collect()
+    list.iter().map(|d| with(to_json(d)?, try_json!({ "DailyFee": "0" }))).collect()
 }
