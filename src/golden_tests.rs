@@ -482,6 +482,7 @@ mod cluster {
         Perm::Write => Perm::Write, r#""write""#;
         Perm::Sign => Perm::Sign, r#""sign""#;
         Perm::Admin => Perm::Admin, r#""admin""#;
+        Perm::Worker => Perm::Worker, r#""worker""#;
     } }
 }
 

@@ -193,7 +193,8 @@ impl Auth {
     pub fn write_worker_token(&self, dir: &Path) -> Result<(), AuthError> {
         let path = dir.join(WORKER_TOKEN);
         let token = self.token(&[Perm::Worker])?;
-        write_durably(&path, token.as_bytes(), Mode::Private).map_err(|error| AuthError::RepoFile { path, error })
+        write_where_it_differs(&path, token.as_bytes(), Mode::Private)
+            .map_err(|error| AuthError::RepoFile { path, error })
     }
 }
 
