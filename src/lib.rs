@@ -6,6 +6,7 @@
 //! * [`supervisor`] — Erlang/OTP's supervision rules on actix; knows nothing of Filecoin.
 //! * [`chain`] — the Filecoin domain without I/O: epochs, deadlines, messages, Lotus' JSON shapes.
 //! * [`store`] — durable state, fenced: redb; in a cluster etcd, with redb as the node's mirror.
+//! * `etcd` (feature `cluster`) — calls to etcd, for the store and the directory.
 //! * [`proofs`] — proof tasks, the prover child process, proving keys.
 //! * [`rpc`] — everything that crosses a process boundary: full node client, admin HTTP.
 //! * [`actors`] — one folder a concern.
@@ -18,11 +19,17 @@
 #[cfg(panic = "abort")]
 compile_error!("bulkhead isolates faults by catching panics: build it with panic = \"unwind\"");
 
+#[cfg(test)]
+#[macro_use]
+mod golden_tests;
+
 pub mod actors;
 pub mod chain;
 pub mod cli;
 pub mod config;
 pub mod devnet;
+#[cfg(feature = "cluster")]
+mod etcd;
 pub mod failpoint;
 pub mod node;
 pub mod proofs;

@@ -38,8 +38,8 @@ pub enum SealStep {
     Remove,
 }
 
-/// The kinds of steps, in the order of a sector's life: what is furthest goes first.
-#[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+/// The kinds of steps, in the order of a sector's life: what is furthest goes first. Neither stored nor sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum StepKind {
     AddPiece,
     Pc1,

@@ -41,6 +41,23 @@ pub mod method {
     pub const PROVE_COMMIT_SECTORS3: u64 = 34;
 }
 
+/// Whether a second message of the same content to the miner actor moves nothing: it is refused, or sets what is set already.
+/// Whatever pays somebody, or is not known here, is not.
+pub fn is_idempotent(method: u64) -> bool {
+    matches!(
+        method,
+        method::CHANGE_PEER_ID
+            | method::SUBMIT_WINDOWED_POST
+            | method::TERMINATE_SECTORS
+            | method::DECLARE_FAULTS
+            | method::DECLARE_FAULTS_RECOVERED
+            | method::CHANGE_MULTIADDRS
+            | method::PRE_COMMIT_SECTOR_BATCH2
+            | method::EXTEND_SECTOR_EXPIRATION2
+            | method::PROVE_COMMIT_SECTORS3
+    )
+}
+
 /// The power actor: [`method::CREATE_MINER`] goes to it.
 pub const POWER_ACTOR: Address = Address::new_id(4);
 

@@ -5,7 +5,7 @@ use crate::chain::lotus_json::address;
 use crate::config::{Config, Devnet as DevnetConfig};
 use crate::devnet::tree::{ChainServer, ServerConfig, WhereIs};
 use crate::devnet::{Devnet, DevnetSettings, tree};
-use crate::node::identity::Identity;
+use crate::node::identity::{Identity, NewStore};
 use crate::node::reload::Origin;
 use crate::node::settings::NodeSettings;
 use crate::node::{Links, Node};
@@ -56,28 +56,28 @@ pub async fn chain(config: &DevnetConfig, dir: &Path) -> Result<Chain, CliError>
 }
 
 /// Builds the tree and starts it. The caller holds the repo's lock.
-pub async fn node(config: &Config, origin: Option<Arc<dyn Origin>>) -> Result<Node, CliError> {
+pub async fn node(config: &Config, origin: Option<Arc<dyn Origin>>, new: NewStore) -> Result<Node, CliError> {
     let Some(info) = &config.full_node.api_info else {
         return Err(CliError::NoFullNode { file: config.config_file() });
     };
     let info = ApiInfo::parse("FULLNODE_API_INFO", info).map_err(failed)?;
-    node_behind(config, NodeSettings { origin, ..NodeSettings::of(config) }, &info).await
+    node_behind(config, NodeSettings { origin, ..NodeSettings::of(config) }, &info, new).await
 }
 
 /// As [`node`], on the devnet's chain; the chain's actors are shown beside the node's.
-pub async fn node_on(chain: &Chain, config: &Config) -> Result<Node, CliError> {
+pub async fn node_on(chain: &Chain, config: &Config, new: NewStore) -> Result<Node, CliError> {
     let settings = NodeSettings { beside: Some(chain.tree.clone()), ..NodeSettings::of(config).for_devnet() };
-    node_behind(config, settings, &chain.info).await
+    node_behind(config, settings, &chain.info, new).await
 }
 
-async fn node_behind(config: &Config, settings: NodeSettings, info: &ApiInfo) -> Result<Node, CliError> {
+async fn node_behind(config: &Config, settings: NodeSettings, info: &ApiInfo, new: NewStore) -> Result<Node, CliError> {
     let Some(miner) = &config.node.miner else {
         return Err(CliError::NotInitialised { repo: config.repo.clone() });
     };
     let miner = address::parse(miner).map_err(CliError::Failed)?;
     let link = || -> Result<Arc<dyn FullNode>, CliError> { Ok(Arc::new(HttpFullNode::new(info.clone())?)) };
     let links = Links { chain: link()?, proving: link()?, sealing: link()?, markets: link()?, admin: link()? };
-    let identity = Identity::establish(&config.repo, miner, &links.chain).await.map_err(failed)?;
+    let identity = Identity::establish_with(&config.repo, miner, &links.chain, new).await.map_err(failed)?;
     seams::keys_ready(&config.proving.parameter_cache, identity.sector_size)?;
     let provers = seams::provers(config)?;
     let prover = Arc::new(ChildProver::new(provers));

@@ -113,7 +113,7 @@ fn dispatch(cli: Cli) -> Result<(), CliError> {
                     "deals are left to {peer}, which [[cluster.peer]] lists with the role markets; this miner seals"
                 );
             }
-            block_on(run::run(cx))
+            block_on(run::run(args.new_store(), cx))
         }
         Command::Agent(args) => {
             let global = Global { repo: Some(agent::repo(global.repo.as_deref(), &env)?), ..global };

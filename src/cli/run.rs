@@ -8,6 +8,7 @@ use super::signals::Signals;
 use super::{CliError, Context, logging};
 use crate::config::values::{format_duration, parse_duration};
 use crate::config::{Config, ConfigError, DirectoryKind, Overrides, Reading, RepoLock};
+use crate::node::identity::NewStore;
 use crate::node::reload::Origin;
 use crate::supervisor::Exit;
 use std::sync::Arc;
@@ -24,11 +25,18 @@ pub struct Args {
     /// Address of the market's libp2p host, a multiaddr [default: /ip4/127.0.0.1/tcp/0]
     #[arg(long, value_name = "MULTIADDR")]
     pub market_listen: Option<String>,
+    /// Begin a new store where this repo's is missing or empty: sectors that were being sealed are lost
+    #[arg(long)]
+    pub new_store: bool,
     #[command(flatten)]
     pub miner: MinerFlags,
 }
 
 impl Args {
+    pub fn new_store(&self) -> NewStore {
+        if self.new_store { NewStore::Always } else { NewStore::FirstStart }
+    }
+
     pub fn overrides(&self, base: Overrides) -> Overrides {
         self.miner
             .overrides(base)
@@ -45,14 +53,14 @@ pub struct StopArgs {
     pub wait: Duration,
 }
 
-pub async fn run(cx: Context) -> Result<(), CliError> {
+pub async fn run(new: NewStore, cx: Context) -> Result<(), CliError> {
     crate::rpc::descriptors::raise();
     let config = &cx.config;
     ready(config)?;
     let _lock = RepoLock::take(&config.repo)?;
     let signals = Signals::install()?;
     let mut hangups = Signals::hangups()?;
-    let node = launch::node(config, Some(Arc::new(FromFile::new(&cx)))).await?;
+    let node = launch::node(config, Some(Arc::new(FromFile::new(&cx))), new).await?;
     tracing::info!(repo = %config.repo.display(), miner = config.node.miner, "the node is up");
     for (actor, why) in node.backend.held_down() {
         tracing::error!(actor, "not up yet, tried again: {why}");

@@ -8,7 +8,7 @@ use crate::rpc::auth::Auth;
 use crate::rpc::door::Door;
 use crate::rpc::server::{self, ExtraMethods, ServerHandle, Service};
 use crate::supervisor::{Actor, ChildSpec, Cx, Exit, Handler, Message, Ref, StartError, SupervisorSpec, Thread};
-use crate::util::{Mode, write_durably};
+use crate::util::{Mode, write_where_it_differs};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -53,10 +53,14 @@ impl ChainServer {
         let service = Service { auth: config.auth.clone(), node: Some(chain), extras: Some(extras) };
         let server = server::serve_at(door, service).map_err(|e| why(&e))?;
         let addr = server.addr();
-        let info = config.auth.write_repo_files(&config.dir, addr).map_err(|e| why(&e))?;
         let path = config.dir.join(API_INFO_FILE);
-        write_durably(&path, info.secret_text().as_bytes(), Mode::Private)
-            .map_err(|e| StartError(format!("{}: {e}", path.display())))?;
+        let left = config.auth.write_repo_files(&config.dir, addr).map_err(|e| e.to_string()).and_then(|info| {
+            write_where_it_differs(&path, info.secret_text().as_bytes(), Mode::Private)
+                .map_err(|e| format!("{}: {e}", path.display()))
+        });
+        if let Err(error) = left {
+            tracing::error!(error, "the chain serves, but tools on this host do not find it");
+        }
         Ok(ChainServer { server: Some(server), addr, door: door.clone() })
     }
 }

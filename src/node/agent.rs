@@ -299,8 +299,10 @@ impl AgentApi {
         let auth = service.auth.clone();
         let server = server::serve_at(door, service).map_err(|e| failed(&e))?;
         let addr = server.addr();
-        auth.write_repo_files(repo, addr).map_err(|e| failed(&e))?;
-        auth.write_worker_token(repo).map_err(|e| failed(&e))?;
+        let left = auth.write_repo_files(repo, addr).and_then(|_| auth.write_worker_token(repo));
+        if let Err(error) = left {
+            tracing::error!(%error, "the agent serves, but tools on this host do not find it");
+        }
         Ok(AgentApi { server: Some(server), addr, door: door.clone() })
     }
 }

@@ -15,6 +15,14 @@ use std::sync::Arc;
 pub enum IdentityError {
     #[error("{}: this repo was made for miner {kept}, the configuration says {asked}", repo.display())]
     OtherMiner { repo: PathBuf, kept: String, asked: String },
+    /// Without it nobody knows which sectors were half sealed, and which messages were on their way.
+    #[error(
+        "{}: it is {}, but a node of this repo was up before ({} is there): put a backup of it there, or bring it back from \
+         etcd with `bulkhead cluster export`; if neither has it, --new-store begins a new one: proven sectors are found on \
+         chain, what was being sealed or sent is lost unless etcd has it",
+        store.display(), if store.exists() { "empty" } else { "missing" }, trace.display()
+    )]
+    StoreGone { store: PathBuf, trace: PathBuf },
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error(transparent)]
@@ -37,6 +45,34 @@ impl Record for Kept {
 
 const KEY: &str = "node";
 
+/// What a start does where the repo's store is missing or empty.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum NewStore {
+    /// Begins one in a repo that no node ran in; elsewhere the store was lost, which is refused.
+    #[default]
+    FirstStart,
+    /// Begins one: `--new-store`.
+    Always,
+}
+
+/// Left in the repo by a node that was up. Nothing else makes them; `init` does not.
+const TRACES: [&str; 3] = ["jobs", "api", "admin"];
+
+fn open_store(repo: &Path, new: NewStore) -> Result<Store, IdentityError> {
+    let store = repo.join("bulkhead.redb");
+    if Store::is_missing(&store) {
+        let trace = TRACES.iter().map(|name| repo.join(name)).find(|trace| trace.exists());
+        match (trace, new) {
+            (None, _) => {}
+            (Some(trace), NewStore::FirstStart) => return Err(IdentityError::StoreGone { store, trace }),
+            (Some(_), NewStore::Always) => {
+                tracing::warn!(store = %store.display(), "a new store is begun where one was lost, as ordered");
+            }
+        }
+    }
+    Ok(Store::open(&store)?)
+}
+
 /// The repo's store, and whose it is. The caller holds the repo's lock.
 pub struct Identity {
     pub store: Store,
@@ -48,7 +84,16 @@ pub struct Identity {
 impl Identity {
     /// The first start needs the full node; later ones go by what it said then, and refuse a node of another network.
     pub async fn establish(repo: &Path, miner: Address, node: &Arc<dyn FullNode>) -> Result<Identity, IdentityError> {
-        let store = Store::open(&repo.join("bulkhead.redb"))?;
+        Identity::establish_with(repo, miner, node, NewStore::FirstStart).await
+    }
+
+    pub async fn establish_with(
+        repo: &Path,
+        miner: Address,
+        node: &Arc<dyn FullNode>,
+        new: NewStore,
+    ) -> Result<Identity, IdentityError> {
+        let store = open_store(repo, new)?;
         let kept = store.get::<Kept>(KEY)?;
         if let Some(kept) = &kept
             // the prefix (f or t) is the network's and says nothing
@@ -114,4 +159,36 @@ async fn may_sign(node: &dyn FullNode, miner: &Address) -> Result<(), IdentityEr
         Ok((true, _)) => {}
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lost_store_is_replaced_only_when_ordered() {
+        let begun = |trace: Option<&str>, file: Option<&[u8]>, new: NewStore| {
+            let repo = tempfile::tempdir().unwrap();
+            if let Some(trace) = trace {
+                std::fs::write(repo.path().join(trace), "x").unwrap();
+            }
+            if let Some(bytes) = file {
+                std::fs::write(repo.path().join("bulkhead.redb"), bytes).unwrap();
+            }
+            open_store(repo.path(), new).map(|_| ()).map_err(|e| e.to_string())
+        };
+        for file in [None, Some(&b""[..])] {
+            assert_eq!(begun(None, file, NewStore::FirstStart), Ok(()), "a first start");
+            // What `init` and `cluster join` leave is no trace of a node.
+            assert_eq!(begun(Some("config.toml"), file, NewStore::FirstStart), Ok(()));
+            for trace in TRACES {
+                let refused = begun(Some(trace), file, NewStore::FirstStart).unwrap_err();
+                let which = if file.is_some() { "is empty" } else { "is missing" };
+                for part in [which, trace, "backup", "`bulkhead cluster export`", "--new-store"] {
+                    assert!(refused.contains(part), "{part}: {refused}");
+                }
+                assert_eq!(begun(Some(trace), file, NewStore::Always), Ok(()));
+            }
+        }
+    }
 }

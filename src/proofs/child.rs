@@ -3,11 +3,16 @@
 //! stdout and stderr are the proofs library's logs, never protocol.
 
 use super::wire::{self, CHILD_IN, CHILD_OUT, FromChild, ToChild, WireError};
+<<<<<<< HEAD
 use super::{result, tasks};
 use crate::util::lock;
+=======
+use super::{Output, Task, result, tasks};
+>>>>>>> storing
 use std::fs::File;
 use std::os::fd::FromRawFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex};
@@ -87,18 +92,7 @@ fn serve(from: &mut File, out: &Out) -> Result<(), WireError> {
         let ran = catch_unwind(AssertUnwindSafe(|| tasks::execute(task.clone(), &progress)));
         drop(beat);
         match ran {
-            Ok(Ok(output)) => {
-                let kept = match &job_dir {
-                    Some(dir) => result::keep(dir, &task, &output).map_err(|e| {
-                        format!("the result cannot be written to {}: {e}; free space or fix the folder", dir.display())
-                    }),
-                    None => Ok(()),
-                };
-                match kept {
-                    Ok(()) => say(out, &FromChild::Output(output))?,
-                    Err(why) => say(out, &FromChild::Failed { why, spent: false })?,
-                }
-            }
+            Ok(Ok(output)) => say(out, &keep(&task, job_dir.as_deref(), output))?,
             Ok(Err(why)) => say(out, &FromChild::Failed { why, spent: false })?,
             Err(panic) => {
                 // The library may hold a poisoned lock now (its GPU lock is one): this process has done its last task.
@@ -109,6 +103,23 @@ fn serve(from: &mut File, out: &Out) -> Result<(), WireError> {
         }
         if tasks::tainted() {
             return Ok(());
+        }
+    }
+}
+
+/// The result, once it is in its folder. A PoSt has a deadline and can be made again: it is given also when it cannot be kept.
+fn keep(task: &Task, job_dir: Option<&Path>, output: Output) -> FromChild {
+    let Some(dir) = job_dir else { return FromChild::Output(output) };
+    match result::keep(dir, task, &output) {
+        Ok(()) => FromChild::Output(output),
+        Err(error) if task.is_post() => {
+            tracing::warn!(dir = %dir.display(), %error, "a PoSt is not kept; it is made again if this process's node dies");
+            FromChild::Output(output)
+        }
+        Err(e) => {
+            let dir = dir.display();
+            let why = format!("the result cannot be written to {dir}: {e}; free space or fix the folder");
+            FromChild::Failed { why, spent: false }
         }
     }
 }
@@ -147,6 +158,32 @@ impl Drop for Heartbeat {
         self.stop.take();
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_post_that_cannot_be_kept_is_given_and_a_sealing_step_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let (good, bad) = (folder.path().join("job"), folder.path().join("file/job"));
+        std::fs::write(folder.path().join("file"), "").unwrap();
+        let post = Task::WindowPost { proof_type: 10, miner: 1000, randomness: [0; 32], sectors: vec![] };
+        let seal = Task::C2 { c1: vec![1], miner: 1000, number: 7 };
+        let output = Output::Proof(vec![9]);
+        for (task, dir, given) in [
+            (&post, None, true),
+            (&post, Some(&good), true),
+            (&post, Some(&bad), true),
+            (&seal, Some(&good), true),
+            (&seal, Some(&bad), false),
+        ] {
+            let answer = keep(task, dir.map(|dir| dir.as_path()), output.clone());
+            assert_eq!(matches!(answer, FromChild::Output(_)), given, "{} {dir:?}", task.name());
+            assert_eq!(dir == Some(&good), dir.is_some_and(|dir| result::find(dir, task).is_some()));
         }
     }
 }

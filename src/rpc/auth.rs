@@ -2,7 +2,7 @@
 //! permission that Lotus lacks, for the workers of an agent.
 
 use crate::rpc::api_info::ApiInfo;
-use crate::util::{Mode, write_durably};
+use crate::util::{Mode, write_durably, write_where_it_differs};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use rand::RngCore;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -170,14 +170,15 @@ impl Auth {
         Ok(claims.allow)
     }
 
-    /// Leaves `token` (0600) and `api` in the repo, where Lotus' tools look for them; gives the admin's `ApiInfo`.
+    /// Leaves `token` (0600) and `api` in the repo, where Lotus' tools look for them; gives the admin's `ApiInfo`. A file that
+    /// says so already is not touched, so that a full or read-only disk is no trouble while nothing changes.
     pub fn write_repo_files(&self, dir: &Path, addr: SocketAddr) -> Result<ApiInfo, AuthError> {
         let token = self.token(&Perm::ALL)?;
         let version = if addr.is_ipv4() { "ip4" } else { "ip6" };
         let api = format!("/{version}/{}/tcp/{}/http", addr.ip(), addr.port());
         for (name, text) in [("token", token.as_str()), ("api", api.as_str())] {
             let path = dir.join(name);
-            write_durably(&path, text.as_bytes(), Mode::Private)
+            write_where_it_differs(&path, text.as_bytes(), Mode::Private)
                 .map_err(|error| AuthError::RepoFile { path, error })?;
         }
         Ok(ApiInfo::local(addr, Some(token)))
@@ -192,7 +193,8 @@ impl Auth {
     pub fn write_worker_token(&self, dir: &Path) -> Result<(), AuthError> {
         let path = dir.join(WORKER_TOKEN);
         let token = self.token(&[Perm::Worker])?;
-        write_durably(&path, token.as_bytes(), Mode::Private).map_err(|error| AuthError::RepoFile { path, error })
+        write_where_it_differs(&path, token.as_bytes(), Mode::Private)
+            .map_err(|error| AuthError::RepoFile { path, error })
     }
 }
 
@@ -278,6 +280,21 @@ mod tests {
         let payload = token.split('.').nth(1).expect("three parts");
         use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
         assert_eq!(URL_SAFE_NO_PAD.decode(payload).expect("base64"), br#"{"Allow":["read","write"]}"#);
+    }
+
+    #[test]
+    fn repo_files_are_written_only_where_they_differ() {
+        use std::os::unix::fs::MetadataExt;
+        let dir = tempfile::tempdir().expect("dir");
+        let auth = Auth::with_secret(vec![7; 32]);
+        let left = |port: u16| {
+            auth.write_repo_files(dir.path(), SocketAddr::from(([127, 0, 0, 1], port))).expect("written");
+            ["token", "api"].map(|name| fs::metadata(dir.path().join(name)).expect("there").ino())
+        };
+        let first = left(1234);
+        assert_eq!(left(1234), first, "a full disk is no trouble while nothing changes");
+        let moved = left(1235);
+        assert_eq!((moved[0] == first[0], moved[1] == first[1]), (true, false));
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! Which concern every table belongs to: rows of one node's repo are spread over the cluster's scopes by it, and merged
-//! back; rows of a single node are told from a mirror's.
+//! Every table: which concern it belongs to, and up to which schema this version reads its records. By the first, rows of one
+//! node's repo are spread over the cluster's scopes and merged back; by the second, what a later version wrote is refused.
 
 /// How a row's key names its miner.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,22 +38,22 @@ const fn prefixed(concern: &'static str) -> Home {
 }
 
 /// Every table. A table that is not here is refused by name, never left out.
-const TABLES: [(&str, Home); 15] = [
-    ("agent_master", Home::Node),
-    ("identity", Home::Node),
-    ("market_ask", Home::Concern { concern: "deal-handler", miner: MinerIn::Id, merge: Merge::Same }),
-    ("messages", prefixed("message-sender")),
-    ("messages_done", prefixed("message-sender")),
-    ("nonces", Home::Concern { concern: "message-sender", miner: MinerIn::Nothing, merge: Merge::Highest }),
-    ("pledges", Home::Sharded { concern: "seal-scheduler" }),
-    ("seal_jobs", Home::Node),
-    ("sector_number_leases", Home::ClusterOnly),
-    ("sector_number_requests", prefixed("sector-allocator")),
-    ("sector_numbers", prefixed("sector-allocator")),
-    ("sectors", Home::Sharded { concern: "seal-scheduler" }),
-    ("window_post", prefixed("window-post")),
-    ("winning_post_blocks", prefixed("winning-post")),
-    ("winning_post_totals", prefixed("winning-post")),
+const TABLES: [(&str, u16, Home); 15] = [
+    ("agent_master", 1, Home::Node),
+    ("identity", 1, Home::Node),
+    ("market_ask", 1, Home::Concern { concern: "deal-handler", miner: MinerIn::Id, merge: Merge::Same }),
+    ("messages", 1, prefixed("message-sender")),
+    ("messages_done", 1, prefixed("message-sender")),
+    ("nonces", 1, Home::Concern { concern: "message-sender", miner: MinerIn::Nothing, merge: Merge::Highest }),
+    ("pledges", 1, Home::Sharded { concern: "seal-scheduler" }),
+    ("seal_jobs", 1, Home::Node),
+    ("sector_number_leases", 1, Home::ClusterOnly),
+    ("sector_number_requests", 1, prefixed("sector-allocator")),
+    ("sector_numbers", 1, prefixed("sector-allocator")),
+    ("sectors", 2, Home::Sharded { concern: "seal-scheduler" }),
+    ("window_post", 1, prefixed("window-post")),
+    ("winning_post_blocks", 1, prefixed("winning-post")),
+    ("winning_post_totals", 1, prefixed("winning-post")),
 ];
 
 impl Home {
@@ -64,7 +64,12 @@ impl Home {
 }
 
 pub(super) fn home(table: &str) -> Option<Home> {
-    TABLES.iter().find(|(name, _)| *name == table).map(|(_, home)| *home)
+    TABLES.iter().find(|(name, ..)| *name == table).map(|(_, _, home)| *home)
+}
+
+/// The latest schema of the table's records that this version reads: `Record::SCHEMA`. `None`: a table of a later version.
+pub(super) fn schema(table: &str) -> Option<u16> {
+    TABLES.iter().find(|(name, ..)| *name == table).map(|(_, schema, _)| *schema)
 }
 
 /// `t01000` of `t01000/…`; `None` if that is no ID address.
@@ -112,11 +117,16 @@ mod tests {
             if path.parent().is_some_and(|dir| dir.ends_with("store") || dir.ends_with("transfer")) {
                 continue; // its own tests
             }
-            for line in std::fs::read_to_string(&path).unwrap_or_default().lines() {
+            let source = std::fs::read_to_string(&path).unwrap_or_default();
+            let mut lines = source.lines().peekable();
+            while let Some(line) = lines.next() {
                 let Some((_, rest)) = line.split_once("const TABLE: &'static str = \"") else { continue };
                 let Some((table, _)) = rest.split_once('"') else { continue };
                 found += 1;
                 assert!(home(table).is_some(), "{}: table {table} is not in TABLES", path.display());
+                let written = lines.peek().and_then(|next| next.trim().strip_prefix("const SCHEMA: u16 = "));
+                let written = written.map_or("1", |rest| rest.trim_end_matches(';')).parse().ok();
+                assert_eq!(schema(table), written, "{}: the schema of {table} in TABLES", path.display());
             }
         }
         assert!(found >= 12, "{found} tables: the search is wrong");

@@ -3,6 +3,8 @@
 use crate::supervisor::Exit;
 use std::path::Path;
 
+const OURS: &str = env!("CARGO_PKG_VERSION");
+
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     #[error("store {path}: {why}")]
@@ -13,12 +15,23 @@ pub enum StoreError {
     Damaged { path: String, why: String },
     #[error("store {path}: another node has it open; stop that node, or use another --repo")]
     Locked { path: String },
+    #[error("store {path}: there is none; put a backup of it there, or give the --repo that has it")]
+    Missing { path: String },
     #[error("store: {0}")]
     Io(String),
     #[error("store: no space left on the disk of {path}; free some, nothing was lost")]
     Full { path: String },
-    #[error("store: record {table}/{key}: schema {found}, this version reads {known}")]
-    Schema { table: &'static str, key: String, found: u16, known: u16 },
+    #[error(
+        "store: record {table}/{key} has schema {found}, bulkhead {ours} reads up to {known}: start the version that wrote it, or a later one",
+        ours = OURS
+    )]
+    Schema { table: String, key: String, found: u16, known: u16 },
+    /// Found before anything is read: going back one version is refused, or harmless.
+    #[error(
+        "store {path}: bulkhead {by} wrote it ({table} in schema {found}), bulkhead {ours} reads that up to schema {known}: start {by} or a later version, or put a backup from before the update there",
+        ours = OURS
+    )]
+    Newer { path: String, by: String, table: String, found: u16, known: u16 },
     #[error("store: record {table}/{key} cannot be read: {why}")]
     Corrupt { table: &'static str, key: String, why: String },
     /// `newer` is the same as `epoch` if the lease was lost and nobody took it yet.
@@ -31,8 +44,14 @@ pub enum StoreError {
     Unreachable { endpoint: String, why: String },
     #[error("store: the cluster's store refuses: {why}")]
     Refused { why: String },
-    #[error("store: {path}: {bytes} bytes in one transaction; the cluster's store takes {most}")]
-    TooLarge { path: String, bytes: usize, most: usize },
+    /// Nothing was written anywhere.
+    #[error("store: {path}: the cluster's store does not take it: {why}")]
+    TooLarge { path: String, why: String },
+    #[error("store: record {table}/{key} has {bytes} bytes; at most {most} are read back")]
+    RecordTooLarge { table: &'static str, key: String, bytes: usize, most: usize },
+    /// The cluster's store answers again; what was journaled goes there first.
+    #[error("store: {path}: {waiting} earlier writes are still on their way to the cluster's store; try again soon")]
+    CatchingUp { path: String, waiting: u64 },
     /// What this node had in its mirror was not the last word.
     #[error(
         "store: {path}: the copy on this node was behind the cluster's; it is read again before the next write: repeat this one"

@@ -8,22 +8,18 @@
 //! `redo/<scope>` together with its marker, which commits it; then its rows are written in slices, and `redo` is deleted
 //! with the last. Who finds a `redo` first finishes it; who reads the scope sees it as done.
 
-use super::replica::{Commit, Committed, Held, Hold, Image, Loaded, Marker, Op, Replica, ReplicaError, Row};
-use etcd_client::{
-    Client, Compare, CompareOp, ConnectOptions, Error as EtcdError, GetOptions, KeyValue, KvClient, Txn, TxnOp,
-    TxnOpResponse,
+use super::replica::{
+    COMMIT_MOST, Commit, Committed, Held, Hold, Image, Loaded, Marker, Op, ROWS_MOST, Replica, ReplicaError, Row,
+    size_of, too_large,
 };
+use crate::etcd::{CallError, EtcdClient, Who};
+use etcd_client::{Compare, CompareOp, ConnectOptions, GetOptions, KeyValue, Txn, TxnOp, TxnOpResponse};
 use std::collections::BTreeMap;
 use std::future::Future;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
 
-/// etcd refuses requests over 1.5 MiB (`--max-request-bytes`); keys and framing want some of it.
-pub const COMMIT_MOST: usize = 1 << 20;
-/// Rows in one etcd transaction: its limit (`--max-txn-ops`) less the marker and the redo.
-const OPS_MOST: usize = 120;
 /// Rows in one answer while a scope is read, and the largest answer: one of the largest rows that are possible.
 const PAGE: i64 = 128;
 const ANSWER_MOST: usize = (PAGE as usize + 2) * COMMIT_MOST;
@@ -36,6 +32,7 @@ pub struct EtcdOptions {
     pub cluster: String,
     /// TLS, user and password.
     pub connect: ConnectOptions,
+    pub who: Who,
     /// One member gets so long before the next is asked.
     pub attempt: Duration,
     /// The whole call, over all members.
@@ -52,7 +49,8 @@ impl EtcdOptions {
             endpoints,
             cluster: cluster.into(),
             connect: ConnectOptions::new(),
-            attempt: Duration::from_millis(1500),
+            who: Who::default(),
+            attempt: Duration::from_secs(2),
             deadline: Duration::from_secs(4),
             load_deadline: Duration::from_secs(60),
             pause: Duration::from_secs(2),
@@ -69,10 +67,7 @@ pub struct EtcdReplica {
 struct Inner {
     options: EtcdOptions,
     root: String,
-    /// One client a member, made at first use: a call goes to one member, and to the next if it does not answer.
-    members: Vec<tokio::sync::Mutex<Option<KvClient>>>,
-    /// The member that answered last.
-    good: AtomicUsize,
+    client: EtcdClient,
     paused_until: Mutex<Option<Instant>>,
 }
 
@@ -91,8 +86,12 @@ impl EtcdReplica {
             .map_err(|e| refused(format!("no thread for it: {e}")))?;
         let inner = Inner {
             root: format!("/bulkhead/{}", options.cluster),
-            members: options.endpoints.iter().map(|_| tokio::sync::Mutex::new(None)).collect(),
-            good: AtomicUsize::new(0),
+            client: EtcdClient::new(
+                options.endpoints.clone(),
+                &options.cluster,
+                options.connect.clone(),
+                options.who.clone(),
+            ),
             paused_until: Mutex::new(None),
             options,
         };
@@ -144,9 +143,9 @@ impl Drop for EtcdReplica {
 
 impl Replica for EtcdReplica {
     fn commit(&self, commit: &Commit) -> Result<Committed, ReplicaError> {
-        let bytes = commit.ops.iter().map(Op::size).sum();
+        let bytes = size_of(commit.ops);
         if bytes > COMMIT_MOST {
-            return Err(ReplicaError::TooLarge { bytes, most: COMMIT_MOST });
+            return Err(ReplicaError::TooLarge { why: too_large(bytes) });
         }
         let (scope, hold, base, marker, ops) =
             (commit.scope.to_owned(), commit.hold, commit.base, commit.marker, commit.ops.to_vec());
@@ -187,7 +186,7 @@ struct Found {
 
 impl Inner {
     fn name(&self) -> String {
-        self.options.endpoints.join(",")
+        self.client.urls()
     }
 
     fn paused(&self) -> Option<String> {
@@ -238,7 +237,7 @@ impl Inner {
 
     async fn commit(&self, commit: &Commit<'_>) -> Result<Committed, ReplicaError> {
         let Commit { scope, hold, base, marker, ops } = *commit;
-        let large = ops.len() > OPS_MOST;
+        let large = ops.len() > ROWS_MOST;
         loop {
             let mut then = match large {
                 true => vec![TxnOp::put(self.redo_key(scope), encode(&self.redo_key(scope), ops)?, None)],
@@ -275,7 +274,7 @@ impl Inner {
 
     /// Writes the rows of a committed transaction; the last slice takes the redo away.
     async fn spread(&self, scope: &str, hold: Hold, marker: Marker, ops: &[Op]) -> Result<(), ReplicaError> {
-        let slices: Vec<&[Op]> = ops.chunks(OPS_MOST).collect();
+        let slices: Vec<&[Op]> = ops.chunks(ROWS_MOST).collect();
         for (i, slice) in slices.iter().enumerate() {
             let mut then = self.row_ops(scope, slice);
             if i + 1 == slices.len() {
@@ -323,64 +322,29 @@ impl Inner {
         }))
     }
 
-    /// Sends a transaction to a member, and to the next one if there is no answer: what we send is harmless twice.
+    /// What we send is harmless twice.
     async fn txn(&self, txn: Txn) -> Result<(bool, Vec<Vec<KeyValue>>, i64), ReplicaError> {
-        let mut last = None;
-        let mut sent = false;
-        let attempt = self.options.attempt.min(self.options.deadline / self.members.len() as u32);
-        for turn in 0..self.members.len() {
-            let at = (self.good.load(Ordering::Relaxed) + turn) % self.members.len();
-            let endpoint = &self.options.endpoints[at];
-            let answer = tokio::time::timeout(attempt, async {
-                let mut client = self.client(at).await.map_err(|e| (e, false))?;
-                client.txn(txn.clone()).await.map_err(|e| (e, true))
-            });
-            let why = match answer.await {
-                Ok(Ok(answer)) => {
-                    self.good.store(at, Ordering::Relaxed);
-                    let revision = answer.header().map_or(0, |h| h.revision());
-                    let gets = answer.op_responses().into_iter().filter_map(|op| match op {
-                        TxnOpResponse::Get(mut get) => Some(get.take_kvs()),
-                        _ => None,
-                    });
-                    return Ok((answer.succeeded(), gets.collect(), revision));
-                }
-                Ok(Err((error, was_sent))) => {
-                    if let Some(why) = refusal(&error) {
-                        self.forget(at); // its token may be the one of an earlier life of the member
-                        return Err(ReplicaError::Refused { endpoint: endpoint.clone(), why });
-                    }
-                    sent |= was_sent;
-                    error.to_string()
-                }
-                Err(_) => {
-                    sent = true;
-                    format!("no answer within {attempt:?}")
-                }
-            };
-            self.forget(at);
-            last = Some(why);
-        }
-        let why = last.unwrap_or_else(|| "no member".into());
-        Err(ReplicaError::Unreachable { endpoint: self.name(), why, sent })
-    }
-
-    /// A new connection next time: this one may hang on a dead peer.
-    fn forget(&self, at: usize) {
-        if let Ok(mut client) = self.members[at].try_lock() {
-            *client = None;
-        }
-    }
-
-    async fn client(&self, at: usize) -> Result<KvClient, EtcdError> {
-        let mut slot = self.members[at].lock().await;
-        if let Some(client) = &*slot {
-            return Ok(client.clone());
-        }
-        let client = Client::connect([&self.options.endpoints[at]], Some(self.options.connect.clone())).await?;
-        let client = client.kv_client().max_decoding_message_size(ANSWER_MOST);
-        *slot = Some(client.clone());
-        Ok(client)
+        let members = u32::try_from(self.client.members()).unwrap_or(u32::MAX);
+        let attempt = self.options.attempt.min(self.options.deadline / members);
+        let call = self.client.call(attempt, |client| {
+            let (mut client, txn) = (client.kv_client().max_decoding_message_size(ANSWER_MOST), txn.clone());
+            async move { client.txn(txn).await }
+        });
+        let answer = call.await.map_err(|error| match error {
+            CallError::Unreachable { why, sent } => ReplicaError::Unreachable { endpoint: self.name(), why, sent },
+            CallError::TooLarge { endpoint, why } => {
+                ReplicaError::TooLarge { why: format!("{endpoint}: {why} (etcd is set to take less than by default)") }
+            }
+            CallError::Endpoint { endpoint, why }
+            | CallError::Credentials { endpoint, why }
+            | CallError::Refused { endpoint, why } => ReplicaError::Refused { endpoint, why },
+        })?;
+        let revision = answer.header().map_or(0, |h| h.revision());
+        let gets = answer.op_responses().into_iter().filter_map(|op| match op {
+            TxnOpResponse::Get(mut get) => Some(get.take_kvs()),
+            _ => None,
+        });
+        Ok((answer.succeeded(), gets.collect(), revision))
     }
 
     async fn check(&self, scope: &str, hold: Hold) -> Result<Held, ReplicaError> {
@@ -491,27 +455,4 @@ fn prefix_end(prefix: &str) -> Vec<u8> {
         *last += 1;
     }
     end
-}
-
-/// etcd answered and certainly did nothing. Everything else may have been carried out.
-fn refusal(error: &EtcdError) -> Option<String> {
-    // By number (gRPC's own), because the crate that names them is not a dependency of ours:
-    // invalid argument, permission denied, resource exhausted, failed precondition, out of range, unauthenticated.
-    const REFUSED: [i32; 6] = [3, 7, 8, 9, 11, 16];
-    match error {
-        EtcdError::GRpcStatus(status) if REFUSED.contains(&(status.code() as i32)) => Some(explained(status.message())),
-        EtcdError::InvalidArgs(why) => Some(why.clone()),
-        EtcdError::InvalidUri(why) => Some(why.to_string()),
-        _ => None,
-    }
-}
-
-/// etcd's words, with what to do about them where they mean something for an operator.
-pub fn explained(message: &str) -> String {
-    match message.contains("database space exceeded") {
-        true => format!(
-            "{message} (NOSPACE: its database is at its quota and takes no writes, no leases either: run `etcdctl compact REVISION`, `etcdctl defrag` on every member and `etcdctl alarm disarm`; then set --auto-compaction-retention=1h)"
-        ),
-        false => message.to_owned(),
-    }
 }

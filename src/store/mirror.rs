@@ -3,10 +3,11 @@
 
 use super::catalogue::{self, Home};
 use super::error::{Result, StoreError};
-use super::replica::{Image, Marker, Op, Row};
-use super::txn::{Fences, META, config, failed};
+use super::replica::{COMMIT_MOST, Image, Marker, Op, ROWS_MOST, Row};
+use super::txn::{Fences, META, check_row, config, failed, note_format};
 use redb::{ReadTransaction, ReadableTable, TableDefinition, TableError, TableHandle, WriteTransaction};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::path::Path;
 
 /// Epochs of leases; those of a single node's time in the same file are in another table and count differently.
@@ -33,6 +34,12 @@ pub(super) enum Kind {
     Journaled,
     /// Refused to the actor; whether it landed has to be settled. Not in the local rows.
     Doubtful,
+}
+
+impl Pending {
+    pub fn is_doubtful_about(&self, table: &str, key: &str) -> bool {
+        self.kind == Kind::Doubtful && self.ops.iter().any(|op| op.table == table && op.key == key)
+    }
 }
 
 /// Which of a scope's unconfirmed transactions outlive a new look at the cluster's store.
@@ -119,8 +126,7 @@ pub(super) fn push_pending(tx: &WriteTransaction, scope: &str, pending: &Pending
     let mut table = tx.open_table(PENDING).map_err(failed)?;
     let last = table.range((scope, 0)..=(scope, u64::MAX)).map_err(failed)?.next_back();
     let next = last.transpose().map_err(failed)?.map_or(1, |(key, _)| key.value().1 + 1);
-    let bytes = bincode::serde::encode_to_vec(pending, config()).map_err(|e| damaged("_pending", scope, e))?;
-    table.insert((scope, next), bytes.as_slice()).map(|_| ()).map_err(failed)
+    put_pending(&mut table, scope, next, pending)
 }
 
 /// A transaction of the scope is in the cluster's store.
@@ -145,6 +151,59 @@ pub(super) fn insert_below_journal(tx: &WriteTransaction, scope: &str, ops: &[Op
     journaled.into_iter().try_for_each(|(_, p)| apply(tx, scope, &p.ops))
 }
 
+/// The first that waits becomes one commit with those behind it, as far as one takes them. Answers how many went into it.
+/// Only to be called once the one before has landed: what was sent already keeps its id, by which it is found.
+pub(super) fn merge_waiting(tx: &WriteTransaction, scope: &str) -> Result<u64> {
+    let mut table = tx.open_table(PENDING).map_err(failed)?;
+    let mut places = Vec::new();
+    let mut rows: BTreeMap<(String, String), Option<Vec<u8>>> = BTreeMap::new();
+    // Counted as if no row were written twice: what is over the real size is not worth the trouble.
+    let (mut bytes, mut ops) = (0, 0);
+    for row in table.range((scope, 0)..=(scope, u64::MAX)).map_err(failed)? {
+        let (key, value) = row.map_err(failed)?;
+        let pending = decode(scope, value.value())?;
+        bytes += super::replica::size_of(&pending.ops);
+        ops += pending.ops.len();
+        if pending.kind != Kind::Journaled || bytes > COMMIT_MOST || ops > ROWS_MOST {
+            break;
+        }
+        places.push(key.value().1);
+        rows.extend(pending.ops.into_iter().map(|op| ((op.table, op.key), op.value)));
+    }
+    let [first, others @ ..] = places.as_slice() else { return Ok(0) };
+    if others.is_empty() {
+        return Ok(0);
+    }
+    let ops = rows.into_iter().map(|((table, key), value)| Op { table, key, value }).collect();
+    put_pending(&mut table, scope, *first, &Pending { id: rand::random(), kind: Kind::Journaled, ops })?;
+    for place in others {
+        table.remove((scope, *place)).map_err(failed)?;
+    }
+    Ok(others.len() as u64)
+}
+
+/// The first that waits can never land as a whole: it becomes two, under ids of their own. It was refused, so it is nowhere.
+pub(super) fn split_first(tx: &WriteTransaction, scope: &str) -> Result<()> {
+    let mut table = tx.open_table(PENDING).map_err(failed)?;
+    let mut waiting = all_pending(&table, scope)?.into_iter();
+    let Some((_, mut first)) = waiting.next() else { return Ok(()) };
+    let second = first.ops.split_off(first.ops.len() / 2);
+    let halves = [first.ops, second].map(|ops| Pending { id: rand::random(), kind: first.kind, ops });
+    let all: Vec<Pending> = halves.into_iter().chain(waiting.map(|(_, pending)| pending)).collect();
+    table.retain_in((scope, 0)..=(scope, u64::MAX), |_, _| false).map_err(failed)?;
+    all.iter().zip(1..).try_for_each(|(pending, place)| put_pending(&mut table, scope, place, pending))
+}
+
+fn put_pending(
+    table: &mut redb::Table<(&'static str, u64), &'static [u8]>,
+    scope: &str,
+    place: u64,
+    pending: &Pending,
+) -> Result<()> {
+    let bytes = bincode::serde::encode_to_vec(pending, config()).map_err(|e| damaged("_pending", scope, e))?;
+    table.insert((scope, place), bytes.as_slice()).map(|_| ()).map_err(failed)
+}
+
 /// Rows of actors: the same tables that a single node writes.
 pub(super) fn apply(tx: &WriteTransaction, scope: &str, ops: &[Op]) -> Result<()> {
     let mut owned = tx.open_table(OWNED).map_err(failed)?;
@@ -153,6 +212,7 @@ pub(super) fn apply(tx: &WriteTransaction, scope: &str, ops: &[Op]) -> Result<()
         let (table_name, key) = (op.table.as_str(), op.key.as_str());
         match &op.value {
             Some(value) => {
+                note_format(tx, table_name, value)?;
                 table.insert(key, value.as_slice()).map_err(failed)?;
                 owned.insert((scope, table_name, key), ()).map_err(failed)?;
             }
@@ -222,6 +282,8 @@ pub(super) fn replace(tx: &WriteTransaction, scope: &str, image: &Image) -> Resu
     let fate = survivors(known, waiting.first().map(|(_, p)| p), image.marker);
     forget_rows(tx, scope)?;
     for row in &image.rows {
+        check_row(&row.table, &row.key, &row.value)?;
+        note_format(tx, &row.table, &row.value)?;
         put_row(tx, scope, row)?;
     }
     let mut kept = Kept::default();
@@ -312,6 +374,11 @@ pub(super) fn forget_rows(tx: &WriteTransaction, scope: &str) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    pinned! { kind: Kind {
+        0 = Kind::Journaled => Kind::Journaled, "00";
+        1 = Kind::Doubtful => Kind::Doubtful, "01";
+    } }
 
     #[test]
     fn what_waits_outlives_only_a_store_in_which_nobody_else_wrote() {

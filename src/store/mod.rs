@@ -1,7 +1,10 @@
 //! Durable state of a node: redb tables of (key, record), written under a fencing token, durable before acknowledged.
 //!
-//! A record is bincode behind a `u16` schema number. Every write returns after the commit is on disk. A disk that failed
-//! (full, I/O error) fails that one write; the next call opens the file again, so that freed space is enough to go on.
+//! A record is bincode behind a `u16` schema number. The file notes the highest one of each table and the version that wrote
+//! it: an earlier version reads all of it, or refuses the file in one sentence.
+//!
+//! Every write returns after the commit is on disk. A disk that failed (full, I/O error) fails that one write; the next call
+//! opens the file again, so that freed space is enough to go on.
 //!
 //! In a cluster, [`Store::replicated`] gives the same store for the concerns that one node holds at a time: reads come
 //! from this disk, writes go to the cluster's store first, fenced by the concern's lease.
@@ -15,6 +18,7 @@ mod error;
 #[cfg(feature = "cluster")]
 pub mod etcd;
 mod mirror;
+pub mod numbered;
 pub mod replica;
 mod replicated;
 #[cfg(test)]
@@ -57,7 +61,22 @@ pub struct Store {
 impl Store {
     /// Opens or creates `path` (a redb file). A damaged file is refused with what to do; it is never overwritten.
     pub fn open(path: &Path) -> Result<Store> {
-        Ok(Store::over(Db::open(path)?))
+        let db = Db::open(path)?;
+        db.read(|r| txn::check_formats(r, path))?;
+        Ok(Store::over(db))
+    }
+
+    /// Opens `path`; one that is missing or empty is refused, never made.
+    pub fn open_existing(path: &Path) -> Result<Store> {
+        match Store::is_missing(path) {
+            true => Err(StoreError::Missing { path: path.display().to_string() }),
+            false => Store::open(path),
+        }
+    }
+
+    /// Whether [`Store::open`] would begin a new store there.
+    pub fn is_missing(path: &Path) -> bool {
+        std::fs::metadata(path).map_or_else(|e| e.kind() == std::io::ErrorKind::NotFound, |file| file.len() == 0)
     }
 
     fn over(db: Db) -> Store {
@@ -92,14 +111,25 @@ impl Store {
     /// After etcd was put back to an earlier state: from the next acquisition on, what it has counts, also where this disk
     /// knows of later writes. The file is copied to `copy` before. Answers how many writes waited, which are dropped.
     pub fn forget_epochs(file: &Path, copy: &Path) -> Result<u64> {
+        let store = Store::open_existing(file)?;
         std::fs::copy(file, copy).map_err(|e| StoreError::io(copy, &e))?;
         std::fs::File::open(copy).and_then(|f| f.sync_all()).map_err(|e| StoreError::io(copy, &e))?;
-        Store::open(file)?.db.write(mirror::forget_epochs)
+        store.db.write(mirror::forget_epochs)
     }
 
     /// Writes what waits for the cluster's store, in order. It is tried in the background as well.
     pub fn flush(&self, path: &str) -> Result<()> {
         self.work().map_or(Ok(()), |work| work.flush(path))
+    }
+
+    /// Whether the cluster's store may have a newer value of that row: its last write was refused, and may have landed all the
+    /// same. What is decided on the row here is void if it did.
+    pub fn is_in_doubt<R: Record>(&self, path: &str, key: &str) -> Result<bool> {
+        if self.over.is_none() {
+            return Ok(false);
+        }
+        let first = self.db.read(|r| mirror::first_pending(r, path))?;
+        Ok(first.is_some_and(|(_, first)| first.is_doubtful_about(R::TABLE, key)))
     }
 
     /// Every scope that was written to or acquired since the start.

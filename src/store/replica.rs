@@ -7,6 +7,12 @@
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
+/// The most bytes that a commit may have, as [`size_of`] counts them. etcd refuses requests over 1.5 MiB
+/// (`--max-request-bytes`); keys and framing need some of it.
+pub const COMMIT_MOST: usize = 1 << 20;
+/// The most rows that one etcd transaction takes: its limit (`--max-txn-ops`, 128) less the marker and the redo.
+pub const ROWS_MOST: usize = 120;
+
 /// One row's new value; `None` deletes it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Op {
@@ -20,6 +26,15 @@ impl Op {
     pub fn size(&self) -> usize {
         self.table.len() + self.key.len() + self.value.as_ref().map_or(0, Vec::len) + 64
     }
+}
+
+/// What a commit of these takes on the wire, near enough.
+pub fn size_of(ops: &[Op]) -> usize {
+    ops.iter().map(Op::size).sum()
+}
+
+pub(super) fn too_large(bytes: usize) -> String {
+    format!("{bytes} bytes in one transaction, {COMMIT_MOST} are possible")
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -126,8 +141,9 @@ pub enum ReplicaError {
     /// It answered, and did nothing: no space, no permission.
     #[error("{endpoint}: {why}")]
     Refused { endpoint: String, why: String },
-    #[error("{bytes} bytes in one transaction; at most {most} are possible")]
-    TooLarge { bytes: usize, most: usize },
+    /// This very commit can never land as it is; nothing was carried out.
+    #[error("{why}")]
+    TooLarge { why: String },
     #[error("{key}: {why}")]
     Damaged { key: String, why: String },
 }

@@ -4,11 +4,14 @@
 //! network is waited for. A transaction is recorded over the local rows, committed to the replica under the scope's
 //! marker ([`super::replica`]), then applied here. If there is no answer, [`Policy`] decides: refuse it to the actor and
 //! settle later whether it landed (it is voided if it did not), or acknowledge it from a journal that is flushed in order.
+//!
+//! A write never waits for a long journal. Transactions that wait and were never sent are merged into few commits; a write
+//! sends at most a few of them itself, and goes behind the rest. What could never land is refused before it is acknowledged.
 
 use super::db::Db;
 use super::error::{Result, StoreError};
 use super::mirror::{self, Kind, LEASES, Pending};
-use super::replica::{Commit, Committed, Held, Hold, Loaded, Marker, Op, Replica, ReplicaError};
+use super::replica::{self, COMMIT_MOST, Commit, Committed, Held, Hold, Loaded, Marker, Op, Replica, ReplicaError};
 use super::txn::{self, Pass};
 use super::{Token, Txn};
 use crate::failpoint;
@@ -21,6 +24,11 @@ use std::time::Duration;
 const JOURNAL_MOST: u64 = 65_536;
 /// How often the journal is tried while the cluster's store is away.
 const FLUSH_EVERY: Duration = Duration::from_secs(1);
+/// Between two commits of a journal that is being flushed: writes of the scope take their turn.
+const FLUSH_YIELD: Duration = Duration::from_millis(1);
+/// Commits of a journal that one write sends before it goes behind the rest, or is refused.
+const SETTLED_BY_A_JOURNALED_WRITE: usize = 2;
+const SETTLED_BY_A_REFUSED_WRITE: usize = 50;
 
 /// What a write does while the cluster's store gives no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,7 +80,20 @@ pub(super) struct Scope {
 struct Turn {
     /// The local rows are not what the cluster's store has: it is asked before the next write.
     behind: bool,
+    /// A thread flushes the journal.
     flusher: bool,
+    /// The last commit got no answer, or a refusal.
+    away: bool,
+    /// Transactions that were merged into the first that waits; only to count them.
+    merged: u64,
+}
+
+/// What [`Work::settle`] left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Settled {
+    All,
+    /// It sent as many commits as it was allowed to.
+    More,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -144,7 +165,7 @@ fn failed(path: &str, e: ReplicaError) -> StoreError {
         ReplicaError::Refused { endpoint, why } => StoreError::Refused {
             why: format!("{endpoint}: {why}; look at `etcdctl endpoint status` and `etcdctl alarm list`"),
         },
-        ReplicaError::TooLarge { bytes, most } => StoreError::TooLarge { path: path.to_owned(), bytes, most },
+        ReplicaError::TooLarge { why } => StoreError::TooLarge { path: path.to_owned(), why },
         ReplicaError::Damaged { key, why } => StoreError::Refused {
             why: format!(
                 "what is under {key} cannot be read ({why}): run `bulkhead cluster repair` on a host of the cluster"
@@ -180,6 +201,7 @@ impl Work<'_> {
         if turn.behind {
             self.read_again(&scope, lease, &mut turn)?;
         }
+        self.settle_doubt(&scope, lease, &mut turn)?;
         let (answer, ops, pass) = self.db.read(|r| {
             let pass = txn::check_fence(r, LEASES, token)?;
             let mut tx = Txn::recording(r);
@@ -212,14 +234,55 @@ impl Work<'_> {
         }
     }
 
+    /// What was refused to an actor and landed all the same is found before the next transaction decides on the rows.
+    fn settle_doubt(&self, scope: &Arc<Scope>, lease: u64, turn: &mut Turn) -> Result<()> {
+        if turn.away && self.over.policy == Policy::Journal {
+            return Ok(()); // it goes on from this disk, whatever landed
+        }
+        let first = self.db.read(|r| mirror::first_pending(r, &scope.path))?;
+        if first.is_none_or(|(_, first)| first.kind != Kind::Doubtful) {
+            return Ok(());
+        }
+        match self.settle(scope, lease, turn, 1) {
+            // It stays in doubt; the policy decides about the next write.
+            Ok(_) | Err(StoreError::Unreachable { .. } | StoreError::Refused { .. }) => Ok(()),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// `None`: nothing waits any more. Else why the next write goes behind what waits.
+    fn make_way(&self, scope: &Arc<Scope>, lease: u64, turn: &mut Turn) -> Result<Option<StoreError>> {
+        let (path, journals) = (&*scope.path, self.over.policy == Policy::Journal);
+        if journals && turn.away && turn.flusher {
+            // Whether it is back is the flusher's to find out: a member that is silent costs each try seconds.
+            let waiting = self.db.read(|r| mirror::pending_count(r, path))?;
+            if waiting > 0 {
+                return Ok(Some(StoreError::CatchingUp { path: path.to_owned(), waiting }));
+            }
+        }
+        let most = if journals { SETTLED_BY_A_JOURNALED_WRITE } else { SETTLED_BY_A_REFUSED_WRITE };
+        match self.settle(scope, lease, turn, most) {
+            Ok(Settled::All) => Ok(None),
+            Ok(Settled::More) => {
+                self.flush_later(scope, turn);
+                let waiting = self.db.read(|r| mirror::pending_count(r, path))?;
+                Ok(Some(StoreError::CatchingUp { path: path.to_owned(), waiting }))
+            }
+            Err(e @ (StoreError::Unreachable { .. } | StoreError::Refused { .. } | StoreError::TooLarge { .. })) => {
+                Ok(Some(e))
+            }
+            Err(e) => Err(e),
+        }
+    }
+
     fn write(&self, scope: &Arc<Scope>, token: &Token, lease: u64, ops: Vec<Op>, turn: &mut Turn) -> Result<()> {
         let path = &*scope.path;
-        match self.settle(scope, lease, turn) {
-            Ok(()) => {}
-            Err(e @ (StoreError::Unreachable { .. } | StoreError::Refused { .. })) => {
-                return self.unanswered(scope, token, ops, None, e, turn);
-            }
-            Err(e) => return Err(e),
+        let bytes = replica::size_of(&ops);
+        if bytes > COMMIT_MOST {
+            return Err(StoreError::TooLarge { path: path.to_owned(), why: replica::too_large(bytes) });
+        }
+        if let Some(why) = self.make_way(scope, lease, turn)? {
+            return self.unanswered(scope, token, ops, None, why, turn);
         }
         let base = self.db.read(|r| mirror::marker(r, path))?;
         let id = rand::random();
@@ -227,6 +290,7 @@ impl Work<'_> {
         let asked = Commit { scope: path, hold: Hold::Lease(lease), base, marker, ops: &ops };
         match commit(&*self.over.replica, &asked) {
             Ok(Committed::Landed) => {
+                turn.away = false;
                 failpoint::hit("store", "committed");
                 let written = self.db.write(|w| {
                     txn::fence(w, LEASES, token)?;
@@ -247,6 +311,7 @@ impl Work<'_> {
             }
             Err(e) => {
                 let sent = matches!(e, ReplicaError::Unreachable { sent: true, .. });
+                turn.away = !matches!(e, ReplicaError::TooLarge { .. });
                 match failed(path, e) {
                     e @ (StoreError::Unreachable { .. } | StoreError::Refused { .. }) => {
                         self.unanswered(scope, token, ops, sent.then_some(id), e, turn)
@@ -297,9 +362,10 @@ impl Work<'_> {
         }
     }
 
-    /// Until nothing waits: what was journaled is committed in order, what was in doubt is found or made impossible.
-    fn settle(&self, scope: &Arc<Scope>, lease: u64, turn: &mut Turn) -> Result<()> {
+    /// What was journaled is committed in order, what was in doubt is found or made impossible; at most `most` commits.
+    fn settle(&self, scope: &Arc<Scope>, lease: u64, turn: &mut Turn, most: usize) -> Result<Settled> {
         let path = &*scope.path;
+        let mut sent = 0;
         let mut flushed = 0u64;
         loop {
             let (first, base) = self.db.read(|r| Ok((mirror::first_pending(r, path)?, mirror::marker(r, path)?)))?;
@@ -307,37 +373,53 @@ impl Work<'_> {
                 if flushed > 0 {
                     tracing::info!(path, flushed, "the cluster's store has what was journaled");
                 }
-                return Ok(());
+                return Ok(Settled::All);
             };
+            if sent == most {
+                return Ok(Settled::More);
+            }
+            sent += 1;
             let its = Marker::after(base, pending.id);
             let (marker, ops) = match pending.kind {
                 Kind::Journaled => (its, pending.ops.as_slice()),
                 Kind::Doubtful => (its.voided(), &[][..]),
             };
             let asked = Commit { scope: path, hold: Hold::Lease(lease), base, marker, ops };
-            let now = match commit(&*self.over.replica, &asked).map_err(|e| failed(path, e))? {
-                Committed::Landed => marker,
-                Committed::Differs { found } if pending.kind == Kind::Doubtful && found == Some(its) => its,
-                Committed::Differs { .. } => {
+            let now = match commit(&*self.over.replica, &asked) {
+                Ok(Committed::Landed) => marker,
+                Ok(Committed::Differs { found }) if pending.kind == Kind::Doubtful && found == Some(its) => its,
+                Ok(Committed::Differs { .. }) => {
                     turn.behind = true;
                     return Err(StoreError::Behind { path: path.to_owned() });
                 }
-                Committed::Fenced { holder } => {
+                Ok(Committed::Fenced { holder }) => {
                     turn.behind = true;
                     return Err(fenced(path, lease << 32, holder));
                 }
+                // From a version that did not look at sizes first, or etcd is set to take less than by default.
+                Err(ReplicaError::TooLarge { .. }) if ops.len() > 1 => {
+                    self.db.write(|w| mirror::split_first(w, path))?;
+                    continue;
+                }
+                Err(e) => {
+                    turn.away = true;
+                    return Err(failed(path, e));
+                }
             };
+            turn.away = false;
             failpoint::hit("store", "flushed");
-            self.db.write(|w| {
+            let merged = self.db.write(|w| {
                 mirror::pop_pending(w, path, place)?;
                 if pending.kind == Kind::Doubtful && !now.void {
                     mirror::insert_below_journal(w, path, &pending.ops)?;
                 }
-                mirror::landed(w, path, now)
+                mirror::landed(w, path, now)?;
+                mirror::merge_waiting(w, path)
             })?;
+            let with_it = std::mem::replace(&mut turn.merged, merged);
             if pending.kind == Kind::Journaled {
-                scope.flushed.fetch_add(1, Ordering::Relaxed);
-                flushed += 1;
+                scope.flushed.fetch_add(1 + with_it, Ordering::Relaxed);
+                flushed += 1 + with_it;
             }
         }
     }
@@ -350,7 +432,7 @@ impl Work<'_> {
         if turn.behind {
             self.read_again(&scope, lease, &mut turn)?;
         }
-        self.settle(&scope, lease, &mut turn)
+        self.settle(&scope, lease, &mut turn, usize::MAX).map(|_| ())
     }
 
     fn read_again(&self, scope: &Scope, lease: u64, turn: &mut Turn) -> Result<Acquired> {
@@ -371,7 +453,7 @@ impl Work<'_> {
             let dropped = kept.dropped;
             tracing::warn!(path, dropped, "journaled writes are void: another holder wrote since; its state counts");
         }
-        turn.behind = false;
+        (turn.behind, turn.away) = (false, false);
         Ok(Acquired { rows: image.rows.len() as u64, kept: kept.kept, dropped: kept.dropped })
     }
 
@@ -394,10 +476,13 @@ impl Work<'_> {
         let (db, over, scope) = (Arc::downgrade(self.db), self.over.clone(), Arc::downgrade(scope));
         let name = "store-flush".to_owned();
         let started = std::thread::Builder::new().name(name).spawn(move || {
+            let mut pause = FLUSH_EVERY;
             loop {
-                std::thread::park_timeout(FLUSH_EVERY);
-                if flush_once(&db, &over, &scope) {
-                    break;
+                std::thread::park_timeout(pause);
+                match flush_once(&db, &over, &scope) {
+                    Flushed::Over => break,
+                    Flushed::Part => pause = FLUSH_YIELD,
+                    Flushed::Away => pause = FLUSH_EVERY,
                 }
             }
         });
@@ -408,27 +493,36 @@ impl Work<'_> {
     }
 }
 
-/// True when there is nothing more to try.
-fn flush_once(db: &Weak<Db>, over: &Over, scope: &Weak<Scope>) -> bool {
-    let (Some(db), Some(scope)) = (db.upgrade(), scope.upgrade()) else { return true };
+enum Flushed {
+    /// There is nothing more to try.
+    Over,
+    /// One commit landed and more wait.
+    Part,
+    Away,
+}
+
+/// One commit of the journal, in the scope's turn.
+fn flush_once(db: &Weak<Db>, over: &Over, scope: &Weak<Scope>) -> Flushed {
+    let (Some(db), Some(scope)) = (db.upgrade(), scope.upgrade()) else { return Flushed::Over };
     let mut turn = lock(&scope.turn);
     let work = Work { db: &db, scopes: &Scopes::default(), over };
     let epoch = match db.read(|r| txn::highest(r, LEASES, &scope.path)) {
         Ok(epoch) => epoch.unwrap_or(0),
-        Err(_) => return false,
+        Err(_) => return Flushed::Away,
     };
-    let done = match work.settle(&scope, lease_of(epoch), &mut turn) {
-        Ok(()) => true,
-        Err(StoreError::Unreachable { .. } | StoreError::Refused { .. } | StoreError::Io(_)) => false,
-        Err(StoreError::Full { .. }) => false,
+    let flushed = match work.settle(&scope, lease_of(epoch), &mut turn, 1) {
+        Ok(Settled::All) => Flushed::Over,
+        Ok(Settled::More) => Flushed::Part,
+        Err(StoreError::Unreachable { .. } | StoreError::Refused { .. } | StoreError::Io(_)) => Flushed::Away,
+        Err(StoreError::Full { .. } | StoreError::TooLarge { .. }) => Flushed::Away,
         // What becomes of it is decided when the scope is acquired again.
         Err(error) => {
             tracing::warn!(path = &*scope.path, %error, "the journal waits for the scope's next holder here");
-            true
+            Flushed::Over
         }
     };
-    turn.flusher &= !done;
-    done
+    turn.flusher &= !matches!(flushed, Flushed::Over);
+    flushed
 }
 
 /// The scope's lease is `token`'s: etcd said so a moment ago, to a question that was put after this disk had learned its

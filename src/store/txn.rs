@@ -1,11 +1,13 @@
 //! Records inside one transaction: encoding, the fence, the boot counter.
 
+use super::catalogue;
 use super::error::{Result, StoreError};
 use super::replica::Op;
 use super::{Record, Token};
 use redb::{ReadTransaction, ReadableTable, TableDefinition, TableError, WriteTransaction};
 use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
+use std::path::Path;
 
 /// The highest epoch that wrote under a path.
 pub(super) type Fences = TableDefinition<'static, &'static str, u64>;
@@ -29,6 +31,11 @@ fn encode<R: Record>(key: &str, record: &R) -> Result<Vec<u8>> {
         key: key.to_owned(),
         why: format!("not encodable: {e}"),
     })?;
+    // What would not be read back is not written.
+    if body.len() > RECORD_LIMIT {
+        let (table, key, bytes) = (R::TABLE, key.to_owned(), body.len());
+        return Err(StoreError::RecordTooLarge { table, key, bytes, most: RECORD_LIMIT });
+    }
     bytes.extend_from_slice(&body);
     Ok(bytes)
 }
@@ -45,9 +52,57 @@ fn decode<R: Record>(key: &str, bytes: &[u8]) -> Result<R> {
         return older.map_err(corrupt);
     }
     if found != R::SCHEMA {
-        return Err(StoreError::Schema { table: R::TABLE, key: key.to_owned(), found, known: R::SCHEMA });
+        let (table, key) = (R::TABLE.to_owned(), key.to_owned());
+        return Err(StoreError::Schema { table, key, found, known: R::SCHEMA });
     }
     read_body(body).map_err(corrupt)
+}
+
+/// Table -> the highest schema that one of its records has, and the version that wrote the first of those. Records of schema
+/// 1 are read by every version and are not noted.
+const FORMATS: TableDefinition<&str, (u16, &str)> = TableDefinition::new("_formats");
+
+/// A record goes into a table.
+pub(super) fn note_format(tx: &WriteTransaction, table: &str, record: &[u8]) -> Result<()> {
+    let Some((schema, _)) = record.split_first_chunk::<2>() else { return Ok(()) };
+    let schema = u16::from_le_bytes(*schema);
+    if schema <= 1 {
+        return Ok(());
+    }
+    let mut formats = tx.open_table(FORMATS).map_err(failed)?;
+    if formats.get(table).map_err(failed)?.is_some_and(|noted| noted.value().0 >= schema) {
+        return Ok(());
+    }
+    formats.insert(table, (schema, env!("CARGO_PKG_VERSION"))).map(|_| ()).map_err(failed)
+}
+
+/// A file with records that a later version wrote is refused as a whole, before a part of it is read.
+pub(super) fn check_formats(tx: &ReadTransaction, path: &Path) -> Result<()> {
+    let formats = match tx.open_table(FORMATS) {
+        Ok(formats) => formats,
+        Err(TableError::TableDoesNotExist(_)) => return Ok(()),
+        Err(e) => return Err(failed(e)),
+    };
+    for row in formats.iter().map_err(failed)? {
+        let (table, noted) = row.map_err(failed)?;
+        let (found, by) = noted.value();
+        // A table that is not known is not read either.
+        if let Some(known) = catalogue::schema(table.value()).filter(|known| *known < found) {
+            let (path, by, table) = (path.display().to_string(), by.to_owned(), table.value().to_owned());
+            return Err(StoreError::Newer { path, by, table, found, known });
+        }
+    }
+    Ok(())
+}
+
+/// A row of the cluster's store that a later version wrote, before it is taken over.
+pub(super) fn check_row(table: &str, key: &str, record: &[u8]) -> Result<()> {
+    let Some((schema, _)) = record.split_first_chunk::<2>() else { return Ok(()) };
+    let found = u16::from_le_bytes(*schema);
+    match catalogue::schema(table).filter(|known| *known < found) {
+        Some(known) => Err(StoreError::Schema { table: table.to_owned(), key: key.to_owned(), found, known }),
+        None => Ok(()),
+    }
 }
 
 /// The fields behind a record's schema number.
@@ -229,6 +284,7 @@ impl<'a> Txn<'a> {
         let bytes = encode(key, record)?;
         match &mut self.to {
             To::Disk(tx) => {
+                note_format(tx, R::TABLE, &bytes)?;
                 let mut table = tx.open_table(table::<R>()).map_err(failed)?;
                 table.insert(key, bytes.as_slice()).map(|_| ()).map_err(failed)
             }

@@ -30,6 +30,16 @@ pub fn write_durably(path: &Path, bytes: &[u8], mode: Mode) -> io::Result<()> {
     }
 }
 
+/// As [`write_durably`], unless the file says so already and only those may read it who should: a full or read-only disk is no
+/// trouble while nothing changes.
+pub fn write_where_it_differs(path: &Path, bytes: &[u8], mode: Mode) -> io::Result<()> {
+    let found = fs::symlink_metadata(path).is_ok_and(|file| {
+        let private_enough = mode != Mode::Private || file.mode() & 0o777 == 0o600;
+        file.is_file() && private_enough && fs::read(path).is_ok_and(|found| found == bytes)
+    });
+    if found { Ok(()) } else { write_durably(path, bytes, mode) }
+}
+
 /// Makes renames and new files in `folder` durable.
 pub fn sync_folder(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
@@ -158,5 +168,26 @@ mod tests {
         walk(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut found);
         // a proving key is written over hours under a name of its own; sectors' files are moved, not written
         assert_eq!(found, ["src/proofs/keys/files.rs"]);
+    }
+
+    #[test]
+    fn a_file_that_says_so_already_is_not_touched() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        let written = |bytes: &str, mode| {
+            write_where_it_differs(&path, bytes.as_bytes(), mode).unwrap();
+            (fs::metadata(&path).unwrap().ino(), fs::read_to_string(&path).unwrap(), mode_of(&path))
+        };
+        let first = written("a", Mode::Private);
+        assert_eq!(written("a", Mode::Private), first);
+        assert_eq!(written("a", Mode::Public), first);
+        let second = written("b", Mode::Private);
+        assert_eq!((second.1.as_str(), second.2), ("b", 0o600));
+        assert_ne!(second.0, first.0);
+        fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
+        assert_eq!(written("b", Mode::Private).2, 0o600, "what others could read is closed");
+        fs::remove_file(&path).unwrap();
+        fs::create_dir(&path).unwrap();
+        assert!(write_where_it_differs(&path, b"b", Mode::Private).is_err());
     }
 }

@@ -9,7 +9,7 @@ mod durable;
 mod listen;
 pub mod time;
 
-pub use durable::{Mode, sync_folder, write_durably};
+pub use durable::{Mode, sync_folder, write_durably, write_where_it_differs};
 pub use listen::listen_error;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -10,3 +10,4 @@ mod full_node_refusals;
 mod head_feed_follow;
 mod lotus_json_shapes;
 mod message_sender_crash;
+mod signed_under_a_lease;

@@ -197,6 +197,31 @@ fn of_two_holders_only_the_later_one_writes_while_the_lease_changes_under_them()
 }
 
 #[test]
+fn a_thousand_journaled_writes_are_a_few_commits_and_nobody_waits_for_them() {
+    let etcd = Cluster::start(1);
+    let lease = etcd.take_lease();
+    let host = host_over(etcd.hasty_replica(), Policy::Journal);
+    when_back(|| host.store.acquire(SCOPE, lease));
+    let before = etcd.revision();
+    etcd.etcds.freeze(0);
+    for n in 0..1000 {
+        host.store.put(&token(lease), &format!("{n:04}"), &Note(n)).unwrap();
+    }
+    etcd.etcds.thaw(0);
+    let asked = Instant::now();
+    host.store.put(&token(lease), "now", &Note(0)).unwrap();
+    let (waited, asked) = (asked.elapsed(), Instant::now());
+    when_back(|| host.store.flush(SCOPE));
+    eprintln!("a write behind 1,000 others: {waited:?}; all of them in etcd after {:?}", asked.elapsed());
+    let commits = etcd.revision() - before;
+    assert!(commits <= 20, "{commits} revisions");
+    assert_eq!(notes(&host.store).len(), 1001);
+    let next = etcd.take_lease();
+    let other = host_over(etcd.replica(), Policy::Journal);
+    assert_eq!(other.store.acquire(SCOPE, next).unwrap().rows, 1001);
+}
+
+#[test]
 fn etcd_killed_and_frozen_the_journal_goes_on_and_lands_in_order() {
     let mut etcd = Cluster::start(1);
     let lease = etcd.take_lease();

@@ -11,7 +11,7 @@ const PAGES: [(&str, usize, &[&str]); 4] = [
     ("supervision", 30, &["src/supervisor"]),
     ("bridge", 20, &["src/supervisor", "src/rpc/bridge"]),
     ("directory", 15, &["src/rpc/directory", "src/rpc/directory/etcd"]),
-    ("cluster-state", 15, &[]),
+    ("cluster-state", 22, &["src/actors/seal_scheduler"]),
 ];
 
 /// The files that may hold the tests of that path: `file`, a module with its tests, or a folder of tests.

@@ -254,6 +254,57 @@ fn broken(good: &[u8]) -> Vec<(&'static str, Vec<u8>)> {
 }
 
 #[test]
+fn what_only_tools_read_does_not_stop_a_start() {
+    let place = Place::new();
+    let (chain, repo) = place.initialised();
+    up(&repo, &chain.api_info()).stopped();
+    // As on a disk that takes no new file: these cannot be written.
+    for name in ["token", "api", "admin"] {
+        let _ = std::fs::remove_file(repo.join(name)); // left by the first start, or taken away at its end
+        std::fs::create_dir_all(repo.join(name).join("in the way")).expect("a folder");
+    }
+    let mut node = run(&repo, &chain.api_info(), &[]);
+    until("a node that is up", || {
+        assert!(node.lives(), "{}", node.err());
+        node.err().contains("the node is up").then_some(())
+    });
+    for part in ["tools on this host do not find it", "the command line does not find this node's admin HTTP"] {
+        until(part, || node.err().contains(part).then_some(()));
+    }
+    node.stopped();
+}
+
+#[test]
+fn a_lost_store_is_not_silently_replaced() {
+    let place = Place::new();
+    let (chain, repo) = place.initialised();
+    let api_info = chain.api_info();
+    up(&repo, &api_info).stopped();
+    let store = repo.join("bulkhead.redb");
+    let good = std::fs::read(&store).expect("the store");
+    for (how, lose) in [("missing", true), ("empty", false)] {
+        if lose {
+            std::fs::remove_file(&store).expect("removed");
+        } else {
+            std::fs::write(&store, "").expect("emptied");
+        }
+        let ways_back = [text(&store), how, "backup", "`bulkhead cluster export`", "--new-store"];
+        run(&repo, &api_info, &[]).ended().refused(1, &ways_back);
+        assert_eq!(std::fs::read(&store).ok().map(|left| left.len()), (!lose).then_some(0), "{how}: nothing was made");
+        std::fs::write(&store, &good).expect("the backup");
+        up(&repo, &api_info).stopped();
+    }
+    std::fs::remove_file(&store).expect("removed");
+    let mut node = run(&repo, &api_info, &["--new-store"]);
+    until("a node that is up", || {
+        assert!(node.lives(), "{}", node.err());
+        node.err().contains("the node is up").then_some(())
+    });
+    node.stopped();
+    up(&repo, &api_info).stopped();
+}
+
+#[test]
 fn a_damaged_database_is_refused_with_what_to_do_and_stays_as_it_is() {
     let place = Place::new();
     let (chain, repo) = place.initialised();

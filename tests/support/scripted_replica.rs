@@ -32,6 +32,8 @@ pub struct State {
     pub script: VecDeque<Fault>,
     /// Every call from now on is lost.
     pub away: bool,
+    /// A commit of more rows is refused as too large.
+    pub rows_most: Option<usize>,
     late: Vec<OwnedCommit>,
     /// (scope, lease, sequence) of every commit that landed, in order.
     pub landed: Vec<(String, Hold, Marker)>,
@@ -113,6 +115,10 @@ impl ScriptedReplica {
 impl Replica for ScriptedReplica {
     fn commit(&self, commit: &Commit) -> Result<Committed, ReplicaError> {
         let fault = self.fault();
+        let (rows, most) = (commit.ops.len(), self.state().rows_most);
+        if fault == Fault::None && most.is_some_and(|most| rows > most) {
+            return Err(ReplicaError::TooLarge { why: "too many operations".into() });
+        }
         let commit = OwnedCommit {
             scope: commit.scope.to_owned(),
             hold: commit.hold,

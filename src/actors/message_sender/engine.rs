@@ -2,15 +2,19 @@
 //!
 //! The order of every send is: estimate, nonce, sign, STORE the bytes and the nonce in one transaction, push. A crash
 //! before the store has pushed nothing; a crash after it pushes the same bytes again, which a mempool holds only once.
+//!
+//! In a cluster another node may take over while this one is cut off. So that it never signs a second time what has left
+//! here, a message is signed only while the cluster's store confirms the lease, and holds the bytes before they are pushed.
+//! What the chain takes only once anyway (a WindowPoSt, a pre-commit) is signed without: to wait would cost more.
 
 use super::messages::{Enqueue, EnqueueAnswer, MessageStatus, MessageSummary, WithdrawAnswer};
 use super::round::Round;
 use super::signer::Signer;
 use super::state::{Done, NextNonce, Open, Outcome, Rules, Signed, summary};
 use crate::chain::types::{SignedMessage, TipSet, TipSetKey};
-use crate::chain::{Address, TokenAmount, cbor, lotus_json};
+use crate::chain::{Address, TokenAmount, cbor, lotus_json, miner_messages};
 use crate::rpc::full_node::FullNode;
-use crate::store::{Store, StoreError, Token};
+use crate::store::{Policy, Store, StoreError, Token};
 use crate::supervisor::Fence;
 use cid::Cid;
 use std::sync::Arc;
@@ -192,24 +196,46 @@ impl Engine {
         self.store.transact(&self.token, |tx| old.iter().try_for_each(|(key, _)| tx.delete::<Done>(key)))
     }
 
+    /// Where the signed bytes of a message have to be before they leave: in the cluster's store, unless the chain takes the
+    /// message only once by itself.
+    pub(super) fn store_for_signing(&self, key: &str, open: &Open) -> Result<Store, StoreError> {
+        let to = parse_address(key, &open.to)?;
+        Ok(match self.miner == Some(to) && miner_messages::is_idempotent(open.method) {
+            true => self.store.clone(),
+            false => self.store.under(Policy::Refuse),
+        })
+    }
+
     /// The write-ahead step: the signed bytes and their nonce, together. `false` when another sender of the same
     /// address took the nonce meanwhile (sign again), or the message was withdrawn.
-    pub(super) fn store_signed(&self, key: &str, signed: Signed) -> Result<bool, StoreError> {
+    pub(super) fn store_signed(&self, store: &Store, key: &str, signed: Signed) -> Result<bool, StoreError> {
         let nonce_key = signed.from.clone();
-        self.store.transact(&self.token, |tx| {
+        store.transact(&self.token, |tx| {
             if tx.get::<NextNonce>(&nonce_key)?.is_some_and(|next| next.0 > signed.nonce) {
                 return Ok(false);
             }
             let Some(open) = tx.get::<Open>(key)? else { return Ok(false) };
+            if open.signed.is_some() {
+                return Ok(false); // an earlier try of which we were not told
+            }
             tx.put(&nonce_key, &NextNonce(signed.nonce + 1))?;
             tx.put(key, &Open { signed: Some(signed), why_waiting: String::new(), refusals: 0, ..open })?;
             Ok(true)
         })
     }
 
+    /// Whether the cluster's store may have signed bytes of this message that are not here.
+    pub(super) fn in_doubt(&self, key: &str) -> Result<bool, StoreError> {
+        self.store.is_in_doubt::<Open>(&self.token.path, key)
+    }
+
     /// Changes an open message; one that was withdrawn meanwhile stays gone.
     pub(super) fn amend(&self, key: &str, f: impl FnOnce(&mut Open)) -> Result<(), StoreError> {
-        self.store.transact(&self.token, |tx| {
+        self.amend_in(&self.store, key, f)
+    }
+
+    pub(super) fn amend_in(&self, store: &Store, key: &str, f: impl FnOnce(&mut Open)) -> Result<(), StoreError> {
+        store.transact(&self.token, |tx| {
             let Some(mut open) = tx.get::<Open>(key)? else { return Ok(()) };
             f(&mut open);
             tx.put(key, &open)
@@ -219,7 +245,8 @@ impl Engine {
     /// Gives a message up that is of no use any more. Once it is signed it cannot be taken back: its nonce is out.
     pub fn withdraw(&self, key: &str) -> Result<WithdrawAnswer, StoreError> {
         let key = self.full_key(key);
-        self.store.transact(&self.token, |tx| {
+        let store = if self.in_doubt(&key)? { self.store.under(Policy::Refuse) } else { self.store.clone() };
+        store.transact(&self.token, |tx| {
             if let Some(done) = tx.get::<Done>(&key)? {
                 return Ok(WithdrawAnswer::TooLate(done_status(&done)));
             }

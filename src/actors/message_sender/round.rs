@@ -24,6 +24,16 @@ impl From<FullNodeError> for Held {
         Held::Why(e.to_string())
     }
 }
+/// The cluster did not confirm that this node still holds the concern: this message waits, the others go on.
+fn unproven(e: StoreError) -> Held {
+    match e {
+        StoreError::Unreachable { .. } | StoreError::Refused { .. } | StoreError::CatchingUp { .. } => {
+            Held::Why(format!("not signed while the cluster does not confirm this node's lease: {e}"))
+        }
+        e => Held::Store(e),
+    }
+}
+
 impl From<StoreError> for Held {
     fn from(e: StoreError) -> Held {
         Held::Store(e)
@@ -36,12 +46,17 @@ pub(super) struct Round<'a> {
     open: Vec<(String, Open)>,
     chain_nonces: HashMap<String, u64>,
     worker: Option<Address>,
+    /// Sender and nonce of what was pushed. Bytes that were signed with such a nonce and never pushed were thought lost when
+    /// another message was signed: they must not take its place in the mempool.
+    pushed: HashSet<(String, u64)>,
     report: Report,
 }
 
 impl<'a> Round<'a> {
     pub(super) fn new(engine: &'a Engine, head: &'a TipSet, open: Vec<(String, Open)>) -> Round<'a> {
-        Round { engine, head, open, chain_nonces: HashMap::new(), worker: None, report: Report::default() }
+        let signed = open.iter().filter_map(|(_, open)| open.signed.as_ref());
+        let pushed = signed.filter(|s| s.pushed_at.is_some()).map(|s| (s.from.clone(), s.nonce)).collect();
+        Round { engine, head, open, chain_nonces: HashMap::new(), worker: None, pushed, report: Report::default() }
     }
 
     pub(super) async fn run(mut self) -> Result<Report, StoreError> {
@@ -101,6 +116,11 @@ impl<'a> Round<'a> {
 
     /// A message that has never been signed.
     async fn send(&mut self, key: &str, open: &Open) -> Result<(), Held> {
+        let store = self.engine.store_for_signing(key, open)?;
+        if store.is_replicated() {
+            // Asked first: what cannot be stored needs no wallet.
+            store.transact(&self.engine.token, |_| Ok::<(), StoreError>(())).map_err(unproven)?;
+        }
         let from = self.sender(key, open).await?;
         let mut message = Message {
             version: 0,
@@ -129,7 +149,7 @@ impl<'a> Round<'a> {
             return Err(Held::Why("the wallet signed another message than it was given".into()));
         }
         let stored = to_signed(key, &signed, self.head.height, Vec::new())?;
-        if !self.engine.store_signed(key, stored.clone())? {
+        if !self.engine.store_signed(&store, key, stored.clone()).map_err(unproven)? {
             return Err(Held::Why("its nonce was taken meanwhile; signing again on the next head".into()));
         }
         failpoint::hit("message", "signed");
@@ -180,7 +200,12 @@ impl<'a> Round<'a> {
             chain_nonce,
             in_mempool: mempool.map(|pool| pool.iter().any(|cid| cid.to_string() == signed.cid)),
         };
-        let step = next_step(signed, &seen, &self.engine.settings.rules);
+        let step = match next_step(signed, &seen, &self.engine.settings.rules) {
+            Step::Push if signed.pushed_at.is_none() && self.pushed.contains(&(signed.from.clone(), signed.nonce)) => {
+                Step::Renew
+            }
+            step => step,
+        };
         match step {
             Step::Finish => match lookup {
                 Some(lookup) => self.finish(key, outcome(&lookup)),
@@ -269,7 +294,8 @@ impl<'a> Round<'a> {
         let mut replaced = signed.replaced.clone();
         replaced.push(signed.cid.clone());
         let stored = to_signed(key, &again, self.head.height, replaced)?;
-        self.engine.amend(key, |open| open.signed = Some(stored.clone()))?;
+        let store = self.engine.store_for_signing(key, open)?;
+        self.engine.amend_in(&store, key, |open| open.signed = Some(stored.clone())).map_err(unproven)?;
         self.push(key, &again, stored).await
     }
 
@@ -281,6 +307,9 @@ impl<'a> Round<'a> {
 
     /// Why it waits; a disk write only when that changed.
     fn note(&self, key: &str, why: &str) -> Result<(), StoreError> {
+        if self.engine.in_doubt(key)? {
+            return Ok(()); // it would lie over signed bytes that are found there later
+        }
         match self.engine.store.get::<Open>(key)? {
             Some(open) if open.why_waiting != why => self.engine.amend(key, |open| {
                 open.why_waiting = why.to_owned();

@@ -2,8 +2,9 @@
 
 use super::machine::{self, Event, Follow, Rules};
 use super::messages::{SealingSummary, SealingTask, SectorDetail, SectorSummary, Slots};
-use super::plan::{Action, Candidate, Limits, action, admit, due_at};
-use super::sector::{Phase, Sector};
+use super::phase::{Action, Phase, Pool};
+use super::plan::{Candidate, Limits, admit, due_at};
+use super::sector::Sector;
 use crate::failpoint;
 use crate::store::{Record, Store, StoreError, Token};
 use serde::{Deserialize, Serialize};
@@ -22,6 +23,7 @@ impl Record for PledgeRecord {
 
 struct Running {
     action: Action,
+    pool: Pool,
     run: u64,
     away: bool,
     /// Unix milliseconds.
@@ -52,9 +54,9 @@ impl Census {
 fn durations(sector: &Sector) -> impl Iterator<Item = (Action, u64)> {
     sector.timings.windows(2).filter_map(|pair| {
         let [done, next] = pair else { return None };
-        let failed = action(next.phase) == Action::Retry;
-        let ended = done.ended.filter(|_| !failed && action(done.phase).task().is_some())?;
-        Some((action(done.phase), ended.saturating_sub(done.started)))
+        let failed = next.phase.action() == Action::Retry;
+        let ended = done.ended.filter(|_| !failed && done.phase.action().task().is_some())?;
+        Some((done.phase.action(), ended.saturating_sub(done.started)))
     })
 }
 
@@ -186,7 +188,7 @@ impl Driver {
             .filter(|s| due_at(s).is_some_and(|at| at <= now))
             .filter(|s| self.held.get(&s.number).is_none_or(|at| *at <= now))
             .filter(|s| {
-                let action = action(s.phase);
+                let action = s.phase.action();
                 let asked = self.polled.get(&s.number).copied();
                 match head {
                     Some(head) => !action.is_poll() || asked.is_none_or(|at| at != head),
@@ -195,7 +197,7 @@ impl Driver {
             })
             .map(|s| Candidate { number: s.number, phase: s.phase, away: s.location.is_some() })
             .collect();
-        let running: Vec<Action> = self.running.values().filter(|r| !r.away).map(|r| r.action).collect();
+        let running: Vec<Pool> = self.running.values().filter(|r| !r.away).map(|r| r.pool).collect();
         let sealing = self.sectors.values().filter(|s| s.phase.is_sealing() || self.running.contains_key(&s.number));
         let chosen = admit(candidates, &running, sealing.count(), &self.limits);
         chosen.into_iter().filter_map(|c| self.begin(c.number, head, now)).collect()
@@ -203,10 +205,11 @@ impl Driver {
 
     fn begin(&mut self, number: u64, head: Option<i64>, now: u64) -> Option<Work> {
         let sector = self.sectors.get(&number)?.clone();
-        let action = action(sector.phase);
+        let (action, pool) = (sector.phase.action(), sector.phase.pool());
         self.runs += 1;
         let run = self.runs;
-        self.running.insert(number, Running { action, run, away: sector.location.is_some(), since: now });
+        let away = sector.location.is_some();
+        self.running.insert(number, Running { action, pool, run, away, since: now });
         if let (true, Some(head)) = (action.is_poll(), head) {
             self.polled.insert(number, head);
         }
@@ -226,7 +229,7 @@ impl Driver {
         if let (Some(ended), Some(before), Some(after)) = (ended, before, self.sectors.get(&number))
             && ended.action.task().is_some()
             && after.phase != before
-            && action(after.phase) != Action::Retry
+            && after.phase.action() != Action::Retry
         {
             self.took.insert(ended.action, now.saturating_sub(ended.since));
         }
@@ -321,8 +324,16 @@ impl Driver {
 
     pub fn counts(&self) -> SealingSummary {
         let mut slots = BTreeMap::<String, Slots>::new();
-        for action in [Action::AddPiece, Action::Pc1, Action::Pc2, Action::C1, Action::C2, Action::Finalize] {
-            let (Some(task), Some(all)) = (action.task(), self.limits.of(action)) else { continue };
+        let limited = [
+            (Action::AddPiece, Pool::AddPiece),
+            (Action::Pc1, Pool::Pc1),
+            (Action::Pc2, Pool::Pc2),
+            (Action::C1, Pool::C1),
+            (Action::C2, Pool::C2),
+            (Action::Finalize, Pool::Finalize),
+        ];
+        for (action, pool) in limited {
+            let (Some(task), Some(all)) = (action.task(), self.limits.of(pool)) else { continue };
             slots.insert(task.to_string(), Slots { used: 0, all: all as u64 });
         }
         let here = self.running.values().filter(|running| !running.away);

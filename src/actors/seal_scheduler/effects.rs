@@ -2,7 +2,7 @@
 //! messages have keys, proofs have job folders, and the chain is asked before anything is sent to it.
 
 use super::machine::Event;
-use super::plan::Action;
+use super::phase::Action;
 use super::ports::{Agents, Outbox};
 use super::remote::{self, Remote};
 use super::sector::{Drawn, Sector};

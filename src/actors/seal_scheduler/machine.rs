@@ -2,7 +2,8 @@
 //!
 //! Every failure state carries the time and the phase of its retry: none waits for a person or a restart.
 
-use super::sector::{Drawn, Phase, Retry, Sector};
+use super::phase::Phase;
+use super::sector::{Drawn, Retry, Sector};
 
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {

@@ -2,7 +2,8 @@
 
 use super::machine::*;
 use super::messages::SectorSummary;
-use super::plan::{Action, action, due_at};
+use super::phase::{Action, Phase};
+use super::plan::due_at;
 use super::sector::*;
 use proptest::prelude::*;
 
@@ -58,7 +59,7 @@ fn the_happy_path() {
     assert_eq!((s.seal_proof, s.pre_commit_epoch, s.activation), (Some(5), Some(20), Some(40)));
     let a = s.attempts;
     assert_eq!([a.add_piece, a.pc1, a.pc2, a.pre_commit, a.c1, a.c2, a.verify, a.commit, a.finalize], [1; 9]);
-    assert_eq!(action(s.phase), Action::Nothing);
+    assert_eq!(s.phase.action(), Action::Nothing);
 }
 
 /// Scenario 69: Proving + SectorPacked -> still Proving, and the log says so.
@@ -221,7 +222,7 @@ proptest! {
             } else {
                 let due = due_at(&s);
                 prop_assert!(due.is_some_and(|at| at <= now + RULES.retry_cap), "{:?}", s);
-                prop_assert_eq!(action(s.phase) == Action::Retry, s.retry.is_some());
+                prop_assert_eq!(s.phase.action() == Action::Retry, s.retry.is_some());
             }
         }
     }

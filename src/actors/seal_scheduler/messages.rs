@@ -1,6 +1,7 @@
 //! The seal scheduler's public protocol.
 
-use super::sector::{Phase, Sector};
+use super::phase::Phase;
+use super::sector::Sector;
 use crate::rpc::bridge::{codec, ids};
 use crate::supervisor::Message;
 use crate::supervisor::wire::WireForm;

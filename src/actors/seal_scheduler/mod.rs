@@ -10,6 +10,7 @@ mod machine;
 #[cfg(test)]
 mod machine_tests;
 pub mod messages;
+mod phase;
 mod place;
 mod plan;
 mod ports;
@@ -21,9 +22,10 @@ pub use crate::actors::sector_files::SectorDirs;
 pub use driver::{Driver, PledgeRecord, RemoveError, Work};
 pub use effects::Effects;
 pub use machine::{Event, Rules};
-pub use plan::{Action, Limits};
+pub use phase::{Action, Phase, Pool};
+pub use plan::Limits;
 pub use ports::{Agent, Agents, NoAgents, NumberSource, Outbox};
-pub use sector::{Attempts, Drawn, Phase, Sector};
+pub use sector::{Attempts, Drawn, Sector};
 pub use settings::{Place, Runtimes, SealSettings};
 
 use crate::actors::daemon_link::messages::HeadUpdate;

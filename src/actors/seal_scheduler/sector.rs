@@ -1,55 +1,8 @@
-//! A sector as it is journaled: phase, what each phase made, attempts, timings, log. Phase names are Lotus'.
+//! A sector as it is journaled: phase, what each phase made, attempts, timings, log.
 
+use super::phase::Phase;
 use crate::store::Record;
 use serde::{Deserialize, Serialize};
-
-#[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Phase {
-    /// It has a number, nothing else yet; waits for its turn under `max_sealing`.
-    Allocated,
-    AddPiece,
-    GetTicket,
-    PreCommit1,
-    PreCommit2,
-    PreCommitting,
-    PreCommitWait,
-    WaitSeed,
-    /// C1 and C2 are Lotus' `Committing`.
-    Commit1,
-    Commit2,
-    /// Our own check of the proof before it costs gas.
-    VerifySeal,
-    SubmitCommit,
-    CommitWait,
-    FinalizeSector,
-    Proving,
-    AddPieceFailed,
-    SealPreCommit1Failed,
-    SealPreCommit2Failed,
-    PreCommitFailed,
-    ComputeProofFailed,
-    CommitFailed,
-    FinalizeFailed,
-    Removing,
-    Removed,
-}
-
-impl std::fmt::Display for Phase {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        std::fmt::Debug::fmt(self, f)
-    }
-}
-
-impl Phase {
-    /// Nothing more happens by itself.
-    pub fn is_final(self) -> bool {
-        matches!(self, Phase::Proving | Phase::Removed)
-    }
-    /// Counts against `max_sealing`.
-    pub fn is_sealing(self) -> bool {
-        !self.is_final() && self != Phase::Allocated
-    }
-}
 
 /// Randomness and the epoch that it was drawn at.
 #[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]

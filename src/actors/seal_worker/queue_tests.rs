@@ -4,6 +4,12 @@ use std::time::Duration;
 
 const LEASE: u64 = 30;
 
+pinned! { state: State {
+    0 = State::Queued => State::Queued, "00";
+    1 = State::Given { .. } => State::Given { to: "w".into() }, "010177";
+    2 = State::Done(_) => State::Done(Ok(Output::Done)), "020007";
+} }
+
 fn job(number: u64, step: SealStep) -> SealJob {
     SealJob { miner: 1000, number, proof_type: 5, attempt: 1, step, max_runtime: Duration::from_secs(1) }
 }

@@ -42,9 +42,10 @@ mod imp {
     use super::*;
     use crate::cli::seams::etcd_config;
     use crate::config::{Config, RepoLock};
-    use crate::store::Store;
-    use crate::store::etcd::{EtcdOptions, EtcdReplica};
+    use crate::store::etcd::EtcdReplica;
     use crate::store::transfer::{self, ExportOptions, ImportOptions, Report, TransferError};
+    use crate::store::{self, Store};
+    use std::path::Path;
 
     pub async fn import(args: Import, cx: &Context) -> Result<(), CliError> {
         let options = ImportOptions {
@@ -53,14 +54,17 @@ mod imp {
             overwrite: args.overwrite,
             dry_run: args.dry_run,
         };
-        let report = with_both(&cx.config, move |repo, cluster| transfer::import(repo, cluster, &options)).await?;
+        let report =
+            with_both(&cx.config, Store::open_existing, move |repo, cluster| transfer::import(repo, cluster, &options))
+                .await?;
         cx.out.answer(&report, |report| told(report, "into the cluster"));
         Ok(())
     }
 
     pub async fn export(args: Export, cx: &Context) -> Result<(), CliError> {
         let options = ExportOptions { prefer: args.prefer, overwrite: args.overwrite, dry_run: args.dry_run };
-        let report = with_both(&cx.config, move |repo, cluster| transfer::export(cluster, repo, &options)).await?;
+        let report =
+            with_both(&cx.config, Store::open, move |repo, cluster| transfer::export(cluster, repo, &options)).await?;
         cx.out.answer(&report, |report| told(report, "into this repo"));
         Ok(())
     }
@@ -68,6 +72,7 @@ mod imp {
     /// The repo belongs to us meanwhile, and the network's time passes on a thread of its own.
     async fn with_both(
         config: &Config,
+        open: fn(&Path) -> store::Result<Store>,
         work: impl FnOnce(&Store, &EtcdReplica) -> Result<Report, TransferError> + Send + 'static,
     ) -> Result<Report, CliError> {
         if config.cluster.etcd.is_empty() {
@@ -79,12 +84,11 @@ mod imp {
         let failed = |e: &dyn std::fmt::Display| CliError::Failed(e.to_string());
         let _lock = RepoLock::take(&config.repo)?;
         let etcd = etcd_config(config)?;
-        let endpoints = etcd.checked().map_err(|e| failed(&e))?;
-        let options = EtcdOptions { connect: etcd.options(), ..EtcdOptions::new(endpoints, etcd.cluster.clone()) };
+        let options = etcd.store().map_err(|e| failed(&e))?;
         let file = config.store_file();
         let done = tokio::task::spawn_blocking(move || {
             let cluster = EtcdReplica::new(options).map_err(|e| CliError::Failed(e.to_string()))?;
-            let repo = Store::open(&file).map_err(|e| CliError::Failed(e.to_string()))?;
+            let repo = open(&file).map_err(|e| CliError::Failed(e.to_string()))?;
             work(&repo, &cluster).map_err(|e| CliError::Failed(e.to_string()))
         });
         done.await.map_err(|e| CliError::Bug(e.to_string()))?

@@ -94,6 +94,6 @@ pub async fn run(args: Args, cx: Context) -> Result<(), CliError> {
     logging::init(&cx.config.node.log, cx.config.node.log_format, log_to)?;
     crate::rpc::descriptors::raise();
     let signals = Signals::install()?;
-    let stage = stage::Real::new(cx.config, dirs);
+    let stage = stage::Real::new(cx.config, dirs, args.node.new_store());
     drive::drive(&stage, &args, show, &signals, drive::LOOK_EVERY).await
 }

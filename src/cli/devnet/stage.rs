@@ -13,6 +13,7 @@ use crate::cli::{CliError, launch, run};
 use crate::config::Config;
 use crate::config::values::format_size;
 use crate::node::Node;
+use crate::node::identity::NewStore;
 use async_trait::async_trait;
 use std::sync::Arc;
 use tokio::sync::{Mutex, watch};
@@ -24,6 +25,7 @@ const FIRST_SECTOR: &str = "devnet-first-sector";
 
 pub struct Real {
     dirs: Dirs,
+    new_store: NewStore,
     up: Mutex<Up>,
 }
 
@@ -36,8 +38,8 @@ struct Up {
 }
 
 impl Real {
-    pub fn new(config: Config, dirs: Dirs) -> Real {
-        Real { dirs, up: Mutex::new(Up { config, chain: None, node: None, looker: None }) }
+    pub fn new(config: Config, dirs: Dirs, new_store: NewStore) -> Real {
+        Real { dirs, new_store, up: Mutex::new(Up { config, chain: None, node: None, looker: None }) }
     }
 }
 
@@ -97,7 +99,7 @@ impl Stage for Real {
         let miner = address::parse(&miner).map_err(CliError::Failed)?;
         let on =
             up.chain.as_ref().ok_or_else(|| CliError::Bug("the devnet has a node before it has a chain".into()))?;
-        let started = Arc::new(launch::node_on(on, &up.config).await?);
+        let started = Arc::new(launch::node_on(on, &up.config, self.new_store).await?);
         // in `up` before anything can fail, so that `stop` finds it
         up.node = Some(started.clone());
         // the same wish at every start, so that it is one sector however often the process dies

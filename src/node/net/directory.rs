@@ -67,7 +67,7 @@ mod in_etcd {
     use crate::node::settings::EtcdSettings;
     use crate::rpc::directory::etcd::{Etcd, EtcdConfig, Tls};
     use crate::store::Policy;
-    use crate::store::etcd::{EtcdOptions, EtcdReplica};
+    use crate::store::etcd::EtcdReplica;
     use crate::store::replica::Replica;
 
     pub fn config(settings: &ClusterSettings, etcd: &EtcdSettings) -> Result<EtcdConfig, DirectoryError> {
@@ -99,10 +99,7 @@ mod in_etcd {
         etcd: &EtcdSettings,
         store: &Store,
     ) -> Result<BTreeMap<Concern, Store>, NodeError> {
-        let config = config(settings, etcd)?;
-        let options = EtcdOptions::new(config.checked()?, settings.name.as_str());
-        let options = EtcdOptions { connect: config.options(), ..options };
-        let replica: Arc<dyn Replica> = Arc::new(EtcdReplica::new(options)?);
+        let replica: Arc<dyn Replica> = Arc::new(EtcdReplica::new(config(settings, etcd)?.store()?)?);
         let policy = |concern: Concern| if concern.journals() { Policy::Journal } else { Policy::Refuse };
         Ok(Concern::ALL.map(|concern| (concern, store.replicated(replica.clone(), policy(concern)))).into())
     }

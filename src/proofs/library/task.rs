@@ -126,6 +126,11 @@ pub enum Task {
 }
 
 impl Task {
+    /// A proof of spacetime: small, made again in the time that it took, and worthless after its deadline.
+    pub fn is_post(&self) -> bool {
+        matches!(self, Task::WinningPost { .. } | Task::WindowPost { .. } | Task::PostFromVanilla { .. })
+    }
+
     pub fn name(&self) -> &'static str {
         match self {
             Task::AddPiece { .. } => "AddPiece",

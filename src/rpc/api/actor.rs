@@ -25,6 +25,8 @@ pub struct ApiServer {
     pub(super) server: Option<ServerHandle>,
     addr: SocketAddr,
     door: Door,
+    /// Why the repo does not say where it listens.
+    trouble: Option<String>,
 }
 
 /// The address that it listens on now.
@@ -53,8 +55,12 @@ impl ApiServer {
             Service { auth: config.auth.clone(), node: None, extras: Some(Arc::new(StorageMinerApi::new(backend))) };
         let server = server::serve_at(door, service).map_err(|e| StartError(e.to_string()))?;
         let addr = server.addr();
-        config.auth.write_repo_files(&config.repo, addr).map_err(|e| StartError(e.to_string()))?;
-        Ok(ApiServer { server: Some(server), addr, door: door.clone() })
+        // For tools on this host: who has the token and the address does without.
+        let trouble = config.auth.write_repo_files(&config.repo, addr).err().map(|e| e.to_string());
+        if let Some(why) = &trouble {
+            tracing::error!("the API serves, but tools on this host do not find it: {why}");
+        }
+        Ok(ApiServer { server: Some(server), addr, door: door.clone(), trouble })
     }
 
     pub fn addr(&self) -> SocketAddr {
@@ -71,6 +77,7 @@ impl Message for ThreadEnded {
 
 impl Actor for ApiServer {
     async fn started(&mut self, cx: &Cx<Self>) -> Result<(), Exit> {
+        cx.trouble(self.trouble.clone());
         if let Some(ended) = self.server.as_ref().map(ServerHandle::ended) {
             cx.spawn(async move {
                 ended.await;

@@ -5,13 +5,14 @@
 use super::counters::Refusal;
 use super::exports::{Exported, Exports};
 use super::frame::{self, Call, Frame, FrameError, Head, MAX_PATHS, To, UNKEPT};
+use super::later;
 use super::link::LANES;
 use super::peer::{Life, refusal_of};
 use super::pending::Pending;
 use super::session::Farewell;
 use super::{BODY, clock_us};
+use crate::supervisor::OnUnreadable;
 use crate::supervisor::wire::{Fault, WireLane};
-use crate::supervisor::{Exit, OnUnreadable};
 use futures::AsyncRead;
 use std::io;
 use std::pin::Pin;
@@ -180,7 +181,7 @@ impl Inbox {
                 life.settle(corr, Ok(frame.body));
                 Next::Go
             }
-            Head::Fault { corr } => match decode::<Fault>(frame.body) {
+            Head::Fault { corr } => match later::fault(frame.body) {
                 Some(fault) => {
                     life.settle(corr, Err(fault));
                     Next::Go
@@ -214,7 +215,7 @@ impl Inbox {
                 life.unset_watch(corr);
                 Next::Go
             }
-            Head::Down { corr } => match decode::<(u64, Exit)>(frame.body) {
+            Head::Down { corr } => match later::down(frame.body) {
                 Some((incarnation, reason)) => {
                     life.down(corr, incarnation, reason);
                     Next::Go

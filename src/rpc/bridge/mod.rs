@@ -16,6 +16,7 @@ mod hub;
 pub mod identity;
 pub mod ids;
 mod inbox;
+mod later;
 mod link;
 mod muxer;
 mod peer;

@@ -3,7 +3,7 @@
 use super::super::db::Db;
 use super::super::error::StoreError;
 use super::super::mirror;
-use super::super::txn::{FENCE, META, failed};
+use super::super::txn::{FENCE, META, check_row, failed, note_format};
 use super::{Result, TransferError};
 use redb::{ReadableTable, TableError, TableHandle, WriteTransaction};
 use std::collections::BTreeMap;
@@ -67,6 +67,8 @@ pub(super) fn replace(db: &Db, old: &Rows, new: &Rows) -> Result<()> {
             tx.open_table(mirror::rows(table)).map_err(failed)?.remove(key.as_str()).map_err(failed)?;
         }
         for ((table, key), value) in new {
+            check_row(table, key, value)?;
+            note_format(tx, table, value)?;
             let mut table = tx.open_table(mirror::rows(table)).map_err(failed)?;
             table.insert(key.as_str(), value.as_slice()).map_err(failed)?;
         }

@@ -1,8 +1,10 @@
 //! How etcd is reached, checked before anything is dialled.
 
+use crate::etcd::Who;
 use crate::rpc::directory::DirectoryError;
 use crate::rpc::directory::join::JoinToken;
 use crate::rpc::directory::record::is_name;
+use crate::store::etcd::EtcdOptions;
 use etcd_client::{Certificate, ConnectOptions, Identity, TlsOptions};
 use std::fmt;
 use std::path::Path;
@@ -106,6 +108,25 @@ impl EtcdConfig {
     /// How long one attempt at one endpoint may take: each of three can be tried within a lease's time.
     pub(super) fn attempt(&self) -> Duration {
         (self.ttl / 5).clamp(Duration::from_millis(500), Duration::from_secs(5))
+    }
+
+    /// Whom etcd takes us for.
+    pub(super) fn who(&self) -> Who {
+        let certified = self.tls.as_ref().is_some_and(|tls| tls.identity.is_some());
+        Who { user: self.user.as_ref().map(|(name, _)| name.clone()), certified }
+    }
+
+    /// The cluster's store at the same endpoints, with the same times.
+    pub fn store(&self) -> Result<EtcdOptions, DirectoryError> {
+        let options = EtcdOptions::new(self.checked()?, self.cluster.as_str());
+        Ok(EtcdOptions {
+            connect: self.options(),
+            who: self.who(),
+            attempt: self.attempt(),
+            deadline: self.attempt() * 2,
+            pause: self.attempt(),
+            ..options
+        })
     }
 
     /// How often we show a sign of life.

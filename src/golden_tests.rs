@@ -1,0 +1,539 @@
+//! The bytes and names of every enum that is stored or sent, pinned: other versions read them, so none may ever change.
+//!
+//! A new variant goes to the end of its enum (bincode stores a variant's index) and gets its line in `pinned!`; a `match`
+//! there does not compile without it.
+
+use std::collections::BTreeSet;
+
+/// `number = pattern => sample, bytes`: the variant's number, and the sample's bytes in hex as the store and the bridge
+/// write them.
+macro_rules! pinned {
+    ($test:ident: $type:ty { $($number:literal = $pattern:pat => $sample:expr, $bytes:expr;)* }) => {
+        #[test]
+        fn $test() {
+            fn number_of(it: &$type) -> u8 {
+                match it {
+                    $($pattern => $number,)*
+                }
+            }
+            let config = bincode::config::standard();
+            $({
+                let sample: $type = $sample;
+                let bytes = bincode::serde::encode_to_vec(&sample, config).unwrap();
+                assert_eq!(hex::encode(&bytes), $bytes, "{sample:?}");
+                assert_eq!((number_of(&sample), bytes[0]), ($number, $number), "{sample:?}");
+                let (read, used): ($type, usize) = bincode::serde::decode_from_slice(&bytes, config).unwrap();
+                assert_eq!(used, bytes.len());
+                assert_eq!(bincode::serde::encode_to_vec(&read, config).unwrap(), bytes, "{sample:?}");
+            })*
+        }
+    };
+}
+
+/// `pattern => sample, json`: for enums that are only ever JSON.
+macro_rules! named {
+    ($test:ident: $type:ty { $($pattern:pat => $sample:expr, $json:literal;)* }) => {
+        #[test]
+        fn $test() {
+            fn json_of(it: &$type) -> &'static str {
+                match it {
+                    $($pattern => $json,)*
+                }
+            }
+            for sample in [$($sample),*] {
+                let json = json_of(&sample);
+                assert_eq!(serde_json::to_string(&sample).unwrap(), json, "{sample:?}");
+                let read: $type = serde_json::from_str(json).unwrap();
+                assert_eq!(serde_json::to_string(&read).unwrap(), json);
+            }
+        }
+    };
+}
+
+fn text() -> String {
+    "x".into()
+}
+
+/// 32 times that byte, in hex.
+fn r(byte: u8) -> String {
+    hex::encode([byte; 32])
+}
+
+mod supervision {
+    use super::text;
+    use crate::supervisor::wire::Fault;
+    use crate::supervisor::wire::WireLane;
+    use crate::supervisor::{ActorState, AutoShutdown, DeadReason, Exit, Order, Restart, Strategy};
+
+    pinned! { exit: Exit {
+        0 = Exit::Normal => Exit::Normal, "00";
+        1 = Exit::Shutdown => Exit::Shutdown, "01";
+        2 = Exit::ShutdownWith(_) => Exit::ShutdownWith(text()), "020178";
+        3 = Exit::Failed(_) => Exit::Failed(text()), "030178";
+        4 = Exit::Panicked(_) => Exit::Panicked(text()), "040178";
+        5 = Exit::Killed => Exit::Killed, "05";
+        6 = Exit::Hung(_) => Exit::Hung(text()), "060178";
+        7 = Exit::Ignored => Exit::Ignored, "07";
+        8 = Exit::NotRunning => Exit::NotRunning, "08";
+        9 = Exit::Code(_) => Exit::Code(1), "0902";
+        10 = Exit::Aborted => Exit::Aborted, "0a";
+        11 = Exit::Segfault => Exit::Segfault, "0b";
+        12 = Exit::OutOfMemory => Exit::OutOfMemory, "0c";
+        13 = Exit::Signal(_) => Exit::Signal(9), "0d12";
+        14 = Exit::NodeDown => Exit::NodeDown, "0e";
+        15 = Exit::Fenced(_) => Exit::Fenced(text()), "0f0178";
+    } }
+
+    pinned! { fault: Fault {
+        0 = Fault::NotRunning => Fault::NotRunning, "00";
+        1 = Fault::Restarting => Fault::Restarting, "01";
+        2 = Fault::Full => Fault::Full, "02";
+        3 = Fault::Timeout => Fault::Timeout, "03";
+        4 = Fault::Panicked => Fault::Panicked, "04";
+        5 = Fault::Exited(_) => Fault::Exited(Exit::Normal), "0500";
+        6 = Fault::NodeDown { .. } => Fault::NodeDown { sent: true }, "0601";
+        7 = Fault::Fenced => Fault::Fenced, "07";
+        8 = Fault::Refused(_) => Fault::Refused(text()), "080178";
+    } }
+
+    named! { exit_in_json: Exit {
+        Exit::Normal => Exit::Normal, r#""Normal""#;
+        Exit::Shutdown => Exit::Shutdown, r#""Shutdown""#;
+        Exit::ShutdownWith(_) => Exit::ShutdownWith(text()), r#"{"ShutdownWith":"x"}"#;
+        Exit::Failed(_) => Exit::Failed(text()), r#"{"Failed":"x"}"#;
+        Exit::Panicked(_) => Exit::Panicked(text()), r#"{"Panicked":"x"}"#;
+        Exit::Killed => Exit::Killed, r#""Killed""#;
+        Exit::Hung(_) => Exit::Hung(text()), r#"{"Hung":"x"}"#;
+        Exit::Ignored => Exit::Ignored, r#""Ignored""#;
+        Exit::NotRunning => Exit::NotRunning, r#""NotRunning""#;
+        Exit::Code(_) => Exit::Code(1), r#"{"Code":1}"#;
+        Exit::Aborted => Exit::Aborted, r#""Aborted""#;
+        Exit::Segfault => Exit::Segfault, r#""Segfault""#;
+        Exit::OutOfMemory => Exit::OutOfMemory, r#""OutOfMemory""#;
+        Exit::Signal(_) => Exit::Signal(9), r#"{"Signal":9}"#;
+        Exit::NodeDown => Exit::NodeDown, r#""NodeDown""#;
+        Exit::Fenced(_) => Exit::Fenced(text()), r#"{"Fenced":"x"}"#;
+    } }
+    named! { actor_state: ActorState {
+        ActorState::Starting => ActorState::Starting, r#""starting""#;
+        ActorState::Up => ActorState::Up, r#""up""#;
+        ActorState::Restarting => ActorState::Restarting, r#""restarting""#;
+        ActorState::Stopping => ActorState::Stopping, r#""stopping""#;
+        ActorState::Stopped => ActorState::Stopped, r#""stopped""#;
+    } }
+    named! { dead_reason: DeadReason {
+        DeadReason::ActorEnded => DeadReason::ActorEnded, r#""actor_ended""#;
+        DeadReason::Expired => DeadReason::Expired, r#""expired""#;
+        DeadReason::Full => DeadReason::Full, r#""full""#;
+        DeadReason::NotRunning => DeadReason::NotRunning, r#""not_running""#;
+        DeadReason::Restarting => DeadReason::Restarting, r#""restarting""#;
+        DeadReason::NodeDown => DeadReason::NodeDown, r#""node_down""#;
+        DeadReason::Refused => DeadReason::Refused, r#""refused""#;
+    } }
+    named! { order: Order {
+        Order::Restart => Order::Restart, r#""restart""#;
+        Order::Suspend => Order::Suspend, r#""suspend""#;
+        Order::Resume => Order::Resume, r#""resume""#;
+        Order::Stop => Order::Stop, r#""stop""#;
+        Order::Kill => Order::Kill, r#""kill""#;
+    } }
+    named! { restart: Restart {
+        Restart::Permanent => Restart::Permanent, r#""permanent""#;
+        Restart::Transient => Restart::Transient, r#""transient""#;
+        Restart::Temporary => Restart::Temporary, r#""temporary""#;
+    } }
+    named! { strategy: Strategy {
+        Strategy::OneForOne => Strategy::OneForOne, r#""one_for_one""#;
+        Strategy::OneForAll => Strategy::OneForAll, r#""one_for_all""#;
+        Strategy::RestForOne => Strategy::RestForOne, r#""rest_for_one""#;
+    } }
+    named! { auto_shutdown: AutoShutdown {
+        AutoShutdown::Never => AutoShutdown::Never, r#""never""#;
+        AutoShutdown::AnySignificant => AutoShutdown::AnySignificant, r#""any_significant""#;
+        AutoShutdown::AllSignificant => AutoShutdown::AllSignificant, r#""all_significant""#;
+    } }
+    named! { wire_lane: WireLane {
+        WireLane::Control => WireLane::Control, r#""control""#;
+        WireLane::Message => WireLane::Message, r#""message""#;
+    } }
+}
+
+mod message_sender {
+    use super::text;
+    use crate::actors::message_sender::messages::{EnqueueAnswer, MessageStatus, WithdrawAnswer};
+    use crate::actors::message_sender::state::Outcome;
+    use crate::chain::types::TipSetKey;
+    use cid::Cid;
+    use cid::multihash::Multihash;
+
+    fn cid() -> Cid {
+        Cid::new_v1(0x55, Multihash::wrap(0, &[]).unwrap())
+    }
+
+    pinned! { enqueue_answer: EnqueueAnswer {
+        0 = EnqueueAnswer::Accepted => EnqueueAnswer::Accepted, "00";
+        1 = EnqueueAnswer::Known(_) => EnqueueAnswer::Known(MessageStatus::Unknown), "0104";
+        2 = EnqueueAnswer::Refused(_) => EnqueueAnswer::Refused(text()), "020178";
+    } }
+    pinned! { withdraw_answer: WithdrawAnswer {
+        0 = WithdrawAnswer::Withdrawn => WithdrawAnswer::Withdrawn, "00";
+        1 = WithdrawAnswer::TooLate(_) => WithdrawAnswer::TooLate(MessageStatus::Unknown), "0104";
+        2 = WithdrawAnswer::Unknown => WithdrawAnswer::Unknown, "02";
+    } }
+    pinned! { message_status: MessageStatus {
+        0 = MessageStatus::Queued { .. } => MessageStatus::Queued { why_waiting: text() }, "000178";
+        1 = MessageStatus::Pushed { .. } =>
+            MessageStatus::Pushed { cid: cid(), nonce: 3, since: 4 }, "0104015500000308";
+        2 = MessageStatus::Landed { .. } =>
+            MessageStatus::Landed { cid: cid(), epoch: 4, tipset: TipSetKey(vec![cid()]), return_data: vec![9] },
+            "020401550000080104015500000109";
+        3 = MessageStatus::Failed { .. } => MessageStatus::Failed { exit_code: 16, error: text() }, "03200178";
+        4 = MessageStatus::Unknown => MessageStatus::Unknown, "04";
+    } }
+    pinned! { outcome: Outcome {
+        0 = Outcome::Landed { .. } =>
+            Outcome::Landed { cid: text(), epoch: 4, tipset: vec![text()], return_data: vec![9] },
+            "000178080101780109";
+        1 = Outcome::Failed { .. } => Outcome::Failed { exit_code: 16, error: text() }, "01200178";
+    } }
+}
+
+mod allocator {
+    use super::text;
+    use crate::actors::sector_allocator::messages::{AllocateError, ReserveError};
+
+    pinned! { allocate_error: AllocateError {
+        0 = AllocateError::ChainUnavailable { .. } => AllocateError::ChainUnavailable { why: text() }, "000178";
+        1 = AllocateError::Store(_) => AllocateError::Store(text()), "010178";
+        2 = AllocateError::Exhausted => AllocateError::Exhausted, "02";
+    } }
+    pinned! { reserve_error: ReserveError {
+        0 = ReserveError::Name(_) => ReserveError::Name(text()), "000178";
+        1 = ReserveError::Exists(_) => ReserveError::Exists(text()), "010178";
+        2 = ReserveError::Missing(_) => ReserveError::Missing(text()), "020178";
+        3 = ReserveError::Reserved { .. } => ReserveError::Reserved { number: 7, by: text() }, "03070178";
+        4 = ReserveError::Allocated(_) => ReserveError::Allocated(7), "0407";
+        5 = ReserveError::Numbers(_) => ReserveError::Numbers(text()), "050178";
+        6 = ReserveError::ChainUnavailable(_) => ReserveError::ChainUnavailable(text()), "060178";
+        7 = ReserveError::Store(_) => ReserveError::Store(text()), "070178";
+    } }
+}
+
+mod sealing {
+    use super::{r, text};
+    use crate::actors::seal_jobs::{JobFailed, SealJob, SealStep, Sealed};
+    use crate::actors::seal_scheduler::messages::PledgeAnswer;
+    use crate::actors::seal_worker::messages::{JobState, RunAnswer, TakeAnswer};
+    use crate::proofs::Output;
+    use std::time::Duration;
+
+    fn sealed() -> Sealed {
+        Sealed { ticket: [1; 32], seed: [2; 32], comm_r: [3; 32], comm_d: [4; 32] }
+    }
+    fn failed() -> JobFailed {
+        JobFailed { error: text(), soft: true }
+    }
+    fn job() -> SealJob {
+        SealJob {
+            miner: 1000,
+            number: 7,
+            proof_type: 5,
+            attempt: 1,
+            step: SealStep::AddPiece,
+            max_runtime: Duration::from_secs(9),
+        }
+    }
+
+    pinned! { pledge_answer: PledgeAnswer {
+        0 = PledgeAnswer::Sector(_) => PledgeAnswer::Sector(7), "0007";
+        1 = PledgeAnswer::Waiting(_) => PledgeAnswer::Waiting(text()), "010178";
+        2 = PledgeAnswer::Refused(_) => PledgeAnswer::Refused(text()), "020178";
+    } }
+    pinned! { seal_step: SealStep {
+        0 = SealStep::AddPiece => SealStep::AddPiece, "00";
+        1 = SealStep::Pc1 { .. } => SealStep::Pc1 { ticket: [1; 32] }, format!("01{}", r(1));
+        2 = SealStep::Pc2 { .. } => SealStep::Pc2 { pc1: vec![9] }, "020109";
+        3 = SealStep::C1(_) => SealStep::C1(sealed()), format!("03{}{}{}{}", r(1), r(2), r(3), r(4));
+        4 = SealStep::C2 { .. } =>
+            SealStep::C2 { sealed: sealed(), c1_attempt: 6 }, format!("04{}{}{}{}06", r(1), r(2), r(3), r(4));
+        5 = SealStep::Finalize => SealStep::Finalize, "05";
+        6 = SealStep::Remove => SealStep::Remove, "06";
+    } }
+    pinned! { run_answer: RunAnswer {
+        0 = RunAnswer::Accepted => RunAnswer::Accepted, "00";
+        1 = RunAnswer::Refused(_) => RunAnswer::Refused(text()), "010178";
+    } }
+    pinned! { job_state: JobState {
+        0 = JobState::Unknown => JobState::Unknown, "00";
+        1 = JobState::Queued => JobState::Queued, "01";
+        2 = JobState::Running { .. } => JobState::Running { by: text() }, "020178";
+        3 = JobState::Done(_) => JobState::Done(Output::Done), "0307";
+        4 = JobState::Failed(_) => JobState::Failed(failed()), "04017801";
+    } }
+    named! { take_answer: TakeAnswer {
+        TakeAnswer::Job(_) => TakeAnswer::Job(Box::new(job())),
+            r#"{"Job":{"miner":1000,"number":7,"proof_type":5,"attempt":1,"step":"AddPiece","max_runtime":{"secs":9,"nanos":0}}}"#;
+        TakeAnswer::Nothing => TakeAnswer::Nothing, r#""Nothing""#;
+        TakeAnswer::JoinFirst => TakeAnswer::JoinFirst, r#""JoinFirst""#;
+    } }
+}
+
+mod proving {
+    use super::{r, text};
+    use crate::actors::storage::messages::VanillaAnswer;
+    use crate::actors::window_post::batch::{Phase, ReadyProof, Sent};
+    use crate::actors::winning_post::messages::RoundOutcome;
+    use crate::actors::winning_post::slashfilter::BlockState;
+
+    fn proof() -> ReadyProof {
+        ReadyProof { partitions: vec![(1, vec![2])], proof_type: 10, proof: vec![9], randomness: [7; 32] }
+    }
+
+    pinned! { vanilla_answer: VanillaAnswer {
+        0 = VanillaAnswer::NotYet => VanillaAnswer::NotYet, "00";
+        1 = VanillaAnswer::Ready(_) =>
+            VanillaAnswer::Ready(vec![(7, Ok(vec![9])), (8, Err(text()))]), "01020700010908010178";
+    } }
+    pinned! { sent: Sent {
+        0 = Sent::Sending => Sent::Sending, "00";
+        1 = Sent::Queued => Sent::Queued, "01";
+        2 = Sent::Checking => Sent::Checking, "02";
+        3 = Sent::Known => Sent::Known, "03";
+        4 = Sent::KnownLanded { .. } => Sent::KnownLanded { at: 4 }, "0408";
+    } }
+    pinned! { batch_phase: Phase {
+        0 = Phase::Waiting => Phase::Waiting, "00";
+        1 = Phase::Proving => Phase::Proving, "01";
+        2 = Phase::Proved(_) => Phase::Proved(proof()), format!("0201010102140109{}", r(7));
+        3 = Phase::Submitting { .. } =>
+            Phase::Submitting { proof: proof(), key: text(), sent: Sent::Queued },
+            format!("0301010102140109{}017801", r(7));
+        4 = Phase::Landed { .. } =>
+            Phase::Landed { proof: proof(), key: text(), at: 4 }, format!("0401010102140109{}017808", r(7));
+        5 = Phase::Nothing => Phase::Nothing, "05";
+        6 = Phase::Missed { .. } => Phase::Missed { why: text() }, "060178";
+    } }
+    pinned! { block_state: BlockState {
+        0 = BlockState::Pending => BlockState::Pending, "00";
+        1 = BlockState::Accepted => BlockState::Accepted, "01";
+        2 = BlockState::Refused(_) => BlockState::Refused(text()), "020178";
+        3 = BlockState::OnChain { .. } => BlockState::OnChain { cid: text() }, "030178";
+    } }
+    named! { round_outcome: RoundOutcome {
+        RoundOutcome::NotEligible { .. } =>
+            RoundOutcome::NotEligible { why: text() }, r#"{"outcome":"not_eligible","why":"x"}"#;
+        RoundOutcome::Lost => RoundOutcome::Lost, r#"{"outcome":"lost"}"#;
+        RoundOutcome::Won { .. } =>
+            RoundOutcome::Won { win_count: 1, cid: None }, r#"{"outcome":"won","win_count":1,"cid":null}"#;
+        RoundOutcome::Late { .. } => RoundOutcome::Late { why: text() }, r#"{"outcome":"late","why":"x"}"#;
+        RoundOutcome::Refused { .. } => RoundOutcome::Refused { why: text() }, r#"{"outcome":"refused","why":"x"}"#;
+        RoundOutcome::Failed { .. } => RoundOutcome::Failed { why: text() }, r#"{"outcome":"failed","why":"x"}"#;
+    } }
+}
+
+mod provers {
+    use super::{r, text};
+    use crate::proofs::wire::{FromChild, ToChild};
+    use crate::proofs::{Output, PostSector, ProverError, PublicSector, Task};
+    use std::time::Duration;
+
+    fn post_sector() -> PostSector {
+        PostSector { number: 7, comm_r: [3; 32], cache_dir: "c".into(), sealed_path: "s".into() }
+    }
+
+    /// Bytes of [`post_sector`].
+    fn post() -> String {
+        format!("07{}01630173", r(3))
+    }
+
+    pinned! { task: Task {
+        0 = Task::AddPiece { .. } => Task::AddPiece { proof_type: 5, unsealed_path: "u".into() }, "000a0175";
+        1 = Task::Pc1 { .. } =>
+            Task::Pc1 {
+                proof_type: 5, cache_dir: "c".into(), unsealed_path: "u".into(), sealed_path: "s".into(),
+                miner: 1000, number: 7, ticket: [1; 32],
+            },
+            format!("010a016301750173fbe80307{}", r(1));
+        2 = Task::Pc2 { .. } =>
+            Task::Pc2 { pc1: vec![9], cache_dir: "c".into(), sealed_path: "s".into() }, "02010901630173";
+        3 = Task::C1 { .. } =>
+            Task::C1 {
+                proof_type: 5, cache_dir: "c".into(), sealed_path: "s".into(), miner: 1000, number: 7,
+                ticket: [1; 32], seed: [2; 32], comm_r: [3; 32], comm_d: [4; 32],
+            },
+            format!("030a01630173fbe80307{}{}{}{}", r(1), r(2), r(3), r(4));
+        4 = Task::C2 { .. } => Task::C2 { c1: vec![9], miner: 1000, number: 7 }, "040109fbe80307";
+        5 = Task::Finalize { .. } => Task::Finalize { cache_dir: "c".into() }, "050163";
+        6 = Task::WinningPost { .. } =>
+            Task::WinningPost { proof_type: 0, miner: 1000, randomness: [1; 32], sectors: vec![post_sector()] },
+            format!("0600fbe803{}01{}", r(1), post());
+        7 = Task::WindowPost { .. } =>
+            Task::WindowPost { proof_type: 10, miner: 1000, randomness: [1; 32], sectors: vec![post_sector()] },
+            format!("0714fbe803{}01{}", r(1), post());
+        8 = Task::VerifySeal { .. } =>
+            Task::VerifySeal {
+                proof_type: 5, miner: 1000, number: 7, ticket: [1; 32], seed: [2; 32], comm_r: [3; 32],
+                comm_d: [4; 32], proof: vec![9],
+            },
+            format!("080afbe80307{}{}{}{}0109", r(1), r(2), r(3), r(4));
+        9 = Task::VerifyWindowPost { .. } =>
+            Task::VerifyWindowPost {
+                proof_type: 10, miner: 1000, randomness: [1; 32],
+                sectors: vec![PublicSector { number: 7, comm_r: [3; 32] }], proof: vec![9],
+            },
+            format!("0914fbe803{}0107{}0109", r(1), r(3));
+        10 = Task::WinningChallenge { .. } =>
+            Task::WinningChallenge { proof_type: 0, miner: 1000, randomness: [1; 32], sector_count: 3 },
+            format!("0a00fbe803{}03", r(1));
+        11 = Task::PostChallenges { .. } =>
+            Task::PostChallenges { proof_type: 10, miner: 1000, randomness: [1; 32], sectors: vec![7] },
+            format!("0b14fbe803{}0107", r(1));
+        12 = Task::Vanilla { .. } =>
+            Task::Vanilla { proof_type: 10, sectors: vec![(post_sector(), vec![5])] }, format!("0c1401{}0105", post());
+        13 = Task::PostFromVanilla { .. } =>
+            Task::PostFromVanilla { proof_type: 10, miner: 1000, randomness: [1; 32], proofs: vec![(7, vec![9])] },
+            format!("0d14fbe803{}01070109", r(1));
+    } }
+    pinned! { output: Output {
+        0 = Output::Piece { .. } => Output::Piece { comm_p: [1; 32] }, format!("00{}", r(1));
+        1 = Output::Phase1(_) => Output::Phase1(vec![9]), "010109";
+        2 = Output::Pc2 { .. } => Output::Pc2 { comm_r: [3; 32], comm_d: [4; 32] }, format!("02{}{}", r(3), r(4));
+        3 = Output::Proof(_) => Output::Proof(vec![9]), "030109";
+        4 = Output::Skipped(_) => Output::Skipped(vec![7]), "040107";
+        5 = Output::Verified(_) => Output::Verified(true), "0501";
+        6 = Output::Challenged(_) => Output::Challenged(vec![7]), "060107";
+        7 = Output::Done => Output::Done, "07";
+        8 = Output::Challenges(_) => Output::Challenges(vec![(7, vec![5])]), "0801070105";
+        9 = Output::Vanilla(_) =>
+            Output::Vanilla(vec![(7, Ok(vec![9])), (8, Err(text()))]), "09020700010908010178";
+    } }
+    pinned! { prover_error: ProverError {
+        0 = ProverError::Failed { .. } => ProverError::Failed { task: text(), why: text() }, "0001780178";
+        1 = ProverError::Aborted { .. } => ProverError::Aborted { task: text() }, "010178";
+        2 = ProverError::Segfault { .. } => ProverError::Segfault { task: text() }, "020178";
+        3 = ProverError::OutOfMemory { .. } => ProverError::OutOfMemory { task: text() }, "030178";
+        4 = ProverError::Killed { .. } => ProverError::Killed { task: text(), signal: 9 }, "04017812";
+        5 = ProverError::Hung { .. } => ProverError::Hung { task: text(), after: Duration::from_secs(9) }, "0501780900";
+        6 = ProverError::NotStarted { .. } => ProverError::NotStarted { task: text(), why: text() }, "0601780178";
+    } }
+    pinned! { to_child: ToChild {
+        0 = ToChild::Run { .. } => ToChild::Run { task: Task::Finalize { cache_dir: "c".into() }, job_dir: None }, "0005016300";
+    } }
+    pinned! { from_child: FromChild {
+        0 = FromChild::Ready => FromChild::Ready, "00";
+        1 = FromChild::Started => FromChild::Started, "01";
+        2 = FromChild::Heartbeat => FromChild::Heartbeat, "02";
+        3 = FromChild::Progress(_) => FromChild::Progress(text()), "030178";
+        4 = FromChild::Output(_) => FromChild::Output(Output::Done), "0407";
+        5 = FromChild::Failed { .. } => FromChild::Failed { why: text(), spent: true }, "05017801";
+    } }
+}
+
+mod cluster {
+    use crate::node::proving_report::DeadlineState;
+    use crate::rpc::auth::Perm;
+    use crate::rpc::bridge::{PeerState, Refusal};
+    use crate::rpc::directory::{NodeKind, Role};
+
+    named! { peer_state: PeerState {
+        PeerState::Connecting => PeerState::Connecting, r#""connecting""#;
+        PeerState::Up => PeerState::Up, r#""up""#;
+        PeerState::Suspect => PeerState::Suspect, r#""suspect""#;
+        PeerState::Down => PeerState::Down, r#""down""#;
+    } }
+    named! { refusal: Refusal {
+        Refusal::UnknownPeer => Refusal::UnknownPeer, r#""unknown_peer""#;
+        Refusal::Hello => Refusal::Hello, r#""hello""#;
+        Refusal::OldBoot => Refusal::OldBoot, r#""old_boot""#;
+        Refusal::Twice => Refusal::Twice, r#""twice""#;
+        Refusal::TooLong => Refusal::TooLong, r#""too_long""#;
+        Refusal::Malformed => Refusal::Malformed, r#""malformed""#;
+        Refusal::Replayed => Refusal::Replayed, r#""replayed""#;
+        Refusal::UnknownAsk => Refusal::UnknownAsk, r#""unknown_ask""#;
+        Refusal::UnknownPath => Refusal::UnknownPath, r#""unknown_path""#;
+        Refusal::UnknownMessage => Refusal::UnknownMessage, r#""unknown_message""#;
+        Refusal::Fenced => Refusal::Fenced, r#""fenced""#;
+        Refusal::Undelivered => Refusal::Undelivered, r#""undelivered""#;
+        Refusal::Misplaced => Refusal::Misplaced, r#""misplaced""#;
+        Refusal::TooMany => Refusal::TooMany, r#""too_many""#;
+        Refusal::Unread => Refusal::Unread, r#""unread""#;
+    } }
+    named! { node_kind: NodeKind {
+        NodeKind::Node => NodeKind::Node, r#""node""#;
+        NodeKind::Agent => NodeKind::Agent, r#""agent""#;
+    } }
+    named! { role: Role {
+        Role::WindowPost => Role::WindowPost, r#""window-post""#;
+        Role::WinningPost => Role::WinningPost, r#""winning-post""#;
+        Role::Sealing => Role::Sealing, r#""sealing""#;
+        Role::Markets => Role::Markets, r#""markets""#;
+        Role::Allocator => Role::Allocator, r#""allocator""#;
+        Role::Storage => Role::Storage, r#""storage""#;
+        Role::DaemonLink => Role::DaemonLink, r#""daemon-link""#;
+        Role::All => Role::All, r#""all""#;
+    } }
+    named! { deadline_state: DeadlineState {
+        DeadlineState::Upcoming => DeadlineState::Upcoming, r#""upcoming""#;
+        DeadlineState::Open => DeadlineState::Open, r#""open""#;
+        DeadlineState::Closed => DeadlineState::Closed, r#""closed""#;
+    } }
+    named! { perm: Perm {
+        Perm::Read => Perm::Read, r#""read""#;
+        Perm::Write => Perm::Write, r#""write""#;
+        Perm::Sign => Perm::Sign, r#""sign""#;
+        Perm::Admin => Perm::Admin, r#""admin""#;
+        Perm::Worker => Perm::Worker, r#""worker""#;
+    } }
+}
+
+/// Enums that serde reads and that the tables of this file do not pin, and why.
+const ELSEWHERE: [(&str, &str, &str); 7] = [
+    ("actors/seal_worker/queue.rs", "State", "pinned in queue_tests.rs"),
+    ("chain/types.rs", "HeadChangeType", "Lotus' name"),
+    ("config/cluster.rs", "Directory", "a configuration's word"),
+    ("config/mod.rs", "LogFormat", "a configuration's word"),
+    ("config/mod.rs", "SealPlace", "a configuration's word"),
+    ("rpc/full_node/mod.rs", "RandomnessTag", "the network's number"),
+    ("store/mirror.rs", "Kind", "pinned beside it"),
+];
+
+/// Every enum with a derived `Deserialize`, by file and name.
+fn enums_of_the_tree() -> BTreeSet<(String, String)> {
+    let root = std::path::Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/src"));
+    let (mut paths, mut found) = (vec![root.to_owned()], BTreeSet::new());
+    while let Some(path) = paths.pop() {
+        if path.is_dir() {
+            paths.extend(std::fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()));
+            continue;
+        }
+        let file = path.strip_prefix(root).unwrap().display().to_string();
+        let source = std::fs::read_to_string(&path).unwrap();
+        let mut derives = false;
+        for line in source.lines().map(str::trim_start) {
+            let item =
+                line.strip_prefix("pub ").or_else(|| line.split_once(") ").map(|(_, rest)| rest)).unwrap_or(line);
+            if line.starts_with("#[derive(") {
+                derives = line.contains("Deserialize");
+            } else if derives && let Some(name) = item.strip_prefix("enum ") {
+                let name: String = name.chars().take_while(|c| c.is_alphanumeric()).collect();
+                found.insert((file.clone(), name));
+                derives = false;
+            } else if !line.starts_with('#') && !line.starts_with("//") {
+                derives = false;
+            }
+        }
+    }
+    found
+}
+
+/// A later enum that is stored or sent is not forgotten.
+#[test]
+fn every_enum_that_is_read_back_is_pinned() {
+    let tables = include_str!("golden_tests.rs");
+    let missing: Vec<_> = enums_of_the_tree()
+        .into_iter()
+        .filter(|(file, name)| !ELSEWHERE.iter().any(|(f, n, _)| (f, n) == (&file.as_str(), &name.as_str())))
+        .filter(|(_, name)| !tables.contains(&format!(": {name} {{\n        ")))
+        .collect();
+    assert!(missing.is_empty(), "pin their bytes with `pinned!`, or their names with `named!`: {missing:?}");
+}
