@@ -3,12 +3,8 @@
 //! stdout and stderr are the proofs library's logs, never protocol.
 
 use super::wire::{self, CHILD_IN, CHILD_OUT, FromChild, ToChild, WireError};
-<<<<<<< HEAD
-use super::{result, tasks};
-use crate::util::lock;
-=======
 use super::{Output, Task, result, tasks};
->>>>>>> storing
+use crate::util::lock;
 use std::fs::File;
 use std::os::fd::FromRawFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
