@@ -11,7 +11,7 @@
 mod etcd_support;
 
 use bulkhead::rpc::directory::etcd::{Etcd, EtcdConfig};
-use bulkhead::rpc::directory::placement::{Placement, Step, Wanted, decide};
+use bulkhead::rpc::directory::placement::{Placement, PlacementStep, Wanted, decide};
 use bulkhead::rpc::directory::{Directory, Lease, NodeRecord, Role};
 use etcd_support::Etcds;
 use libp2p::PeerId;
@@ -37,7 +37,7 @@ async fn backoff(tries: &mut u32, node: usize) {
     tokio::time::sleep(Duration::from_millis(200) * (1 << (*tries).min(6)) + jitter).await;
 }
 
-/// As a node's keeper does: decides at every change of the view until it holds the concern.
+/// As a node's reconciler does: decides at every change of the view until it holds the concern.
 async fn contend(node: &Etcd, me: &str) -> Lease {
     let placement = Placement {
         concerns: vec![Wanted::new(CONCERN, Role::WindowPost)],
@@ -47,13 +47,13 @@ async fn contend(node: &Etcd, me: &str) -> Lease {
     let mut view = node.view();
     loop {
         let steps = decide(&view.borrow_and_update().clone(), me, &placement, Instant::now());
-        if matches!(steps.first(), Some(Step::Acquire { .. }))
+        if matches!(steps.first(), Some(PlacementStep::Acquire { .. }))
             && let Ok(lease) = node.acquire(CONCERN).await
         {
             return lease;
         }
         let until = match steps.first() {
-            Some(Step::Wait { until, .. }) => *until,
+            Some(PlacementStep::Wait { until, .. }) => *until,
             _ => Instant::now() + Duration::from_secs(3600),
         };
         let _ = tokio::time::timeout_at(until.into(), view.changed()).await; // a change, or our turn

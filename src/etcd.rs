@@ -31,7 +31,7 @@ pub enum CallError {
     TooLarge { endpoint: String, why: String },
 }
 
-/// Whom etcd takes us for: its refusals mean different things.
+/// The caller as etcd knows it: its refusals mean different things for each.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Who {
     pub user: Option<String>,
@@ -57,7 +57,7 @@ struct Member {
     unfit: AtomicBool,
 }
 
-/// What an error of one endpoint means for the call.
+/// An error's meaning for the call.
 enum Verdict {
     /// Another endpoint may do better.
     Next {
@@ -186,7 +186,7 @@ impl EtcdClient {
         }
     }
 
-    /// What a failed stream of this member comes to.
+    /// The error that a failed stream of this member stands for.
     pub fn stream_failed(&self, at: usize, error: &Error) -> CallError {
         match self.judge(at, error) {
             Verdict::Final(error) => error,
@@ -245,7 +245,7 @@ impl EtcdClient {
     }
 }
 
-/// What a status of etcd says.
+/// The meaning of a status of etcd.
 #[derive(Debug, PartialEq, Eq)]
 enum Meaning {
     Credentials(String),
@@ -332,7 +332,7 @@ fn unfit(cause: &str) -> bool {
     cause.contains("invalid peer certificate") || cause.contains("fatal alert")
 }
 
-/// What to do about a member that never answered: its configuration is the likely cause.
+/// The remedy for a member that never answered: its configuration is the likely cause.
 fn remedy(url: &str, cause: &str) -> Option<&'static str> {
     let says = |signs: &[&str]| signs.iter().any(|sign| cause.contains(sign));
     let hung_up = says(&["broken pipe", "connection closed", "Connection reset", "connection error"]);

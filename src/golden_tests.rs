@@ -160,8 +160,8 @@ mod supervision {
 
 mod message_sender {
     use super::text;
+    use crate::actors::message_sender::machine::MessageOutcome;
     use crate::actors::message_sender::messages::{EnqueueAnswer, MessageStatus, WithdrawAnswer};
-    use crate::actors::message_sender::state::Outcome;
     use crate::chain::types::TipSetKey;
     use cid::Cid;
     use cid::multihash::Multihash;
@@ -190,11 +190,11 @@ mod message_sender {
         3 = MessageStatus::Failed { .. } => MessageStatus::Failed { exit_code: 16, error: text() }, "03200178";
         4 = MessageStatus::Unknown => MessageStatus::Unknown, "04";
     } }
-    pinned! { outcome: Outcome {
-        0 = Outcome::Landed { .. } =>
-            Outcome::Landed { cid: text(), epoch: 4, tipset: vec![text()], return_data: vec![9] },
+    pinned! { outcome: MessageOutcome {
+        0 = MessageOutcome::Landed { .. } =>
+            MessageOutcome::Landed { cid: text(), epoch: 4, tipset: vec![text()], return_data: vec![9] },
             "000178080101780109";
-        1 = Outcome::Failed { .. } => Outcome::Failed { exit_code: 16, error: text() }, "01200178";
+        1 = MessageOutcome::Failed { .. } => MessageOutcome::Failed { exit_code: 16, error: text() }, "01200178";
     } }
 }
 
@@ -221,9 +221,9 @@ mod allocator {
 
 mod sealing {
     use super::{r, text};
+    use crate::actors::seal_agent::messages::{JobState, RunAnswer, TakeAnswer};
     use crate::actors::seal_jobs::{JobFailed, SealJob, SealStep, Sealed};
     use crate::actors::seal_scheduler::messages::PledgeAnswer;
-    use crate::actors::seal_worker::messages::{JobState, RunAnswer, TakeAnswer};
     use crate::proofs::Output;
     use std::time::Duration;
 
@@ -231,7 +231,7 @@ mod sealing {
         Sealed { ticket: [1; 32], seed: [2; 32], comm_r: [3; 32], comm_d: [4; 32] }
     }
     fn failed() -> JobFailed {
-        JobFailed { error: text(), soft: true }
+        JobFailed { error: text(), transient: true }
     }
     fn job() -> SealJob {
         SealJob {
@@ -281,7 +281,7 @@ mod sealing {
 mod proving {
     use super::{r, text};
     use crate::actors::storage::messages::VanillaAnswer;
-    use crate::actors::window_post::batch::{Phase, ReadyProof, Sent};
+    use crate::actors::window_post::batch::{BatchPhase, ReadyProof, Sent};
     use crate::actors::winning_post::messages::RoundOutcome;
     use crate::actors::winning_post::slashfilter::BlockState;
 
@@ -301,17 +301,17 @@ mod proving {
         3 = Sent::Known => Sent::Known, "03";
         4 = Sent::KnownLanded { .. } => Sent::KnownLanded { at: 4 }, "0408";
     } }
-    pinned! { batch_phase: Phase {
-        0 = Phase::Waiting => Phase::Waiting, "00";
-        1 = Phase::Proving => Phase::Proving, "01";
-        2 = Phase::Proved(_) => Phase::Proved(proof()), format!("0201010102140109{}", r(7));
-        3 = Phase::Submitting { .. } =>
-            Phase::Submitting { proof: proof(), key: text(), sent: Sent::Queued },
+    pinned! { batch_phase: BatchPhase {
+        0 = BatchPhase::Waiting => BatchPhase::Waiting, "00";
+        1 = BatchPhase::Proving => BatchPhase::Proving, "01";
+        2 = BatchPhase::Proved(_) => BatchPhase::Proved(proof()), format!("0201010102140109{}", r(7));
+        3 = BatchPhase::Submitting { .. } =>
+            BatchPhase::Submitting { proof: proof(), key: text(), sent: Sent::Queued },
             format!("0301010102140109{}017801", r(7));
-        4 = Phase::Landed { .. } =>
-            Phase::Landed { proof: proof(), key: text(), at: 4 }, format!("0401010102140109{}017808", r(7));
-        5 = Phase::Nothing => Phase::Nothing, "05";
-        6 = Phase::Missed { .. } => Phase::Missed { why: text() }, "060178";
+        4 = BatchPhase::Landed { .. } =>
+            BatchPhase::Landed { proof: proof(), key: text(), at: 4 }, format!("0401010102140109{}017808", r(7));
+        5 = BatchPhase::Nothing => BatchPhase::Nothing, "05";
+        6 = BatchPhase::Missed { .. } => BatchPhase::Missed { why: text() }, "060178";
     } }
     pinned! { block_state: BlockState {
         0 = BlockState::Pending => BlockState::Pending, "00";

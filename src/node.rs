@@ -2,38 +2,38 @@
 //!
 //! * [`tree`] — THE supervision tree, written down once: settings -> child specs, a file a group.
 //! * [`settings`], [`roles`], [`identity`] — what it is told, what it may run, whose node it is.
-//! * [`concern`], [`seat`] — what only one process of a cluster runs at a time, and whether that is this one.
-//! * [`net`], [`keeper`] — the cluster: bridge and directory, and what they make of this node.
-//! * [`agent`], [`agent_view`] — the tree of a seal agent, and what it tells; [`far`] — agents and storages of other nodes.
+//! * [`concern`], [`lease_slot`] — what only one process of a cluster runs at a time, and whether that is this one.
+//! * [`net`], [`reconciler`] — the cluster: bridge and directory, and what they make of this node.
+//! * [`agent`], [`agent_view`] — the tree of a seal agent, and what it tells; [`remote_nodes`] — agents and storages of other nodes.
 //! * [`refs`], [`shards`] — where everything is: addresses, and the seal schedulers of all nodes together.
-//! * [`cluster_view`] — the cluster as this node's admin HTTP shows it.
+//! * [`cluster_status`] — the cluster as this node's admin HTTP shows it.
 //! * [`reload`] — new settings while it runs.
-//! * [`backend`], [`report`], [`proving_report`], [`provider_report`], [`sealing_report`], [`journal`] — the node behind its own API: lists,
+//! * [`backend`], [`api_views`], [`proving_report`], [`provider_report`], [`sealing_report`], [`exit_log`] — the node behind its own API: lists,
 //!   sector details, summaries, ends.
 
+mod admin_view;
 pub mod agent;
 pub mod agent_view;
+pub mod api_views;
 pub mod backend;
-pub mod cluster_view;
+pub mod cluster_status;
 pub mod concern;
+pub mod exit_log;
 mod exports;
-pub mod far;
-mod grove;
 pub mod identity;
-pub mod journal;
-pub mod keeper;
+pub mod lease_slot;
 pub mod net;
 pub mod provider_report;
 pub mod proving_report;
+pub mod reconciler;
 pub mod refs;
 pub mod reload;
-pub mod report;
+pub mod remote_nodes;
 pub mod roles;
 pub mod sealing_report;
-pub mod seat;
 pub mod settings;
 pub mod shards;
-mod store_keeper;
+mod store_monitor;
 pub mod tree;
 
 use crate::actors::daemon_link::settings::LinkSettings;
@@ -47,13 +47,13 @@ use crate::store::{Store, StoreError};
 use crate::supervisor::{Exit, Groups, Tree, TreeError, TreeOptions};
 use backend::NodeBackend;
 use concern::Concern;
-use far::FarNodes;
 use identity::Identity;
+use lease_slot::{EPOCH_SHIFT, HeldLease, LeaseSlot, LeaseSlots};
 use net::Net;
 use refs::Heads;
 pub use refs::Refs;
 use reload::Reloader;
-use seat::{EPOCH_SHIFT, Holding, Seat, Seats};
+use remote_nodes::RemoteNodes;
 use settings::NodeSettings;
 use shards::Shards;
 use std::path::PathBuf;
@@ -92,7 +92,7 @@ pub struct Node {
     /// The seal schedulers of all nodes, by the node's name.
     pub shards: Arc<Shards>,
     /// Others' disks and workers; `None`: this node is the whole provider.
-    pub far: Option<Arc<FarNodes>>,
+    pub far: Option<Arc<RemoteNodes>>,
     pub tree: Tree,
     pub backend: Arc<NodeBackend>,
     pub miner: Address,
@@ -130,31 +130,31 @@ impl Node {
         let name = settings.cluster.as_ref().map(|cluster| cluster.node.as_str());
         let refs = Refs::new(&miner, name);
         let mine = Concern::ALL.into_iter().filter(|concern| settings.roles.has(concern.role()));
-        let seats = Seats::new(mine.map(|concern| Seat::new(concern, concern.path(&miner, name))));
+        let slots = LeaseSlots::new(mine.map(|concern| LeaseSlot::new(concern, concern.path(&miner, name))));
         if settings.cluster.is_none() {
             // Nobody else could hold anything.
-            for seat in seats.iter() {
-                seat.acquired(Holding::sole(boot, store.clone()));
-                seat.open();
+            for slot in slots.iter() {
+                slot.acquired(HeldLease::sole(boot, store.clone()));
+                slot.open();
             }
         }
-        let own = seats.get(Concern::SealScheduler).map(|_| (name.unwrap_or("this node").into(), refs.sealing.clone()));
+        let own = slots.get(Concern::SealScheduler).map(|_| (name.unwrap_or("this node").into(), refs.sealing.clone()));
         let shards = Arc::new(Shards::new(own));
         let tree = Arc::new(OnceLock::new());
         let stop = Arc::new(Notify::new());
         let net = match settings.cluster.clone() {
             Some(cluster) => {
                 let start = start_of(&store)?;
-                Some(Arc::new(Net::new(cluster, settings.repo.clone(), miner, boot, start, &store, seats.clone())?))
+                Some(Arc::new(Net::new(cluster, settings.repo.clone(), miner, boot, start, &store, slots.clone())?))
             }
             None => None,
         };
-        let far = net.as_ref().map(|net| Arc::new(FarNodes::of(net)));
+        let far = net.as_ref().map(|net| Arc::new(RemoteNodes::of(net)));
         if let Some(far) = &far {
             (settings.agents, settings.storages) = (far.clone(), far.clone());
         }
         let alone = settings.cluster.is_none();
-        let concerns = Concern::ALL.into_iter().filter(|concern| !alone || seats.get(*concern).is_some()).collect();
+        let concerns = Concern::ALL.into_iter().filter(|concern| !alone || slots.get(*concern).is_some()).collect();
         let backend = Arc::new(NodeBackend {
             concerns,
             agents: settings.agents.clone(),
@@ -178,7 +178,7 @@ impl Node {
             net,
             settings,
             refs,
-            seats,
+            slots,
             store,
             miner,
             sector_size,
@@ -212,7 +212,7 @@ impl Node {
     }
 }
 
-/// By which other nodes tell this process from its predecessors.
+/// The number by which other nodes tell this process from its predecessors.
 fn start_of(store: &Store) -> Result<u64, StoreError> {
     store.next_start(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64))
 }

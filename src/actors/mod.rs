@@ -3,9 +3,9 @@
 pub mod daemon_link;
 pub mod deal_handler;
 pub mod message_sender;
+pub mod seal_agent;
 pub mod seal_jobs;
 pub mod seal_scheduler;
-pub mod seal_worker;
 pub mod sector_allocator;
 pub mod sector_files;
 pub mod storage;

@@ -7,7 +7,7 @@ use crate::supervisor::{Fence, Fenced};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
-/// What C1 and C2 prove.
+/// The input of C1 and C2.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
 pub struct Sealed {
     pub ticket: Bytes32,
@@ -107,36 +107,37 @@ impl SealJob {
     }
 }
 
-/// `soft`: the prover was killed or could not start, or the disk refused; says nothing of the sector.
+/// `transient`: the prover was killed or could not start, or the disk refused; says nothing of the sector.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{error}")]
 pub struct JobFailed {
     pub error: String,
-    pub soft: bool,
+    #[serde(rename = "soft")]
+    pub transient: bool,
 }
 
 impl From<ProverError> for JobFailed {
     fn from(e: ProverError) -> JobFailed {
-        let soft = match &e {
+        let transient = match &e {
             ProverError::Killed { .. } | ProverError::OutOfMemory { .. } | ProverError::NotStarted { .. } => true,
             ProverError::Failed { .. }
             | ProverError::Aborted { .. }
             | ProverError::Segfault { .. }
             | ProverError::Hung { .. } => false,
         };
-        JobFailed { error: e.to_string(), soft }
+        JobFailed { error: e.to_string(), transient }
     }
 }
 
 impl From<std::io::Error> for JobFailed {
     fn from(e: std::io::Error) -> JobFailed {
-        JobFailed { error: format!("sector files: {e}"), soft: true }
+        JobFailed { error: format!("sector files: {e}"), transient: true }
     }
 }
 
 impl From<Fenced> for JobFailed {
     fn from(e: Fenced) -> JobFailed {
-        JobFailed { error: e.to_string(), soft: true }
+        JobFailed { error: e.to_string(), transient: true }
     }
 }
 

@@ -1,4 +1,5 @@
-//! Where a sector's files and a job's results lie: one layout, for the concern that makes them and those that prove them.
+//! The paths of a sector's files and a job's results: one layout for the concern that makes them and those that prove
+//! them.
 
 use crate::proofs::{ActorId, PostSector};
 use std::io;
@@ -6,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 /// Finds the files that a PoSt reads. Calls may block on a disk: run them off the actor's thread.
 pub trait SectorFiles: Send + Sync + 'static {
-    /// Where the files of `number` belong, there or not.
+    /// The paths of the files of `number`, whether they exist or not.
     fn locate(&self, number: u64) -> SectorPaths;
 
     /// Whether a proof can be expected to read them.

@@ -89,7 +89,7 @@ pub fn block_cid(b: &BlockHeader) -> Result<Cid, EncodeError> {
     Ok(cid_of(&block_header_bytes(b)?))
 }
 
-/// What the worker signs: the header without its signature.
+/// The bytes that the worker signs: the header without its signature.
 pub fn block_signing_bytes(b: &BlockHeader) -> Result<Vec<u8>, EncodeError> {
     block_header_bytes(&BlockHeader { block_sig: None, ..b.clone() })
 }

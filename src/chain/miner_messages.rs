@@ -16,7 +16,7 @@ use fvm_shared::sector::{PoStProof as FvmPoStProof, RegisteredPoStProof, Registe
 
 /// A method of an actor with its params.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Call {
+pub struct MinerCall {
     pub method: u64,
     pub params: Vec<u8>,
 }
@@ -24,7 +24,7 @@ pub struct Call {
 pub mod method {
     //! Method numbers (`builtin/methods`).
     pub const SEND: u64 = 0;
-    /// Of the power actor.
+    /// Methods of the power actor.
     pub const CREATE_MINER: u64 = 2;
     pub const CHANGE_WORKER_ADDRESS: u64 = 3;
     pub const CHANGE_PEER_ID: u64 = 4;
@@ -67,17 +67,17 @@ pub struct EncodeError(String);
 
 type Result<T> = std::result::Result<T, EncodeError>;
 
-fn call(method: u64, params: &impl serde::Serialize) -> Result<Call> {
-    Ok(Call { method, params: to_vec(params).map_err(|e| EncodeError(e.to_string()))? })
+fn call(method: u64, params: &impl serde::Serialize) -> Result<MinerCall> {
+    Ok(MinerCall { method, params: to_vec(params).map_err(|e| EncodeError(e.to_string()))? })
 }
 
-/// What a pre-commit of an empty (CC) sector says.
+/// The fields of a pre-commit of an empty (CC) sector.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PreCommit {
     pub seal_proof: i64,
     pub number: u64,
     pub comm_r: [u8; 32],
-    /// Where the ticket was drawn.
+    /// The epoch at which the ticket was drawn.
     pub ticket_epoch: ChainEpoch,
     pub expiration: ChainEpoch,
 }
@@ -97,7 +97,7 @@ pub fn create_miner(
     window_post_proof: i64,
     peer: Vec<u8>,
     multiaddrs: Vec<Vec<u8>>,
-) -> Result<Call> {
+) -> Result<MinerCall> {
     let params = power::CreateMinerParams {
         owner,
         worker,
@@ -108,14 +108,14 @@ pub fn create_miner(
     call(method::CREATE_MINER, &params)
 }
 
-/// What CreateMiner returns: (ID address, robust address).
+/// The return value of CreateMiner: (ID address, robust address).
 pub fn created_miner(return_data: &[u8]) -> Result<(Address, Address)> {
     let r: power::CreateMinerReturn =
         fvm_ipld_encoding::from_slice(return_data).map_err(|e| EncodeError(format!("CreateMiner's return: {e}")))?;
     Ok((r.id_address, r.robust_address))
 }
 
-pub fn pre_commit_sector_batch2(sectors: &[PreCommit]) -> Result<Call> {
+pub fn pre_commit_sector_batch2(sectors: &[PreCommit]) -> Result<MinerCall> {
     let sectors = sectors
         .iter()
         .map(|s| {
@@ -134,7 +134,7 @@ pub fn pre_commit_sector_batch2(sectors: &[PreCommit]) -> Result<Call> {
 }
 
 /// One proof a sector, no pieces (CC), all or nothing.
-pub fn prove_commit_sectors3(sectors: &[(u64, Vec<u8>)]) -> Result<Call> {
+pub fn prove_commit_sectors3(sectors: &[(u64, Vec<u8>)]) -> Result<MinerCall> {
     let params = miner::ProveCommitSectors3Params {
         sector_activations: sectors
             .iter()
@@ -156,7 +156,7 @@ pub fn submit_windowed_post(
     proofs: &[PoStProof],
     chain_commit_epoch: ChainEpoch,
     chain_commit_rand: Vec<u8>,
-) -> Result<Call> {
+) -> Result<MinerCall> {
     let params = miner::SubmitWindowedPoStParams {
         deadline,
         partitions: partitions.into_iter().map(|(index, skipped)| miner::PoStPartition { index, skipped }).collect(),
@@ -173,7 +173,7 @@ pub fn submit_windowed_post(
     call(method::SUBMIT_WINDOWED_POST, &params)
 }
 
-pub fn declare_faults(faults: Vec<InPartition>) -> Result<Call> {
+pub fn declare_faults(faults: Vec<InPartition>) -> Result<MinerCall> {
     let faults = faults
         .into_iter()
         .map(|f| miner::FaultDeclaration { deadline: f.deadline, partition: f.partition, sectors: f.sectors })
@@ -181,7 +181,7 @@ pub fn declare_faults(faults: Vec<InPartition>) -> Result<Call> {
     call(method::DECLARE_FAULTS, &miner::DeclareFaultsParams { faults })
 }
 
-pub fn declare_faults_recovered(recoveries: Vec<InPartition>) -> Result<Call> {
+pub fn declare_faults_recovered(recoveries: Vec<InPartition>) -> Result<MinerCall> {
     let recoveries = recoveries
         .into_iter()
         .map(|r| miner::RecoveryDeclaration { deadline: r.deadline, partition: r.partition, sectors: r.sectors })
@@ -189,7 +189,7 @@ pub fn declare_faults_recovered(recoveries: Vec<InPartition>) -> Result<Call> {
     call(method::DECLARE_FAULTS_RECOVERED, &miner::DeclareFaultsRecoveredParams { recoveries })
 }
 
-pub fn terminate_sectors(terminations: Vec<InPartition>) -> Result<Call> {
+pub fn terminate_sectors(terminations: Vec<InPartition>) -> Result<MinerCall> {
     let terminations = terminations
         .into_iter()
         .map(|t| miner::TerminationDeclaration { deadline: t.deadline, partition: t.partition, sectors: t.sectors })
@@ -197,7 +197,7 @@ pub fn terminate_sectors(terminations: Vec<InPartition>) -> Result<Call> {
     call(method::TERMINATE_SECTORS, &miner::TerminateSectorsParams { terminations })
 }
 
-pub fn extend_sector_expiration2(sectors: Vec<InPartition>, new_expiration: ChainEpoch) -> Result<Call> {
+pub fn extend_sector_expiration2(sectors: Vec<InPartition>, new_expiration: ChainEpoch) -> Result<MinerCall> {
     let extensions = sectors
         .into_iter()
         .map(|s| miner::ExpirationExtension2 {
@@ -211,31 +211,31 @@ pub fn extend_sector_expiration2(sectors: Vec<InPartition>, new_expiration: Chai
     call(method::EXTEND_SECTOR_EXPIRATION2, &miner::ExtendSectorExpiration2Params { extensions })
 }
 
-pub fn dispute_windowed_post(deadline: u64, post_index: u64) -> Result<Call> {
+pub fn dispute_windowed_post(deadline: u64, post_index: u64) -> Result<MinerCall> {
     call(method::DISPUTE_WINDOWED_POST, &miner::DisputeWindowedPoStParams { deadline, post_index })
 }
 
-pub fn change_worker_address(new_worker: Address, new_control_addresses: Vec<Address>) -> Result<Call> {
+pub fn change_worker_address(new_worker: Address, new_control_addresses: Vec<Address>) -> Result<MinerCall> {
     let params = miner::ChangeWorkerAddressParams { new_worker, new_control_addresses };
     call(method::CHANGE_WORKER_ADDRESS, &params)
 }
 
-pub fn confirm_change_worker_address() -> Call {
-    Call { method: method::CONFIRM_CHANGE_WORKER_ADDRESS, params: Vec::new() }
+pub fn confirm_change_worker_address() -> MinerCall {
+    MinerCall { method: method::CONFIRM_CHANGE_WORKER_ADDRESS, params: Vec::new() }
 }
 
 /// `new_id`: the peer id's bytes.
-pub fn change_peer_id(new_id: Vec<u8>) -> Result<Call> {
+pub fn change_peer_id(new_id: Vec<u8>) -> Result<MinerCall> {
     call(method::CHANGE_PEER_ID, &miner::ChangePeerIDParams { new_id })
 }
 
 /// Binary multiaddrs.
-pub fn change_multiaddrs(multiaddrs: Vec<Vec<u8>>) -> Result<Call> {
+pub fn change_multiaddrs(multiaddrs: Vec<Vec<u8>>) -> Result<MinerCall> {
     let new_multi_addrs = multiaddrs.into_iter().map(BytesDe).collect();
     call(method::CHANGE_MULTIADDRS, &miner::ChangeMultiaddrsParams { new_multi_addrs })
 }
 
-pub fn withdraw_balance(amount_requested: TokenAmount) -> Result<Call> {
+pub fn withdraw_balance(amount_requested: TokenAmount) -> Result<MinerCall> {
     call(method::WITHDRAW_BALANCE, &miner::WithdrawBalanceParams { amount_requested })
 }
 
@@ -259,7 +259,7 @@ pub fn entropy(miner: &Address) -> Result<Vec<u8>> {
 mod tests {
     use super::*;
 
-    fn hex_of(call: Result<Call>) -> (u64, String) {
+    fn hex_of(call: Result<MinerCall>) -> (u64, String) {
         let call = call.unwrap();
         (call.method, hex::encode(call.params))
     }

@@ -5,7 +5,7 @@
 
 use fvm_shared::address::{Network, set_current_network};
 
-/// What main-network nodes call their network; `testnetnet` is what its state has said since before it was the main one.
+/// The names of the main network; `testnetnet` is what its state has said since before it was the main one.
 const MAIN: [&str; 2] = ["mainnet", "testnetnet"];
 
 fn of_name(name: &str) -> Network {

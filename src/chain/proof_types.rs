@@ -47,8 +47,8 @@ pub fn sector_size(seal_proof: i64) -> Option<u64> {
     usize::try_from(index).ok().and_then(|i| SECTOR_SIZES.get(i)).map(|(_, bytes)| *bytes)
 }
 
-/// Whether a network with these seal proofs takes sectors of that size. A node that names none (they are no longer part of
-/// `StateGetNetworkParams`) takes any: the network will say.
+/// True if a network with these seal proofs takes sectors of that size. A node that names none (they are no longer part
+/// of `StateGetNetworkParams`) takes any: the network will say.
 pub fn takes(supported_seal_proofs: &[i64], sector_size: u64) -> bool {
     supported_seal_proofs.is_empty()
         || supported_seal_proofs.iter().any(|p| Some(p.rem_euclid(FAMILY)) == size_index(sector_size))

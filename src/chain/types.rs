@@ -1,4 +1,4 @@
-//! What a full node tells and takes, in the shapes of Lotus' JSON-RPC (`api/api_full.go`, `chain/types`).
+//! The full node's types, in the shapes of Lotus' JSON-RPC (`api/api_full.go`, `chain/types`).
 //!
 //! Optional where a node may leave a field out or send `null`. Amounts are attoFIL, epochs are heights.
 
@@ -375,7 +375,7 @@ pub struct NetworkParams {
 
 #[derive(Serialize, Deserialize, Clone, Debug)]
 #[serde(rename_all = "PascalCase")]
-pub struct ActorState {
+pub struct OnChainActor {
     #[serde(with = "lj::cid")]
     pub code: Cid,
     #[serde(with = "lj::cid")]

@@ -2,14 +2,14 @@
 
 use super::run::outcome;
 use super::signals::Signals;
-use super::{CliError, Context, seams};
-use crate::actors::seal_worker::AgentSettings;
-use crate::actors::seal_worker::messages::Slots;
+use super::{CliError, Context, wiring};
+use crate::actors::seal_agent::AgentSettings;
+use crate::actors::seal_agent::messages::Slots;
 use crate::config::values::parse_sector_size;
 use crate::config::{Config, DirectoryKind, RepoLock};
 use crate::node::agent::{AgentConfig, AgentNode, WhereIs};
 use crate::proofs::{ActorId, ChildProver, ProverPools};
-use crate::rpc::bridge::Timing;
+use crate::rpc::bridge::SessionTiming;
 use crate::rpc::directory::Directory;
 use libp2p::Multiaddr;
 use std::path::PathBuf;
@@ -67,10 +67,10 @@ pub async fn run(args: Args, cx: Context) -> Result<(), CliError> {
     let signals = Signals::install()?;
     let agent = agent_config(&args, config)?;
     if let Some(bytes) = agent.settings.sector_size.filter(|_| agent.settings.own_work) {
-        seams::keys_ready(&config.proving.parameter_cache, bytes)?;
+        wiring::keys_ready(&config.proving.parameter_cache, bytes)?;
     }
     let slots = agent.settings.slots;
-    let mut provers = seams::provers(config)?;
+    let mut provers = wiring::provers(config)?;
     provers.pools = ProverPools { seal: slots.total() as usize, ..ProverPools::default() };
     let directory = directory(config).await?;
     let name = agent.name.clone();
@@ -97,8 +97,12 @@ fn agent_config(args: &Args, config: &Config) -> Result<AgentConfig, CliError> {
         let parse = |text: &String| text.parse().map_err(|e| CliError::Failed(format!("cluster.listen {text:?}: {e}")));
         texts.iter().map(parse).collect()
     };
-    let timing =
-        Timing { heartbeat: cluster.heartbeat, suspect: cluster.suspect, down: cluster.down, ..Timing::default() };
+    let timing = SessionTiming {
+        heartbeat: cluster.heartbeat,
+        suspect: cluster.suspect,
+        down: cluster.down,
+        ..SessionTiming::default()
+    };
     let slots = Slots {
         add_piece: 1,
         pc1: config.sealing.pc1 as u32,
@@ -139,7 +143,7 @@ async fn etcd(config: &Config) -> Result<Arc<dyn Directory>, CliError> {
     use crate::rpc::directory::etcd::Etcd;
     let failed =
         |e: crate::rpc::directory::DirectoryError| CliError::Failed(format!("client: no endpoints available: {e}"));
-    let at = seams::etcd_config(config)?;
+    let at = wiring::etcd_config(config)?;
     Ok(Arc::new(Etcd::connect_or_wait(at).await.map_err(failed)?))
 }
 

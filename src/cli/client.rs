@@ -21,14 +21,14 @@ const MAX_ANSWER: usize = 64 << 20;
 
 pub struct NodeClient {
     http: reqwest::Client,
-    place: Place,
+    place: NodeAddress,
     token: Option<String>,
     api: Option<RpcClient>,
     admin: Option<String>,
 }
 
-/// Where the node is, for error texts.
-enum Place {
+/// The node's address, for error texts.
+enum NodeAddress {
     Repo(PathBuf),
     Remote { url: String, variable: &'static str },
 }
@@ -50,7 +50,7 @@ impl NodeClient {
             let api = RpcClient::new(&info, "v0").map_err(|e| failed(&e))?;
             return Ok(NodeClient {
                 http,
-                place: Place::Remote { url: info.name(), variable: name },
+                place: NodeAddress::Remote { url: info.name(), variable: name },
                 token: info.token,
                 api: Some(api),
                 admin,
@@ -85,7 +85,7 @@ impl NodeClient {
         if api.is_none() && admin.is_none() {
             return Err(no_node(repo));
         }
-        Ok(NodeClient { http, place: Place::Repo(repo.clone()), token, api, admin })
+        Ok(NodeClient { http, place: NodeAddress::Repo(repo.clone()), token, api, admin })
     }
 
     /// An agent has none, nor has a node of which only MINER_API_INFO is known.
@@ -97,7 +97,7 @@ impl NodeClient {
     pub async fn call<T: DeserializeOwned>(&self, method: &str, params: Vec<Value>) -> Result<T, CliError> {
         let Some(api) = &self.api else { return Err(self.missing("api")) };
         api.call(method, params, CALL_TIMEOUT).await.map_err(|e| match (e.kind, &self.place) {
-            (CallErrorKind::Unreachable(_), Place::Repo(repo)) => no_node(repo),
+            (CallErrorKind::Unreachable(_), NodeAddress::Repo(repo)) => no_node(repo),
             (CallErrorKind::Unauthorized(why), _) => {
                 self.fail(method, &format!("refused: {why}; {}", self.token_hint()))
             }
@@ -165,33 +165,33 @@ impl NodeClient {
             return self.fail(what, &format!("no answer within {} s", CALL_TIMEOUT.as_secs()));
         }
         match &self.place {
-            Place::Repo(repo) if error.is_connect() => no_node(repo),
+            NodeAddress::Repo(repo) if error.is_connect() => no_node(repo),
             _ => self.fail(what, &format!("cannot reach it: {}", root_cause(&error))),
         }
     }
 
     fn fail(&self, method: &str, why: &str) -> CliError {
         let node = match &self.place {
-            Place::Repo(repo) => format!("the node in {}", repo.display()),
-            Place::Remote { url, .. } => format!("the node at {url}"),
+            NodeAddress::Repo(repo) => format!("the node in {}", repo.display()),
+            NodeAddress::Remote { url, .. } => format!("the node at {url}"),
         };
         CliError::Node { node, method: method.to_string(), why: why.to_string() }
     }
 
     fn token_hint(&self) -> String {
         match &self.place {
-            Place::Repo(repo) => format!("check {}", repo.join("token").display()),
-            Place::Remote { variable, .. } => format!("check the token in {variable}"),
+            NodeAddress::Repo(repo) => format!("check {}", repo.join("token").display()),
+            NodeAddress::Remote { variable, .. } => format!("check the token in {variable}"),
         }
     }
 
     fn missing(&self, file: &str) -> CliError {
         match &self.place {
-            Place::Repo(repo) => CliError::Failed(format!(
+            NodeAddress::Repo(repo) => CliError::Failed(format!(
                 "{} is missing: the node that runs there does not serve it",
                 repo.join(file).display()
             )),
-            Place::Remote { url, .. } => CliError::Failed(format!(
+            NodeAddress::Remote { url, .. } => CliError::Failed(format!(
                 "the admin address of the node at {url} is not known: set BULKHEAD_ADMIN_INFO=host:port"
             )),
         }

@@ -21,7 +21,7 @@ pub enum Command {
     Reload,
 }
 
-/// What came of it: hot keys are in force, the others named.
+/// Reloads the configuration: changed hot keys are in force, others that differ are named.
 pub async fn reload(cx: Context) -> Result<(), CliError> {
     let done: Value = NodeClient::open(&cx)?.admin_post_for("/config/reload").await?;
     cx.out.answer(&done, |done| {

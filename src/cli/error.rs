@@ -1,4 +1,4 @@
-//! What a command ends with when it does not succeed: one sentence and an exit code.
+//! A command's failure: one sentence and an exit code.
 
 use crate::config::load::distance;
 use crate::config::{ConfigError, Source};

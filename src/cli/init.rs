@@ -4,10 +4,10 @@
 //! one `init` never makes two miners.
 
 use super::output::print_error;
-use super::{CliError, Context, seams};
+use super::{CliError, Context, wiring};
 use crate::actors::daemon_link::follow::check_network;
 use crate::chain::lotus_json as lj;
-use crate::chain::miner_messages::{self, Call};
+use crate::chain::miner_messages::{self, MinerCall};
 use crate::chain::types::{Message, SignedMessage, TipSetKey};
 use crate::chain::{Address, ChainEpoch, TokenAmount, network, proof_types};
 use crate::config::values::{format_size, parse_sector_size};
@@ -44,12 +44,12 @@ pub struct Args {
     pub actor: Option<Address>,
 }
 
-pub enum Wanted {
+pub enum WantedMiner {
     Create { owner: Option<Address>, worker: Option<Address>, sector_size: u64 },
     Adopt(Address),
 }
 
-/// What the repo belongs to now.
+/// The miner that the repo belongs to now.
 #[derive(Serialize, Clone, Debug)]
 pub struct Initialised {
     pub miner: String,
@@ -61,15 +61,15 @@ pub struct Initialised {
 
 pub async fn run(args: Args, cx: Context) -> Result<(), CliError> {
     let wanted = match (args.actor, args.sector_size) {
-        (Some(actor), _) => Wanted::Adopt(actor),
-        (None, Some(sector_size)) => Wanted::Create { owner: args.owner, worker: args.worker, sector_size },
+        (Some(actor), _) => WantedMiner::Adopt(actor),
+        (None, Some(sector_size)) => WantedMiner::Create { owner: args.owner, worker: args.worker, sector_size },
         (None, None) => return Err(CliError::Usage("--sector-size or --actor is missing".to_string())),
     };
-    if let Wanted::Create { sector_size, .. } = &wanted {
+    if let WantedMiner::Create { sector_size, .. } = &wanted {
         // before anything costs gas
-        seams::keys_ready(&cx.config.proving.parameter_cache, *sector_size)?;
+        wiring::keys_ready(&cx.config.proving.parameter_cache, *sector_size)?;
     }
-    let node = seams::full_node(&cx.config)?;
+    let node = wiring::full_node(&cx.config)?;
     check_network(node.as_ref(), None).await.map_err(|e| CliError::Failed(e.to_string()))?;
     let done = init(&wanted, &cx.config, node.as_ref(), CONFIDENCE, &|line| print_error(line)).await?;
     cx.out.answer(&done, |d| {
@@ -87,13 +87,13 @@ pub async fn run(args: Args, cx: Context) -> Result<(), CliError> {
 
 /// Also the devnet's way to its first miner. `confidence`: tipsets on top of CreateMiner before it counts.
 pub async fn init(
-    wanted: &Wanted,
+    wanted: &WantedMiner,
     config: &Config,
     node: &dyn FullNode,
     confidence: ChainEpoch,
     say: &(dyn Fn(&str) + Sync),
 ) -> Result<Initialised, CliError> {
-    if let (Some(miner), Wanted::Create { .. }) = (&config.node.miner, wanted) {
+    if let (Some(miner), WantedMiner::Create { .. }) = (&config.node.miner, wanted) {
         let repo = config.repo.display();
         return Err(CliError::Failed(format!(
             "{repo} belongs to miner {miner} already; use another --repo for a new one"
@@ -101,8 +101,8 @@ pub async fn init(
     }
     network::use_network(&node.state_network_name().await?);
     let miner = match wanted {
-        Wanted::Adopt(miner) => *miner,
-        Wanted::Create { owner, worker, sector_size } => {
+        WantedMiner::Adopt(miner) => *miner,
+        WantedMiner::Create { owner, worker, sector_size } => {
             create(*owner, *worker, *sector_size, config, node, confidence, say).await?
         }
     };
@@ -117,7 +117,7 @@ pub async fn init(
             info.worker
         )));
     }
-    seams::keys_ready(&config.proving.parameter_cache, info.sector_size)?;
+    wiring::keys_ready(&config.proving.parameter_cache, info.sector_size)?;
     failpoint::hit("init", "created");
     example::set_miner(config, &miner.to_string())?;
     remove(&pending_file(&config.repo))?;
@@ -132,7 +132,7 @@ pub async fn init(
 
 /// On disk from before the push until the repo has its miner.
 #[derive(Serialize, Deserialize, Debug, PartialEq)]
-struct Pending {
+struct PendingMiner {
     message: SignedMessage,
 }
 
@@ -189,7 +189,7 @@ async fn create(
             let mut message = node.gas_estimate_message_gas(&message, &TokenAmount::default(), &head).await?;
             message.nonce = node.mpool_get_nonce(&from).await?;
             let message = node.wallet_sign_message(&from, &message).await?;
-            let text = serde_json::to_vec_pretty(&Pending { message: message.clone() })
+            let text = serde_json::to_vec_pretty(&PendingMiner { message: message.clone() })
                 .map_err(|e| CliError::Bug(format!("a signed message cannot be written: {e}")))?;
             let fail = |e: std::io::Error| CliError::Failed(format!("{}: {e}", path.display()));
             std::fs::create_dir_all(&config.repo).map_err(fail)?;
@@ -273,7 +273,7 @@ async fn wait(
 fn create_miner(owner: Address, worker: Address, proof: i64, deposit: TokenAmount) -> Result<Message, CliError> {
     // peer and addresses are set when the market's host starts
     let call = miner_messages::create_miner(owner, worker, proof, vec![], vec![]);
-    let Call { method, params } = call.map_err(|e| CliError::Bug(e.to_string()))?;
+    let MinerCall { method, params } = call.map_err(|e| CliError::Bug(e.to_string()))?;
     Ok(Message {
         version: 0,
         to: miner_messages::POWER_ACTOR,
@@ -288,8 +288,8 @@ fn create_miner(owner: Address, worker: Address, proof: i64, deposit: TokenAmoun
     })
 }
 
-/// What CreateMiner must carry, and a hundredth more, because it moves until the message lands: what is over stays with the
-/// miner. A node without the method is of before FIP-0077, when there was no deposit.
+/// The deposit that CreateMiner must carry, plus a hundredth, because it moves until the message lands: the rest stays
+/// with the miner. A node without the method is older than FIP-0077, when there was no deposit.
 async fn creation_deposit(node: &dyn FullNode) -> Result<TokenAmount, CliError> {
     match node.state_miner_creation_deposit(&TipSetKey::default()).await {
         Ok(deposit) => Ok(TokenAmount::from_atto((deposit.atto() * 101u8 + 99u8) / 100u8)),
@@ -301,10 +301,10 @@ async fn creation_deposit(node: &dyn FullNode) -> Result<TokenAmount, CliError> 
 /// A signed BLS message has the CID of its unsigned form, another one that of its signed form; the message sender's
 /// encoding is the network's, so it is asked for there.
 fn message_cid(signed: &SignedMessage) -> Result<Cid, CliError> {
-    seams::message_cid(signed)
+    wiring::message_cid(signed)
 }
 
-fn read_pending(path: &Path) -> Result<Option<Pending>, CliError> {
+fn read_pending(path: &Path) -> Result<Option<PendingMiner>, CliError> {
     let bytes = match std::fs::read(path) {
         Ok(bytes) => bytes,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
@@ -348,7 +348,7 @@ mod tests {
         assert!(read_pending(&path).unwrap().is_none());
         let message = create_miner(Address::new_id(100), Address::new_id(100), 10, TokenAmount::default()).unwrap();
         let signature = crate::chain::types::Signature { kind: 2, data: vec![7; 96] };
-        let pending = Pending { message: SignedMessage { message, signature } };
+        let pending = PendingMiner { message: SignedMessage { message, signature } };
         write_durably(&path, &serde_json::to_vec(&pending).unwrap(), Mode::Private).unwrap();
         assert_eq!(read_pending(&path).unwrap(), Some(pending));
         std::fs::write(&path, b"{").unwrap();

@@ -2,7 +2,7 @@
 
 use super::render::table::{Align, table};
 use super::render::time::elapsed;
-use super::seams::{self, KeyRow};
+use super::wiring::{self, KeyRow};
 use super::{CliError, Context};
 use crate::config::values::{format_size, parse_sector_size};
 use clap::Subcommand;
@@ -28,13 +28,13 @@ pub fn run(command: Command, cx: Context) -> Result<(), CliError> {
     let cache = cx.config.proving.parameter_cache.clone();
     match command {
         Command::List => {
-            let keys = seams::keys_list(&cache)?;
+            let keys = wiring::keys_list(&cache)?;
             cx.out.answer(&keys, |keys| rows(keys));
         }
         Command::Generate { sector_size } => {
             let started = Instant::now();
             let bar = Bar::new();
-            let keys = seams::keys_generate(&cache, sector_size, &|step| bar.show(&step))?;
+            let keys = wiring::keys_generate(&cache, sector_size, &|step| bar.show(&step))?;
             bar.done();
             cx.out.answer(&keys, |keys| {
                 format!(
@@ -47,7 +47,7 @@ pub fn run(command: Command, cx: Context) -> Result<(), CliError> {
             });
         }
         Command::Check => {
-            let keys = seams::keys_check(&cache)?;
+            let keys = wiring::keys_check(&cache)?;
             cx.out.answer(&keys, |keys| rows(keys));
             let bad: Vec<&str> = keys.iter().filter(|k| !k.ok).map(|k| k.key.as_str()).collect();
             if !bad.is_empty() {
@@ -78,7 +78,7 @@ fn rows(keys: &[KeyRow]) -> String {
     table(&columns, &rows)
 }
 
-/// What key generation is at; `done` of `total` curve points.
+/// The progress of key generation: `done` of `total` curve points.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyStep {
     pub key: String,

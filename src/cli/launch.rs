@@ -1,8 +1,8 @@
-//! What runs inside this process: a node, and the devnet's chain beside it.
+//! The trees inside this process: a node, and the devnet's chain beside it.
 
-use super::{CliError, seams};
+use super::{CliError, wiring};
 use crate::chain::lotus_json::address;
-use crate::config::{Config, Devnet as DevnetConfig};
+use crate::config::{Config, DevnetConfig};
 use crate::devnet::tree::{ChainServer, ServerConfig, WhereIs};
 use crate::devnet::{Devnet, DevnetSettings, tree};
 use crate::node::identity::{Identity, NewStore};
@@ -78,8 +78,8 @@ async fn node_behind(config: &Config, settings: NodeSettings, info: &ApiInfo, ne
     let link = || -> Result<Arc<dyn FullNode>, CliError> { Ok(Arc::new(HttpFullNode::new(info.clone())?)) };
     let links = Links { chain: link()?, proving: link()?, sealing: link()?, markets: link()?, admin: link()? };
     let identity = Identity::establish_with(&config.repo, miner, &links.chain, new).await.map_err(failed)?;
-    seams::keys_ready(&config.proving.parameter_cache, identity.sector_size)?;
-    let provers = seams::provers(config)?;
+    wiring::keys_ready(&config.proving.parameter_cache, identity.sector_size)?;
+    let provers = wiring::provers(config)?;
     let prover = Arc::new(ChildProver::new(provers));
     blocking(move || Node::start(settings, identity, links, prover).map_err(failed)).await
 }

@@ -39,7 +39,7 @@ impl Lossy {
 pub struct Lines {
     out: NonBlocking,
     dropped: ErrorCounter,
-    /// Of those dropped, how many the log speaks of.
+    /// How many of the dropped lines the log has reported.
     said: Arc<AtomicUsize>,
     format: LogFormat,
 }

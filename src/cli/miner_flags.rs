@@ -242,7 +242,7 @@ mod tests {
     fn who_gives_out_numbers_at_an_address_knows_others() {
         let alone = crate::config::Config::default().cluster;
         let etcd = Cluster { etcd: vec!["127.0.0.1:2379".into()], ..alone.clone() };
-        let peer = crate::config::Peer {
+        let peer = crate::config::PeerConfig {
             name: "b".into(),
             peer_id: String::new(),
             addrs: vec![],

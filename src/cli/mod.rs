@@ -2,7 +2,7 @@
 //! on stderr and an exit code (2 usage, 1 failure, 70 the supervision tree gave up).
 //!
 //! * [`args`] — the whole command line. [`error`], [`output`], [`logging`], [`signals`] — what all commands share.
-//! * [`client`] — how a command reaches a running node. [`seams`] — how a command reaches the rest of the crate.
+//! * [`client`] — how a command reaches a running node. [`wiring`] — how a command reaches the rest of the crate.
 //! * [`miner_flags`] — the distributed miner's flags.
 //! * [`launch`] — what runs inside this process.
 //! * [`render`] — tables, pure.
@@ -26,10 +26,10 @@ pub mod proving;
 pub mod render;
 pub mod run;
 pub mod sealing;
-pub mod seams;
 pub mod sectors;
 pub mod signals;
 pub mod tree;
+pub mod wiring;
 pub mod worker;
 
 pub use error::CliError;
@@ -41,10 +41,10 @@ use output::Out;
 use std::future::Future;
 use std::process::ExitCode;
 
-/// What every command gets.
+/// The input of every command.
 pub struct Context {
     pub config: Config,
-    /// Where that came from.
+    /// The sources of that configuration.
     pub reading: Reading,
     pub out: Out,
     /// `--repo` was given: it beats MINER_API_INFO.
@@ -55,7 +55,7 @@ pub fn main() -> ExitCode {
     let args: Vec<std::ffi::OsString> = std::env::args_os().collect();
     // before any runtime, parser or thread: a prover is a bare process
     if args.get(1).is_some_and(|a| a == "prover") {
-        return seams::prover_main();
+        return wiring::prover_main();
     }
     logging::report_panics();
     // a panic that reaches this far is a bug: it ends with a sentence and a code, not with a backtrace

@@ -1,4 +1,4 @@
-//! Where a command's answer goes. A reader that went away (`bulkhead tree | head -1`) is no error.
+//! Prints a command's answer. A reader that went away (`bulkhead tree | head -1`) is no error.
 
 use serde::Serialize;
 use std::io::Write;

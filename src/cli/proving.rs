@@ -3,7 +3,7 @@
 use super::client::NodeClient;
 use super::render::{deadlines::deadlines, facts::facts, proving};
 use super::{CliError, Context};
-use crate::node::report::{DeadlineRow, ProvingInfo};
+use crate::node::api_views::{DeadlineRow, ProvingInfo};
 use clap::Subcommand;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};

@@ -106,7 +106,7 @@ impl Origin for FromFile {
     }
 }
 
-/// What must be known before a tree is worth building.
+/// Checks what must be known before a tree is worth building.
 pub fn ready(config: &Config) -> Result<(), CliError> {
     if config.node.miner.is_none() {
         return Err(CliError::NotInitialised { repo: config.repo.clone() });

@@ -34,7 +34,7 @@ pub struct SectorId {
     pub number: u64,
 }
 
-/// What we read of Lotus' `api.SectorInfo`.
+/// The fields that we read of Lotus' `api.SectorInfo`.
 #[derive(Deserialize, Clone, Debug)]
 #[serde(rename_all = "PascalCase")]
 pub struct SectorInfo {
@@ -105,7 +105,7 @@ pub struct SectorLine {
 struct AllSectors {
     sectors: Vec<Row>,
     /// The nodes of the miner whose seal schedulers gave no answer.
-    missing_shards: Vec<Shard>,
+    missing_shards: Vec<ShardSectors>,
     height: Option<i64>,
     block_delay_secs: Option<u64>,
     /// Why activation and expiration are not known.
@@ -127,7 +127,7 @@ struct Row {
 }
 
 #[derive(Deserialize)]
-struct Shard {
+struct ShardSectors {
     node: String,
     why: String,
 }

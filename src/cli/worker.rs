@@ -2,10 +2,10 @@
 
 use super::agent::{miner_id, sector_size};
 use super::signals::Signals;
-use super::{CliError, Context, seams};
-use crate::actors::seal_worker::MARK;
-use crate::actors::seal_worker::hand::Hand;
-use crate::actors::seal_worker::messages::{Join, Slots};
+use super::{CliError, Context, wiring};
+use crate::actors::seal_agent::MARK;
+use crate::actors::seal_agent::messages::{Join, Slots};
+use crate::actors::seal_agent::worker::Worker;
 use crate::proofs::{ChildProver, ProverPools};
 use crate::rpc::api_info::ApiInfo;
 use crate::rpc::auth::WORKER_TOKEN;
@@ -59,11 +59,11 @@ pub async fn run(args: Args, cx: Context) -> Result<(), CliError> {
         slots,
     };
     if slots.commit > 0 {
-        seams::keys_ready(&cx.config.proving.parameter_cache, size)?;
+        wiring::keys_ready(&cx.config.proving.parameter_cache, size)?;
     }
-    let mut provers = seams::provers(&cx.config)?;
+    let mut provers = wiring::provers(&cx.config)?;
     provers.pools = ProverPools { seal: slots.total() as usize, ..ProverPools::default() };
-    let hand = Hand {
+    let hand = Worker {
         agent: RpcClient::new(&info, "v0").map_err(|e| CliError::Failed(e.to_string()))?,
         join,
         storage: std::path::absolute(&args.storage).unwrap_or(args.storage),

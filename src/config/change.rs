@@ -1,4 +1,4 @@
-//! What a new reading of the configuration changes: what a running node takes over, and what needs a restart.
+//! The effect of a new reading of the configuration: keys that a running node takes over, and keys that need a restart.
 
 use super::keys::{KEYS, Key};
 use super::{Config, load};
@@ -11,7 +11,7 @@ pub struct Change {
     pub needs_restart: Vec<&'static str>,
 }
 
-/// From what a node runs by to what was read.
+/// Compares the running and the new config.
 pub fn between(running: &Config, read: &Config) -> Change {
     let (running, read) = (table(running), table(read));
     let mut change = Change::default();

@@ -5,14 +5,14 @@ use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// What a node may run. `all` stands for every other one.
+/// The roles of a node. `all` stands for every other one.
 pub const ROLES: &[&str] =
     &["all", "window-post", "winning-post", "sealing", "markets", "allocator", "storage", "daemon-link"];
 
-/// What the configuration asks for; [`Cluster::kind`] says what that comes to.
+/// The directory that the configuration asks for; [`Cluster::kind`] resolves it.
 #[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
 #[serde(rename_all = "lowercase")]
-pub enum Directory {
+pub enum DirectoryConfig {
     /// etcd where endpoints are given, static where peers are listed, else local.
     Auto,
     Local,
@@ -20,7 +20,7 @@ pub enum Directory {
     Etcd,
 }
 
-/// Where a node learns who else there is, and who holds what.
+/// The source of who else there is, and who holds what.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DirectoryKind {
     /// Nobody else: everything is held here.
@@ -38,7 +38,7 @@ pub struct Cluster {
     /// This node's name; else the host's.
     #[serde(with = "optional")]
     pub node: Option<String>,
-    pub directory: Directory,
+    pub directory: DirectoryConfig,
     pub roles: Vec<String>,
     /// Multiaddrs of the bridge; none is one on a free port of all interfaces in a cluster.
     pub listen: Vec<String>,
@@ -69,15 +69,15 @@ pub struct Cluster {
     /// `ip:port` of the allocator's bridge, for a cluster without etcd.
     #[serde(with = "optional")]
     pub allocator_at: Option<String>,
-    pub peer: Vec<Peer>,
+    pub peer: Vec<PeerConfig>,
 }
 
 /// A node that is known by hand: the allow-list and the directory of a cluster without etcd.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(deny_unknown_fields)]
-pub struct Peer {
+pub struct PeerConfig {
     pub name: String,
-    /// What `bulkhead cluster id` prints there.
+    /// The output of `bulkhead cluster id` on that node.
     pub peer_id: String,
     /// Multiaddrs; none where it dials us.
     #[serde(default)]
@@ -89,7 +89,7 @@ pub struct Peer {
 /// Nodes by name, the first that is there and may do it takes it; none given means any, in the order of names.
 #[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(deny_unknown_fields)]
-pub struct Placement {
+pub struct PlacementConfig {
     pub window_post: Vec<String>,
     pub winning_post: Vec<String>,
     pub sector_allocator: Vec<String>,
@@ -123,12 +123,12 @@ impl Fault {
 impl Cluster {
     pub fn kind(&self) -> DirectoryKind {
         match self.directory {
-            Directory::Local => DirectoryKind::Local,
-            Directory::Static => DirectoryKind::Static,
-            Directory::Etcd => DirectoryKind::Etcd,
-            Directory::Auto if !self.etcd.is_empty() => DirectoryKind::Etcd,
-            Directory::Auto if !self.peer.is_empty() || self.allocator_at.is_some() => DirectoryKind::Static,
-            Directory::Auto => DirectoryKind::Local,
+            DirectoryConfig::Local => DirectoryKind::Local,
+            DirectoryConfig::Static => DirectoryKind::Static,
+            DirectoryConfig::Etcd => DirectoryKind::Etcd,
+            DirectoryConfig::Auto if !self.etcd.is_empty() => DirectoryKind::Etcd,
+            DirectoryConfig::Auto if !self.peer.is_empty() || self.allocator_at.is_some() => DirectoryKind::Static,
+            DirectoryConfig::Auto => DirectoryKind::Local,
         }
     }
 
@@ -152,11 +152,11 @@ impl Cluster {
     }
 
     /// The peer that has `role`, in a cluster without etcd.
-    pub fn peer_with(&self, role: &str) -> Option<&Peer> {
+    pub fn peer_with(&self, role: &str) -> Option<&PeerConfig> {
         self.peer.iter().find(|peer| self.kind() == DirectoryKind::Static && has_role(&peer.roles, role))
     }
 
-    /// What no single key can say.
+    /// Checks that span several keys.
     pub(super) fn faults(&self) -> Option<Fault> {
         let text = super::values::format_duration;
         let fault = |key, value: String, why: &str| Some(Fault::new(key, value, why));
@@ -274,9 +274,9 @@ pub fn is_endpoint(text: &str) -> bool {
 }
 
 /// The sound form of a list of `[[cluster.peer]]`.
-pub fn accept_peers(value: &toml::Value) -> Option<Vec<Peer>> {
-    let peers: Vec<Peer> = value.clone().try_into().ok()?;
-    let sound = |peer: &Peer| {
+pub fn accept_peers(value: &toml::Value) -> Option<Vec<PeerConfig>> {
+    let peers: Vec<PeerConfig> = value.clone().try_into().ok()?;
+    let sound = |peer: &PeerConfig| {
         is_node_name(&peer.name)
             && is_peer_id(&peer.peer_id)
             && peer.addrs.iter().all(|a| super::keys::is_multiaddr(a))
@@ -314,7 +314,7 @@ mod tests {
     #[test]
     fn a_directory_follows_from_what_is_given() {
         let base = crate::config::Config::default().cluster;
-        let peer = Peer { name: "b".into(), peer_id: String::new(), addrs: vec![], roles: vec![] };
+        let peer = PeerConfig { name: "b".into(), peer_id: String::new(), addrs: vec![], roles: vec![] };
         let etcd = |c: &mut Cluster| c.etcd = vec!["127.0.0.1:2379".into()];
         let peers = |c: &mut Cluster| c.peer = vec![peer.clone()];
         let at = |c: &mut Cluster| c.allocator_at = Some("10.0.0.1:1357".into());
@@ -323,12 +323,12 @@ mod tests {
             edits.iter().for_each(|edit| edit(&mut cluster));
             cluster.kind()
         };
-        assert_eq!(kind(Directory::Auto, &[]), DirectoryKind::Local);
-        assert_eq!(kind(Directory::Auto, &[&peers]), DirectoryKind::Static);
-        assert_eq!(kind(Directory::Auto, &[&at]), DirectoryKind::Static);
-        assert_eq!(kind(Directory::Auto, &[&peers, &etcd]), DirectoryKind::Etcd);
-        assert_eq!(kind(Directory::Local, &[&peers, &etcd]), DirectoryKind::Local);
-        assert_eq!(kind(Directory::Static, &[&etcd]), DirectoryKind::Static);
-        assert_eq!(kind(Directory::Etcd, &[&peers]), DirectoryKind::Etcd);
+        assert_eq!(kind(DirectoryConfig::Auto, &[]), DirectoryKind::Local);
+        assert_eq!(kind(DirectoryConfig::Auto, &[&peers]), DirectoryKind::Static);
+        assert_eq!(kind(DirectoryConfig::Auto, &[&at]), DirectoryKind::Static);
+        assert_eq!(kind(DirectoryConfig::Auto, &[&peers, &etcd]), DirectoryKind::Etcd);
+        assert_eq!(kind(DirectoryConfig::Local, &[&peers, &etcd]), DirectoryKind::Local);
+        assert_eq!(kind(DirectoryConfig::Static, &[&etcd]), DirectoryKind::Static);
+        assert_eq!(kind(DirectoryConfig::Etcd, &[&peers]), DirectoryKind::Etcd);
     }
 }

@@ -13,7 +13,7 @@ pub struct Key {
     pub default: &'static str,
     /// A name that operators know already; else the variable is `BULKHEAD_<SECTION>_<KEY>`.
     pub known_env: Option<&'static str>,
-    /// What it is for, with its unit.
+    /// The key's purpose, with its unit.
     pub help: &'static str,
     /// A node that runs takes it over when it reads its configuration anew; the others need a restart.
     pub hot: bool,
@@ -39,7 +39,7 @@ pub fn find(path: &str) -> Option<&'static Key> {
     KEYS.iter().find(|key| key.path == path || (path.contains('-') && key.path == path.replace('-', "_")))
 }
 
-/// What must not land in an error text, a log, a bug report.
+/// True for values that must not reach an error text, a log, a bug report.
 pub fn is_secret(path: &str) -> bool {
     matches!(path, "full_node.api_info" | "cluster.etcd_password")
 }

@@ -1,9 +1,9 @@
-//! What a key takes, and how a text or a value of a file becomes it.
+//! The type of a key's value, and its parsing from text or from a file.
 
 use super::{cluster, values};
 use std::time::Duration;
 
-/// What a key takes.
+/// The type of a key's value.
 #[derive(Clone, Copy, Debug)]
 pub enum Kind {
     /// Between these, both included.
@@ -22,7 +22,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// What may be written, for error texts and the example.
+    /// The allowed values, for error texts and the example.
     pub fn allowed(&self) -> String {
         match self {
             Kind::Duration(min, max) => {

@@ -8,7 +8,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use toml::{Table, Value};
 
-/// What the command line gives: (key, flag, text).
+/// The values of the command line: (key, flag, text).
 #[derive(Clone, Debug, Default)]
 pub struct Overrides {
     /// `--repo`.
@@ -87,7 +87,7 @@ pub fn load(overrides: &Overrides, env: &dyn Fn(&str) -> Option<String>) -> Resu
     Ok(Loaded { config, sources })
 }
 
-/// Where a configuration was read from, to read it again: the file as it is then, environment and flags as they were.
+/// The sources of a configuration, to read it again: the file as it is then, environment and flags as they were.
 #[derive(Clone, Debug)]
 pub struct Reading {
     overrides: Overrides,
@@ -201,7 +201,7 @@ fn flag_layer(flags: &[(&'static str, &'static str, String)]) -> Result<Layer, C
     Ok(layer)
 }
 
-/// What no single key can say.
+/// Checks that span several keys.
 fn check(config: &Config, sources: &BTreeMap<&'static str, Source>) -> Result<(), ConfigError> {
     let fail = |key: &'static str, value: String, why: String| {
         let origin = sources.get(key).cloned().unwrap_or(Source::Default);

@@ -1,5 +1,5 @@
-//! What lotus-miner's operators have already: its variables and the sections of its configuration file, in terms of our
-//! own keys. What means the same is read, the rest is answered with what to use instead.
+//! The variables and configuration sections of lotus-miner, in terms of our own keys. A setting that means the same is
+//! read, the rest is answered with the key to use instead.
 
 use super::documented::{bad, ours, unknown};
 use super::keys::{KEYS, Key};
@@ -212,7 +212,7 @@ fn switch(origin: &Source, path: &str, value: &Value) -> Result<bool, ConfigErro
     value.as_bool().ok_or_else(|| bad(origin, path, value, "true or false"))
 }
 
-/// What a node may run. All of them on, as they are by default, says nothing.
+/// The roles of a node. All of them on, as they are by default, says nothing.
 fn subsystems(origin: &Source, section: &str, content: &Table) -> Result<Entries, ConfigError> {
     // (Lotus' key, the value that takes the roles away, these roles)
     const SWITCHES: [(&str, bool, &[&str]); 6] = [

@@ -21,7 +21,7 @@ pub mod lock;
 pub mod lotus;
 pub mod values;
 
-pub use cluster::{Cluster, Directory, DirectoryKind, Peer, Placement};
+pub use cluster::{Cluster, DirectoryConfig, DirectoryKind, PeerConfig, PlacementConfig};
 pub use error::{ConfigError, Source};
 pub use load::{Loaded, Overrides, Reading, load};
 pub use lock::RepoLock;
@@ -39,22 +39,22 @@ pub struct Config {
     /// The node's folder; not a key of the file, which lies in it: `--repo`, `BULKHEAD_PATH`, `~/.bulkhead`.
     #[serde(skip)]
     pub repo: PathBuf,
-    pub node: Node,
-    pub full_node: FullNode,
+    pub node: NodeConfig,
+    pub full_node: FullNodeConfig,
     pub proving: Proving,
     pub sealing: Sealing,
     pub market: Market,
     pub fees: Fees,
     pub cluster: Cluster,
-    pub placement: Placement,
+    pub placement: PlacementConfig,
     pub api: Listen,
     pub admin: Listen,
-    pub devnet: Devnet,
+    pub devnet: DevnetConfig,
 }
 
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(deny_unknown_fields)]
-pub struct Node {
+pub struct NodeConfig {
     /// The miner actor; `init` sets it.
     #[serde(with = "optional")]
     pub miner: Option<String>,
@@ -71,7 +71,7 @@ pub enum LogFormat {
 
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(deny_unknown_fields)]
-pub struct FullNode {
+pub struct FullNodeConfig {
     /// `<token>:/ip4/../tcp/../http`.
     #[serde(with = "optional")]
     pub api_info: Option<String>,
@@ -102,7 +102,7 @@ pub struct Sealing {
     pub place: SealPlace,
 }
 
-/// Where new sectors are sealed.
+/// The place where new sectors are sealed.
 #[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
 #[serde(rename_all = "lowercase")]
 pub enum SealPlace {
@@ -138,7 +138,7 @@ pub struct Listen {
 
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(deny_unknown_fields)]
-pub struct Devnet {
+pub struct DevnetConfig {
     pub listen: SocketAddr,
     pub network_name: String,
     #[serde(with = "duration")]
@@ -156,7 +156,7 @@ pub struct Devnet {
     pub account_fil: u64,
 }
 
-impl Devnet {
+impl DevnetConfig {
     /// Epochs in which every deadline comes up once.
     pub fn proving_period(&self) -> i64 {
         self.deadlines as i64 * self.challenge_window
@@ -182,11 +182,11 @@ impl Config {
     pub fn token_file(&self) -> PathBuf {
         self.repo.join("token")
     }
-    /// Where the running node's StorageMiner JSON-RPC listens (a multiaddr, as Lotus writes it).
+    /// Holds the address of the running node's StorageMiner JSON-RPC (a multiaddr, as Lotus writes it).
     pub fn api_file(&self) -> PathBuf {
         self.repo.join("api")
     }
-    /// Where the running node's admin HTTP listens (`host:port`).
+    /// Holds the address of the running node's admin HTTP (`host:port`).
     pub fn admin_file(&self) -> PathBuf {
         self.repo.join("admin")
     }

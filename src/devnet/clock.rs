@@ -2,7 +2,7 @@
 
 use super::settings::DevnetSettings;
 
-/// What the decision depends on; times in Unix milliseconds.
+/// The inputs of the decision; times in Unix milliseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Clock {
     /// When the chain got its head (or was opened).

@@ -7,7 +7,7 @@ use super::keys::Secret;
 use super::mempool::Mempool;
 use super::rand::{Beacon, ChainRand, NoRand, load_header};
 use super::settings::DevnetSettings;
-use super::store::{Batch, Store, Table};
+use super::store::{Batch, ChainStore, Table};
 use super::verifier::Verifier;
 use super::vm::{Env, Vm, power, reward};
 use super::wire;
@@ -26,7 +26,7 @@ use std::path::Path;
 use std::sync::Arc;
 use tokio::sync::broadcast;
 
-/// What a tipset's messages lead to; the next tipset's header says so.
+/// The outcome of a tipset's messages; the next tipset's header states it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Executed {
     pub state: Cid,
@@ -48,7 +48,7 @@ pub struct Core {
     pub settings: DevnetSettings,
     pub policy: Policy,
     pub verifier: Arc<dyn Verifier>,
-    pub store: Store,
+    pub store: ChainStore,
     pub beacon: Beacon,
     pub producer: Secret,
     pub wallet: BTreeMap<Address, Secret>,
@@ -80,7 +80,7 @@ impl Core {
         let open = |why: String| DevnetError::Open { path: path.clone(), why };
         settings.check().map_err(DevnetError::Settings)?;
         std::fs::create_dir_all(dir).map_err(|e| open(e.to_string()))?;
-        let store = match Store::open(&path) {
+        let store = match ChainStore::open(&path) {
             Ok(store) => store,
             Err(StoreError::Damaged { why, .. }) => return Err(DevnetError::Corrupt { path, why }),
             Err(StoreError::Locked { .. }) => return Err(open("another process has it open".into())),
@@ -93,7 +93,7 @@ impl Core {
         }
     }
 
-    fn create(store: Store, settings: DevnetSettings, verifier: Arc<dyn Verifier>) -> Result<Core, DevnetError> {
+    fn create(store: ChainStore, settings: DevnetSettings, verifier: Arc<dyn Verifier>) -> Result<Core, DevnetError> {
         let secret = || Secret::generate("bls").map_err(DevnetError::Genesis);
         let (producer, beacon, owner, worker) = (secret()?, secret()?, secret()?, secret()?);
         let beacon = Beacon(Arc::new(beacon));
@@ -121,7 +121,12 @@ impl Core {
         Ok(Core::resume(store, settings, verifier, &key)?)
     }
 
-    fn resume(store: Store, settings: DevnetSettings, verifier: Arc<dyn Verifier>, head: &[u8]) -> ChainResult<Core> {
+    fn resume(
+        store: ChainStore,
+        settings: DevnetSettings,
+        verifier: Arc<dyn Verifier>,
+        head: &[u8],
+    ) -> ChainResult<Core> {
         let meta = |name: &str| {
             store.read(Table::Meta, name.as_bytes())?.ok_or_else(|| ChainError::store(format!("no {name} in it")))
         };
@@ -349,14 +354,14 @@ impl Core {
     }
 }
 
-pub fn put_header(store: &Store, header: &BlockHeader) -> ChainResult<Cid> {
+pub fn put_header(store: &ChainStore, header: &BlockHeader) -> ChainResult<Cid> {
     let bytes = wire::header_bytes(header)?;
     let cid = wire::cid_of(&bytes);
     store.put_keyed(&cid, &bytes)?;
     Ok(cid)
 }
 
-pub fn load_tip_set(store: &Store, key: &TipSetKey) -> ChainResult<TipSet> {
+pub fn load_tip_set(store: &ChainStore, key: &TipSetKey) -> ChainResult<TipSet> {
     let blocks = key.0.iter().map(|cid| load_header(store, cid)).collect::<ChainResult<Vec<_>>>()?;
     wire::tip_set(blocks)
 }

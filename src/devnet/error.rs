@@ -1,4 +1,4 @@
-//! What can go wrong inside the chain, and what of it a JSON-RPC caller is told.
+//! The chain's errors, and their form for a JSON-RPC caller.
 
 use fil_actors_shared::v18::{ActorDowncast, ActorError};
 use fvm_shared::error::ExitCode;
@@ -33,7 +33,7 @@ pub enum ChainError {
 
 pub type ChainResult<T> = Result<T, ChainError>;
 
-/// What actor code gives: a value, or an exit code with a text.
+/// The result of actor code: a value, or an exit code with a text.
 pub type ActorResult<T> = Result<T, ActorError>;
 
 impl ChainError {

@@ -1,4 +1,5 @@
-//! What the server answers beyond [`crate::rpc::full_node::FullNode`]: inspection of the chain, key import, synchronisation state.
+//! The server's methods beyond [`crate::rpc::full_node::FullNode`]: inspection of the chain, key import,
+//! synchronisation state.
 
 use super::Devnet;
 use super::error::ChainError;
@@ -159,7 +160,7 @@ impl Devnet {
         self.ask("StateReadState", move |core| core.miner_state_json(&who, &key)).await
     }
 
-    /// What must be sent along when a miner is created.
+    /// The deposit for creating a miner.
     pub async fn state_miner_creation_deposit(&self, key: &TipSetKey) -> Result<TokenAmount> {
         let key = key.clone();
         self.ask("StateMinerCreationDeposit", move |core| core.creation_deposit(&key)).await

@@ -99,7 +99,7 @@ impl FullNode for Devnet {
         self.ask("StateGetNetworkParams", |core| Ok(core.network_params())).await
     }
 
-    async fn state_get_actor(&self, who: &Address, key: &TipSetKey) -> Result<ActorState> {
+    async fn state_get_actor(&self, who: &Address, key: &TipSetKey) -> Result<OnChainActor> {
         let (who, key) = (*who, key.clone());
         self.ask("StateGetActor", move |core| core.actor_state(&who, &key)).await
     }

@@ -3,8 +3,8 @@
 use super::error::{ActorResult, ChainError, ChainResult};
 use super::keys::Secret;
 use super::settings::DevnetSettings;
-use super::state_tree::{Actor, FIRST_FREE_ID, Kind, StateTree};
-use super::store::Store;
+use super::state_tree::{ActorEntry, FIRST_FREE_ID, Kind, StateTree};
+use super::store::ChainStore;
 use super::wire;
 use crate::chain::types::{BeaconEntry, BlockHeader, ElectionProof, Ticket};
 use cid::Cid;
@@ -44,7 +44,7 @@ pub struct Keys<'a> {
 }
 
 pub fn header(
-    store: &Store,
+    store: &ChainStore,
     settings: &DevnetSettings,
     keys: &Keys<'_>,
     beacon: BeaconEntry,
@@ -73,7 +73,7 @@ pub fn header(
     })
 }
 
-fn state(store: &Store, settings: &DevnetSettings, keys: &Keys<'_>) -> ChainResult<Cid> {
+fn state(store: &ChainStore, settings: &DevnetSettings, keys: &Keys<'_>) -> ChainResult<Cid> {
     let mut tree = StateTree::empty(store)?;
     let nothing = TokenAmount::default;
     set(store, &mut tree, SYSTEM_ACTOR_ID, Kind::System, nothing(), &system::State::new(store)?)?;
@@ -103,7 +103,7 @@ fn state(store: &Store, settings: &DevnetSettings, keys: &Keys<'_>) -> ChainResu
 }
 
 fn init_state(
-    store: &Store,
+    store: &ChainStore,
     settings: &DevnetSettings,
     accounts: impl Iterator<Item = (Address, ActorID)>,
 ) -> ActorResult<init::State> {
@@ -119,7 +119,7 @@ fn init_state(
 }
 
 fn set<T: Serialize>(
-    store: &Store,
+    store: &ChainStore,
     tree: &mut StateTree,
     id: ActorID,
     kind: Kind,
@@ -127,6 +127,6 @@ fn set<T: Serialize>(
     state: &T,
 ) -> ChainResult<()> {
     let head = store.put_cbor(state, Code::Blake2b256)?;
-    tree.set(id, Actor { code: kind.code(), head, sequence: 0, balance, delegated_address: None });
+    tree.set(id, ActorEntry { code: kind.code(), head, sequence: 0, balance, delegated_address: None });
     Ok(())
 }

@@ -142,7 +142,7 @@ impl Core {
         }))
     }
 
-    /// Where a message was executed: the including tipset, its index there, and the tipset that carries its receipt.
+    /// Finds a message's execution: the including tipset, its index there, and the tipset that carries its receipt.
     pub fn locate(&self, cid: &Cid, from: &TipSet) -> ChainResult<Option<(TipSet, usize, TipSet)>> {
         let Some(row) = self.store.read(Table::Included, &cid.to_bytes())? else { return Ok(None) };
         let height =

@@ -4,7 +4,7 @@ use super::core::Core;
 use super::error::{ChainError, ChainResult};
 use super::keys;
 use super::state_tree::Kind;
-use super::store::{Batch, Store, Table};
+use super::store::{Batch, ChainStore, Table};
 use super::vm::{Vm, miner};
 use super::wire;
 use crate::chain::types::{Message, SignedMessage, TipSet, TipSetKey};
@@ -34,7 +34,7 @@ fn row_key(sender: ActorID, nonce: u64) -> Vec<u8> {
 }
 
 impl Mempool {
-    pub fn load(store: &Store, limit: usize) -> ChainResult<Self> {
+    pub fn load(store: &ChainStore, limit: usize) -> ChainResult<Self> {
         let mut pool = Mempool { limit, senders: BTreeMap::new() };
         for (key, row) in store.read_all(Table::Mempool)? {
             let sender: [u8; 8] =
@@ -94,9 +94,9 @@ impl Mempool {
     }
 }
 
-/// What to do with a message whose nonce and rivals are these.
+/// The mempool's decision about a message, from its nonce and rivals.
 #[derive(Debug, PartialEq, Eq)]
-enum Entry {
+enum Admission {
     Add,
     Replace,
     /// The very same bytes again: nothing to do, and no reason to complain.
@@ -106,18 +106,18 @@ enum Entry {
     PremiumTooLow(TokenAmount),
 }
 
-fn judge(state_nonce: u64, next_nonce: u64, rival: Option<&SignedMessage>, message: &SignedMessage) -> Entry {
+fn judge(state_nonce: u64, next_nonce: u64, rival: Option<&SignedMessage>, message: &SignedMessage) -> Admission {
     let nonce = message.message.nonce;
     match rival {
-        Some(rival) if rival == message => Entry::Same,
-        _ if nonce < state_nonce => Entry::TooLow,
+        Some(rival) if rival == message => Admission::Same,
+        _ if nonce < state_nonce => Admission::TooLow,
         Some(rival) => {
             let least = (&rival.message.gas_premium * REPLACE_PREMIUM_PERCENT).div_ceil(100u64);
             let least = std::cmp::max(least, &rival.message.gas_premium + TokenAmount::from_atto(1));
-            if message.message.gas_premium >= least { Entry::Replace } else { Entry::PremiumTooLow(least) }
+            if message.message.gas_premium >= least { Admission::Replace } else { Admission::PremiumTooLow(least) }
         }
-        None if nonce > next_nonce.saturating_add(MAX_NONCE_GAP) => Entry::GapTooLarge,
-        None => Entry::Add,
+        None if nonce > next_nonce.saturating_add(MAX_NONCE_GAP) => Admission::GapTooLarge,
+        None => Admission::Add,
     }
 }
 
@@ -172,14 +172,14 @@ impl Core {
         let next = self.pool.next_nonce(sender, nonce);
         let entry = judge(nonce, next, rival, &message);
         match entry {
-            Entry::Same => return Ok(cid),
-            Entry::TooLow => {
+            Admission::Same => return Ok(cid),
+            Admission::TooLow => {
                 return refused(format!("message nonce too low: minimum expected nonce is {nonce}, got {}", m.nonce));
             }
-            Entry::GapTooLarge => {
+            Admission::GapTooLarge => {
                 return refused(format!("unfulfilled nonce gap: next nonce is {next}, got {}", m.nonce));
             }
-            Entry::PremiumTooLow(least) => {
+            Admission::PremiumTooLow(least) => {
                 return refused(format!(
                     "message from {} with nonce {} already in mpool: replace by fee has too low GasPremium ({} < {})",
                     m.from,
@@ -188,10 +188,10 @@ impl Core {
                     least.atto()
                 ));
             }
-            Entry::Add if self.pool.len() >= limit => {
+            Admission::Add if self.pool.len() >= limit => {
                 return refused(format!("mempool is full ({limit} messages): try again later"));
             }
-            Entry::Add | Entry::Replace => {}
+            Admission::Add | Admission::Replace => {}
         }
         let required =
             self.pool.of(sender).filter(|r| r.message.nonce != m.nonce).fold(cost(m), |sum, r| sum + cost(&r.message));
@@ -231,7 +231,7 @@ impl Core {
         Ok(self.pool.next_nonce(id, nonce))
     }
 
-    /// What the next block on `ts` may contain: contiguous nonces that their senders can pay for.
+    /// The messages that the next block on `ts` may contain: contiguous nonces that their senders can pay for.
     pub fn select(&mut self, ts: &TipSet) -> ChainResult<Vec<SignedMessage>> {
         let root = self.executed(ts)?.state;
         let vm = self.view_root(&root, ts.height)?;
@@ -288,19 +288,19 @@ mod tests {
     fn nonces_and_premiums_are_judged_at_their_boundaries() {
         let rival = message(5, 100);
         let table = [
-            (4, 100, None, Entry::TooLow),
-            (5, 100, None, Entry::Add),
-            (7 + MAX_NONCE_GAP, 1, None, Entry::Add),
-            (8 + MAX_NONCE_GAP, 1, None, Entry::GapTooLarge),
-            (5, 100, Some(&rival), Entry::Same),
-            (5, 124, Some(&rival), Entry::PremiumTooLow(TokenAmount::from_atto(125))),
-            (5, 125, Some(&rival), Entry::Replace),
-            (5, 126, Some(&rival), Entry::Replace),
+            (4, 100, None, Admission::TooLow),
+            (5, 100, None, Admission::Add),
+            (7 + MAX_NONCE_GAP, 1, None, Admission::Add),
+            (8 + MAX_NONCE_GAP, 1, None, Admission::GapTooLarge),
+            (5, 100, Some(&rival), Admission::Same),
+            (5, 124, Some(&rival), Admission::PremiumTooLow(TokenAmount::from_atto(125))),
+            (5, 125, Some(&rival), Admission::Replace),
+            (5, 126, Some(&rival), Admission::Replace),
         ];
         for (nonce, premium, rival, want) in table {
             assert_eq!(judge(5, 7, rival, &message(nonce, premium)), want, "{nonce} {premium}");
         }
         let free = message(5, 0);
-        assert_eq!(judge(5, 5, Some(&free), &message(5, 1)), Entry::Replace);
+        assert_eq!(judge(5, 5, Some(&free), &message(5, 1)), Admission::Replace);
     }
 }

@@ -9,7 +9,7 @@ use super::store::{Batch, Table};
 use super::vm::{Rand, Vm};
 use super::wire;
 use crate::chain::types::{
-    ActorState, Message, MessageReceipt, MsgLookup, NetworkParams, Signature, SignedMessage, TipSetKey,
+    Message, MessageReceipt, MsgLookup, NetworkParams, OnChainActor, Signature, SignedMessage, TipSetKey,
 };
 use crate::rpc::full_node::RandomnessTag;
 use cid::Cid;
@@ -37,11 +37,11 @@ fn id_of(vm: &Vm<'_>, who: &Address) -> ChainResult<u64> {
 }
 
 impl Core {
-    pub fn actor_state(&mut self, who: &Address, key: &TipSetKey) -> ChainResult<ActorState> {
+    pub fn actor_state(&mut self, who: &Address, key: &TipSetKey) -> ChainResult<OnChainActor> {
         let (_, vm) = self.view(key)?;
         let id = id_of(&vm, who)?;
         let actor = vm.find(id)?.ok_or_else(|| ChainError::refused(format!("actor not found: {who}")))?;
-        Ok(ActorState {
+        Ok(OnChainActor {
             code: actor.code,
             head: actor.head,
             nonce: actor.sequence,

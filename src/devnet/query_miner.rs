@@ -1,4 +1,4 @@
-//! What the chain knows about a miner, in Lotus' shapes.
+//! Queries about a miner, in Lotus' shapes.
 
 use super::core::Core;
 use super::error::{ChainError, ChainResult, state_error};

@@ -2,7 +2,7 @@
 
 use super::error::{ChainError, ChainResult};
 use super::keys::Secret;
-use super::store::Store;
+use super::store::ChainStore;
 use super::vm::Rand;
 use super::wire;
 use crate::chain::randomness::draw;
@@ -23,26 +23,26 @@ impl Beacon {
         Ok(BeaconEntry { round, data: signature.data })
     }
 
-    /// What a block at `height` on a parent at `parent` must carry: the rounds since the parent.
+    /// The beacon entries that a block at `height` on a parent at `parent` must carry: the rounds since the parent.
     pub fn entries_between(&self, parent: ChainEpoch, height: ChainEpoch) -> ChainResult<Vec<BeaconEntry>> {
         (parent + 1..=height).map(|round| self.entry(round.max(0) as u64)).collect()
     }
 }
 
-pub fn load_header(store: &Store, cid: &Cid) -> ChainResult<BlockHeader> {
+pub fn load_header(store: &ChainStore, cid: &Cid) -> ChainResult<BlockHeader> {
     let bytes = store.get(cid)?.ok_or_else(|| ChainError::refused(format!("block {cid} not found")))?;
     wire::header_from_bytes(&bytes)
 }
 
 /// The chain that ends with tipset `at`.
 pub struct ChainRand {
-    pub store: Store,
+    pub store: ChainStore,
     pub beacon: Beacon,
     at: BlockHeader,
 }
 
 impl ChainRand {
-    pub fn new(store: &Store, beacon: &Beacon, at: &TipSet) -> Self {
+    pub fn new(store: &ChainStore, beacon: &Beacon, at: &TipSet) -> Self {
         ChainRand { store: store.clone(), beacon: beacon.clone(), at: at.min_ticket_block().clone() }
     }
 

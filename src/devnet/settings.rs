@@ -1,4 +1,5 @@
-//! What a devnet can be told: clock, proving period, policy. Policy is fixed at genesis; the clock may change at every start.
+//! Settings of a devnet: clock, proving period, policy. Policy is fixed at genesis; the clock may change at every
+//! start.
 
 use fil_actors_shared::v18::runtime::{Policy, ProofSet};
 use fvm_shared::clock::ChainEpoch;
@@ -41,7 +42,7 @@ pub struct DevnetSettings {
     pub minimum_power: u64,
     /// Demand FIP-0077's deposit from whoever creates a miner.
     pub creation_deposit: bool,
-    /// What each genesis account holds, in whole FIL.
+    /// The balance of each genesis account, in whole FIL.
     pub account_fil: u64,
     /// Pending messages that the mempool holds at most.
     pub mempool_limit: usize,

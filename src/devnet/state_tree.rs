@@ -1,7 +1,7 @@
 //! The state tree: actors by id, in a HAMT under a versioned root. Changes wait in memory until [`StateTree::flush`].
 
 use super::error::{ChainError, ChainResult};
-use super::store::Store;
+use super::store::ChainStore;
 use super::wire;
 use cid::Cid;
 use cid::multihash::Multihash;
@@ -16,7 +16,7 @@ use multihash_codetable::Code;
 use std::collections::BTreeMap;
 
 #[derive(Serialize_tuple, Deserialize_tuple, Clone, Debug, PartialEq)]
-pub struct Actor {
+pub struct ActorEntry {
     pub code: Cid,
     pub head: Cid,
     pub sequence: u64,
@@ -78,25 +78,25 @@ impl Kind {
 
 #[derive(Clone)]
 pub struct StateTree {
-    store: Store,
+    store: ChainStore,
     actors: Option<Cid>,
     info: Cid,
-    changed: BTreeMap<ActorID, Actor>,
+    changed: BTreeMap<ActorID, ActorEntry>,
 }
 
-type ActorMap<'a> = Hamt<&'a Store, Actor>;
+type ActorMap<'a> = Hamt<&'a ChainStore, ActorEntry>;
 
 fn key(id: ActorID) -> BytesKey {
     Address::new_id(id).to_bytes().into()
 }
 
 impl StateTree {
-    pub fn empty(store: &Store) -> ChainResult<Self> {
+    pub fn empty(store: &ChainStore) -> ChainResult<Self> {
         let info = store.put_cbor(&Vec::<u8>::new(), Code::Blake2b256)?;
         Ok(StateTree { store: store.clone(), actors: None, info, changed: BTreeMap::new() })
     }
 
-    pub fn load(store: &Store, root: &Cid) -> ChainResult<Self> {
+    pub fn load(store: &ChainStore, root: &Cid) -> ChainResult<Self> {
         let root: StateRoot = wire::load(store, root)?;
         if root.version != VERSION {
             return Err(ChainError::store(format!("state tree version {}", root.version)));
@@ -111,23 +111,23 @@ impl StateTree {
         }
     }
 
-    pub fn get(&self, id: ActorID) -> ChainResult<Option<Actor>> {
+    pub fn get(&self, id: ActorID) -> ChainResult<Option<ActorEntry>> {
         if let Some(actor) = self.changed.get(&id) {
             return Ok(Some(actor.clone()));
         }
         Ok(self.map()?.get(&key(id)).map_err(ChainError::store)?.cloned())
     }
 
-    pub fn set(&mut self, id: ActorID, actor: Actor) {
+    pub fn set(&mut self, id: ActorID, actor: ActorEntry) {
         self.changed.insert(id, actor);
     }
 
-    /// What a failed message is rolled back to.
-    pub fn snapshot(&self) -> BTreeMap<ActorID, Actor> {
+    /// A copy to which a failed message is rolled back.
+    pub fn snapshot(&self) -> BTreeMap<ActorID, ActorEntry> {
         self.changed.clone()
     }
 
-    pub fn roll_back(&mut self, snapshot: BTreeMap<ActorID, Actor>) {
+    pub fn roll_back(&mut self, snapshot: BTreeMap<ActorID, ActorEntry>) {
         self.changed = snapshot;
     }
 
@@ -157,8 +157,8 @@ mod tests {
     #[test]
     fn actors_survive_a_flush_and_a_roll_back_forgets() {
         let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(&dir.path().join("c.redb")).unwrap();
-        let actor = |n: i64| Actor {
+        let store = ChainStore::open(&dir.path().join("c.redb")).unwrap();
+        let actor = |n: i64| ActorEntry {
             code: Kind::Account.code(),
             head: Cid::default(),
             sequence: n as u64,

@@ -79,15 +79,15 @@ impl Batch {
 
 struct Layer {
     db: Arc<Db>,
-    under: Option<Store>,
+    under: Option<ChainStore>,
     fresh: Mutex<HashMap<Cid, Vec<u8>>>,
 }
 
-/// The blockstore. Clones share one buffer; [`Store::scratch`] gives a layer whose writes are thrown away.
+/// The blockstore. Clones share one buffer; [`ChainStore::scratch`] gives a layer whose writes are thrown away.
 #[derive(Clone)]
-pub struct Store(Arc<Layer>);
+pub struct ChainStore(Arc<Layer>);
 
-impl Store {
+impl ChainStore {
     /// A damaged file is refused and left as it is. Its mode is 0600, because the wallet's keys are in it.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         let db = Db::open(path)?;
@@ -100,11 +100,11 @@ impl Store {
             }
             Ok::<_, StoreError>(())
         })?;
-        Ok(Store(Arc::new(Layer { db: Arc::new(db), under: None, fresh: Mutex::default() })))
+        Ok(ChainStore(Arc::new(Layer { db: Arc::new(db), under: None, fresh: Mutex::default() })))
     }
 
-    pub fn scratch(&self) -> Store {
-        Store(Arc::new(Layer { db: self.0.db.clone(), under: Some(self.clone()), fresh: Mutex::default() }))
+    pub fn scratch(&self) -> ChainStore {
+        ChainStore(Arc::new(Layer { db: self.0.db.clone(), under: Some(self.clone()), fresh: Mutex::default() }))
     }
 
     fn fresh(&self) -> MutexGuard<'_, HashMap<Cid, Vec<u8>>> {
@@ -170,7 +170,7 @@ impl Store {
     }
 }
 
-impl Blockstore for Store {
+impl Blockstore for ChainStore {
     fn get(&self, cid: &Cid) -> anyhow::Result<Option<Vec<u8>>> {
         if let Some(block) = self.fresh().get(cid) {
             return Ok(Some(block.clone()));
@@ -197,7 +197,7 @@ mod tests {
     fn blocks_and_batch_survive_reopening_and_a_scratch_layer_leaves_nothing() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("chain.redb");
-        let store = Store::open(&path).unwrap();
+        let store = ChainStore::open(&path).unwrap();
         let mode = || std::fs::metadata(&path).unwrap().permissions().mode() & 0o777;
         assert_eq!(mode(), 0o600, "keys are in it");
         let kept = store.put_cbor(&1u64, Code::Blake2b256).unwrap();
@@ -212,7 +212,7 @@ mod tests {
         store.commit(&batch).unwrap();
         drop((store, scratch));
         std::fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
-        let store = Store::open(&path).unwrap();
+        let store = ChainStore::open(&path).unwrap();
         assert_eq!(mode(), 0o600, "one of an earlier version too");
         assert_eq!(store.get_cbor::<u64>(&kept).unwrap(), Some(1));
         assert_eq!(store.read_all(Table::Meta).unwrap(), vec![(b"a".to_vec(), b"1".to_vec())]);

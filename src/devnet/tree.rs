@@ -5,7 +5,7 @@
 
 use super::Devnet;
 use crate::rpc::auth::Auth;
-use crate::rpc::door::Door;
+use crate::rpc::listener::SharedListener;
 use crate::rpc::server::{self, ExtraMethods, ServerHandle, Service};
 use crate::supervisor::{Actor, ChildSpec, Cx, Exit, Handler, Message, Ref, StartError, SupervisorSpec, Thread};
 use crate::util::{Mode, write_where_it_differs};
@@ -26,14 +26,14 @@ impl Actor for ChainClock {}
 pub struct ChainServer {
     server: Option<ServerHandle>,
     addr: SocketAddr,
-    door: Door,
+    door: SharedListener,
 }
 
 #[derive(Clone)]
 pub struct ServerConfig {
     /// `127.0.0.1:1234` by default; port 0 takes any free one.
     pub listen: SocketAddr,
-    /// Where `token` and `api` are written, as a full node's repo has them, and [`API_INFO_FILE`].
+    /// The folder for `token` and `api`, as in a full node's repo, and for [`API_INFO_FILE`].
     pub dir: PathBuf,
     pub auth: Arc<Auth>,
 }
@@ -47,7 +47,7 @@ impl Message for WhereIs {
 }
 
 impl ChainServer {
-    fn start(chain: Arc<Devnet>, config: &ServerConfig, door: &Door) -> Result<ChainServer, StartError> {
+    fn start(chain: Arc<Devnet>, config: &ServerConfig, door: &SharedListener) -> Result<ChainServer, StartError> {
         let why = |e: &dyn std::fmt::Display| StartError(e.to_string());
         let extras: Arc<dyn ExtraMethods> = Arc::new(super::extra_rpc::DevnetMethods(chain.clone()));
         let service = Service { auth: config.auth.clone(), node: Some(chain), extras: Some(extras) };
@@ -115,7 +115,7 @@ pub fn spec(chain: Arc<Devnet>, config: ServerConfig, server: &Ref<ChainServer>)
             Ok(ChainClock)
         }
     });
-    let door = Door::new(config.listen, "--listen or devnet.listen");
+    let door = SharedListener::new(config.listen, "--listen or devnet.listen");
     let server = ChildSpec::actor("json_rpc", server, move |_cx| {
         let started = ChainServer::start(chain.clone(), &config, &door);
         async move { started }

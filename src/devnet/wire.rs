@@ -2,7 +2,7 @@
 
 use super::error::{ChainError, ChainResult};
 use super::keys;
-use super::store::Store;
+use super::store::ChainStore;
 use crate::chain::types::{
     BeaconEntry, BlockHeader, ElectionProof, Message, PoStProof, Signature, SignedMessage, Ticket, TipSet, TipSetKey,
 };
@@ -150,7 +150,7 @@ pub fn header_cid(h: &BlockHeader) -> ChainResult<Cid> {
     Ok(cid_of(&header_bytes(h)?))
 }
 
-/// What the worker signs: the header without its signature.
+/// The bytes that the worker signs: the header without its signature.
 pub fn header_signing_bytes(h: &BlockHeader) -> ChainResult<Vec<u8>> {
     header_bytes(&BlockHeader { block_sig: None, ..h.clone() })
 }
@@ -237,7 +237,7 @@ pub fn signed_cid(m: &SignedMessage) -> ChainResult<Cid> {
 }
 
 /// Stores a message as a block refers to it.
-pub fn put_message(store: &Store, m: &SignedMessage) -> ChainResult<Cid> {
+pub fn put_message(store: &ChainStore, m: &SignedMessage) -> ChainResult<Cid> {
     use fvm_ipld_blockstore::Blockstore;
     let bytes = match m.signature.kind {
         keys::BLS => message_bytes(&m.message)?,
@@ -249,14 +249,14 @@ pub fn put_message(store: &Store, m: &SignedMessage) -> ChainResult<Cid> {
 }
 
 /// The CIDs that a block's `Messages` field stands for.
-pub fn put_messages(store: &Store, bls: &[Cid], secp256k1: &[Cid]) -> ChainResult<Cid> {
+pub fn put_messages(store: &ChainStore, bls: &[Cid], secp256k1: &[Cid]) -> ChainResult<Cid> {
     let array = |cids: &[Cid]| Amtv0::new_from_iter(store, cids.iter().copied()).map_err(ChainError::store);
     let meta = TxMeta { bls: array(bls)?, secp256k1: array(secp256k1)? };
     Ok(store.put_cbor(&meta, Code::Blake2b256)?)
 }
 
 /// The CIDs of a block's messages: BLS, then secp256k1.
-pub fn block_messages(store: &Store, messages: &Cid) -> ChainResult<(Vec<Cid>, Vec<Cid>)> {
+pub fn block_messages(store: &ChainStore, messages: &Cid) -> ChainResult<(Vec<Cid>, Vec<Cid>)> {
     let meta: TxMeta = load(store, messages)?;
     let array = |root: &Cid| -> ChainResult<Vec<Cid>> {
         let amt = Amtv0::<Cid, _>::load(root, store).map_err(ChainError::store)?;
@@ -272,7 +272,7 @@ pub fn block_messages(store: &Store, messages: &Cid) -> ChainResult<(Vec<Cid>, V
 }
 
 /// The message behind a CID of a block, signed or not.
-pub fn load_message(store: &Store, cid: &Cid) -> ChainResult<Message> {
+pub fn load_message(store: &ChainStore, cid: &Cid) -> ChainResult<Message> {
     if let Ok(Some(m)) = store.get_cbor::<FvmMessage>(cid) {
         return Ok(from_fvm(&m));
     }
@@ -280,7 +280,7 @@ pub fn load_message(store: &Store, cid: &Cid) -> ChainResult<Message> {
 }
 
 /// An object that must be there.
-pub fn load<T: serde::de::DeserializeOwned>(store: &Store, cid: &Cid) -> ChainResult<T> {
+pub fn load<T: serde::de::DeserializeOwned>(store: &ChainStore, cid: &Cid) -> ChainResult<T> {
     store.get_cbor(cid)?.ok_or_else(|| ChainError::refused(format!("blockstore: block not found: {cid}")))
 }
 

@@ -4,14 +4,14 @@
 //! them reach two actors: the seal-worker and the storage. Its own workers come over HTTP.
 
 use super::agent_view::AgentMethods;
-use crate::actors::seal_worker::desk::Desk;
-use crate::actors::seal_worker::{self, AgentDeps, AgentSettings, SealWorker, storage_mark};
+use crate::actors::seal_agent::worker_api::WorkerApi;
+use crate::actors::seal_agent::{self, AgentDeps, AgentSettings, SealAgent, storage_mark};
 use crate::actors::storage::{self, Storage, StorageDeps};
 use crate::proofs::Prover;
 use crate::rpc::auth::{Auth, AuthError};
 use crate::rpc::bridge::{Bridge, BridgeConfig, BridgeError, EpochGate, identity};
 use crate::rpc::directory::{Directory, NodeKind, NodeRecord};
-use crate::rpc::door::Door;
+use crate::rpc::listener::SharedListener;
 use crate::rpc::server::{self, ServerHandle, Service};
 use crate::store::{Store, StoreError};
 use crate::supervisor::{
@@ -28,7 +28,7 @@ use tokio::sync::watch;
 const MAILBOX: usize = 1024;
 const MINUTE: Duration = Duration::from_secs(60);
 /// Between two tries to register with a directory that does not answer.
-const AGAIN: Duration = Duration::from_secs(3);
+const RETRY_DELAY: Duration = Duration::from_secs(3);
 /// The bridge's own sockets are known within this.
 const LISTENING: Duration = Duration::from_secs(3);
 
@@ -55,11 +55,11 @@ pub struct AgentConfig {
     pub cluster: String,
     /// The storage that its workers share, and its own files.
     pub repo: PathBuf,
-    /// Where the bridge listens; none: it only dials.
+    /// The bridge's listen addresses; none: it only dials.
     pub listen: Vec<Multiaddr>,
-    /// What others are told to dial; none: nothing, they wait to be dialled.
+    /// The addresses that others are told to dial; none: they wait to be dialled.
     pub announce: Vec<Multiaddr>,
-    pub timing: crate::rpc::bridge::Timing,
+    pub timing: crate::rpc::bridge::SessionTiming,
     /// For workers.
     pub api_listen: SocketAddr,
     pub settings: AgentSettings,
@@ -68,7 +68,7 @@ pub struct AgentConfig {
 /// An agent that runs in this process.
 pub struct AgentNode {
     pub tree: Tree,
-    pub worker: Ref<SealWorker>,
+    pub worker: Ref<SealAgent>,
     pub storage: Ref<Storage>,
     pub bridge: Arc<Bridge>,
     pub api: Ref<AgentApi>,
@@ -94,9 +94,9 @@ impl AgentNode {
         (bridge.listen, bridge.timing, bridge.boot) = (config.listen.clone(), config.timing, super::start_of(&store)?);
         let bridge = Arc::new(Bridge::start(bridge)?);
 
-        let worker: Ref<SealWorker> = Ref::new(seal_worker::path(&config.name), MAILBOX);
+        let worker: Ref<SealAgent> = Ref::new(seal_agent::path(&config.name), MAILBOX);
         let storage: Ref<Storage> = Ref::new(storage::path(&config.name), MAILBOX);
-        bridge.export(seal_worker::export(&worker).done()?, EpochGate::none());
+        bridge.export(seal_agent::export(&worker).done()?, EpochGate::none());
         bridge.export(storage::export(&storage).done()?, EpochGate::none());
 
         let api: Ref<AgentApi> = Ref::new("/agent-api", MAILBOX);
@@ -143,7 +143,7 @@ struct Parts {
 }
 
 impl Parts {
-    fn root(&self, worker: &Ref<SealWorker>, storage: &Ref<Storage>, api: &Ref<AgentApi>) -> SupervisorSpec {
+    fn root(&self, worker: &Ref<SealAgent>, storage: &Ref<Storage>, api: &Ref<AgentApi>) -> SupervisorSpec {
         let changed = watch::Sender::new(0);
         let deps = AgentDeps {
             store: self.store.clone(),
@@ -152,7 +152,7 @@ impl Parts {
             settings: self.config.settings.clone(),
             changed: changed.clone(),
         };
-        let seal_worker = ChildSpec::actor("seal_worker", worker, move |cx| SealWorker::start(cx, deps.clone()));
+        let seal_worker = ChildSpec::actor("seal_worker", worker, move |cx| SealAgent::start(cx, deps.clone()));
         let deps = StorageDeps { repo: self.config.repo.clone(), prover: self.prover.clone() };
         let disks = ChildSpec::actor("storage", storage, move |_| {
             let storage = Storage::new(deps.clone());
@@ -176,7 +176,7 @@ impl Parts {
             ))
     }
 
-    fn peers(&self, worker: &Ref<SealWorker>, storage: &Ref<Storage>) -> ChildSpec {
+    fn peers(&self, worker: &Ref<SealAgent>, storage: &Ref<Storage>) -> ChildSpec {
         let mut me = NodeRecord::new(self.config.name.clone(), self.bridge.peer_id(), self.boot);
         me.kind = NodeKind::Agent;
         me.serves = [worker.path().to_owned(), storage.path().to_owned()].into();
@@ -193,17 +193,18 @@ impl Parts {
         .on(Thread::Shared("net"))
     }
 
-    fn api(&self, worker: &Ref<SealWorker>, changed: watch::Sender<u64>, api: &Ref<AgentApi>) -> ChildSpec {
-        let door = Door::new(self.config.api_listen, "api.listen");
+    fn api(&self, worker: &Ref<SealAgent>, changed: watch::Sender<u64>, api: &Ref<AgentApi>) -> ChildSpec {
+        let door = SharedListener::new(self.config.api_listen, "api.listen");
         let (worker, auth, repo) = (worker.clone(), self.auth.clone(), self.config.repo.clone());
         let (name, directory, tree) = (self.config.name.clone(), self.directory.clone(), self.tree.clone());
         ChildSpec::actor("api_server", api, move |_| {
-            let desk = Desk {
+            let worker_api = WorkerApi {
                 worker: worker.clone(),
                 changed: changed.subscribe(),
                 version: format!("bulkhead-agent {}", env!("CARGO_PKG_VERSION")),
             };
-            let methods = AgentMethods { desk, name: name.clone(), directory: directory.clone(), tree: tree.clone() };
+            let methods =
+                AgentMethods { worker_api, name: name.clone(), directory: directory.clone(), tree: tree.clone() };
             let service = Service { auth: auth.clone(), node: None, extras: Some(Arc::new(methods)) };
             let started = AgentApi::start(&door, service, &repo);
             async move { started }
@@ -251,7 +252,7 @@ impl Actor for Peers {
                 tries += 1;
                 tracing::warn!(tries, "the agent is not registered yet: {e}");
                 trouble.trouble(Some(e.to_string()));
-                tokio::time::sleep(AGAIN).await;
+                tokio::time::sleep(RETRY_DELAY).await;
             }
             trouble.trouble(None);
             Registered
@@ -267,7 +268,7 @@ impl Handler<Registered> for Peers {
     }
 }
 
-/// Where others may dial us, as far as the bridge itself knows.
+/// The addresses at which others may dial us, as far as the bridge itself knows.
 async fn listening(bridge: &Bridge) -> Vec<Multiaddr> {
     let mut events = bridge.events();
     let known = async {
@@ -282,7 +283,7 @@ pub struct AgentApi {
     /// Taken when it is stopped.
     server: Option<ServerHandle>,
     addr: SocketAddr,
-    door: Door,
+    door: SharedListener,
 }
 
 /// The address that it listens on now.
@@ -294,7 +295,7 @@ impl Message for WhereIs {
 }
 
 impl AgentApi {
-    fn start(door: &Door, service: Service, repo: &std::path::Path) -> Result<AgentApi, StartError> {
+    fn start(door: &SharedListener, service: Service, repo: &std::path::Path) -> Result<AgentApi, StartError> {
         let failed = |e: &dyn std::fmt::Display| StartError(e.to_string());
         let auth = service.auth.clone();
         let server = server::serve_at(door, service).map_err(|e| failed(&e))?;

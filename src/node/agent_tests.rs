@@ -22,7 +22,7 @@ impl Handler<Fall> for AgentApi {
 #[tokio::test]
 async fn a_server_that_ends_by_itself_is_a_failure_and_another_serves_at_its_port() {
     let repo = tempfile::tempdir().unwrap();
-    let (dir, door) = (repo.path().to_path_buf(), Door::new("127.0.0.1:0".parse().unwrap(), "api.listen"));
+    let (dir, door) = (repo.path().to_path_buf(), SharedListener::new("127.0.0.1:0".parse().unwrap(), "api.listen"));
     let auth = Arc::new(Auth::open(&dir).unwrap());
     let address = Ref::<AgentApi>::new("/agent-api", 4);
     let child = ChildSpec::actor("api_server", &address, move |_| {

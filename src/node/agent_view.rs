@@ -1,10 +1,11 @@
-//! What an agent answers to an operator: `info`, `tree`, `sealing workers` and `sealing jobs`, beside the methods of its workers.
+//! An agent's answers to an operator: `info`, `tree`, `sealing workers` and `sealing jobs`, besides the methods of its
+//! workers.
 
 use super::provider_report::workers_of;
 use super::sealing_report::{Jobs, at_agent};
-use crate::actors::seal_worker::SealWorker;
-use crate::actors::seal_worker::desk::Desk;
-use crate::actors::seal_worker::messages::{Report, Tasks};
+use crate::actors::seal_agent::SealAgent;
+use crate::actors::seal_agent::messages::{GetAgentReport, Tasks};
+use crate::actors::seal_agent::worker_api::WorkerApi;
 use crate::rpc::auth::Perm;
 use crate::rpc::directory::Directory;
 use crate::rpc::server::{ExtraMethods, RpcError};
@@ -18,7 +19,7 @@ use std::time::Duration;
 const WITHIN: Duration = Duration::from_secs(5);
 
 pub struct AgentMethods {
-    pub desk: Desk,
+    pub worker_api: WorkerApi,
     pub name: String,
     pub directory: Arc<dyn Directory>,
     /// Known once the tree has started.
@@ -33,9 +34,9 @@ const JOBS: &str = "Bulkhead.SealingJobs";
 impl AgentMethods {
     async fn ask<M: Message>(&self, message: M) -> Result<M::Reply, RpcError>
     where
-        SealWorker: Handler<M>,
+        SealAgent: Handler<M>,
     {
-        let answer = self.desk.worker.ask(message, WITHIN).await;
+        let answer = self.worker_api.worker.ask(message, WITHIN).await;
         answer.map_err(|e| RpcError::verdict(format!("the agent's seal-worker: {e}")))
     }
 
@@ -44,7 +45,7 @@ impl AgentMethods {
     }
 
     async fn info(&self) -> Result<Value, RpcError> {
-        let (report, tasks) = (self.ask(Report).await?, self.ask(Tasks).await?);
+        let (report, tasks) = (self.ask(GetAgentReport).await?, self.ask(Tasks).await?);
         let failed = tasks.iter().filter(|task| task.state == "failed").count();
         let view = self.directory.view().borrow().clone();
         let mut troubles: Vec<String> =
@@ -74,7 +75,7 @@ impl AgentMethods {
         match method {
             INFO => self.info().await,
             TREE => json(serde_json::to_value(self.actors())),
-            WORKERS => json(serde_json::to_value(workers_of(&self.name, &self.ask(Report).await?))),
+            WORKERS => json(serde_json::to_value(workers_of(&self.name, &self.ask(GetAgentReport).await?))),
             _ => {
                 let tasks = self.ask(Tasks).await?;
                 let jobs = tasks.into_iter().map(|task| at_agent(&self.name, task)).collect();
@@ -89,14 +90,14 @@ impl ExtraMethods for AgentMethods {
     fn permission(&self, method: &str) -> Option<Perm> {
         match method {
             INFO | TREE | WORKERS | JOBS => Some(Perm::Read),
-            other => self.desk.permission(other),
+            other => self.worker_api.permission(other),
         }
     }
 
     async fn call(&self, method: &str, params: Vec<Value>) -> Option<Result<Value, RpcError>> {
         match method {
             INFO | TREE | WORKERS | JOBS => Some(self.answer(method).await),
-            other => self.desk.call(other, params).await,
+            other => self.worker_api.call(other, params).await,
         }
     }
 }

@@ -5,7 +5,7 @@ use super::provider_report::{self, Asked, PeriodCache};
 use super::proving_report::Concerns;
 use super::sealing_report;
 use super::shards::{MissingShard, Shards};
-use super::{Refs, report};
+use super::{Refs, api_views};
 use crate::actors::daemon_link::messages::FeedInfo;
 use crate::actors::deal_handler::MarketInfo;
 use crate::actors::message_sender::messages::{MessageStatus, Status as MessageQuery};
@@ -16,7 +16,7 @@ use crate::actors::winning_post::messages::{WinningInfo, WinningReport};
 use crate::chain::Address;
 use crate::chain::miner_messages::sealed_cid;
 use crate::chain::types::{TipSet, TipSetKey, Version};
-use crate::rpc::api::{BackendError, MinerBackend, Report, SealRandomness, SectorBrief, SectorInfo, SectorLog};
+use crate::rpc::api::{BackendError, MinerBackend, ReportKind, SealRandomness, SectorBrief, SectorInfo, SectorLog};
 use crate::rpc::full_node::{FullNode, FullNodeError};
 use crate::supervisor::{Actor, ActorInfo, CallError, Handler, Message, Ref, WeakTree};
 use async_trait::async_trait;
@@ -38,7 +38,7 @@ pub struct NodeBackend {
     pub(super) miner: Address,
     pub(super) sector_size: u64,
     pub(super) network: String,
-    /// Those that a node of this provider may run.
+    /// The concerns that a node of this provider may run.
     pub(super) concerns: BTreeSet<Concern>,
     pub(super) agents: Arc<dyn Agents>,
     /// A full node this many epochs behind the best one counts as away.
@@ -91,7 +91,7 @@ fn unanswered(missing: &[MissingShard]) -> BackendError {
 }
 
 impl NodeBackend {
-    /// What is not up and waits for another try, by its place in the tree, with the reason.
+    /// The children that are down and wait for another try, by place in the tree, with the reason.
     pub fn held_down(&self) -> BTreeMap<String, String> {
         let rows = self.tree.get().and_then(WeakTree::upgrade).map(|tree| tree.snapshot()).unwrap_or_default();
         rows.into_iter().filter_map(|row| Some((row.path, row.held?))).collect()
@@ -119,7 +119,7 @@ impl NodeBackend {
 
     /// The seal scheduler that a new sector goes to: this node's, else the one with the least to do.
     async fn sealer(&self) -> Result<Ref<SealScheduler>> {
-        if !self.refs.sealing.is_far() && self.shards.has_own() {
+        if !self.refs.sealing.is_remote() && self.shards.has_own() {
             return Ok(self.refs.sealing.clone());
         }
         let gathered = self.shards.gather(DEADLINE, || List).await;
@@ -267,19 +267,21 @@ impl MinerBackend for NodeBackend {
         self.stop.notify_one();
     }
 
-    async fn report(&self, asked: Report) -> Result<Value> {
+    async fn report(&self, asked: ReportKind) -> Result<Value> {
         let json = |v: serde_json::Result<Value>| v.map_err(|e| BackendError::Failed(e.to_string()));
         match asked {
-            Report::Info => Ok(report::info(self, &Asked::of(self).await).await),
-            Report::Sectors => report::sectors(self).await,
-            Report::Tree => json(serde_json::to_value(self.snapshot())),
-            Report::SealingWorkers => json(serde_json::to_value(provider_report::all_workers(self).await)),
-            Report::SealingJobs => json(serde_json::to_value(sealing_report::of_provider(self).await)),
-            Report::ProvingInfo => json(serde_json::to_value(report::proving_info(self).await?)),
-            Report::ProvingDeadlines => json(serde_json::to_value(report::deadlines(self).await?)),
-            Report::WindowPost => json(serde_json::to_value(self.window_post().await?)),
-            Report::WinningPost => json(serde_json::to_value(self.winning_post().await?)),
-            Report::Market => json(serde_json::to_value(ask(&self.refs.market, "the deal handler", MarketInfo).await?)),
+            ReportKind::Info => Ok(api_views::info(self, &Asked::of(self).await).await),
+            ReportKind::Sectors => api_views::sectors(self).await,
+            ReportKind::Tree => json(serde_json::to_value(self.snapshot())),
+            ReportKind::SealingWorkers => json(serde_json::to_value(provider_report::all_workers(self).await)),
+            ReportKind::SealingJobs => json(serde_json::to_value(sealing_report::of_provider(self).await)),
+            ReportKind::ProvingInfo => json(serde_json::to_value(api_views::proving_info(self).await?)),
+            ReportKind::ProvingDeadlines => json(serde_json::to_value(api_views::deadlines(self).await?)),
+            ReportKind::WindowPost => json(serde_json::to_value(self.window_post().await?)),
+            ReportKind::WinningPost => json(serde_json::to_value(self.winning_post().await?)),
+            ReportKind::Market => {
+                json(serde_json::to_value(ask(&self.refs.market, "the deal handler", MarketInfo).await?))
+            }
         }
     }
 }

@@ -31,7 +31,7 @@ concerns! {
     DealHandler,
 }
 
-/// What a concern does while etcd is out of reach, so that its lease can be neither proven nor known to be lost.
+/// The behaviour of a concern while etcd is out of reach, so that its lease can be neither proven nor known to be lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InDoubt {
     /// Goes on. Done twice, it costs gas or nothing; not done, it costs a fault.
@@ -122,7 +122,7 @@ impl Concern {
         }
     }
 
-    /// What the placement decides about, on that node.
+    /// The concern's description for the placement, on that node.
     pub fn wanted(self, miner: &Address, node: &str) -> Wanted {
         let path = self.path(miner, Some(node));
         match self {

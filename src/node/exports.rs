@@ -1,8 +1,8 @@
-//! What other nodes may send to the concerns of this one: the messages of each, in one place.
+//! The exports to other nodes: each concern's messages, in one place.
 
+use super::api_views::TreeSnapshot;
 use super::concern::Concern;
 use super::refs::Refs;
-use super::report::TreeSnapshot;
 use crate::actors::daemon_link::messages::{FeedInfo, PoolInfo};
 use crate::actors::deal_handler::MarketInfo;
 use crate::actors::message_sender::messages::{
@@ -48,7 +48,7 @@ pub fn export(concern: Concern, refs: &Refs) -> Result<Export, ExportError> {
     }
 }
 
-/// What a node answers for itself.
+/// The actors that every node has for itself.
 pub fn of_node(refs: &Refs) -> Result<[Export; 3], ExportError> {
     Ok([
         Export::of(&refs.info).message::<TreeSnapshot>().done()?,

@@ -1,4 +1,4 @@
-//! Whose node this is: the repo's store, and the network and miner that it was made for.
+//! The owner of this node: the repo's store, and the network and miner that it was made for.
 
 use crate::actors::daemon_link::LinkError;
 use crate::actors::daemon_link::follow::check_network;
@@ -31,21 +31,21 @@ pub enum IdentityError {
     Miner { node: String, miner: String, why: String },
 }
 
-/// What the full node said of network and miner, kept so that a node also starts while its full node is away.
+/// Network and miner as the full node told them, stored so that a node also starts while its full node is away.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
-struct Kept {
+struct CachedIdentity {
     network: String,
     miner: String,
     sector_size: u64,
 }
 
-impl Record for Kept {
+impl Record for CachedIdentity {
     const TABLE: &'static str = "identity";
 }
 
 const KEY: &str = "node";
 
-/// What a start does where the repo's store is missing or empty.
+/// The behaviour of a start where the repo's store is missing or empty.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum NewStore {
     /// Begins one in a repo that no node ran in; elsewhere the store was lost, which is refused.
@@ -94,7 +94,7 @@ impl Identity {
         new: NewStore,
     ) -> Result<Identity, IdentityError> {
         let store = open_store(repo, new)?;
-        let kept = store.get::<Kept>(KEY)?;
+        let kept = store.get::<CachedIdentity>(KEY)?;
         if let Some(kept) = &kept
             // the prefix (f or t) is the network's and says nothing
             && address::parse(&kept.miner).as_ref() != Ok(&miner)
@@ -119,8 +119,11 @@ impl Identity {
                     IdentityError::Miner { node: node.name(), miner: miner.to_string(), why: e.to_string() }
                 })?;
                 network::use_network(&params.network_name);
-                let kept =
-                    Kept { network: params.network_name, miner: miner.to_string(), sector_size: info.sector_size };
+                let kept = CachedIdentity {
+                    network: params.network_name,
+                    miner: miner.to_string(),
+                    sector_size: info.sector_size,
+                };
                 store.put(&Token { path: "node".into(), epoch: 0 }, KEY, &kept)?;
                 kept
             }

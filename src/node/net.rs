@@ -1,13 +1,13 @@
 //! A node's end of the cluster: its bridge, its directory, and the concerns' state in the cluster's store.
 //!
 //! * [`bridge`], [`directory`] — actors that start each and show how it is; what they start outlives them where it can.
-//! * [`crate::node::keeper`] decides with both what runs here, and where everything else is.
+//! * [`crate::node::reconciler`] decides with both what runs here, and where everything else is.
 
 pub mod bridge;
 pub mod directory;
 
 use super::concern::Concern;
-use super::seat::Seats;
+use super::lease_slot::LeaseSlots;
 use super::settings::ClusterSettings;
 use super::{NodeError, exports};
 use crate::chain::Address;
@@ -21,24 +21,24 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-/// What the actors of the group share.
+/// The state that the actors of the group share.
 pub struct Net {
     pub settings: ClusterSettings,
     pub repo: PathBuf,
     pub miner: Address,
     pub boot: u64,
-    /// By which other nodes' bridges tell this process from its predecessors.
+    /// The number by which other nodes' bridges tell this process from its predecessors.
     pub start: u64,
     pub bridge: ArcSwapOption<Bridge>,
-    pub directory: ArcSwapOption<Found>,
+    pub directory: ArcSwapOption<ConnectedDirectory>,
     pub placement: Placement,
-    /// What this node holds.
-    seats: Seats,
+    /// The leases that this node holds.
+    slots: LeaseSlots,
     stores: BTreeMap<Concern, Store>,
 }
 
 /// A directory that is connected.
-pub struct Found(pub Arc<dyn Directory>);
+pub struct ConnectedDirectory(pub Arc<dyn Directory>);
 
 impl Net {
     pub fn new(
@@ -48,7 +48,7 @@ impl Net {
         boot: u64,
         start: u64,
         store: &Store,
-        seats: Seats,
+        slots: LeaseSlots,
     ) -> Result<Net, NodeError> {
         let stores = directory::stores(&settings, store)?;
         let wanted = |concern: Concern| -> Wanted { concern.wanted(&miner, &settings.node) };
@@ -66,17 +66,17 @@ impl Net {
             bridge: ArcSwapOption::empty(),
             directory: ArcSwapOption::empty(),
             placement,
-            seats,
+            slots,
             stores,
         })
     }
 
-    /// Under which epoch other nodes may reach the concern.
+    /// The epoch under which other nodes may reach the concern.
     fn gate(&self, concern: Concern) -> EpochGate {
-        self.seats.get(concern).map_or_else(EpochGate::none, |seat| EpochGate::of(seat.clone()))
+        self.slots.get(concern).map_or_else(EpochGate::none, |slot| EpochGate::of(slot.clone()))
     }
 
-    /// Where the concern's state is.
+    /// The store of the concern's state.
     pub fn store(&self, concern: Concern) -> Option<Store> {
         self.stores.get(&concern).cloned()
     }

@@ -1,5 +1,5 @@
-//! What the provider does, put together of what its concerns and the full node say: for `/metrics`, and for `info` with
-//! what is wrong and what to do about it. Costs a fixed number of questions, whatever the number of sectors.
+//! The provider's state, from the answers of its concerns and the full node: for `/metrics`, and for `info` with what
+//! is wrong and what to do about it. Costs a fixed number of questions, whatever the number of sectors.
 
 use super::backend::{NodeBackend, ask_if_up};
 use super::concern::Concern;
@@ -10,8 +10,8 @@ use crate::actors::daemon_link::messages::{FeedInfo, PoolInfo};
 use crate::actors::daemon_link::pool::{Health, usable};
 use crate::actors::deal_handler::{MarketInfo, MarketReport};
 use crate::actors::message_sender::messages::{MessageSummary, Summary as MessagesAsked};
+use crate::actors::seal_agent::messages::{AgentReport, GetAgentReport as AgentAsked};
 use crate::actors::seal_scheduler::messages::{SealingSummary, Slots, Summary as SealingAsked};
-use crate::actors::seal_worker::messages::{AgentReport, Report as AgentAsked};
 use crate::actors::window_post::messages::{Closed, WindowPostInfo, WindowPostSummary};
 use crate::actors::winning_post::messages::WinningReport;
 use crate::chain::types::{DeadlineInfo, MinerPower, TipSetKey};
@@ -411,7 +411,7 @@ async fn agents(node: &NodeBackend) -> Vec<(String, Result<AgentReport, String>)
     futures::future::join_all(asked).await
 }
 
-/// What `info` shows of the workers that seal.
+/// A sealing worker as `info` shows it.
 #[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(default)]
 pub struct Worker {

@@ -17,7 +17,7 @@ const ROUNDS_SHOWN: usize = 5;
 const FAULTS_NAMED: usize = 10;
 const FAULTY_PARTITIONS_NAMED: usize = 20;
 
-/// Where a deadline stands in the present proving period.
+/// A deadline's state in the present proving period.
 #[derive(Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[serde(rename_all = "snake_case")]
 pub enum DeadlineState {
@@ -105,14 +105,14 @@ pub struct PartitionFaults {
     pub deadline: u64,
     pub partition: u64,
     pub faulty: u64,
-    /// Of them: declared recovered, to be proven with the next window.
+    /// The part that is declared recovered, to be proven with the next window.
     pub recovering: u64,
     /// The lowest faulty sector numbers.
     pub first: Vec<u64>,
 }
 
 impl PartitionFaults {
-    /// Those of a deadline's partitions that have any.
+    /// The partitions of a deadline that have faults.
     pub fn of(deadline: u64, partitions: &[Partition]) -> Vec<PartitionFaults> {
         let faulty = (0u64..).zip(partitions).filter(|(_, p)| !p.faulty_sectors.is_empty());
         let row = |(partition, p): (u64, &Partition)| PartitionFaults {
@@ -220,7 +220,7 @@ impl Period<'_> {
 pub struct OpenDeadline {
     #[serde(flatten)]
     pub row: DeadlineRow,
-    /// Of how many deadlines in a period.
+    /// The number of deadlines in a period.
     pub of: u64,
     pub closes_in_seconds: Option<u64>,
     pub batches: Vec<BatchReport>,
@@ -251,7 +251,7 @@ fn missed(report: &WindowPostReport) -> Vec<Missed> {
     report.deadlines.iter().rev().flat_map(of).collect()
 }
 
-/// What `Bulkhead.ProvingInfo` answers.
+/// The answer of `Bulkhead.ProvingInfo`.
 #[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(default)]
 pub struct ProvingInfo {
@@ -284,7 +284,7 @@ pub struct ProvingInfo {
     pub rounds: Vec<RoundReport>,
 }
 
-/// What the two concerns say; an error text where one does not answer. `None`: no node of this provider runs it.
+/// The answers of the two concerns; an error text where one does not answer. `None`: no node of this provider runs it.
 pub struct Concerns {
     pub window_post: Option<Result<WindowPostReport, String>>,
     pub winning_post: Option<Result<WinningReport, String>>,

@@ -1,4 +1,4 @@
-//! What the chain shows of deadlines before, in and after their windows, and what follows for a restart.
+//! Deadlines before, in and after their windows as the chain shows them, and what follows for a restart.
 
 use super::*;
 use crate::actors::window_post::messages::BatchReport;

@@ -1,7 +1,7 @@
 //! The addresses of a node's actors. They exist before the tree starts, so that any actor can be given any other.
 
+use super::api_views::InfoPublisher;
 use super::concern::Concern;
-use super::report::InfoPublisher;
 use crate::actors::daemon_link::messages::HeadUpdate;
 use crate::actors::daemon_link::{DaemonPool, HeadFeed, Subscribers};
 use crate::actors::deal_handler::DealHandler;
@@ -17,7 +17,7 @@ use crate::rpc::api::ApiServer;
 use crate::supervisor::{Group, Groups, Ref};
 use std::sync::Arc;
 
-/// Those of concerns lead to wherever the concern runs; the others to this process.
+/// Addresses of actors: a concern's leads to wherever it runs, the others to this process.
 #[derive(Clone)]
 pub struct Refs {
     pub pool: Ref<DaemonPool>,
@@ -66,7 +66,7 @@ impl Refs {
     }
 }
 
-/// Who is told of every new head: the incarnations that run here. A concern that runs elsewhere has that node's feed.
+/// The incarnations here that receive every new head. A concern that runs elsewhere has that node's feed.
 #[derive(Clone)]
 pub(super) struct Heads {
     pub proving: Group<HeadUpdate>,

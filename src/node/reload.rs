@@ -19,12 +19,12 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Mutex;
 
-/// A concern that has not come to it by then has a handler in hand, and takes it after that.
+/// How long to wait; a busy concern takes the settings after its current handler.
 const SHOWN_WITHIN: Duration = Duration::from_secs(2);
 /// For how long a concern may stay busy before it is left to its next start.
 const TAKEN_WITHIN: Duration = Duration::from_secs(600);
 
-/// What concerns take over while they run. Each incarnation starts with what holds then.
+/// Settings that concerns take over while they run. Each incarnation starts with the present ones.
 #[derive(Clone, PartialEq)]
 pub struct Hot {
     pub window_post: WindowPostSettings,
@@ -47,9 +47,9 @@ impl Hot {
 
 pub type Live = Arc<ArcSwap<Hot>>;
 
-/// Where this node's settings came from, to be read again.
+/// The source of this node's settings, to read them again.
 pub trait Origin: Send + Sync {
-    /// What it was started with.
+    /// The configuration that it was started with.
     fn started_with(&self) -> &Config;
     /// Blocks.
     fn read(&self) -> Result<Config, ConfigError>;
@@ -61,14 +61,14 @@ pub trait Origin: Send + Sync {
     fn log(&self, filter: &str) -> Result<(), String>;
 }
 
-/// What came of a reload.
+/// The result of a reload.
 #[derive(Serialize, Clone, Debug, Default, PartialEq)]
 pub struct Reloaded {
     /// In force.
     pub changed: Vec<&'static str>,
     /// Differs from what the node runs by, and is not in force.
     pub needs_restart: Vec<&'static str>,
-    /// Of the concerns that changed keys are for.
+    /// The concerns that the changed keys are for.
     pub concerns: BTreeMap<&'static str, Taken>,
 }
 
@@ -89,7 +89,7 @@ pub struct Reloader {
     pub(super) origin: Option<Arc<dyn Origin>>,
     pub(super) refs: Refs,
     pub(super) live: Live,
-    /// What the node runs by. Held during a reload: one at a time.
+    /// The configuration in force. Locked during a reload: one at a time.
     pub(super) running: Arc<Mutex<Option<Config>>>,
 }
 
@@ -156,7 +156,7 @@ where
     A: Handler<Reconfigure<S>>,
     S: Send + 'static,
 {
-    if to.is_far() {
+    if to.is_remote() {
         return (name, Taken::Elsewhere);
     }
     let to = to.clone();

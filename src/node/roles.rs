@@ -1,4 +1,4 @@
-//! What a node may run: roles, the singleton concerns that each allows, and what is said at the start of those that are off.
+//! The roles of a node: the singleton concerns that each allows, and the log lines of those that are off.
 
 pub use crate::rpc::directory::Role;
 use std::collections::BTreeSet;
@@ -72,7 +72,7 @@ impl Roles {
         self.0.iter().map(|role| role.name().to_string()).collect()
     }
 
-    /// What the log says of the roles that are off.
+    /// Log lines of the roles that are off.
     pub fn off_lines(&self) -> impl Iterator<Item = &'static str> {
         each().filter(|role| !self.has(*role)).filter_map(off_line)
     }

@@ -1,8 +1,8 @@
 //! `sealing jobs`: what is being computed for which sector, and where. Pure but for [`of_provider`].
 
 use super::backend::{DEADLINE, NodeBackend};
+use crate::actors::seal_agent::messages::{AgentTask, Tasks as AgentTasks};
 use crate::actors::seal_scheduler::messages::{SealingTask, Tasks};
-use crate::actors::seal_worker::messages::{AgentTask, Tasks as AgentTasks};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
@@ -28,7 +28,7 @@ pub struct JobRow {
     pub error: Option<String>,
 }
 
-/// What `Bulkhead.SealingJobs` answers.
+/// The answer of `Bulkhead.SealingJobs`.
 #[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(default)]
 pub struct Jobs {

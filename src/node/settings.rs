@@ -1,4 +1,4 @@
-//! What a node needs to know before its tree is built: the configuration in the concerns' own terms.
+//! The settings that a node needs before its tree is built: the configuration in the concerns' own terms.
 
 use super::reload::Origin;
 use super::roles::{Role, Roles};
@@ -32,15 +32,15 @@ pub struct NodeSettings {
     pub market: MarketSettings,
     /// For the whole tree; the epochs follow from the boot counter.
     pub supervision: TreeOptions,
-    /// What may run here.
+    /// The roles that may run here.
     pub roles: Roles,
     /// `None`: this node is the whole provider, nothing is asked of others.
     pub cluster: Option<ClusterSettings>,
-    /// Who seals for this node elsewhere.
+    /// The agents that seal for this node elsewhere.
     pub agents: Arc<dyn Agents>,
-    /// Who else has sectors on disk.
+    /// Other nodes with sectors on disk.
     pub storages: Arc<dyn Storages>,
-    /// Where these came from, to be read again; `None`: what holds at the start holds to the end.
+    /// The source of these settings, to read them again; `None`: they never change.
     pub origin: Option<Arc<dyn Origin>>,
     /// Another tree of this process (the devnet's chain) that is shown beside the node's own.
     pub beside: Option<Tree>,
@@ -49,29 +49,29 @@ pub struct NodeSettings {
 /// One node of several that are one provider: the `[cluster]` and `[placement]` sections.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ClusterSettings {
-    /// Of the cluster: part of every key in etcd and of the bridge's handshake.
+    /// The cluster's name: part of every key in etcd and of the bridge's handshake.
     pub name: String,
-    /// Of this node: unique in the cluster, the same over restarts.
+    /// This node's name: unique in the cluster, the same over restarts.
     pub node: String,
     pub directory: DirectorySettings,
     /// Multiaddrs that the bridge listens on, `/ip4/0.0.0.0/tcp/2347`; none: this node only dials out.
     pub listen: Vec<String>,
     /// Multiaddrs that others are told to dial; empty: those that it listens on.
     pub announce: Vec<String>,
-    /// How long a singleton concern stays with a holder that is not heard of any more.
+    /// How long a silent holder keeps a singleton concern.
     pub lease_ttl: Duration,
-    /// How often the bridge shows a sign of life.
+    /// How often the bridge sends a keep-alive.
     pub heartbeat: Duration,
     /// Silence of a peer after which it is suspected, and after which it counts as down.
     pub suspect: Duration,
     pub down: Duration,
-    /// Who may connect beside the nodes that the directory knows.
+    /// Peers that may connect besides the nodes that the directory knows.
     pub allow: Vec<PeerId>,
     /// A concern's name (`window-post`) -> the nodes that it prefers, in order. Nodes that are not named come last.
     pub placement: BTreeMap<String, Vec<String>>,
 }
 
-/// Who knows where everything is.
+/// The directory that knows where everything is.
 #[derive(Clone, Debug, PartialEq)]
 pub enum DirectorySettings {
     /// This node holds everything that its roles allow.
@@ -180,7 +180,7 @@ impl EtcdSettings {
 
 fn static_peers(cluster: &config::Cluster) -> Vec<StaticPeer> {
     let allocator = cluster.allocator_at.as_ref().and_then(|at| config::cluster::multiaddr_of(at));
-    let peer = |peer: &config::Peer| {
+    let peer = |peer: &config::PeerConfig| {
         let roles = Roles::parse(peer.roles.iter().map(String::as_str)).ok()?;
         let mut addrs: Vec<Multiaddr> = peer.addrs.iter().filter_map(|addr| addr.parse().ok()).collect();
         let extra = allocator.as_ref().filter(|at| roles.has(Role::Allocator) && !addrs.contains(at)).cloned();
@@ -255,7 +255,7 @@ impl NodeSettings {
         self.sealing.seed_confidence = 1;
         self.sealing.commit_confidence = 1;
         self.sealing.rules.retry_first = 5_000;
-        self.sealing.rules.soft_wait = 1_000;
+        self.sealing.rules.transient_wait = 1_000;
         self.window_post.submit_confidence = 1;
         // A window is ten epochs here: a message that the node refuses must come back while it is open.
         self.messages.estimate_tries = 3;

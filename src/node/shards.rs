@@ -23,13 +23,13 @@ struct Shard {
     gone: Option<String>,
 }
 
-/// By the name of the node. A node that runs alone has one.
+/// The shards by the name of their node. A node that runs alone has one.
 pub struct Shards {
     own: Option<String>,
     all: ArcSwap<BTreeMap<String, Shard>>,
 }
 
-/// What came back from each, and from whom nothing did.
+/// The answers, and the nodes that gave none.
 pub struct Gathered<T> {
     pub found: Vec<(String, T)>,
     pub missing: Vec<MissingShard>,

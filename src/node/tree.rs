@@ -6,7 +6,7 @@
 //! whose first start fails comes up later. A crash loop outside `proving` is held down in its group, which never ends for
 //! it, but for what proving needs of `chain`: see [`chain`].
 //! One file a group. A concern that only one process of a cluster may run has its spec here on every node whose roles
-//! allow it, and runs while its [`Seat`] is held.
+//! allow it, and runs while its [`LeaseSlot`] is held.
 
 mod admin;
 mod chain;
@@ -19,9 +19,9 @@ mod store;
 
 use super::backend::NodeBackend;
 use super::concern::Concern;
+use super::lease_slot::{LeaseSlot, LeaseSlots};
 use super::refs::{Heads, Refs};
 use super::reload::{Live, Reloader};
-use super::seat::{Seat, Seats};
 use super::settings::NodeSettings;
 use super::shards::Shards;
 use super::{Links, net::Net};
@@ -44,7 +44,7 @@ pub(super) struct Parts {
     pub heads: Heads,
     pub settings: NodeSettings,
     pub refs: Refs,
-    pub seats: Seats,
+    pub slots: LeaseSlots,
     pub store: Store,
     pub miner: Address,
     pub sector_size: u64,
@@ -89,7 +89,7 @@ impl Parts {
             .child(ChildSpec::supervisor(admin::group(self)))
     }
 
-    /// What concerns are started with, whenever that is.
+    /// The present settings and addresses that concerns are started with.
     fn live(&self) -> Live {
         self.reloader.live.clone()
     }
@@ -99,28 +99,28 @@ impl Parts {
     }
 
     /// The concern's child, if it is one of this node's.
-    fn seated<A, F, Fut>(&self, concern: Concern, address: &Ref<A>, start: F) -> Option<ChildSpec>
+    fn leased_child<A, F, Fut>(&self, concern: Concern, address: &Ref<A>, start: F) -> Option<ChildSpec>
     where
         A: Actor,
         F: Fn(Cx<A>, Store) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<A, StartError>> + 'static,
     {
-        let seat = self.seats.get(concern)?;
+        let slot = self.slots.get(concern)?;
         let (_, id) = concern.place(&self.miner);
-        Some(seated(id, seat, address, start))
+        Some(leased_child(id, slot, address, start))
     }
 }
 
-/// A child that runs while the seat is held; without it, its start passes.
-fn seated<A, F, Fut>(id: String, seat: &Arc<Seat>, address: &Ref<A>, start: F) -> ChildSpec
+/// A child that runs while the slot is held; without it, its start passes.
+fn leased_child<A, F, Fut>(id: String, slot: &Arc<LeaseSlot>, address: &Ref<A>, start: F) -> ChildSpec
 where
     A: Actor,
     F: Fn(Cx<A>, Store) -> Fut + Send + Sync + 'static,
     Fut: Future<Output = Result<A, StartError>> + 'static,
 {
-    let here = seat.clone();
+    let here = slot.clone();
     let spec = ChildSpec::optional(id, address, move |cx| {
-        let started = here.present().map(|holding| start(cx, holding.store.clone()));
+        let started = here.present().map(|held_lease| start(cx, held_lease.store.clone()));
         async move {
             match started {
                 Some(started) => started.await.map(Some),
@@ -128,7 +128,7 @@ where
             }
         }
     });
-    spec.under(seat.clone())
+    spec.under(slot.clone())
 }
 
 /// Adds the children that are there.

@@ -2,7 +2,7 @@
 //!
 //! stdout and stderr are the proofs library's logs, never protocol.
 
-use super::wire::{self, CHILD_IN, CHILD_OUT, FromChild, ToChild, WireError};
+use super::wire::{self, CHILD_IN, CHILD_OUT, FromChild, PipeError, ToChild};
 use super::{Output, Task, result, tasks};
 use crate::util::lock;
 use std::fs::File;
@@ -24,7 +24,7 @@ pub const JSON: &str = "json";
 /// The end of a pipe that only this process uses.
 type Out = Arc<Mutex<File>>;
 
-/// What `bulkhead prover` does. Ends with success when the node closes the pipe.
+/// The body of `bulkhead prover`. Ends with success when the node closes the pipe.
 pub fn main() -> ExitCode {
     for fd in [CHILD_IN, CHILD_OUT] {
         // SAFETY: fcntl on a number; a closed one is answered with an error.
@@ -67,16 +67,16 @@ fn init_logs() {
     }));
 }
 
-fn say(out: &Out, message: &FromChild) -> Result<(), WireError> {
+fn say(out: &Out, message: &FromChild) -> Result<(), PipeError> {
     wire::send(&mut *lock(out), message)
 }
 
-fn serve(from: &mut File, out: &Out) -> Result<(), WireError> {
+fn serve(from: &mut File, out: &Out) -> Result<(), PipeError> {
     say(out, &FromChild::Ready)?;
     loop {
         let ToChild::Run { task, job_dir } = match wire::receive(from) {
             Ok(message) => message,
-            Err(WireError::Closed) => return Ok(()),
+            Err(PipeError::Closed) => return Ok(()),
             Err(e) => return Err(e),
         };
         say(out, &FromChild::Started)?;

@@ -20,7 +20,7 @@ pub mod wire;
 pub use bulkhead_proofs::task::{ActorId, Bytes32, Output, PostSector, PublicSector, Task};
 pub use bulkhead_proofs::tasks;
 pub use fenced::FencedProver;
-pub use prover::{ChildConfig, ChildProver, POOLS, Pool, ProverPools, Running};
+pub use prover::{ChildConfig, ChildProver, POOLS, ProverPool, ProverPools, RunningJob};
 pub use scripted::{Answer, ScriptedProver, Step, default_output};
 
 /// How a prover child ended, when not with a result.

@@ -2,7 +2,7 @@
 
 use super::ProverError;
 use super::tmp::PrivateTmp;
-use super::wire::{self, CHILD_IN, CHILD_OUT, FromChild, ToChild, WireError};
+use super::wire::{self, CHILD_IN, CHILD_OUT, FromChild, PipeError, ToChild};
 use crate::supervisor::process::{self, ProcessHandle, Setup};
 use std::ffi::OsString;
 use std::fs::File;
@@ -18,7 +18,7 @@ pub use crate::supervisor::process::oom_kills;
 
 /// How a child is started.
 #[derive(Clone, Debug)]
-pub struct Launch {
+pub struct ProverLaunch {
     pub exe: PathBuf,
     pub args: Vec<OsString>,
     pub env: Vec<(OsString, OsString)>,
@@ -44,7 +44,7 @@ pub struct Process {
 impl Process {
     /// Starts a child on the one long-lived spawner thread: the kernel's parent-death signal follows the thread that
     /// forked, not the process.
-    pub fn start(launch: &Launch) -> io::Result<Self> {
+    pub fn start(launch: &ProverLaunch) -> io::Result<Self> {
         let launch = launch.clone();
         process::on_spawner(move || start_here(&launch))
     }
@@ -58,30 +58,30 @@ impl Process {
         self.handle.alive()
     }
 
-    pub fn send(&mut self, message: &ToChild) -> Result<(), WireError> {
+    pub fn send(&mut self, message: &ToChild) -> Result<(), PipeError> {
         wire::send(&mut self.to, message)
     }
 
     /// The next frame; `None` when nothing came for `silence`.
-    pub fn receive(&mut self, silence: Duration) -> Result<Option<FromChild>, WireError> {
+    pub fn receive(&mut self, silence: Duration) -> Result<Option<FromChild>, PipeError> {
         let mut fds = [nix::poll::PollFd::new(self.from.as_fd(), nix::poll::PollFlags::POLLIN)];
         let timeout = nix::poll::PollTimeout::try_from(silence).unwrap_or(nix::poll::PollTimeout::MAX);
         match nix::poll::poll(&mut fds, timeout) {
             Ok(0) => Ok(None),
             Ok(_) => wire::receive(&mut self.from).map(Some),
             Err(nix::errno::Errno::EINTR) => Ok(Some(FromChild::Heartbeat)),
-            Err(e) => Err(WireError::Io(e.into())),
+            Err(e) => Err(PipeError::Io(e.into())),
         }
     }
 
     /// Its pipe is closed: waits for its end (a child that closed the pipe and lives is killed) and says how it came.
-    pub fn end(&mut self) -> End {
+    pub fn end(&mut self) -> ProcessEnd {
         if !self.ended_soon() {
             self.handle.kill();
         }
         match self.handle.reap() {
-            Ok((status, killed_by_us)) => End { code: status.code(), signal: status.signal(), killed_by_us },
-            Err(_) => End { code: None, signal: None, killed_by_us: false },
+            Ok((status, killed_by_us)) => ProcessEnd { code: status.code(), signal: status.signal(), killed_by_us },
+            Err(_) => ProcessEnd { code: None, signal: None, killed_by_us: false },
         }
     }
 
@@ -102,13 +102,13 @@ impl Drop for Process {
 
 /// How a child ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct End {
+pub struct ProcessEnd {
     pub code: Option<i32>,
     pub signal: Option<i32>,
     pub killed_by_us: bool,
 }
 
-impl End {
+impl ProcessEnd {
     /// The error for the task that it was running. `oom`: the kernel counted an out-of-memory kill meanwhile.
     pub fn error(self, task: &str, oom: bool) -> ProverError {
         let task = task.to_string();
@@ -135,7 +135,7 @@ fn pipe(child_writes: bool) -> io::Result<(OwnedFd, OwnedFd)> {
     Ok((ours, unsafe { OwnedFd::from_raw_fd(high) }))
 }
 
-fn start_here(launch: &Launch) -> io::Result<Process> {
+fn start_here(launch: &ProverLaunch) -> io::Result<Process> {
     let tmp = PrivateTmp::make(&launch.tmp_root)?;
     let (to, child_in) = pipe(false)?;
     let (from, child_out) = pipe(true)?;
@@ -162,7 +162,7 @@ mod tests {
 
     #[test]
     fn every_end_has_its_reason() {
-        let end = |signal, code, killed_by_us| End { signal, code, killed_by_us };
+        let end = |signal, code, killed_by_us| ProcessEnd { signal, code, killed_by_us };
         let task = || "C2".to_string();
         for (end, oom, want) in [
             (end(Some(libc::SIGABRT), None, false), false, ProverError::Aborted { task: task() }),

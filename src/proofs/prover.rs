@@ -3,8 +3,8 @@
 //! WinningPoSt, WindowPoSt, sealing and verification each have slots of their own, so that proving never waits behind
 //! sealing; sealing children are niced, so that a PoSt also wins the cores. A child that dies is replaced by the next task.
 
-use super::process::{Launch, Process, oom_kills};
-use super::wire::{FromChild, ToChild, WireError};
+use super::process::{Process, ProverLaunch, oom_kills};
+use super::wire::{FromChild, PipeError, ToChild};
 use super::{Job, Output, Prover, ProverError, Task, child, keys, result, tasks, tmp};
 use crate::supervisor::SupervisorRef;
 use crate::supervisor::process::{OsProcess, ProcessHandle};
@@ -21,49 +21,49 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 /// Which slots a task uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Pool {
+pub enum ProverPool {
     Winning,
     Window,
     Seal,
     Verify,
 }
 
-pub const POOLS: [Pool; 4] = [Pool::Winning, Pool::Window, Pool::Seal, Pool::Verify];
+pub const POOLS: [ProverPool; 4] = [ProverPool::Winning, ProverPool::Window, ProverPool::Seal, ProverPool::Verify];
 
-impl Pool {
+impl ProverPool {
     pub fn of(task: &Task) -> Self {
         match task {
             // the challenge comes right before the proof, in the same round
-            Task::WinningPost { .. } | Task::WinningChallenge { .. } => Pool::Winning,
-            Task::WindowPost { .. } => Pool::Window,
+            Task::WinningPost { .. } | Task::WinningChallenge { .. } => ProverPool::Winning,
+            Task::WindowPost { .. } => ProverPool::Window,
             Task::PostChallenges { proof_type, .. }
             | Task::Vanilla { proof_type, .. }
             | Task::PostFromVanilla { proof_type, .. } => match tasks::is_winning(*proof_type) {
-                true => Pool::Winning,
-                false => Pool::Window,
+                true => ProverPool::Winning,
+                false => ProverPool::Window,
             },
-            Task::VerifySeal { .. } | Task::VerifyWindowPost { .. } => Pool::Verify,
+            Task::VerifySeal { .. } | Task::VerifyWindowPost { .. } => ProverPool::Verify,
             Task::AddPiece { .. }
             | Task::Pc1 { .. }
             | Task::Pc2 { .. }
             | Task::C1 { .. }
             | Task::C2 { .. }
-            | Task::Finalize { .. } => Pool::Seal,
+            | Task::Finalize { .. } => ProverPool::Seal,
         }
     }
 
     pub fn name(self) -> &'static str {
         match self {
-            Pool::Winning => "winning",
-            Pool::Window => "window",
-            Pool::Seal => "seal",
-            Pool::Verify => "verify",
+            ProverPool::Winning => "winning",
+            ProverPool::Window => "window",
+            ProverPool::Seal => "seal",
+            ProverPool::Verify => "verify",
         }
     }
 
     /// Its children stay, with parameters and tables in memory. A sealing child gives its gigabytes back.
     fn warm(self) -> bool {
-        self != Pool::Seal
+        self != ProverPool::Seal
     }
 }
 
@@ -84,12 +84,12 @@ impl Default for ProverPools {
 
 impl ProverPools {
     /// At least one: a pool without slots would wait for ever.
-    fn slots(&self, pool: Pool) -> usize {
+    fn slots(&self, pool: ProverPool) -> usize {
         match pool {
-            Pool::Winning => self.winning,
-            Pool::Window => self.window,
-            Pool::Seal => self.seal,
-            Pool::Verify => self.verify,
+            ProverPool::Winning => self.winning,
+            ProverPool::Window => self.window,
+            ProverPool::Seal => self.seal,
+            ProverPool::Verify => self.verify,
         }
         .max(1)
     }
@@ -133,10 +133,10 @@ impl ChildConfig {
         }
     }
 
-    fn launch(&self, pool: Pool) -> Launch {
-        let sealing = pool == Pool::Seal;
+    fn launch(&self, pool: ProverPool) -> ProverLaunch {
+        let sealing = pool == ProverPool::Seal;
         let log_format = if self.json_logs { child::JSON } else { "pretty" };
-        Launch {
+        ProverLaunch {
             exe: self.exe.clone(),
             // so that `ps` tells a sealing child from one that proves
             args: self.args.iter().cloned().chain([pool.name().into()]).collect(),
@@ -151,9 +151,9 @@ impl ChildConfig {
 
 /// A task that a child has now.
 #[derive(Clone, Debug)]
-pub struct Running {
+pub struct RunningJob {
     pub pid: u32,
-    pub pool: Pool,
+    pub pool: ProverPool,
     pub task: &'static str,
     pub since: Instant,
     /// The child has said that it has the task.
@@ -164,16 +164,16 @@ pub struct Running {
 
 /// Runs tasks in `bulkhead prover` children.
 pub struct ChildProver {
-    shared: Arc<Shared>,
+    shared: Arc<ProverState>,
 }
 
-struct Shared {
+struct ProverState {
     config: ChildConfig,
-    slots: BTreeMap<Pool, Arc<Semaphore>>,
-    idle: Mutex<BTreeMap<Pool, Vec<Process>>>,
-    running: Mutex<BTreeMap<u64, Running>>,
+    slots: BTreeMap<ProverPool, Arc<Semaphore>>,
+    idle: Mutex<BTreeMap<ProverPool, Vec<Process>>>,
+    running: Mutex<BTreeMap<u64, RunningJob>>,
     next_id: AtomicU64,
-    /// Where the children are shown.
+    /// The supervisor that shows the children.
     tree: OnceLock<SupervisorRef>,
 }
 
@@ -182,7 +182,7 @@ impl ChildProver {
         tmp::sweep(&config.tmp_root);
         let slots = POOLS.into_iter().map(|p| (p, Arc::new(Semaphore::new(config.pools.slots(p))))).collect();
         ChildProver {
-            shared: Arc::new(Shared {
+            shared: Arc::new(ProverState {
                 config,
                 slots,
                 idle: Mutex::default(),
@@ -193,13 +193,13 @@ impl ChildProver {
         }
     }
 
-    /// What runs now, oldest first.
-    pub fn running(&self) -> Vec<Running> {
+    /// The running jobs, oldest first.
+    pub fn running(&self) -> Vec<RunningJob> {
         lock(&self.shared.running).values().cloned().collect()
     }
 
     /// Warm children that wait for a task: pool and process id.
-    pub fn idle(&self) -> Vec<(Pool, u32)> {
+    pub fn idle(&self) -> Vec<(ProverPool, u32)> {
         let idle = lock(&self.shared.idle);
         idle.iter().flat_map(|(pool, ps)| ps.iter().map(|p| (*pool, p.handle().pid()))).collect()
     }
@@ -243,7 +243,7 @@ impl Prover for ChildProver {
                 return Ok(output);
             }
         }
-        let pool = Pool::of(&job.task);
+        let pool = ProverPool::of(&job.task);
         // reserved per pool: never closed, so this only waits
         let slot = self.shared.slots[&pool].clone().acquire_owned().await.map_err(|e| not_started(e.to_string()))?;
         let killable = Arc::new(Mutex::new(Killable::default()));
@@ -266,25 +266,25 @@ impl Prover for ChildProver {
     }
 }
 
-type Outcome = Result<Output, ProverError>;
+type JobOutcome = Result<Output, ProverError>;
 
 /// How a conversation about one task ended.
 enum Talk {
-    Done(Outcome),
+    Done(JobOutcome),
     /// The child took the task to its grave, or answered and cannot take another.
-    Spent(Outcome),
+    Spent(JobOutcome),
     /// A child that was idle had died before it got the task.
     WasDead,
 }
 
-impl Shared {
+impl ProverState {
     fn serve(
         &self,
-        pool: Pool,
+        pool: ProverPool,
         job: Job,
         slot: OwnedSemaphorePermit,
         killable: &Mutex<Killable>,
-        reply: oneshot::Sender<Outcome>,
+        reply: oneshot::Sender<JobOutcome>,
     ) {
         let name = job.task.name();
         let message = ToChild::Run { task: job.task, job_dir: job.job_dir };
@@ -333,7 +333,7 @@ impl Shared {
         }
     }
 
-    fn start(&self, pool: Pool) -> io::Result<Process> {
+    fn start(&self, pool: ProverPool) -> io::Result<Process> {
         let process = Process::start(&self.config.launch(pool))?;
         if let Some(tree) = self.tree.get() {
             let handle = process.handle();
@@ -342,7 +342,7 @@ impl Shared {
         Ok(process)
     }
 
-    fn take_idle(&self, pool: Pool) -> Option<Process> {
+    fn take_idle(&self, pool: ProverPool) -> Option<Process> {
         loop {
             let process = lock(&self.idle).get_mut(&pool)?.pop()?;
             if process.alive() {
@@ -351,11 +351,11 @@ impl Shared {
         }
     }
 
-    fn register(&self, process: &Process, pool: Pool, task: &'static str) -> u64 {
+    fn register(&self, process: &Process, pool: ProverPool, task: &'static str) -> u64 {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let pid = process.handle().pid();
         lock(&self.running)
-            .insert(id, Running { pid, pool, task, since: Instant::now(), started: false, progress: None });
+            .insert(id, RunningJob { pid, pool, task, since: Instant::now(), started: false, progress: None });
         id
     }
 
@@ -366,8 +366,8 @@ impl Shared {
         if let Err(e) = process.send(message) {
             return match e {
                 // A pipe that is broken already: how the child ended says more.
-                WireError::Io(_) | WireError::Closed if process.used => Talk::WasDead,
-                WireError::Io(_) | WireError::Closed => Talk::Spent(Err(self.post_mortem(process, name, oom_before))),
+                PipeError::Io(_) | PipeError::Closed if process.used => Talk::WasDead,
+                PipeError::Io(_) | PipeError::Closed => Talk::Spent(Err(self.post_mortem(process, name, oom_before))),
                 other => Talk::Spent(Err(ProverError::Failed { task: task(), why: other.to_string() })),
             };
         }
@@ -394,13 +394,13 @@ impl Shared {
                     process.handle().kill();
                     return Talk::Spent(Err(ProverError::Hung { task: task(), after: self.config.silence }));
                 }
-                Err(WireError::Closed | WireError::Io(_)) if process.used && !started => return Talk::WasDead,
-                Err(WireError::Closed | WireError::Io(_)) => {
+                Err(PipeError::Closed | PipeError::Io(_)) if process.used && !started => return Talk::WasDead,
+                Err(PipeError::Closed | PipeError::Io(_)) => {
                     return Talk::Spent(Err(self.post_mortem(process, name, oom_before)));
                 }
-                Err(e @ (WireError::TooLarge(_) | WireError::Garbage(_))) => {
+                Err(e @ (PipeError::TooLarge(_) | PipeError::Garbage(_))) => {
                     // Cut off in a frame means that it died; anything else is a child that talks nonsense.
-                    let died = matches!(e, WireError::Garbage(_)) && process.ended_soon();
+                    let died = matches!(e, PipeError::Garbage(_)) && process.ended_soon();
                     process.handle().kill();
                     if died {
                         return Talk::Spent(Err(self.post_mortem(process, name, oom_before)));
@@ -430,15 +430,16 @@ mod tests {
             true => Task::WinningPost { proof_type: 0, miner: 1, randomness: [0; 32], sectors: vec![] },
             false => Task::WindowPost { proof_type: 10, miner: 1, randomness: [0; 32], sectors: vec![] },
         };
-        let pools = [Pool::of(&c2), Pool::of(&post(true)), Pool::of(&post(false))];
-        assert_eq!(pools, [Pool::Seal, Pool::Winning, Pool::Window]);
+        let pools = [ProverPool::of(&c2), ProverPool::of(&post(true)), ProverPool::of(&post(false))];
+        assert_eq!(pools, [ProverPool::Seal, ProverPool::Winning, ProverPool::Window]);
     }
 
     #[test]
     fn children_are_told_how_the_node_logs() {
         for (json_logs, format) in [(false, "pretty"), (true, "json")] {
             let config = ChildConfig { json_logs, ..ChildConfig::with_exe("/x".into()) };
-            let told = config.launch(Pool::Seal).env.into_iter().rfind(|(name, _)| name == child::LOG_FORMAT_VARIABLE);
+            let told =
+                config.launch(ProverPool::Seal).env.into_iter().rfind(|(name, _)| name == child::LOG_FORMAT_VARIABLE);
             assert_eq!(told.map(|(_, value)| value), Some(format.into()));
         }
     }

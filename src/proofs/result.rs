@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 const SCHEMA: u32 = 1;
 
 #[derive(Serialize, Deserialize)]
-struct Record {
+struct ResultRecord {
     schema: u32,
     task_hash: [u8; 32],
     output: Output,
@@ -50,7 +50,7 @@ pub fn keep(job_dir: &Path, task: &Task, output: &Output) -> io::Result<()> {
     }
     let task_hash = task_hash(task)?;
     let digest = hash(&encode(output).map_err(io::Error::other)?);
-    let record = Record { schema: SCHEMA, task_hash, output: output.clone(), digest };
+    let record = ResultRecord { schema: SCHEMA, task_hash, output: output.clone(), digest };
     let bytes = encode(&record).map_err(io::Error::other)?;
     fs::create_dir_all(job_dir)?;
     let path = path_of(job_dir, task, &task_hash);
@@ -61,7 +61,7 @@ pub fn keep(job_dir: &Path, task: &Task, output: &Output) -> io::Result<()> {
 pub fn find(job_dir: &Path, task: &Task) -> Option<Output> {
     let task_hash = task_hash(task).ok()?;
     let bytes = fs::read(path_of(job_dir, task, &task_hash)).ok()?;
-    let record: Record = decode(&bytes).ok()?;
+    let record: ResultRecord = decode(&bytes).ok()?;
     let digest = hash(&encode(&record.output).ok()?);
     (record.schema == SCHEMA && record.task_hash == task_hash && record.digest == digest).then_some(record.output)
 }

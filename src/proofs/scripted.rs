@@ -8,7 +8,7 @@ use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 use tokio::sync::watch;
 
-/// What one call answers.
+/// One call's answer.
 #[derive(Clone, Debug)]
 pub struct Step {
     /// On tokio's clock, so a paused one works.
@@ -98,9 +98,9 @@ impl ScriptedProver {
     }
 }
 
-struct Running<'a>(&'a ScriptedProver);
+struct ScriptedRun<'a>(&'a ScriptedProver);
 
-impl Drop for Running<'_> {
+impl Drop for ScriptedRun<'_> {
     fn drop(&mut self) {
         self.0.state().running -= 1;
     }
@@ -116,7 +116,7 @@ impl Prover for ScriptedProver {
             state.running += 1;
             state.script.get_mut(name).and_then(VecDeque::pop_front).unwrap_or(Step::slow(Duration::ZERO))
         };
-        let _running = Running(self);
+        let _running = ScriptedRun(self);
         self.calls.send_modify(|n| *n += 1);
         let answer = async {
             if !step.after.is_zero() {

@@ -11,8 +11,8 @@ const PREFIX: &str = "bulkhead-prover-";
 /// A new folder that a sweep took before it was locked is made again, this often at most.
 const ATTEMPTS: usize = 8;
 
-/// Where provers' folders go: `TMPDIR` where it is set (a fast disk), else the repo. Never `/tmp` by default, which
-/// others may write to.
+/// The folder for provers' temporary files: `TMPDIR` where it is set (a fast disk), else the repo. Never `/tmp` by
+/// default, which others may write to.
 pub fn tmp_root(repo: &Path, variable: Option<OsString>) -> PathBuf {
     match variable.filter(|v| !v.is_empty()) {
         Some(folder) => folder.into(),

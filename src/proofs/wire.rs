@@ -39,7 +39,7 @@ pub enum FromChild {
 }
 
 #[derive(Debug, thiserror::Error)]
-pub enum WireError {
+pub enum PipeError {
     /// The other side is gone, between frames.
     #[error("the pipe was closed")]
     Closed,
@@ -56,23 +56,23 @@ fn config() -> impl bincode::config::Config {
 }
 
 /// The body of a frame.
-pub fn encode<T: Serialize>(message: &T) -> Result<Vec<u8>, WireError> {
-    let body = bincode::serde::encode_to_vec(message, config()).map_err(|e| WireError::Garbage(e.to_string()))?;
+pub fn encode<T: Serialize>(message: &T) -> Result<Vec<u8>, PipeError> {
+    let body = bincode::serde::encode_to_vec(message, config()).map_err(|e| PipeError::Garbage(e.to_string()))?;
     if body.len() > MAX_FRAME {
-        return Err(WireError::TooLarge(body.len()));
+        return Err(PipeError::TooLarge(body.len()));
     }
     Ok(body)
 }
 
-pub fn decode<T: DeserializeOwned>(body: &[u8]) -> Result<T, WireError> {
+pub fn decode<T: DeserializeOwned>(body: &[u8]) -> Result<T, PipeError> {
     match bincode::serde::decode_from_slice(body, config()) {
         Ok((message, used)) if used == body.len() => Ok(message),
-        Ok((_, used)) => Err(WireError::Garbage(format!("{} bytes left over", body.len() - used))),
-        Err(e) => Err(WireError::Garbage(e.to_string())),
+        Ok((_, used)) => Err(PipeError::Garbage(format!("{} bytes left over", body.len() - used))),
+        Err(e) => Err(PipeError::Garbage(e.to_string())),
     }
 }
 
-pub fn send<T: Serialize>(out: &mut impl Write, message: &T) -> Result<(), WireError> {
+pub fn send<T: Serialize>(out: &mut impl Write, message: &T) -> Result<(), PipeError> {
     let body = encode(message)?;
     let mut frame = Vec::with_capacity(4 + body.len());
     frame.extend_from_slice(&(body.len() as u32).to_le_bytes());
@@ -82,13 +82,13 @@ pub fn send<T: Serialize>(out: &mut impl Write, message: &T) -> Result<(), WireE
     Ok(())
 }
 
-pub fn receive<T: DeserializeOwned>(from: &mut impl Read) -> Result<T, WireError> {
+pub fn receive<T: DeserializeOwned>(from: &mut impl Read) -> Result<T, PipeError> {
     let mut header = [0; 4];
     let mut got = 0;
     while got < header.len() {
         match from.read(&mut header[got..]) {
-            Ok(0) if got == 0 => return Err(WireError::Closed),
-            Ok(0) => return Err(WireError::Garbage("cut off in a frame's length".into())),
+            Ok(0) if got == 0 => return Err(PipeError::Closed),
+            Ok(0) => return Err(PipeError::Garbage("cut off in a frame's length".into())),
             Ok(n) => got += n,
             Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
             Err(e) => return Err(e.into()),
@@ -96,13 +96,13 @@ pub fn receive<T: DeserializeOwned>(from: &mut impl Read) -> Result<T, WireError
     }
     let len = u32::from_le_bytes(header) as usize;
     if len > MAX_FRAME {
-        return Err(WireError::TooLarge(len));
+        return Err(PipeError::TooLarge(len));
     }
     // Grows with what arrives: a length alone allocates nothing.
     let mut body = Vec::new();
     from.take(len as u64).read_to_end(&mut body)?;
     if body.len() < len {
-        return Err(WireError::Garbage(format!("cut off after {} of {len} bytes", body.len())));
+        return Err(PipeError::Garbage(format!("cut off after {} of {len} bytes", body.len())));
     }
     decode(&body)
 }
@@ -129,9 +129,9 @@ mod tests {
     #[test]
     fn the_limit_is_refused_before_it_is_read() {
         let at = receive::<FromChild>(&mut frame(MAX_FRAME as u32, b""));
-        assert!(matches!(at, Err(WireError::Garbage(_))), "{at:?}");
+        assert!(matches!(at, Err(PipeError::Garbage(_))), "{at:?}");
         let over = receive::<FromChild>(&mut frame(MAX_FRAME as u32 + 1, b""));
-        assert!(matches!(over, Err(WireError::TooLarge(n)) if n == MAX_FRAME + 1), "{over:?}");
+        assert!(matches!(over, Err(PipeError::TooLarge(n)) if n == MAX_FRAME + 1), "{over:?}");
     }
 
     #[test]
@@ -141,17 +141,17 @@ mod tests {
         for n in 0..whole.len() {
             let r = receive::<FromChild>(&mut Cursor::new(&whole[..n]));
             match n {
-                0 => assert!(matches!(r, Err(WireError::Closed))),
-                _ => assert!(matches!(r, Err(WireError::Garbage(_))), "{n}: {r:?}"),
+                0 => assert!(matches!(r, Err(PipeError::Closed))),
+                _ => assert!(matches!(r, Err(PipeError::Garbage(_))), "{n}: {r:?}"),
             }
         }
     }
 
     #[test]
     fn garbage_and_left_over_bytes_are_refused() {
-        assert!(matches!(receive::<FromChild>(&mut frame(3, &[250, 250, 250])), Err(WireError::Garbage(_))));
+        assert!(matches!(receive::<FromChild>(&mut frame(3, &[250, 250, 250])), Err(PipeError::Garbage(_))));
         let mut body = encode(&FromChild::Ready).unwrap();
         body.push(0);
-        assert!(matches!(receive::<FromChild>(&mut frame(body.len() as u32, &body)), Err(WireError::Garbage(_))));
+        assert!(matches!(receive::<FromChild>(&mut frame(body.len() as u32, &body)), Err(PipeError::Garbage(_))));
     }
 }

@@ -1,4 +1,4 @@
-//! Where a node's API is and with which token: the `<token>:<address>` strings of `FULLNODE_API_INFO` and its kin.
+//! The address and token of a node's API: the `<token>:<address>` strings of `FULLNODE_API_INFO` and its kin.
 
 use reqwest::Url;
 use std::net::{IpAddr, SocketAddr};
@@ -11,7 +11,7 @@ pub struct ApiInfo {
     /// A name or an address, IPv6 in brackets.
     pub host: String,
     pub port: u16,
-    /// What comes before `/rpc/v1`; mostly empty.
+    /// The path before `/rpc/v1`; mostly empty.
     pub prefix: String,
 }
 
@@ -57,7 +57,7 @@ impl ApiInfo {
         text.split([',', ';']).map(|one| ApiInfo::parse(variable, one)).collect()
     }
 
-    /// What we serve ourselves, for a client on this machine.
+    /// Our own API, for a client on this machine.
     pub fn local(addr: SocketAddr, token: Option<String>) -> ApiInfo {
         ApiInfo { token, tls: false, host: host_of(addr.ip()), port: addr.port(), prefix: String::new() }
     }

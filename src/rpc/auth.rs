@@ -13,7 +13,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// What a caller may do. A token lists each one that it gives; none implies another.
+/// A caller's permissions. A token lists each one that it gives; none implies another.
 #[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[serde(rename_all = "lowercase")]
 pub enum Perm {
@@ -21,7 +21,7 @@ pub enum Perm {
     Write,
     Sign,
     Admin,
-    /// What a seal worker needs of its agent, and nothing else; an admin has it too.
+    /// The permissions that a seal worker needs of its agent, and no others; an admin has them too.
     Worker,
 }
 
@@ -136,7 +136,8 @@ impl Auth {
         Auth { secret, without_token: vec![Perm::Read] }
     }
 
-    /// What a caller without a token may do; empty: nothing. Give no more than read on an address that others reach.
+    /// The permissions of a caller without a token; empty: none. Give no more than read on an address that others
+    /// reach.
     pub fn allow_without_token(mut self, perms: &[Perm]) -> Auth {
         self.without_token = perms.to_vec();
         self

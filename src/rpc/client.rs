@@ -7,14 +7,15 @@ use serde_json::Value;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// More than any answer that a provider asks for (a listing of a million sectors is about 500 MB in JSON).
+/// The largest answer that is read; any that a provider asks for is smaller (a listing of a million sectors is about
+/// 500 MB in JSON).
 const MAX_ANSWER: usize = 512 << 20;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Why one call gave no result.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{node}: {method}: {kind}")]
-pub struct CallError {
+pub struct RpcCallError {
     /// `host:port`.
     pub node: String,
     pub method: String,
@@ -50,7 +51,7 @@ pub struct RpcClient {
 
 impl RpcClient {
     /// `version` is `v0` or `v1`. Connects at the first call.
-    pub fn new(info: &ApiInfo, version: &str) -> Result<RpcClient, CallError> {
+    pub fn new(info: &ApiInfo, version: &str) -> Result<RpcClient, RpcCallError> {
         let mut builder = reqwest::Client::builder()
             .connect_timeout(CONNECT_TIMEOUT)
             .pool_idle_timeout(Duration::from_secs(30))
@@ -60,7 +61,7 @@ impl RpcClient {
             builder = builder.no_proxy();
         }
         let (url, node) = (info.http_url(version), info.name());
-        let http = builder.build().map_err(|e| CallError {
+        let http = builder.build().map_err(|e| RpcCallError {
             node: node.clone(),
             method: "connect".into(),
             kind: CallErrorKind::Unreachable(causes(&e)),
@@ -79,13 +80,13 @@ impl RpcClient {
         method: &str,
         params: Vec<Value>,
         deadline: Duration,
-    ) -> Result<R, CallError> {
+    ) -> Result<R, RpcCallError> {
         let outcome = match tokio::time::timeout(deadline, self.exchange(method, params)).await {
             Ok(Ok((status, body))) => read_answer(status, &body),
             Ok(Err(kind)) => Err(kind),
             Err(_) => Err(CallErrorKind::Timeout(deadline)),
         };
-        outcome.map_err(|kind| CallError { node: self.node.clone(), method: method.into(), kind })
+        outcome.map_err(|kind| RpcCallError { node: self.node.clone(), method: method.into(), kind })
     }
 
     async fn exchange(&self, method: &str, params: Vec<Value>) -> Result<(u16, Vec<u8>), CallErrorKind> {
@@ -115,7 +116,7 @@ pub async fn call<R: DeserializeOwned>(
     method: &str,
     params: Vec<Value>,
     deadline: Duration,
-) -> Result<R, CallError> {
+) -> Result<R, RpcCallError> {
     RpcClient::new(info, version)?.call(method, params, deadline).await
 }
 
@@ -128,7 +129,7 @@ struct Request<'a> {
 }
 
 #[derive(Deserialize)]
-struct Answer<R> {
+struct RpcAnswer<R> {
     result: Option<R>,
     error: Option<ErrorBody>,
 }
@@ -165,18 +166,18 @@ fn read_answer<R: DeserializeOwned>(status: u16, body: &[u8]) -> Result<R, CallE
         _ => {}
     }
     let bad = |why: String| Err(CallErrorKind::BadAnswer(why));
-    let why = match serde_json::from_slice::<Answer<R>>(body) {
-        Ok(Answer { error: Some(error), .. }) => return Err(error.kind()),
-        Ok(Answer { result: Some(result), .. }) if status == 200 => return Ok(result),
+    let why = match serde_json::from_slice::<RpcAnswer<R>>(body) {
+        Ok(RpcAnswer { error: Some(error), .. }) => return Err(error.kind()),
+        Ok(RpcAnswer { result: Some(result), .. }) if status == 200 => return Ok(result),
         // `"result": null` and no result at all look the same: both are null
-        Ok(Answer { result: None, .. }) if status == 200 => {
+        Ok(RpcAnswer { result: None, .. }) if status == 200 => {
             return serde_json::from_value(Value::Null).or_else(|_| bad(format!("no result{}", shown(body))));
         }
         Ok(_) => return bad(format!("HTTP {status}{}", shown(body))),
         Err(why) => why,
     };
-    match serde_json::from_slice::<Answer<Value>>(body) {
-        Ok(Answer { error: Some(error), .. }) => Err(error.kind()),
+    match serde_json::from_slice::<RpcAnswer<Value>>(body) {
+        Ok(RpcAnswer { error: Some(error), .. }) => Err(error.kind()),
         _ if status != 200 => bad(format!("HTTP {status}{}", shown(body))),
         _ => bad(format!("{why}{}", shown(body))),
     }

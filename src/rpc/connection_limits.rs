@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 /// The time that a connection that was told to close has for that, before a newcomer is refused for it.
 const LEAVE_WITHIN: Duration = Duration::from_secs(2);
 
-/// What happens to a stranger's connection that finds its surface full.
+/// The treatment of a stranger's connection that finds its surface full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WhenFull {
     /// It is refused.
@@ -61,7 +61,7 @@ struct Entry {
     activity: Arc<Activity>,
 }
 
-/// What a connection and its table know of each other.
+/// The state that a connection shares with its table.
 #[derive(Default)]
 struct Activity {
     /// Milliseconds on the limiter's clock at which bytes last came.

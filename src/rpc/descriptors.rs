@@ -5,10 +5,10 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 /// A limit beyond this serves nothing and makes programs slow that close all descriptors one by one.
 const RAISE_TO: u64 = 65_536;
-/// Where the limit cannot be read.
+/// The limit where it cannot be read.
 const USUAL: usize = 1024;
 
-/// What a process listens for.
+/// A listener's purpose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Surface {
     /// JSON-RPC: the provider's API, the devnet's chain, an agent's API. One process may have two.

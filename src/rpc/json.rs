@@ -52,7 +52,7 @@ mod tests {
         assert!(why.to_string().contains("no encoding on the chain"), "{why}");
     }
 
-    /// What answers callers with values of the chain builds its JSON with `try_json!` or `to_value`.
+    /// Code that answers callers with values of the chain builds its JSON with `try_json!` or `to_value`.
     #[test]
     fn no_answer_of_an_api_is_made_with_the_macro_that_panics() {
         let mut files = Vec::new();

@@ -39,7 +39,7 @@ impl<S> LimitedStream<S> {
         }
     }
 
-    /// What a write came to, or that it has waited for too long.
+    /// Passes a write's result on, or fails one that has waited for too long.
     fn judge<T>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if written.is_ready() {
             self.stalled = None;

@@ -1,7 +1,7 @@
 //! A redb file: opening with a check, and opening again after a disk error. Behind the store and the devnet's chain.
 
 use super::error::{Result, StoreError};
-use super::untouched::Untouched;
+use super::overlay::OverlayBackend;
 use redb::{Database, ReadTransaction, ReadableDatabase, WriteTransaction};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -130,7 +130,7 @@ fn open_checked(path: &Path, opener: &Opener) -> Result<Database> {
 
 fn check_untouched(path: &Path) -> std::result::Result<bool, redb::DatabaseError> {
     let file = std::fs::File::options().read(true).write(true).open(path)?;
-    let mut db = Database::builder().set_cache_size(CACHE).create_with_backend(Untouched::new(file)?)?;
+    let mut db = Database::builder().set_cache_size(CACHE).create_with_backend(OverlayBackend::new(file)?)?;
     db.check_integrity()
 }
 

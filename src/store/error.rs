@@ -1,4 +1,4 @@
-//! What can go wrong with the store, and how redb's errors map to it.
+//! The store's errors, and the mapping of redb's.
 
 use crate::supervisor::Exit;
 use std::path::Path;
@@ -52,12 +52,12 @@ pub enum StoreError {
     /// The cluster's store answers again; what was journaled goes there first.
     #[error("store: {path}: {waiting} earlier writes are still on their way to the cluster's store; try again soon")]
     CatchingUp { path: String, waiting: u64 },
-    /// What this node had in its mirror was not the last word.
+    /// The row in this node's mirror was out of date.
     #[error(
         "store: {path}: the copy on this node was behind the cluster's; it is read again before the next write: repeat this one"
     )]
     Behind { path: String },
-    /// What to lose is an operator's decision.
+    /// An operator must decide which writes to lose.
     #[error(
         "store: {path}: etcd was put back to an earlier state: the last write that it has is number {found}, the last that this node knows is {known}; stop this node and run `bulkhead cluster forget-epochs` to go on with what etcd has (a copy of this node's store is kept)"
     )]

@@ -9,7 +9,7 @@
 //! with the last. Who finds a `redo` first finishes it; who reads the scope sees it as done.
 
 use super::replica::{
-    COMMIT_MOST, Commit, Committed, Held, Hold, Image, Loaded, Marker, Op, ROWS_MOST, Replica, ReplicaError, Row,
+    COMMIT_MOST, Commit, Committed, Held, Image, Loaded, Marker, Op, ROWS_MOST, Replica, ReplicaError, Row, WriteRight,
     size_of, too_large,
 };
 use crate::etcd::{CallError, EtcdClient, Who};
@@ -155,12 +155,12 @@ impl Replica for EtcdReplica {
         })
     }
 
-    fn check(&self, scope: &str, hold: Hold) -> Result<Held, ReplicaError> {
+    fn check(&self, scope: &str, hold: WriteRight) -> Result<Held, ReplicaError> {
         let scope = scope.to_owned();
         self.call(self.inner.options.deadline, |inner| async move { inner.check(&scope, hold).await })
     }
 
-    fn load(&self, scope: &str, hold: Hold) -> Result<Loaded, ReplicaError> {
+    fn load(&self, scope: &str, hold: WriteRight) -> Result<Loaded, ReplicaError> {
         let scope = scope.to_owned();
         self.call(self.inner.options.load_deadline, |inner| async move { inner.load(&scope, hold).await })
     }
@@ -170,13 +170,13 @@ impl Replica for EtcdReplica {
     }
 }
 
-/// What a guarded transaction of ours came to.
+/// The result of one of our guarded transactions.
 enum Guarded {
     Done,
     Not(Found),
 }
 
-/// What stood in the way.
+/// The row that stood in the way.
 struct Found {
     /// Create revision of the lease's key.
     holder: Option<u64>,
@@ -210,20 +210,20 @@ impl Inner {
         format!("{}{}/{}", self.state_prefix(scope), op.table, op.key)
     }
 
-    fn held(&self, scope: &str, hold: Hold) -> Option<Compare> {
+    fn held(&self, scope: &str, hold: WriteRight) -> Option<Compare> {
         let compare = |revision: i64| Compare::create_revision(self.lease_key(scope), CompareOp::Equal, revision);
         match hold {
-            Hold::Lease(lease) => Some(compare(lease as i64)),
-            Hold::Nobody => Some(compare(0)),
-            Hold::Unchecked => None,
+            WriteRight::Lease(lease) => Some(compare(lease as i64)),
+            WriteRight::Nobody => Some(compare(0)),
+            WriteRight::Unchecked => None,
         }
     }
 
-    fn is_held(hold: Hold, holder: Option<u64>) -> bool {
+    fn is_held(hold: WriteRight, holder: Option<u64>) -> bool {
         match hold {
-            Hold::Lease(lease) => holder == Some(lease),
-            Hold::Nobody => holder.is_none(),
-            Hold::Unchecked => true,
+            WriteRight::Lease(lease) => holder == Some(lease),
+            WriteRight::Nobody => holder.is_none(),
+            WriteRight::Unchecked => true,
         }
     }
 
@@ -273,7 +273,7 @@ impl Inner {
     }
 
     /// Writes the rows of a committed transaction; the last slice takes the redo away.
-    async fn spread(&self, scope: &str, hold: Hold, marker: Marker, ops: &[Op]) -> Result<(), ReplicaError> {
+    async fn spread(&self, scope: &str, hold: WriteRight, marker: Marker, ops: &[Op]) -> Result<(), ReplicaError> {
         let slices: Vec<&[Op]> = ops.chunks(ROWS_MOST).collect();
         for (i, slice) in slices.iter().enumerate() {
             let mut then = self.row_ops(scope, slice);
@@ -322,7 +322,7 @@ impl Inner {
         }))
     }
 
-    /// What we send is harmless twice.
+    /// Sends a transaction that is harmless twice.
     async fn txn(&self, txn: Txn) -> Result<(bool, Vec<Vec<KeyValue>>, i64), ReplicaError> {
         let members = u32::try_from(self.client.members()).unwrap_or(u32::MAX);
         let attempt = self.options.attempt.min(self.options.deadline / members);
@@ -347,7 +347,7 @@ impl Inner {
         Ok((answer.succeeded(), gets.collect(), revision))
     }
 
-    async fn check(&self, scope: &str, hold: Hold) -> Result<Held, ReplicaError> {
+    async fn check(&self, scope: &str, hold: WriteRight) -> Result<Held, ReplicaError> {
         let when: Vec<Compare> = self.held(scope, hold).into_iter().collect();
         match self.guarded(scope, when, vec![]).await? {
             Guarded::Done => Ok(Held::Yes),
@@ -356,7 +356,7 @@ impl Inner {
     }
 
     /// Pages at one revision. If that was compacted away meanwhile, from the start.
-    async fn load(&self, scope: &str, hold: Hold) -> Result<Loaded, ReplicaError> {
+    async fn load(&self, scope: &str, hold: WriteRight) -> Result<Loaded, ReplicaError> {
         let mut again = 0;
         loop {
             match self.load_once(scope, hold).await {
@@ -368,7 +368,7 @@ impl Inner {
         }
     }
 
-    async fn load_once(&self, scope: &str, hold: Hold) -> Result<Loaded, ReplicaError> {
+    async fn load_once(&self, scope: &str, hold: WriteRight) -> Result<Loaded, ReplicaError> {
         let prefix = self.state_prefix(scope);
         let end = prefix_end(&prefix);
         let look = vec![

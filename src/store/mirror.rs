@@ -1,9 +1,9 @@
 //! A cluster's rows on this node's disk: which scope they belong to, where the scope's chain of commits stands, and what
 //! still waits to be taken by the cluster's store.
 
-use super::catalogue::{self, Home};
 use super::error::{Result, StoreError};
 use super::replica::{COMMIT_MOST, Image, Marker, Op, ROWS_MOST, Row};
+use super::table_owner::{self, TableOwner};
 use super::txn::{Fences, META, check_row, config, failed, note_format};
 use redb::{ReadTransaction, ReadableTable, TableDefinition, TableError, TableHandle, WriteTransaction};
 use serde::{Deserialize, Serialize};
@@ -16,13 +16,13 @@ pub(super) const LEASES: Fences = TableDefinition::new("_lease");
 const OWNED: TableDefinition<(&str, &str, &str), ()> = TableDefinition::new("_owned");
 /// Scope -> the marker of its last commit that is known to have landed.
 const MARKERS: TableDefinition<&str, &str> = TableDefinition::new("_marker");
-/// (scope, order) -> [`Pending`].
+/// (scope, order) -> [`PendingCommit`].
 const PENDING: TableDefinition<(&str, u64), &[u8]> = TableDefinition::new("_pending");
 
 /// A transaction that the cluster's store has not confirmed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Pending {
-    /// Of the marker that it leaves; its number follows from the one before.
+pub(super) struct PendingCommit {
+    /// The id of the marker that it leaves; its number follows from the one before.
     pub id: u128,
     pub kind: Kind,
     pub ops: Vec<Op>,
@@ -36,7 +36,7 @@ pub(super) enum Kind {
     Doubtful,
 }
 
-impl Pending {
+impl PendingCommit {
     pub fn is_doubtful_about(&self, table: &str, key: &str) -> bool {
         self.kind == Kind::Doubtful && self.ops.iter().any(|op| op.table == table && op.key == key)
     }
@@ -54,7 +54,7 @@ pub(super) enum Survivors {
 }
 
 /// Everything after the first is settled one by one, with `known` kept: so only the first can have landed unnoticed.
-pub(super) fn survivors(known: Option<Marker>, first: Option<&Pending>, found: Option<Marker>) -> Survivors {
+pub(super) fn survivors(known: Option<Marker>, first: Option<&PendingCommit>, found: Option<Marker>) -> Survivors {
     if known == found {
         return Survivors::All;
     }
@@ -91,7 +91,7 @@ fn read_marker(table: &impl ReadableTable<&'static str, &'static str>, scope: &s
 }
 
 /// The first that waits, and its place.
-pub(super) fn first_pending(tx: &ReadTransaction, scope: &str) -> Result<Option<(u64, Pending)>> {
+pub(super) fn first_pending(tx: &ReadTransaction, scope: &str) -> Result<Option<(u64, PendingCommit)>> {
     let Some(table) = if_there(tx.open_table(PENDING))? else { return Ok(None) };
     let first = table.range((scope, 0)..=(scope, u64::MAX)).map_err(failed)?.next();
     let Some(row) = first else { return Ok(None) };
@@ -107,7 +107,7 @@ pub(super) fn pending_count(tx: &ReadTransaction, scope: &str) -> Result<u64> {
 fn all_pending(
     table: &impl ReadableTable<(&'static str, u64), &'static [u8]>,
     scope: &str,
-) -> Result<Vec<(u64, Pending)>> {
+) -> Result<Vec<(u64, PendingCommit)>> {
     let mut found = Vec::new();
     for row in table.range((scope, 0)..=(scope, u64::MAX)).map_err(failed)? {
         let (key, value) = row.map_err(failed)?;
@@ -116,13 +116,13 @@ fn all_pending(
     Ok(found)
 }
 
-fn decode(scope: &str, bytes: &[u8]) -> Result<Pending> {
+fn decode(scope: &str, bytes: &[u8]) -> Result<PendingCommit> {
     let (pending, _) = bincode::serde::decode_from_slice(bytes, config()).map_err(|e| damaged("_pending", scope, e))?;
     Ok(pending)
 }
 
 /// At the end of the queue.
-pub(super) fn push_pending(tx: &WriteTransaction, scope: &str, pending: &Pending) -> Result<()> {
+pub(super) fn push_pending(tx: &WriteTransaction, scope: &str, pending: &PendingCommit) -> Result<()> {
     let mut table = tx.open_table(PENDING).map_err(failed)?;
     let last = table.range((scope, 0)..=(scope, u64::MAX)).map_err(failed)?.next_back();
     let next = last.transpose().map_err(failed)?.map_or(1, |(key, _)| key.value().1 + 1);
@@ -140,7 +140,7 @@ pub(super) fn pop_pending(tx: &WriteTransaction, scope: &str, place: u64) -> Res
     table.remove((scope, place)).map(|_| ()).map_err(failed)
 }
 
-/// What was in doubt is there: it takes its place under everything that was acknowledged after it.
+/// Inserts a commit that was in doubt and has landed: below everything that was acknowledged after it.
 pub(super) fn insert_below_journal(tx: &WriteTransaction, scope: &str, ops: &[Op]) -> Result<()> {
     apply(tx, scope, ops)?;
     let waiting = {
@@ -175,7 +175,7 @@ pub(super) fn merge_waiting(tx: &WriteTransaction, scope: &str) -> Result<u64> {
         return Ok(0);
     }
     let ops = rows.into_iter().map(|((table, key), value)| Op { table, key, value }).collect();
-    put_pending(&mut table, scope, *first, &Pending { id: rand::random(), kind: Kind::Journaled, ops })?;
+    put_pending(&mut table, scope, *first, &PendingCommit { id: rand::random(), kind: Kind::Journaled, ops })?;
     for place in others {
         table.remove((scope, *place)).map_err(failed)?;
     }
@@ -188,8 +188,8 @@ pub(super) fn split_first(tx: &WriteTransaction, scope: &str) -> Result<()> {
     let mut waiting = all_pending(&table, scope)?.into_iter();
     let Some((_, mut first)) = waiting.next() else { return Ok(()) };
     let second = first.ops.split_off(first.ops.len() / 2);
-    let halves = [first.ops, second].map(|ops| Pending { id: rand::random(), kind: first.kind, ops });
-    let all: Vec<Pending> = halves.into_iter().chain(waiting.map(|(_, pending)| pending)).collect();
+    let halves = [first.ops, second].map(|ops| PendingCommit { id: rand::random(), kind: first.kind, ops });
+    let all: Vec<PendingCommit> = halves.into_iter().chain(waiting.map(|(_, pending)| pending)).collect();
     table.retain_in((scope, 0)..=(scope, u64::MAX), |_, _| false).map_err(failed)?;
     all.iter().zip(1..).try_for_each(|(pending, place)| put_pending(&mut table, scope, place, pending))
 }
@@ -198,7 +198,7 @@ fn put_pending(
     table: &mut redb::Table<(&'static str, u64), &'static [u8]>,
     scope: &str,
     place: u64,
-    pending: &Pending,
+    pending: &PendingCommit,
 ) -> Result<()> {
     let bytes = bincode::serde::encode_to_vec(pending, config()).map_err(|e| damaged("_pending", scope, e))?;
     table.insert((scope, place), bytes.as_slice()).map(|_| ()).map_err(failed)
@@ -246,7 +246,7 @@ pub(super) fn become_mirror(tx: &WriteTransaction, path: &Path) -> Result<()> {
     }
     let imported = meta.get(IMPORTED).map_err(failed)?.is_some();
     let tables: Vec<String> = tx.list_tables().map_err(failed)?.map(|table| table.name().to_owned()).collect();
-    for name in tables.iter().filter(|name| catalogue::home(name).is_some_and(Home::is_of_a_concern)) {
+    for name in tables.iter().filter(|name| table_owner::home(name).is_some_and(TableOwner::is_of_a_concern)) {
         let table = tx.open_table(rows(name)).map_err(failed)?;
         let first = table.first().map_err(failed)?.map(|(key, _)| key.value().to_owned());
         drop(table);
@@ -262,15 +262,15 @@ pub(super) fn become_mirror(tx: &WriteTransaction, path: &Path) -> Result<()> {
     meta.insert(MIRROR, 1).map(|_| ()).map_err(failed)
 }
 
-/// What [`replace`] kept of the scope's own.
+/// How many of the scope's own transactions [`replace`] kept and dropped.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Kept {
+pub(super) struct ReplaceSummary {
     pub kept: u64,
     pub dropped: u64,
 }
 
 /// The scope's rows become those of `image`, with what was acknowledged here since on top.
-pub(super) fn replace(tx: &WriteTransaction, scope: &str, image: &Image) -> Result<Kept> {
+pub(super) fn replace(tx: &WriteTransaction, scope: &str, image: &Image) -> Result<ReplaceSummary> {
     let known = {
         let table = tx.open_table(MARKERS).map_err(failed)?;
         read_marker(&table, scope)?
@@ -286,7 +286,7 @@ pub(super) fn replace(tx: &WriteTransaction, scope: &str, image: &Image) -> Resu
         note_format(tx, &row.table, &row.value)?;
         put_row(tx, scope, row)?;
     }
-    let mut kept = Kept::default();
+    let mut kept = ReplaceSummary::default();
     for (i, (place, pending)) in waiting.iter().enumerate() {
         let stays = match fate {
             Survivors::All => true,
@@ -342,8 +342,8 @@ pub(super) fn leave_cluster(tx: &WriteTransaction) -> Result<()> {
     tx.delete_table(PENDING).map(|_| ()).map_err(failed)
 }
 
-/// Where leases and commits stood; with that, what waits to follow those commits. The rows stay until etcd's replace them.
-/// How many transactions waited.
+/// Forgets leases and commits, and drops the journal that would follow them. The rows stay until etcd's replace them.
+/// Returns how many transactions waited.
 pub(super) fn forget_epochs(tx: &WriteTransaction) -> Result<u64> {
     let waiting = tx.open_table(PENDING).map_err(failed)?.iter().map_err(failed)?.count() as u64;
     tx.delete_table(LEASES).map_err(failed)?;
@@ -384,7 +384,7 @@ mod tests {
     fn what_waits_outlives_only_a_store_in_which_nobody_else_wrote() {
         let base = Marker { seq: 4, id: 40, void: false };
         let other = Marker { seq: 5, id: 99, void: false };
-        let waiting = |kind| Pending { id: 50, kind, ops: vec![] };
+        let waiting = |kind| PendingCommit { id: 50, kind, ops: vec![] };
         let its = Marker { seq: 5, id: 50, void: false };
         use Kind::{Doubtful, Journaled};
         use Survivors::{AfterFirst, All, None as Nothing};

@@ -12,24 +12,24 @@
 //! * [`replica`] — what the cluster's store has to be able to do; `etcd` (feature `cluster`) does it.
 //! * [`transfer`] — a single node's state into a cluster, and back.
 
-mod catalogue;
 pub(crate) mod db;
 mod error;
 #[cfg(feature = "cluster")]
 pub mod etcd;
 mod mirror;
 pub mod numbered;
+mod overlay;
 pub mod replica;
 mod replicated;
+mod table_owner;
 #[cfg(test)]
 mod tests;
 pub mod transfer;
 mod txn;
-mod untouched;
 
 use db::Db;
 use replica::Replica;
-use replicated::{Over, Scopes, Work};
+use replicated::{CommitContext, Replication, Scopes};
 use serde::{Serialize, de::DeserializeOwned};
 use std::path::Path;
 use std::sync::Arc;
@@ -55,7 +55,7 @@ pub trait Record: Serialize + DeserializeOwned {
 pub struct Store {
     db: Arc<Db>,
     scopes: Arc<Scopes>,
-    over: Option<Over>,
+    over: Option<Replication>,
 }
 
 impl Store {
@@ -86,12 +86,12 @@ impl Store {
     /// The same rows, for concerns that are held under a lease of the cluster. Tokens carry the lease's epoch in their
     /// upper half; [`Store::acquire`] comes before the first read.
     pub fn replicated(&self, replica: Arc<dyn Replica>, policy: Policy) -> Store {
-        Store { db: self.db.clone(), scopes: self.scopes.clone(), over: Some(Over { replica, policy }) }
+        Store { db: self.db.clone(), scopes: self.scopes.clone(), over: Some(Replication { replica, policy }) }
     }
 
     /// The same store under another policy; a store of a single node stays what it is.
     pub fn under(&self, policy: Policy) -> Store {
-        let over = self.over.as_ref().map(|over| Over { replica: over.replica.clone(), policy });
+        let over = self.over.as_ref().map(|over| Replication { replica: over.replica.clone(), policy });
         Store { db: self.db.clone(), scopes: self.scopes.clone(), over }
     }
 
@@ -137,8 +137,8 @@ impl Store {
         self.scopes.report(&self.db)
     }
 
-    fn work(&self) -> Option<Work<'_>> {
-        self.over.as_ref().map(|over| Work { db: &self.db, scopes: &self.scopes, over })
+    fn work(&self) -> Option<CommitContext<'_>> {
+        self.over.as_ref().map(|over| CommitContext { db: &self.db, scopes: &self.scopes, over })
     }
 
     pub fn get<R: Record>(&self, key: &str) -> Result<Option<R>> {

@@ -1,8 +1,8 @@
-//! What a cluster's copy of the state can do: fenced, ordered commits per scope, and reading a scope back.
+//! A cluster's copy of the state: fenced, ordered commits per scope, and reading a scope back.
 //!
-//! A *scope* is a singleton concern's path (`/t01000/window-post`). Its commits form one chain: each compares the marker
-//! that the last one left and leaves its own, so that a commit whose answer was lost can be told from one that never
-//! landed, and a late copy of it can never land twice or out of order.
+//! A *scope* is a singleton concern's path (`/t01000/window-post`). Its commits form one chain: each compares the
+//! marker that the last one left and leaves its own, so that a commit whose answer was lost can be told from one that
+//! never landed, and a late copy of it can never land twice or out of order.
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -22,13 +22,13 @@ pub struct Op {
 }
 
 impl Op {
-    /// What it takes on the wire, near enough.
+    /// Its size on the wire, near enough.
     pub fn size(&self) -> usize {
         self.table.len() + self.key.len() + self.value.as_ref().map_or(0, Vec::len) + 64
     }
 }
 
-/// What a commit of these takes on the wire, near enough.
+/// The size of a commit of these on the wire, near enough.
 pub fn size_of(ops: &[Op]) -> usize {
     ops.iter().map(Op::size).sum()
 }
@@ -44,7 +44,7 @@ pub struct Row {
     pub value: Vec<u8>,
 }
 
-/// What the last commit of a scope left behind. Text, so that `etcdctl get` shows it.
+/// The trace of a scope's last commit. Text, so that `etcdctl get` shows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Marker {
     pub seq: u64,
@@ -81,9 +81,9 @@ impl fmt::Display for Marker {
     }
 }
 
-/// Under which right the replica is touched. It is compared inside the replica's own transaction.
+/// The right under which the replica is accessed. It is compared inside the replica's own transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Hold {
+pub enum WriteRight {
     /// The scope's lease has this create revision.
     Lease(u64),
     /// Nobody holds the scope: a transfer may write.
@@ -95,7 +95,7 @@ pub enum Hold {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Commit<'a> {
     pub scope: &'a str,
-    pub hold: Hold,
+    pub hold: WriteRight,
     pub base: Option<Marker>,
     pub marker: Marker,
     pub ops: &'a [Op],
@@ -153,8 +153,8 @@ pub trait Replica: Send + Sync + 'static {
     /// All of it, or nothing.
     fn commit(&self, commit: &Commit) -> Result<Committed, ReplicaError>;
     /// Is the scope held under this right now?
-    fn check(&self, scope: &str, hold: Hold) -> Result<Held, ReplicaError>;
-    fn load(&self, scope: &str, hold: Hold) -> Result<Loaded, ReplicaError>;
+    fn check(&self, scope: &str, hold: WriteRight) -> Result<Held, ReplicaError>;
+    fn load(&self, scope: &str, hold: WriteRight) -> Result<Loaded, ReplicaError>;
     /// Every scope that was ever written to.
     fn scopes(&self) -> Result<Vec<String>, ReplicaError>;
 }

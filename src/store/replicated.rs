@@ -10,9 +10,11 @@
 
 use super::db::Db;
 use super::error::{Result, StoreError};
-use super::mirror::{self, Kind, LEASES, Pending};
-use super::replica::{self, COMMIT_MOST, Commit, Committed, Held, Hold, Loaded, Marker, Op, Replica, ReplicaError};
-use super::txn::{self, Pass};
+use super::mirror::{self, Kind, LEASES, PendingCommit};
+use super::replica::{
+    self, COMMIT_MOST, Commit, Committed, Held, Loaded, Marker, Op, Replica, ReplicaError, WriteRight,
+};
+use super::txn::{self, FencePass};
 use super::{Token, Txn};
 use crate::failpoint;
 use std::collections::BTreeMap;
@@ -30,7 +32,7 @@ const FLUSH_YIELD: Duration = Duration::from_millis(1);
 const SETTLED_BY_A_JOURNALED_WRITE: usize = 2;
 const SETTLED_BY_A_REFUSED_WRITE: usize = 50;
 
-/// What a write does while the cluster's store gives no answer.
+/// A write's behaviour while the cluster's store gives no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Policy {
     /// Fails with [`StoreError::Unreachable`]: a second holder could exist (blocks, number ranges).
@@ -39,14 +41,14 @@ pub enum Policy {
     Journal,
 }
 
-/// What came of [`super::Store::acquire`].
+/// The result of [`super::Store::acquire`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Acquired {
     /// Rows in the cluster's store.
     pub rows: u64,
     /// Unconfirmed transactions of this node that still hold and will be flushed.
     pub kept: u64,
-    /// Those that do not, because somebody else wrote since.
+    /// Journaled transactions that were dropped, because somebody else wrote since.
     pub dropped: u64,
 }
 
@@ -70,14 +72,14 @@ pub(super) struct Scopes {
 pub(super) struct Scope {
     path: Arc<str>,
     /// Held for a whole transaction: they are serial per scope.
-    turn: Mutex<Turn>,
+    turn: Mutex<ScopeState>,
     journaled: AtomicU64,
     flushed: AtomicU64,
     dropped: AtomicU64,
 }
 
 #[derive(Default)]
-struct Turn {
+struct ScopeState {
     /// The local rows are not what the cluster's store has: it is asked before the next write.
     behind: bool,
     /// A thread flushes the journal.
@@ -88,7 +90,7 @@ struct Turn {
     merged: u64,
 }
 
-/// What [`Work::settle`] left.
+/// The rest that [`CommitContext::settle`] left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Settled {
     All,
@@ -138,7 +140,7 @@ impl Scopes {
 
 /// The cluster behind a [`super::Store`].
 #[derive(Clone)]
-pub(super) struct Over {
+pub(super) struct Replication {
     pub replica: Arc<dyn Replica>,
     pub policy: Policy,
 }
@@ -175,10 +177,10 @@ fn failed(path: &str, e: ReplicaError) -> StoreError {
 }
 
 /// Everything that one call needs.
-pub(super) struct Work<'a> {
+pub(super) struct CommitContext<'a> {
     pub db: &'a Arc<Db>,
     pub scopes: &'a Scopes,
-    pub over: &'a Over,
+    pub over: &'a Replication,
 }
 
 /// A commit's answer, with a repeated or late landing told from somebody else's.
@@ -189,7 +191,7 @@ fn commit(replica: &dyn Replica, commit: &Commit) -> std::result::Result<Committ
     }
 }
 
-impl Work<'_> {
+impl CommitContext<'_> {
     pub fn transact<T, E: From<StoreError>>(
         &self,
         token: &Token,
@@ -217,11 +219,18 @@ impl Work<'_> {
     }
 
     /// A transaction that writes nothing asks whether it would be allowed to: a fence right before an effect.
-    fn check(&self, scope: &Arc<Scope>, token: &Token, lease: u64, pass: Pass, turn: &mut Turn) -> Result<()> {
-        if pass == Pass::Raises {
+    fn check(
+        &self,
+        scope: &Arc<Scope>,
+        token: &Token,
+        lease: u64,
+        pass: FencePass,
+        turn: &mut ScopeState,
+    ) -> Result<()> {
+        if pass == FencePass::Raises {
             self.db.write(|w| txn::fence(w, LEASES, token))?;
         }
-        match self.over.replica.check(&scope.path, Hold::Lease(lease)) {
+        match self.over.replica.check(&scope.path, WriteRight::Lease(lease)) {
             Ok(Held::Yes) => Ok(()),
             Ok(Held::Fenced { holder }) => {
                 turn.behind = true;
@@ -234,8 +243,9 @@ impl Work<'_> {
         }
     }
 
-    /// What was refused to an actor and landed all the same is found before the next transaction decides on the rows.
-    fn settle_doubt(&self, scope: &Arc<Scope>, lease: u64, turn: &mut Turn) -> Result<()> {
+    /// Finds a commit that was refused to an actor and landed all the same, before the next transaction decides on the
+    /// rows.
+    fn settle_doubt(&self, scope: &Arc<Scope>, lease: u64, turn: &mut ScopeState) -> Result<()> {
         if turn.away && self.over.policy == Policy::Journal {
             return Ok(()); // it goes on from this disk, whatever landed
         }
@@ -251,7 +261,7 @@ impl Work<'_> {
     }
 
     /// `None`: nothing waits any more. Else why the next write goes behind what waits.
-    fn make_way(&self, scope: &Arc<Scope>, lease: u64, turn: &mut Turn) -> Result<Option<StoreError>> {
+    fn make_way(&self, scope: &Arc<Scope>, lease: u64, turn: &mut ScopeState) -> Result<Option<StoreError>> {
         let (path, journals) = (&*scope.path, self.over.policy == Policy::Journal);
         if journals && turn.away && turn.flusher {
             // Whether it is back is the flusher's to find out: a member that is silent costs each try seconds.
@@ -275,7 +285,7 @@ impl Work<'_> {
         }
     }
 
-    fn write(&self, scope: &Arc<Scope>, token: &Token, lease: u64, ops: Vec<Op>, turn: &mut Turn) -> Result<()> {
+    fn write(&self, scope: &Arc<Scope>, token: &Token, lease: u64, ops: Vec<Op>, turn: &mut ScopeState) -> Result<()> {
         let path = &*scope.path;
         let bytes = replica::size_of(&ops);
         if bytes > COMMIT_MOST {
@@ -287,7 +297,7 @@ impl Work<'_> {
         let base = self.db.read(|r| mirror::marker(r, path))?;
         let id = rand::random();
         let marker = Marker::after(base, id);
-        let asked = Commit { scope: path, hold: Hold::Lease(lease), base, marker, ops: &ops };
+        let asked = Commit { scope: path, hold: WriteRight::Lease(lease), base, marker, ops: &ops };
         match commit(&*self.over.replica, &asked) {
             Ok(Committed::Landed) => {
                 turn.away = false;
@@ -330,7 +340,7 @@ impl Work<'_> {
         ops: Vec<Op>,
         sent: Option<u128>,
         why: StoreError,
-        turn: &mut Turn,
+        turn: &mut ScopeState,
     ) -> Result<()> {
         let path = &*scope.path;
         let kind = match (self.over.policy, sent) {
@@ -341,7 +351,7 @@ impl Work<'_> {
         if self.db.read(|r| mirror::pending_count(r, path))? >= JOURNAL_MOST {
             return Err(StoreError::JournalFull { path: path.to_owned(), most: JOURNAL_MOST });
         }
-        let pending = Pending { id: sent.unwrap_or_else(rand::random), kind, ops };
+        let pending = PendingCommit { id: sent.unwrap_or_else(rand::random), kind, ops };
         self.db.write(|w| {
             txn::fence(w, LEASES, token)?;
             if kind == Kind::Journaled {
@@ -362,8 +372,9 @@ impl Work<'_> {
         }
     }
 
-    /// What was journaled is committed in order, what was in doubt is found or made impossible; at most `most` commits.
-    fn settle(&self, scope: &Arc<Scope>, lease: u64, turn: &mut Turn, most: usize) -> Result<Settled> {
+    /// Commits journaled transactions in order, and finds a commit in doubt or makes it impossible; at most `most`
+    /// commits.
+    fn settle(&self, scope: &Arc<Scope>, lease: u64, turn: &mut ScopeState, most: usize) -> Result<Settled> {
         let path = &*scope.path;
         let mut sent = 0;
         let mut flushed = 0u64;
@@ -384,7 +395,7 @@ impl Work<'_> {
                 Kind::Journaled => (its, pending.ops.as_slice()),
                 Kind::Doubtful => (its.voided(), &[][..]),
             };
-            let asked = Commit { scope: path, hold: Hold::Lease(lease), base, marker, ops };
+            let asked = Commit { scope: path, hold: WriteRight::Lease(lease), base, marker, ops };
             let now = match commit(&*self.over.replica, &asked) {
                 Ok(Committed::Landed) => marker,
                 Ok(Committed::Differs { found }) if pending.kind == Kind::Doubtful && found == Some(its) => its,
@@ -435,9 +446,9 @@ impl Work<'_> {
         self.settle(&scope, lease, &mut turn, usize::MAX).map(|_| ())
     }
 
-    fn read_again(&self, scope: &Scope, lease: u64, turn: &mut Turn) -> Result<Acquired> {
+    fn read_again(&self, scope: &Scope, lease: u64, turn: &mut ScopeState) -> Result<Acquired> {
         let path = &*scope.path;
-        let image = match self.over.replica.load(path, Hold::Lease(lease)).map_err(|e| failed(path, e))? {
+        let image = match self.over.replica.load(path, WriteRight::Lease(lease)).map_err(|e| failed(path, e))? {
             Loaded::Image(image) => image,
             Loaded::Fenced { holder } => return Err(fenced(path, lease << 32, holder)),
         };
@@ -469,7 +480,7 @@ impl Work<'_> {
     }
 
     /// Tries until nothing waits, the scope is somebody else's, or the store is closed.
-    fn flush_later(&self, scope: &Arc<Scope>, turn: &mut Turn) {
+    fn flush_later(&self, scope: &Arc<Scope>, turn: &mut ScopeState) {
         if std::mem::replace(&mut turn.flusher, true) {
             return;
         }
@@ -502,10 +513,10 @@ enum Flushed {
 }
 
 /// One commit of the journal, in the scope's turn.
-fn flush_once(db: &Weak<Db>, over: &Over, scope: &Weak<Scope>) -> Flushed {
+fn flush_once(db: &Weak<Db>, over: &Replication, scope: &Weak<Scope>) -> Flushed {
     let (Some(db), Some(scope)) = (db.upgrade(), scope.upgrade()) else { return Flushed::Over };
     let mut turn = lock(&scope.turn);
-    let work = Work { db: &db, scopes: &Scopes::default(), over };
+    let work = CommitContext { db: &db, scopes: &Scopes::default(), over };
     let epoch = match db.read(|r| txn::highest(r, LEASES, &scope.path)) {
         Ok(epoch) => epoch.unwrap_or(0),
         Err(_) => return Flushed::Away,

@@ -1,8 +1,8 @@
 //! Records inside one transaction: encoding, the fence, the boot counter.
 
-use super::catalogue;
 use super::error::{Result, StoreError};
 use super::replica::Op;
+use super::table_owner;
 use super::{Record, Token};
 use redb::{ReadTransaction, ReadableTable, TableDefinition, TableError, WriteTransaction};
 use serde::de::DeserializeOwned;
@@ -87,7 +87,7 @@ pub(super) fn check_formats(tx: &ReadTransaction, path: &Path) -> Result<()> {
         let (table, noted) = row.map_err(failed)?;
         let (found, by) = noted.value();
         // A table that is not known is not read either.
-        if let Some(known) = catalogue::schema(table.value()).filter(|known| *known < found) {
+        if let Some(known) = table_owner::schema(table.value()).filter(|known| *known < found) {
             let (path, by, table) = (path.display().to_string(), by.to_owned(), table.value().to_owned());
             return Err(StoreError::Newer { path, by, table, found, known });
         }
@@ -99,7 +99,7 @@ pub(super) fn check_formats(tx: &ReadTransaction, path: &Path) -> Result<()> {
 pub(super) fn check_row(table: &str, key: &str, record: &[u8]) -> Result<()> {
     let Some((schema, _)) = record.split_first_chunk::<2>() else { return Ok(()) };
     let found = u16::from_le_bytes(*schema);
-    match catalogue::schema(table).filter(|known| *known < found) {
+    match table_owner::schema(table).filter(|known| *known < found) {
         Some(known) => Err(StoreError::Schema { table: table.to_owned(), key: key.to_owned(), found, known }),
         None => Ok(()),
     }
@@ -158,8 +158,8 @@ pub(super) fn fence(tx: &WriteTransaction, fences: Fences, token: &Token) -> Res
     let mut table = tx.open_table(fences).map_err(failed)?;
     let highest = table.get(&*token.path).map_err(failed)?.map(|v| v.value());
     match passes(highest, token)? {
-        Pass::Known => Ok(()),
-        Pass::Raises => table.insert(&*token.path, token.epoch).map(|_| ()).map_err(failed),
+        FencePass::Known => Ok(()),
+        FencePass::Raises => table.insert(&*token.path, token.epoch).map(|_| ()).map_err(failed),
     }
 }
 
@@ -170,7 +170,7 @@ pub(super) fn fence_anew(tx: &WriteTransaction, fences: Fences, token: &Token) -
 }
 
 /// [`fence`] without raising it.
-pub(super) fn check_fence(tx: &ReadTransaction, fences: Fences, token: &Token) -> Result<Pass> {
+pub(super) fn check_fence(tx: &ReadTransaction, fences: Fences, token: &Token) -> Result<FencePass> {
     passes(highest(tx, fences, &token.path)?, token)
 }
 
@@ -183,18 +183,18 @@ pub(super) fn highest(tx: &ReadTransaction, fences: Fences, path: &str) -> Resul
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Pass {
+pub(super) enum FencePass {
     Known,
     Raises,
 }
 
-fn passes(highest: Option<u64>, token: &Token) -> Result<Pass> {
+fn passes(highest: Option<u64>, token: &Token) -> Result<FencePass> {
     match highest {
         Some(newer) if newer > token.epoch => {
             Err(StoreError::Fenced { path: token.path.to_string(), epoch: token.epoch, newer })
         }
-        Some(same) if same == token.epoch => Ok(Pass::Known),
-        _ => Ok(Pass::Raises),
+        Some(same) if same == token.epoch => Ok(FencePass::Known),
+        _ => Ok(FencePass::Raises),
     }
 }
 
@@ -236,7 +236,7 @@ impl<'a> Txn<'a> {
         Txn { to: To::Set(tx, WriteSet::new()) }
     }
 
-    /// What was written; nothing if it went to disk.
+    /// The recorded writes; empty if they went to disk.
     pub(super) fn into_ops(self) -> Vec<Op> {
         let set = match self.to {
             To::Disk(_) => WriteSet::new(),

@@ -6,7 +6,7 @@ use super::wire::WireForm;
 use std::future::Future;
 use std::sync::Arc;
 
-/// Who causes a side effect: an actor's path and its epoch (the incarnation on one node, the lease's in a cluster).
+/// The author of a side effect: an actor's path and its epoch (the incarnation on one node, the lease's in a cluster).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Token {
     pub path: Arc<str>,
@@ -27,8 +27,8 @@ pub trait Actor: Sized + 'static {
     fn started(&mut self, _cx: &Cx<Self>) -> impl Future<Output = Result<(), Exit>> {
         async { Ok(()) }
     }
-    /// What an operator who asks is shown of the state: never keys or tokens. `None`: nothing. Asked between two messages,
-    /// ahead of the mailbox; it must not block. A panic in it is told to whoever asked, and ends nothing.
+    /// The state that an operator is shown: never keys or tokens. `None`: nothing. Called between two messages, ahead
+    /// of the mailbox; it must not block. A panic in it is reported to the asker, and ends nothing.
     fn inspect(&self) -> Option<serde_json::Value> {
         None
     }

@@ -1,12 +1,12 @@
-//! What anyone may read of an actor at any time, without asking it: atomics that outlive its incarnations.
+//! The figures of an actor that anyone may read at any time, without asking it: atomics that outlive its incarnations.
 
 use super::dead_letters::{DeadLetters, DeadReason, unix_now};
 use super::exit::Exit;
-use super::fence::Tenure;
+use super::fence::EpochSource;
 use super::histogram::Histogram;
-use super::inspect::Glass;
+use super::inspect::InspectionCell;
 use super::monitor::Watchers;
-use super::shell::{WaitingRoom, here};
+use super::shell::{StartWaiters, here};
 use serde::{Deserialize, Serialize};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -49,7 +49,7 @@ pub(super) fn clock_ms() -> u64 {
     ZERO.get_or_init(Instant::now).elapsed().as_millis() as u64 + 1
 }
 
-/// A lock that a panicking holder does not take from the others: what it guards is replaced whole.
+/// Ignores poisoning: the guarded value is only ever replaced as a whole.
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -60,12 +60,12 @@ pub(super) struct CellMeta {
     state: AtomicU8,
     /// The present incarnation's: a hung predecessor must not fill its successor's queue, nor be taken for it when it
     /// wakes up. Held while the address changes hands.
-    present: Mutex<Option<Arc<Vitals>>>,
+    present: Mutex<Option<Arc<IncarnationStats>>>,
     pub incarnation: AtomicU64,
     pub epoch: AtomicU64,
     pub restarts: AtomicU64,
     last_exit: Mutex<Option<(Exit, u64)>>,
-    /// What the actor tries again at the moment, and why.
+    /// The action that the actor is retrying now, and why.
     trouble: Mutex<Option<String>>,
     /// Why its supervisor holds it down between tries.
     held: Mutex<Option<String>>,
@@ -76,11 +76,11 @@ pub(super) struct CellMeta {
     pub watchers: Watchers,
     /// The highest epoch whose thread was given up.
     pub given_up: AtomicU64,
-    /// Under which its incarnations are started, if another process may hold it instead.
-    pub tenure: Mutex<Option<Arc<dyn Tenure>>>,
+    /// Sets the epochs of its incarnations, if another process may run it instead.
+    pub epoch_source: Mutex<Option<Arc<dyn EpochSource>>>,
     pub handle_times: Histogram,
-    pub glass: Glass,
-    pub waiting_room: WaitingRoom,
+    pub inspection: InspectionCell,
+    pub start_waiters: StartWaiters,
 }
 
 impl CellMeta {
@@ -101,10 +101,10 @@ impl CellMeta {
             letters: Mutex::default(),
             watchers: Watchers::default(),
             given_up: AtomicU64::new(0),
-            tenure: Mutex::new(None),
+            epoch_source: Mutex::new(None),
             handle_times: Histogram::default(),
-            glass: Glass::default(),
-            waiting_room: WaitingRoom::default(),
+            inspection: InspectionCell::default(),
+            start_waiters: StartWaiters::default(),
         }
     }
 
@@ -113,7 +113,7 @@ impl CellMeta {
     }
     pub fn set_state(&self, state: ActorState) {
         self.state.store(state as u8, Ordering::Release);
-        self.waiting_room.look_again();
+        self.start_waiters.look_again();
     }
 
     fn new_owner(&self) -> u64 {
@@ -159,14 +159,14 @@ impl CellMeta {
         self.vitals().map_or(0, |v| v.depth.now())
     }
 
-    /// Of the present incarnation, or of the last one that ended by itself.
-    pub fn vitals(&self) -> Option<Arc<Vitals>> {
+    /// Statistics of the present incarnation, or of the last one that ended by itself.
+    pub fn vitals(&self) -> Option<Arc<IncarnationStats>> {
         lock(&self.present).clone()
     }
 
     /// For an incarnation that is about to take over; counts from zero. To be called on its thread.
     pub fn lane(self: &Arc<Self>) -> Arc<Lane> {
-        let vitals = Arc::new(Vitals::new(self.bound));
+        let vitals = Arc::new(IncarnationStats::new(self.bound));
         Arc::new(Lane { meta: self.clone(), vitals, home: here(), called_from_afar: AtomicBool::new(false) })
     }
 
@@ -186,7 +186,7 @@ impl CellMeta {
         *present = Some(lane.vitals.clone());
         self.set_trouble(None);
         let published = publish();
-        self.waiting_room.look_again();
+        self.start_waiters.look_again();
         Some(published)
     }
 
@@ -211,8 +211,8 @@ impl CellMeta {
 
     /// Its tenure, which another process may have by now, does not hold for that epoch.
     pub fn is_fenced(&self, epoch: u64) -> bool {
-        let tenure = lock(&self.tenure).clone();
-        tenure.is_some_and(|tenure| !tenure.holds(epoch))
+        let epoch_source = lock(&self.epoch_source).clone();
+        epoch_source.is_some_and(|epoch_source| !epoch_source.holds(epoch))
     }
 
     pub fn set_trouble(&self, why: Option<String>) {
@@ -237,27 +237,27 @@ impl CellMeta {
     }
 }
 
-/// So far from the next one that they share no cache line, nor one with the line that the processor fetches beside it.
-/// By its size: an alignment would cost each actor's start an allocation of the slow kind.
-struct Apart<T> {
+/// Padded so that neither two of these nor the line the processor prefetches is shared. Padded, not aligned: aligned
+/// allocations are slow, and every actor start would make one.
+struct CachePadded<T> {
     it: T,
     _line: [u8; 120],
 }
 
 /// How many messages wait: those sent less those taken. Senders and the actor write to different cache lines.
 #[repr(C)]
-struct Depth {
-    _before: Apart<()>,
-    sent: Apart<AtomicUsize>,
+struct QueueLen {
+    _before: CachePadded<()>,
+    sent: CachePadded<AtomicUsize>,
     /// Up to here senders need not look at what was taken; never above `taken` + the bound.
-    limit: Apart<AtomicUsize>,
-    taken: Apart<AtomicUsize>,
+    limit: CachePadded<AtomicUsize>,
+    taken: CachePadded<AtomicUsize>,
 }
 
-impl Depth {
-    fn new(bound: usize) -> Depth {
-        let at = |n| Apart { it: AtomicUsize::new(n), _line: [0; 120] };
-        Depth { _before: Apart { it: (), _line: [0; 120] }, sent: at(0), limit: at(bound), taken: at(0) }
+impl QueueLen {
+    fn new(bound: usize) -> QueueLen {
+        let at = |n| CachePadded { it: AtomicUsize::new(n), _line: [0; 120] };
+        QueueLen { _before: CachePadded { it: (), _line: [0; 120] }, sent: at(0), limit: at(bound), taken: at(0) }
     }
     fn now(&self) -> usize {
         let taken = self.taken.it.load(Ordering::Relaxed);
@@ -265,9 +265,9 @@ impl Depth {
     }
 }
 
-/// What one incarnation shows of itself.
-pub(super) struct Vitals {
-    depth: Depth,
+/// The published figures of one incarnation.
+pub(super) struct IncarnationStats {
+    depth: QueueLen,
     /// Odd while a thread is inside this actor. The watchdog compares two readings; no clock is read on the way.
     progress: AtomicU64,
     /// [`clock_ms`] at which the message in hand began to wait; 0 without one.
@@ -281,10 +281,10 @@ pub(super) struct Vitals {
     message: Mutex<&'static str>,
 }
 
-impl Vitals {
-    fn new(bound: usize) -> Vitals {
-        Vitals {
-            depth: Depth::new(bound),
+impl IncarnationStats {
+    fn new(bound: usize) -> IncarnationStats {
+        IncarnationStats {
+            depth: QueueLen::new(bound),
             progress: AtomicU64::new(0),
             waiting_since: AtomicU64::new(0),
             stuck_ms: AtomicU64::new(0),
@@ -294,7 +294,7 @@ impl Vitals {
         }
     }
 
-    /// Whoever hears true tells it to show its state; of all others' askings that is the answer, too.
+    /// True for the first caller, who sends the request; all others share its answer.
     pub fn is_to_be_asked(&self) -> bool {
         !self.asked.swap(true, Ordering::AcqRel)
     }
@@ -334,7 +334,7 @@ impl Vitals {
 /// One incarnation's share of the mailbox bound.
 pub(super) struct Lane {
     pub meta: Arc<CellMeta>,
-    pub vitals: Arc<Vitals>,
+    pub vitals: Arc<IncarnationStats>,
     /// The thread it runs on.
     home: usize,
     called_from_afar: AtomicBool,
@@ -441,7 +441,7 @@ mod tests {
 
     #[test]
     fn progress_is_odd_only_inside() {
-        let vitals = Vitals::new(1);
+        let vitals = IncarnationStats::new(1);
         vitals.enter();
         assert_eq!(vitals.progress() & 1, 1);
         vitals.leave();

@@ -11,7 +11,7 @@ use std::sync::atomic::Ordering;
 pub struct Fenced {
     pub path: String,
     pub epoch: u64,
-    /// The same as `epoch` if no successor is known: its thread was given up, or its tenure has ended.
+    /// The same as `epoch` if no successor is known: its thread was given up, or its epoch source no longer holds it.
     pub newer: u64,
 }
 
@@ -26,8 +26,8 @@ impl Fenced {
 
 /// A right that reaches beyond this process: of the concern that only one of several processes may run. One for all
 /// incarnations of an address.
-pub trait Tenure: Send + Sync + 'static {
-    /// What the epochs of incarnations that start now are counted from, instead of the tree's base. It grows with every right;
+pub trait EpochSource: Send + Sync + 'static {
+    /// The base of the epochs of incarnations that start now, instead of the tree's base. It grows with every right;
     /// where it begins lower (a cluster that counts anew), `holds` refuses every earlier one.
     fn epoch_base(&self) -> u64;
     /// Whether an incarnation of that epoch may still cause effects.
@@ -39,25 +39,25 @@ pub trait Fence: Send + Sync + 'static {
     fn check(&self) -> Result<(), Fenced>;
 }
 
-/// An incarnation's right. It ends when a successor is started, its thread is given up, or its [`Tenure`] has ended.
+/// An incarnation's right. It ends when a successor is started, its thread is given up, or its [`EpochSource`] has ended.
 #[derive(Clone)]
 pub struct Pass {
     token: Token,
     meta: Arc<CellMeta>,
-    tenure: Option<Arc<dyn Tenure>>,
+    epoch_source: Option<Arc<dyn EpochSource>>,
 }
 
 impl Pass {
     pub(super) fn new(token: Token, meta: Arc<CellMeta>) -> Pass {
-        let tenure = lock(&meta.tenure).clone();
-        Pass { token, meta, tenure }
+        let epoch_source = lock(&meta.epoch_source).clone();
+        Pass { token, meta, epoch_source }
     }
 }
 
 impl Fence for Pass {
     fn check(&self) -> Result<(), Fenced> {
         let (newer, given_up) = (self.meta.epoch.load(Ordering::Acquire), self.meta.given_up.load(Ordering::Acquire));
-        let held = self.tenure.as_ref().is_none_or(|tenure| tenure.holds(self.token.epoch));
+        let held = self.epoch_source.as_ref().is_none_or(|epoch_source| epoch_source.holds(self.token.epoch));
         if newer > self.token.epoch || given_up >= self.token.epoch || !held {
             return Err(Fenced { path: self.token.path.to_string(), epoch: self.token.epoch, newer });
         }

@@ -28,7 +28,7 @@ pub struct GroupRow {
 pub struct MemberRow {
     /// The actor's address.
     pub path: String,
-    /// Of the incarnation: the epoch of its tokens.
+    /// The incarnation, by the epoch of its tokens.
     pub epoch: u64,
 }
 
@@ -36,7 +36,7 @@ trait Listed: Send + Sync {
     fn rows(&self) -> Vec<MemberRow>;
 }
 
-/// Those that take `M`.
+/// The members, which take `M`.
 pub struct Group<M: Message> {
     members: Arc<Members<M>>,
 }
@@ -82,7 +82,7 @@ impl Groups {
 }
 
 impl<M: Message> Group<M> {
-    /// Who is in it now, in the order in which they joined.
+    /// The present members, in the order in which they joined.
     pub fn members(&self) -> Vec<Recipient<M>> {
         lock(&self.members.list).values().map(|member| member.to.clone()).collect()
     }

@@ -7,8 +7,8 @@ use std::time::Duration;
 /// Upper bounds in microseconds; what is longer is counted in one more bucket.
 pub const HANDLE_BOUNDS_US: [u64; 7] = [10, 100, 1_000, 10_000, 100_000, 1_000_000, 10_000_000];
 
-/// Of the messages that end without an await every so many-th is timed, for all of them: the clock would cost more than
-/// most of them take. Those that await are all timed.
+/// One in this many messages that never await is timed, and stands for all: the clock costs more than most of them
+/// take. Messages that await are all timed.
 pub(super) const SAMPLE: u32 = 16;
 
 /// Handle times since the node started.

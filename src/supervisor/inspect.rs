@@ -2,7 +2,7 @@
 
 use super::exit::catch;
 use super::shell::{Ctl, by};
-use super::supervise::In;
+use super::supervise::SupervisorMsg;
 use super::tree::{ActorState, Tree};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -13,12 +13,12 @@ use tokio::sync::watch;
 /// An answer is for a person to read, and one is kept per actor.
 const MOST_BYTES: usize = 256 << 10;
 
-/// What an actor showed of its state.
+/// The state that an actor showed.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
 pub struct Inspection {
     /// Place in the tree.
     pub path: String,
-    /// Of the incarnation that showed it: the epoch of its tokens.
+    /// The incarnation that showed it, by the epoch of its tokens.
     pub epoch: u64,
     /// In the actor's own terms.
     pub state: Value,
@@ -44,24 +44,24 @@ pub enum InspectError {
     Silent(Duration),
 }
 
-struct Shown {
+struct LastInspection {
     epoch: u64,
     at: Instant,
     state: Result<Option<Value>, String>,
 }
 
-/// Of one cell: the last answer, and who waits for the next.
+/// Per actor: its last inspection, and who awaits the next.
 #[derive(Default)]
-pub(super) struct Glass {
-    last: OnceLock<watch::Sender<Option<Arc<Shown>>>>,
+pub(super) struct InspectionCell {
+    last: OnceLock<watch::Sender<Option<Arc<LastInspection>>>>,
 }
 
-impl Glass {
-    fn last(&self) -> &watch::Sender<Option<Arc<Shown>>> {
+impl InspectionCell {
+    fn last(&self) -> &watch::Sender<Option<Arc<LastInspection>>> {
         self.last.get_or_init(|| watch::channel(None).0)
     }
 
-    /// On the actor's thread.
+    /// Runs on the actor's thread.
     pub fn show(&self, epoch: u64, look: impl FnOnce() -> Option<Value>) {
         let state = catch(|| {
             let state = look();
@@ -73,23 +73,23 @@ impl Glass {
             Ok((state, _)) => Ok(state),
             Err(what) => Err(format!("showing it panicked: {what}")),
         };
-        self.last().send_replace(Some(Arc::new(Shown { epoch, at: Instant::now(), state })));
+        self.last().send_replace(Some(Arc::new(LastInspection { epoch, at: Instant::now(), state })));
     }
 }
 
 impl Tree {
-    /// What the actor at that tree path shows of its state, ahead of its mailbox; after `within` the last that it showed.
-    /// However many ask, it is asked once at a time.
+    /// Inspects the actor at that tree path ahead of its mailbox; after `within` returns the last inspection. However
+    /// many ask, the actor is asked once at a time.
     pub async fn inspect(&self, path: &str, within: Duration) -> Result<Inspection, InspectError> {
         let node = self.root().find(path).ok_or(InspectError::NotFound)?;
         if node.branch.is_some() {
             return Err(InspectError::NotAWorker);
         }
-        let mut answers = node.meta.glass.last().subscribe();
+        let mut answers = node.meta.inspection.last().subscribe();
         let vitals = node.meta.vitals().filter(|_| node.meta.state() == ActorState::Up);
         let runs = vitals.is_some();
         if vitals.is_some_and(|vitals| vitals.is_to_be_asked()) {
-            self.with_parent(path, |_, key| In::Order { key, order: Ctl::Inspect });
+            self.with_parent(path, |_, key| SupervisorMsg::Order { key, order: Ctl::Inspect });
         }
         let fresh = runs && by(Instant::now() + within, answers.changed()).await.is_some();
         let last = answers.borrow_and_update().clone();
@@ -100,16 +100,16 @@ impl Tree {
         }
     }
 
-    /// What it showed last, if that is not older than `within`: for those who ask again and again.
+    /// The last inspection, if it is not older than `within`: for those who ask again and again.
     pub fn inspected(&self, path: &str, within: Duration) -> Option<Result<Inspection, InspectError>> {
         let node = self.root().find(path)?;
-        let last = node.meta.glass.last.get()?.borrow().clone()?;
+        let last = node.meta.inspection.last.get()?.borrow().clone()?;
         let present = node.meta.epoch.load(std::sync::atomic::Ordering::Relaxed);
         (last.epoch == present && last.at.elapsed() <= within).then(|| last.told(path, false))
     }
 }
 
-impl Shown {
+impl LastInspection {
     fn told(&self, path: &str, stale: bool) -> Result<Inspection, InspectError> {
         let (state, error) = match &self.state {
             Ok(None) => return Err(InspectError::ShowsNothing),

@@ -29,7 +29,7 @@ pub use actor::{Actor, CallError, Handler, Message, Reconfigure, Token};
 pub use dead_letters::{DeadLetter, DeadLetters, DeadReason};
 pub use engine::{AdminError, ChildCounts};
 pub use exit::Exit;
-pub use fence::{Fence, Fenced, Pass, Tenure};
+pub use fence::{EpochSource, Fence, Fenced, Pass};
 pub use groups::{Group, GroupRow, Groups, MemberRow};
 pub use histogram::{HANDLE_BOUNDS_US, HandleTimes};
 pub use inspect::{InspectError, Inspection};
@@ -38,7 +38,7 @@ pub use orders::Order;
 pub(crate) use shell::here;
 pub use shell::{Cx, Export, ExportError, ExportOf, OnUnreadable, Recipient, Ref};
 pub use spec::{
-    AutoShutdown, Backoff, BudgetSpent, ChildSpec, Fault, Restart, Shutdown, SpecError, StartError, Strategy,
+    AutoShutdown, Backoff, BudgetSpent, ChildSpec, Restart, Shutdown, SpecError, SpecFault, StartError, Strategy,
     SupervisorSpec, Thread,
 };
 pub use tree::{ActorInfo, ActorState, SupervisorRef, Tree, TreeError, TreeOptions, UpgradeError, WeakTree};

@@ -13,7 +13,8 @@ use std::sync::{Arc, Mutex};
 pub struct Down {
     /// As it was named when the monitor was set: an address' path, or a place in the tree.
     pub path: String,
-    /// What [`super::Cx::incarnation`] said in it. With [`Exit::NotRunning`]: of the last that was there, 0 for none.
+    /// The incarnation, as [`super::Cx::incarnation`] gave it. With [`Exit::NotRunning`]: the last that was there, 0
+    /// for none.
     pub incarnation: u64,
     /// [`Exit::NotRunning`] if nothing ran when the monitor was set.
     pub reason: Exit,
@@ -23,7 +24,7 @@ impl Message for Down {
     type Reply = ();
 }
 
-/// Who watches one actor. Lives in its cell, so that it outlives incarnations; each watcher is for one of them.
+/// The watchers of one actor. Lives in its cell, so that it outlives incarnations; each watcher is for one of them.
 #[derive(Default)]
 pub(super) struct Watchers {
     state: Mutex<State>,
@@ -45,15 +46,15 @@ impl State {
 }
 
 /// Notices of one end that are still to be given.
-pub(super) struct Owed {
+pub(super) struct PendingDowns {
     incarnation: u64,
     reason: Exit,
     to: BTreeMap<u64, Watcher>,
 }
 
-impl Owed {
+impl PendingDowns {
     pub fn tell(self) {
-        let Owed { incarnation, reason, to } = self;
+        let PendingDowns { incarnation, reason, to } = self;
         for Watcher { path, to } in to.into_values() {
             to.deliver(Down { path, incarnation, reason: reason.clone() });
         }
@@ -66,15 +67,15 @@ struct Watcher {
 }
 
 impl Watchers {
-    /// An incarnation begins. Tells nobody: what is owed to the watchers of one that ended without a word comes back.
+    /// Starts an incarnation. Returns the Downs owed for a predecessor that never reported its end.
     #[must_use = "the watchers of the one before are to be told"]
-    pub fn open(&self, incarnation: u64) -> Owed {
+    pub fn open(&self, incarnation: u64) -> PendingDowns {
         let mut state = lock(&self.state);
         let to = match state.live.replace(incarnation) {
             Some(before) => (before, std::mem::take(&mut state.list)),
             None => (0, BTreeMap::new()),
         };
-        Owed { incarnation: to.0, reason: Exit::Killed, to: to.1 }
+        PendingDowns { incarnation: to.0, reason: Exit::Killed, to: to.1 }
     }
 
     /// That incarnation is over. Of several calls, by a given-up thread that wakes up for one, only the first counts.
@@ -87,7 +88,7 @@ impl Watchers {
             state.live = None;
             std::mem::take(&mut state.list)
         };
-        Owed { incarnation, reason: reason.clone(), to }.tell();
+        PendingDowns { incarnation, reason: reason.clone(), to }.tell();
     }
 
     fn len(&self) -> usize {
@@ -117,7 +118,7 @@ impl Monitor {
         Monitor { meta: meta.clone(), id: Some(state.enter(Watcher { path, to })), _far: None }
     }
 
-    /// Of that incarnation; `None`: it is over, or was given up.
+    /// Monitors that incarnation; `None`: it is over, or was given up.
     pub(super) fn of(meta: &Arc<CellMeta>, incarnation: u64, to: Recipient<Down>) -> Option<Monitor> {
         let mut state = lock(&meta.watchers.state);
         let lives = state.live == Some(incarnation);

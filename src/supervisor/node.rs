@@ -3,7 +3,7 @@
 use super::cell::{CellMeta, lock};
 use super::engine::Key;
 use super::spec::{Body, ChildDef, Restart, SupDef};
-use super::supervise::{Desk, In};
+use super::supervise::{Combiner, SupervisorMsg};
 use super::tree::ActorInfo;
 use arc_swap::ArcSwap;
 use std::collections::BTreeMap;
@@ -11,14 +11,14 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-pub(super) struct Node {
+pub(super) struct TreeNode {
     /// In the tree.
     pub path: Arc<str>,
     pub meta: Arc<CellMeta>,
     hang_after_ms: AtomicU64,
     /// A temporary child is forgotten when it ends.
     pub temporary: bool,
-    /// What is known of its address is forgotten with it.
+    /// True if its address is forgotten with it.
     pub fleeting: bool,
     /// For supervisors.
     pub branch: Option<Branch>,
@@ -26,16 +26,16 @@ pub(super) struct Node {
 
 pub(super) struct Branch {
     def: ArcSwap<SupDef>,
-    /// Of the present incarnation of the supervisor.
-    desk: Mutex<Option<Arc<Desk>>>,
-    children: Mutex<BTreeMap<Key, Arc<Node>>>,
+    /// The present incarnation of the supervisor.
+    combiner: Mutex<Option<Arc<Combiner>>>,
+    children: Mutex<BTreeMap<Key, Arc<TreeNode>>>,
     pub budget_used: AtomicUsize,
 }
 
-impl Node {
-    pub fn root(def: Arc<SupDef>) -> Arc<Node> {
+impl TreeNode {
+    pub fn root(def: Arc<SupDef>) -> Arc<TreeNode> {
         let meta = Arc::new(CellMeta::new(def.path.as_str(), 0));
-        Arc::new(Node {
+        Arc::new(TreeNode {
             path: def.path.as_str().into(),
             meta,
             hang_after_ms: AtomicU64::new(u64::MAX),
@@ -57,12 +57,12 @@ impl Node {
         }
     }
 
-    pub fn child(def: &ChildDef) -> Arc<Node> {
+    pub fn child(def: &ChildDef) -> Arc<TreeNode> {
         let branch = match &def.body {
             Body::Worker(_) => None,
             Body::Supervisor(sup) => Some(Branch::new(sup.clone())),
         };
-        Arc::new(Node {
+        Arc::new(TreeNode {
             path: def.path.clone(),
             meta: def.meta.clone(),
             hang_after_ms: AtomicU64::new(millis(def.hang_after)),
@@ -73,7 +73,7 @@ impl Node {
     }
 
     /// Parents first, siblings in start order.
-    pub fn walk(self: &Arc<Node>, see: &mut dyn FnMut(&Arc<Node>)) {
+    pub fn walk(self: &Arc<TreeNode>, see: &mut dyn FnMut(&Arc<TreeNode>)) {
         see(self);
         if let Some(branch) = &self.branch {
             for child in branch.children() {
@@ -82,7 +82,7 @@ impl Node {
         }
     }
 
-    pub fn find(self: &Arc<Node>, path: &str) -> Option<Arc<Node>> {
+    pub fn find(self: &Arc<TreeNode>, path: &str) -> Option<Arc<TreeNode>> {
         if *self.path == *path {
             return Some(self.clone());
         }
@@ -128,7 +128,7 @@ impl Node {
 impl Branch {
     fn new(def: Arc<SupDef>) -> Branch {
         let def = ArcSwap::new(def);
-        Branch { def, desk: Mutex::new(None), children: Mutex::default(), budget_used: AtomicUsize::new(0) }
+        Branch { def, combiner: Mutex::new(None), children: Mutex::default(), budget_used: AtomicUsize::new(0) }
     }
     /// The spec of its next incarnation.
     pub fn def(&self) -> Arc<SupDef> {
@@ -138,7 +138,7 @@ impl Branch {
         self.def.store(def);
     }
     /// The children have other keys now: `(old, new)`, in start order; `None` for those that `make` has yet to show.
-    pub fn rekey(&self, keys: &[(Option<Key>, Key)], make: impl Fn(Key) -> Option<Arc<Node>>) {
+    pub fn rekey(&self, keys: &[(Option<Key>, Key)], make: impl Fn(Key) -> Option<Arc<TreeNode>>) {
         let mut children = lock(&self.children);
         let mut before = std::mem::take(&mut *children);
         for (old, new) in keys {
@@ -146,40 +146,40 @@ impl Branch {
             children.extend(node.map(|node| (*new, node)));
         }
     }
-    pub fn children(&self) -> Vec<Arc<Node>> {
+    pub fn children(&self) -> Vec<Arc<TreeNode>> {
         lock(&self.children).values().cloned().collect()
     }
-    /// By its place in the tree.
-    pub fn child(&self, path: &str) -> Option<Arc<Node>> {
+    /// Finds a child by its place in the tree.
+    pub fn child(&self, path: &str) -> Option<Arc<TreeNode>> {
         lock(&self.children).values().find(|child| *child.path == *path).cloned()
     }
     /// A new incarnation of the supervisor: its children are those of its spec again.
-    pub fn open(&self, desk: Arc<Desk>) {
+    pub fn open(&self, combiner: Arc<Combiner>) {
         lock(&self.children).clear();
-        *lock(&self.desk) = Some(desk);
+        *lock(&self.combiner) = Some(combiner);
     }
     pub fn close(&self) {
-        *lock(&self.desk) = None;
+        *lock(&self.combiner) = None;
     }
-    pub fn add(&self, key: Key, node: Arc<Node>) {
+    pub fn add(&self, key: Key, node: Arc<TreeNode>) {
         lock(&self.children).insert(key, node);
     }
-    pub fn remove(&self, key: Key) -> Option<Arc<Node>> {
+    pub fn remove(&self, key: Key) -> Option<Arc<TreeNode>> {
         lock(&self.children).remove(&key)
     }
-    pub fn key_of(&self, node: &Arc<Node>) -> Option<Key> {
+    pub fn key_of(&self, node: &Arc<TreeNode>) -> Option<Key> {
         lock(&self.children).iter().find(|(_, n)| Arc::ptr_eq(n, node)).map(|(k, _)| *k)
     }
     /// False: the supervisor does not run.
-    pub fn send(&self, event: In) -> bool {
-        self.desk().is_some_and(|desk| desk.send(event))
+    pub fn send(&self, event: SupervisorMsg) -> bool {
+        self.combiner().is_some_and(|combiner| combiner.send(event))
     }
     /// The same for a thread that must not be held up by anything.
-    pub fn hand_over(&self, event: In) -> bool {
-        self.desk().is_some_and(|desk| desk.hand_over(event))
+    pub fn hand_over(&self, event: SupervisorMsg) -> bool {
+        self.combiner().is_some_and(|combiner| combiner.hand_over(event))
     }
-    fn desk(&self) -> Option<Arc<Desk>> {
-        lock(&self.desk).clone()
+    fn combiner(&self) -> Option<Arc<Combiner>> {
+        lock(&self.combiner).clone()
     }
 }
 

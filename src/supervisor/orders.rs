@@ -1,4 +1,4 @@
-//! What an operator may tell one actor or supervisor to do.
+//! An operator's orders to one actor or supervisor.
 
 use super::engine::AdminError;
 use super::tree::Tree;

@@ -141,7 +141,7 @@ fn signal_group(child: &Child, signal: i32) {
     unsafe { libc::kill(-(child.id() as i32), signal) };
 }
 
-/// What the end of a process means. `oom`: the kernel counted an out-of-memory kill meanwhile.
+/// The exit reason of a process. `oom`: the kernel counted an out-of-memory kill meanwhile.
 pub fn exit_of(status: ExitStatus, killed_by_us: bool, oom: bool) -> Exit {
     match (status.signal(), status.code()) {
         (Some(libc::SIGABRT), _) => Exit::Aborted,

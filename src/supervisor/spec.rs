@@ -2,13 +2,13 @@
 
 mod fault;
 
-pub use fault::{Fault, SpecError};
+pub use fault::{SpecError, SpecFault};
 
 use super::actor::Actor;
 use super::cell::CellMeta;
-use super::engine::{Flags, Rules};
-use super::fence::Tenure;
-use super::node::Node;
+use super::engine::{ChildRules, Flags};
+use super::fence::EpochSource;
+use super::node::TreeNode;
 use super::shell::{Cx, Launch, Ref, launcher};
 use std::collections::HashSet;
 use std::future::Future;
@@ -48,7 +48,7 @@ pub enum AutoShutdown {
     AllSignificant,
 }
 
-/// What becomes of a child that asks for more restarts than its supervisor's budget has.
+/// The fate of a child that asks for more restarts than its supervisor's budget has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BudgetSpent {
     /// OTP's rule: the supervisor ends, and with it all its children.
@@ -81,7 +81,7 @@ impl Backoff {
     }
 }
 
-/// Where an actor's handlers run.
+/// The thread on which an actor's handlers run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Thread {
     /// An arbiter of that name, shared with the actors that name it too.
@@ -95,8 +95,8 @@ pub enum Thread {
 #[error("{0}")]
 pub struct StartError(pub String);
 
-/// What runs at a tree path.
-pub(super) type Before<'a> = dyn Fn(&str) -> Option<Arc<Node>> + 'a;
+/// Looks up the node at a tree path.
+pub(super) type Before<'a> = dyn Fn(&str) -> Option<Arc<TreeNode>> + 'a;
 
 enum What {
     Worker(Arc<dyn Launch>),
@@ -112,7 +112,7 @@ pub struct ChildSpec {
     thread: Thread,
     start_timeout: Duration,
     hang_after: Option<Duration>,
-    tenure: Option<Arc<dyn Tenure>>,
+    epoch_source: Option<Arc<dyn EpochSource>>,
     fleeting: bool,
     required: bool,
 }
@@ -148,7 +148,7 @@ impl ChildSpec {
             thread: Thread::Shared("io"),
             start_timeout: Duration::from_secs(30),
             hang_after: None,
-            tenure: None,
+            epoch_source: None,
             fleeting: false,
             required: true,
         }
@@ -164,7 +164,7 @@ impl ChildSpec {
             thread: Thread::Shared("io"),
             start_timeout: Duration::MAX,
             hang_after: None,
-            tenure: None,
+            epoch_source: None,
             fleeting: false,
             required: true,
         }
@@ -209,9 +209,9 @@ impl ChildSpec {
         self.fleeting = true;
         self
     }
-    /// Only one of several processes may run it: its tokens' epochs are counted from the tenure's, and its passes end with it.
-    pub fn under(mut self, tenure: Arc<dyn Tenure>) -> Self {
-        self.tenure = Some(tenure);
+    /// Only one of several processes may run it: its tokens' epochs are counted from that source, and its passes end with it.
+    pub fn under(mut self, epoch_source: Arc<dyn EpochSource>) -> Self {
+        self.epoch_source = Some(epoch_source);
         self
     }
 
@@ -222,29 +222,30 @@ impl ChildSpec {
     /// `before` knows what runs at a tree path: this spec will replace that one's.
     fn compile_over(self, parent: &str, before: &Before) -> Result<Arc<ChildDef>, SpecError> {
         let id = self.id;
-        let bad = |fault: Fault, why: &str| Err(SpecError::faulty(format!("{parent}/{id}"), fault, why.to_string()));
+        let bad =
+            |fault: SpecFault, why: &str| Err(SpecError::faulty(format!("{parent}/{id}"), fault, why.to_string()));
         if let Some((fault, why)) = faulty_id(&id) {
             return bad(fault, why);
         }
         if self.shutdown == Shutdown::Timeout(Duration::ZERO) {
-            return bad(Fault::ZeroShutdown, "a timeout of zero: say BrutalKill if that is meant");
+            return bad(SpecFault::ZeroShutdown, "a timeout of zero: say BrutalKill if that is meant");
         }
         if self.start_timeout.is_zero() {
-            return bad(Fault::ZeroStartTimeout, "zero: nothing could ever start");
+            return bad(SpecFault::ZeroStartTimeout, "zero: nothing could ever start");
         }
         if self.hang_after.is_some_and(|d| d.is_zero()) {
-            return bad(Fault::ZeroHangAfter, "zero: every actor would be hung");
+            return bad(SpecFault::ZeroHangAfter, "zero: every actor would be hung");
         }
         if self.significant && self.restart == Restart::Permanent {
             return bad(
-                Fault::SignificantPermanent,
+                SpecFault::SignificantPermanent,
                 "a permanent child never ends by itself: make it transient or temporary",
             );
         }
         if self.thread == Thread::Shared("") {
-            return bad(Fault::UnnamedThread, "a shared arbiter needs a name");
+            return bad(SpecFault::UnnamedThread, "a shared arbiter needs a name");
         }
-        let rules = Rules {
+        let rules = ChildRules {
             restart: self.restart,
             shutdown: self.shutdown,
             significant: self.significant,
@@ -262,21 +263,21 @@ impl ChildSpec {
             What::Worker(launch) => {
                 let meta = launch.meta().clone();
                 if running.as_ref().is_some_and(|n| n.branch.is_some()) {
-                    return bad(Fault::KindChanged, "a supervisor is there: delete that child first");
+                    return bad(SpecFault::KindChanged, "a supervisor is there: delete that child first");
                 }
                 if running.as_ref().is_some_and(|n| !Arc::ptr_eq(&n.meta, &meta)) {
                     return bad(
-                        Fault::AddressChanged,
+                        SpecFault::AddressChanged,
                         "the child that is there has another address: delete that child first",
                     );
                 }
                 if meta.bound == 0 {
-                    return bad(Fault::ZeroMailbox, "a bound of zero: no message could ever be taken");
+                    return bad(SpecFault::ZeroMailbox, "a bound of zero: no message could ever be taken");
                 }
                 // Of the spec that this one replaces: claimed when it does, see `take_over`.
                 let claim = if running.is_some() { Some(0) } else { meta.claim() };
                 let Some(claim) = claim else {
-                    return bad(Fault::AddressTaken, "another child of a running tree has this address");
+                    return bad(SpecFault::AddressTaken, "another child of a running tree has this address");
                 };
                 (meta, claim, Body::Worker(launch))
             }
@@ -284,14 +285,14 @@ impl ChildSpec {
                 let def = spec.compile_over(parent, before)?;
                 let meta = match running {
                     Some(node) if node.branch.is_some() => node.meta.clone(),
-                    Some(_) => return bad(Fault::KindChanged, "a worker is there: delete that child first"),
+                    Some(_) => return bad(SpecFault::KindChanged, "a worker is there: delete that child first"),
                     None => Arc::new(CellMeta::new(def.path.as_str(), 0)),
                 };
                 (meta, 0, Body::Supervisor(def))
             }
         };
         let claim = AtomicU64::new(claim);
-        let (thread, tenure, fleeting) = (self.thread, self.tenure, self.fleeting);
+        let (thread, epoch_source, fleeting) = (self.thread, self.epoch_source, self.fleeting);
         Ok(Arc::new(ChildDef {
             id: id.into(),
             path: path.into(),
@@ -299,7 +300,7 @@ impl ChildSpec {
             thread,
             hang_after,
             meta,
-            tenure,
+            epoch_source,
             fleeting,
             claim,
             body,
@@ -307,11 +308,11 @@ impl ChildSpec {
     }
 }
 
-fn faulty_id(id: &str) -> Option<(Fault, &'static str)> {
+fn faulty_id(id: &str) -> Option<(SpecFault, &'static str)> {
     if id.is_empty() {
-        Some((Fault::EmptyId, "empty: a child is found by it"))
+        Some((SpecFault::EmptyId, "empty: a child is found by it"))
     } else if id.contains('/') {
-        Some((Fault::SlashInId, "contains a slash, which separates the parts of a tree path"))
+        Some((SpecFault::SlashInId, "contains a slash, which separates the parts of a tree path"))
     } else {
         None
     }
@@ -385,22 +386,22 @@ impl SupervisorSpec {
     }
 
     /// For a supervisor that runs at `node`, under the same parent.
-    pub(super) fn compile_upgrade(self, node: &Node, before: &Before) -> Result<Arc<SupDef>, SpecError> {
+    pub(super) fn compile_upgrade(self, node: &TreeNode, before: &Before) -> Result<Arc<SupDef>, SpecError> {
         let (parent, id) = node.path.rsplit_once('/').unwrap_or(("", &node.path));
         let bad = |fault, why: String| Err(SpecError::faulty(node.path.to_string(), fault, why));
         if self.id != id {
-            return bad(Fault::OtherId, format!("this spec is for {}", self.id));
+            return bad(SpecFault::OtherId, format!("this spec is for {}", self.id));
         }
         let dynamic = node.branch.as_ref().is_some_and(|b| b.def().flags.dynamic.is_some());
         if dynamic != self.dynamic.is_some() {
-            return bad(Fault::DynamicChanged, "a running supervisor stays dynamic, or not".into());
+            return bad(SpecFault::DynamicChanged, "a running supervisor stays dynamic, or not".into());
         }
         self.compile_over(parent, before)
     }
 
     fn compile_over(self, parent: &str, before: &Before) -> Result<Arc<SupDef>, SpecError> {
         let path = if parent.is_empty() { self.id.clone() } else { format!("{parent}/{}", self.id) };
-        let bad = |fault: Fault, why: String| {
+        let bad = |fault: SpecFault, why: String| {
             let id = if path.is_empty() { "the root supervisor".to_string() } else { path.clone() };
             Err(SpecError::faulty(id, fault, why))
         };
@@ -408,24 +409,30 @@ impl SupervisorSpec {
             return bad(fault, why.to_string());
         }
         if self.period.is_zero() {
-            return bad(Fault::ZeroPeriod, "zero: no restart would ever be counted".into());
+            return bad(SpecFault::ZeroPeriod, "zero: no restart would ever be counted".into());
         }
         if self.backoff.cap < self.backoff.first {
-            return bad(Fault::BackoffCap, "the cap is below the first wait".into());
+            return bad(SpecFault::BackoffCap, "the cap is below the first wait".into());
         }
         if self.budget_spent != BudgetSpent::Escalate && self.backoff.cap.is_zero() {
-            return bad(Fault::BackoffCap, "zero, and a child that is held down is tried again after that long".into());
+            return bad(
+                SpecFault::BackoffCap,
+                "zero, and a child that is held down is tried again after that long".into(),
+            );
         }
         if self.dynamic.is_some() && !self.children.is_empty() {
-            return bad(Fault::DynamicChildren, "a dynamic supervisor starts empty: add children at run time".into());
+            return bad(
+                SpecFault::DynamicChildren,
+                "a dynamic supervisor starts empty: add children at run time".into(),
+            );
         }
         if self.dynamic.is_some() && self.strategy != Strategy::OneForOne {
-            return bad(Fault::DynamicStrategy, "a dynamic supervisor is one_for_one".into());
+            return bad(SpecFault::DynamicStrategy, "a dynamic supervisor is one_for_one".into());
         }
         if self.auto_shutdown == AutoShutdown::Never
             && let Some(child) = self.children.iter().find(|c| c.significant)
         {
-            return bad(Fault::SignificantUnderNever, format!("never, but its child {} is significant", child.id));
+            return bad(SpecFault::SignificantUnderNever, format!("never, but its child {} is significant", child.id));
         }
         let mut seen = HashSet::new();
         if let Some(twice) = self.children.iter().find(|c| !seen.insert(c.id.clone())) {
@@ -437,7 +444,7 @@ impl SupervisorSpec {
         };
         if crowd > 0 && !can_trip(self.intensity, self.period, &self.backoff, crowd) {
             return bad(
-                Fault::NeverTrips,
+                SpecFault::NeverTrips,
                 format!(
                     "more than {} restarts within {:?} can never happen under a backoff from {:?} to {:?}: \
                      a child that always crashes would be restarted forever; lower the intensity or the backoff",
@@ -487,11 +494,11 @@ pub(super) struct ChildDef {
     pub id: Arc<str>,
     /// Its place in the tree.
     pub path: Arc<str>,
-    pub rules: Rules,
+    pub rules: ChildRules,
     pub thread: Thread,
     pub hang_after: Duration,
     pub meta: Arc<CellMeta>,
-    pub tenure: Option<Arc<dyn Tenure>>,
+    pub epoch_source: Option<Arc<dyn EpochSource>>,
     pub fleeting: bool,
     claim: AtomicU64,
     pub body: Body,

@@ -1,19 +1,21 @@
 //! A supervisor: feeds its engine, carries out the commands. No user code runs in it.
 
+mod combiner;
 mod control;
-mod desk;
 mod upgrade;
 
+pub(super) use combiner::Combiner;
 pub(super) use control::{Control, keep};
-pub(super) use desk::Desk;
 
 use super::cell::{ActorState, CellMeta};
-use super::engine::{AdminError, Answer, Call, ChildPhase, Cmd, End, Engine, Ev, Key, Serial, StartFailure};
+use super::engine::{
+    AdminError, CallAnswer, ChildPhase, Command, End, Engine, Event, Key, Serial, StartFailure, SupervisorCall,
+};
 use super::exit::Exit;
-use super::node::Node;
-use super::shell::{Ctl, CtlSender, News, Order, Pause, Place, Report, Tell};
+use super::node::TreeNode;
+use super::shell::{ArbiterSlot, ChildReport, Ctl, CtlSender, Pause, ReportSink, Reporter, StartOrder};
 use super::spec::{Body, ChildDef, Restart, Shutdown, SupDef};
-use control::Chore;
+use control::ControlTask;
 use rand::Rng;
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,20 +23,20 @@ use std::sync::{Arc, Weak};
 use std::time::Instant;
 use tokio::sync::{mpsc, oneshot};
 
-pub(super) type CallReply = oneshot::Sender<Result<Answer, AdminError>>;
+pub(super) type CallReply = oneshot::Sender<Result<CallAnswer, AdminError>>;
 
-/// What a supervisor hears.
-pub(super) enum In {
+/// A supervisor's messages.
+pub(super) enum SupervisorMsg {
     /// To start the children of its spec.
     Begin,
     /// The deadline that it asked to be woken at.
     Tick(Instant),
-    Child(Key, Serial, News),
+    Child(Key, Serial, ChildReport),
     Stop,
     Kill,
     /// End in order for that reason.
     Over(Exit),
-    Call(Call<Arc<ChildDef>>, CallReply),
+    Call(SupervisorCall<Arc<ChildDef>>, CallReply),
     Upgrade(Arc<SupDef>, CallReply),
     Hung {
         key: Key,
@@ -42,7 +44,7 @@ pub(super) enum In {
         incarnation: u64,
         what: String,
     },
-    /// The thread of that place was given up.
+    /// The thread of that arbiter was given up.
     Lost {
         place: u64,
     },
@@ -58,15 +60,15 @@ pub(super) enum In {
 }
 
 enum Handle {
-    Worker { ctl: CtlSender, pause: Arc<Pause>, place: Place, abandoned: Arc<AtomicBool> },
-    Supervisor { desk: Arc<Desk> },
+    Worker { ctl: CtlSender, pause: Arc<Pause>, place: ArbiterSlot, abandoned: Arc<AtomicBool> },
+    Supervisor { combiner: Arc<Combiner> },
 }
 
 pub(super) struct Supervisor {
     control: Arc<Control>,
-    desk: Weak<Desk>,
+    combiner: Weak<Combiner>,
     def: Arc<SupDef>,
-    node: Arc<Node>,
+    node: Arc<TreeNode>,
     engine: Engine<Arc<ChildDef>>,
     handles: HashMap<Key, Handle>,
     replies: HashMap<u64, CallReply>,
@@ -76,33 +78,40 @@ pub(super) struct Supervisor {
     /// Specs that the engine has yet to take over.
     upgrades: VecDeque<Arc<SupDef>>,
     epoch: u64,
-    tell: Tell,
-    report: Report,
+    tell: ReportSink,
+    report: Reporter,
     /// When it will be woken; each was asked for once.
     alarms: BTreeSet<Instant>,
 }
 
 /// Starts a supervisor; its end comes through `report`.
-pub(super) fn open_supervisor(control: Arc<Control>, node: Arc<Node>, report: Report) -> Option<Arc<Desk>> {
+pub(super) fn open_supervisor(control: Arc<Control>, node: Arc<TreeNode>, report: Reporter) -> Option<Arc<Combiner>> {
     let branch = node.branch.as_ref()?;
-    let desk = Desk::of(|desk| Supervisor::new(control.clone(), desk.clone(), node.clone(), branch.def(), report));
-    branch.open(desk.clone());
-    control.enter(&desk);
-    desk.send(In::Begin);
-    Some(desk)
+    let combiner =
+        Combiner::of(|combiner| Supervisor::new(control.clone(), combiner.clone(), node.clone(), branch.def(), report));
+    branch.open(combiner.clone());
+    control.enter(&combiner);
+    combiner.send(SupervisorMsg::Begin);
+    Some(combiner)
 }
 
 impl Supervisor {
-    fn new(control: Arc<Control>, desk: Weak<Desk>, node: Arc<Node>, def: Arc<SupDef>, report: Report) -> Supervisor {
+    fn new(
+        control: Arc<Control>,
+        combiner: Weak<Combiner>,
+        node: Arc<TreeNode>,
+        def: Arc<SupDef>,
+        report: Reporter,
+    ) -> Supervisor {
         let epoch = control.next_epoch(&node.meta, None);
         node.meta.watchers.open(epoch).tell();
-        let to_me = desk.clone();
+        let to_me = combiner.clone();
         Supervisor {
             engine: Engine::new(def.path.as_str(), def.flags.clone()),
             def,
             node,
             control,
-            desk,
+            combiner,
             handles: HashMap::new(),
             replies: HashMap::new(),
             next_ticket: 1,
@@ -111,7 +120,7 @@ impl Supervisor {
             epoch,
             tell: Arc::new(move |key, serial, news| {
                 if let Some(me) = to_me.upgrade() {
-                    me.send(In::Child(key, serial, news)); // it is over: nobody cares any more
+                    me.send(SupervisorMsg::Child(key, serial, news)); // it is over: nobody cares any more
                 }
             }),
             report,
@@ -122,7 +131,7 @@ impl Supervisor {
     /// It panicked. What it supervised must not run on without it.
     fn crash(self, what: String) {
         tracing::error!(supervisor = %self.def.path, %what, "panicked");
-        self.handles.keys().for_each(|key| self.order(*key, Ctl::Kill, In::Kill));
+        self.handles.keys().for_each(|key| self.order(*key, Ctl::Kill, SupervisorMsg::Kill));
         self.leave(End::Exit(Exit::Panicked(what)));
     }
 
@@ -151,72 +160,72 @@ impl Supervisor {
     }
 
     /// `Some`: that was the last.
-    fn hear(&mut self, event: In) -> Option<End> {
-        let over = self.take_in(event);
+    fn handle(&mut self, event: SupervisorMsg) -> Option<End> {
+        let over = self.apply(event);
         if let Some(at) = self.engine.next_deadline()
             && self.alarms.first().is_none_or(|first| at < *first)
         {
             self.alarms.insert(at);
-            self.control.ask(Chore::Wake(at, self.desk.clone()));
+            self.control.ask(ControlTask::Wake(at, self.combiner.clone()));
         }
         over
     }
 
-    fn take_in(&mut self, event: In) -> Option<End> {
+    fn apply(&mut self, event: SupervisorMsg) -> Option<End> {
         match event {
-            In::Begin => {
+            SupervisorMsg::Begin => {
                 for def in self.def.clone().children.iter() {
                     let key = self.engine.add(def.id.clone(), def.rules.clone(), def.clone());
                     self.show(key, def);
                 }
-                self.step(Ev::Begin)
+                self.step(Event::Begin)
             }
-            In::Tick(at) => {
+            SupervisorMsg::Tick(at) => {
                 self.alarms.remove(&at);
-                self.step(Ev::Tick)
+                self.step(Event::Tick)
             }
-            In::Child(key, serial, news) => {
+            SupervisorMsg::Child(key, serial, news) => {
                 let key = self.present(key);
                 let current = self.engine.serial(key) == Some(serial);
                 match news {
-                    News::Started => self.step(Ev::Started { key, serial }),
-                    News::NotStarted(why) => {
-                        self.let_go(key, current);
+                    ChildReport::Started => self.step(Event::Started { key, serial }),
+                    ChildReport::NotStarted(why) => {
+                        self.drop_handle(key, current);
                         if current {
                             tracing::warn!(child = %why.path, why = %why.why, "did not start");
                         }
-                        self.step(Ev::StartFailed { key, serial, why })
+                        self.step(Event::StartFailed { key, serial, why })
                     }
-                    News::Ignored => {
-                        self.let_go(key, current);
-                        self.step(Ev::Ignored { key, serial })
+                    ChildReport::Ignored => {
+                        self.drop_handle(key, current);
+                        self.step(Event::Ignored { key, serial })
                     }
-                    News::Down(exit) => {
-                        self.let_go(key, current);
+                    ChildReport::Down(exit) => {
+                        self.drop_handle(key, current);
                         if let Some(def) = self.engine.payload(key).filter(|_| current) {
                             match exit.is_abnormal() {
                                 true => tracing::error!(child = %def.path, %exit, "ended"),
                                 false => tracing::debug!(child = %def.path, %exit, "ended"),
                             }
                         }
-                        self.step(Ev::Down { key, serial, exit })
+                        self.step(Event::Down { key, serial, exit })
                     }
                 }
             }
-            In::Stop => self.step(Ev::Stop(Exit::Shutdown)),
-            In::Kill => self.step(Ev::Kill),
-            In::Over(exit) => self.step(Ev::Stop(exit)),
-            In::Upgrade(def, reply) => self.upgrade(def, reply),
-            In::Call(call, reply) => {
+            SupervisorMsg::Stop => self.step(Event::Stop(Exit::Shutdown)),
+            SupervisorMsg::Kill => self.step(Event::Kill),
+            SupervisorMsg::Over(exit) => self.step(Event::Stop(exit)),
+            SupervisorMsg::Upgrade(def, reply) => self.upgrade(def, reply),
+            SupervisorMsg::Call(call, reply) => {
                 let ticket = self.next_ticket;
                 self.next_ticket += 1;
                 self.replies.insert(ticket, reply);
                 let added = match &call {
-                    Call::Start { id, payload, .. } => Some((id.clone(), payload.clone())),
+                    SupervisorCall::Start { id, payload, .. } => Some((id.clone(), payload.clone())),
                     _ => None,
                 };
                 let before = added.as_ref().and_then(|(id, _)| self.engine.key_of(id));
-                let (commands, over) = self.decide(Ev::Call { ticket, call });
+                let (commands, over) = self.decide(Event::Call { ticket, call });
                 if let Some((id, def)) = added
                     && before.is_none()
                     && let Some(key) = self.engine.key_of(&id)
@@ -226,7 +235,7 @@ impl Supervisor {
                 self.carry_out(commands);
                 over
             }
-            In::Hung { key, incarnation, what } => {
+            SupervisorMsg::Hung { key, incarnation, what } => {
                 let key = self.present(key);
                 let present = self.engine.payload(key).map(|def| def.meta.incarnation.load(Ordering::Relaxed));
                 if present != Some(incarnation) {
@@ -235,9 +244,9 @@ impl Supervisor {
                 if let Some(def) = self.engine.payload(key) {
                     tracing::error!(child = %def.path, %what, "hung");
                 }
-                self.step(Ev::Hung { key, what })
+                self.step(Event::Hung { key, what })
             }
-            In::Lost { place } => {
+            SupervisorMsg::Lost { place } => {
                 let lost: Vec<Key> = self
                     .handles
                     .iter()
@@ -246,14 +255,14 @@ impl Supervisor {
                     .collect();
                 for key in lost {
                     if let Some(serial) = self.engine.serial(key)
-                        && let Some(end) = self.step(Ev::Lost { key, serial })
+                        && let Some(end) = self.step(Event::Lost { key, serial })
                     {
                         return Some(end);
                     }
                 }
                 None
             }
-            In::Suspend { key, suspend } => {
+            SupervisorMsg::Suspend { key, suspend } => {
                 if let Some(Handle::Worker { ctl, pause, .. }) = self.handles.get(&self.present(key))
                     && pause.want(suspend)
                 {
@@ -261,7 +270,7 @@ impl Supervisor {
                 }
                 None
             }
-            In::Order { key, order } => {
+            SupervisorMsg::Order { key, order } => {
                 if let Some(Handle::Worker { ctl, .. }) = self.handles.get(&self.present(key)) {
                     let _ = ctl.send(order); // gone: nobody is left to be told
                 }
@@ -270,13 +279,13 @@ impl Supervisor {
         }
     }
 
-    fn step(&mut self, event: Ev<Arc<ChildDef>>) -> Option<End> {
+    fn step(&mut self, event: Event<Arc<ChildDef>>) -> Option<End> {
         let (commands, over) = self.decide(event);
         self.carry_out(commands);
         over
     }
 
-    fn decide(&mut self, event: Ev<Arc<ChildDef>>) -> (Vec<Cmd>, Option<End>) {
+    fn decide(&mut self, event: Event<Arc<ChildDef>>) -> (Vec<Command>, Option<End>) {
         let now = Instant::now();
         let jitter = rand::thread_rng().gen_range(-1.0..=1.0);
         let mut commands = self.engine.step(now, event, jitter);
@@ -293,8 +302,8 @@ impl Supervisor {
             branch.budget_used.store(self.engine.budget(now).0, Ordering::Relaxed);
         }
         let over = match commands.last() {
-            Some(Cmd::End(_)) => match commands.pop() {
-                Some(Cmd::End(end)) => Some(end),
+            Some(Command::End(_)) => match commands.pop() {
+                Some(Command::End(end)) => Some(end),
                 _ => None,
             },
             _ => None,
@@ -302,29 +311,31 @@ impl Supervisor {
         (commands, over)
     }
 
-    fn carry_out(&mut self, commands: Vec<Cmd>) {
+    fn carry_out(&mut self, commands: Vec<Command>) {
         for command in commands {
             match command {
-                Cmd::Start { key, serial } => self.start(key, serial),
-                Cmd::Stop { key } => self.order(key, Ctl::Stop { again: self.engine.comes_back(key) }, In::Stop),
-                Cmd::Kill { key } => self.order(key, Ctl::Kill, In::Kill),
-                Cmd::Abandon { key } => self.abandon(key),
-                Cmd::Reply { ticket, result } => {
+                Command::Start { key, serial } => self.start(key, serial),
+                Command::Stop { key } => {
+                    self.order(key, Ctl::Stop { again: self.engine.comes_back(key) }, SupervisorMsg::Stop)
+                }
+                Command::Kill { key } => self.order(key, Ctl::Kill, SupervisorMsg::Kill),
+                Command::Abandon { key } => self.abandon(key),
+                Command::Reply { ticket, result } => {
                     if let Some(reply) = self.replies.remove(&ticket) {
                         let _ = reply.send(result); // the caller may have given up
                     }
                 }
-                Cmd::Removed { key } => {
+                Command::Removed { key } => {
                     let node = self.node.branch.as_ref().and_then(|branch| branch.remove(key));
                     if let Some(node) = node.filter(|node| node.fleeting) {
                         self.control.forget(&node.meta.path);
                     }
                 }
-                Cmd::Up => {
+                Command::Up => {
                     self.node.meta.set_state(ActorState::Up);
                     self.report.started();
                 }
-                Cmd::End(_) => {} // taken off by `decide`
+                Command::End(_) => {} // taken off by `decide`
             }
         }
     }
@@ -332,7 +343,7 @@ impl Supervisor {
     fn show(&self, key: Key, def: &Arc<ChildDef>) {
         def.meta.report_to(self.control.letters.clone());
         if let Some(branch) = &self.node.branch {
-            branch.add(key, Node::child(def));
+            branch.add(key, TreeNode::child(def));
         }
     }
 
@@ -340,13 +351,13 @@ impl Supervisor {
         let Some(def) = self.engine.payload(key).cloned() else { return };
         self.aliases.retain(|_, present| *present != key);
         let abandoned = Arc::new(AtomicBool::new(false));
-        let mut report = Report::new(self.tell.clone(), key, serial, def.path.clone(), abandoned.clone());
+        let mut report = Reporter::new(self.tell.clone(), key, serial, def.path.clone(), abandoned.clone());
         match &def.body {
             Body::Supervisor(_) => {
                 let node = self.node.branch.as_ref().and_then(|branch| branch.child(&def.path));
                 if let Some(node) = node {
-                    let desk = open_supervisor(self.control.clone(), node, report);
-                    self.handles.extend(desk.map(|desk| (key, Handle::Supervisor { desk })));
+                    let combiner = open_supervisor(self.control.clone(), node, report);
+                    self.handles.extend(combiner.map(|combiner| (key, Handle::Supervisor { combiner })));
                 }
             }
             Body::Worker(launch) => {
@@ -359,8 +370,8 @@ impl Supervisor {
                 };
                 let (ctl, orders) = mpsc::unbounded_channel();
                 let pause: Arc<Pause> = Arc::default();
-                let order = Order {
-                    epoch: self.control.next_epoch(&def.meta, def.tenure.as_ref()),
+                let order = StartOrder {
+                    epoch: self.control.next_epoch(&def.meta, def.epoch_source.as_ref()),
                     report,
                     ctl: orders,
                     pause: pause.clone(),
@@ -386,16 +397,16 @@ impl Supervisor {
         }
     }
 
-    fn order(&self, key: Key, worker: Ctl, supervisor: In) {
+    fn order(&self, key: Key, worker: Ctl, supervisor: SupervisorMsg) {
         // A closed channel: it ended meanwhile, and its report is on the way.
         match self.handles.get(&key) {
             Some(Handle::Worker { ctl, .. }) => drop(ctl.send(worker)),
-            Some(Handle::Supervisor { desk }) => drop(desk.send(supervisor)),
+            Some(Handle::Supervisor { combiner }) => drop(combiner.send(supervisor)),
             None => {}
         }
     }
 
-    fn let_go(&mut self, key: Key, current: bool) {
+    fn drop_handle(&mut self, key: Key, current: bool) {
         if current && let Some(Handle::Worker { place, .. }) = self.handles.remove(&key) {
             self.control.arbiters.release(&place);
         }

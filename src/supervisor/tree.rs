@@ -2,14 +2,14 @@
 
 pub use super::cell::ActorState;
 use super::dead_letters::DeadLetters;
-use super::engine::{AdminError, Answer, Call, ChildCounts, StartFailure};
+use super::engine::{AdminError, CallAnswer, ChildCounts, StartFailure, SupervisorCall};
 use super::exit::{Exit, install_hook};
 use super::histogram::HandleTimes;
 use super::monitor::{Down, Monitor};
-use super::node::Node;
-use super::shell::{Ctl, Drill, News, Recipient, Report, STEP, awhile, may_linger, run_system};
+use super::node::TreeNode;
+use super::shell::{ChildReport, Ctl, Drill, Recipient, Reporter, START_SPIN, may_linger, run_system, spin_then_wait};
 use super::spec::{ChildSpec, SpecError, StartError, Strategy, SupervisorSpec};
-use super::supervise::{Control, In, keep, open_supervisor};
+use super::supervise::{Control, SupervisorMsg, keep, open_supervisor};
 use super::watchdog;
 use serde::{Deserialize, Serialize};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -32,7 +32,7 @@ pub struct ActorInfo {
     pub last_exit: Option<Exit>,
     /// Unix seconds of the last exit.
     pub last_exit_at: Option<u64>,
-    /// What the actor tries again at the moment, in its own words; nothing while all is well.
+    /// The action that the actor is retrying now, in its own words; none while all is well.
     #[serde(default)]
     pub trouble: Option<String>,
     /// Why it is not up and waits for another try: its start failed, it crashed too often, or it was fenced off.
@@ -69,7 +69,7 @@ pub struct ActorInfo {
     pub restart_period_ms: Option<u64>,
 }
 
-/// What a caller may set for a whole tree.
+/// Settings of a whole tree, made by the caller.
 #[derive(Clone, Debug)]
 pub struct TreeOptions {
     /// Added to each incarnation to give a token's epoch. A boot counter in the upper bits keeps epochs growing over restarts of the process.
@@ -107,7 +107,7 @@ impl WeakTree {
 }
 
 struct Inner {
-    root: Arc<Node>,
+    root: Arc<TreeNode>,
     ended: watch::Receiver<Option<Exit>>,
     letters: Arc<DeadLetters>,
     zombies: Arc<AtomicU64>,
@@ -133,7 +133,7 @@ impl Tree {
     /// As [`Tree::start`]. Blocks the calling thread until all children are up or one failed to start.
     pub fn start_with(root: SupervisorSpec, options: TreeOptions) -> Result<Tree, TreeError> {
         install_hook();
-        let root = Node::root(root.compile("")?);
+        let root = TreeNode::root(root.compile("")?);
         let letters: Arc<DeadLetters> = Arc::default();
         let zombies: Arc<AtomicU64> = Arc::default();
         let pulse: Arc<watchdog::Pulse> = Arc::default();
@@ -146,24 +146,24 @@ impl Tree {
             actix_rt::spawn(keep(chores));
             let (tx, mut rx) = mpsc::unbounded_channel();
             let tell = Arc::new(move |_, _, news| drop(tx.send(news)));
-            let report = Report::new(tell, 0, 0, node.path.clone(), Arc::default());
+            let report = Reporter::new(tell, 0, 0, node.path.clone(), Arc::default());
             node.meta.set_state(ActorState::Starting);
             open_supervisor(control.clone(), node.clone(), report);
-            let release = |node: &Node| {
+            let release = |node: &TreeNode| {
                 node.meta.set_state(ActorState::Stopped);
                 node.branch.iter().for_each(|b| b.def().children.iter().for_each(|child| child.release()));
             };
             let exit = loop {
                 match rx.recv().await {
-                    Some(News::Started) => drop(up.send(Ok(()))),
-                    Some(News::NotStarted(why)) => {
+                    Some(ChildReport::Started) => drop(up.send(Ok(()))),
+                    Some(ChildReport::NotStarted(why)) => {
                         let exit = Exit::Failed(format!("{} did not start: {}", why.path, why.why));
                         release(&node);
                         let _ = up.send(Err(why)); // `start_with` waits for it
                         break exit;
                     }
-                    Some(News::Ignored) => {} // a supervisor always runs
-                    Some(News::Down(exit)) => break exit,
+                    Some(ChildReport::Ignored) => {} // a supervisor always runs
+                    Some(ChildReport::Down(exit)) => break exit,
                     None => break Exit::Killed,
                 }
             };
@@ -202,7 +202,7 @@ impl Tree {
     /// Stops in reverse order, each child within its shutdown time.
     pub async fn shutdown(&self) -> Exit {
         if let Some(branch) = &self.inner.root.branch {
-            branch.send(In::Stop); // not running: it has ended already
+            branch.send(SupervisorMsg::Stop); // not running: it has ended already
         }
         self.wait().await
     }
@@ -240,7 +240,7 @@ impl Tree {
     pub fn kill(&self, path: &str) -> bool {
         self.with_parent(path, |id, _| {
             let (reply, _) = oneshot::channel();
-            In::Call(Call::Kill { id: id.to_string() }, reply)
+            SupervisorMsg::Call(SupervisorCall::Kill { id: id.to_string() }, reply)
         })
     }
 
@@ -260,23 +260,23 @@ impl Tree {
     fn drill(&self, path: &str, drill: Drill) -> bool {
         let runs = |row: ActorInfo| row.kind == "worker" && row.state == ActorState::Up;
         self.info(path).is_some_and(runs)
-            && self.with_parent(path, |_, key| In::Order { key, order: Ctl::Drill(drill) })
+            && self.with_parent(path, |_, key| SupervisorMsg::Order { key, order: Ctl::Drill(drill) })
     }
 
     /// The actor begins no further message until [`Tree::resume`]; its queue fills.
     pub fn suspend(&self, path: &str) -> bool {
-        self.with_parent(path, |_, key| In::Suspend { key, suspend: true })
+        self.with_parent(path, |_, key| SupervisorMsg::Suspend { key, suspend: true })
     }
 
     pub fn resume(&self, path: &str) -> bool {
-        self.with_parent(path, |_, key| In::Suspend { key, suspend: false })
+        self.with_parent(path, |_, key| SupervisorMsg::Suspend { key, suspend: false })
     }
 
-    pub(super) fn root(&self) -> &Arc<Node> {
+    pub(super) fn root(&self) -> &Arc<TreeNode> {
         &self.inner.root
     }
 
-    pub(super) fn with_parent(&self, path: &str, event: impl FnOnce(&str, u64) -> In) -> bool {
+    pub(super) fn with_parent(&self, path: &str, event: impl FnOnce(&str, u64) -> SupervisorMsg) -> bool {
         let Some((above, id)) = path.rsplit_once('/') else { return false };
         let Some(parent) = self.inner.root.find(above) else { return false };
         let Some(branch) = &parent.branch else { return false };
@@ -318,7 +318,7 @@ pub enum UpgradeError {
 #[derive(Clone)]
 pub struct SupervisorRef {
     /// Weak: what a tree's children hold of it must not keep it, and so themselves, in memory when it has ended.
-    root: Weak<Node>,
+    root: Weak<TreeNode>,
     path: Arc<str>,
 }
 
@@ -326,7 +326,7 @@ impl SupervisorRef {
     pub fn path(&self) -> &str {
         &self.path
     }
-    fn node(&self) -> Option<Arc<Node>> {
+    fn node(&self) -> Option<Arc<TreeNode>> {
         self.root.upgrade()?.find(&self.path)
     }
 
@@ -338,11 +338,11 @@ impl SupervisorRef {
     pub fn begin_child(&self, child: ChildSpec) {
         match child.compile(&self.path) {
             Ok(def) => {
-                let call = Call::Start { id: def.id.clone(), rules: def.rules.clone(), payload: def };
+                let call = SupervisorCall::Start { id: def.id.clone(), rules: def.rules.clone(), payload: def };
                 let (reply, _) = oneshot::channel();
                 let node = self.node();
                 if let Some(branch) = node.as_ref().and_then(|node| node.branch.as_ref()) {
-                    branch.send(In::Call(call, reply)); // it does not run: it shows nothing
+                    branch.send(SupervisorMsg::Call(call, reply)); // it does not run: it shows nothing
                 }
             }
             Err(why) => tracing::warn!(supervisor = %self.path, %why, "not started"),
@@ -356,42 +356,42 @@ impl SupervisorRef {
     /// As [`SupervisorRef::start_child`], with the reason as a type.
     pub async fn try_start_child(&self, child: ChildSpec) -> Result<(), AdminError> {
         let def = child.compile(&self.path).map_err(|why| AdminError::Start(why.to_string()))?;
-        let call = Call::Start { id: def.id.clone(), rules: def.rules.clone(), payload: def };
+        let call = SupervisorCall::Start { id: def.id.clone(), rules: def.rules.clone(), payload: def };
         self.call(call).await.map(drop)
     }
     pub async fn try_terminate_child(&self, id: &str) -> Result<(), AdminError> {
-        self.call(Call::Terminate { id: id.to_string() }).await.map(drop)
+        self.call(SupervisorCall::Terminate { id: id.to_string() }).await.map(drop)
     }
     /// Starts a terminated child from its kept spec.
     pub async fn restart_child(&self, id: &str) -> Result<(), AdminError> {
-        self.call(Call::Restart { id: id.to_string() }).await.map(drop)
+        self.call(SupervisorCall::Restart { id: id.to_string() }).await.map(drop)
     }
     /// Stops a child in order and starts it again, whatever becomes of the caller; one that does not run is started.
     pub async fn renew_child(&self, id: &str) -> Result<(), AdminError> {
-        self.call(Call::Renew { id: id.to_string() }).await.map(drop)
+        self.call(SupervisorCall::Renew { id: id.to_string() }).await.map(drop)
     }
     /// Ends a child's present incarnation at once; the restart rule applies.
     pub async fn kill_child(&self, id: &str) -> Result<(), AdminError> {
-        self.call(Call::Kill { id: id.to_string() }).await.map(drop)
+        self.call(SupervisorCall::Kill { id: id.to_string() }).await.map(drop)
     }
     pub(super) fn is_dynamic(&self) -> bool {
         self.node().is_some_and(|n| n.branch.as_ref().is_some_and(|b| b.def().flags.dynamic.is_some()))
     }
     /// Forgets the spec of a child that does not run.
     pub async fn delete_child(&self, id: &str) -> Result<(), AdminError> {
-        self.call(Call::Delete { id: id.to_string() }).await.map(drop)
+        self.call(SupervisorCall::Delete { id: id.to_string() }).await.map(drop)
     }
     pub async fn count_children(&self) -> Result<ChildCounts, AdminError> {
-        match self.call(Call::Count).await? {
-            Answer::Count(counts) => Ok(counts),
-            Answer::Done | Answer::Ignored | Answer::Which(_) => Err(AdminError::NoSupervisor),
+        match self.call(SupervisorCall::Count).await? {
+            CallAnswer::Count(counts) => Ok(counts),
+            CallAnswer::Done | CallAnswer::Ignored | CallAnswer::Which(_) => Err(AdminError::NoSupervisor),
         }
     }
     /// Ids in start order, and whether each is up; `None` while it is being restarted.
     pub async fn which_children(&self) -> Result<Vec<(String, Option<bool>)>, AdminError> {
-        match self.call(Call::Which).await? {
-            Answer::Which(children) => Ok(children),
-            Answer::Done | Answer::Ignored | Answer::Count(_) => Err(AdminError::NoSupervisor),
+        match self.call(SupervisorCall::Which).await? {
+            CallAnswer::Which(children) => Ok(children),
+            CallAnswer::Done | CallAnswer::Ignored | CallAnswer::Count(_) => Err(AdminError::NoSupervisor),
         }
     }
 
@@ -404,20 +404,20 @@ impl SupervisorRef {
         let node = root.find(&self.path).ok_or(AdminError::NoSupervisor)?;
         let def = spec.compile_upgrade(&node, &|path| root.find(path))?;
         let (reply, answer) = oneshot::channel();
-        if !node.branch.as_ref().is_some_and(|b| b.send(In::Upgrade(def, reply))) {
+        if !node.branch.as_ref().is_some_and(|b| b.send(SupervisorMsg::Upgrade(def, reply))) {
             return Err(AdminError::NoSupervisor.into());
         }
         Ok(answer.await.unwrap_or(Err(AdminError::NoSupervisor)).map(drop)?)
     }
 
-    async fn call(&self, call: Call<Arc<super::spec::ChildDef>>) -> Result<Answer, AdminError> {
+    async fn call(&self, call: SupervisorCall<Arc<super::spec::ChildDef>>) -> Result<CallAnswer, AdminError> {
         let node = self.node().ok_or(AdminError::NoSupervisor)?;
         let (reply, answer) = oneshot::channel();
-        let sent = node.branch.as_ref().is_some_and(|b| b.send(In::Call(call, reply)));
+        let sent = node.branch.as_ref().is_some_and(|b| b.send(SupervisorMsg::Call(call, reply)));
         if !sent {
             return Err(AdminError::NoSupervisor);
         }
-        let answer = if may_linger() { awhile(answer, STEP).await } else { answer.await };
+        let answer = if may_linger() { spin_then_wait(answer, START_SPIN).await } else { answer.await };
         answer.unwrap_or(Err(AdminError::NoSupervisor))
     }
 }

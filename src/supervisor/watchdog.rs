@@ -2,8 +2,8 @@
 
 use super::cell::clock_ms;
 use super::exit::Exit;
-use super::node::{Branch, Node};
-use super::supervise::In;
+use super::node::{Branch, TreeNode};
+use super::supervise::SupervisorMsg;
 use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
@@ -41,7 +41,7 @@ impl Pulse {
 
 /// Runs until the tree has ended.
 pub(super) fn run(
-    root: Arc<Node>,
+    root: Arc<TreeNode>,
     ended: watch::Receiver<Option<Exit>>,
     pulse: Arc<Pulse>,
     at_most: Duration,
@@ -54,14 +54,14 @@ pub(super) fn run(
             let now = Instant::now();
             let passed = counts(now.saturating_duration_since(last));
             last = now;
-            seen = scan(&root, &Look { before: &seen, passed, at_most });
+            seen = scan(&root, &WatchdogRound { before: &seen, passed, at_most });
         }
     })?;
     Ok(())
 }
 
-/// Of the time between two rounds, what the actors had too. When the whole process stood still (stopped, suspended,
-/// starved), none of them hung.
+/// How much of the time between two rounds counts as stuck. If the whole process stood still (stopped, suspended,
+/// starved), no actor hung.
 fn counts(passed: Duration) -> Duration {
     passed.min(2 * TICK)
 }
@@ -69,22 +69,22 @@ fn counts(passed: Duration) -> Duration {
 /// Per actor: its incarnation, the progress it had, and for how long.
 type Seen = HashMap<usize, (u64, u64, Duration)>;
 
-fn scan(root: &Arc<Node>, at: &Look<'_>) -> Seen {
+fn scan(root: &Arc<TreeNode>, at: &WatchdogRound<'_>) -> Seen {
     let mut seen = Seen::new();
-    look(root, None, at, &mut seen);
+    check(root, None, at, &mut seen);
     seen
 }
 
 /// One round, and what the last one saw.
-struct Look<'a> {
+struct WatchdogRound<'a> {
     before: &'a Seen,
     passed: Duration,
     /// Longer than this in one turn is hung, whatever the actor's spec says.
     at_most: Duration,
 }
 
-fn look(node: &Arc<Node>, parent: Option<&Branch>, at: &Look<'_>, seen: &mut Seen) {
-    let Look { before, passed, at_most } = *at;
+fn check(node: &Arc<TreeNode>, parent: Option<&Branch>, at: &WatchdogRound<'_>, seen: &mut Seen) {
+    let WatchdogRound { before, passed, at_most } = *at;
     let meta = &node.meta;
     // Read first: what is seen of an incarnation that was given up must not be held against its successor.
     let incarnation = meta.incarnation.load(Ordering::Acquire);
@@ -107,7 +107,7 @@ fn look(node: &Arc<Node>, parent: Option<&Branch>, at: &Look<'_>, seen: &mut See
             {
                 let message = vitals.busy().map_or("", |(message, _)| message);
                 let what = format!("{hang_after:?} inside one turn, last message {message}");
-                parent.hand_over(In::Hung { key, incarnation, what }); // its supervisor does not run: it is being stopped
+                parent.hand_over(SupervisorMsg::Hung { key, incarnation, what }); // its supervisor does not run: it is being stopped
             }
         }
         Some(vitals) => vitals.stuck_ms.store(0, Ordering::Relaxed),
@@ -115,7 +115,7 @@ fn look(node: &Arc<Node>, parent: Option<&Branch>, at: &Look<'_>, seen: &mut See
     }
     if let Some(branch) = &node.branch {
         for child in branch.children() {
-            look(&child, Some(branch), at, seen);
+            check(&child, Some(branch), at, seen);
         }
     }
 }
@@ -127,9 +127,10 @@ mod tests {
 
     #[test]
     fn a_process_that_stood_still_hangs_nobody() {
-        let root = Node::root(SupervisorSpec::new("root").compile("").unwrap());
-        let round =
-            |before: &Seen, passed| scan(&root, &Look { before, passed: counts(passed), at_most: Duration::MAX });
+        let root = TreeNode::root(SupervisorSpec::new("root").compile("").unwrap());
+        let round = |before: &Seen, passed| {
+            scan(&root, &WatchdogRound { before, passed: counts(passed), at_most: Duration::MAX })
+        };
         let lane = root.meta.lane();
         root.meta.take_over(&lane, 0, || false, || ()).unwrap();
         let stuck = || Duration::from_millis(lane.vitals.stuck_ms.load(Ordering::Relaxed));

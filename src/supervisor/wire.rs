@@ -1,7 +1,7 @@
 //! Messages that may leave the process: their encoded form, who carries them, and what comes back.
 //!
 //! No transport and no encoding lives here: a [`WireForm`] is a number and some functions, a [`Carrier`] whatever brings
-//! bytes to another process. The sender's call is the same as for an actor next door: [`super::Ref::carry_by`] only says
+//! bytes to another process. The sender's call is the same as for an actor next door: [`super::Ref::route_to`] only says
 //! where messages go while no incarnation runs in this process. [`super::Export`] is the receiving side.
 
 use super::actor::{CallError, Message};
@@ -22,7 +22,7 @@ pub struct WireForm<M: Message> {
     pub schema: u16,
     pub lane: WireLane,
     pub code: WireCode<M>,
-    /// Of the schema before, so that nodes of two adjacent versions work together.
+    /// The code of the schema before, so that nodes of two adjacent versions work together.
     pub previous: Option<WireCode<M>>,
 }
 
@@ -52,7 +52,7 @@ impl<M: Message> WireForm<M> {
     }
 }
 
-/// In which schemas a process reads and writes one message.
+/// The schemas in which a process reads and writes one message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Schemas {
     pub lowest: u16,
@@ -144,9 +144,9 @@ impl<M> From<CallError<M>> for Fault {
     }
 }
 
-/// Where a message goes and how long its asker waits.
+/// The destination of a message, and how long its asker waits.
 #[derive(Clone, Debug)]
-pub struct Parcel {
+pub struct RemoteEnvelope {
     /// The actor's logical path.
     pub to: Arc<str>,
     pub id: u32,
@@ -157,9 +157,9 @@ pub struct Parcel {
 }
 
 /// A message on its way out, and what waits for its answer.
-pub trait Cargo: Send + 'static {
-    /// Which of the parcel's schemas the message is written in, and its answer read; if none is said, the highest.
-    fn speak(&mut self, schema: u16);
+pub trait OutgoingMessage: Send + 'static {
+    /// Which of the envelope's schemas the message is written in, and its answer read; if none is said, the highest.
+    fn use_schema(&mut self, schema: u16);
     /// Appends the message's bytes.
     fn write(&self, into: &mut Vec<u8>) -> Result<(), WireError>;
     /// The end of what a carrier has accepted, once: the reply's bytes, or why there are none. A tell that was sent is
@@ -172,7 +172,11 @@ pub trait Cargo: Send + 'static {
 /// Brings messages to actors of one other process.
 pub trait Carrier: Send + Sync + 'static {
     /// Takes the message over, without waiting, or gives it back with the reason.
-    fn carry(&self, parcel: Parcel, cargo: Box<dyn Cargo>) -> Result<(), (Fault, Box<dyn Cargo>)>;
+    fn carry(
+        &self,
+        envelope: RemoteEnvelope,
+        outgoing: Box<dyn OutgoingMessage>,
+    ) -> Result<(), (Fault, Box<dyn OutgoingMessage>)>;
     /// `to` gets one [`Down`] when the incarnation that runs there ends, when its node is lost, or at once if there is
     /// none. Dropping what is returned takes the monitor back.
     fn watch(&self, path: &Arc<str>, to: Recipient<Down>) -> Box<dyn Send + Sync>;

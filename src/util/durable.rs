@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::Path;
 
-/// Who may read a file that [`write_durably`] writes.
+/// The users that may read a file that [`write_durably`] writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
     /// 0600, whatever was there before: keys, tokens.

@@ -62,7 +62,7 @@ async fn errors_of_the_other_side_come_back_typed() {
     let refused = away.ask(Secret, SOON).await.unwrap_err();
     assert!(matches!(&refused, CallError::Refused(Secret, why) if why.contains("takes no message")), "{refused:?}");
     let nobody: Ref<Sum> = Ref::new("/nobody", 1);
-    nobody.carry_by(Some(a.bridge.carrier(b.id(), 0)));
+    nobody.route_to(Some(a.bridge.carrier(b.id(), 0)));
     assert!(matches!(nobody.ask(Add(3), SOON).await, Err(CallError::NotRunning(Add(3)))));
     assert!(matches!(away.ask(Crash, SOON).await, Err(CallError::Panicked)));
     while away.ask(Add(0), SOON).await.is_err() {} // its successor starts
@@ -123,7 +123,7 @@ async fn a_monitor_tells_of_an_actors_end_on_the_other_node_once() {
     assert!(matches!(down.reason, Exit::Panicked(_)) && down.incarnation == 1, "{down:?}");
     let _none = {
         let nobody: Ref<Sum> = Ref::new("/nobody", 1);
-        nobody.carry_by(Some(a.bridge.carrier(b.id(), 0)));
+        nobody.route_to(Some(a.bridge.carrier(b.id(), 0)));
         nobody.monitor(me.recipient())
     };
     let down = downs.recv().await.unwrap();

@@ -6,6 +6,6 @@ mod support;
 mod calls;
 mod forged;
 mod golden;
-mod lives;
 mod messages_cross_processes;
 mod schemas;
+mod sessions;

@@ -147,7 +147,7 @@ impl<E: Edition> At<E> {
     /// The actor at `peer`, as this version believes that it is.
     fn away(&self, peer: PeerId) -> Ref<E::Shelf> {
         let away = Ref::new(SHELF, 16);
-        away.carry_by(Some(self.bridge.carrier(peer, 0)));
+        away.route_to(Some(self.bridge.carrier(peer, 0)));
         away
     }
 }

@@ -61,7 +61,7 @@ async fn every_method_of_the_trait_crosses_the_wire() {
     check!("StateNetworkName", String, c.state_network_name());
     check!("StateNetworkVersion", u32, c.state_network_version(&none));
     check!("StateGetNetworkParams", NetworkParams, c.state_get_network_params());
-    check!("StateGetActor", ActorState, c.state_get_actor(&m, &none));
+    check!("StateGetActor", OnChainActor, c.state_get_actor(&m, &none));
     check!("StateLookupID", whole WholeAddress, c.state_lookup_id(&m, &none));
     check!("StateAccountKey", whole WholeAddress, c.state_account_key(&m, &none));
     check!("StateMinerInfo", MinerInfo, c.state_miner_info(&m, &k));

@@ -3,7 +3,7 @@
 use crate::support::devnet::*;
 use async_trait::async_trait;
 use bulkhead::chain::TokenAmount;
-use bulkhead::cli::init::{self, Wanted};
+use bulkhead::cli::init::{self, WantedMiner};
 use bulkhead::config::load;
 use bulkhead::devnet::DevnetSettings;
 use bulkhead::devnet::extra_rpc::DevnetMethods;
@@ -282,7 +282,7 @@ async fn create(net: &Net, behind: &Behind) -> Result<init::Initialised, String>
     let mut config = load::defaults();
     config.repo = dir.path().join("repo");
     config.proving.parameter_cache = dir.path().into();
-    let wanted = Wanted::Create { owner: Some(net.owner), worker: Some(net.worker), sector_size: 2048 };
+    let wanted = WantedMiner::Create { owner: Some(net.owner), worker: Some(net.worker), sector_size: 2048 };
     let _ticking = Ticking::of(net);
     init::init(&wanted, &config, behind.node.as_ref(), 0, &|_| {}).await.map_err(|e| e.to_string())
 }

@@ -3,7 +3,7 @@
 use crate::support::full_node::*;
 use bulkhead::chain::types::{HeadChange, HeadChangeType};
 use bulkhead::rpc::api_info::ApiInfo;
-use bulkhead::rpc::full_node::{FullNode, FullNodeError, HttpFullNode, Limits};
+use bulkhead::rpc::full_node::{CallLimits, FullNode, FullNodeError, HttpFullNode};
 use futures::{SinkExt, StreamExt};
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -86,7 +86,7 @@ async fn odd_node<F: Future<Output = ()> + Send>(
         socket.send(Ws::text(answer.to_string())).await.expect("sent");
         then(socket).await;
     });
-    HttpFullNode::with_limits(ApiInfo::local(addr, None), Limits { silence, ..brief() }).expect("client")
+    HttpFullNode::with_limits(ApiInfo::local(addr, None), CallLimits { silence, ..brief() }).expect("client")
 }
 
 #[tokio::test]

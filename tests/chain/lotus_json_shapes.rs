@@ -46,7 +46,7 @@ fn lotus_examples_survive_reading_and_writing() {
     reads_and_writes::<Version>("Version", &[]);
     reads_and_writes::<TipSet>("ChainHead", &[]);
     reads_and_writes::<NetworkParams>("StateGetNetworkParams", &["SupportedProofTypes"]);
-    reads_and_writes::<ActorState>("StateGetActor", &[]);
+    reads_and_writes::<OnChainActor>("StateGetActor", &[]);
     reads_and_writes::<MinerInfo>("StateMinerInfo", &[]);
     reads_and_writes::<MinerPower>("StateMinerPower", &[]);
     reads_and_writes::<DeadlineInfo>("StateMinerProvingDeadline", &[]);

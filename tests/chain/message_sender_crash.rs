@@ -5,7 +5,7 @@ use crate::support::fake_chain::{FakeChain, fil, miner, worker};
 use crate::support::mortal::Mortal;
 use async_trait::async_trait;
 use bulkhead::actors::message_sender::messages::{Enqueue, EnqueueAnswer, MessageStatus, WithdrawAnswer};
-use bulkhead::actors::message_sender::{Engine, NodeWallet, Rules, SenderSettings, Signer};
+use bulkhead::actors::message_sender::{Engine, NodeWallet, SendRules, SenderSettings, Signer};
 use bulkhead::chain::Address;
 use bulkhead::chain::types::{Message, SignedMessage};
 use bulkhead::rpc::full_node::FullNodeError;
@@ -24,7 +24,7 @@ fn engine(path: &Path, chain: &Arc<FakeChain>, epoch: u64) -> Engine {
         token: Token { path: "/t01000/message-sender".into(), epoch },
         fence: None,
         settings: SenderSettings {
-            rules: Rules { confidence: 2, replace_after: 4, lost_after: 3, repush_every: 2 },
+            rules: SendRules { confidence: 2, replace_after: 4, lost_after: 3, repush_every: 2 },
             max_fee: fil(1_000_000),
             estimate_tries: 3,
             max_open: 3,

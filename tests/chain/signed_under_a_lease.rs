@@ -4,7 +4,7 @@ use crate::support::fake_chain::{FakeChain, fil, miner};
 use crate::support::mortal::Mortal;
 use crate::support::scripted_replica::{Fault, ScriptedReplica};
 use bulkhead::actors::message_sender::messages::{Enqueue, EnqueueAnswer, MessageStatus};
-use bulkhead::actors::message_sender::{Engine, NodeWallet, Rules, SenderSettings};
+use bulkhead::actors::message_sender::{Engine, NodeWallet, SendRules, SenderSettings};
 use bulkhead::chain::Address;
 use bulkhead::store::{Policy, Store, Token};
 use std::sync::Arc;
@@ -36,7 +36,7 @@ impl Host {
             token: Token { path: SCOPE.into(), epoch: lease << 32 },
             fence: None,
             settings: SenderSettings {
-                rules: Rules { confidence: 2, replace_after: 4, lost_after: 3, repush_every: 2 },
+                rules: SendRules { confidence: 2, replace_after: 4, lost_after: 3, repush_every: 2 },
                 max_fee: fil(1_000_000),
                 ..SenderSettings::default()
             },

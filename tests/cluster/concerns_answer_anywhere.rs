@@ -16,7 +16,7 @@ use bulkhead::actors::storage::messages::{Challenged, Has, Vanilla, VanillaAnswe
 use bulkhead::actors::window_post::messages::{WindowPostInfo, WindowPostReport};
 use bulkhead::actors::winning_post::messages::{RoundOutcome, WinningInfo};
 use bulkhead::chain::TokenAmount;
-use bulkhead::node::report::TreeSnapshot;
+use bulkhead::node::api_views::TreeSnapshot;
 use bulkhead::supervisor::{CallError, Exit, Handler, Message, Ref};
 use std::collections::BTreeSet;
 
@@ -344,7 +344,7 @@ async fn nobody<A: Handler<M>, M: Message>(actor: &Ref<A>, ask: impl Fn() -> M) 
 }
 
 async fn nobody_there(stage: &Stage) {
-    if !stage.is_far() {
+    if !stage.is_remote() {
         return; // nor is anybody who could ask
     }
     let refs = stage.refs();
@@ -371,7 +371,7 @@ async fn the_nodes_end(stage: &mut Stage) {
     stage.stop_host().await;
     // The bridge stops before the link to the chain: for others, that has gone with its node.
     let outlives_the_bridge = |path: &str| path.ends_with("/head-feed") || path.ends_with("/daemon-pool");
-    let far = stage.is_far();
+    let far = stage.is_remote();
     let reason = |path: &str| if far && outlives_the_bridge(path) { Exit::NodeDown } else { Exit::Shutdown };
     watch.each_ends_once(reason).await;
     nobody_there(stage).await;

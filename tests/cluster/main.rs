@@ -4,8 +4,6 @@
 mod support;
 
 #[cfg(feature = "cluster")]
-mod agent_and_workers_far_away;
-#[cfg(feature = "cluster")]
 mod behind_tls;
 #[cfg(feature = "cluster")]
 mod concerns_answer_anywhere;
@@ -19,6 +17,8 @@ mod held_by_nobody;
 mod placement_answers;
 #[cfg(feature = "cluster")]
 mod placement_moves;
+#[cfg(feature = "cluster")]
+mod remote_agent_and_workers;
 #[cfg(feature = "cluster")]
 mod without_etcd;
 

@@ -3,7 +3,7 @@
 
 use crate::support::etcd::{Etcds, TTL, see};
 use crate::support::placement::{NodeProcess, World, eventually};
-use bulkhead::rpc::directory::{Directory, Order};
+use bulkhead::rpc::directory::{Directory, PlacementOrder};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
@@ -105,7 +105,7 @@ async fn a_drained_node_hands_over_and_keeps_its_own_sectors() {
         }
     };
     see(&directory, "b is there", |view| view.nodes.contains_key("b")).await;
-    directory.order(Order::Drain { node: "a".into() }).await.unwrap();
+    directory.order(PlacementOrder::Drain { node: "a".into() }).await.unwrap();
     see(&directory, "all is b's", all_of("b")).await;
     all_at(&b, true).await;
     let left = a.runs().await.unwrap();
@@ -114,8 +114,8 @@ async fn a_drained_node_hands_over_and_keeps_its_own_sectors() {
     let number = a.call("Filecoin.PledgeSector", vec![]).await.unwrap();
     assert_eq!(number["Number"], 1);
 
-    directory.order(Order::Undrain { node: "a".into() }).await.unwrap();
-    directory.order(Order::Move { concern: path("window-post"), node: "a".into() }).await.unwrap();
+    directory.order(PlacementOrder::Undrain { node: "a".into() }).await.unwrap();
+    directory.order(PlacementOrder::Move { concern: path("window-post"), node: "a".into() }).await.unwrap();
     let window_post = path("window-post");
     see(&directory, "window-post is a's", |v| v.holders.get(&window_post).is_some_and(|h| h.node == "a")).await;
     eventually("it runs there", || async { a.runs().await.filter(|runs| runs.contains(&window_post)) }).await;
@@ -169,7 +169,7 @@ async fn messages_are_sent_where_windows_are_proven() {
     eventually("a pledge", || async { a.call("Filecoin.PledgeSector", vec![]).await.ok() }).await;
     eventually("a window proven", || async { a.windows(0).await.filter(|(landed, _)| *landed > 0) }).await;
 
-    directory.order(Order::Move { concern: path("window-post"), node: "b".into() }).await.unwrap();
+    directory.order(PlacementOrder::Move { concern: path("window-post"), node: "b".into() }).await.unwrap();
     see(&directory, "both are b's", both_at("b")).await;
     eventually("both run there", || async {
         let runs = b.runs().await?;

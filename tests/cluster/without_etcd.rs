@@ -114,7 +114,7 @@ async fn one_node_seals_with_the_numbers_of_the_other() {
     world.end().await;
 }
 
-/// The keeper ends while it hands a concern over: the actor is stopped already, the lease not yet given back.
+/// The reconciler ends while it hands a concern over: the actor is stopped already, the lease not yet given back.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_concern_that_its_keeper_left_half_way_runs_again() {
     let world = World::start().await;

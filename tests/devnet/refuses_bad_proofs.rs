@@ -5,10 +5,10 @@ use crate::support::devnet::*;
 use crate::support::prover::{MINER, SEAL, Sector, WINDOW, WINNING, job, phase1, proof};
 use async_trait::async_trait;
 use bulkhead::actors::sector_files::SectorDirs;
-use bulkhead::actors::winning_post::mine::{Mined, Miner};
-use bulkhead::actors::winning_post::rounds::{Base, Timing};
+use bulkhead::actors::winning_post::effects::{Mined, Miner};
+use bulkhead::actors::winning_post::machine::{Base, RoundTiming};
 use bulkhead::actors::winning_post::settings::Clock;
-use bulkhead::chain::miner_messages::{self as messages, Call, PreCommit};
+use bulkhead::chain::miner_messages::{self as messages, MinerCall, PreCommit};
 use bulkhead::chain::types::*;
 use bulkhead::devnet::ProofsVerifier;
 use bulkhead::proofs::{ChildProver, Job, Output, Prover, ProverError, Task, keys, tasks};
@@ -33,7 +33,7 @@ struct World {
 
 /// A message must fail on chain with 16, with these words, and change nothing of the sector.
 impl World {
-    async fn refused(&self, call: &Call, words: &str) {
+    async fn refused(&self, call: &MinerCall, words: &str) {
         let (before, power) = (self.on_chain().await, self.net.power().await);
         let asked = self.net.message(self.net.worker, self.net.miner, call.method, call.params.clone(), fil(0));
         let estimate = self.net.devnet.gas_estimate_message_gas(&asked, &fil(0), &head()).await;
@@ -46,7 +46,7 @@ impl World {
         assert_eq!(self.net.power().await, power, "{words}");
     }
 
-    async fn lands(&self, call: &Call) {
+    async fn lands(&self, call: &MinerCall) {
         let message = self.net.message(self.net.worker, self.net.miner, call.method, call.params.clone(), fil(0));
         let estimated = self.net.devnet.gas_estimate_message_gas(&message, &fil(0), &head()).await.unwrap();
         let cid = self.net.push(estimated).await;
@@ -124,7 +124,7 @@ async fn pre_commit(world: &mut World) -> i64 {
     let mut params: miner::PreCommitSectorBatchParams2 = fvm_ipld_encoding::from_slice(&good_call.params).unwrap();
     let sealed = params.sectors[0].sealed_cid;
     params.sectors[0].sealed_cid = Cid::new_v1(fvm_shared::commcid::FIL_COMMITMENT_UNSEALED, *sealed.hash());
-    let wrong_prefix = Call { params: fvm_ipld_encoding::to_vec(&params).unwrap(), ..good_call.clone() };
+    let wrong_prefix = MinerCall { params: fvm_ipld_encoding::to_vec(&params).unwrap(), ..good_call.clone() };
     world.refused(&wrong_prefix, "sealed CID had wrong prefix").await;
     world.refused(&call(&PreCommit { expiration: least - 60, ..good.clone() }), "invalid expiration").await;
 
@@ -251,7 +251,7 @@ async fn block(world: &World, dir: &Path) {
         files: Arc::new(SectorDirs::of_repo(dir, MINER)),
         clock: Arc::new(Late),
     };
-    let timing = Timing::new(net.settings.block_delay, None);
+    let timing = RoundTiming::new(net.settings.block_delay, None);
     let ready = loop {
         let base = Base { tipset: Arc::new(net.devnet.chain_head().await.unwrap()), nulls: 0 };
         match provider.mine(&base, &timing, || None).await.unwrap() {

@@ -2,7 +2,7 @@
 
 use crate::support::scripted_replica::{Fault, ScriptedReplica};
 use bulkhead::store::replica::Replica;
-use bulkhead::store::transfer::{ExportOptions, ImportOptions, Report, TransferError, export, import};
+use bulkhead::store::transfer::{ExportOptions, ImportOptions, TransferError, TransferReport, export, import};
 use bulkhead::store::{Policy, Record, Store, Token};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -87,7 +87,7 @@ fn into(shard: &str) -> ImportOptions {
     ImportOptions { shard: shard.into(), ..ImportOptions::default() }
 }
 
-fn scope_names(report: &Report) -> Vec<String> {
+fn scope_names(report: &TransferReport) -> Vec<String> {
     let mut names: Vec<_> = report.tables.iter().map(|t| t.scope.clone()).collect();
     names.dedup();
     names

@@ -1,7 +1,7 @@
 //! Nodes of a cluster see each other come, change, leave and die.
 
 use crate::support::etcd::{Etcds, Options, acquire, record, see, within};
-use bulkhead::rpc::directory::{Directory, DirectoryError, LeaseState, NodeRecord, Order, Role};
+use bulkhead::rpc::directory::{Directory, DirectoryError, LeaseState, NodeRecord, PlacementOrder, Role};
 use libp2p::PeerId;
 
 const WINDOW: &str = "/t01000/window-post";
@@ -105,20 +105,20 @@ async fn orders_reach_every_node_and_those_that_make_no_sense_are_refused() {
     let etcds = Etcds::single().await;
     let (a, b) = (etcds.node("a").await, etcds.node("b").await);
     let operator = etcds.connect().await;
-    let unknown = operator.order(Order::Drain { node: "x".into() }).await.unwrap_err();
+    let unknown = operator.order(PlacementOrder::Drain { node: "x".into() }).await.unwrap_err();
     assert_eq!(unknown.to_string(), "no node \"x\" in this cluster; there are: a, b");
-    let bad = Order::Move { concern: "window-post".into(), node: "b".into() };
+    let bad = PlacementOrder::Move { concern: "window-post".into(), node: "b".into() };
     assert!(matches!(operator.order(bad).await, Err(DirectoryError::BadConcern { .. })));
     let held = a.acquire(WINDOW).await.unwrap();
-    let to_b = Order::Move { concern: WINDOW.into(), node: "b".into() };
+    let to_b = PlacementOrder::Move { concern: WINDOW.into(), node: "b".into() };
     operator.order(to_b.clone()).await.unwrap();
     see(&a, "the move", |view| view.moves.get(WINDOW).is_some_and(|to| to == "b")).await;
     held.release().await.unwrap();
     let _held = acquire(&b, WINDOW).await;
     see(&a, "the move done", |view| view.moves.is_empty() && view.holders[WINDOW].node == "b").await;
-    operator.order(Order::Drain { node: "b".into() }).await.unwrap();
+    operator.order(PlacementOrder::Drain { node: "b".into() }).await.unwrap();
     see(&operator, "the drain", |view| view.nodes["b"].drained).await;
     assert!(matches!(operator.order(to_b).await, Err(DirectoryError::CannotTake { .. })));
-    operator.order(Order::Undrain { node: "b".into() }).await.unwrap();
+    operator.order(PlacementOrder::Undrain { node: "b".into() }).await.unwrap();
     see(&a, "the drain ended", |view| !view.nodes["b"].drained).await;
 }

@@ -589,7 +589,7 @@ proptest! {
         prop_assert_eq!(&notes(store), &there);
         let landed = replica.state().landed.clone();
         let holds: Vec<u64> = landed.iter().map(|(_, hold, _)| match hold {
-            bulkhead::store::replica::Hold::Lease(lease) => *lease,
+            bulkhead::store::replica::WriteRight::Lease(lease) => *lease,
             other => panic!("{other:?}"),
         }).collect();
         prop_assert!(holds.is_sorted(), "leases of what landed: {:?}", holds);

@@ -2,9 +2,9 @@
 
 use async_trait::async_trait;
 use bls_signatures::{PrivateKey, Serialize as _};
-use bulkhead::actors::deal_handler::ask::{KeptAsk, Standing};
+use bulkhead::actors::deal_handler::ask::{AskBasis, StoredAsk};
 use bulkhead::actors::deal_handler::{
-    AskBook, AskSigner, DealHandler, MarketConfig, MarketDeps, MarketInfo, MarketReport, MarketSettings, PanicHost,
+    AskSigner, AskStore, DealHandler, MarketConfig, MarketDeps, MarketInfo, MarketReport, MarketSettings, PanicHost,
     child,
 };
 use bulkhead::store::{StoreError, Token};
@@ -26,11 +26,11 @@ struct Worker {
 
 #[async_trait]
 impl AskSigner for Worker {
-    async fn standing(&self) -> Result<Standing, String> {
+    async fn standing(&self) -> Result<AskBasis, String> {
         if self.away.load(SeqCst) {
             return Err("full node 127.0.0.1:1: cannot reach it".into());
         }
-        Ok(Standing { height: 100, worker: Address::new_id(101) })
+        Ok(AskBasis { height: 100, worker: Address::new_id(101) })
     }
     async fn sign(&self, _: &Address, bytes: &[u8]) -> Result<Signature, String> {
         self.signed.fetch_add(1, SeqCst);
@@ -39,13 +39,13 @@ impl AskSigner for Worker {
 }
 
 #[derive(Default)]
-struct Book(Mutex<Option<KeptAsk>>);
+struct Book(Mutex<Option<StoredAsk>>);
 
-impl AskBook for Book {
-    fn load(&self, _: &Address) -> Result<Option<KeptAsk>, StoreError> {
+impl AskStore for Book {
+    fn load(&self, _: &Address) -> Result<Option<StoredAsk>, StoreError> {
         Ok(self.0.lock().unwrap().clone())
     }
-    fn save(&self, _: &Token, _: &Address, ask: &KeptAsk) -> Result<(), StoreError> {
+    fn save(&self, _: &Token, _: &Address, ask: &StoredAsk) -> Result<(), StoreError> {
         *self.0.lock().unwrap() = Some(ask.clone());
         Ok(())
     }

@@ -1,7 +1,7 @@
 //! The admin endpoint over real sockets: what it tells, what it refuses, and who may change something.
 
 use arc_swap::ArcSwap;
-use bulkhead::rpc::admin::{AdminConfig, AdminError, AdminHandle, AdminViews, TreeView, only, start};
+use bulkhead::rpc::admin::{AdminConfig, AdminHandle, AdminStartError, AdminViews, TreeView, only, start};
 use bulkhead::supervisor::{ActorInfo, ActorState, Exit};
 use serde_json::{Value, json};
 use std::io::{Read, Write};
@@ -176,7 +176,7 @@ async fn a_port_in_use_is_one_clear_sentence() {
     let addr = f.http.addr();
     let second = start(AdminConfig { listen: addr, allow: only("x".into()) }, views.clone());
     let why = second.err().expect("in use");
-    assert!(matches!(why, AdminError::InUse { .. }));
+    assert!(matches!(why, AdminStartError::InUse { .. }));
     let text = why.to_string();
     assert!(text.contains(&addr.to_string()) && text.contains("in use") && !text.contains('\n'), "{text}");
     // After a stop the port is free.

@@ -1,9 +1,9 @@
 //! `cluster status|nodes|leases|move|drain` and `tree --all` against a node's admin HTTP: the real binary, real sockets.
 
 use arc_swap::ArcSwap;
-use bulkhead::rpc::admin::cluster::{ClusterReport, FarTreeError, Here, OwnConcern, PeerRow, PeersReport};
+use bulkhead::rpc::admin::cluster::{ClusterReport, Here, OwnConcern, PeerRow, PeersReport, RemoteTreeError};
 use bulkhead::rpc::admin::{AdminConfig, AdminHandle, AdminViews, ClusterView, TreeView, only, start};
-use bulkhead::rpc::directory::{DirectoryError, Holder, NodeRecord, Order, View};
+use bulkhead::rpc::directory::{DirectoryError, Holder, NodeRecord, PlacementOrder, View};
 use bulkhead::supervisor::{ActorInfo, ActorState, Exit};
 use futures::future::BoxFuture;
 use libp2p::PeerId;
@@ -21,7 +21,7 @@ const WINNING: &str = "/t01000/winning-post";
 /// host-a is asked; host-b answers for its tree; host-c does not.
 struct Three {
     view: View,
-    orders: Mutex<Vec<Order>>,
+    orders: Mutex<Vec<PlacementOrder>>,
 }
 
 fn actor(path: &str) -> ActorInfo {
@@ -80,27 +80,29 @@ impl ClusterView for Three {
         };
         PeersReport { peers: vec![peer], strangers: [("unknown_peer".to_string(), 1)].into() }
     }
-    fn actors_of(&self, node: &str) -> BoxFuture<'static, Result<Vec<ActorInfo>, FarTreeError>> {
+    fn actors_of(&self, node: &str) -> BoxFuture<'static, Result<Vec<ActorInfo>, RemoteTreeError>> {
         let answer = match node {
             "host-b" => Ok(vec![actor("root"), actor("root/there")]),
-            _ => Err(FarTreeError::Silent { node: node.into(), why: "no answer within 1 s".into() }),
+            _ => Err(RemoteTreeError::NoAnswer { node: node.into(), why: "no answer within 1 s".into() }),
         };
         Box::pin(std::future::ready(answer))
     }
-    fn full_nodes_of(&self, node: &str) -> BoxFuture<'static, Result<Value, FarTreeError>> {
+    fn full_nodes_of(&self, node: &str) -> BoxFuture<'static, Result<Value, RemoteTreeError>> {
         let answer = match node {
             "host-b" => Ok(json!({ "feed": { "height": 7 }, "full_nodes": [] })),
-            _ => Err(FarTreeError::Silent { node: node.into(), why: "no answer within 1 s".into() }),
+            _ => Err(RemoteTreeError::NoAnswer { node: node.into(), why: "no answer within 1 s".into() }),
         };
         Box::pin(std::future::ready(answer))
     }
-    fn order(&self, order: Order) -> BoxFuture<'static, Result<(), DirectoryError>> {
+    fn order(&self, order: PlacementOrder) -> BoxFuture<'static, Result<(), DirectoryError>> {
         let known = |node: &str| self.view.nodes.contains_key(node);
         let answer = match &order {
-            Order::Move { node, .. } | Order::Drain { node } | Order::Undrain { node } if !known(node) => {
+            PlacementOrder::Move { node, .. } | PlacementOrder::Drain { node } | PlacementOrder::Undrain { node }
+                if !known(node) =>
+            {
                 Err(DirectoryError::UnknownNode { node: node.clone(), known: "host-a, host-b, host-c".into() })
             }
-            Order::Move { concern, node } if node == "host-b" => {
+            PlacementOrder::Move { concern, node } if node == "host-b" => {
                 let why = "it does not have the role window-post".to_string();
                 Err(DirectoryError::CannotTake { node: node.clone(), concern: concern.clone(), why })
             }
@@ -213,8 +215,11 @@ fn orders_reach_the_directory_and_bad_ones_say_why() {
     node.says(&["cluster", "drain"]);
     node.says(&["cluster", "drain", "host-b", "--undo"]);
     let orders = three.orders.lock().unwrap().clone();
-    let moved = Order::Move { concern: WINDOW.into(), node: "host-c".into() };
-    assert_eq!(orders, [moved, Order::Drain { node: "host-a".into() }, Order::Undrain { node: "host-b".into() }]);
+    let moved = PlacementOrder::Move { concern: WINDOW.into(), node: "host-c".into() };
+    assert_eq!(
+        orders,
+        [moved, PlacementOrder::Drain { node: "host-a".into() }, PlacementOrder::Undrain { node: "host-b".into() }]
+    );
     node.refuses(&["cluster", "move", "lunch", "host-c"], 1, WINDOW);
     node.refuses(&["cluster", "move", "window-post", "host-x"], 1, "host-a, host-b, host-c");
     node.refuses(&["cluster", "move", "window-post", "host-b"], 1, "does not have the role window-post");

@@ -1,11 +1,11 @@
 //! The table of metrics in docs/operations.md is what `/metrics` prints: every name and label, no more and no less.
 
 use arc_swap::ArcSwap;
-use bulkhead::rpc::admin::cluster::{ClusterReport, FarTreeError, LeaseRow, PeerRow, PeersReport};
+use bulkhead::rpc::admin::cluster::{ClusterReport, LeaseRow, PeerRow, PeersReport, RemoteTreeError};
 use bulkhead::rpc::admin::provider::ProviderReport;
 use bulkhead::rpc::admin::provider_metrics::example;
 use bulkhead::rpc::admin::{AdminConfig, AdminViews, ClusterView, DeadLettersView, TreeView, Vitals, only, start};
-use bulkhead::rpc::directory::{DirectoryError, Order};
+use bulkhead::rpc::directory::{DirectoryError, PlacementOrder};
 use bulkhead::supervisor::{ActorInfo, DeadReason, HandleTimes};
 use futures::future::BoxFuture;
 use serde_json::{Value, json};
@@ -73,15 +73,15 @@ impl ClusterView for Everything {
         };
         PeersReport { peers: vec![peer], strangers: BTreeMap::new() }
     }
-    fn actors_of(&self, node: &str) -> BoxFuture<'static, Result<Vec<ActorInfo>, FarTreeError>> {
-        let error = FarTreeError::Unknown { node: node.into() };
+    fn actors_of(&self, node: &str) -> BoxFuture<'static, Result<Vec<ActorInfo>, RemoteTreeError>> {
+        let error = RemoteTreeError::Unknown { node: node.into() };
         Box::pin(std::future::ready(Err(error)))
     }
-    fn full_nodes_of(&self, node: &str) -> BoxFuture<'static, Result<Value, FarTreeError>> {
-        let error = FarTreeError::Unknown { node: node.into() };
+    fn full_nodes_of(&self, node: &str) -> BoxFuture<'static, Result<Value, RemoteTreeError>> {
+        let error = RemoteTreeError::Unknown { node: node.into() };
         Box::pin(std::future::ready(Err(error)))
     }
-    fn order(&self, _: Order) -> BoxFuture<'static, Result<(), DirectoryError>> {
+    fn order(&self, _: PlacementOrder) -> BoxFuture<'static, Result<(), DirectoryError>> {
         Box::pin(std::future::ready(Err(DirectoryError::Closed)))
     }
 }

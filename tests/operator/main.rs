@@ -12,6 +12,7 @@ mod cluster_cli_joins;
 mod docs_name_metrics;
 mod docs_name_tests;
 mod drill;
+mod house_style;
 mod miner_api_serves_lotus_clients;
 mod node_reload;
 mod one_concern_never_stops_another;

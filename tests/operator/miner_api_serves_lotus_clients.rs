@@ -2,7 +2,9 @@
 
 use async_trait::async_trait;
 use bulkhead::chain::types::{TipSet, Version};
-use bulkhead::rpc::api::{ApiConfig, ApiServer, BackendError, MinerBackend, Report, SectorBrief, SectorId, SectorInfo};
+use bulkhead::rpc::api::{
+    ApiConfig, ApiServer, BackendError, MinerBackend, ReportKind, SectorBrief, SectorId, SectorInfo,
+};
 use bulkhead::rpc::api_info::ApiInfo;
 use bulkhead::rpc::auth::{Auth, Perm};
 use bulkhead::rpc::client::{CallErrorKind, RpcClient};
@@ -52,7 +54,7 @@ impl MinerBackend for OneMiner {
     fn shutdown(&self) {
         self.stopping.store(true, SeqCst);
     }
-    async fn report(&self, report: Report) -> Result<Value, BackendError> {
+    async fn report(&self, report: ReportKind) -> Result<Value, BackendError> {
         Ok(json!(format!("{report:?}")))
     }
 }

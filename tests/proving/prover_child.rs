@@ -2,7 +2,7 @@
 
 use crate::support::prover::*;
 use crate::support::test_of_this_file;
-use bulkhead::proofs::{ChildProver, Job, Output, Pool, Prover, ProverError, ProverPools, Task};
+use bulkhead::proofs::{ChildProver, Job, Output, Prover, ProverError, ProverPool, ProverPools, Task};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::process::{Command, Stdio};
@@ -100,20 +100,20 @@ async fn a_warm_child_stays_and_is_replaced_when_it_dies() {
     let dir = tempfile::tempdir().unwrap();
     let prover = Arc::new(prover(dir.path()));
     let first = prover.run(job(challenge())).await.unwrap();
-    let [(Pool::Winning, pid)] = prover.idle()[..] else { panic!("{:?}", prover.idle()) };
+    let [(ProverPool::Winning, pid)] = prover.idle()[..] else { panic!("{:?}", prover.idle()) };
     assert_eq!(prover.run(job(challenge())).await, Ok(first.clone()));
-    assert_eq!(prover.idle(), [(Pool::Winning, pid)], "the same child");
+    assert_eq!(prover.idle(), [(ProverPool::Winning, pid)], "the same child");
 
     signal(pid, Signal::SIGKILL);
     assert_eq!(prover.run(job(challenge())).await, Ok(first), "its death while idle is no task's fault");
-    let [(Pool::Winning, next)] = prover.idle()[..] else { panic!("{:?}", prover.idle()) };
+    let [(ProverPool::Winning, next)] = prover.idle()[..] else { panic!("{:?}", prover.idle()) };
     assert_ne!(next, pid);
 
     // a failed task leaves it warm, a dropped prover does not leave it at all
     let wrong = Task::WinningChallenge { proof_type: 99, miner: 1, randomness: [0; 32], sector_count: 1 };
     let failed = prover.run(job(wrong)).await;
     assert!(matches!(&failed, Err(ProverError::Failed { why, .. }) if why.contains("99")), "{failed:?}");
-    assert_eq!(prover.idle(), [(Pool::Winning, next)]);
+    assert_eq!(prover.idle(), [(ProverPool::Winning, next)]);
     drop(prover);
     until("the idle child's death", || (!process_lives(next)).then_some(())).await;
 }

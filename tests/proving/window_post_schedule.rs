@@ -1,7 +1,7 @@
 //! A proving window from its challenge to its close: what is begun, sent, aborted and tried again, on a fake chain and clock.
 
-use bulkhead::actors::window_post::batch::{Outcome, Phase, PostStatus, ReadyProof, Submission};
-use bulkhead::actors::window_post::poster::{Command, DeadlineRun, Poster};
+use bulkhead::actors::window_post::batch::{BatchPhase, Outcome, PostStatus, ReadyProof, Submission};
+use bulkhead::actors::window_post::machine::{DeadlineCommand, DeadlineRun, DeadlineScheduler};
 use bulkhead::actors::window_post::settings::WindowPostSettings;
 use bulkhead::chain::ChainEpoch;
 use bulkhead::chain::types::DeadlineInfo;
@@ -25,7 +25,7 @@ fn proof() -> ReadyProof {
 
 /// A miner with one batch in each deadline, unless told otherwise.
 struct Chain {
-    poster: Poster,
+    poster: DeadlineScheduler,
     period: DeadlineInfo,
     now: Duration,
     batches: Vec<Vec<u64>>,
@@ -33,7 +33,7 @@ struct Chain {
 
 impl Chain {
     fn with(settings: WindowPostSettings, records: Vec<DeadlineRun>) -> Chain {
-        let poster = Poster::new("t01000".into(), settings, records);
+        let poster = DeadlineScheduler::new("t01000".into(), settings, records);
         Chain { poster, period: mainnet().with(0, 0), now: Duration::ZERO, batches: vec![vec![0]] }
     }
     fn new() -> Chain {
@@ -41,11 +41,11 @@ impl Chain {
     }
 
     /// Answers every plan at once; what is left is shown to the test.
-    fn settle(&mut self, commands: Vec<Command>) -> Vec<Command> {
+    fn settle(&mut self, commands: Vec<DeadlineCommand>) -> Vec<DeadlineCommand> {
         let mut out = Vec::new();
         for command in commands {
             match command {
-                Command::Plan { job, di } => {
+                DeadlineCommand::Plan { job, di } => {
                     let more = self.poster.planned(di.open, job, Ok(self.batches.clone()), self.now);
                     out.extend(self.settle(more));
                 }
@@ -54,30 +54,30 @@ impl Chain {
         }
         out
     }
-    fn head_after(&mut self, height: ChainEpoch, reverted_to: Option<ChainEpoch>) -> Vec<Command> {
+    fn head_after(&mut self, height: ChainEpoch, reverted_to: Option<ChainEpoch>) -> Vec<DeadlineCommand> {
         let di = self.period.not_elapsed_at(height);
         let commands = self.poster.head(height, reverted_to, Some(di), self.now);
         self.settle(commands)
     }
-    fn head(&mut self, height: ChainEpoch) -> Vec<Command> {
+    fn head(&mut self, height: ChainEpoch) -> Vec<DeadlineCommand> {
         self.head_after(height, None)
     }
-    fn wake_after(&mut self, pause: Duration) -> Vec<Command> {
+    fn wake_after(&mut self, pause: Duration) -> Vec<DeadlineCommand> {
         self.now += pause;
         let commands = self.poster.wake(self.now);
         self.settle(commands)
     }
-    fn prove(&mut self, open: ChainEpoch, outcome: Outcome) -> Vec<Command> {
+    fn prove(&mut self, open: ChainEpoch, outcome: Outcome) -> Vec<DeadlineCommand> {
         let job = self.job(open, 0).expect("a job");
         let commands = self.poster.proven(open, 0, job, outcome, self.now);
         self.settle(commands)
     }
-    fn submit(&mut self, open: ChainEpoch, result: Submission) -> Vec<Command> {
+    fn submit(&mut self, open: ChainEpoch, result: Submission) -> Vec<DeadlineCommand> {
         let job = self.job(open, 0).expect("a job");
         let commands = self.poster.submitted(open, 0, job, result, self.now);
         self.settle(commands)
     }
-    fn watch(&mut self, open: ChainEpoch, status: PostStatus) -> Vec<Command> {
+    fn watch(&mut self, open: ChainEpoch, status: PostStatus) -> Vec<DeadlineCommand> {
         let job = self.job(open, 0).expect("a job");
         let commands = self.poster.watched(open, 0, job, Ok(status), self.now);
         self.settle(commands)
@@ -104,25 +104,25 @@ impl Chain {
 }
 
 /// `prove 0`, `submit 0 wdpost-…`, `abort`, …; saves and wakes are left out.
-fn shown(commands: &[Command]) -> Vec<String> {
+fn shown(commands: &[DeadlineCommand]) -> Vec<String> {
     commands
         .iter()
         .filter_map(|command| match command {
-            Command::Plan { di, .. } => Some(format!("plan {}", di.open)),
-            Command::Prove { di, .. } => Some(format!("prove {}", di.open)),
-            Command::Submit { key, .. } => Some(format!("submit {key}")),
-            Command::Watch { di, .. } => Some(format!("watch {}", di.open)),
-            Command::Check { di, .. } => Some(format!("check {}", di.open)),
-            Command::Abort(_) => Some("abort".into()),
-            Command::Forget(open) => Some(format!("forget {open}")),
-            Command::Save(_) | Command::WakeIn(_) => None,
+            DeadlineCommand::Plan { di, .. } => Some(format!("plan {}", di.open)),
+            DeadlineCommand::Prove { di, .. } => Some(format!("prove {}", di.open)),
+            DeadlineCommand::Submit { key, .. } => Some(format!("submit {key}")),
+            DeadlineCommand::Watch { di, .. } => Some(format!("watch {}", di.open)),
+            DeadlineCommand::Check { di, .. } => Some(format!("check {}", di.open)),
+            DeadlineCommand::Abort(_) => Some("abort".into()),
+            DeadlineCommand::Forget(open) => Some(format!("forget {open}")),
+            DeadlineCommand::Save(_) | DeadlineCommand::WakeIn(_) => None,
         })
         .collect()
 }
 
-fn pause(commands: &[Command]) -> Duration {
+fn pause(commands: &[DeadlineCommand]) -> Duration {
     let found = commands.iter().rev().find_map(|command| match command {
-        Command::WakeIn(pause) => Some(*pause),
+        DeadlineCommand::WakeIn(pause) => Some(*pause),
         _ => None,
     });
     found.unwrap_or_else(|| panic!("no pause in {commands:?}"))
@@ -382,7 +382,7 @@ fn partitions_that_cannot_be_read_are_missed_not_empty() {
     let mut chain = Chain::new();
     let di = chain.period;
     let commands = chain.poster.head(1, None, Some(di), chain.now);
-    let Some(Command::Plan { job, .. }) = commands.first() else { panic!("{commands:?}") };
+    let Some(DeadlineCommand::Plan { job, .. }) = commands.first() else { panic!("{commands:?}") };
     let commands = chain.poster.planned(0, *job, Err("no answer".into()), chain.now);
     assert_eq!(pause(&commands), Duration::from_secs(1));
     chain.now += pause(&commands);
@@ -420,9 +420,9 @@ fn a_restart_goes_on_where_it_was() {
         let bytes = bincode::serde::encode_to_vec(&run, bincode::config::standard()).unwrap();
         bincode::serde::decode_from_slice(&bytes, bincode::config::standard()).unwrap().0
     }
-    let attempt = |commands: &[Command]| {
+    let attempt = |commands: &[DeadlineCommand]| {
         commands.iter().find_map(|command| match command {
-            Command::Prove { attempt, .. } => Some(*attempt),
+            DeadlineCommand::Prove { attempt, .. } => Some(*attempt),
             _ => None,
         })
     };
@@ -444,15 +444,16 @@ fn a_restart_goes_on_where_it_was() {
     // Landed: nothing.
     chain.watch(0, PostStatus::Landed { at: 6 });
     assert_eq!(shown(&resumed(&chain).head(7)), [""; 0]);
-    assert!(matches!(chain.records()[0].batches.as_ref().unwrap()[0].phase, Phase::Landed { at: 6, .. }));
+    assert!(matches!(chain.records()[0].batches.as_ref().unwrap()[0].phase, BatchPhase::Landed { at: 6, .. }));
 }
 
 #[test]
 fn everything_is_saved_before_it_takes_effect() {
     let mut chain = Chain::new();
     for commands in [chain.head(1), chain.prove(0, Outcome::Proved(proof())), chain.head(5)] {
-        let effect = commands.iter().position(|c| matches!(c, Command::Prove { .. } | Command::Submit { .. }));
-        let save = commands.iter().position(|c| *c == Command::Save(0));
+        let effect =
+            commands.iter().position(|c| matches!(c, DeadlineCommand::Prove { .. } | DeadlineCommand::Submit { .. }));
+        let save = commands.iter().position(|c| *c == DeadlineCommand::Save(0));
         assert!(save.is_some() && effect.is_none_or(|effect| save < Some(effect)), "{commands:?}");
     }
 }

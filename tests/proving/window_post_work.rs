@@ -2,8 +2,8 @@
 
 use crate::support::scripted::*;
 use bulkhead::actors::window_post::batch::{Outcome, ReadyProof, Submission};
+use bulkhead::actors::window_post::effects::Effects;
 use bulkhead::actors::window_post::settings::WindowPostSettings;
-use bulkhead::actors::window_post::work::Work;
 use bulkhead::chain::Address;
 use bulkhead::proofs::{Output, ProverError, Task};
 use fil_actor_miner_state::v18::{DeclareFaultsRecoveredParams, SubmitWindowedPoStParams};
@@ -15,7 +15,7 @@ struct Setup {
     prover: Arc<ScriptedProver>,
     files: Arc<ScriptedFiles>,
     outbox: Arc<ScriptedOutbox>,
-    work: Work,
+    work: Effects,
 }
 
 /// Partition 0 holds sectors 1 and 2, partition 1 holds 3 and 4, partition 2 nothing but a fault.
@@ -27,7 +27,7 @@ fn setup() -> Setup {
     let (prover, files, outbox) = (Arc::default(), Arc::default(), Arc::default());
     let (prover, files, outbox): (Arc<ScriptedProver>, Arc<ScriptedFiles>, Arc<ScriptedOutbox>) =
         (prover, files, outbox);
-    let work = Work::new(
+    let work = Effects::new(
         Address::new_id(1000),
         node.clone(),
         prover.clone(),

@@ -1,8 +1,8 @@
 //! One mining round: eligibility, election, ticket, proof, block, each with the network's own randomness.
 
 use crate::support::scripted::*;
-use bulkhead::actors::winning_post::mine::{Mined, Miner};
-use bulkhead::actors::winning_post::rounds::{Base, Timing};
+use bulkhead::actors::winning_post::effects::{Mined, Miner};
+use bulkhead::actors::winning_post::machine::{Base, RoundTiming};
 use bulkhead::actors::winning_post::settings::TokioClock;
 use bulkhead::chain::randomness::draw;
 use bulkhead::chain::types::TipSet;
@@ -20,7 +20,7 @@ struct Setup {
     prover: Arc<ScriptedProver>,
     miner: Miner,
     base: Base,
-    timing: Timing,
+    timing: RoundTiming,
 }
 
 fn base_tipset() -> TipSet {
@@ -43,7 +43,7 @@ fn setup() -> Setup {
         files: Arc::new(ScriptedFiles::default()),
         clock: Arc::new(TokioClock { began, at: Instant::now() }),
     };
-    Setup { node, prover, miner, base, timing: Timing::new(Duration::from_secs(30), None) }
+    Setup { node, prover, miner, base, timing: RoundTiming::new(Duration::from_secs(30), None) }
 }
 
 impl Setup {

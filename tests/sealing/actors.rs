@@ -4,7 +4,7 @@ use crate::support::fake_chain::{FakeChain, fil, miner};
 use crate::support::scripted_prover::ScriptedProver;
 use bulkhead::actors::daemon_link::messages::HeadUpdate;
 use bulkhead::actors::message_sender::messages::{MessageStatus, Status as MessageQuestion};
-use bulkhead::actors::message_sender::{MessageSender, NodeWallet, Rules as SendRules, SenderDeps, SenderSettings};
+use bulkhead::actors::message_sender::{MessageSender, NodeWallet, SendRules, SenderDeps, SenderSettings};
 use bulkhead::actors::seal_scheduler::messages::{List, Pledge, PledgeAnswer, Remove, SectorSummary, Status};
 use bulkhead::actors::seal_scheduler::{NoAgents, Phase, Rules, SealDeps, SealScheduler, SealSettings, SectorDirs};
 use bulkhead::actors::sector_allocator::messages::Allocated;
@@ -58,7 +58,7 @@ fn house(dir: &Path, chain: &Arc<FakeChain>, prover: &Arc<ScriptedProver>) -> Ho
         let (messages, allocator) = (messages.clone(), allocator.clone());
         ChildSpec::actor("seal_scheduler", &sealing, move |cx| {
             let settings = SealSettings {
-                rules: Rules { retry_first: 10, retry_cap: 50, soft_wait: 5, tries: 3, gone_after: 50 },
+                rules: Rules { retry_first: 10, retry_cap: 50, transient_wait: 5, tries: 3, gone_after: 50 },
                 ticket_lookback: 5,
                 seed_confidence: 1,
                 commit_confidence: 2,

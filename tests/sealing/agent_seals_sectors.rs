@@ -4,18 +4,18 @@
 use crate::support::agent::{Board, SOON, manager, proving};
 use crate::support::fake_chain::FakeChain;
 use crate::support::scripted_prover::ScriptedProver;
+use bulkhead::actors::seal_agent::messages::{AgentReport, GetAgentReport};
+use bulkhead::actors::seal_agent::{AgentDeps, AgentSettings, SealAgent};
 use bulkhead::actors::seal_scheduler::SectorDirs;
 use bulkhead::actors::seal_scheduler::messages::SectorSummary;
-use bulkhead::actors::seal_worker::messages::{AgentReport, Report};
-use bulkhead::actors::seal_worker::{AgentDeps, AgentSettings, SealWorker};
 use bulkhead::store::Store;
 use bulkhead::supervisor::{Backoff, ChildSpec, Ref, SupervisorSpec, Thread, Tree};
 use std::path::Path;
 use std::sync::Arc;
 
 /// An agent's tree, in a process that could be another.
-fn agent(dir: &Path, name: &str, prover: &Arc<ScriptedProver>) -> (Tree, Ref<SealWorker>) {
-    let worker: Ref<SealWorker> = Ref::new(format!("/{name}/seal-worker"), 64);
+fn agent(dir: &Path, name: &str, prover: &Arc<ScriptedProver>) -> (Tree, Ref<SealAgent>) {
+    let worker: Ref<SealAgent> = Ref::new(format!("/{name}/seal-worker"), 64);
     let store = Store::open(&dir.join("agent.redb")).unwrap();
     let boot = store.next_boot().unwrap();
     let deps = AgentDeps {
@@ -25,7 +25,7 @@ fn agent(dir: &Path, name: &str, prover: &Arc<ScriptedProver>) -> (Tree, Ref<Sea
         settings: AgentSettings::default(),
         changed: Default::default(),
     };
-    let child = ChildSpec::actor("seal_worker", &worker, move |cx| SealWorker::start(cx, deps.clone()));
+    let child = ChildSpec::actor("seal_worker", &worker, move |cx| SealAgent::start(cx, deps.clone()));
     let root =
         SupervisorSpec::new("root").backoff(Backoff::NONE).intensity(1000, SOON).child(child.on(Thread::Dedicated));
     let options = bulkhead::supervisor::TreeOptions { epoch_base: boot << 32, ..Default::default() };
@@ -68,7 +68,7 @@ async fn the_files_are_at_the_agent_and_the_manager_only_verifies() {
     for number in [1, 2] {
         assert!(files(p.agent.path(), number) && !files(p.manager.path(), number), "{number}");
     }
-    let report: AgentReport = worker.ask(Report, SOON).await.unwrap();
+    let report: AgentReport = worker.ask(GetAgentReport, SOON).await.unwrap();
     assert_eq!((report.miner, report.sector_size, report.queued), (Some(1000), Some(2048), 0));
     m.tree.shutdown().await;
     tree.shutdown().await;

@@ -3,14 +3,14 @@
 use crate::support::fake_chain::{FakeChain, miner};
 use crate::support::mortal::Mortal;
 use bulkhead::actors::sector_allocator::messages::{AllocateError, ReserveError};
-use bulkhead::actors::sector_allocator::{AllocatorSettings, Book};
+use bulkhead::actors::sector_allocator::{Allocator, AllocatorSettings};
 use bulkhead::store::{Store, Token};
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
-fn book(path: &Path, chain: &Arc<FakeChain>, epoch: u64) -> Book {
-    Book {
+fn book(path: &Path, chain: &Arc<FakeChain>, epoch: u64) -> Allocator {
+    Allocator {
         node: chain.clone(),
         store: Store::open(path).unwrap(),
         token: Token { path: "/t01000/sector-allocator".into(), epoch },

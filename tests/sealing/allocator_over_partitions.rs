@@ -3,8 +3,8 @@
 use crate::support::fake_chain::{FakeChain, miner};
 use crate::support::scripted_replica::{Fault, ScriptedReplica};
 use bulkhead::actors::sector_allocator::messages::AllocateError;
-use bulkhead::actors::sector_allocator::{AllocatorSettings, Book};
-use bulkhead::store::replica::{Commit, Committed, Held, Hold, Loaded, Replica, ReplicaError};
+use bulkhead::actors::sector_allocator::{Allocator, AllocatorSettings};
+use bulkhead::store::replica::{Commit, Committed, Held, Loaded, Replica, ReplicaError, WriteRight};
 use bulkhead::store::{Policy, Store, StoreError, Token};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
@@ -32,10 +32,10 @@ impl Replica for Link {
     fn commit(&self, commit: &Commit) -> Result<Committed, ReplicaError> {
         self.open().and_then(|()| self.replica.commit(commit))
     }
-    fn check(&self, scope: &str, hold: Hold) -> Result<Held, ReplicaError> {
+    fn check(&self, scope: &str, hold: WriteRight) -> Result<Held, ReplicaError> {
         self.open().and_then(|()| self.replica.check(scope, hold))
     }
-    fn load(&self, scope: &str, hold: Hold) -> Result<Loaded, ReplicaError> {
+    fn load(&self, scope: &str, hold: WriteRight) -> Result<Loaded, ReplicaError> {
         self.open().and_then(|()| self.replica.load(scope, hold))
     }
     fn scopes(&self) -> Result<Vec<String>, ReplicaError> {
@@ -46,7 +46,7 @@ impl Replica for Link {
 struct Host {
     _dir: tempfile::TempDir,
     link: Arc<Link>,
-    book: Book,
+    book: Allocator,
 }
 
 impl Host {
@@ -54,7 +54,7 @@ impl Host {
         let dir = tempfile::tempdir().unwrap();
         let link = Arc::new(Link { replica: replica.clone(), cut: AtomicBool::new(false) });
         let store = Store::open(&dir.path().join("db")).unwrap().replicated(link.clone(), Policy::Refuse);
-        let book = Book {
+        let book = Allocator {
             node: chain.clone(),
             store,
             token: Token { path: SCOPE.into(), epoch: 0 },

@@ -136,7 +136,7 @@ async fn a_tree_of_many_children_starts_and_stops() {
 
 /// A right that cannot be looked up.
 struct Broken;
-impl Tenure for Broken {
+impl EpochSource for Broken {
     fn epoch_base(&self) -> u64 {
         panic!("on purpose")
     }

@@ -126,7 +126,7 @@ async fn a_zombies_late_effects_are_refused() {
 /// As a lease would: it ends, and a later one begins under a higher epoch.
 #[derive(Default)]
 struct Lease(AtomicU64);
-impl Tenure for Lease {
+impl EpochSource for Lease {
     fn epoch_base(&self) -> u64 {
         self.0.load(Ordering::SeqCst) << 32
     }

@@ -130,7 +130,7 @@ async fn a_first_start_that_may_fail_leaves_its_reason_in_the_tree_until_it_work
 
 /// A right that another process can take.
 struct Lease(AtomicBool);
-impl Tenure for Lease {
+impl EpochSource for Lease {
     fn epoch_base(&self) -> u64 {
         0
     }

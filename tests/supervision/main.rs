@@ -4,10 +4,10 @@
 mod support;
 
 mod actix_facts;
+mod ask_when_up;
 mod batches;
 mod escalation;
 mod fairness;
-mod far_actors;
 mod fencing;
 mod groups;
 mod hangs;
@@ -17,8 +17,8 @@ mod messages;
 mod monitors;
 mod panics;
 mod processes;
+mod remote_actors;
 mod soak;
 mod spans;
 mod stops;
 mod upgrade;
-mod wait_up;

@@ -2,12 +2,12 @@
 
 use crate::support::fake_chain::{FakeChain, fil, miner};
 use bulkhead::actors::daemon_link::messages::HeadUpdate;
-use bulkhead::actors::message_sender::{MessageSender, NodeWallet, Rules as SendRules, SenderDeps, SenderSettings};
+use bulkhead::actors::message_sender::{MessageSender, NodeWallet, SendRules, SenderDeps, SenderSettings};
+use bulkhead::actors::seal_agent::SealAgent;
 use bulkhead::actors::seal_scheduler::messages::{List, Pledge, SectorSummary};
 use bulkhead::actors::seal_scheduler::{
     Agent, Agents, Phase, Place, Rules, SealDeps, SealScheduler, SealSettings, SectorDirs,
 };
-use bulkhead::actors::seal_worker::SealWorker;
 use bulkhead::actors::sector_allocator::{AllocatorDeps, AllocatorSettings, SectorAllocator};
 use bulkhead::proofs::Prover;
 use bulkhead::store::Store;
@@ -29,8 +29,8 @@ impl Agents for Board {
 }
 
 impl Board {
-    pub fn names(&self, agents: &[(&str, &Ref<SealWorker>)]) {
-        let of = |(name, worker): &(&str, &Ref<SealWorker>)| Agent {
+    pub fn names(&self, agents: &[(&str, &Ref<SealAgent>)]) {
+        let of = |(name, worker): &(&str, &Ref<SealAgent>)| Agent {
             name: name.to_string(),
             drained: false,
             worker: (*worker).clone(),
@@ -77,7 +77,7 @@ pub fn manager(dir: &Path, chain: &Arc<FakeChain>, prover: Arc<dyn Prover>, agen
         allocator,
         miner: miner(),
         settings: SealSettings {
-            rules: Rules { retry_first: 10, retry_cap: 50, soft_wait: 5, tries: 3, gone_after: 50 },
+            rules: Rules { retry_first: 10, retry_cap: 50, transient_wait: 5, tries: 3, gone_after: 50 },
             ticket_lookback: 5,
             seed_confidence: 1,
             commit_confidence: 2,

@@ -1,6 +1,6 @@
 //! Nodes for the bridge's tests: an actor under a tree, exported, and a bridge on a loopback port.
 
-use bulkhead::rpc::bridge::{Bridge, BridgeConfig, EpochGate, PeerState, Timing, codec};
+use bulkhead::rpc::bridge::{Bridge, BridgeConfig, EpochGate, PeerState, SessionTiming, codec};
 use bulkhead::supervisor::wire::WireForm;
 use bulkhead::supervisor::*;
 use libp2p::identity::Keypair;
@@ -83,8 +83,8 @@ impl Handler<Secret> for Sum {
 }
 
 /// Small enough that tests need not wait long, large enough for a loaded machine.
-pub fn quick() -> Timing {
-    Timing {
+pub fn quick() -> SessionTiming {
+    SessionTiming {
         heartbeat: Duration::from_millis(200),
         suspect: Duration::from_secs(1),
         down: Duration::from_secs(3),
@@ -137,7 +137,7 @@ impl Node {
 
 pub fn far(bridge: &Bridge, peer: PeerId, epoch: u64) -> Ref<Sum> {
     let away = Ref::new(PATH, 16);
-    away.carry_by(Some(bridge.carrier(peer, epoch)));
+    away.route_to(Some(bridge.carrier(peer, epoch)));
     away
 }
 

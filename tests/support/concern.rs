@@ -8,8 +8,8 @@ use crate::support::placement::{NodeProcess, Plan, World, eventually, forward};
 use bulkhead::actors::daemon_link::{DaemonPool, HeadFeed};
 use bulkhead::actors::seal_scheduler::SealScheduler;
 use bulkhead::actors::storage::{Storage, Storages};
+use bulkhead::node::api_views::InfoPublisher;
 use bulkhead::node::refs::{FEED, INFO, POOL};
-use bulkhead::node::report::InfoPublisher;
 use bulkhead::node::{Node, Refs};
 use bulkhead::store::Store;
 use bulkhead::supervisor::{Actor, CallError, Exit, Handler, Message, Ref};
@@ -95,7 +95,7 @@ impl Stage {
     }
 
     /// Whether calls leave this process.
-    pub fn is_far(&self) -> bool {
+    pub fn is_remote(&self) -> bool {
         self.asker.is_some()
     }
 
@@ -112,7 +112,7 @@ impl Stage {
     }
 
     pub fn storage(&self) -> Ref<Storage> {
-        if !self.is_far() {
+        if !self.is_remote() {
             return self.refs().storage.clone();
         }
         let far = self.node().far.as_ref().expect("a cluster");
@@ -121,7 +121,7 @@ impl Stage {
 
     /// One of the actors that the host has for itself.
     pub fn own<A: Actor>(&self, here: fn(&Refs) -> &Ref<A>, name: &str) -> Ref<A> {
-        if !self.is_far() {
+        if !self.is_remote() {
             return here(self.refs()).clone();
         }
         self.node().far.as_ref().expect("a cluster").own_of(HOST, name).expect("the host is known")
@@ -151,14 +151,14 @@ impl Stage {
         let refs = self.refs();
         eventually("the one that asks knows where", || async {
             let far = [
-                refs.messages.is_far(),
-                refs.window_post.is_far(),
-                refs.winning_post.is_far(),
-                refs.allocator.is_far(),
-                refs.market.is_far(),
+                refs.messages.is_remote(),
+                refs.window_post.is_remote(),
+                refs.winning_post.is_remote(),
+                refs.allocator.is_remote(),
+                refs.market.is_remote(),
             ];
-            let shard = self.node().shards.at(HOST).map(|shard| shard.is_far());
-            (far == [self.is_far(); 5] && shard == Some(self.is_far())).then_some(())
+            let shard = self.node().shards.at(HOST).map(|shard| shard.is_remote());
+            (far == [self.is_remote(); 5] && shard == Some(self.is_remote())).then_some(())
         })
         .await;
     }
@@ -225,7 +225,7 @@ impl Stage {
     {
         let path = actor.path().to_string();
         println!("{path}: drill");
-        assert_eq!(actor.is_far(), self.is_far(), "{path}");
+        assert_eq!(actor.is_remote(), self.is_remote(), "{path}");
         answered(actor, ask).await;
 
         self.order(tree, "suspend").await;

@@ -237,11 +237,11 @@ impl FullNode for FakeChain {
             genesis_timestamp: 0,
         })
     }
-    async fn state_get_actor(&self, who: &Address, _: &TipSetKey) -> Result<ActorState> {
+    async fn state_get_actor(&self, who: &Address, _: &TipSetKey) -> Result<OnChainActor> {
         self.enter("StateGetActor").await?;
         let nonce = self.state().nonces.get(who).copied().unwrap_or(0);
         let any = cid_of("actor");
-        Ok(ActorState { code: any, head: any, nonce, balance: fil(1_000_000), delegated_address: None })
+        Ok(OnChainActor { code: any, head: any, nonce, balance: fil(1_000_000), delegated_address: None })
     }
     async fn state_account_key(&self, who: &Address, _: &TipSetKey) -> Result<Address> {
         self.enter("StateAccountKey").await?;

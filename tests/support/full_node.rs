@@ -7,7 +7,7 @@ use bulkhead::chain::types::*;
 use bulkhead::chain::{Address, ChainEpoch, TokenAmount};
 use bulkhead::rpc::api_info::ApiInfo;
 use bulkhead::rpc::auth::{Auth, Perm};
-use bulkhead::rpc::full_node::{FullNode, FullNodeError, HttpFullNode, Limits, RandomnessTag, Result};
+use bulkhead::rpc::full_node::{CallLimits, FullNode, FullNodeError, HttpFullNode, RandomnessTag, Result};
 use bulkhead::rpc::server::{ServerHandle, Service, serve};
 use fvm_ipld_bitfield::BitField;
 use serde::Serialize;
@@ -104,17 +104,17 @@ impl Served {
         ApiInfo::local(self.server.addr(), perms.map(|p| self.auth.token(p).expect("token")))
     }
     pub fn client(&self) -> HttpFullNode {
-        self.client_with(Limits::default())
+        self.client_with(CallLimits::default())
     }
-    pub fn client_with(&self, limits: Limits) -> HttpFullNode {
+    pub fn client_with(&self, limits: CallLimits) -> HttpFullNode {
         HttpFullNode::with_limits(self.info(Some(&Perm::ALL)), limits).expect("client")
     }
 }
 
 /// Listings may take 300 ms; all else has time enough on a busy machine.
-pub fn brief() -> Limits {
+pub fn brief() -> CallLimits {
     let long = Duration::from_secs(20);
-    Limits { quick: long, state: long, heavy: Duration::from_millis(300), connect: long, silence: long }
+    CallLimits { quick: long, state: long, heavy: Duration::from_millis(300), connect: long, silence: long }
 }
 
 pub fn as_json(v: &impl Serialize) -> Value {
@@ -164,7 +164,7 @@ impl FullNode for FixedNode {
     async fn state_get_network_params(&self) -> Result<NetworkParams> {
         self.give("StateGetNetworkParams", json!([])).await
     }
-    async fn state_get_actor(&self, who: &Address, key: &TipSetKey) -> Result<ActorState> {
+    async fn state_get_actor(&self, who: &Address, key: &TipSetKey) -> Result<OnChainActor> {
         self.give("StateGetActor", json!([a(who), key])).await
     }
     async fn state_lookup_id(&self, who: &Address, key: &TipSetKey) -> Result<Address> {

@@ -1,6 +1,8 @@
 //! A cluster's store in memory that loses requests and answers as told: commits, leases and markers as etcd has them.
 
-use bulkhead::store::replica::{Commit, Committed, Held, Hold, Image, Loaded, Marker, Op, Replica, ReplicaError, Row};
+use bulkhead::store::replica::{
+    Commit, Committed, Held, Image, Loaded, Marker, Op, Replica, ReplicaError, Row, WriteRight,
+};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, MutexGuard};
 
@@ -36,13 +38,13 @@ pub struct State {
     pub rows_most: Option<usize>,
     late: Vec<OwnedCommit>,
     /// (scope, lease, sequence) of every commit that landed, in order.
-    pub landed: Vec<(String, Hold, Marker)>,
+    pub landed: Vec<(String, WriteRight, Marker)>,
     pub calls: usize,
 }
 
 struct OwnedCommit {
     scope: String,
-    hold: Hold,
+    hold: WriteRight,
     base: Option<Marker>,
     marker: Marker,
     ops: Vec<Op>,
@@ -54,12 +56,12 @@ pub struct ScriptedReplica {
 }
 
 impl State {
-    fn fence(&self, scope: &str, hold: Hold) -> Option<Option<u64>> {
+    fn fence(&self, scope: &str, hold: WriteRight) -> Option<Option<u64>> {
         let holder = self.leases.get(scope).copied();
         let held = match hold {
-            Hold::Lease(lease) => holder == Some(lease),
-            Hold::Nobody => holder.is_none(),
-            Hold::Unchecked => true,
+            WriteRight::Lease(lease) => holder == Some(lease),
+            WriteRight::Nobody => holder.is_none(),
+            WriteRight::Unchecked => true,
         };
         (!held).then_some(holder)
     }
@@ -147,7 +149,7 @@ impl Replica for ScriptedReplica {
         }
     }
 
-    fn check(&self, scope: &str, hold: Hold) -> Result<Held, ReplicaError> {
+    fn check(&self, scope: &str, hold: WriteRight) -> Result<Held, ReplicaError> {
         match self.fault() {
             Fault::None => Ok(match self.state().fence(scope, hold) {
                 Some(holder) => Held::Fenced { holder },
@@ -157,7 +159,7 @@ impl Replica for ScriptedReplica {
         }
     }
 
-    fn load(&self, scope: &str, hold: Hold) -> Result<Loaded, ReplicaError> {
+    fn load(&self, scope: &str, hold: WriteRight) -> Result<Loaded, ReplicaError> {
         if self.fault() != Fault::None {
             return Err(unreachable(true));
         }

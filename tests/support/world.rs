@@ -5,12 +5,12 @@ use super::mortal::Mortal;
 use super::scripted_prover::ScriptedProver;
 use async_trait::async_trait;
 use bulkhead::actors::message_sender::messages::{Enqueue, EnqueueAnswer, MessageStatus};
-use bulkhead::actors::message_sender::{Engine, NodeWallet, Rules as SendRules, SenderSettings};
+use bulkhead::actors::message_sender::{Engine, NodeWallet, SendRules, SenderSettings};
 use bulkhead::actors::seal_scheduler::{
     Driver, Effects, Limits, NoAgents, NumberSource, Outbox, Phase, Rules, SealSettings, Sector, SectorDirs,
     allocation_key,
 };
-use bulkhead::actors::sector_allocator::{AllocatorSettings, Book};
+use bulkhead::actors::sector_allocator::{Allocator, AllocatorSettings};
 use bulkhead::store::{Store, Token};
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -31,7 +31,7 @@ impl Outside {
     pub fn new() -> Outside {
         let mortal = Arc::new(Mortal::default());
         let settings = SealSettings {
-            rules: Rules { retry_first: 2000, retry_cap: 8000, soft_wait: 1000, tries: 3, gone_after: 4 },
+            rules: Rules { retry_first: 2000, retry_cap: 8000, transient_wait: 1000, tries: 3, gone_after: 4 },
             limits: Limits::default(),
             ticket_lookback: 5,
             seed_confidence: 1,
@@ -74,7 +74,7 @@ impl Outside {
                 keep_done: 1000,
             },
         });
-        let book = Book {
+        let book = Allocator {
             node: self.chain.clone(),
             store: store.clone(),
             token: token("/t01000/sector-allocator"),
@@ -99,7 +99,7 @@ impl Outside {
 
 pub struct World {
     pub engine: Rc<Engine>,
-    pub book: Book,
+    pub book: Allocator,
     pub driver: Driver,
     pub effects: Effects,
     mortal: Arc<Mortal>,

@@ -1,4 +1,5 @@
-//! What a new head means: which tipsets subscribers have not seen yet, how far the chain went back, what is missing. Pure.
+//! Compares a new head with the last: tipsets that subscribers have not seen, how far the chain went back, what is
+//! missing. Pure.
 
 use super::messages::HeadUpdate;
 use crate::chain::ChainEpoch;
@@ -6,9 +7,9 @@ use crate::chain::types::{HeadChange, HeadChangeType, TipSet, TipSetKey};
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-/// What to do next about a head.
+/// The next action for a head.
 #[derive(Debug)]
-pub enum Step {
+pub enum FeedStep {
     /// Nothing new.
     Known,
     /// Tell these, in order.
@@ -44,7 +45,7 @@ impl Feed {
     }
 
     /// A batch from the channel.
-    pub fn batch(&mut self, batch: Vec<HeadChange>) -> Step {
+    pub fn batch(&mut self, batch: Vec<HeadChange>) -> FeedStep {
         self.at_hand.clear();
         let told = self.told.back().map(|tipset| tipset.key());
         let took_back_head = batch.iter().any(|c| c.kind == HeadChangeType::Revert && Some(c.val.key()) == told);
@@ -61,42 +62,42 @@ impl Feed {
             }
         }
         match target {
-            None => Step::Known,
+            None => FeedStep::Known,
             Some(Target::Tipset(tipset)) => self.connect(tipset, took_back_head),
-            Some(Target::Parent(_)) if !took_back_head => Step::Known,
+            Some(Target::Parent(_)) if !took_back_head => FeedStep::Known,
             Some(Target::Parent(key)) => match self.told.iter().find(|tipset| tipset.key() == key) {
                 Some(tipset) => self.connect(tipset.clone(), true),
                 // Taken back further than we remember: the next Apply leads on from there.
-                None => Step::Known,
+                None => FeedStep::Known,
             },
         }
     }
 
     /// A head that was asked for. One that was told before is an old answer, not a revert.
-    pub fn polled(&mut self, head: TipSet) -> Step {
+    pub fn polled(&mut self, head: TipSet) -> FeedStep {
         self.at_hand.clear();
         self.connect(Arc::new(head), false)
     }
 
-    fn connect(&mut self, head: Arc<TipSet>, may_go_back: bool) -> Step {
+    fn connect(&mut self, head: Arc<TipSet>, may_go_back: bool) -> FeedStep {
         self.path.clear();
         if head.blocks.is_empty() {
-            return Step::Known;
+            return FeedStep::Known;
         }
         if let Some(place) = self.told.iter().rposition(|tipset| tipset.cids == head.cids) {
             if !may_go_back || place + 1 == self.told.len() {
-                return Step::Known;
+                return FeedStep::Known;
             }
             self.told.truncate(place + 1);
             let reverted_to = Some(head.height);
-            return Step::Tell(vec![HeadUpdate { tipset: head, reverted_to }]);
+            return FeedStep::Tell(vec![HeadUpdate { tipset: head, reverted_to }]);
         }
         self.path.push(head);
         self.resolve()
     }
 
-    /// The tipset that [`Step::Fetch`] asked for.
-    pub fn fetched(&mut self, tipset: TipSet) -> Step {
+    /// The tipset that [`FeedStep::Fetch`] asked for.
+    pub fn fetched(&mut self, tipset: TipSet) -> FeedStep {
         let wanted = self.path.last().map(|child| parents(child));
         if wanted != Some(tipset.key()) || tipset.blocks.is_empty() {
             return self.jump();
@@ -106,7 +107,7 @@ impl Feed {
     }
 
     /// The gap cannot be filled: go on from what is there.
-    pub fn jump(&mut self) -> Step {
+    pub fn jump(&mut self) -> FeedStep {
         let lowest = self.path.last().map(|tipset| tipset.height);
         let last = self.told.back().map(|tipset| tipset.height);
         self.told.clear();
@@ -118,9 +119,9 @@ impl Feed {
         self.tell(reverted_to)
     }
 
-    fn resolve(&mut self) -> Step {
+    fn resolve(&mut self) -> FeedStep {
         loop {
-            let Some(lowest) = self.path.last() else { return Step::Known };
+            let Some(lowest) = self.path.last() else { return FeedStep::Known };
             let parent = parents(lowest);
             // The first head of all, or genesis: nothing before it.
             if self.told.is_empty() || parent.0.is_empty() {
@@ -148,12 +149,12 @@ impl Feed {
             }
             match self.at_hand.remove(&parent) {
                 Some(tipset) => self.path.push(tipset),
-                None => return Step::Fetch(parent),
+                None => return FeedStep::Fetch(parent),
             }
         }
     }
 
-    fn tell(&mut self, reverted_to: Option<ChainEpoch>) -> Step {
+    fn tell(&mut self, reverted_to: Option<ChainEpoch>) -> FeedStep {
         let mut updates = Vec::new();
         while let Some(tipset) = self.path.pop() {
             let reverted_to = if updates.is_empty() { reverted_to } else { None };
@@ -163,7 +164,7 @@ impl Feed {
         while self.told.len() > self.remembered {
             self.told.pop_front();
         }
-        if updates.is_empty() { Step::Known } else { Step::Tell(updates) }
+        if updates.is_empty() { FeedStep::Known } else { FeedStep::Tell(updates) }
     }
 }
 

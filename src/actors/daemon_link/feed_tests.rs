@@ -46,11 +46,11 @@ fn revert(val: TipSet) -> HeadChange {
 }
 
 /// Heights told, with the revert of each.
-fn told(step: Step) -> Vec<(ChainEpoch, Option<ChainEpoch>)> {
+fn told(step: FeedStep) -> Vec<(ChainEpoch, Option<ChainEpoch>)> {
     match step {
-        Step::Tell(updates) => updates.iter().map(|u| (u.tipset.height, u.reverted_to)).collect(),
-        Step::Known => vec![],
-        Step::Fetch(key) => panic!("wants {key:?}"),
+        FeedStep::Tell(updates) => updates.iter().map(|u| (u.tipset.height, u.reverted_to)).collect(),
+        FeedStep::Known => vec![],
+        FeedStep::Fetch(key) => panic!("wants {key:?}"),
     }
 }
 
@@ -82,8 +82,8 @@ fn the_same_head_again_is_nothing() {
 #[test]
 fn a_gap_is_filled_through_parents() {
     let mut feed = at_3();
-    assert!(matches!(feed.polled(ts("a6", 6, "a5")), Step::Fetch(key) if key.0 == [cid("a5")]));
-    assert!(matches!(feed.fetched(ts("a5", 5, "a4")), Step::Fetch(key) if key.0 == [cid("a4")]));
+    assert!(matches!(feed.polled(ts("a6", 6, "a5")), FeedStep::Fetch(key) if key.0 == [cid("a5")]));
+    assert!(matches!(feed.fetched(ts("a5", 5, "a4")), FeedStep::Fetch(key) if key.0 == [cid("a4")]));
     assert_eq!(told(feed.fetched(ts("a4", 4, "a3"))), [(4, None), (5, None), (6, None)]);
 }
 
@@ -112,8 +112,8 @@ fn a_reorganisation_tells_the_last_common_height_once() {
 #[test]
 fn a_reorganisation_is_seen_without_the_reverts() {
     let mut feed = at_3();
-    assert!(matches!(feed.polled(ts("b4", 4, "b3")), Step::Fetch(_)));
-    assert!(matches!(feed.fetched(ts("b3", 3, "b2")), Step::Fetch(_)));
+    assert!(matches!(feed.polled(ts("b4", 4, "b3")), FeedStep::Fetch(_)));
+    assert!(matches!(feed.fetched(ts("b3", 3, "b2")), FeedStep::Fetch(_)));
     assert_eq!(told(feed.fetched(ts("b2", 2, "a1"))), [(2, Some(1)), (3, None), (4, None)]);
 }
 
@@ -132,7 +132,7 @@ fn a_gap_too_long_is_jumped() {
         told(feed.polled(ts("a0", 0, "")));
         let mut step = feed.polled(ts("a9", 9, "a8"));
         let mut count = 0;
-        while let Step::Fetch(_) = step {
+        while let FeedStep::Fetch(_) = step {
             count += 1;
             let height = 9 - count;
             step = feed.fetched(ts(&format!("a{height}"), height, &format!("a{}", height - 1)));
@@ -145,17 +145,17 @@ fn a_gap_too_long_is_jumped() {
 #[test]
 fn a_jump_below_what_was_told_says_so() {
     let mut feed = at_3();
-    assert!(matches!(feed.polled(ts("c3", 3, "c2")), Step::Fetch(_)));
+    assert!(matches!(feed.polled(ts("c3", 3, "c2")), FeedStep::Fetch(_)));
     assert_eq!(told(feed.jump()), [(3, Some(2))], "the node could not tell where they part");
     let mut feed = at_3();
-    assert!(matches!(feed.polled(ts("c5", 5, "c4")), Step::Fetch(_)));
+    assert!(matches!(feed.polled(ts("c5", 5, "c4")), FeedStep::Fetch(_)));
     assert_eq!(told(feed.jump()), [(5, None)]);
 }
 
 #[test]
 fn a_wrong_or_empty_answer_ends_the_search() {
     let mut feed = at_3();
-    assert!(matches!(feed.polled(ts("a6", 6, "a5")), Step::Fetch(_)));
+    assert!(matches!(feed.polled(ts("a6", 6, "a5")), FeedStep::Fetch(_)));
     assert_eq!(told(feed.fetched(ts("x5", 5, "x4"))), [(6, None)]);
     let empty = TipSet { cids: vec![], blocks: vec![], height: 9 };
     assert_eq!(told(feed.polled(empty)), []);
@@ -184,6 +184,6 @@ fn a_sibling_of_the_only_known_head_reverts_one_tipset() {
 fn a_fork_below_memory_is_not_followed_to_genesis() {
     let mut feed = Feed::new(100, 100);
     told(feed.polled(ts("a7", 7, "a6")));
-    assert!(matches!(feed.polled(ts("b8", 8, "b7")), Step::Fetch(_)));
+    assert!(matches!(feed.polled(ts("b8", 8, "b7")), FeedStep::Fetch(_)));
     assert_eq!(told(feed.fetched(ts("b7", 7, "b6"))), [(7, Some(6)), (8, None)]);
 }

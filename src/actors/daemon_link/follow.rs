@@ -1,7 +1,7 @@
 //! Follows the chain: one subscription, made anew when it closes or falls silent, gaps filled, ChainHead while there is none.
 
 use super::LinkError;
-use super::feed::{Feed, Step};
+use super::feed::{Feed, FeedStep};
 use super::messages::HeadUpdate;
 use super::pool::Pool;
 use super::settings::LinkSettings;
@@ -81,7 +81,7 @@ struct Follower<'a, T, S> {
     tell: T,
     status: S,
     now: FeedStatus,
-    /// Since when there is no subscription; `None` while there is one, and before the first.
+    /// The time since which there is no subscription; `None` while there is one, and before the first.
     broke: Option<Instant>,
 }
 
@@ -169,11 +169,11 @@ impl<T: FnMut(HeadUpdate), S: FnMut(&FeedStatus)> Follower<'_, T, S> {
         Err(error)
     }
 
-    async fn carry_out(&mut self, mut step: Step, node: &dyn FullNode) {
+    async fn carry_out(&mut self, mut step: FeedStep, node: &dyn FullNode) {
         loop {
             match step {
-                Step::Known => return,
-                Step::Tell(updates) => {
+                FeedStep::Known => return,
+                FeedStep::Tell(updates) => {
                     if let Some(head) = updates.last().map(|update| &update.tipset) {
                         self.now.height = Some(head.height);
                         self.now.head_at = head.blocks.first().map(|block| block.timestamp);
@@ -186,7 +186,7 @@ impl<T: FnMut(HeadUpdate), S: FnMut(&FeedStatus)> Follower<'_, T, S> {
                     }
                     return;
                 }
-                Step::Fetch(key) => {
+                FeedStep::Fetch(key) => {
                     step = match node.chain_get_tip_set(&key).await {
                         Ok(tipset) => self.feed.fetched(tipset),
                         Err(error) => {

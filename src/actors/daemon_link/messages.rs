@@ -1,4 +1,4 @@
-//! What the daemon link tells the rest of the node.
+//! The messages of the daemon link to the rest of the node.
 
 use super::follow::FeedStatus;
 use super::pool::Health;

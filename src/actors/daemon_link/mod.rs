@@ -84,7 +84,7 @@ impl Handler<PoolInfo> for DaemonPool {
     }
 }
 
-/// Who is told of a head, looked up for each.
+/// Returns the present recipients of heads; called for each head.
 pub type Subscribers = Arc<dyn Fn() -> Vec<Recipient<HeadUpdate>> + Send + Sync>;
 
 /// Pushes every new head to its subscribers.

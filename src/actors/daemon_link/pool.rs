@@ -7,7 +7,7 @@ use crate::util::lock;
 use serde::{Deserialize, Serialize};
 use std::sync::{Arc, Mutex};
 
-/// What the last check of a node found.
+/// The result of a node's last check.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, Default)]
 pub struct Health {
     pub node: String,

@@ -1,4 +1,4 @@
-//! What an operator can set about the link to full nodes.
+//! Operator settings of the link to full nodes.
 
 use std::time::Duration;
 

@@ -52,9 +52,9 @@ impl StorageAsk {
     }
 }
 
-/// What the operator asks for.
+/// The operator's terms for storage deals.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Terms {
+pub struct AskTerms {
     pub price: TokenAmount,
     pub verified_price: TokenAmount,
     pub min_piece_size: u64,
@@ -65,14 +65,14 @@ pub struct Terms {
 
 /// A signed ask and the key that signed it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct KeptAsk {
+pub struct StoredAsk {
     pub signed: SignedStorageAsk,
     pub signer: Address,
 }
 
-/// Where the chain stands when an ask is looked at.
+/// The chain's state when an ask is checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Standing {
+pub struct AskBasis {
     pub height: ChainEpoch,
     /// The worker's key address.
     pub worker: Address,
@@ -86,10 +86,10 @@ pub enum AskStep {
 
 /// A new ask is due when there is none, the terms or the worker's key changed, nine tenths of its time are over, or it
 /// is from a later epoch than the chain has reached (another chain under the same repo).
-pub fn next_ask(kept: Option<&KeptAsk>, miner: Address, terms: &Terms, now: &Standing) -> AskStep {
+pub fn next_ask(kept: Option<&StoredAsk>, miner: Address, terms: &AskTerms, now: &AskBasis) -> AskStep {
     let seq_no = match kept {
         None => 0,
-        Some(KeptAsk { signed: SignedStorageAsk { ask, .. }, signer }) => {
+        Some(StoredAsk { signed: SignedStorageAsk { ask, .. }, signer }) => {
             let same_terms = ask.price == terms.price
                 && ask.verified_price == terms.verified_price
                 && ask.min_piece_size == terms.min_piece_size
@@ -114,7 +114,7 @@ pub fn next_ask(kept: Option<&KeptAsk>, miner: Address, terms: &Terms, now: &Sta
     })
 }
 
-/// What a client gets: only our own miner has an ask here.
+/// The answer to a client: only our own miner has an ask here.
 pub fn answer(miner: Address, request: &AskRequest, ask: Option<&SignedStorageAsk>) -> AskResponse {
     AskResponse { ask: ask.filter(|_| request.miner == miner).cloned() }
 }
@@ -124,8 +124,8 @@ mod tests {
     use super::*;
     use fvm_shared::crypto::signature::SignatureType;
 
-    fn terms() -> Terms {
-        Terms {
+    fn terms() -> AskTerms {
+        AskTerms {
             price: TokenAmount::from_atto(500_000_000),
             verified_price: TokenAmount::from_atto(0),
             min_piece_size: 256,
@@ -133,24 +133,24 @@ mod tests {
             duration: 1000,
         }
     }
-    fn at(height: ChainEpoch) -> Standing {
-        Standing { height, worker: Address::new_id(7) }
+    fn at(height: ChainEpoch) -> AskBasis {
+        AskBasis { height, worker: Address::new_id(7) }
     }
-    fn kept() -> KeptAsk {
+    fn kept() -> StoredAsk {
         let AskStep::Sign(ask) = next_ask(None, Address::new_id(1000), &terms(), &at(100)) else { panic!() };
         let signature = Signature { sig_type: SignatureType::BLS, bytes: vec![9; 96] };
-        KeptAsk { signed: SignedStorageAsk { ask, signature }, signer: Address::new_id(7) }
+        StoredAsk { signed: SignedStorageAsk { ask, signature }, signer: Address::new_id(7) }
     }
 
     #[test]
     fn a_new_ask_is_signed_only_when_due() {
         let miner = Address::new_id(1000);
-        let other = |f: fn(&mut Terms)| {
+        let other = |f: fn(&mut AskTerms)| {
             let mut t = terms();
             f(&mut t);
             t
         };
-        let rekeyed = Standing { height: 100, worker: Address::new_id(8) };
+        let rekeyed = AskBasis { height: 100, worker: Address::new_id(8) };
         // (terms, standing, due); the ask is from epoch 100, holds 1000, is renewed with 100 left.
         let cases = [
             (terms(), at(99), true),

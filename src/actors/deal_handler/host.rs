@@ -23,7 +23,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 
-/// What clients see of us (`lotus net peers --agent`).
+/// The agent version that clients see (`lotus net peers --agent`).
 pub const AGENT: &str = concat!("bulkhead/", env!("CARGO_PKG_VERSION"));
 /// As every Filecoin host announces itself.
 const IDENTIFY_PROTOCOL: &str = "ipfs/0.1.0";

@@ -8,7 +8,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 #[derive(Debug, thiserror::Error)]
-pub enum KeyError {
+pub enum HostKeyError {
     #[error("libp2p key {path}: {why}")]
     Io { path: String, why: std::io::Error },
     #[error(
@@ -21,8 +21,8 @@ pub enum KeyError {
 const MAX_LEN: u64 = 4096;
 
 /// Reads the key at `path`, or makes one there; durable before it is used.
-pub fn load_or_create(path: &Path) -> Result<Keypair, KeyError> {
-    let io = |why| KeyError::Io { path: path.display().to_string(), why };
+pub fn load_or_create(path: &Path) -> Result<Keypair, HostKeyError> {
+    let io = |why| HostKeyError::Io { path: path.display().to_string(), why };
     match fs::File::open(path) {
         Ok(file) => {
             let mode = file.metadata().map_err(io)?.permissions().mode() & 0o777;
@@ -33,7 +33,7 @@ pub fn load_or_create(path: &Path) -> Result<Keypair, KeyError> {
             let mut bytes = Vec::new();
             file.take(MAX_LEN).read_to_end(&mut bytes).map_err(io)?;
             Keypair::from_protobuf_encoding(&bytes)
-                .map_err(|e| KeyError::Corrupt { path: path.display().to_string(), why: e.to_string() })
+                .map_err(|e| HostKeyError::Corrupt { path: path.display().to_string(), why: e.to_string() })
         }
         Err(e) if e.kind() == ErrorKind::NotFound => create(path).map_err(io),
         Err(e) => Err(io(e)),

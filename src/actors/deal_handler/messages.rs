@@ -1,4 +1,4 @@
-//! What a deal handler can be asked.
+//! The messages that a deal handler takes.
 
 use crate::rpc::bridge::{codec, ids};
 use crate::supervisor::Message;
@@ -19,7 +19,7 @@ impl Message for MarketInfo {
 pub struct MarketReport {
     pub miner: String,
     pub peer_id: String,
-    /// Where the host listens, each ending in `/p2p/<peer id>`.
+    /// The host's listen addresses, each ending in `/p2p/<peer id>`.
     pub addrs: Vec<String>,
     pub agent: String,
     /// Established now.

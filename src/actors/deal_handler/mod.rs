@@ -17,11 +17,11 @@ mod signer;
 
 pub use messages::{AskReport, MarketInfo, MarketReport, PanicHost};
 pub use settings::{AskSettings, MarketSettings, SettingError};
-pub use signer::{AskBook, AskSigner, WalletSigner};
+pub use signer::{AskSigner, AskStore, WalletSigner};
 
 use crate::store::StoreError;
 use crate::supervisor::{Actor, ChildSpec, Cx, Exit, Handler, Message, Reconfigure, Ref, StartError, Thread};
-use ask::{AskStep, KeptAsk, SignedStorageAsk, Terms, next_ask};
+use ask::{AskStep, AskTerms, SignedStorageAsk, StoredAsk, next_ask};
 use fvm_shared::address::Address;
 use host::{End, Ended, Host, HostError};
 use std::path::PathBuf;
@@ -47,7 +47,7 @@ pub struct MarketConfig {
 #[derive(Clone)]
 pub struct MarketDeps {
     pub signer: Arc<dyn AskSigner>,
-    pub book: Arc<dyn AskBook>,
+    pub book: Arc<dyn AskStore>,
 }
 
 /// The child of `root/markets` for one miner.
@@ -62,13 +62,13 @@ pub fn child(config: MarketConfig, deps: MarketDeps, address: &Ref<DealHandler>)
 
 pub struct DealHandler {
     config: MarketConfig,
-    terms: Terms,
+    terms: AskTerms,
     deps: MarketDeps,
     host: Host,
     end: End,
-    /// What the host serves.
+    /// The ask that the host serves.
     serve: watch::Sender<Option<Arc<SignedStorageAsk>>>,
-    kept: Option<KeptAsk>,
+    kept: Option<StoredAsk>,
     failures: u32,
     last_error: Option<String>,
     /// Rounds for the present terms; those of earlier ones count no more.
@@ -101,7 +101,7 @@ impl DealHandler {
     }
 
     /// Durable first, then served.
-    fn adopt(&mut self, ask: KeptAsk, cx: &Cx<Self>) -> Result<(), StoreError> {
+    fn adopt(&mut self, ask: StoredAsk, cx: &Cx<Self>) -> Result<(), StoreError> {
         self.deps.book.save(&cx.token(), &self.config.miner, &ask)?;
         tracing::info!(miner = %self.config.miner, seq = ask.signed.ask.seq_no, expiry = ask.signed.ask.expiry, "storage ask signed");
         self.serve.send_replace(Some(Arc::new(ask.signed.clone())));
@@ -141,10 +141,10 @@ impl DealHandler {
 /// `None`: the ask that is kept still holds.
 async fn ask_round(
     signer: &dyn AskSigner,
-    kept: Option<&KeptAsk>,
+    kept: Option<&StoredAsk>,
     miner: Address,
-    terms: &Terms,
-) -> Result<Option<KeptAsk>, String> {
+    terms: &AskTerms,
+) -> Result<Option<StoredAsk>, String> {
     let now = signer.standing().await?;
     let ask = match next_ask(kept, miner, terms, &now) {
         AskStep::Keep => return Ok(None),
@@ -152,7 +152,7 @@ async fn ask_round(
     };
     let bytes = ask.signing_bytes().map_err(|e| e.to_string())?;
     let signature = signer.sign(&now.worker, &bytes).await?;
-    Ok(Some(KeptAsk { signed: SignedStorageAsk { ask, signature }, signer: now.worker }))
+    Ok(Some(StoredAsk { signed: SignedStorageAsk { ask, signature }, signer: now.worker }))
 }
 
 /// 2 s, doubled per failure, at most a minute.
@@ -162,7 +162,7 @@ fn retry_after(failures: u32) -> Duration {
 
 struct RoundDone {
     terms_no: u64,
-    result: Result<Option<KeptAsk>, String>,
+    result: Result<Option<StoredAsk>, String>,
 }
 impl Message for RoundDone {
     type Reply = ();

@@ -1,6 +1,6 @@
-//! What an operator can set about the market host, checked before anything starts.
+//! Operator settings of the market host, checked before anything starts.
 
-use super::ask::Terms;
+use super::ask::AskTerms;
 use crate::chain::lotus_json as lj;
 use fvm_shared::clock::ChainEpoch;
 use fvm_shared::econ::TokenAmount;
@@ -90,7 +90,7 @@ impl MarketSettings {
         self.listen.iter().map(parse).collect()
     }
 
-    pub fn terms(&self, sector_size: u64) -> Result<Terms, SettingError> {
+    pub fn terms(&self, sector_size: u64) -> Result<AskTerms, SettingError> {
         let ask = &self.ask;
         let max = ask.max_piece_size.unwrap_or(sector_size);
         let zero = TokenAmount::from_atto(0);
@@ -114,7 +114,7 @@ impl MarketSettings {
         if ask.duration < 1 {
             return refuse("ask.duration", "at least one epoch");
         }
-        Ok(Terms {
+        Ok(AskTerms {
             price: ask.price.clone(),
             verified_price: ask.verified_price.clone(),
             min_piece_size: ask.min_piece_size,

@@ -1,6 +1,6 @@
-//! What the deal handler needs from outside: the worker's signature, and a durable place for the ask.
+//! The deal handler's ports: the worker's signature, and a durable place for the ask.
 
-use super::ask::{KeptAsk, SignedStorageAsk, Standing};
+use super::ask::{AskBasis, SignedStorageAsk, StoredAsk};
 use crate::rpc::full_node::FullNode;
 use crate::store::{Record, Store, StoreError, Token};
 use async_trait::async_trait;
@@ -12,7 +12,7 @@ use std::sync::Arc;
 /// Signs asks in the miner's name.
 #[async_trait]
 pub trait AskSigner: Send + Sync + 'static {
-    async fn standing(&self) -> Result<Standing, String>;
+    async fn standing(&self) -> Result<AskBasis, String>;
     /// Signs the bytes as they are with `key`, the worker of [`AskSigner::standing`].
     async fn sign(&self, key: &Address, bytes: &[u8]) -> Result<Signature, String>;
 }
@@ -25,12 +25,12 @@ pub struct WalletSigner {
 
 #[async_trait]
 impl AskSigner for WalletSigner {
-    async fn standing(&self) -> Result<Standing, String> {
+    async fn standing(&self) -> Result<AskBasis, String> {
         let head = self.node.chain_head().await.map_err(|e| e.to_string())?;
         let key = head.key();
         let info = self.node.state_miner_info(&self.miner, &key).await.map_err(|e| e.to_string())?;
         let worker = self.node.state_account_key(&info.worker, &key).await.map_err(|e| e.to_string())?;
-        Ok(Standing { height: head.height, worker })
+        Ok(AskBasis { height: head.height, worker })
     }
 
     async fn sign(&self, key: &Address, bytes: &[u8]) -> Result<Signature, String> {
@@ -45,10 +45,10 @@ impl AskSigner for WalletSigner {
 }
 
 /// Keeps the last signed ask, so that sequence numbers grow over restarts.
-pub trait AskBook: Send + Sync + 'static {
-    fn load(&self, miner: &Address) -> Result<Option<KeptAsk>, StoreError>;
+pub trait AskStore: Send + Sync + 'static {
+    fn load(&self, miner: &Address) -> Result<Option<StoredAsk>, StoreError>;
     /// Durable when it returns.
-    fn save(&self, token: &Token, miner: &Address, ask: &KeptAsk) -> Result<(), StoreError>;
+    fn save(&self, token: &Token, miner: &Address, ask: &StoredAsk) -> Result<(), StoreError>;
 }
 
 /// The ask as clients get it (DAG-CBOR), and who signed it.
@@ -66,20 +66,20 @@ fn corrupt(miner: &Address, why: impl std::fmt::Display) -> StoreError {
     StoreError::Corrupt { table: AskRecord::TABLE, key: book_key(miner), why: why.to_string() }
 }
 
-/// By actor id: the same on every network prefix.
+/// The key uses the actor id, which is the same under every network prefix.
 fn book_key(miner: &Address) -> String {
     miner.id().map_or_else(|_| hex::encode(miner.to_bytes()), |id| id.to_string())
 }
 
-impl AskBook for Store {
-    fn load(&self, miner: &Address) -> Result<Option<KeptAsk>, StoreError> {
+impl AskStore for Store {
+    fn load(&self, miner: &Address) -> Result<Option<StoredAsk>, StoreError> {
         let Some(record) = self.get::<AskRecord>(&book_key(miner))? else { return Ok(None) };
         let signed: SignedStorageAsk = fvm_ipld_encoding::from_slice(&record.signed).map_err(|e| corrupt(miner, e))?;
         let signer = Address::from_bytes(&record.signer).map_err(|e| corrupt(miner, e))?;
-        Ok(Some(KeptAsk { signed, signer }))
+        Ok(Some(StoredAsk { signed, signer }))
     }
 
-    fn save(&self, token: &Token, miner: &Address, ask: &KeptAsk) -> Result<(), StoreError> {
+    fn save(&self, token: &Token, miner: &Address, ask: &StoredAsk) -> Result<(), StoreError> {
         let signed = fvm_ipld_encoding::to_vec(&ask.signed).map_err(|e| corrupt(miner, e))?;
         self.put(token, &book_key(miner), &AskRecord { signed, signer: ask.signer.to_bytes() })
     }
@@ -97,8 +97,8 @@ mod tests {
         let store = Store::open(&dir.path().join("bulkhead.redb")).unwrap();
         let miner = Address::new_id(1000);
         let token = Token { path: "/t01000/market".into(), epoch: 1 };
-        assert_eq!(AskBook::load(&store, &miner).unwrap(), None);
-        let ask = |seq_no| KeptAsk {
+        assert_eq!(AskStore::load(&store, &miner).unwrap(), None);
+        let ask = |seq_no| StoredAsk {
             signed: SignedStorageAsk {
                 ask: StorageAsk {
                     price: TokenAmount::from_whole(1),
@@ -116,8 +116,8 @@ mod tests {
         };
         for seq_no in [0, 1] {
             store.save(&token, &miner, &ask(seq_no)).unwrap();
-            assert_eq!(AskBook::load(&store, &miner).unwrap(), Some(ask(seq_no)));
+            assert_eq!(AskStore::load(&store, &miner).unwrap(), Some(ask(seq_no)));
         }
-        assert_eq!(AskBook::load(&store, &Address::new_id(1001)).unwrap(), None);
+        assert_eq!(AskStore::load(&store, &Address::new_id(1001)).unwrap(), None);
     }
 }

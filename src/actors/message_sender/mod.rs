@@ -1,17 +1,17 @@
 //! Owns a message until it is on chain with exit 0: sign, store, push, watch, raise the fee, push the same bytes again.
 //!
-//! [`messages`] is the protocol, [`state`] the decisions, [`Engine`] the work; the actor runs one round per head.
+//! [`messages`] is the protocol, [`machine`] the decisions, [`Engine`] the work; the actor runs one round per head.
 
-mod engine;
+mod effects;
+pub mod machine;
 pub mod messages;
 mod round;
 mod signer;
-pub mod state;
 mod verdict;
 
-pub use engine::{Engine, Report, SenderSettings};
+pub use effects::{Engine, RoundCounts, SenderSettings};
+pub use machine::SendRules;
 pub use signer::{NodeWallet, Signer};
-pub use state::Rules;
 
 use crate::actors::daemon_link::messages::HeadUpdate;
 use crate::chain::Address;
@@ -113,7 +113,7 @@ enum RoundError {
     Slow,
 }
 
-struct RoundDone(Result<Report, RoundError>);
+struct RoundDone(Result<RoundCounts, RoundError>);
 impl Message for RoundDone {
     type Reply = ();
 }
@@ -127,7 +127,7 @@ impl Handler<RoundDone> for MessageSender {
     async fn handle(&mut self, done: RoundDone, cx: &Cx<Self>) -> Result<(), Exit> {
         self.running = false;
         match done.0 {
-            Ok(report) if report != Report::default() => tracing::debug!(?report, "messages"),
+            Ok(report) if report != RoundCounts::default() => tracing::debug!(?report, "messages"),
             Ok(_) => {}
             Err(RoundError::Store(e @ (StoreError::Fenced { .. } | StoreError::Corrupt { .. }))) => {
                 return Err(e.into());

@@ -1,7 +1,9 @@
 //! One round over the open messages at one head: what the node shows is gathered once, then each message takes its step.
 
-use super::engine::{Engine, Report, parse_address, parse_amount, parse_signed, to_signed};
-use super::state::{Done, NextNonce, Open, Outcome, Seen, Signed, Step, bounded_fee, next_step, raised_fee};
+use super::effects::{Engine, RoundCounts, parse_address, parse_amount, parse_signed, to_signed};
+use super::machine::{
+    Done, MessageOutcome, MessageStep, NextNonce, Open, Seen, Signed, bounded_fee, next_step, raised_fee,
+};
 use super::verdict::{Estimate, Push, estimate_verdict, push_verdict};
 use crate::chain::types::{Message, MsgLookup, SignedMessage, TipSet};
 use crate::chain::{Address, TokenAmount, cbor};
@@ -49,17 +51,17 @@ pub(super) struct Round<'a> {
     /// Sender and nonce of what was pushed. Bytes that were signed with such a nonce and never pushed were thought lost when
     /// another message was signed: they must not take its place in the mempool.
     pushed: HashSet<(String, u64)>,
-    report: Report,
+    report: RoundCounts,
 }
 
 impl<'a> Round<'a> {
     pub(super) fn new(engine: &'a Engine, head: &'a TipSet, open: Vec<(String, Open)>) -> Round<'a> {
         let signed = open.iter().filter_map(|(_, open)| open.signed.as_ref());
         let pushed = signed.filter(|s| s.pushed_at.is_some()).map(|s| (s.from.clone(), s.nonce)).collect();
-        Round { engine, head, open, chain_nonces: HashMap::new(), worker: None, pushed, report: Report::default() }
+        Round { engine, head, open, chain_nonces: HashMap::new(), worker: None, pushed, report: RoundCounts::default() }
     }
 
-    pub(super) async fn run(mut self) -> Result<Report, StoreError> {
+    pub(super) async fn run(mut self) -> Result<RoundCounts, StoreError> {
         let open = std::mem::take(&mut self.open);
         let mempool = match open.iter().any(|(_, o)| o.signed.is_some()) {
             true => self.mempool().await,
@@ -174,7 +176,7 @@ impl<'a> Round<'a> {
         let refusals = open.refusals + 1;
         if refusals >= self.engine.settings.estimate_tries {
             let error = format!("refused {refusals} times before it was signed: {why}");
-            return self.finish(key, Outcome::Failed { exit_code, error });
+            return self.finish(key, MessageOutcome::Failed { exit_code, error });
         }
         self.report.waiting += 1;
         Ok(self.engine.amend(key, |open| {
@@ -201,22 +203,24 @@ impl<'a> Round<'a> {
             in_mempool: mempool.map(|pool| pool.iter().any(|cid| cid.to_string() == signed.cid)),
         };
         let step = match next_step(signed, &seen, &self.engine.settings.rules) {
-            Step::Push if signed.pushed_at.is_none() && self.pushed.contains(&(signed.from.clone(), signed.nonce)) => {
-                Step::Renew
+            MessageStep::Push
+                if signed.pushed_at.is_none() && self.pushed.contains(&(signed.from.clone(), signed.nonce)) =>
+            {
+                MessageStep::Renew
             }
             step => step,
         };
         match step {
-            Step::Finish => match lookup {
+            MessageStep::Finish => match lookup {
                 Some(lookup) => self.finish(key, outcome(&lookup)),
                 None => Err(Held::Why("waiting for its receipt".into())),
             },
-            Step::Push => {
+            MessageStep::Push => {
                 let message = parse_signed(key, signed)?;
                 self.push(key, &message, signed.clone()).await
             }
-            Step::Replace => self.replace(key, open, signed).await,
-            Step::Renew => {
+            MessageStep::Replace => self.replace(key, open, signed).await,
+            MessageStep::Renew => {
                 let why = format!("nonce {} was used by another message; signing anew", signed.nonce);
                 tracing::warn!(key, "{why}");
                 self.engine.amend(key, |open| {
@@ -225,9 +229,9 @@ impl<'a> Round<'a> {
                 })?;
                 self.send(key, open).await
             }
-            Step::NoteNonceGone => self.nonce_gone(key, Some(self.head.height)),
-            Step::ForgetNonceGone => self.nonce_gone(key, None),
-            Step::Wait(why) => Err(Held::Why(why.to_owned())),
+            MessageStep::NoteNonceGone => self.nonce_gone(key, Some(self.head.height)),
+            MessageStep::ForgetNonceGone => self.nonce_gone(key, None),
+            MessageStep::Wait(why) => Err(Held::Why(why.to_owned())),
         }
     }
 
@@ -243,7 +247,7 @@ impl<'a> Round<'a> {
     /// Any version of the message that the chain has executed.
     async fn find(&self, key: &str, signed: &Signed) -> Result<Option<MsgLookup>, Held> {
         for text in std::iter::once(&signed.cid).chain(signed.replaced.iter().rev()) {
-            let cid = text.parse::<Cid>().map_err(|e| super::engine::damaged(key, e.to_string()))?;
+            let cid = text.parse::<Cid>().map_err(|e| super::effects::damaged(key, e.to_string()))?;
             if let Some(found) = self.engine.node.state_search_msg(&self.head.key(), &cid, -1, true).await? {
                 return Ok(Some(found));
             }
@@ -253,7 +257,7 @@ impl<'a> Round<'a> {
 
     async fn push(&mut self, key: &str, message: &SignedMessage, signed: Signed) -> Result<(), Held> {
         // The fence: a writer that was replaced must not push. The store knows once a successor has written, the pass
-        // as soon as there is one, or as the thread was given up or the tenure has ended.
+        // as soon as there is one, or as the thread was given up or the lease has ended.
         self.engine.store.transact(&self.engine.token, |_| Ok::<(), StoreError>(()))?;
         if let Some(Err(Fenced { path, epoch, newer })) = self.engine.fence.as_ref().map(|fence| fence.check()) {
             return Err(Held::Store(StoreError::Fenced { path, epoch, newer }));
@@ -299,7 +303,7 @@ impl<'a> Round<'a> {
         self.push(key, &again, stored).await
     }
 
-    fn finish(&mut self, key: &str, outcome: Outcome) -> Result<(), Held> {
+    fn finish(&mut self, key: &str, outcome: MessageOutcome) -> Result<(), Held> {
         tracing::info!(key, ?outcome, "message finished");
         self.report.finished += 1;
         Ok(self.engine.store_done(key, &Done { at: self.head.height, outcome })?)
@@ -320,15 +324,15 @@ impl<'a> Round<'a> {
     }
 }
 
-fn outcome(lookup: &MsgLookup) -> Outcome {
+fn outcome(lookup: &MsgLookup) -> MessageOutcome {
     match lookup.receipt.exit_code {
-        0 => Outcome::Landed {
+        0 => MessageOutcome::Landed {
             cid: lookup.message.to_string(),
             epoch: lookup.height,
             tipset: lookup.tip_set.0.iter().map(Cid::to_string).collect(),
             return_data: lookup.receipt.return_data.clone(),
         },
-        exit_code => Outcome::Failed {
+        exit_code => MessageOutcome::Failed {
             exit_code,
             error: format!("exit code {exit_code} on chain at epoch {} (message {})", lookup.height, lookup.message),
         },

@@ -1,4 +1,4 @@
-//! Who signs: a trait, so that a local keystore can stand beside the full node's wallet.
+//! The signer as a trait, so that a local keystore can replace the full node's wallet.
 
 use crate::chain::Address;
 use crate::chain::types::{Message, SignedMessage};

@@ -1,4 +1,4 @@
-//! What a node's refusal of a message means: texts of Lotus' and Forest's mempools sorted into what to do.
+//! Classifies a node's refusal of a message: texts of Lotus' and Forest's mempools, sorted by what to do.
 
 use crate::rpc::full_node::FullNodeError;
 
@@ -38,7 +38,7 @@ pub fn push_verdict(answer: &Result<cid::Cid, FullNodeError>) -> Push {
     }
 }
 
-/// What an estimate that failed says of the message itself.
+/// A failed estimate's verdict on the message itself.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Estimate {
     /// The node could not be asked: says nothing of the message.

@@ -1,6 +1,6 @@
 //! The journaled sectors of one miner and what runs for them: what is due, what came of it, on disk before it counts.
 
-use super::machine::{self, Event, Follow, Rules};
+use super::machine::{self, Event, FollowUp, Rules};
 use super::messages::{SealingSummary, SealingTask, SectorDetail, SectorSummary, Slots};
 use super::phase::{Action, Phase, Pool};
 use super::plan::{Candidate, Limits, admit, due_at};
@@ -21,7 +21,7 @@ impl Record for PledgeRecord {
     const TABLE: &'static str = "pledges";
 }
 
-struct Running {
+struct RunningAction {
     action: Action,
     pool: Pool,
     run: u64,
@@ -71,7 +71,7 @@ fn retry_at(sector: &Sector) -> Option<u64> {
 
 /// Something to carry out now; [`Driver::done`] takes what came of it.
 #[derive(Clone, Debug)]
-pub struct Work {
+pub struct ActionRun {
     pub sector: Sector,
     pub action: Action,
     /// Tells this run from a later one of the same sector.
@@ -89,7 +89,7 @@ pub struct Driver {
     /// Kind of task -> how long the last one took that was done. Milliseconds.
     took: HashMap<Action, u64>,
     pledges: BTreeMap<String, PledgeRecord>,
-    running: HashMap<u64, Running>,
+    running: HashMap<u64, RunningAction>,
     runs: u64,
     /// The head at which a polling sector last asked.
     polled: HashMap<u64, i64>,
@@ -179,8 +179,8 @@ impl Driver {
         Ok(())
     }
 
-    /// What starts now, marked as running. `head` is the newest known height.
-    pub fn due(&mut self, now: u64, head: Option<i64>) -> Vec<Work> {
+    /// The work that starts now, marked as running. `head` is the newest known height.
+    pub fn due(&mut self, now: u64, head: Option<i64>) -> Vec<ActionRun> {
         let candidates = self
             .sectors
             .values()
@@ -203,21 +203,21 @@ impl Driver {
         chosen.into_iter().filter_map(|c| self.begin(c.number, head, now)).collect()
     }
 
-    fn begin(&mut self, number: u64, head: Option<i64>, now: u64) -> Option<Work> {
+    fn begin(&mut self, number: u64, head: Option<i64>, now: u64) -> Option<ActionRun> {
         let sector = self.sectors.get(&number)?.clone();
         let (action, pool) = (sector.phase.action(), sector.phase.pool());
         self.runs += 1;
         let run = self.runs;
         let away = sector.location.is_some();
-        self.running.insert(number, Running { action, pool, run, away, since: now });
+        self.running.insert(number, RunningAction { action, pool, run, away, since: now });
         if let (true, Some(head)) = (action.is_poll(), head) {
             self.polled.insert(number, head);
         }
-        Some(Work { sector, action, run })
+        Some(ActionRun { sector, action, run })
     }
 
-    /// What came of a run: the next record is on disk when this returns. A run that was overtaken counts for nothing.
-    /// After an error the same action runs again a little later; all of them can.
+    /// Takes the result of a run: the next record is on disk when this returns. The result of an overtaken run is
+    /// ignored. After an error the same action runs again a little later; all of them can.
     pub fn done(&mut self, number: u64, run: u64, event: Event, now: u64) -> Result<(), StoreError> {
         if self.running.get(&number).is_none_or(|r| r.run != run) {
             return Ok(());
@@ -234,7 +234,7 @@ impl Driver {
             self.took.insert(ended.action, now.saturating_sub(ended.since));
         }
         applied.inspect_err(|_| {
-            self.held.insert(number, now + self.rules.soft_wait);
+            self.held.insert(number, now + self.rules.transient_wait);
         })
     }
 
@@ -268,7 +268,7 @@ impl Driver {
             failpoint::hit("leave", before.phase);
         }
         let sector_key = self.sector_key(number);
-        let again = follow.map(|Follow::PledgeAgain { request }| (self.pledge_key(&request), request));
+        let again = follow.map(|FollowUp::PledgeAgain { request }| (self.pledge_key(&request), request));
         let pledge = PledgeRecord { made: now, number: None };
         self.store.transact(&self.token, |tx| {
             if let Some((key, _)) = &again {
@@ -351,7 +351,7 @@ impl Driver {
 
     /// In order of sectors.
     pub fn tasks(&self) -> Vec<SealingTask> {
-        let row = |(number, running): (&u64, &Running)| {
+        let row = |(number, running): (&u64, &RunningAction)| {
             Some(SealingTask {
                 sector: *number,
                 task: running.action.task()?.to_string(),

@@ -10,7 +10,7 @@ use super::settings::{Place, SealSettings, attach};
 use crate::actors::message_sender::messages::{Enqueue, EnqueueAnswer, MessageStatus};
 use crate::actors::seal_jobs::{self, JobFailed, SealJob, SealStep, Sealed};
 use crate::actors::sector_files::SectorDirs;
-use crate::chain::miner_messages::{self, Call, EncodeError, PreCommit};
+use crate::chain::miner_messages::{self, EncodeError, MinerCall, PreCommit};
 use crate::chain::types::{SectorOnChainInfo, SectorPreCommitInfo, SectorPreCommitOnChainInfo, TipSet};
 use crate::chain::{Address, TokenAmount, proof_types};
 use crate::proofs::{Bytes32, Job, Output, Prover, Task};
@@ -29,7 +29,7 @@ pub struct Effects {
     pub dirs: SectorDirs,
     pub settings: SealSettings,
     pub agents: Arc<dyn Agents>,
-    /// Of the incarnation that this is for.
+    /// The fence of the incarnation that these effects belong to.
     pub fence: Option<Arc<dyn Fence>>,
 }
 
@@ -53,18 +53,18 @@ struct Stop(Event);
 
 impl From<FullNodeError> for Stop {
     fn from(e: FullNodeError) -> Stop {
-        Stop(Event::Silent(e.to_string()))
+        Stop(Event::NoAnswer(e.to_string()))
     }
 }
 impl From<EncodeError> for Stop {
     fn from(e: EncodeError) -> Stop {
-        Stop(Event::Silent(e.to_string()))
+        Stop(Event::NoAnswer(e.to_string()))
     }
 }
 
 impl From<JobFailed> for Stop {
-    fn from(JobFailed { error, soft }: JobFailed) -> Stop {
-        Stop(Event::TaskFailed { error, soft })
+    fn from(JobFailed { error, transient }: JobFailed) -> Stop {
+        Stop(Event::TaskFailed { error, transient })
     }
 }
 
@@ -98,7 +98,7 @@ impl Effects {
                 | Action::SendCommit
                 | Action::PollCommit,
                 None,
-            ) => Ok(Event::Silent("no head of the chain is known yet".into())),
+            ) => Ok(Event::NoAnswer("no head of the chain is known yet".into())),
         };
         done.unwrap_or_else(|Stop(event)| event)
     }
@@ -110,7 +110,7 @@ impl Effects {
         let info = self.node.state_miner_info(&self.miner, &Default::default()).await?;
         let version = self.node.state_network_version(&Default::default()).await?;
         let seal_proof = proof_types::seal_proof(info.sector_size, version)
-            .ok_or_else(|| Stop(Event::Silent(format!("no seal proof for sectors of {} bytes", info.sector_size))))?;
+            .ok_or_else(|| Stop(Event::NoAnswer(format!("no seal proof for sectors of {} bytes", info.sector_size))))?;
         Ok(Event::Described { seal_proof })
     }
 
@@ -128,7 +128,7 @@ impl Effects {
             Some(agent) => match remote::run(self.agents.as_ref(), agent, &job).await {
                 Remote::Done(output) => Ok(output),
                 Remote::Failed(failed) => Err(failed.into()),
-                Remote::Silent(why) => Err(Stop(Event::Silent(why))),
+                Remote::NoAnswer(why) => Err(Stop(Event::NoAnswer(why))),
                 Remote::Refused(why) => Err(Stop(Event::AgentRefused(why))),
             },
         }
@@ -141,7 +141,7 @@ impl Effects {
         }
         match remote::choose(self.agents.as_ref(), self.dirs.miner, proof_type(s)?).await {
             Ok(agent) => Ok(Some(Event::Placed(agent))),
-            Err(why) => Err(Stop(Event::Silent(why))),
+            Err(why) => Err(Stop(Event::NoAnswer(why))),
         }
     }
 
@@ -261,10 +261,16 @@ impl Effects {
     }
 
     async fn status(&self, key: &str) -> Result<MessageStatus, Stop> {
-        self.outbox.status(key).await.map_err(|why| Stop(Event::Silent(why)))
+        self.outbox.status(key).await.map_err(|why| Stop(Event::NoAnswer(why)))
     }
 
-    async fn enqueue(&self, key: String, call: Call, value: TokenAmount, max_fee: &TokenAmount) -> Result<(), Stop> {
+    async fn enqueue(
+        &self,
+        key: String,
+        call: MinerCall,
+        value: TokenAmount,
+        max_fee: &TokenAmount,
+    ) -> Result<(), Stop> {
         let message = Enqueue {
             key,
             to: self.miner,
@@ -276,7 +282,7 @@ impl Effects {
         };
         match self.outbox.enqueue(message).await {
             Ok(EnqueueAnswer::Accepted | EnqueueAnswer::Known(_)) => Ok(()),
-            Ok(EnqueueAnswer::Refused(why)) | Err(why) => Err(Stop(Event::Silent(why))),
+            Ok(EnqueueAnswer::Refused(why)) | Err(why) => Err(Stop(Event::NoAnswer(why))),
         }
     }
 
@@ -437,18 +443,20 @@ fn sealed(s: &Sector) -> Result<Sealed, Stop> {
 
 /// A field that an earlier phase must have left; without it the record is damaged and that is said, not unwrapped.
 fn have<T>(field: Option<T>, what: &str) -> Result<T, Stop> {
-    field.ok_or_else(|| Stop(Event::TaskFailed { error: format!("the sector's record has no {what}"), soft: false }))
+    field.ok_or_else(|| {
+        Stop(Event::TaskFailed { error: format!("the sector's record has no {what}"), transient: false })
+    })
 }
 
 fn odd(task: &str, output: &Output) -> Stop {
     let text = format!("{output:?}");
     let kind = text.split(|c: char| !c.is_alphanumeric()).next().unwrap_or_default();
-    Stop(Event::TaskFailed { error: format!("{task}: the prover answered with {kind}"), soft: false })
+    Stop(Event::TaskFailed { error: format!("{task}: the prover answered with {kind}"), transient: false })
 }
 
 fn bytes32(value: Vec<u8>) -> Result<Bytes32, Stop> {
     let len = value.len();
-    value.try_into().map_err(|_| Stop(Event::Silent(format!("the node gave {len} bytes of randomness, not 32"))))
+    value.try_into().map_err(|_| Stop(Event::NoAnswer(format!("the node gave {len} bytes of randomness, not 32"))))
 }
 
 fn is_ours(s: &Sector, sealed: &Cid) -> Result<bool, Stop> {

@@ -57,13 +57,13 @@ pub enum Event {
     },
     Finalized,
     FilesRemoved,
-    /// `soft`: the prover was killed or could not start; says nothing of the sector.
+    /// `transient`: the prover was killed or could not start; says nothing of the sector.
     TaskFailed {
         error: String,
-        soft: bool,
+        transient: bool,
     },
     /// Something that had to be asked did not answer.
-    Silent(String),
+    NoAnswer(String),
     /// Asked, nothing new.
     NotYet(String),
     /// The time of a retry has come.
@@ -78,9 +78,9 @@ impl Event {
     }
 }
 
-/// What else follows from a transition.
+/// Further effects of a transition.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Follow {
+pub enum FollowUp {
     /// The number is lost; seal the same capacity under a new one.
     PledgeAgain { request: String },
 }
@@ -91,7 +91,7 @@ pub struct Rules {
     pub retry_first: u64,
     pub retry_cap: u64,
     /// Wait inside a phase after a soft failure or a silent node, in ms.
-    pub soft_wait: u64,
+    pub transient_wait: u64,
     /// Failures of one task before the phase before it is redone (PC1: the sector is removed).
     pub tries: u32,
     /// Epochs for which a pre-commit must be missing before it counts as expired.
@@ -100,7 +100,7 @@ pub struct Rules {
 
 impl Default for Rules {
     fn default() -> Self {
-        Rules { retry_first: 60_000, retry_cap: 600_000, soft_wait: 5_000, tries: 3, gone_after: 20 }
+        Rules { retry_first: 60_000, retry_cap: 600_000, transient_wait: 5_000, tries: 3, gone_after: 20 }
     }
 }
 
@@ -114,7 +114,7 @@ pub fn backoff(rules: &Rules, fails: u32) -> u64 {
 const ILLEGAL_ARGUMENT: i64 = 16;
 
 /// The record after `event`. An event that the phase does not expect changes nothing but the log.
-pub fn next(before: &Sector, event: Event, now: u64, rules: &Rules) -> (Sector, Option<Follow>) {
+pub fn next(before: &Sector, event: Event, now: u64, rules: &Rules) -> (Sector, Option<FollowUp>) {
     use Event as E;
     use Phase as P;
     let mut s = before.clone();
@@ -122,8 +122,8 @@ pub fn next(before: &Sector, event: Event, now: u64, rules: &Rules) -> (Sector, 
         (P::Removed | P::Removing, E::RemoveRequested(_)) => {}
         (_, E::RemoveRequested(why)) => s.enter(P::Removing, now, format!("removed by the operator: {why}")),
 
-        (_, E::Silent(why)) => pause(&mut s, now, rules, why),
-        (_, E::TaskFailed { error, soft: true }) => pause(&mut s, now, rules, error),
+        (_, E::NoAnswer(why)) => pause(&mut s, now, rules, why),
+        (_, E::TaskFailed { error, transient: true }) => pause(&mut s, now, rules, error),
         (_, E::NotYet(why)) => {
             // It was asked, so the failure that it paused for is over.
             s.wait_until = None;
@@ -331,7 +331,7 @@ fn invalid(s: &mut Sector, state: Phase, why: String, now: u64, rules: &Rules) {
 }
 
 fn pause(s: &mut Sector, now: u64, rules: &Rules, why: String) {
-    s.wait_until = Some(now + rules.soft_wait);
+    s.wait_until = Some(now + rules.transient_wait);
     if s.reason.as_ref() != Some(&why) {
         s.note(now, why.clone());
         s.reason = Some(why);
@@ -339,8 +339,8 @@ fn pause(s: &mut Sector, now: u64, rules: &Rules, why: String) {
 }
 
 /// Pre-commits spend their number for good; the capacity is pledged again.
-fn spent(mut s: Sector, why: String, now: u64) -> (Sector, Option<Follow>) {
+fn spent(mut s: Sector, why: String, now: u64) -> (Sector, Option<FollowUp>) {
     s.enter(Phase::Removing, now, format!("number {} is spent: {why}; pledged again", s.number));
     let request = format!("{}+{}", s.request, s.number);
-    (s, Some(Follow::PledgeAgain { request }))
+    (s, Some(FollowUp::PledgeAgain { request }))
 }

@@ -7,7 +7,7 @@ use super::plan::due_at;
 use super::sector::*;
 use proptest::prelude::*;
 
-const RULES: Rules = Rules { retry_first: 1000, retry_cap: 5000, soft_wait: 500, tries: 3, gone_after: 10 };
+const RULES: Rules = Rules { retry_first: 1000, retry_cap: 5000, transient_wait: 500, tries: 3, gone_after: 10 };
 const NOW: u64 = 1_000_000;
 
 fn drawn(epoch: i64) -> Drawn {
@@ -25,7 +25,7 @@ fn step(s: &Sector, event: Event) -> Sector {
 }
 
 fn hard() -> Event {
-    Event::TaskFailed { error: "broken".into(), soft: false }
+    Event::TaskFailed { error: "broken".into(), transient: false }
 }
 
 fn happy() -> Vec<(Event, Phase)> {
@@ -89,14 +89,14 @@ fn removal_is_accepted_in_every_phase_but_the_last_two() {
 /// Scenario 71: a soft error is tried again without a change of state.
 #[test]
 fn a_soft_failure_or_a_silent_node_waits_in_the_same_phase_and_attempt() {
-    for event in [Event::TaskFailed { error: "killed".into(), soft: true }, Event::Silent("no node".into())] {
+    for event in [Event::TaskFailed { error: "killed".into(), transient: true }, Event::NoAnswer("no node".into())] {
         let before = at(Phase::PreCommit1);
         let mut s = before.clone();
         for _ in 0..100 {
             s = step(&s, event.clone());
         }
         assert_eq!((s.phase, s.attempts, s.fails), (before.phase, before.attempts, before.fails));
-        assert_eq!(due_at(&s), Some(NOW + RULES.soft_wait));
+        assert_eq!(due_at(&s), Some(NOW + RULES.transient_wait));
         assert_eq!(s.log.len(), before.log.len() + 1, "said once");
     }
 }
@@ -168,7 +168,7 @@ fn a_pre_commit_counts_as_gone_only_after_its_time() {
     }
     let (gone, follow) = next(&s, Event::PreCommitGone { head: 110 }, NOW, &RULES);
     assert_eq!(gone.phase, Phase::Removing);
-    assert_eq!(follow, Some(Follow::PledgeAgain { request: "r+7".into() }));
+    assert_eq!(follow, Some(FollowUp::PledgeAgain { request: "r+7".into() }));
     // Back again: forgotten.
     let back = step(&s, Event::SeedDrawn { seed: drawn(99), pre_commit_epoch: 90 });
     assert_eq!((back.phase, back.gone_since), (Phase::Commit1, None));
@@ -191,8 +191,8 @@ fn any_event() -> impl Strategy<Value = Event> {
     let mut all: Vec<Event> = happy().into_iter().map(|(e, _)| e).collect();
     all.extend([
         hard(),
-        Event::TaskFailed { error: "k".into(), soft: true },
-        Event::Silent("s".into()),
+        Event::TaskFailed { error: "k".into(), transient: true },
+        Event::NoAnswer("s".into()),
         Event::NotYet("n".into()),
         Event::RetryDue,
         Event::SealVerified(false),
@@ -245,7 +245,7 @@ fn a_wait_is_no_failure_and_an_answer_ends_one() {
     };
     let waits = step(&at(Phase::WaitSeed), Event::NotYet("seed at epoch 9".into()));
     assert_eq!(told(&waits), (None, Some("seed at epoch 9".into())));
-    let silent = step(&waits, Event::Silent("the full node is away".into()));
+    let silent = step(&waits, Event::NoAnswer("the full node is away".into()));
     assert_eq!(told(&silent), (Some("the full node is away".into()), None));
     let answered = step(&silent, Event::NotYet("seed at epoch 9".into()));
     assert_eq!(told(&answered), (None, Some("seed at epoch 9".into())));
@@ -261,12 +261,12 @@ fn a_sector_gets_its_agent_before_its_first_file_and_keeps_it() {
     assert_eq!(due_at(&placed), Some(0), "the step itself is due at once");
     // Refused before anything is there: another may be asked. Later it waits for the one that has its files.
     let refused = step(&placed, Event::AgentRefused("full".into()));
-    assert_eq!((refused.location.as_deref(), refused.wait_until), (None, Some(NOW + RULES.soft_wait)));
+    assert_eq!((refused.location.as_deref(), refused.wait_until), (None, Some(NOW + RULES.transient_wait)));
     for phase in [Phase::PreCommit1, Phase::Commit2, Phase::FinalizeSector, Phase::Removing] {
         let there = Sector { location: Some("a".into()), ..at(phase) };
         let refused = step(&there, Event::AgentRefused("full".into()));
         assert_eq!((refused.phase, refused.location.as_deref()), (phase, Some("a")));
-        assert_eq!(refused.wait_until, Some(NOW + RULES.soft_wait));
+        assert_eq!(refused.wait_until, Some(NOW + RULES.transient_wait));
     }
     let failed = step(&placed, hard());
     assert_eq!((failed.phase, failed.location.as_deref()), (Phase::AddPieceFailed, Some("a")));

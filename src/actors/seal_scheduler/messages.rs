@@ -134,7 +134,7 @@ impl SectorSummary {
         self.reason.as_deref().filter(|_| self.retry_at.is_some())
     }
 
-    /// What it waits for in the ordinary course of sealing.
+    /// The event that it waits for in the ordinary course of sealing.
     pub fn waits_for(&self) -> Option<&str> {
         self.reason.as_deref().filter(|_| self.retry_at.is_none())
     }

@@ -4,6 +4,7 @@
 //! action out, [`Driver`] holds the journal. Nothing here waits for a restart: a failure state carries its retry, a
 //! silent node is asked again, and after `kill -9` every action can be carried out once more.
 
+mod agent_selection;
 mod driver;
 mod effects;
 mod machine;
@@ -11,7 +12,6 @@ mod machine;
 mod machine_tests;
 pub mod messages;
 mod phase;
-mod place;
 mod plan;
 mod ports;
 mod remote;
@@ -19,7 +19,7 @@ mod sector;
 mod settings;
 
 pub use crate::actors::sector_files::SectorDirs;
-pub use driver::{Driver, PledgeRecord, RemoveError, Work};
+pub use driver::{ActionRun, Driver, PledgeRecord, RemoveError};
 pub use effects::Effects;
 pub use machine::{Event, Rules};
 pub use phase::{Action, Phase, Pool};
@@ -114,7 +114,7 @@ impl SealScheduler {
         for work in self.driver.due(now, self.head.as_ref().map(|h| h.height)) {
             let (effects, head) = (self.effects.clone(), self.head.clone());
             let (cancel, cancelled) = oneshot::channel::<()>();
-            let Work { sector, action, run } = work;
+            let ActionRun { sector, action, run } = work;
             let number = sector.number;
             self.cancel.insert(number, cancel);
             cx.spawn(async move {
@@ -232,7 +232,7 @@ impl Handler<RunDone> for SealScheduler {
     async fn handle(&mut self, done: RunDone, cx: &Cx<Self>) -> Result<(), Exit> {
         if self.driver.is_running(done.number, done.run) {
             self.cancel.remove(&done.number);
-            let event = done.event.unwrap_or_else(|| Event::Silent("the run was cancelled".into()));
+            let event = done.event.unwrap_or_else(|| Event::NoAnswer("the run was cancelled".into()));
             if let Err(e) = self.driver.done(done.number, done.run, event, now_ms()) {
                 fatal(e)?;
             }
@@ -342,7 +342,7 @@ impl Handler<Pledge> for SealScheduler {
     }
 }
 
-/// What runs goes on by the old settings; fewer tasks than run are let come to their end.
+/// Running tasks finish under the old settings; a lower limit ends none of them.
 impl Handler<Reconfigure<SealSettings>> for SealScheduler {
     async fn handle(
         &mut self,

@@ -4,7 +4,7 @@
 use crate::store::numbered::{self, Numbered};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// What a sector does next.
+/// A sector's next action.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Action {
     Describe,
@@ -60,7 +60,7 @@ impl Action {
     }
 }
 
-/// What bounds how many sectors of a state run at once; states of one pool share its slots.
+/// A bound on how many sectors of a state run at once; states of one pool share its slots.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Pool {
     AddPiece,
@@ -181,7 +181,8 @@ impl std::fmt::Display for Phase {
 }
 
 impl Phase {
-    /// What a sector in this state does next; the state alone decides, so that a restart goes on where the journal ends.
+    /// The next action of a sector in this state; the state alone decides, so that a restart goes on where the journal
+    /// ends.
     pub fn action(self) -> Action {
         self.row().action
     }

@@ -1,4 +1,4 @@
-//! What a journaled sector needs next, and which of many may start now: pure.
+//! The next action of a journaled sector, and the choice of those that may start now: pure.
 
 use super::phase::{Action, Phase, Pool};
 use super::sector::Sector;

@@ -1,17 +1,17 @@
-//! What the seal scheduler needs of other actors, as traits: an actor's address is one implementation, the plain engine
+//! The seal scheduler's ports to other actors, as traits: an actor's address is one implementation, the plain engine
 //! behind it another.
 
 use crate::actors::message_sender::messages::{Enqueue, EnqueueAnswer, MessageStatus, Status};
 use crate::actors::message_sender::{Engine, MessageSender};
-use crate::actors::seal_worker::SealWorker;
+use crate::actors::seal_agent::SealAgent;
 use crate::actors::sector_allocator::messages::Allocate;
-use crate::actors::sector_allocator::{Book, SectorAllocator};
+use crate::actors::sector_allocator::{Allocator, SectorAllocator};
 use crate::supervisor::Ref;
 use async_trait::async_trait;
 use std::time::Duration;
 
 /// Answers come from the store; the deadline covers a restart of the other actor, which is waited for.
-const ASK: Duration = Duration::from_secs(10);
+const ASK_TIMEOUT: Duration = Duration::from_secs(10);
 
 #[async_trait(?Send)]
 pub trait Outbox {
@@ -28,10 +28,10 @@ pub trait NumberSource {
 #[async_trait(?Send)]
 impl Outbox for Ref<MessageSender> {
     async fn enqueue(&self, message: Enqueue) -> Result<EnqueueAnswer, String> {
-        self.ask_when_up(message, ASK).await.map_err(|e| format!("message sender: {e}"))
+        self.ask_when_up(message, ASK_TIMEOUT).await.map_err(|e| format!("message sender: {e}"))
     }
     async fn status(&self, key: &str) -> Result<MessageStatus, String> {
-        self.ask_when_up(Status { key: key.to_owned() }, ASK).await.map_err(|e| format!("message sender: {e}"))
+        self.ask_when_up(Status { key: key.to_owned() }, ASK_TIMEOUT).await.map_err(|e| format!("message sender: {e}"))
     }
 }
 
@@ -48,15 +48,15 @@ impl Outbox for Engine {
 #[async_trait(?Send)]
 impl NumberSource for Ref<SectorAllocator> {
     async fn allocate(&self, request: &str) -> Result<u64, String> {
-        let answer = self.ask_when_up(Allocate { request: request.to_owned() }, ASK).await;
+        let answer = self.ask_when_up(Allocate { request: request.to_owned() }, ASK_TIMEOUT).await;
         answer.map_err(|e| format!("sector allocator: {e}"))?.map_err(|e| e.to_string())
     }
 }
 
 #[async_trait(?Send)]
-impl NumberSource for Book {
+impl NumberSource for Allocator {
     async fn allocate(&self, request: &str) -> Result<u64, String> {
-        Book::allocate(self, request).await.map_err(|e| e.to_string())
+        Allocator::allocate(self, request).await.map_err(|e| e.to_string())
     }
 }
 
@@ -66,11 +66,11 @@ pub struct Agent {
     pub name: String,
     /// Takes no new sectors.
     pub drained: bool,
-    pub worker: Ref<SealWorker>,
+    pub worker: Ref<SealAgent>,
 }
 
 pub trait Agents: Send + Sync + 'static {
-    /// Those that are registered now, or why that is not known.
+    /// The agents that are registered now, or why that is not known.
     fn seen(&self) -> Result<Vec<Agent>, String>;
 }
 

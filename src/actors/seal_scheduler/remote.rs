@@ -1,11 +1,11 @@
 //! A sector's step at the agent that has its files: handed over until it is taken, asked for until it is done. What runs
 //! there goes on while we are away; coming back, the same step has the same name.
 
-use super::place::{self, Offer};
+use super::agent_selection::{self, AgentLoad};
 use super::ports::Agents;
+use crate::actors::seal_agent::SealAgent;
+use crate::actors::seal_agent::messages::{Acknowledge, GetAgentReport, JobState, JobStatus, Run, RunAnswer};
 use crate::actors::seal_jobs::{JobFailed, SealJob};
-use crate::actors::seal_worker::SealWorker;
-use crate::actors::seal_worker::messages::{Acknowledge, JobState, JobStatus, Report, Run, RunAnswer};
 use crate::chain::proof_types;
 use crate::proofs::{ActorId, Output};
 use crate::supervisor::Ref;
@@ -13,18 +13,18 @@ use futures::future::join_all;
 use std::time::Duration;
 
 /// Over a WAN, and while the agent writes its journal.
-const ASK: Duration = Duration::from_secs(15);
+const ASK_TIMEOUT: Duration = Duration::from_secs(15);
 /// Between two questions about a running step; the first come sooner.
 const FIRST_LOOK: Duration = Duration::from_millis(100);
-const LOOK: Duration = Duration::from_secs(3);
+const POLL_INTERVAL: Duration = Duration::from_secs(3);
 /// Questions in a row that go unanswered before the sector says so.
-const PATIENCE: u32 = 3;
+const UNANSWERED_LIMIT: u32 = 3;
 
 pub enum Remote {
     Done(Output),
     Failed(JobFailed),
     /// The agent cannot be reached; the step may well run.
-    Silent(String),
+    NoAnswer(String),
     Refused(String),
 }
 
@@ -32,10 +32,10 @@ pub enum Remote {
 pub async fn run(agents: &dyn Agents, name: &str, job: &SealJob) -> Remote {
     let worker = match find(agents, name) {
         Ok(worker) => worker,
-        Err(why) => return Remote::Silent(why),
+        Err(why) => return Remote::NoAnswer(why),
     };
-    let silent = |e: &dyn std::fmt::Display| Remote::Silent(format!("agent {name}: {e}"));
-    match worker.ask(Run { job: job.clone() }, ASK).await {
+    let silent = |e: &dyn std::fmt::Display| Remote::NoAnswer(format!("agent {name}: {e}"));
+    match worker.ask(Run { job: job.clone() }, ASK_TIMEOUT).await {
         Ok(RunAnswer::Accepted) => {}
         Ok(RunAnswer::Refused(why)) => return Remote::Refused(format!("agent {name}: {why}")),
         Err(e) => return silent(&e),
@@ -43,8 +43,8 @@ pub async fn run(agents: &dyn Agents, name: &str, job: &SealJob) -> Remote {
     let (mut wait, mut unanswered) = (FIRST_LOOK, 0);
     loop {
         tokio::time::sleep(wait).await;
-        wait = (wait * 2).min(LOOK);
-        match worker.ask(JobStatus { job: job.id() }, ASK).await {
+        wait = (wait * 2).min(POLL_INTERVAL);
+        match worker.ask(JobStatus { job: job.id() }, ASK_TIMEOUT).await {
             Ok(JobState::Queued | JobState::Running { .. }) => unanswered = 0,
             Ok(JobState::Done(output)) => return Remote::Done(output),
             Ok(JobState::Failed(failed)) => {
@@ -55,7 +55,7 @@ pub async fn run(agents: &dyn Agents, name: &str, job: &SealJob) -> Remote {
             Ok(JobState::Unknown) => return silent(&"it does not know the step any more; handing it over again"),
             Err(e) => {
                 unanswered += 1;
-                if unanswered >= PATIENCE {
+                if unanswered >= UNANSWERED_LIMIT {
                     return silent(&e);
                 }
             }
@@ -63,7 +63,7 @@ pub async fn run(agents: &dyn Agents, name: &str, job: &SealJob) -> Remote {
     }
 }
 
-fn find(agents: &dyn Agents, name: &str) -> Result<Ref<SealWorker>, String> {
+fn find(agents: &dyn Agents, name: &str) -> Result<Ref<SealAgent>, String> {
     let seen = agents.seen()?;
     let found = seen.into_iter().find(|agent| agent.name == name);
     found.map(|agent| agent.worker).ok_or_else(|| {
@@ -76,8 +76,8 @@ pub async fn choose(agents: &dyn Agents, miner: ActorId, proof_type: i64) -> Res
     let size =
         proof_types::sector_size(proof_type).ok_or_else(|| format!("seal proof type {proof_type} is unknown"))?;
     let offers = agents.seen()?.into_iter().map(|agent| async move {
-        let report = agent.worker.ask(Report, ASK).await.map_err(|e| e.to_string());
-        Offer { name: agent.name, drained: agent.drained, report }
+        let report = agent.worker.ask(GetAgentReport, ASK_TIMEOUT).await.map_err(|e| e.to_string());
+        AgentLoad { name: agent.name, drained: agent.drained, report }
     });
-    place::choose(&join_all(offers).await, miner, size)
+    agent_selection::choose(&join_all(offers).await, miner, size)
 }

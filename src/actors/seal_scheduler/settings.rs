@@ -1,4 +1,4 @@
-//! What an operator can set about sealing, and the small sums that follow from it.
+//! Operator settings of sealing, and the small sums that follow from them.
 
 use super::machine::Rules;
 use super::plan::Limits;
@@ -38,7 +38,7 @@ pub struct SealSettings {
     pub shard: Option<String>,
 }
 
-/// Where new sectors are sealed. One that has begun stays where it is.
+/// The place where new sectors are sealed. A sector that has begun stays where it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
     /// In this node's repo.
@@ -93,8 +93,8 @@ impl Default for SealSettings {
     }
 }
 
-/// What goes with the message: a tenth more than the node computed (the figure moves until the message lands), less what
-/// the miner has free. Never negative.
+/// The amount to send with the message: the node's figure plus a tenth (it moves until the message lands), less the
+/// miner's free balance. Never negative.
 pub fn attach(need: &TokenAmount, available: &TokenAmount) -> TokenAmount {
     let with_reserve = TokenAmount::from_atto(need.atto() * 11u8 / 10u8);
     (with_reserve - available).max(TokenAmount::zero())

@@ -4,13 +4,13 @@
 //! while that cannot be reached. Taking a number of the range may be journaled: whoever takes over meanwhile finds the
 //! whole range set aside (a reservation `lost-lease-EPOCH`), given out or not, and never touches it.
 
-use super::book::{Book, Given, store};
+use super::allocator::{AllocationRecord, Allocator, store};
+use super::machine::{Ledger, NumberSet};
 use super::messages::AllocateError;
-use super::numbers::{Ledger, NumberSet};
 use crate::store::{Policy, Record, StoreError, lease_of};
 use serde::{Deserialize, Serialize};
 
-/// Whose the ledger's leased range is: the allocator's lease in the cluster.
+/// The holder of the ledger's leased range: the allocator's lease in the cluster.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 pub(super) struct RangeHolder {
     epoch: u64,
@@ -44,7 +44,7 @@ impl Ledger {
     }
 }
 
-impl Book {
+impl Allocator {
     fn ours(&self) -> RangeHolder {
         RangeHolder { epoch: lease_of(self.token.epoch) }
     }
@@ -71,7 +71,7 @@ impl Book {
     /// A number of our own range, journaled if need be; `None` if the range is not ours, or empty.
     fn take(&self, request: &str, on_chain: Option<&NumberSet>) -> Result<Option<u64>, StoreError> {
         self.store.under(Policy::Journal).transact(&self.token, |tx| {
-            if let Some(given) = tx.get::<Given>(request)? {
+            if let Some(given) = tx.get::<AllocationRecord>(request)? {
                 return Ok(Some(given.0));
             }
             let key = self.ledger_key();
@@ -85,7 +85,7 @@ impl Book {
             let Some(number) = ledger.next(self.settings.first, false) else { return Ok(None) };
             ledger.take(number);
             tx.put(&key, &ledger)?;
-            tx.put(request, &Given(number))?;
+            tx.put(request, &AllocationRecord(number))?;
             Ok(Some(number))
         })
     }

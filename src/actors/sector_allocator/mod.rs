@@ -3,14 +3,14 @@
 //! comes from a range that was leased in the cluster's store first, so that two allocators on the two sides of a partition
 //! never give out the same one.
 //!
-//! [`messages`] is the protocol, [`numbers`] the decisions, [`Book`] the work.
+//! [`messages`] is the protocol, [`machine`] the decisions, [`Allocator`] the work.
 
-mod book;
+mod allocator;
 mod leased;
+pub mod machine;
 pub mod messages;
-pub mod numbers;
 
-pub use book::{AllocatorSettings, Book};
+pub use allocator::{Allocator, AllocatorSettings};
 
 use crate::chain::Address;
 use crate::rpc::full_node::FullNode;
@@ -33,13 +33,13 @@ pub struct AllocatorDeps {
 /// The actor; one per miner, `/t01000/sector-allocator`. Its handlers wait for the chain on purpose: the mailbox is the
 /// lock that makes allocations one after another.
 pub struct SectorAllocator {
-    book: Book,
+    book: Allocator,
 }
 
 impl SectorAllocator {
     pub async fn start(cx: Cx<SectorAllocator>, deps: AllocatorDeps) -> Result<SectorAllocator, StartError> {
         let AllocatorDeps { node, store, miner, settings } = deps;
-        let book = Book { node, store, token: cx.token(), miner, settings };
+        let book = Allocator { node, store, token: cx.token(), miner, settings };
         book.begin().map_err(|e| StartError(e.to_string()))?;
         Ok(SectorAllocator { book })
     }

@@ -1,4 +1,4 @@
-//! Where a sector's files are: on this node, or on another whose storage says so.
+//! Finds a sector's files: on this node, or on another whose storage lists them.
 
 use super::Storage;
 use super::messages::Has;
@@ -11,8 +11,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 /// Over a WAN, and with a look at the disk in it.
-const ASK: Duration = Duration::from_secs(8);
-/// What a node said of its disks stands for so long.
+const ASK_TIMEOUT: Duration = Duration::from_secs(8);
+/// How long a node's answer about its disks is trusted.
 const FRESH: Duration = Duration::from_secs(30);
 /// Sectors in one question.
 const BATCH: usize = 10_000;
@@ -25,7 +25,7 @@ pub struct StorageNode {
 }
 
 pub trait Storages: Send + Sync + 'static {
-    /// Those that are registered now, this node excepted.
+    /// The storages that are registered now, without this node's.
     fn seen(&self) -> Vec<StorageNode>;
 }
 
@@ -46,22 +46,22 @@ impl Storages for Vec<StorageNode> {
 }
 
 #[derive(Clone)]
-pub enum Home {
+pub enum Location {
     Here,
     Node(StorageNode),
     Nowhere,
 }
 
-/// What is known of where sectors are. Cheap to share; nothing in it is durable.
-pub struct Index {
+/// A cache of sector locations. Cheap to share; nothing in it is durable.
+pub struct SectorIndex {
     dirs: SectorDirs,
     storages: Arc<dyn Storages>,
     known: Mutex<HashMap<u64, (String, Instant)>>,
 }
 
-impl Index {
-    pub fn new(dirs: SectorDirs, storages: Arc<dyn Storages>) -> Index {
-        Index { dirs, storages, known: Mutex::default() }
+impl SectorIndex {
+    pub fn new(dirs: SectorDirs, storages: Arc<dyn Storages>) -> SectorIndex {
+        SectorIndex { dirs, storages, known: Mutex::default() }
     }
 
     pub fn dirs(&self) -> &SectorDirs {
@@ -73,28 +73,28 @@ impl Index {
     }
 
     /// For each sector its home. Nodes that do not answer in time have nothing, unless they said so shortly before.
-    pub async fn find(&self, numbers: &[u64]) -> BTreeMap<u64, Home> {
+    pub async fn find(&self, numbers: &[u64]) -> BTreeMap<u64, Location> {
         let nodes = self.storages.seen();
-        let mut homes: BTreeMap<u64, Home> = numbers.iter().map(|n| (*n, Home::Nowhere)).collect();
+        let mut homes: BTreeMap<u64, Location> = numbers.iter().map(|n| (*n, Location::Nowhere)).collect();
         if nodes.is_empty() {
             // Nobody else could have them.
-            homes.values_mut().for_each(|home| *home = Home::Here);
+            homes.values_mut().for_each(|home| *home = Location::Here);
             return homes;
         }
         let (dirs, all) = (self.dirs.clone(), numbers.to_vec());
         let here = tokio::task::spawn_blocking(move || {
             all.into_iter().filter(|n| dirs.sealed(*n).exists()).collect::<Vec<u64>>()
         });
-        let here = tokio::time::timeout(ASK, here).await.ok().and_then(Result::ok).unwrap_or_default();
-        here.into_iter().for_each(|n| drop(homes.insert(n, Home::Here)));
-        let missing = |homes: &BTreeMap<u64, Home>| -> Vec<u64> {
-            homes.iter().filter(|(_, h)| matches!(h, Home::Nowhere)).map(|(n, _)| *n).collect()
+        let here = tokio::time::timeout(ASK_TIMEOUT, here).await.ok().and_then(Result::ok).unwrap_or_default();
+        here.into_iter().for_each(|n| drop(homes.insert(n, Location::Here)));
+        let missing = |homes: &BTreeMap<u64, Location>| -> Vec<u64> {
+            homes.iter().filter(|(_, h)| matches!(h, Location::Nowhere)).map(|(n, _)| *n).collect()
         };
         for number in missing(&homes) {
             let said = self.known().get(&number).cloned().filter(|(_, when)| when.elapsed() < FRESH);
             let node = said.and_then(|(name, _)| nodes.iter().find(|node| node.name == name));
             if let Some(node) = node {
-                homes.insert(number, Home::Node(node.clone()));
+                homes.insert(number, Location::Node(node.clone()));
             }
         }
         let unknown = missing(&homes);
@@ -106,7 +106,7 @@ impl Index {
         let answers = join_all(nodes.iter().map(|node| async move {
             let mut had = Vec::new();
             for batch in unknown.chunks(BATCH) {
-                match node.storage.ask(Has { miner, sectors: batch.to_vec() }, ASK).await {
+                match node.storage.ask(Has { miner, sectors: batch.to_vec() }, ASK_TIMEOUT).await {
                     Ok(some) => had.extend(some),
                     Err(e) => {
                         tracing::warn!(node = node.name, "its storage does not say what it has: {e}");
@@ -122,22 +122,22 @@ impl Index {
             for number in had {
                 let Some(home) = homes.get_mut(&number) else { continue };
                 known.insert(number, (node.name.clone(), Instant::now()));
-                *home = Home::Node(node.clone());
+                *home = Location::Node(node.clone());
             }
         }
         homes
     }
 
-    /// What a node said is not true any more.
+    /// Drops a cached location that proved wrong.
     pub fn forget(&self, number: u64) {
         self.known().remove(&number);
     }
 }
 
 /// The files of sectors wherever they are; those elsewhere can be proven, not opened.
-pub struct FarFiles(pub Arc<Index>);
+pub struct RemoteFiles(pub Arc<SectorIndex>);
 
-impl SectorFiles for FarFiles {
+impl SectorFiles for RemoteFiles {
     fn locate(&self, number: u64) -> SectorPaths {
         self.0.dirs.locate(number)
     }
@@ -147,6 +147,6 @@ impl SectorFiles for FarFiles {
             return self.0.dirs.readable(number, sector_size);
         }
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return false };
-        matches!(runtime.block_on(self.0.find(&[number])).get(&number), Some(Home::Node(_)))
+        matches!(runtime.block_on(self.0.find(&[number])).get(&number), Some(Location::Node(_)))
     }
 }

@@ -1,4 +1,4 @@
-//! What the storage of a node can be asked: small answers about large files, which themselves never leave.
+//! The messages that a node's storage takes: small answers about large files, which themselves never leave.
 
 use crate::proofs::{ActorId, Bytes32};
 use crate::rpc::bridge::{codec, ids};
@@ -22,7 +22,7 @@ impl Message for Has {
 pub struct Challenged {
     pub number: u64,
     pub comm_r: Bytes32,
-    /// Where the PoSt reads it.
+    /// The offsets that the PoSt reads.
     pub places: Vec<u64>,
 }
 

@@ -1,14 +1,14 @@
 //! The sectors on a node's disks, for proofs that are made elsewhere: says what is here, and reads what a PoSt challenges.
 //!
-//! [`messages`] is the protocol; [`Index`] finds where a sector is, [`FarSectors`] is a prover for sectors wherever they
+//! [`messages`] is the protocol; [`SectorIndex`] finds where a sector is, [`RemoteSectorProver`] is a prover for sectors wherever they
 //! are. The reading is done by a prover process: a hung or damaged disk is that process's end, not the node's.
 
-mod far;
 mod index;
 pub mod messages;
+mod remote_prover;
 
-pub use far::FarSectors;
-pub use index::{FarFiles, Home, Index, NoStorages, StorageNode, Storages};
+pub use index::{Location, NoStorages, RemoteFiles, SectorIndex, StorageNode, Storages};
+pub use remote_prover::RemoteSectorProver;
 
 use crate::actors::sector_files::{SectorDirs, SectorFiles};
 use crate::chain::proof_types;
@@ -54,7 +54,7 @@ pub fn path(node: &str) -> String {
     format!("/{node}/storage")
 }
 
-/// What other processes may send.
+/// The messages that other processes may send.
 pub fn export(storage: &Ref<Storage>) -> ExportOf<Storage> {
     Export::of(storage).message::<Has>().message::<Vanilla>()
 }

@@ -12,7 +12,7 @@ pub struct ReadyProof {
     pub partitions: Vec<(u64, Vec<u64>)>,
     pub proof_type: i64,
     pub proof: Vec<u8>,
-    /// What it was made on; when the chain no longer draws it, the proof is worthless.
+    /// The randomness that it was made on; when the chain no longer draws it, the proof is worthless.
     pub randomness: [u8; 32],
 }
 
@@ -32,7 +32,7 @@ pub enum Sent {
 }
 
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
-pub enum Phase {
+pub enum BatchPhase {
     /// For the challenge to be deep enough, for a free slot, or for a pause after a failure to end.
     Waiting,
     Proving,
@@ -54,16 +54,16 @@ pub enum Phase {
     },
 }
 
-impl Phase {
+impl BatchPhase {
     pub fn name(&self) -> &'static str {
         match self {
-            Phase::Waiting => "waiting",
-            Phase::Proving => "proving",
-            Phase::Proved(_) => "proved",
-            Phase::Submitting { .. } => "submitting",
-            Phase::Landed { .. } => "landed",
-            Phase::Nothing => "nothing",
-            Phase::Missed { .. } => "missed",
+            BatchPhase::Waiting => "waiting",
+            BatchPhase::Proving => "proving",
+            BatchPhase::Proved(_) => "proved",
+            BatchPhase::Submitting { .. } => "submitting",
+            BatchPhase::Landed { .. } => "landed",
+            BatchPhase::Nothing => "nothing",
+            BatchPhase::Missed { .. } => "missed",
         }
     }
 }
@@ -88,7 +88,7 @@ pub enum Submission {
     Failed(String),
 }
 
-/// What became of the message.
+/// The fate of the message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PostStatus {
     Unknown,
@@ -103,7 +103,7 @@ pub type JobId = u64;
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 pub struct Batch {
     pub partitions: Vec<u64>,
-    pub phase: Phase,
+    pub phase: BatchPhase,
     /// Proofs begun.
     pub attempt: u32,
     /// Messages made.
@@ -122,9 +122,9 @@ pub struct Batch {
     pub watched_at: Option<ChainEpoch>,
 }
 
-/// What a transition asks for beside the new phase.
+/// A transition's effects besides the new phase.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum After {
+pub enum Persist {
     /// Nothing changed that must survive.
     Same,
     Save,
@@ -136,7 +136,7 @@ impl Batch {
     pub fn new(partitions: Vec<u64>) -> Batch {
         Batch {
             partitions,
-            phase: Phase::Waiting,
+            phase: BatchPhase::Waiting,
             attempt: 0,
             submission: 0,
             refused: 0,
@@ -151,8 +151,8 @@ impl Batch {
     /// After a restart no job runs. A proof that was under way is begun again under the same number, so that the
     /// prover finds the job's folder and adopts what it holds.
     pub fn restored(mut self) -> Batch {
-        if self.phase == Phase::Proving {
-            self.phase = Phase::Waiting;
+        if self.phase == BatchPhase::Proving {
+            self.phase = BatchPhase::Waiting;
             self.attempt = self.attempt.saturating_sub(1);
         }
         self
@@ -164,149 +164,151 @@ impl Batch {
         self.last_error = Some(why);
     }
 
-    fn enter(&mut self, phase: Phase) {
+    fn enter(&mut self, phase: BatchPhase) {
         self.phase = phase;
         self.failures = 0;
         self.not_before = Duration::ZERO;
     }
 
     /// The chain went back to `to` and stands at `height` now.
-    pub fn revert(&mut self, to: ChainEpoch, height: ChainEpoch, di: &DeadlineInfo) -> After {
+    pub fn revert(&mut self, to: ChainEpoch, height: ChainEpoch, di: &DeadlineInfo) -> Persist {
         let challenge_gone = to < di.challenge;
         let open_gone = to < di.open;
         let next = match &self.phase {
-            Phase::Waiting | Phase::Nothing => return After::Same,
+            BatchPhase::Waiting | BatchPhase::Nothing => return Persist::Same,
             // Nothing can be sent any more; whether what was sent lands again is for its receipt to say.
-            Phase::Landed { proof, key, at } if height >= di.close && to < *at => {
-                Phase::Submitting { proof: proof.clone(), key: key.clone(), sent: Sent::Queued }
+            BatchPhase::Landed { proof, key, at } if height >= di.close && to < *at => {
+                BatchPhase::Submitting { proof: proof.clone(), key: key.clone(), sent: Sent::Queued }
             }
-            _ if height >= di.close => return After::Same,
-            Phase::Proving | Phase::Proved(_) if challenge_gone => Phase::Waiting,
-            Phase::Proving | Phase::Proved(_) => return After::Same,
+            _ if height >= di.close => return Persist::Same,
+            BatchPhase::Proving | BatchPhase::Proved(_) if challenge_gone => BatchPhase::Waiting,
+            BatchPhase::Proving | BatchPhase::Proved(_) => return Persist::Same,
             // The message commits to a ticket at Open that the chain no longer has: send again with the new one.
-            Phase::Submitting { .. } if challenge_gone => Phase::Waiting,
-            Phase::Submitting { proof, .. } if open_gone => Phase::Proved(proof.clone()),
-            Phase::Submitting { .. } => return After::Same,
-            Phase::Landed { .. } if challenge_gone => Phase::Waiting,
-            Phase::Landed { proof, .. } if open_gone => Phase::Proved(proof.clone()),
-            Phase::Landed { proof, key, at } if to < *at => {
-                Phase::Submitting { proof: proof.clone(), key: key.clone(), sent: Sent::Queued }
+            BatchPhase::Submitting { .. } if challenge_gone => BatchPhase::Waiting,
+            BatchPhase::Submitting { proof, .. } if open_gone => BatchPhase::Proved(proof.clone()),
+            BatchPhase::Submitting { .. } => return Persist::Same,
+            BatchPhase::Landed { .. } if challenge_gone => BatchPhase::Waiting,
+            BatchPhase::Landed { proof, .. } if open_gone => BatchPhase::Proved(proof.clone()),
+            BatchPhase::Landed { proof, key, at } if to < *at => {
+                BatchPhase::Submitting { proof: proof.clone(), key: key.clone(), sent: Sent::Queued }
             }
-            Phase::Landed { .. } => return After::Same,
-            Phase::Missed { .. } => Phase::Waiting,
+            BatchPhase::Landed { .. } => return Persist::Same,
+            BatchPhase::Missed { .. } => BatchPhase::Waiting,
         };
         self.watched_at = None;
         self.enter(next);
-        After::Abort(self.job.take())
+        Persist::Abort(self.job.take())
     }
 
     /// The head is at Close or later. `watch_until`: from then on a message that has not landed is given up.
-    pub fn close(&mut self, height: ChainEpoch, watch_until: ChainEpoch) -> After {
+    pub fn close(&mut self, height: ChainEpoch, watch_until: ChainEpoch) -> Persist {
         let error = self.last_error.as_deref().unwrap_or("no failure was seen");
         let why = match &self.phase {
-            Phase::Landed { .. } | Phase::Nothing | Phase::Missed { .. } => return After::Same,
-            Phase::Waiting => format!("no proof before Close; last error: {error}"),
-            Phase::Proving => "the proof was not ready at Close".to_string(),
-            Phase::Proved(_) => format!("a proof was ready but was not sent before Close; last error: {error}"),
-            Phase::Submitting { sent: Sent::Sending, .. } => {
+            BatchPhase::Landed { .. } | BatchPhase::Nothing | BatchPhase::Missed { .. } => return Persist::Same,
+            BatchPhase::Waiting => format!("no proof before Close; last error: {error}"),
+            BatchPhase::Proving => "the proof was not ready at Close".to_string(),
+            BatchPhase::Proved(_) => format!("a proof was ready but was not sent before Close; last error: {error}"),
+            BatchPhase::Submitting { sent: Sent::Sending, .. } => {
                 format!("the message could not be queued before Close; last error: {error}")
             }
             // It may have landed in the window's last epochs: the receipt decides.
-            Phase::Submitting { sent: Sent::Queued | Sent::Known, .. } if height < watch_until => return After::Same,
-            Phase::Submitting { key, sent: Sent::Queued | Sent::Known, .. } => {
+            BatchPhase::Submitting { sent: Sent::Queued | Sent::Known, .. } if height < watch_until => {
+                return Persist::Same;
+            }
+            BatchPhase::Submitting { key, sent: Sent::Queued | Sent::Known, .. } => {
                 format!("message {key} did not land before Close")
             }
-            Phase::Submitting { sent: Sent::Checking, .. } => format!("the message failed on chain: {error}"),
+            BatchPhase::Submitting { sent: Sent::Checking, .. } => format!("the message failed on chain: {error}"),
             // As in `watched`: its receipt counts now.
-            Phase::Submitting { proof, key, sent: Sent::KnownLanded { at } } => {
-                let landed = Phase::Landed { proof: proof.clone(), key: key.clone(), at: *at };
+            BatchPhase::Submitting { proof, key, sent: Sent::KnownLanded { at } } => {
+                let landed = BatchPhase::Landed { proof: proof.clone(), key: key.clone(), at: *at };
                 self.enter(landed);
-                return After::Abort(self.job.take());
+                return Persist::Abort(self.job.take());
             }
         };
-        self.enter(Phase::Missed { why });
-        After::Abort(self.job.take())
+        self.enter(BatchPhase::Missed { why });
+        Persist::Abort(self.job.take())
     }
 
-    pub fn proven(&mut self, outcome: Outcome, now: Duration, pause: impl Fn(u32) -> Duration) -> After {
+    pub fn proven(&mut self, outcome: Outcome, now: Duration, pause: impl Fn(u32) -> Duration) -> Persist {
         self.job = None;
         match outcome {
-            Outcome::Nothing => self.enter(Phase::Nothing),
-            Outcome::Proved(proof) => self.enter(Phase::Proved(proof)),
+            Outcome::Nothing => self.enter(BatchPhase::Nothing),
+            Outcome::Proved(proof) => self.enter(BatchPhase::Proved(proof)),
             Outcome::Failed(why) => {
-                self.phase = Phase::Waiting;
+                self.phase = BatchPhase::Waiting;
                 self.fail(why, now, pause);
             }
             Outcome::Crashed(why) => {
-                self.phase = Phase::Waiting;
+                self.phase = BatchPhase::Waiting;
                 self.fail(format!("crashed: {why}"), now, pause);
             }
         }
-        After::Save
+        Persist::Save
     }
 
-    pub fn submitted(&mut self, result: Submission, now: Duration, pause: impl Fn(u32) -> Duration) -> After {
+    pub fn submitted(&mut self, result: Submission, now: Duration, pause: impl Fn(u32) -> Duration) -> Persist {
         self.job = None;
-        let Phase::Submitting { proof, key, .. } = &self.phase else { return After::Same };
+        let BatchPhase::Submitting { proof, key, .. } = &self.phase else { return Persist::Same };
         match result {
             Submission::Queued | Submission::Known => {
                 let (proof, key) = (proof.clone(), key.clone());
                 let sent = if result == Submission::Known { Sent::Known } else { Sent::Queued };
                 self.watched_at = None;
-                self.enter(Phase::Submitting { proof, key, sent });
-                After::Save
+                self.enter(BatchPhase::Submitting { proof, key, sent });
+                Persist::Save
             }
             Submission::Stale(why) => {
-                self.enter(Phase::Waiting);
+                self.enter(BatchPhase::Waiting);
                 self.last_error = Some(why);
-                After::Save
+                Persist::Save
             }
             // Stays `Sending`: goes out again under the same key.
             Submission::Failed(why) => {
                 self.fail(why, now, pause);
-                After::Same
+                Persist::Same
             }
         }
     }
 
     /// `result` is an error when the message sender could not be asked.
-    pub fn watched(&mut self, result: Result<PostStatus, String>, height: ChainEpoch, di: &DeadlineInfo) -> After {
+    pub fn watched(&mut self, result: Result<PostStatus, String>, height: ChainEpoch, di: &DeadlineInfo) -> Persist {
         self.job = None;
         let closed = height >= di.close;
-        let Phase::Submitting { proof, key, sent } = &mut self.phase else { return After::Same };
+        let BatchPhase::Submitting { proof, key, sent } = &mut self.phase else { return Persist::Same };
         match result {
-            Ok(PostStatus::Waiting) => After::Same,
+            Ok(PostStatus::Waiting) => Persist::Same,
             Err(why) => {
                 self.last_error = Some(why);
-                After::Same
+                Persist::Same
             }
             // The message sender does not know it (its store was lost): hand it over again under the same key.
             Ok(PostStatus::Unknown) => {
                 *sent = Sent::Sending;
-                After::Save
+                Persist::Save
             }
             // Our head is not past it yet, and its state would not show it.
-            Ok(PostStatus::Landed { at }) if *sent == Sent::Known && !closed && height <= at => After::Same,
+            Ok(PostStatus::Landed { at }) if *sent == Sent::Known && !closed && height <= at => Persist::Same,
             // Once the window is closed its state is gone, and nothing could be sent: then the receipt counts.
             Ok(PostStatus::Landed { at }) if *sent == Sent::Known && !closed => {
                 *sent = Sent::KnownLanded { at };
-                After::Save
+                Persist::Save
             }
             Ok(PostStatus::Landed { at }) => {
-                let landed = Phase::Landed { proof: proof.clone(), key: key.clone(), at };
+                let landed = BatchPhase::Landed { proof: proof.clone(), key: key.clone(), at };
                 self.enter(landed);
-                After::Save
+                Persist::Save
             }
             Ok(PostStatus::Failed { why }) => {
                 self.refused = self.refused.saturating_add(1);
                 if closed {
                     let why = format!("message {key} failed on chain: {why}");
-                    self.enter(Phase::Missed { why });
+                    self.enter(BatchPhase::Missed { why });
                 } else {
                     *sent = Sent::Checking;
                     self.last_error = Some(why);
                 }
-                After::Save
+                Persist::Save
             }
         }
     }
@@ -318,33 +320,33 @@ impl Batch {
         height: ChainEpoch,
         now: Duration,
         pause: impl Fn(u32) -> Duration,
-    ) -> After {
+    ) -> Persist {
         self.job = None;
         let (proof, key, known) = match &self.phase {
-            Phase::Submitting { proof, key, sent: Sent::Checking } => (proof, key, None),
-            Phase::Submitting { proof, key, sent: Sent::KnownLanded { at } } => (proof, key, Some(*at)),
-            _ => return After::Same,
+            BatchPhase::Submitting { proof, key, sent: Sent::Checking } => (proof, key, None),
+            BatchPhase::Submitting { proof, key, sent: Sent::KnownLanded { at } } => (proof, key, Some(*at)),
+            _ => return Persist::Same,
         };
         match proven {
             Ok(true) => {
                 let at = known.unwrap_or(height);
-                let landed = Phase::Landed { proof: proof.clone(), key: key.clone(), at };
+                let landed = BatchPhase::Landed { proof: proof.clone(), key: key.clone(), at };
                 self.enter(landed);
-                After::Save
+                Persist::Save
             }
             // The first time the cause may be a reorganised commit ticket: the proof may go again. Then prove anew.
             Ok(false) => {
-                let next = if self.refused <= 1 { Phase::Proved(proof.clone()) } else { Phase::Waiting };
+                let next = if self.refused <= 1 { BatchPhase::Proved(proof.clone()) } else { BatchPhase::Waiting };
                 let other = known.map(|at| format!("message {key} landed at {at} and proves something else"));
                 let why = other.or_else(|| self.last_error.clone()).unwrap_or_default();
                 self.phase = next;
                 self.failures = self.refused;
                 self.fail(why, now, pause);
-                After::Save
+                Persist::Save
             }
             Err(why) => {
                 self.fail(why, now, pause);
-                After::Same
+                Persist::Same
             }
         }
     }

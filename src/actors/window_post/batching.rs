@@ -3,8 +3,8 @@
 use crate::chain::types::Partition;
 use fvm_ipld_bitfield::BitField;
 
-/// What is to be proven of a partition: what is alive, less what is faulty, but with what is declared recovering.
-/// Sectors that the chain has not yet seen proven count as alive.
+/// The sectors of a partition to prove: alive, less faulty, plus declared recovering. Sectors that the chain has not
+/// yet seen proven count as alive.
 pub fn to_prove(partition: &Partition) -> BitField {
     &(&partition.live_sectors - &partition.faulty_sectors) | &partition.recovering_sectors
 }

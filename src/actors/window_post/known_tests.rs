@@ -1,7 +1,7 @@
 //! A message that its sender knew already: whose it is, and whether it proves what it is thought to prove.
 
 use super::batch::*;
-use super::poster::{Command, Poster};
+use super::machine::{DeadlineCommand, DeadlineScheduler};
 use super::settings::WindowPostSettings;
 use crate::chain::ChainEpoch;
 use crate::chain::types::DeadlineInfo;
@@ -23,22 +23,22 @@ fn window() -> DeadlineInfo {
 }
 
 /// A holder of the window that planned these batches and proved the first: the key of its message.
-fn sends(plan: &[&[u64]]) -> (Poster, String) {
+fn sends(plan: &[&[u64]]) -> (DeadlineScheduler, String) {
     let settings = WindowPostSettings { parallel: 1, ..Default::default() };
-    let (mut poster, now) = (Poster::new("t01000".into(), settings, vec![]), Duration::ZERO);
-    let job = |poster: &Poster| poster.run(0).unwrap().batches.as_ref().unwrap()[0].job.unwrap();
-    poster.head(5, None, Some(window()), now);
-    let planning = poster.run(0).unwrap().plan_job.unwrap();
-    poster.planned(0, planning, Ok(plan.iter().map(|batch| batch.to_vec()).collect()), now);
+    let (mut scheduler, now) = (DeadlineScheduler::new("t01000".into(), settings, vec![]), Duration::ZERO);
+    let job = |scheduler: &DeadlineScheduler| scheduler.run(0).unwrap().batches.as_ref().unwrap()[0].job.unwrap();
+    scheduler.head(5, None, Some(window()), now);
+    let planning = scheduler.run(0).unwrap().plan_job.unwrap();
+    scheduler.planned(0, planning, Ok(plan.iter().map(|batch| batch.to_vec()).collect()), now);
     let partitions = plan[0].iter().map(|index| (*index, vec![])).collect();
     let proof = ReadyProof { partitions, proof_type: 10, proof: vec![7; 192], randomness: [1; 32] };
-    let proving = job(&poster);
-    let commands = poster.proven(0, 0, proving, Outcome::Proved(proof), now);
+    let proving = job(&scheduler);
+    let commands = scheduler.proven(0, 0, proving, Outcome::Proved(proof), now);
     let key = commands.into_iter().find_map(|command| match command {
-        Command::Submit { key, .. } => Some(key),
+        DeadlineCommand::Submit { key, .. } => Some(key),
         _ => None,
     });
-    (poster, key.expect("a submission"))
+    (scheduler, key.expect("a submission"))
 }
 
 /// The one that goes on proves what the one before left over, without its record.
@@ -53,13 +53,13 @@ fn the_same_place_in_another_plan_is_another_message() {
 
 fn at(sent: Sent) -> Batch {
     let proof = ReadyProof { partitions: vec![(3, vec![])], proof_type: 10, proof: vec![7], randomness: [1; 32] };
-    Batch { phase: Phase::Submitting { proof, key: "k".into(), sent }, submission: 1, ..Batch::new(vec![3]) }
+    Batch { phase: BatchPhase::Submitting { proof, key: "k".into(), sent }, submission: 1, ..Batch::new(vec![3]) }
 }
 
 fn shown(batch: &Batch) -> String {
     match &batch.phase {
-        Phase::Submitting { sent, .. } => format!("{sent:?}"),
-        Phase::Landed { at, .. } => format!("landed at {at}"),
+        BatchPhase::Submitting { sent, .. } => format!("{sent:?}"),
+        BatchPhase::Landed { at, .. } => format!("landed at {at}"),
         other => other.name().to_string(),
     }
 }
@@ -106,19 +106,19 @@ fn a_known_message_has_landed_when_the_chain_says_so() {
 #[test]
 fn a_known_message_of_something_else_is_followed_by_our_own() {
     let now = Duration::ZERO;
-    let (mut poster, key) = sends(&[&[3]]);
-    let job = |poster: &Poster| poster.run(0).unwrap().batches.as_ref().unwrap()[0].job.unwrap();
-    let id = job(&poster);
-    let commands = poster.submitted(0, 0, id, Submission::Known, now);
-    assert!(commands.iter().any(|command| matches!(command, Command::Watch { .. })), "{commands:?}");
-    poster.head(8, None, Some(window()), now);
-    let id = job(&poster);
-    let commands = poster.watched(0, 0, id, Ok(PostStatus::Landed { at: 6 }), now);
-    let checks = |c: &Command| matches!(c, Command::Check { partitions, .. } if *partitions == [3]);
+    let (mut scheduler, key) = sends(&[&[3]]);
+    let job = |scheduler: &DeadlineScheduler| scheduler.run(0).unwrap().batches.as_ref().unwrap()[0].job.unwrap();
+    let id = job(&scheduler);
+    let commands = scheduler.submitted(0, 0, id, Submission::Known, now);
+    assert!(commands.iter().any(|command| matches!(command, DeadlineCommand::Watch { .. })), "{commands:?}");
+    scheduler.head(8, None, Some(window()), now);
+    let id = job(&scheduler);
+    let commands = scheduler.watched(0, 0, id, Ok(PostStatus::Landed { at: 6 }), now);
+    let checks = |c: &DeadlineCommand| matches!(c, DeadlineCommand::Check { partitions, .. } if *partitions == [3]);
     assert!(commands.iter().any(checks), "{commands:?}");
-    let id = job(&poster);
-    poster.checked(0, 0, id, Ok(false), now);
-    let commands = poster.wake(now + Duration::from_secs(3600));
-    let again = |c: &Command| matches!(c, Command::Submit { key: next, .. } if *next != key);
+    let id = job(&scheduler);
+    scheduler.checked(0, 0, id, Ok(false), now);
+    let commands = scheduler.wake(now + Duration::from_secs(3600));
+    let again = |c: &DeadlineCommand| matches!(c, DeadlineCommand::Submit { key: next, .. } if *next != key);
     assert!(commands.iter().any(again), "{commands:?}");
 }

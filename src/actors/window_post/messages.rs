@@ -1,7 +1,7 @@
-//! What WindowPoSt can be asked.
+//! The messages that WindowPoSt takes.
 
-use super::batch::Phase;
-use super::poster::DeadlineRun;
+use super::batch::BatchPhase;
+use super::machine::DeadlineRun;
 use crate::chain::ChainEpoch;
 use crate::chain::types::DeadlineInfo;
 use crate::rpc::bridge::{codec, ids};
@@ -9,7 +9,7 @@ use crate::supervisor::Message;
 use crate::supervisor::wire::WireForm;
 use serde::{Deserialize, Serialize};
 
-/// What is due, under way, done and missed.
+/// Asks for the deadlines that are due, under way, done and missed.
 #[derive(Serialize, Deserialize, Clone, Copy, Debug)]
 pub struct WindowPostInfo;
 
@@ -43,10 +43,10 @@ impl Closed {
         let mut closed = Closed::default();
         for run in runs.filter(|run| run.di.close <= height) {
             let phases = || run.batches.iter().flatten().map(|batch| &batch.phase);
-            if phases().any(|phase| matches!(phase, Phase::Missed { .. })) {
+            if phases().any(|phase| matches!(phase, BatchPhase::Missed { .. })) {
                 closed.missed += 1;
-            } else if phases().any(|phase| matches!(phase, Phase::Landed { .. }))
-                && phases().all(|phase| matches!(phase, Phase::Landed { .. } | Phase::Nothing))
+            } else if phases().any(|phase| matches!(phase, BatchPhase::Landed { .. }))
+                && phases().all(|phase| matches!(phase, BatchPhase::Landed { .. } | BatchPhase::Nothing))
             {
                 closed.met += 1;
             }
@@ -93,10 +93,12 @@ impl From<&DeadlineRun> for DeadlineReport {
     fn from(run: &DeadlineRun) -> DeadlineReport {
         let batches = run.batches.iter().flatten().map(|batch| {
             let (message, landed_at, missed) = match &batch.phase {
-                Phase::Submitting { key, .. } => (Some(key.clone()), None, None),
-                Phase::Landed { key, at, .. } => (Some(key.clone()), Some(*at), None),
-                Phase::Missed { why } => (None, None, Some(why.clone())),
-                Phase::Waiting | Phase::Proving | Phase::Proved(_) | Phase::Nothing => (None, None, None),
+                BatchPhase::Submitting { key, .. } => (Some(key.clone()), None, None),
+                BatchPhase::Landed { key, at, .. } => (Some(key.clone()), Some(*at), None),
+                BatchPhase::Missed { why } => (None, None, Some(why.clone())),
+                BatchPhase::Waiting | BatchPhase::Proving | BatchPhase::Proved(_) | BatchPhase::Nothing => {
+                    (None, None, None)
+                }
             };
             BatchReport {
                 partitions: batch.partitions.clone(),
@@ -127,9 +129,9 @@ mod tests {
     #[test]
     fn a_deadline_counts_once_it_is_closed_and_by_all_of_its_batches() {
         let proof = ReadyProof { partitions: vec![], proof_type: 0, proof: vec![], randomness: [0; 32] };
-        let landed = || Phase::Landed { proof: proof.clone(), key: "k".into(), at: 5 };
-        let missed = || Phase::Missed { why: "w".into() };
-        let run = |close, phases: Vec<Phase>| DeadlineRun {
+        let landed = || BatchPhase::Landed { proof: proof.clone(), key: "k".into(), at: 5 };
+        let missed = || BatchPhase::Missed { why: "w".into() };
+        let run = |close, phases: Vec<BatchPhase>| DeadlineRun {
             di: DeadlineInfo { close, ..DeadlineInfo::default() },
             batches: Some(phases.into_iter().map(|phase| Batch { phase, ..Batch::new(vec![0]) }).collect()),
             plan_error: None,
@@ -139,11 +141,11 @@ mod tests {
         };
         let table = [
             (run(10, vec![landed()]), (1, 0)),
-            (run(10, vec![landed(), Phase::Nothing]), (1, 0)),
+            (run(10, vec![landed(), BatchPhase::Nothing]), (1, 0)),
             (run(10, vec![landed(), missed()]), (0, 1)),
-            (run(10, vec![Phase::Nothing]), (0, 0)),
+            (run(10, vec![BatchPhase::Nothing]), (0, 0)),
             (run(10, vec![]), (0, 0)),
-            (run(10, vec![landed(), Phase::Proving]), (0, 0)),
+            (run(10, vec![landed(), BatchPhase::Proving]), (0, 0)),
             (run(11, vec![landed()]), (0, 0)),
         ];
         for (run, (met, missed)) in &table {

@@ -1,17 +1,17 @@
 //! WindowPoSt of one miner: proves every deadline, sends the proof, watches it until it is on chain or the window closes.
 //!
-//! [`poster`] decides (a pure state machine over [`batch`]es); this shell fetches, runs and saves what it commands.
+//! [`machine`] decides (a pure state machine over [`batch`]es); this shell fetches, runs and saves what it commands.
 //! A job that panics is one crashed attempt of one batch: it is tried again, and no other batch notices.
 
 pub mod batch;
 pub mod batching;
+pub mod effects;
+pub mod machine;
 pub mod messages;
 pub mod outbox;
-pub mod poster;
 pub mod recoveries;
 pub mod schedule;
 pub mod settings;
-pub mod work;
 
 #[cfg(test)]
 mod known_tests;
@@ -26,11 +26,12 @@ use crate::rpc::full_node::FullNode;
 use crate::store::{Record, Store, StoreError};
 use crate::supervisor::{Actor, Cx, Exit, Handler, Message, Reconfigure, StartError};
 use batch::{JobId, Outcome, PostStatus, Submission};
+use effects::Effects;
 use futures::FutureExt;
 use futures::future::{AbortHandle, Abortable};
+use machine::{DeadlineCommand, DeadlineRun, DeadlineScheduler};
 use messages::{Closed, WindowPostInfo, WindowPostReport, WindowPostSummary};
 use outbox::PostMessages;
-use poster::{Command, DeadlineRun, Poster};
 use settings::WindowPostSettings;
 use std::collections::HashMap;
 use std::future::Future;
@@ -39,7 +40,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
-use work::Work;
 
 impl Record for DeadlineRun {
     const TABLE: &'static str = "window_post";
@@ -62,9 +62,9 @@ pub struct WindowPostDeps {
 pub struct WindowPost {
     /// `t01000`, whatever the network.
     miner: String,
-    work: Arc<Work>,
+    work: Arc<Effects>,
     store: Store,
-    poster: Poster,
+    scheduler: DeadlineScheduler,
     started: Instant,
     /// The newest head whose deadline is known.
     head: Option<Arc<TipSet>>,
@@ -80,7 +80,7 @@ pub struct WindowPost {
 impl WindowPost {
     pub async fn start(_cx: Cx<Self>, deps: WindowPostDeps) -> Result<Self, StartError> {
         let WindowPostDeps { miner, node, prover, files, outbox, store, jobs, settings } = deps;
-        let work = Work::new(miner, node, prover, files, outbox, jobs, settings.clone()).map_err(StartError)?;
+        let work = Effects::new(miner, node, prover, files, outbox, jobs, settings.clone()).map_err(StartError)?;
         let miner = work.name();
         // A record that cannot be read costs a second proof; refusing to start would cost a fault.
         let records = store.list::<DeadlineRun>().unwrap_or_else(|error| {
@@ -93,7 +93,7 @@ impl WindowPost {
             miner: miner.clone(),
             work: Arc::new(work),
             store,
-            poster: Poster::new(miner, settings, records),
+            scheduler: DeadlineScheduler::new(miner, settings, records),
             started: Instant::now(),
             head: None,
             looking_up: false,
@@ -113,8 +113,8 @@ impl WindowPost {
         WindowPostReport {
             miner: self.work.miner.to_string(),
             height: self.head.as_ref().map(|head| head.height),
-            current: self.poster.current().copied(),
-            deadlines: self.poster.runs().map(Into::into).collect(),
+            current: self.scheduler.current().copied(),
+            deadlines: self.scheduler.runs().map(Into::into).collect(),
         }
     }
 
@@ -127,48 +127,48 @@ impl WindowPost {
         });
     }
 
-    fn carry_out(&mut self, commands: Vec<Command>, cx: &Cx<Self>) -> Result<(), Exit> {
+    fn carry_out(&mut self, commands: Vec<DeadlineCommand>, cx: &Cx<Self>) -> Result<(), Exit> {
         let Some(head) = self.head.clone() else { return Ok(()) };
         for command in commands {
             let (work, head) = (self.work.clone(), head.clone());
             match command {
-                Command::Save(open) => self.save(open, cx)?,
-                Command::Forget(open) => {
+                DeadlineCommand::Save(open) => self.save(open, cx)?,
+                DeadlineCommand::Forget(open) => {
                     work.forget_jobs(open);
                     self.stored(self.store.delete::<DeadlineRun>(&cx.token(), &record_key(&self.miner, open)))?;
                 }
-                Command::Abort(job) => {
+                DeadlineCommand::Abort(job) => {
                     if let Some(handle) = self.jobs.remove(&job) {
                         handle.abort();
                     }
                 }
-                Command::WakeIn(after) => {
+                DeadlineCommand::WakeIn(after) => {
                     let at = self.now() + after;
                     if self.wake_at.is_none_or(|known| at < known) {
                         self.wake_at = Some(at);
                         cx.tell_after(after, Wake);
                     }
                 }
-                Command::Plan { job, di } => {
+                DeadlineCommand::Plan { job, di } => {
                     let work = async move { JobEnd::Planned(work.plan(&di, &head).await) };
                     self.run(di.open, 0, job, work, |why| JobEnd::Planned(Err(crashed(why))), cx);
                 }
-                Command::Prove { job, di, batch, partitions, attempt } => {
+                DeadlineCommand::Prove { job, di, batch, partitions, attempt } => {
                     tracing::info!(deadline = di.index, ?partitions, attempt, close = di.close, "proving");
                     let work = async move { JobEnd::Proven(work.prove(&di, &partitions, attempt, &head).await) };
                     self.run(di.open, batch, job, work, |why| JobEnd::Proven(Outcome::Crashed(why)), cx);
                 }
-                Command::Submit { job, di, batch, proof, key } => {
+                DeadlineCommand::Submit { job, di, batch, proof, key } => {
                     tracing::info!(deadline = di.index, %key, close = di.close, "submitting");
                     let work = async move { JobEnd::Submitted(work.submit(&di, &proof, &key, &head).await) };
                     let on_panic = |why| JobEnd::Submitted(Submission::Failed(crashed(why)));
                     self.run(di.open, batch, job, work, on_panic, cx);
                 }
-                Command::Watch { job, di, batch, key } => {
+                DeadlineCommand::Watch { job, di, batch, key } => {
                     let work = async move { JobEnd::Watched(work.outbox.status(&key).await) };
                     self.run(di.open, batch, job, work, |why| JobEnd::Watched(Err(crashed(why))), cx);
                 }
-                Command::Check { job, di, batch, partitions } => {
+                DeadlineCommand::Check { job, di, batch, partitions } => {
                     let work = async move { JobEnd::Checked(work.check(&di, &partitions, &head).await) };
                     self.run(di.open, batch, job, work, |why| JobEnd::Checked(Err(crashed(why))), cx);
                 }
@@ -200,7 +200,7 @@ impl WindowPost {
     }
 
     fn save(&self, open: ChainEpoch, cx: &Cx<Self>) -> Result<(), Exit> {
-        let Some(run) = self.poster.run(open) else { return Ok(()) };
+        let Some(run) = self.scheduler.run(open) else { return Ok(()) };
         self.stored(self.store.put(&cx.token(), &record_key(&self.miner, open), run))?;
         run.batches.iter().flatten().for_each(|batch| failpoint::hit("window_post", batch.phase.name()));
         Ok(())
@@ -324,9 +324,9 @@ impl Handler<DeadlineSeen> for WindowPost {
             cx.tell_after(self.work.settings.retry_first, LookUpAgain(again));
         }
         self.head = Some(tipset.clone());
-        let commands = self.poster.head(tipset.height, reverted_to, found.ok(), self.now());
+        let commands = self.scheduler.head(tipset.height, reverted_to, found.ok(), self.now());
         self.carry_out(commands, cx)?;
-        if let Some(di) = self.poster.current().copied() {
+        if let Some(di) = self.scheduler.current().copied() {
             self.declare_recoveries(&di, &tipset, cx);
         }
         if let Some(next) = self.next.take() {
@@ -376,16 +376,16 @@ impl Handler<JobDone> for WindowPost {
         let now = self.now();
         let commands = match end {
             None => return Ok(()),
-            Some(JobEnd::Planned(plan)) => self.poster.planned(open, job, plan, now),
+            Some(JobEnd::Planned(plan)) => self.scheduler.planned(open, job, plan, now),
             Some(JobEnd::Proven(outcome)) => {
                 if let Outcome::Failed(error) | Outcome::Crashed(error) = &outcome {
                     tracing::warn!(open, batch, %error, "a window proof failed; it is tried again until Close");
                 }
-                self.poster.proven(open, batch, job, outcome, now)
+                self.scheduler.proven(open, batch, job, outcome, now)
             }
-            Some(JobEnd::Submitted(result)) => self.poster.submitted(open, batch, job, result, now),
-            Some(JobEnd::Watched(result)) => self.poster.watched(open, batch, job, result, now),
-            Some(JobEnd::Checked(result)) => self.poster.checked(open, batch, job, result, now),
+            Some(JobEnd::Submitted(result)) => self.scheduler.submitted(open, batch, job, result, now),
+            Some(JobEnd::Watched(result)) => self.scheduler.watched(open, batch, job, result, now),
+            Some(JobEnd::Checked(result)) => self.scheduler.checked(open, batch, job, result, now),
         };
         self.carry_out(commands, cx)
     }
@@ -399,7 +399,7 @@ impl Message for Wake {
 impl Handler<Wake> for WindowPost {
     async fn handle(&mut self, _: Wake, cx: &Cx<Self>) -> Result<(), Exit> {
         self.wake_at = None;
-        let commands = self.poster.wake(self.now());
+        let commands = self.scheduler.wake(self.now());
         self.carry_out(commands, cx)
     }
 }
@@ -433,7 +433,7 @@ impl Handler<Reconfigure<WindowPostSettings>> for WindowPost {
         cx: &Cx<Self>,
     ) -> Result<Result<(), String>, Exit> {
         self.work = Arc::new(self.work.with_settings(settings.clone()));
-        let commands = self.poster.reconfigure(settings, self.now());
+        let commands = self.scheduler.reconfigure(settings, self.now());
         self.carry_out(commands, cx)?;
         Ok(Ok(()))
     }
@@ -441,7 +441,7 @@ impl Handler<Reconfigure<WindowPostSettings>> for WindowPost {
 
 impl Handler<WindowPostSummary> for WindowPost {
     async fn handle(&mut self, _: WindowPostSummary, _cx: &Cx<Self>) -> Result<Closed, Exit> {
-        Ok(Closed::of(self.poster.runs(), self.poster.height()))
+        Ok(Closed::of(self.scheduler.runs(), self.scheduler.height()))
     }
 }
 

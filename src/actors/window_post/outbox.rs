@@ -1,4 +1,4 @@
-//! What WindowPoSt needs of the message sender: hand a message over once, see what became of it.
+//! WindowPoSt's port to the message sender: hand a message over once, read its status.
 
 use super::batch::PostStatus;
 use crate::actors::message_sender::messages::{Enqueue, EnqueueAnswer, MessageStatus, Status};
@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use std::time::Duration;
 
 /// The sender answers from its store; longer than this it hangs, and is asked again.
-const ANSWER: Duration = Duration::from_secs(10);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct PostMessage {
@@ -20,7 +20,7 @@ pub struct PostMessage {
     pub max_fee: TokenAmount,
 }
 
-/// What the message sender says of a message that it has.
+/// The message sender's answer about a message that it has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Taken {
     New,
@@ -42,7 +42,7 @@ impl<A: Handler<Enqueue> + Handler<Status>> PostMessages for Ref<A> {
         let PostMessage { key, to, method, params, max_fee } = message;
         let enqueue = Enqueue { key, to, method, params, value: TokenAmount::default(), max_fee, from: None };
         // A pause of ours after a failure may be longer than the sender's restart.
-        match self.ask_when_up(enqueue, ANSWER).await {
+        match self.ask_when_up(enqueue, ANSWER_TIMEOUT).await {
             Ok(EnqueueAnswer::Accepted) => Ok(Taken::New),
             Ok(EnqueueAnswer::Known(_)) => Ok(Taken::Known),
             Ok(EnqueueAnswer::Refused(why)) => Err(format!("the message sender takes no message: {why}")),
@@ -51,7 +51,7 @@ impl<A: Handler<Enqueue> + Handler<Status>> PostMessages for Ref<A> {
     }
 
     async fn status(&self, key: &str) -> Result<PostStatus, String> {
-        let status = self.ask(Status { key: key.to_string() }, ANSWER).await;
+        let status = self.ask(Status { key: key.to_string() }, ANSWER_TIMEOUT).await;
         Ok(match status.map_err(|error| format!("message sender: {error}"))? {
             MessageStatus::Unknown => PostStatus::Unknown,
             MessageStatus::Queued { .. } | MessageStatus::Pushed { .. } => PostStatus::Waiting,

@@ -1,4 +1,4 @@
-//! What an operator can set about WindowPoSt. Epochs are counts of block delays.
+//! Operator settings of WindowPoSt. Epochs are counts of block delays.
 
 use crate::chain::{ChainEpoch, TokenAmount};
 use serde::Serialize;

@@ -1,4 +1,4 @@
-//! What WinningPoSt can be asked.
+//! The messages that WinningPoSt takes.
 
 use crate::chain::ChainEpoch;
 use crate::rpc::bridge::{codec, ids};

@@ -1,10 +1,10 @@
 //! WinningPoSt of one miner: a round per epoch, a block where it wins, never two where that is a fault.
 //!
-//! [`rounds`] decides when, [`mine`] does one round's work, [`slashfilter`] has the last word; a block is on disk before it is sent.
+//! [`machine`] decides when, [`effects`] does one round's work, [`slashfilter`] has the last word; a block is on disk before it is sent.
 
+pub mod effects;
+pub mod machine;
 pub mod messages;
-pub mod mine;
-pub mod rounds;
 pub mod settings;
 pub mod slashfilter;
 
@@ -16,11 +16,11 @@ use crate::proofs::Prover;
 use crate::rpc::full_node::{FullNode, FullNodeError};
 use crate::store::{Record, Store};
 use crate::supervisor::{Actor, Cx, Exit, Fence, Handler, Message, StartError};
+use effects::{Mined, Miner, ReadyBlock};
 use futures::FutureExt;
 use futures::future::{AbortHandle, Abortable};
+use machine::{Base, RoundAction, RoundId, RoundTiming, Rounds};
 use messages::{LOST_AFTER, RoundOutcome, RoundReport, WinningInfo, WinningReport};
-use mine::{Mined, Miner, ReadyBlock};
-use rounds::{Action, Base, RoundId, Rounds, Timing};
 use serde::{Deserialize, Serialize};
 use settings::{Clock, WinningPostSettings};
 use slashfilter::{BlockState, MinedBlock};
@@ -117,18 +117,18 @@ impl WinningPost {
         self.miner.clock.unix()
     }
 
-    fn act(&mut self, actions: Vec<Action>, cx: &Cx<Self>) {
+    fn act(&mut self, actions: Vec<RoundAction>, cx: &Cx<Self>) {
         for action in actions {
             match action {
-                Action::WakeAt(at) => {
+                RoundAction::WakeAt(at) => {
                     let now = self.now();
                     if self.wake_at.is_none_or(|known| at < known || known <= now) {
                         self.wake_at = Some(at);
                         cx.tell_after(at.saturating_sub(now), Wake);
                     }
                 }
-                Action::Abort { id, why } => self.finish(id, RoundOutcome::Late { why }),
-                Action::Start { id, base } => self.begin(id, base, cx),
+                RoundAction::Abort { id, why } => self.finish(id, RoundOutcome::Late { why }),
+                RoundAction::Start { id, base } => self.begin(id, base, cx),
             }
         }
     }
@@ -363,7 +363,7 @@ impl Handler<TimingSeen> for WinningPost {
         self.asking_timing = false;
         match found {
             Ok(seconds) => {
-                let mut rounds = Rounds::new(Timing::new(Duration::from_secs(seconds), self.settings.propagation));
+                let mut rounds = Rounds::new(RoundTiming::new(Duration::from_secs(seconds), self.settings.propagation));
                 let head = self.latest.borrow().clone();
                 let actions = head.map(|head| rounds.head(head, self.now())).unwrap_or_default();
                 self.rounds = Some(rounds);

@@ -1,4 +1,4 @@
-//! What an operator can set about WinningPoSt, and the clock that it goes by.
+//! Operator settings of WinningPoSt, and its clock.
 
 use crate::chain::ChainEpoch;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};

@@ -53,7 +53,7 @@ pub fn fingerprint(header: &BlockHeader) -> [u8; 32] {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Fault {
+pub enum SlashableFault {
     #[error("double-fork mining fault: we made another block at epoch {epoch}")]
     DoubleFork { epoch: ChainEpoch },
     #[error("time-offset mining fault: we made a block with the same parents at epoch {other}")]
@@ -63,16 +63,20 @@ pub enum Fault {
 }
 
 /// `ours_in_base`: the base tipset holds a block of this miner.
-pub fn check(mined: &BTreeMap<ChainEpoch, MinedBlock>, new: &MinedBlock, ours_in_base: bool) -> Result<(), Fault> {
+pub fn check(
+    mined: &BTreeMap<ChainEpoch, MinedBlock>,
+    new: &MinedBlock,
+    ours_in_base: bool,
+) -> Result<(), SlashableFault> {
     if mined.get(&new.epoch).is_some_and(|other| other.fingerprint != new.fingerprint) {
-        return Err(Fault::DoubleFork { epoch: new.epoch });
+        return Err(SlashableFault::DoubleFork { epoch: new.epoch });
     }
     let same_parents = |other: &&MinedBlock| other.parents == new.parents && other.fingerprint != new.fingerprint;
     if let Some(other) = mined.values().find(same_parents) {
-        return Err(Fault::TimeOffset { other: other.epoch });
+        return Err(SlashableFault::TimeOffset { other: other.epoch });
     }
     if mined.contains_key(&new.parent_epoch) && !ours_in_base {
-        return Err(Fault::ParentGrinding { parent_epoch: new.parent_epoch });
+        return Err(SlashableFault::ParentGrinding { parent_epoch: new.parent_epoch });
     }
     Ok(())
 }
@@ -99,7 +103,7 @@ mod tests {
     #[test]
     fn one_block_an_epoch() {
         let known = mined(&[block(10, 9, &["a"], 1)]);
-        for (epoch, expected) in [(9, Ok(())), (10, Err(Fault::DoubleFork { epoch: 10 })), (11, Ok(()))] {
+        for (epoch, expected) in [(9, Ok(())), (10, Err(SlashableFault::DoubleFork { epoch: 10 })), (11, Ok(()))] {
             assert_eq!(check(&known, &block(epoch, 8, &["b"], 2), false), expected);
         }
         assert_eq!(check(&known, &block(10, 9, &["a"], 1), false), Ok(()), "the same block again is no other block");
@@ -108,7 +112,7 @@ mod tests {
     #[test]
     fn one_block_on_the_same_parents() {
         let known = mined(&[block(10, 9, &["a", "b"], 1)]);
-        assert_eq!(check(&known, &block(11, 9, &["a", "b"], 2), false), Err(Fault::TimeOffset { other: 10 }));
+        assert_eq!(check(&known, &block(11, 9, &["a", "b"], 2), false), Err(SlashableFault::TimeOffset { other: 10 }));
         assert_eq!(check(&known, &block(11, 9, &["a"], 2), false), Ok(()));
         assert_eq!(check(&known, &block(11, 9, &["b", "a"], 2), false), Ok(()));
     }
@@ -116,7 +120,7 @@ mod tests {
     #[test]
     fn our_own_block_is_among_the_parents() {
         let known = mined(&[block(10, 9, &["a"], 1)]);
-        let grinding = Err(Fault::ParentGrinding { parent_epoch: 10 });
+        let grinding = Err(SlashableFault::ParentGrinding { parent_epoch: 10 });
         assert_eq!(check(&known, &block(11, 10, &["c"], 2), false), grinding);
         assert_eq!(check(&known, &block(11, 10, &["c", "ours"], 2), true), Ok(()));
         for parent_epoch in [9, 11] {

@@ -26,7 +26,7 @@ pub async fn run(args: Args, cx: &Context) -> Result<(), CliError> {
         )));
     }
     let failed = |e: crate::rpc::directory::DirectoryError| CliError::Failed(e.to_string());
-    let connection = Connection::new(crate::cli::seams::etcd_config(&cx.config)?).map_err(failed)?;
+    let connection = Connection::new(crate::cli::wiring::etcd_config(&cx.config)?).map_err(failed)?;
     let found = repair(&connection, args.dry_run).await.map_err(failed)?;
     let line = |one: &Repaired| match &one.done {
         Some(done) => format!("{}: {}: {done}", one.key, one.why),

@@ -40,10 +40,10 @@ mod imp {
 #[cfg(feature = "cluster")]
 mod imp {
     use super::*;
-    use crate::cli::seams::etcd_config;
+    use crate::cli::wiring::etcd_config;
     use crate::config::{Config, RepoLock};
     use crate::store::etcd::EtcdReplica;
-    use crate::store::transfer::{self, ExportOptions, ImportOptions, Report, TransferError};
+    use crate::store::transfer::{self, ExportOptions, ImportOptions, TransferError, TransferReport};
     use crate::store::{self, Store};
     use std::path::Path;
 
@@ -73,8 +73,8 @@ mod imp {
     async fn with_both(
         config: &Config,
         open: fn(&Path) -> store::Result<Store>,
-        work: impl FnOnce(&Store, &EtcdReplica) -> Result<Report, TransferError> + Send + 'static,
-    ) -> Result<Report, CliError> {
+        work: impl FnOnce(&Store, &EtcdReplica) -> Result<TransferReport, TransferError> + Send + 'static,
+    ) -> Result<TransferReport, CliError> {
         if config.cluster.etcd.is_empty() {
             return Err(CliError::Failed(format!(
                 "cluster.etcd names no endpoint: set it in {}, or take a join token (`bulkhead cluster join`)",
@@ -94,7 +94,7 @@ mod imp {
         done.await.map_err(|e| CliError::Bug(e.to_string()))?
     }
 
-    fn told(report: &Report, to: &str) -> String {
+    fn told(report: &TransferReport, to: &str) -> String {
         let mut text = String::new();
         for row in &report.tables {
             text += &format!("{} {}: {}\n", row.scope, row.table, row.rows);

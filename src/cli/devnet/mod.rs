@@ -2,22 +2,22 @@
 //!
 //! * [`progress`] — what is going on, as a value; what changed between two of them; when to exit. Pure.
 //! * [`timeline`] — durations per phase. Pure.
-//! * [`show`] — live in a terminal, lines without one, JSON lines with `--json`.
-//! * [`drive`] — keys, chain, miner, node, then a look at it once a second until it is enough.
-//! * [`stage`] — the real parts behind that; [`look`](mod@look) — what is read of them, over the same APIs as anyone's.
+//! * [`screen`] — live in a terminal, lines without one, JSON lines with `--json`.
+//! * [`run_loop`] — keys, chain, miner, node, then a look at it once a second until it is enough.
+//! * [`setup`] — the real parts behind that; [`poller`](mod@poller) — what is read of them, over the same APIs as anyone's.
 
-pub mod drive;
-pub mod look;
+pub mod poller;
 pub mod progress;
-pub mod show;
-pub mod stage;
+pub mod run_loop;
+pub mod screen;
+pub mod setup;
 pub mod timeline;
 
 use super::args::Global;
 use super::{CliError, Context, logging, run, signals::Signals};
 use crate::config::{ConfigError, Overrides, RepoLock, load};
 use progress::ExitAfter;
-use show::Show;
+use screen::Show;
 use std::path::PathBuf;
 
 #[derive(clap::Args, Debug, Clone)]
@@ -44,7 +44,7 @@ pub struct Args {
     pub node: run::Args,
 }
 
-/// Where things lie: a devnet is one folder.
+/// The paths of a devnet, which is one folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Dirs {
     pub root: PathBuf,
@@ -94,6 +94,6 @@ pub async fn run(args: Args, cx: Context) -> Result<(), CliError> {
     logging::init(&cx.config.node.log, cx.config.node.log_format, log_to)?;
     crate::rpc::descriptors::raise();
     let signals = Signals::install()?;
-    let stage = stage::Real::new(cx.config, dirs, args.node.new_store());
-    drive::drive(&stage, &args, show, &signals, drive::LOOK_EVERY).await
+    let stage = setup::Real::new(cx.config, dirs, args.node.new_store());
+    run_loop::drive(&stage, &args, show, &signals, run_loop::POLL_INTERVAL).await
 }

@@ -1,4 +1,4 @@
-//! What a devnet is at, as a value; what changed between two looks at it; when it has shown enough. All pure.
+//! The progress of a devnet as a value; the changes between two of them; when it has shown enough. All pure.
 
 use crate::cli::render::time::elapsed;
 use crate::config::values::{format_duration, format_size};
@@ -6,7 +6,7 @@ use serde::Serialize;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// What `--exit-after` waits for.
+/// The event that `--exit-after` waits for.
 #[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ExitAfter {
     /// A sector is Proving
@@ -23,13 +23,13 @@ pub enum ExitAfter {
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Progress {
     pub keys: Option<KeyProgress>,
-    pub head: Option<Head>,
-    pub sectors: Vec<Sector>,
+    pub head: Option<HeadProgress>,
+    pub sectors: Vec<SectorProgress>,
     /// Sealing tasks under way.
     pub tasks: Vec<Task>,
     /// Kind of task -> how many run, and how many may.
     pub slots: BTreeMap<String, (u64, u64)>,
-    pub deadline: Option<Deadline>,
+    pub deadline: Option<DeadlineProgress>,
     /// The next one with something to prove.
     pub next_deadline: Option<NextDeadline>,
     pub window_posts_accepted: u64,
@@ -49,7 +49,7 @@ pub struct KeyProgress {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub struct Head {
+pub struct HeadProgress {
     pub height: i64,
     /// Time to the next epoch: the warm-up's until the provider has power.
     #[serde(rename = "delay_ms", serialize_with = "milliseconds")]
@@ -57,7 +57,7 @@ pub struct Head {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Sector {
+pub struct SectorProgress {
     pub number: u64,
     /// Lotus' name of the state: PreCommit1, WaitSeed, Proving, ..
     pub state: String,
@@ -67,7 +67,7 @@ pub struct Sector {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub struct Deadline {
+pub struct DeadlineProgress {
     pub index: u64,
     pub of: u64,
     pub open: i64,
@@ -119,7 +119,7 @@ pub fn reached(exit_after: ExitAfter, p: &Progress) -> bool {
 /// One thing that happened: a log line, a JSON line, or a line above the live screen.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
-pub enum Event {
+pub enum ProgressEvent {
     /// A step of the start: `chain`, `miner`, `node`; `text` says what is there now.
     Ready {
         what: &'static str,
@@ -171,50 +171,54 @@ pub enum Event {
     },
 }
 
-impl Event {
+impl ProgressEvent {
     /// Told above the live screen too; the rest is on the screen anyhow.
     pub fn is_news(&self) -> bool {
         match self {
-            Event::Ready { .. }
-            | Event::Sector { .. }
-            | Event::WindowPost { .. }
-            | Event::Block { .. }
-            | Event::Restart { .. }
-            | Event::Stopping { .. } => true,
-            Event::Keys { .. }
-            | Event::Head { .. }
-            | Event::Deadline { .. }
-            | Event::Proven { .. }
-            | Event::Power { .. } => false,
+            ProgressEvent::Ready { .. }
+            | ProgressEvent::Sector { .. }
+            | ProgressEvent::WindowPost { .. }
+            | ProgressEvent::Block { .. }
+            | ProgressEvent::Restart { .. }
+            | ProgressEvent::Stopping { .. } => true,
+            ProgressEvent::Keys { .. }
+            | ProgressEvent::Head { .. }
+            | ProgressEvent::Deadline { .. }
+            | ProgressEvent::Proven { .. }
+            | ProgressEvent::Power { .. } => false,
         }
     }
 }
 
-impl std::fmt::Display for Event {
+impl std::fmt::Display for ProgressEvent {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Event::Ready { what, text } => write!(f, "{what}: {text}"),
-            Event::Keys { key, done, total } => write!(f, "keys: {key} {} %", tenth(*done, *total) * 10),
-            Event::Head { height, delay_ms } => {
+            ProgressEvent::Ready { what, text } => write!(f, "{what}: {text}"),
+            ProgressEvent::Keys { key, done, total } => write!(f, "keys: {key} {} %", tenth(*done, *total) * 10),
+            ProgressEvent::Head { height, delay_ms } => {
                 write!(f, "chain: epoch {height}, next in {}", format_duration(Duration::from_millis(*delay_ms)))
             }
-            Event::Sector { number, state, from, after_ms } => {
+            ProgressEvent::Sector { number, state, from, after_ms } => {
                 write!(f, "sector {number}: {state}")?;
                 match (from, after_ms) {
                     (Some(from), Some(ms)) => write!(f, " (after {} of {from})", elapsed(Duration::from_millis(*ms))),
                     _ => Ok(()),
                 }
             }
-            Event::Deadline { index, of, open, close, partitions } => {
+            ProgressEvent::Deadline { index, of, open, close, partitions } => {
                 write!(f, "deadline {index} of {of}: open from {open} to {close}, {partitions} to prove")
             }
-            Event::Proven { index, partitions, of } => write!(f, "deadline {index}: {partitions} of {of} proven"),
-            Event::WindowPost { accepted } => write!(f, "WindowPoSt accepted ({accepted} so far)"),
-            Event::Block { won } => write!(f, "block won ({won} so far)"),
-            Event::Power { miner, total } => write!(f, "power: {} of {}", format_size(*miner), format_size(*total)),
-            Event::Restart { restarts, last: Some(last) } => write!(f, "restart: {last} ({restarts} so far)"),
-            Event::Restart { restarts, last: None } => write!(f, "restart ({restarts} so far)"),
-            Event::Stopping { why } => write!(f, "stopping: {why}"),
+            ProgressEvent::Proven { index, partitions, of } => {
+                write!(f, "deadline {index}: {partitions} of {of} proven")
+            }
+            ProgressEvent::WindowPost { accepted } => write!(f, "WindowPoSt accepted ({accepted} so far)"),
+            ProgressEvent::Block { won } => write!(f, "block won ({won} so far)"),
+            ProgressEvent::Power { miner, total } => {
+                write!(f, "power: {} of {}", format_size(*miner), format_size(*total))
+            }
+            ProgressEvent::Restart { restarts, last: Some(last) } => write!(f, "restart: {last} ({restarts} so far)"),
+            ProgressEvent::Restart { restarts, last: None } => write!(f, "restart ({restarts} so far)"),
+            ProgressEvent::Stopping { why } => write!(f, "stopping: {why}"),
         }
     }
 }
@@ -223,49 +227,49 @@ fn tenth(done: u64, total: u64) -> u64 {
     (done.saturating_mul(10)).checked_div(total).unwrap_or(0)
 }
 
-/// What happened between two looks, in the order in which a reader wants it.
-pub fn diff(old: &Progress, new: &Progress) -> Vec<Event> {
+/// The events between two snapshots, in reading order.
+pub fn diff(old: &Progress, new: &Progress) -> Vec<ProgressEvent> {
     let mut events = Vec::new();
     if let Some(k) = &new.keys {
         let step = |k: &KeyProgress| (k.name.clone(), tenth(k.done, k.total));
         if old.keys.as_ref().map(step) != Some(step(k)) {
-            events.push(Event::Keys { key: k.name.clone(), done: k.done, total: k.total });
+            events.push(ProgressEvent::Keys { key: k.name.clone(), done: k.done, total: k.total });
         }
     }
     if let Some(head) = new.head.filter(|h| old.head.map(|o| o.height) != Some(h.height)) {
-        events.push(Event::Head { height: head.height, delay_ms: head.delay.as_millis() as u64 });
+        events.push(ProgressEvent::Head { height: head.height, delay_ms: head.delay.as_millis() as u64 });
     }
     for sector in &new.sectors {
         events.extend(sector_events(old.sectors.iter().find(|s| s.number == sector.number), sector));
     }
     if let Some(power) = new.power.filter(|p| Some(*p) != old.power && p.miner > 0) {
-        events.push(Event::Power { miner: power.miner, total: power.total });
+        events.push(ProgressEvent::Power { miner: power.miner, total: power.total });
     }
     if let Some(d) = new.deadline {
         let before = old.deadline.filter(|o| (o.index, o.open) == (d.index, d.open));
         if before.is_none() {
-            let Deadline { index, of, open, close, partitions, .. } = d;
-            events.push(Event::Deadline { index, of, open, close, partitions });
+            let DeadlineProgress { index, of, open, close, partitions, .. } = d;
+            events.push(ProgressEvent::Deadline { index, of, open, close, partitions });
         }
         if d.proven > before.map_or(0, |b| b.proven) {
-            events.push(Event::Proven { index: d.index, partitions: d.proven, of: d.partitions });
+            events.push(ProgressEvent::Proven { index: d.index, partitions: d.proven, of: d.partitions });
         }
     }
     if new.window_posts_accepted > old.window_posts_accepted {
-        events.push(Event::WindowPost { accepted: new.window_posts_accepted });
+        events.push(ProgressEvent::WindowPost { accepted: new.window_posts_accepted });
     }
     if new.blocks_won > old.blocks_won {
-        events.push(Event::Block { won: new.blocks_won });
+        events.push(ProgressEvent::Block { won: new.blocks_won });
     }
     if new.restarts > old.restarts {
-        events.push(Event::Restart { restarts: new.restarts, last: new.last_restart.clone() });
+        events.push(ProgressEvent::Restart { restarts: new.restarts, last: new.last_restart.clone() });
     }
     events
 }
 
 /// A look each second misses short states; the sector's own history has them.
-fn sector_events(old: Option<&Sector>, new: &Sector) -> Vec<Event> {
-    let event = |from: Option<(&str, u64)>, state: &str, at: u64| Event::Sector {
+fn sector_events(old: Option<&SectorProgress>, new: &SectorProgress) -> Vec<ProgressEvent> {
+    let event = |from: Option<(&str, u64)>, state: &str, at: u64| ProgressEvent::Sector {
         number: new.number,
         state: state.to_string(),
         from: from.map(|(name, _)| name.to_string()),

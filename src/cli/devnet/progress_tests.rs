@@ -2,12 +2,12 @@
 
 use super::*;
 
-fn sector(state: &str, since: u64) -> Sector {
-    Sector { number: 0, state: state.to_string(), since, states: vec![] }
+fn sector(state: &str, since: u64) -> SectorProgress {
+    SectorProgress { number: 0, state: state.to_string(), since, states: vec![] }
 }
 
 fn texts(old: &Progress, new: &Progress) -> Vec<String> {
-    diff(old, new).iter().map(Event::to_string).collect()
+    diff(old, new).iter().map(ProgressEvent::to_string).collect()
 }
 
 #[test]
@@ -39,11 +39,11 @@ fn exit_needs_what_was_asked_for_and_no_more() {
 fn nothing_changed_is_no_line() {
     let p = Progress {
         keys: Some(KeyProgress { name: "porep".into(), done: 3, total: 10 }),
-        head: Some(Head { height: 3, delay: Duration::from_secs(2) }),
+        head: Some(HeadProgress { height: 3, delay: Duration::from_secs(2) }),
         sectors: vec![sector("PreCommit1", 5)],
         tasks: vec![Task { sector: 0, name: "c2".into(), since: 5, expected: None }],
         slots: [("c2".to_string(), (1, 1))].into(),
-        deadline: Some(Deadline { index: 1, of: 6, open: 10, close: 20, partitions: 1, proven: 1 }),
+        deadline: Some(DeadlineProgress { index: 1, of: 6, open: 10, close: 20, partitions: 1, proven: 1 }),
         next_deadline: Some(NextDeadline { index: 2, open: 20 }),
         power: Some(Power { miner: 2048, total: 2048 }),
         window_posts_accepted: 4,
@@ -71,8 +71,10 @@ fn keys_are_told_in_tenths() {
 
 #[test]
 fn a_new_epoch_is_one_line_and_a_new_delay_alone_is_none() {
-    let at =
-        |height, ms| Progress { head: Some(Head { height, delay: Duration::from_millis(ms) }), ..Default::default() };
+    let at = |height, ms| Progress {
+        head: Some(HeadProgress { height, delay: Duration::from_millis(ms) }),
+        ..Default::default()
+    };
     assert_eq!(texts(&Progress::default(), &at(0, 2000)), ["chain: epoch 0, next in 2s"]);
     assert_eq!(texts(&at(7, 2000), &at(8, 10_000)), ["chain: epoch 8, next in 10s"]);
     assert_eq!(texts(&at(8, 2000), &at(8, 10_000)), [""; 0]);
@@ -81,7 +83,7 @@ fn a_new_epoch_is_one_line_and_a_new_delay_alone_is_none() {
 
 #[test]
 fn a_sector_tells_its_states() {
-    let with = |s: Sector| Progress { sectors: vec![s], ..Default::default() };
+    let with = |s: SectorProgress| Progress { sectors: vec![s], ..Default::default() };
     assert_eq!(texts(&Progress::default(), &with(sector("Packing", 1000))), ["sector 0: Packing"]);
     let (old, new) = (with(sector("PreCommit1", 1000)), with(sector("PreCommit2", 3500)));
     assert_eq!(texts(&old, &new), ["sector 0: PreCommit2 (after 2.5 s of PreCommit1)"]);
@@ -91,7 +93,7 @@ fn a_sector_tells_its_states() {
 #[test]
 fn states_that_a_look_missed_come_from_the_history() {
     let with = |states: &[(&str, u64)]| Progress {
-        sectors: vec![Sector {
+        sectors: vec![SectorProgress {
             number: 4,
             state: states.last().map(|s| s.0.to_string()).unwrap_or_default(),
             since: states.last().map(|s| s.1).unwrap_or_default(),
@@ -109,7 +111,7 @@ fn states_that_a_look_missed_come_from_the_history() {
 #[test]
 fn deadlines_and_counters() {
     let at = |index, open, proven| Progress {
-        deadline: Some(Deadline { index, of: 6, open, close: open + 10, partitions: 1, proven }),
+        deadline: Some(DeadlineProgress { index, of: 6, open, close: open + 10, partitions: 1, proven }),
         ..Default::default()
     };
     assert_eq!(texts(&at(5, 50, 0), &at(0, 60, 0)), ["deadline 0 of 6: open from 60 to 70, 1 to prove"]);
@@ -130,22 +132,22 @@ fn deadlines_and_counters() {
 
 #[test]
 fn events_are_flat_json() {
-    let event = Event::Sector { number: 0, state: "WaitSeed".into(), from: None, after_ms: None };
+    let event = ProgressEvent::Sector { number: 0, state: "WaitSeed".into(), from: None, after_ms: None };
     let json = serde_json::to_value(&event).unwrap();
     assert_eq!(
         json,
         serde_json::json!({"event": "sector", "number": 0, "state": "WaitSeed", "from": null, "after_ms": null})
     );
-    let json = serde_json::to_value(Event::WindowPost { accepted: 1 }).unwrap();
+    let json = serde_json::to_value(ProgressEvent::WindowPost { accepted: 1 }).unwrap();
     assert_eq!(json, serde_json::json!({"event": "window_post", "accepted": 1}));
 }
 
 #[test]
 fn the_screen_of_a_node_at_work() {
     let p = Progress {
-        head: Some(Head { height: 88, delay: Duration::from_secs(10) }),
+        head: Some(HeadProgress { height: 88, delay: Duration::from_secs(10) }),
         sectors: vec![sector("Proving", 1000)],
-        deadline: Some(Deadline { index: 2, of: 6, open: 80, close: 90, partitions: 1, proven: 1 }),
+        deadline: Some(DeadlineProgress { index: 2, of: 6, open: 80, close: 90, partitions: 1, proven: 1 }),
         power: Some(Power { miner: 2048, total: 2048 }),
         window_posts_accepted: 1,
         blocks_won: 2,

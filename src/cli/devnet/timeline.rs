@@ -1,4 +1,4 @@
-//! How long each phase took: marks as they are passed, and the summary at the end. Pure; times are Unix milliseconds.
+//! The duration of each phase: marks as they are passed, and the summary at the end. Pure; times are Unix milliseconds.
 
 use super::progress::{PROVING, Progress};
 use crate::cli::render::table::{Align, table};
@@ -105,13 +105,13 @@ pub fn summary(rows: &[Row]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::progress::Sector;
+    use super::super::progress::SectorProgress;
     use super::*;
 
     fn look(states: &[(&str, u64)], window_posts_accepted: u64, blocks_won: u64) -> Progress {
         let states: Vec<(String, u64)> = states.iter().map(|(s, at)| (s.to_string(), *at)).collect();
         let (state, since) = states.last().cloned().unwrap_or_default();
-        let sectors = vec![Sector { number: 0, state, since, states }];
+        let sectors = vec![SectorProgress { number: 0, state, since, states }];
         Progress { sectors, window_posts_accepted, blocks_won, ..Default::default() }
     }
 

@@ -1,8 +1,8 @@
 //! The proving period: deadlines, what lies in each, and what was proven.
 
 use super::table::{Align, table};
+use crate::node::api_views::DeadlineRow;
 use crate::node::proving_report::DeadlineState;
-use crate::node::report::DeadlineRow;
 
 /// The one that is open now is marked with `>`.
 pub fn deadlines(rows: &[DeadlineRow]) -> String {

@@ -1,4 +1,4 @@
-//! What commands show to people: pure functions from values to text, with golden tests.
+//! The output of commands for people: pure functions from values to text, with golden tests.
 
 pub mod agent;
 pub mod cluster;

@@ -14,13 +14,13 @@ use fvm_shared::message::Message;
 use fvm_shared::receipt::Receipt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-/// What became of a message.
+/// The outcome of a message.
 #[derive(Debug, Clone)]
 pub struct Applied {
     pub receipt: Receipt,
     /// Why the exit code is not 0.
     pub error: Option<String>,
-    /// What its block's miner gets.
+    /// The reward of its block's miner.
     pub tip: TokenAmount,
 }
 

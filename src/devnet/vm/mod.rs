@@ -9,8 +9,8 @@ pub use apply::{Applied, gas_of};
 
 use super::error::{ActorResult, ChainResult, state_error};
 use super::settings::DevnetSettings;
-use super::state_tree::{Actor, Kind, StateTree};
-use super::store::Store;
+use super::state_tree::{ActorEntry, Kind, StateTree};
+use super::store::ChainStore;
 use super::verifier::Verifier;
 use super::wire;
 use crate::rpc::full_node::RandomnessTag;
@@ -27,13 +27,13 @@ use multihash_codetable::Code;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-/// Where messages get randomness from: the chain that ends with the tipset that executes them.
+/// The randomness of messages: from the chain that ends with the tipset that executes them.
 pub trait Rand {
     fn tickets(&self, tag: RandomnessTag, epoch: ChainEpoch, entropy: &[u8]) -> ChainResult<[u8; 32]>;
     fn beacon(&self, tag: RandomnessTag, epoch: ChainEpoch, entropy: &[u8]) -> ChainResult<[u8; 32]>;
 }
 
-/// What does not change while messages run.
+/// The environment, constant while messages run.
 #[derive(Clone, Copy)]
 pub struct Env<'a> {
     pub settings: &'a DevnetSettings,
@@ -72,22 +72,22 @@ impl Call {
 }
 
 pub struct Vm<'a> {
-    pub store: Store,
+    pub store: ChainStore,
     pub tree: StateTree,
     pub env: Env<'a>,
     pub epoch: ChainEpoch,
 }
 
 impl<'a> Vm<'a> {
-    pub fn new(store: &Store, root: &cid::Cid, env: Env<'a>, epoch: ChainEpoch) -> ChainResult<Self> {
+    pub fn new(store: &ChainStore, root: &cid::Cid, env: Env<'a>, epoch: ChainEpoch) -> ChainResult<Self> {
         Ok(Vm { store: store.clone(), tree: StateTree::load(store, root)?, env, epoch })
     }
 
-    pub fn actor(&self, id: ActorID) -> ActorResult<Actor> {
+    pub fn actor(&self, id: ActorID) -> ActorResult<ActorEntry> {
         self.find(id)?.ok_or_else(|| actor_error!(not_found, "actor t0{} not found", id))
     }
 
-    pub fn find(&self, id: ActorID) -> ActorResult<Option<Actor>> {
+    pub fn find(&self, id: ActorID) -> ActorResult<Option<ActorEntry>> {
         self.tree.get(id).map_err(|e| actor_error!(illegal_state, "cannot load actor {}: {}", id, e))
     }
 
@@ -153,8 +153,13 @@ impl<'a> Vm<'a> {
         let mut state: init::State = self.load(INIT_ACTOR_ID)?;
         let (id, _) = state.map_addresses_to_id(&self.store, robust, None)?;
         self.save(INIT_ACTOR_ID, &state)?;
-        let actor =
-            Actor { code: kind.code(), head, sequence: 0, balance: TokenAmount::default(), delegated_address: None };
+        let actor = ActorEntry {
+            code: kind.code(),
+            head,
+            sequence: 0,
+            balance: TokenAmount::default(),
+            delegated_address: None,
+        };
         self.tree.set(id, actor);
         Ok(id)
     }

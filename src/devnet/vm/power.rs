@@ -191,7 +191,7 @@ fn due_events(vm: &mut Vm<'_>) -> ActorResult<Vec<CronEvent>> {
     Ok(due)
 }
 
-/// What the network does to a miner whose cron fails.
+/// Drops the power of a miner whose cron failed, as the network does.
 fn drop_power(vm: &mut Vm<'_>, miner: ActorID) -> ActorResult<()> {
     let state = load(vm)?;
     let address = Address::new_id(miner);

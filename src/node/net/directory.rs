@@ -1,6 +1,6 @@
 //! The directory as an actor: connects, makes this node known, and shows when the cluster is out of reach.
 
-use super::{Found, Net};
+use super::{ConnectedDirectory, Net};
 use crate::node::NodeError;
 use crate::node::concern::Concern;
 use crate::node::refs::{MAILBOX, Refs};
@@ -15,11 +15,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// Our own servers answer at once, or they are being started.
-const SOON: Duration = Duration::from_secs(5);
+const ASK_TIMEOUT: Duration = Duration::from_secs(5);
 
-pub struct DirectoryKeeper {
+pub struct DirectoryActor {
     net: Arc<Net>,
     refs: Refs,
     roles: Roles,
@@ -33,12 +33,12 @@ pub fn child(net: &Arc<Net>, refs: &Refs, roles: &Roles) -> ChildSpec {
     let (net, refs, roles) = (net.clone(), refs.clone(), roles.clone());
     ChildSpec::actor("directory", &Ref::new("/directory", MAILBOX), move |_| {
         let (net, refs, roles) = (net.clone(), refs.clone(), roles.clone());
-        async move { DirectoryKeeper::start(net, refs, roles).await }
+        async move { DirectoryActor::start(net, refs, roles).await }
     })
     .on(Thread::Shared("net"))
 }
 
-/// Where each concern's state is.
+/// The store of each concern's state.
 pub fn stores(settings: &ClusterSettings, store: &Store) -> Result<BTreeMap<Concern, Store>, NodeError> {
     match &settings.directory {
         // Nobody else ever takes over what is here.
@@ -119,14 +119,14 @@ mod in_etcd {
     }
 }
 
-impl DirectoryKeeper {
-    async fn start(net: Arc<Net>, refs: Refs, roles: Roles) -> Result<DirectoryKeeper, StartError> {
+impl DirectoryActor {
+    async fn start(net: Arc<Net>, refs: Refs, roles: Roles) -> Result<DirectoryActor, StartError> {
         // What hangs on the one of an earlier incarnation (leases) goes on.
         if net.directory.load().is_none() {
             let directory = connect(&net).await.map_err(|e| StartError(e.to_string()))?;
-            net.directory.store(Some(Arc::new(Found(directory))));
+            net.directory.store(Some(Arc::new(ConnectedDirectory(directory))));
         }
-        Ok(DirectoryKeeper { net, refs, roles, known: None, telling: false, failed: None })
+        Ok(DirectoryActor { net, refs, roles, known: None, telling: false, failed: None })
     }
 
     /// Tells the cluster of this node when there is something new to tell.
@@ -159,15 +159,15 @@ async fn record(net: &Net, refs: &Refs, roles: &Roles) -> Option<NodeRecord> {
     record.addrs = if announced.is_empty() { listening } else { announced };
     record.roles = roles.set();
     record.serves.insert(refs.storage.path().to_owned());
-    let api = refs.api.ask(api::WhereIs, SOON).await.ok();
+    let api = refs.api.ask(api::WhereIs, ASK_TIMEOUT).await.ok();
     record.api =
         api.map(|at| format!("/{}/{}/tcp/{}/http", if at.is_ipv4() { "ip4" } else { "ip6" }, at.ip(), at.port()));
-    record.admin = refs.admin.ask(admin::WhereIs, SOON).await.ok().map(|at| at.to_string());
+    record.admin = refs.admin.ask(admin::WhereIs, ASK_TIMEOUT).await.ok().map(|at| at.to_string());
     Some(record)
 }
 
-struct Look;
-impl Message for Look {
+struct CheckDirectory;
+impl Message for CheckDirectory {
     type Reply = ();
 }
 
@@ -177,15 +177,15 @@ impl Message for Told {
     type Reply = ();
 }
 
-impl Actor for DirectoryKeeper {
+impl Actor for DirectoryActor {
     async fn started(&mut self, cx: &Cx<Self>) -> Result<(), Exit> {
         self.tell(cx);
-        cx.tell_after(LOOK_EVERY, Look);
+        cx.tell_after(CHECK_INTERVAL, CheckDirectory);
         Ok(())
     }
 }
 
-impl Handler<Told> for DirectoryKeeper {
+impl Handler<Told> for DirectoryActor {
     async fn handle(&mut self, Told(told): Told, _: &Cx<Self>) -> Result<(), Exit> {
         self.telling = false;
         match told {
@@ -207,13 +207,13 @@ impl Handler<Told> for DirectoryKeeper {
     }
 }
 
-impl Handler<Look> for DirectoryKeeper {
-    async fn handle(&mut self, _: Look, cx: &Cx<Self>) -> Result<(), Exit> {
+impl Handler<CheckDirectory> for DirectoryActor {
+    async fn handle(&mut self, _: CheckDirectory, cx: &Cx<Self>) -> Result<(), Exit> {
         let contact = self.net.directory.load_full().map(|found| found.0.view().borrow().in_contact);
         let away = (contact == Some(false)).then(|| "the cluster is out of reach".to_string());
         cx.trouble(away.or_else(|| self.failed.clone()));
         self.tell(cx);
-        cx.tell_after(LOOK_EVERY, Look);
+        cx.tell_after(CHECK_INTERVAL, CheckDirectory);
         Ok(())
     }
 }

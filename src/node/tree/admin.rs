@@ -1,12 +1,12 @@
 //! `admin`: the admin HTTP, the API server, and what they read. They answer when all else hangs.
 
 use super::{AGAIN, MINUTE, Parts, holding_down};
-use crate::node::cluster_view::ClusterWindow;
-use crate::node::far::FarNodes;
-use crate::node::grove::Grove;
-use crate::node::journal::{Journal, JournalKeeper};
+use crate::node::admin_view::ProcessTrees;
+use crate::node::api_views::{InfoPublisher, Published};
+use crate::node::cluster_status::ClusterStatus;
+use crate::node::exit_log::{ExitLog, ExitLogActor};
 use crate::node::refs::MAILBOX;
-use crate::node::report::{InfoPublisher, Published};
+use crate::node::remote_nodes::RemoteNodes;
 use crate::rpc::admin::{self, AdminConfig, AdminViews};
 use crate::rpc::api::{self, ApiConfig};
 use crate::rpc::auth::Perm;
@@ -30,14 +30,14 @@ pub(super) fn group(parts: &Parts) -> SupervisorSpec {
         listen: parts.settings.admin_listen,
         allow: Arc::new(move |token| verifier.verify(token).is_ok_and(|perms| perms.contains(&Perm::Admin))),
     };
-    let journal: Arc<Journal> = Arc::default();
+    let journal: Arc<ExitLog> = Arc::default();
     let (tree, book) = (parts.tree.clone(), journal.clone());
     let keeper = ChildSpec::actor("journal", &Ref::new("/journal", MAILBOX), move |_| {
-        let keeper = JournalKeeper::new(tree.clone(), book.clone());
+        let keeper = ExitLogActor::new(tree.clone(), book.clone());
         async move { Ok(keeper) }
     });
     let views = AdminViews {
-        tree: Arc::new(Grove {
+        tree: Arc::new(ProcessTrees {
             node: parts.tree.clone(),
             beside: parts.settings.beside.clone(),
             journal: journal.clone(),
@@ -45,8 +45,8 @@ pub(super) fn group(parts: &Parts) -> SupervisorSpec {
             groups: parts.groups.clone(),
             provider: published.provider,
             cluster: parts.net.clone().map(|net| -> Arc<dyn admin::ClusterView> {
-                let far = FarNodes::of(&net);
-                Arc::new(ClusterWindow { net, seats: parts.seats.clone(), refs: parts.refs.clone(), far })
+                let far = RemoteNodes::of(&net);
+                Arc::new(ClusterStatus { net, slots: parts.slots.clone(), refs: parts.refs.clone(), far })
             }),
         }),
         info: published.info,

@@ -51,7 +51,7 @@ fn head_feed(parts: &Parts, pool: &Pool) -> ChildSpec {
 fn message_sender(parts: &Parts) -> Option<ChildSpec> {
     let (node, miner, live) = (parts.links.chain.clone(), parts.miner, parts.live());
     let heads = parts.heads.others.clone();
-    let sender = parts.seated(Concern::MessageSender, &parts.refs.messages, move |cx, store| {
+    let sender = parts.leased_child(Concern::MessageSender, &parts.refs.messages, move |cx, store| {
         cx.join(&heads);
         let signer = Arc::new(NodeWallet(node.clone()));
         let settings = live.load().messages.clone();

@@ -19,7 +19,7 @@ fn deal_handler(parts: &Parts) -> Option<ChildSpec> {
     };
     let signer = Arc::new(WalletSigner { node: parts.links.markets.clone(), miner: parts.miner });
     let live = parts.live();
-    let child = parts.seated(Concern::DealHandler, &parts.refs.market, move |_, store| {
+    let child = parts.leased_child(Concern::DealHandler, &parts.refs.market, move |_, store| {
         let deps = MarketDeps { signer: signer.clone(), book: Arc::new(store) };
         let config = MarketConfig { settings: live.load().market.clone(), ..config.clone() };
         async move { DealHandler::start(config, deps).await }

@@ -2,7 +2,7 @@
 
 use super::{Children, MINUTE, Parts};
 use crate::actors::sector_files::SectorDirs;
-use crate::actors::storage::{FarFiles, FarSectors, Index};
+use crate::actors::storage::{RemoteFiles, RemoteSectorProver, SectorIndex};
 use crate::actors::window_post::{WindowPost, WindowPostDeps};
 use crate::actors::winning_post::settings::SystemClock;
 use crate::actors::winning_post::{WinningPost, WinningPostDeps};
@@ -18,15 +18,15 @@ const STOP_WITHIN: Duration = Duration::from_secs(10);
 pub(super) fn group(parts: &Parts) -> SupervisorSpec {
     // Sectors whose files are on other nodes are proven from what their storages read.
     let dirs = SectorDirs::of_repo(&parts.settings.repo, parts.miner_id());
-    let index = Arc::new(Index::new(dirs, parts.settings.storages.clone()));
-    let files = Arc::new(FarFiles(index.clone()));
-    let prover: Arc<dyn Prover> = Arc::new(FarSectors { inner: parts.prover.clone(), index });
+    let index = Arc::new(SectorIndex::new(dirs, parts.settings.storages.clone()));
+    let files = Arc::new(RemoteFiles(index.clone()));
+    let prover: Arc<dyn Prover> = Arc::new(RemoteSectorProver { inner: parts.prover.clone(), index });
     SupervisorSpec::new("proving")
         .intensity(10, MINUTE * 5)
         .children([window_post(parts, files.clone(), prover.clone()), winning_post(parts, files, prover)])
 }
 
-fn window_post(parts: &Parts, files: Arc<FarFiles>, prover: Arc<dyn Prover>) -> Option<ChildSpec> {
+fn window_post(parts: &Parts, files: Arc<RemoteFiles>, prover: Arc<dyn Prover>) -> Option<ChildSpec> {
     let deps = WindowPostDeps {
         miner: parts.miner,
         node: parts.links.proving.clone(),
@@ -38,7 +38,7 @@ fn window_post(parts: &Parts, files: Arc<FarFiles>, prover: Arc<dyn Prover>) -> 
         settings: parts.settings.window_post.clone(),
     };
     let (live, heads) = (parts.live(), parts.heads.proving.clone());
-    let child = parts.seated(Concern::WindowPost, &parts.refs.window_post, move |cx, store| {
+    let child = parts.leased_child(Concern::WindowPost, &parts.refs.window_post, move |cx, store| {
         cx.join(&heads);
         let prover = FencedProver::shared(&deps.prover, cx.pass());
         let settings = live.load().window_post.clone();
@@ -48,7 +48,7 @@ fn window_post(parts: &Parts, files: Arc<FarFiles>, prover: Arc<dyn Prover>) -> 
     child.map(|child| child.on(Thread::Dedicated).shutdown(Shutdown::Timeout(STOP_WITHIN)))
 }
 
-fn winning_post(parts: &Parts, files: Arc<FarFiles>, prover: Arc<dyn Prover>) -> Option<ChildSpec> {
+fn winning_post(parts: &Parts, files: Arc<RemoteFiles>, prover: Arc<dyn Prover>) -> Option<ChildSpec> {
     let deps = WinningPostDeps {
         miner: parts.miner,
         node: parts.links.proving.clone(),
@@ -59,7 +59,7 @@ fn winning_post(parts: &Parts, files: Arc<FarFiles>, prover: Arc<dyn Prover>) ->
         settings: parts.settings.winning_post.clone(),
     };
     let heads = parts.heads.proving.clone();
-    let child = parts.seated(Concern::WinningPost, &parts.refs.winning_post, move |cx, store| {
+    let child = parts.leased_child(Concern::WinningPost, &parts.refs.winning_post, move |cx, store| {
         cx.join(&heads);
         let prover = FencedProver::shared(&deps.prover, cx.pass());
         let deps = WinningPostDeps { prover, store, ..deps.clone() };

@@ -16,7 +16,7 @@ pub(super) fn group(parts: &Parts) -> SupervisorSpec {
 
 fn allocator(parts: &Parts) -> Option<ChildSpec> {
     let (node, miner, repo) = (parts.links.sealing.clone(), parts.miner, parts.settings.repo.clone());
-    let child = parts.seated(Concern::Allocator, &parts.refs.allocator, move |cx, store| {
+    let child = parts.leased_child(Concern::Allocator, &parts.refs.allocator, move |cx, store| {
         let (node, begin_after) = (node.clone(), first_deployment(&repo));
         async move {
             let begin_after = begin_after.map_err(|e| StartError(e.to_string()))?;
@@ -31,7 +31,7 @@ fn scheduler(parts: &Parts) -> Option<ChildSpec> {
     let (node, prover, miner) = (parts.links.sealing.clone(), parts.prover.clone(), parts.miner);
     let (refs, live, heads) = (parts.refs.clone(), parts.live(), parts.heads.others.clone());
     let (dirs, agents) = (SectorDirs::of_repo(&parts.settings.repo, parts.miner_id()), parts.settings.agents.clone());
-    let child = parts.seated(Concern::SealScheduler, &parts.refs.sealing, move |cx, store| {
+    let child = parts.leased_child(Concern::SealScheduler, &parts.refs.sealing, move |cx, store| {
         cx.join(&heads);
         let deps = SealDeps {
             node: node.clone(),

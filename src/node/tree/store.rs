@@ -3,14 +3,14 @@
 
 use super::{AGAIN, MINUTE, Parts, holding_down};
 use crate::node::refs::MAILBOX;
-use crate::node::store_keeper::StoreKeeper;
+use crate::node::store_monitor::StoreMonitor;
 use crate::supervisor::{ChildSpec, Ref, Strategy, SupervisorSpec, Thread};
 
 pub(super) fn group(parts: &Parts) -> SupervisorSpec {
     let store = parts.store.clone();
-    let keeper = ChildSpec::actor("store_keeper", &Ref::new("/store-keeper", MAILBOX), move |_| {
-        let keeper = StoreKeeper::new(store.clone());
-        async move { Ok(keeper) }
+    let monitor = ChildSpec::actor("store_keeper", &Ref::new("/store-keeper", MAILBOX), move |_| {
+        let monitor = StoreMonitor::new(store.clone());
+        async move { Ok(monitor) }
     });
-    holding_down("store", 5, MINUTE, AGAIN).strategy(Strategy::OneForAll).child(keeper.on(Thread::Shared("store")))
+    holding_down("store", 5, MINUTE, AGAIN).strategy(Strategy::OneForAll).child(monitor.on(Thread::Shared("store")))
 }

@@ -11,7 +11,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use storage_proofs_core::parameter_cache::read_cached_params;
 
-/// What is wrong with a key; empty = it is good.
+/// The faults of a key; empty = it is good.
 #[derive(Clone, Debug)]
 pub struct CheckReport {
     pub key: Key,

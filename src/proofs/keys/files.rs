@@ -31,7 +31,7 @@ impl Files {
         with_suffix(&self.params, ".lock")
     }
 
-    /// What is there, by structure: lengths must add up to the file's size and the verifying keys must agree.
+    /// The state of the files, by structure: lengths must add up to the file's size and the verifying keys must agree.
     pub fn condition(&self) -> Condition {
         let layout = match Layout::read(&self.params) {
             Ok(Some(layout)) => layout,
@@ -115,7 +115,7 @@ fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
 const G1: u64 = 96;
 const G2: u64 = 192;
 
-/// Where the sections of a parameter file lie.
+/// The offsets of the sections of a parameter file.
 pub struct Layout {
     pub vk: Vec<u8>,
     /// (offset, points, bytes per point) of h, l, a, b_g1, b_g2.

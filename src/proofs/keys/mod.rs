@@ -24,7 +24,7 @@ use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// Where the proofs library looks for keys when nothing says otherwise.
+/// The proofs library's default folder for keys.
 pub const DEFAULT_CACHE: &str = "/var/tmp/filecoin-proof-parameters";
 pub const CACHE_VARIABLE: &str = "FIL_PROOFS_PARAMETER_CACHE";
 pub const TEST_SECTOR_SIZE: u64 = 2048;
@@ -75,7 +75,7 @@ fn human(size: u64) -> String {
     }
 }
 
-/// What a parameter cache holds of one key.
+/// The state of one key in a parameter cache.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Condition {
     Complete {
@@ -95,7 +95,7 @@ pub struct KeyStatus {
     pub condition: Condition,
 }
 
-/// What [`ensure_2kib`] is at, for a progress bar.
+/// The progress of [`ensure_2kib`], for a progress bar.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyProgress {
     pub key: &'static str,
@@ -116,7 +116,7 @@ pub enum KeyPhase {
     Done,
 }
 
-/// What happened to one key.
+/// The outcome for one key.
 #[derive(Clone, Debug)]
 pub struct Ensured {
     pub key: Key,

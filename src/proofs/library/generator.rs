@@ -56,7 +56,7 @@ impl ToxicWaste {
     }
 }
 
-/// What a generator is doing; `done` of `total` curve points are written.
+/// A generator's stage; `done` of `total` curve points are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
     /// Synthesising the circuit to learn its size.

@@ -23,8 +23,8 @@ pub struct PublicSector {
     pub comm_r: Bytes32,
 }
 
-/// What a prover can be asked. `proof_type` is the network's RegisteredSealProof / RegisteredPoStProof number
-/// (seal V1_1 2 KiB = 5; winning 2 KiB = 0; window V1_1 2 KiB = 10).
+/// A request to a prover. `proof_type` is the network's RegisteredSealProof / RegisteredPoStProof number (seal V1_1 2
+/// KiB = 5; winning 2 KiB = 0; window V1_1 2 KiB = 10).
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
 pub enum Task {
     /// Writes a CC (all-zero) unsealed file.

@@ -1,4 +1,4 @@
-//! What a prover does for each task: calls into the proofs library. Runs in the prover child, never in the node.
+//! A prover's work for each task: calls into the proofs library. Runs in the prover child, never in the node.
 
 use crate::task::{ActorId, Bytes32, Output, PostSector, PublicSector, Task};
 use anyhow::{Context, Result, anyhow, bail, ensure};
@@ -388,7 +388,7 @@ pub fn post_proof(number: i64, kind: PoStType) -> Result<RegisteredPoStProof> {
     Ok(proof)
 }
 
-/// Of whichever kind the number is.
+/// Accepts a number of either kind.
 fn any_post_proof(number: i64) -> Result<RegisteredPoStProof> {
     post_proof(number, if is_winning(number) { PoStType::Winning } else { PoStType::Window })
 }

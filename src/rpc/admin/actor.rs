@@ -1,14 +1,14 @@
 //! The endpoint as a child of the tree: when its thread ends, so does the incarnation, and a new one listens.
 
 use super::{AdminConfig, AdminHandle, AdminViews, start_at};
-use crate::rpc::door::Door;
+use crate::rpc::listener::SharedListener;
 use crate::supervisor::{Actor, ChildSpec, Cx, Exit, Handler, Message, Ref, StartError};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 pub struct AdminHttp {
     http: AdminHandle,
-    door: Door,
+    door: SharedListener,
 }
 
 /// The address that it listens on now.
@@ -39,7 +39,7 @@ pub fn child_announcing(
     address: &Ref<AdminHttp>,
     announce: Announce,
 ) -> ChildSpec {
-    let door = Door::new(config.listen, super::SETTING);
+    let door = SharedListener::new(config.listen, super::SETTING);
     ChildSpec::actor("admin_http", address, move |_cx| {
         let started = start_at(&door, config.allow.clone(), views.clone());
         announce(started.as_ref().ok().map(AdminHandle::addr));

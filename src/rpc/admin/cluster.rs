@@ -2,7 +2,7 @@
 //! another node's tree and an operator's order leave this process, both with a deadline.
 
 use crate::rpc::directory::record::{NodeKind, Role};
-use crate::rpc::directory::{DirectoryError, LeaseState, Order, Space, View};
+use crate::rpc::directory::{DirectoryError, LeaseState, PlacementOrder, Space, View};
 use crate::supervisor::ActorInfo;
 use futures::future::BoxFuture;
 use libp2p::PeerId;
@@ -11,28 +11,29 @@ use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
-/// What the handlers may ask of a node that is one of several.
+/// The handlers' view of a node that is one of several.
 pub trait ClusterView: Send + Sync + 'static {
     /// This node's name.
     fn node(&self) -> String;
     fn report(&self) -> ClusterReport;
     fn peers(&self) -> PeersReport;
-    /// Who holds the concerns that stand by in that node's tree: place in the tree -> name of the node that holds it.
+    /// The holders of the concerns that stand by in that node's tree: place in the tree -> name of the node that holds
+    /// it.
     fn holders(&self, node: &str) -> BTreeMap<String, String>;
     /// The supervision tree of another node, over the bridge.
-    fn actors_of(&self, node: &str) -> BoxFuture<'static, Result<Vec<ActorInfo>, FarTreeError>>;
+    fn actors_of(&self, node: &str) -> BoxFuture<'static, Result<Vec<ActorInfo>, RemoteTreeError>>;
     /// How the full nodes of a node are, and the feed of their heads there: `{feed, full_nodes}`.
-    fn full_nodes_of(&self, node: &str) -> BoxFuture<'static, Result<Value, FarTreeError>>;
+    fn full_nodes_of(&self, node: &str) -> BoxFuture<'static, Result<Value, RemoteTreeError>>;
     /// Completes when the cluster has the order, not when it is carried out.
-    fn order(&self, order: Order) -> BoxFuture<'static, Result<(), DirectoryError>>;
+    fn order(&self, order: PlacementOrder) -> BoxFuture<'static, Result<(), DirectoryError>>;
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum FarTreeError {
+pub enum RemoteTreeError {
     #[error("no node {node:?} in this cluster; GET /nodes lists them")]
     Unknown { node: String },
     #[error("{node} does not answer: {why}")]
-    Silent { node: String, why: String },
+    NoAnswer { node: String, why: String },
 }
 
 #[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
@@ -42,7 +43,7 @@ pub struct ClusterReport {
     pub node: String,
     /// `static` or `etcd`.
     pub directory: String,
-    /// Whether what follows is kept up to date; else it is the last that was known.
+    /// True if the rest is kept up to date; else it is the last that was known.
     pub in_contact: bool,
     /// For how many seconds that has been so.
     pub for_seconds: u64,
@@ -55,10 +56,10 @@ pub struct ClusterReport {
     /// Bytes of etcd's database, where there is one.
     #[serde(default)]
     pub etcd_bytes: Option<u64>,
-    /// What is wrong with its space, and what to do.
+    /// The fault of etcd's space, and what to do.
     #[serde(default)]
     pub etcd_trouble: Option<String>,
-    /// What is wrong with the concerns that this node may run, a sentence each. While there is any, it is not ready.
+    /// The faults of the concerns that this node may run, a sentence each. While there is any, it is not ready.
     #[serde(default)]
     pub troubles: Vec<String>,
     /// Keys of etcd's that cannot be read, a sentence each.
@@ -91,7 +92,7 @@ pub struct LeaseRow {
     pub epoch: u64,
     /// Held by the node that says this.
     pub here: bool,
-    /// What the holder knows of it: `proven`, `unproven`, `lost`; only where it is held here.
+    /// The holder's knowledge of it: `proven`, `unproven`, `lost`; only where it is held here.
     pub state: Option<String>,
 }
 
@@ -120,7 +121,7 @@ pub struct PeersReport {
     pub strangers: BTreeMap<String, u64>,
 }
 
-/// What a view does not know of itself.
+/// Facts that a view does not have about its own node.
 pub struct Here<'a> {
     pub cluster: &'a str,
     pub node: &'a str,
@@ -132,7 +133,7 @@ pub struct Here<'a> {
     pub own: Vec<OwnConcern>,
 }
 
-/// What a node knows itself of a concern that its roles allow.
+/// A node's own knowledge of a concern that its roles allow.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OwnConcern {
     pub path: String,
@@ -143,7 +144,7 @@ pub struct OwnConcern {
 }
 
 impl OwnConcern {
-    /// What is wrong with it, and what is known of the cause.
+    /// The concern's fault, and its cause as far as it is known.
     fn trouble(&self, view: &View, node: &str) -> Option<String> {
         let path = &self.path;
         let why = self.failure.as_ref().map(|why| format!(": {why}")).unwrap_or_default();

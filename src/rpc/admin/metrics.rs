@@ -62,7 +62,7 @@ fn handle_times(out: &mut String, path: &str, times: &HandleTimes) {
     let _ = writeln!(out, "{name}_sum{{path=\"{path}\"}} {sum}\n{name}_count{{path=\"{path}\"}} {total}");
 }
 
-/// What is of the process as a whole; nothing where nobody knows.
+/// Metrics of the process as a whole; empty where they are not known.
 pub fn render_vitals(vitals: Option<&Vitals>) -> String {
     let mut out = String::new();
     if let Some(vitals) = vitals {

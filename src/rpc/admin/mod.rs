@@ -25,8 +25,8 @@ pub use views::{
 
 use crate::rpc::connection_limits::ConnectionLimiter;
 use crate::rpc::descriptors::{self, Surface};
-use crate::rpc::door::Door;
 use crate::rpc::http_surface::HttpSurface;
+use crate::rpc::listener::SharedListener;
 use crate::rpc::refusal_log::RefusalLog;
 use actix_web::dev::ServerHandle;
 use std::net::SocketAddr;
@@ -57,7 +57,7 @@ pub struct AdminConfig {
 }
 
 #[derive(Debug, thiserror::Error)]
-pub enum AdminError {
+pub enum AdminStartError {
     #[error("admin HTTP: {addr} is in use by another program; stop that one, or set another address with {SETTING}")]
     InUse { addr: SocketAddr },
     #[error("admin HTTP: cannot listen on {addr}: {why}; set another address with {SETTING}")]
@@ -79,7 +79,7 @@ impl AdminHandle {
         let mut ended = self.ended.clone();
         async move { while ended.changed().await.is_ok() {} }
     }
-    /// Where it listens, with the real port.
+    /// The listen address, with the real port.
     pub fn addr(&self) -> SocketAddr {
         self.addr
     }
@@ -103,18 +103,18 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
 const STOP_WITHIN_SECS: u64 = 2;
 
 /// Listens before it returns.
-pub fn start(config: AdminConfig, views: AdminViews) -> Result<AdminHandle, AdminError> {
-    start_at(&Door::new(config.listen, SETTING), config.allow, views)
+pub fn start(config: AdminConfig, views: AdminViews) -> Result<AdminHandle, AdminStartError> {
+    start_at(&SharedListener::new(config.listen, SETTING), config.allow, views)
 }
 
 /// On a socket that outlives this endpoint.
-pub fn start_at(door: &Door, allow: AdminCheck, views: AdminViews) -> Result<AdminHandle, AdminError> {
+pub fn start_at(door: &SharedListener, allow: AdminCheck, views: AdminViews) -> Result<AdminHandle, AdminStartError> {
     let addr = door.addr();
     let listener = door.open().map_err(|e| match e.kind() {
-        std::io::ErrorKind::AddrInUse => AdminError::InUse { addr },
-        _ => AdminError::Bind { addr, why: e.to_string() },
+        std::io::ErrorKind::AddrInUse => AdminStartError::InUse { addr },
+        _ => AdminStartError::Bind { addr, why: e.to_string() },
     })?;
-    let bound = listener.local_addr().map_err(|e| AdminError::Bind { addr, why: e.to_string() })?;
+    let bound = listener.local_addr().map_err(|e| AdminStartError::Bind { addr, why: e.to_string() })?;
     if !bound.ip().is_loopback() {
         tracing::warn!(addr = %bound, "admin HTTP is open beyond this host: anyone who reaches it can read the actor tree");
     }
@@ -123,7 +123,7 @@ pub fn start_at(door: &Door, allow: AdminCheck, views: AdminViews) -> Result<Adm
     let run = move || {
         let _alive = alive; // dropped when the thread ends, by a panic too
         actix_web::rt::System::new().block_on(async move {
-            let state = actix_web::web::Data::new(routes::State { views, allow, refusals: RefusalLog::default() });
+            let state = actix_web::web::Data::new(routes::AdminState { views, allow, refusals: RefusalLog::default() });
             let surface = HttpSurface {
                 limiter: ConnectionLimiter::new(Surface::Admin.limits(descriptors::limit())),
                 workers: WORKERS,
@@ -137,7 +137,7 @@ pub fn start_at(door: &Door, allow: AdminCheck, views: AdminViews) -> Result<Adm
             let server = match server {
                 Ok(server) => server,
                 Err(e) => {
-                    let _ = tell.send(Err(AdminError::Bind { addr, why: e.to_string() }));
+                    let _ = tell.send(Err(AdminStartError::Bind { addr, why: e.to_string() }));
                     return;
                 }
             };
@@ -149,8 +149,8 @@ pub fn start_at(door: &Door, allow: AdminCheck, views: AdminViews) -> Result<Adm
         })
     };
     let thread = std::thread::Builder::new().name("admin-http".into()).spawn(run);
-    thread.map_err(|e| AdminError::Thread(e.to_string()))?;
-    let server = told.recv().map_err(|_| AdminError::Thread("it ended at once".into()))??;
+    thread.map_err(|e| AdminStartError::Thread(e.to_string()))?;
+    let server = told.recv().map_err(|_| AdminStartError::Thread("it ended at once".into()))??;
     tracing::info!(addr = %bound, "admin HTTP listens");
     Ok(AdminHandle { addr: bound, server, ended })
 }

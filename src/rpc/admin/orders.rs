@@ -1,6 +1,6 @@
 //! Orders to one actor over HTTP: token, audit line, and an answer that says whether it is done.
 
-use super::routes::{Answer, State, authorize, find, look, refuse};
+use super::routes::{AdminState, HttpAnswer, authorize, find, look, refuse};
 use super::views::{ReloadError, TreeView};
 use crate::supervisor::{AdminError, Order};
 use actix_web::http::StatusCode;
@@ -9,10 +9,10 @@ use actix_web::{HttpRequest, HttpResponse};
 use serde_json::json;
 use std::time::Duration;
 
-/// What takes longer (an orderly stop may take an actor's whole shutdown time) goes on after the answer.
+/// A longer order (an orderly stop may take an actor's whole shutdown time) goes on after the answer.
 const WITHIN: Duration = Duration::from_secs(5);
 
-async fn order(state: Data<State>, request: HttpRequest, path: Path<String>, order: Order) -> Answer {
+async fn order(state: Data<AdminState>, request: HttpRequest, path: Path<String>, order: Order) -> HttpAnswer {
     let name = order.name();
     authorize(&state, &request, &format!("{name} {path}"))?;
     find(&state, &path)?;
@@ -40,21 +40,21 @@ fn status(why: &AdminError) -> StatusCode {
     }
 }
 
-pub async fn restart(state: Data<State>, request: HttpRequest, path: Path<String>) -> Answer {
+pub async fn restart(state: Data<AdminState>, request: HttpRequest, path: Path<String>) -> HttpAnswer {
     order(state, request, path, Order::Restart).await
 }
-pub async fn suspend(state: Data<State>, request: HttpRequest, path: Path<String>) -> Answer {
+pub async fn suspend(state: Data<AdminState>, request: HttpRequest, path: Path<String>) -> HttpAnswer {
     order(state, request, path, Order::Suspend).await
 }
-pub async fn resume(state: Data<State>, request: HttpRequest, path: Path<String>) -> Answer {
+pub async fn resume(state: Data<AdminState>, request: HttpRequest, path: Path<String>) -> HttpAnswer {
     order(state, request, path, Order::Resume).await
 }
-pub async fn stop(state: Data<State>, request: HttpRequest, path: Path<String>) -> Answer {
+pub async fn stop(state: Data<AdminState>, request: HttpRequest, path: Path<String>) -> HttpAnswer {
     order(state, request, path, Order::Stop).await
 }
 
-/// What needs longer than the deadline (a disk that hangs) goes on after the answer.
-pub async fn reload(state: Data<State>, request: HttpRequest) -> Answer {
+/// A reload that outlasts the deadline (a disk that hangs) goes on after the answer.
+pub async fn reload(state: Data<AdminState>, request: HttpRequest) -> HttpAnswer {
     authorize(&state, &request, "config reload")?;
     let by = request.peer_addr().map(|from| from.to_string()).unwrap_or_default();
     let doing = look(|| state.views.tree.reload(by))?;
@@ -72,20 +72,20 @@ pub async fn reload(state: Data<State>, request: HttpRequest) -> Answer {
 }
 
 /// Drills: they show on a running node that a panic of this actor, or a hang, stays in it.
-pub async fn panic(state: Data<State>, request: HttpRequest, path: Path<String>) -> Answer {
+pub async fn panic(state: Data<AdminState>, request: HttpRequest, path: Path<String>) -> HttpAnswer {
     drill(&state, &request, &path, ("panic", "panicked"), |tree, path| tree.panic(path))
 }
-pub async fn hang(state: Data<State>, request: HttpRequest, path: Path<String>) -> Answer {
+pub async fn hang(state: Data<AdminState>, request: HttpRequest, path: Path<String>) -> HttpAnswer {
     drill(&state, &request, &path, ("hang", "hung"), |tree, path| tree.hang(path))
 }
 
 fn drill(
-    state: &State,
+    state: &AdminState,
     request: &HttpRequest,
     path: &str,
     (name, done): (&str, &str),
     strike: fn(&dyn TreeView, &str) -> bool,
-) -> Answer {
+) -> HttpAnswer {
     authorize(state, request, &format!("{name} {path}"))?;
     find(state, path)?;
     let struck = look(|| strike(&*state.views.tree, path))?;
@@ -97,7 +97,7 @@ fn drill(
 }
 
 /// Which incarnations ended, when and why.
-pub async fn journal(state: Data<State>) -> Answer {
+pub async fn journal(state: Data<AdminState>) -> HttpAnswer {
     match look(|| state.views.tree.journal())? {
         Some(entries) => Ok(HttpResponse::Ok().json(entries)),
         None => refuse(StatusCode::NOT_FOUND, "this node keeps no journal"),

@@ -36,7 +36,7 @@ pub struct ChainPart {
     /// Heads are pushed by the full node; false while they are asked for, or do not come.
     pub subscribed: bool,
     pub full_nodes: u64,
-    /// Of them: answer, are of the right network, and are not behind.
+    /// The number that answer, are of the right network, and are not behind.
     pub usable: u64,
 }
 
@@ -92,7 +92,7 @@ pub struct BlocksPart {
     /// Over restarts.
     pub accepted: u64,
     pub on_chain: u64,
-    /// Of those that are remembered: made, and not on chain a few epochs later.
+    /// The number of remembered ones that were made, and are not on chain a few epochs later.
     pub lost: u64,
     /// Outcome -> how many of the last rounds.
     pub rounds: BTreeMap<String, u64>,

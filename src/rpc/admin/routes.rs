@@ -16,7 +16,7 @@ use actix_web::{HttpRequest, HttpResponse, ResponseError};
 use serde_json::json;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-pub struct State {
+pub struct AdminState {
     pub views: AdminViews,
     pub allow: AdminCheck,
     pub refusals: RefusalLog,
@@ -58,22 +58,22 @@ pub fn configure(config: &mut web::ServiceConfig) {
 
 /// An answer that is an error: `{"error": why}`.
 #[derive(Debug)]
-pub(super) struct Refusal {
+pub(super) struct HttpRefusal {
     pub(super) status: StatusCode,
     pub(super) why: String,
 }
 
-pub(super) fn refuse<T>(status: StatusCode, why: impl Into<String>) -> Result<T, Refusal> {
-    Err(Refusal { status, why: why.into() })
+pub(super) fn refuse<T>(status: StatusCode, why: impl Into<String>) -> Result<T, HttpRefusal> {
+    Err(HttpRefusal { status, why: why.into() })
 }
 
-impl std::fmt::Display for Refusal {
+impl std::fmt::Display for HttpRefusal {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&self.why)
     }
 }
 
-impl ResponseError for Refusal {
+impl ResponseError for HttpRefusal {
     fn status_code(&self) -> StatusCode {
         self.status
     }
@@ -86,24 +86,24 @@ impl ResponseError for Refusal {
     }
 }
 
-pub(super) type Answer = Result<HttpResponse, Refusal>;
+pub(super) type HttpAnswer = Result<HttpResponse, HttpRefusal>;
 
 /// A view that panics costs one answer, never the endpoint.
-pub(super) fn look<T>(at: impl FnOnce() -> T) -> Result<T, Refusal> {
+pub(super) fn look<T>(at: impl FnOnce() -> T) -> Result<T, HttpRefusal> {
     catch_unwind(AssertUnwindSafe(at)).or_else(|_| {
         refuse(StatusCode::INTERNAL_SERVER_ERROR, "what was asked for could not be looked up; see the node's log")
     })
 }
 
-fn rows(state: &State) -> Result<Vec<ActorInfo>, Refusal> {
+fn rows(state: &AdminState) -> Result<Vec<ActorInfo>, HttpRefusal> {
     look(|| state.views.tree.snapshot())
 }
 
-async fn nothing_here(request: HttpRequest) -> Answer {
+async fn nothing_here(request: HttpRequest) -> HttpAnswer {
     refuse(StatusCode::NOT_FOUND, format!("nothing is at {}; GET / lists what there is", shortened(request.path())))
 }
 
-async fn wrong_method(request: HttpRequest) -> Answer {
+async fn wrong_method(request: HttpRequest) -> HttpAnswer {
     refuse(StatusCode::METHOD_NOT_ALLOWED, format!("{} does not take {}", shortened(request.path()), request.method()))
 }
 
@@ -117,7 +117,7 @@ async fn index() -> HttpResponse {
     }))
 }
 
-async fn live(state: Data<State>) -> Answer {
+async fn live(state: Data<AdminState>) -> HttpAnswer {
     let vitals = look(|| state.views.tree.vitals())?;
     Ok(match alive(vitals) {
         true => HttpResponse::Ok().json(json!({ "live": true })),
@@ -128,18 +128,18 @@ async fn live(state: Data<State>) -> Answer {
     })
 }
 
-async fn ready(state: Data<State>) -> Answer {
+async fn ready(state: Data<AdminState>) -> HttpAnswer {
     let troubles = look(|| state.views.tree.cluster().map(|cluster| cluster.report().troubles))?.unwrap_or_default();
     let answer = readiness(&rows(&state)?, &state.views.critical).with(troubles);
     let status = if answer.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     Ok(HttpResponse::build(status).json(answer))
 }
 
-async fn info(state: Data<State>) -> HttpResponse {
+async fn info(state: Data<AdminState>) -> HttpResponse {
     HttpResponse::Ok().json(&**state.views.info.load())
 }
 
-async fn prometheus(state: Data<State>) -> Answer {
+async fn prometheus(state: Data<AdminState>) -> HttpAnswer {
     let (dead, vitals) = look(|| (state.views.tree.dead_letters(), state.views.tree.vitals()))?;
     let mut text = metrics::render(&rows(&state)?, dead.as_ref(), metrics::resident_bytes());
     text.push_str(&metrics::render_vitals(vitals.as_ref()));
@@ -153,19 +153,19 @@ async fn prometheus(state: Data<State>) -> Answer {
     Ok(HttpResponse::Ok().content_type("text/plain; version=0.0.4; charset=utf-8").body(text))
 }
 
-async fn dead_letters(state: Data<State>) -> Answer {
+async fn dead_letters(state: Data<AdminState>) -> HttpAnswer {
     match look(|| state.views.tree.dead_letters())? {
         Some(letters) => Ok(HttpResponse::Ok().json(letters)),
         None => refuse(StatusCode::NOT_FOUND, "this node keeps no dead letters"),
     }
 }
 
-async fn actors(state: Data<State>) -> Answer {
+async fn actors(state: Data<AdminState>) -> HttpAnswer {
     Ok(HttpResponse::Ok().json(with_holders(&state, rows(&state)?)?))
 }
 
 /// The rows of this node's own tree.
-pub(super) fn with_holders(state: &State, rows: Vec<ActorInfo>) -> Result<Vec<TreeRow>, Refusal> {
+pub(super) fn with_holders(state: &AdminState, rows: Vec<ActorInfo>) -> Result<Vec<TreeRow>, HttpRefusal> {
     let (node, holders) = look(|| match state.views.tree.cluster() {
         Some(cluster) => {
             let node = cluster.node();
@@ -176,17 +176,17 @@ pub(super) fn with_holders(state: &State, rows: Vec<ActorInfo>) -> Result<Vec<Tr
     Ok(rows.into_iter().map(|row| TreeRow::of(row, &node, &holders)).collect())
 }
 
-async fn groups(state: Data<State>) -> Answer {
+async fn groups(state: Data<AdminState>) -> HttpAnswer {
     Ok(HttpResponse::Ok().json(look(|| state.views.tree.groups())?))
 }
 
-async fn actor(state: Data<State>, path: Path<String>) -> Answer {
+async fn actor(state: Data<AdminState>, path: Path<String>) -> HttpAnswer {
     let row = find(&state, &path)?;
     Ok(HttpResponse::Ok().json(with_holders(&state, vec![row])?.pop()))
 }
 
 /// The one reading that waits for an actor: that one alone, for a second at most.
-async fn inspect(state: Data<State>, path: Path<String>) -> Answer {
+async fn inspect(state: Data<AdminState>, path: Path<String>) -> HttpAnswer {
     find(&state, &path)?;
     let asked = look(|| state.views.tree.inspect(&path))?;
     match asked.await {
@@ -204,7 +204,7 @@ fn inspect_status(why: &InspectError) -> StatusCode {
     }
 }
 
-pub(super) fn find(state: &State, path: &str) -> Result<ActorInfo, Refusal> {
+pub(super) fn find(state: &AdminState, path: &str) -> Result<ActorInfo, HttpRefusal> {
     if path.is_empty() || path.contains('\0') || path.starts_with('/') || path.ends_with('/') {
         let why =
             format!("{:?} is no actor path; they look like root/proving/window_post, see GET /actors", shortened(path));
@@ -229,19 +229,19 @@ pub(super) async fn refuse_cross_site<B: MessageBody + 'static>(
     if let Err(why) = cross_site::check(request.request())
         && !request.path().starts_with("/health/")
     {
-        let state = request.app_data::<Data<State>>().cloned();
+        let state = request.app_data::<Data<AdminState>>().cloned();
         let token = bearer(request.request()).map(str::to_string);
         let allowed = state.zip(token).is_some_and(|(state, token)| look(|| (state.allow)(&token)).unwrap_or(false));
         if !allowed {
-            let refusal = Refusal { status: StatusCode::FORBIDDEN, why: why.to_string() };
+            let refusal = HttpRefusal { status: StatusCode::FORBIDDEN, why: why.to_string() };
             return Ok(request.into_response(refusal.error_response()).map_into_right_body());
         }
     }
     Ok(next.call(request).await?.map_into_left_body())
 }
 
-/// Who may change something; every attempt is on record, and of those without a token a few of many.
-pub(super) fn authorize(state: &State, request: &HttpRequest, action: &str) -> Result<(), Refusal> {
+/// Checks that the caller may change something; logs every attempt, and of those without a token a few of many.
+pub(super) fn authorize(state: &AdminState, request: &HttpRequest, action: &str) -> Result<(), HttpRefusal> {
     let token = bearer(request);
     let allowed = match token {
         Some(token) => look(|| (state.allow)(token))?,
@@ -263,7 +263,7 @@ pub(super) fn authorize(state: &State, request: &HttpRequest, action: &str) -> R
     }
 }
 
-async fn kill(state: Data<State>, request: HttpRequest, path: Path<String>) -> Answer {
+async fn kill(state: Data<AdminState>, request: HttpRequest, path: Path<String>) -> HttpAnswer {
     authorize(&state, &request, &format!("kill {path}"))?;
     find(&state, &path)?;
     let killed = look(|| state.views.tree.kill(&path))?;
@@ -274,7 +274,7 @@ async fn kill(state: Data<State>, request: HttpRequest, path: Path<String>) -> A
     Ok(HttpResponse::Ok().json(json!({ "killed": *path })))
 }
 
-async fn stop(state: Data<State>, request: HttpRequest) -> Answer {
+async fn stop(state: Data<AdminState>, request: HttpRequest) -> HttpAnswer {
     authorize(&state, &request, "stop")?;
     look(|| (state.views.stop)())?;
     Ok(HttpResponse::Accepted().json(json!({ "stopping": true })))

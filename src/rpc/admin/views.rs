@@ -1,4 +1,4 @@
-//! What the admin endpoint looks at, and what "ready" means.
+//! The admin endpoint's view of the node, and the definition of "ready".
 
 use super::cluster::ClusterView;
 use super::provider::ProviderReport;
@@ -37,7 +37,7 @@ pub enum ReloadError {
     NoOrigin,
 }
 
-/// Of the process as a whole.
+/// Figures of the process as a whole.
 #[derive(Serialize, Clone, Copy, Debug, Default)]
 pub struct Vitals {
     /// Grows four times a second while the watchdog lives.
@@ -74,7 +74,7 @@ pub trait TreeView: Send + Sync + 'static {
     fn dead_letters(&self) -> Option<DeadLettersView> {
         None
     }
-    /// What the actor at that path shows of its state. Asks that actor alone, with a deadline.
+    /// The inner state that the actor at that path shows. Asks that actor alone, with a deadline.
     fn inspect(&self, _path: &str) -> BoxFuture<'static, Result<Inspection, InspectError>> {
         std::future::ready(Err(InspectError::ShowsNothing)).boxed()
     }
@@ -87,7 +87,7 @@ pub trait TreeView: Send + Sync + 'static {
     fn reload(&self, _by: String) -> BoxFuture<'static, Result<Value, ReloadError>> {
         std::future::ready(Err(ReloadError::NoOrigin)).boxed()
     }
-    /// Who is in which group.
+    /// The members of each group.
     fn groups(&self) -> Vec<GroupRow> {
         Vec::new()
     }
@@ -98,7 +98,7 @@ pub trait TreeView: Send + Sync + 'static {
     fn cluster(&self) -> Option<Arc<dyn ClusterView>> {
         None
     }
-    /// What the provider does, as it was last put together.
+    /// The provider's state, as it was last put together.
     fn provider(&self) -> Option<Arc<ProviderReport>> {
         None
     }
@@ -202,7 +202,7 @@ pub fn stands_by(actor: &ActorInfo) -> bool {
     actor.state == ActorState::Stopped && actor.last_exit == Some(Exit::Ignored)
 }
 
-/// What the handlers may read and set off.
+/// The handlers' views and orders.
 #[derive(Clone)]
 pub struct AdminViews {
     pub tree: Arc<dyn TreeView>,
@@ -225,12 +225,12 @@ pub fn alive(vitals: Option<Vitals>) -> bool {
 #[derive(Serialize, Debug, PartialEq, Eq)]
 pub struct Readiness {
     pub ready: bool,
-    /// What is not up, or not there at all.
+    /// The paths that are not up, or not there at all.
     pub waiting_for: Vec<String>,
     /// Path -> why it is held down (its start failed, or it crashed too often), or what it says itself of why it cannot work.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub reasons: BTreeMap<String, String>,
-    /// What is wrong with the concerns that this node may run, in a cluster; a sentence each.
+    /// The faults of the concerns that this node may run, in a cluster; a sentence each.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub troubles: Vec<String>,
 }

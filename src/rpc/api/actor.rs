@@ -2,7 +2,7 @@
 
 use super::{MinerBackend, StorageMinerApi};
 use crate::rpc::auth::Auth;
-use crate::rpc::door::Door;
+use crate::rpc::listener::SharedListener;
 use crate::rpc::server::{self, ServerHandle, Service};
 use crate::supervisor::{Actor, ChildSpec, Cx, Exit, Handler, Message, Ref, StartError};
 use std::net::SocketAddr;
@@ -15,7 +15,7 @@ const SETTING: &str = "--api-listen or api.listen";
 pub struct ApiConfig {
     /// `127.0.0.1:2345` by default; port 0 takes any free one.
     pub listen: SocketAddr,
-    /// Where `token` and `api` are written.
+    /// The folder where `token` and `api` are written.
     pub repo: PathBuf,
     pub auth: Arc<Auth>,
 }
@@ -24,7 +24,7 @@ pub struct ApiServer {
     /// Taken when it is stopped.
     pub(super) server: Option<ServerHandle>,
     addr: SocketAddr,
-    door: Door,
+    door: SharedListener,
     /// Why the repo does not say where it listens.
     trouble: Option<String>,
 }
@@ -38,7 +38,7 @@ impl Message for WhereIs {
 }
 
 pub fn child(config: ApiConfig, backend: Arc<dyn MinerBackend>, address: &Ref<ApiServer>) -> ChildSpec {
-    let door = Door::new(config.listen, SETTING);
+    let door = SharedListener::new(config.listen, SETTING);
     ChildSpec::actor("api_server", address, move |_cx| {
         let started = ApiServer::start_at(&config, &door, backend.clone());
         async move { started }
@@ -47,10 +47,14 @@ pub fn child(config: ApiConfig, backend: Arc<dyn MinerBackend>, address: &Ref<Ap
 
 impl ApiServer {
     pub fn start(config: &ApiConfig, backend: Arc<dyn MinerBackend>) -> Result<ApiServer, StartError> {
-        ApiServer::start_at(config, &Door::new(config.listen, SETTING), backend)
+        ApiServer::start_at(config, &SharedListener::new(config.listen, SETTING), backend)
     }
 
-    fn start_at(config: &ApiConfig, door: &Door, backend: Arc<dyn MinerBackend>) -> Result<ApiServer, StartError> {
+    fn start_at(
+        config: &ApiConfig,
+        door: &SharedListener,
+        backend: Arc<dyn MinerBackend>,
+    ) -> Result<ApiServer, StartError> {
         let service =
             Service { auth: config.auth.clone(), node: None, extras: Some(Arc::new(StorageMinerApi::new(backend))) };
         let server = server::serve_at(door, service).map_err(|e| StartError(e.to_string()))?;

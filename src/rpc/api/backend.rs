@@ -1,4 +1,4 @@
-//! What the StorageMiner API needs of the node behind it.
+//! The StorageMiner API's port to the node behind it.
 
 use super::types::SectorInfo;
 use crate::chain::types::{TipSet, Version};
@@ -28,9 +28,9 @@ pub struct SectorBrief {
     pub state: String,
 }
 
-/// What `Bulkhead.*` methods report; each is JSON of the concern that answers.
+/// The reports of the `Bulkhead.*` methods; each is JSON of the concern that answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Report {
+pub enum ReportKind {
     Info,
     Tree,
     /// The sectors of all nodes, and the nodes that did not answer.
@@ -63,5 +63,5 @@ pub trait MinerBackend: Send + Sync + 'static {
     fn version(&self) -> Version;
     /// Begins an orderly stop; returns at once.
     fn shutdown(&self);
-    async fn report(&self, report: Report) -> Result<Value, BackendError>;
+    async fn report(&self, report: ReportKind) -> Result<Value, BackendError>;
 }

@@ -1,6 +1,6 @@
 //! The methods by name, and the permission that each needs: Lotus' own, and ours under `Bulkhead.`.
 
-use super::backend::Report;
+use super::backend::ReportKind;
 use crate::rpc::auth::Perm;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,7 +16,7 @@ pub enum Method {
     RuntimeSubsystems,
     Version,
     Shutdown,
-    Report(Report),
+    Report(ReportKind),
 }
 
 pub const ALL: [(&str, Method); 21] = [
@@ -31,16 +31,16 @@ pub const ALL: [(&str, Method); 21] = [
     ("Filecoin.RuntimeSubsystems", Method::RuntimeSubsystems),
     ("Filecoin.Version", Method::Version),
     ("Filecoin.Shutdown", Method::Shutdown),
-    ("Bulkhead.Info", Method::Report(Report::Info)),
-    ("Bulkhead.Tree", Method::Report(Report::Tree)),
-    ("Bulkhead.Sectors", Method::Report(Report::Sectors)),
-    ("Bulkhead.SealingWorkers", Method::Report(Report::SealingWorkers)),
-    ("Bulkhead.SealingJobs", Method::Report(Report::SealingJobs)),
-    ("Bulkhead.ProvingInfo", Method::Report(Report::ProvingInfo)),
-    ("Bulkhead.ProvingDeadlines", Method::Report(Report::ProvingDeadlines)),
-    ("Bulkhead.WindowPost", Method::Report(Report::WindowPost)),
-    ("Bulkhead.WinningPost", Method::Report(Report::WinningPost)),
-    ("Bulkhead.Market", Method::Report(Report::Market)),
+    ("Bulkhead.Info", Method::Report(ReportKind::Info)),
+    ("Bulkhead.Tree", Method::Report(ReportKind::Tree)),
+    ("Bulkhead.Sectors", Method::Report(ReportKind::Sectors)),
+    ("Bulkhead.SealingWorkers", Method::Report(ReportKind::SealingWorkers)),
+    ("Bulkhead.SealingJobs", Method::Report(ReportKind::SealingJobs)),
+    ("Bulkhead.ProvingInfo", Method::Report(ReportKind::ProvingInfo)),
+    ("Bulkhead.ProvingDeadlines", Method::Report(ReportKind::ProvingDeadlines)),
+    ("Bulkhead.WindowPost", Method::Report(ReportKind::WindowPost)),
+    ("Bulkhead.WinningPost", Method::Report(ReportKind::WinningPost)),
+    ("Bulkhead.Market", Method::Report(ReportKind::Market)),
 ];
 
 impl Method {

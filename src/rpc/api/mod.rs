@@ -9,7 +9,7 @@ mod methods;
 mod types;
 
 pub use actor::{ApiConfig, ApiServer, WhereIs, child};
-pub use backend::{BackendError, MinerBackend, Report, SectorBrief};
+pub use backend::{BackendError, MinerBackend, ReportKind, SectorBrief};
 pub use methods::{ALL as METHODS, Method};
 pub use types::{PieceInfo, SealRandomness, SectorId, SectorInfo, SectorLog, SectorPiece};
 

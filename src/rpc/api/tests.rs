@@ -41,9 +41,9 @@ impl MinerBackend for ThreeSectors {
         Version { version: "1".into(), api_version: 2, block_delay: 30 }
     }
     fn shutdown(&self) {}
-    async fn report(&self, report: Report) -> Result<Value, BackendError> {
+    async fn report(&self, report: ReportKind) -> Result<Value, BackendError> {
         match report {
-            Report::Market => Err(BackendError::Unavailable { what: "deal_handler", why: "it restarts".into() }),
+            ReportKind::Market => Err(BackendError::Unavailable { what: "deal_handler", why: "it restarts".into() }),
             other => Ok(json!(format!("{other:?}"))),
         }
     }

@@ -53,7 +53,7 @@ pub struct SectorPiece {
     pub deal_info: serde_json::Value,
 }
 
-/// What `SectorsStatus` answers. The part from `seal_proof` on is filled from the chain when the caller asks for it.
+/// The answer of `SectorsStatus`. The part from `seal_proof` on is filled from the chain when the caller asks for it.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "PascalCase")]
 pub struct SectorInfo {
@@ -82,7 +82,7 @@ pub struct SectorInfo {
     pub replica_update_message: Option<Cid>,
     /// Why it last failed, until it has got over that.
     pub last_err: String,
-    /// What it waits for in the ordinary course of sealing; Lotus has no such field.
+    /// The event that it waits for in the ordinary course of sealing; Lotus has no such field.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub waits_for: String,
     #[serde(default, with = "lj::nullable")]

@@ -1,4 +1,4 @@
-//! What the bridge counts: traffic, and everything it refused, by reason.
+//! The bridge's counters: traffic, and everything it refused, by reason.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -79,7 +79,7 @@ impl Refusal {
     }
 }
 
-/// Of one peer, or of all that never became one.
+/// Counters of one peer, or of all that never became one.
 #[derive(Debug, Default)]
 pub struct Counters {
     refused: [AtomicU64; Refusal::ALL.len()],
@@ -97,7 +97,7 @@ impl Counters {
     pub fn refused(&self, why: Refusal) -> u64 {
         self.refused[why as usize].load(Ordering::Relaxed)
     }
-    /// Those that happened.
+    /// The reasons that occurred.
     pub fn all_refused(&self) -> Vec<(Refusal, u64)> {
         Refusal::ALL.into_iter().map(|why| (why, self.refused(why))).filter(|(_, n)| *n > 0).collect()
     }

@@ -1,14 +1,14 @@
 //! The one task of a connection: opens its lanes, exchanges hellos, then reads, delivers and writes until it ends.
 
-use super::awake::Awake;
+use super::busy_poll::BusyPoll;
 use super::counters::Refusal;
 use super::frame::{self, HELLO_VERSION, Head};
 use super::hello::{Hello, HelloError, MAX_HELLO, Terms};
-use super::hub::{FromConn, Shared};
+use super::hub::{FromConn, HubState};
 use super::inbox::{Inbox, Next};
 use super::link::Link;
-use super::peer::Life;
-use super::session::{Farewell, Rank};
+use super::peer::PeerSession;
+use super::session::{CloseReason, Rank};
 use super::{BODY, clock_ms};
 use futures::{AsyncReadExt, AsyncWriteExt};
 use libp2p::PeerId;
@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 use tokio::time::{Sleep, sleep, timeout};
 
-/// What a lane's stream begins with.
+/// The first byte of a lane's stream.
 const LANE_MARKS: [u8; 2] = *b"CM";
 /// Rounds before the thread's other tasks get their turn.
 const ROUNDS: usize = 16;
@@ -45,17 +45,17 @@ pub enum ConnError {
     Unwelcome(String),
 }
 
-pub struct Conn {
+pub struct Connection {
     pub id: u64,
     pub peer: PeerId,
     /// The serial number of our dial; `None`: the peer dialled.
     pub dialled: Option<u64>,
-    /// Where the peer dialled from.
+    /// The address that the peer dialled from.
     pub from: Option<IpAddr>,
 }
 
 /// Runs a connection to its end.
-pub async fn run(shared: Arc<Shared>, conn: Conn, muxer: StreamMuxerBox) {
+pub async fn run(shared: Arc<HubState>, conn: Connection, muxer: StreamMuxerBox) {
     let within = shared.config.timing.down;
     let opened = timeout(within, open(&shared, &conn, muxer)).await.unwrap_or(Err(ConnError::Slow(within)));
     let (link, terms) = match opened {
@@ -77,7 +77,7 @@ pub async fn run(shared: Arc<Shared>, conn: Conn, muxer: StreamMuxerBox) {
     let (id, peer) = (conn.id, conn.peer);
     shared.tell_hub(FromConn::Ready { conn, rank, terms, link: link.clone(), admit: tx }).await;
     let why = match rx.await {
-        Ok(life) => serve(&shared, &link, &life, id).await,
+        Ok(peer_session) => serve(&shared, &link, &peer_session, id).await,
         Err(_) => "refused".to_string(), // the hub has queued a goodbye
     };
     link.refuse_more();
@@ -104,7 +104,7 @@ async fn beside<T>(
     .await
 }
 
-async fn open(shared: &Shared, conn: &Conn, mut muxer: StreamMuxerBox) -> Result<(Link, Terms), ConnError> {
+async fn open(shared: &HubState, conn: &Connection, mut muxer: StreamMuxerBox) -> Result<(Link, Terms), ConnError> {
     let mut streams = match conn.dialled {
         Some(_) => dial_lanes(&mut muxer).await?,
         None => accept_lanes(&mut muxer).await?,
@@ -183,56 +183,62 @@ async fn read_hello(control: &mut SubstreamBox) -> Result<Hello, ConnError> {
     }
 }
 
-/// What a connection has read so far.
+/// The bytes that a connection has read so far.
 struct Reader {
     inboxes: [Inbox; 2],
     /// While a mailbox is full.
     pause: Option<Pin<Box<Sleep>>>,
     /// Lanes on which goodbye was read.
     parted: [bool; 2],
-    awake: Awake,
+    awake: BusyPoll,
     /// Something was read since the connection was last quiet.
     came: bool,
 }
 
-enum Event {
+enum DriverEvent {
     /// Nothing to do, but something may come at once.
     Quiet,
     Ended(String),
     /// On both lanes: nothing comes behind it.
-    Goodbye(Farewell),
+    Goodbye(CloseReason),
 }
 
-/// Until the connection ends; says why.
-async fn serve(shared: &Arc<Shared>, link: &Arc<Link>, life: &Arc<Life>, id: u64) -> String {
+/// Serves the connection until it ends; returns why.
+async fn serve(shared: &Arc<HubState>, link: &Arc<Link>, peer_session: &Arc<PeerSession>, id: u64) -> String {
     let mut reader = Reader {
         inboxes: [Inbox::new(0), Inbox::new(1)],
         pause: None,
         parted: [false; 2],
-        awake: Awake::new(),
+        awake: BusyPoll::new(),
         came: false,
     };
     loop {
-        match poll_fn(|task| reader.rounds(shared, link, life, task)).await {
-            Event::Ended(why) => return why,
-            Event::Quiet => {
+        match poll_fn(|task| reader.rounds(shared, link, peer_session, task)).await {
+            DriverEvent::Ended(why) => return why,
+            DriverEvent::Quiet => {
                 let before = Instant::now();
                 std::thread::yield_now();
                 reader.awake.gave_way(before, Instant::now());
                 tokio::task::yield_now().await;
             }
-            Event::Goodbye(why) => {
-                shared.tell_hub(FromConn::Goodbye { conn: id, peer: life.peer, why }).await;
+            DriverEvent::Goodbye(why) => {
+                shared.tell_hub(FromConn::Goodbye { conn: id, peer: peer_session.peer, why }).await;
             }
         }
     }
 }
 
 impl Reader {
-    fn rounds(&mut self, shared: &Shared, link: &Link, life: &Arc<Life>, task: &mut Context<'_>) -> Poll<Event> {
+    fn rounds(
+        &mut self,
+        shared: &HubState,
+        link: &Link,
+        peer_session: &Arc<PeerSession>,
+        task: &mut Context<'_>,
+    ) -> Poll<DriverEvent> {
         for _ in 0..ROUNDS {
             if link.is_closing() {
-                return Poll::Ready(Event::Ended(closed_here(link, life).into()));
+                return Poll::Ready(DriverEvent::Ended(closed_here(link, peer_session).into()));
             }
             let mut came = false;
             let driven = link.drive(task.waker(), |lane, stream, task| {
@@ -240,19 +246,19 @@ impl Reader {
                 Ok(())
             });
             if let (Err(error), false) = (driven, came) {
-                return Poll::Ready(Event::Ended(error.to_string()));
+                return Poll::Ready(DriverEvent::Ended(error.to_string()));
             }
             if came {
                 self.came = true;
-                life.heard_ms.store(clock_ms(), Ordering::Relaxed);
+                peer_session.heard_ms.store(clock_ms(), Ordering::Relaxed);
             } else if !self.waits() {
                 let came = std::mem::take(&mut self.came);
                 return match self.awake.goes_on(Instant::now(), came) {
-                    true => Poll::Ready(Event::Quiet),
+                    true => Poll::Ready(DriverEvent::Quiet),
                     false => Poll::Pending,
                 };
             }
-            if let Some(event) = self.take(shared, life) {
+            if let Some(event) = self.take(shared, peer_session) {
                 return Poll::Ready(event);
             }
             if !self.waits() {
@@ -274,35 +280,35 @@ impl Reader {
     }
 
     /// Delivers all frames that are complete.
-    fn take(&mut self, shared: &Shared, life: &Arc<Life>) -> Option<Event> {
+    fn take(&mut self, shared: &HubState, peer_session: &Arc<PeerSession>) -> Option<DriverEvent> {
         let mut event = None;
         for (inbox, parted) in self.inboxes.iter_mut().zip(&mut self.parted) {
             loop {
-                match inbox.take_all(life, &shared.exports, shared.config.max_frame) {
+                match inbox.take_all(peer_session, &shared.exports, shared.config.max_frame) {
                     Next::Go | Next::Wait => break,
                     Next::Goodbye(why, text) => {
-                        tracing::debug!(peer = %life.peer, ?why, text, "bridge: goodbye");
+                        tracing::debug!(peer = %peer_session.peer, ?why, text, "bridge: goodbye");
                         if !std::mem::replace(parted, true) {
                             event = Some(why);
                         }
                     }
                     Next::Broken(refusal, why) => {
-                        life.counters.refuse(refusal);
-                        return Some(Event::Ended(why));
+                        peer_session.counters.refuse(refusal);
+                        return Some(DriverEvent::Ended(why));
                     }
                 }
             }
         }
-        event.filter(|_| self.parted == [true; 2]).map(Event::Goodbye)
+        event.filter(|_| self.parted == [true; 2]).map(DriverEvent::Goodbye)
     }
 }
 
-fn closed_here(link: &Link, life: &Life) -> &'static str {
+fn closed_here(link: &Link, peer_session: &PeerSession) -> &'static str {
     if !link.is_unread() {
         return "closed here";
     }
-    life.counters.refuse(Refusal::Unread);
-    tracing::warn!(peer = %life.peer, "bridge: it leaves its answers unread; the connection is closed, look at that node");
+    peer_session.counters.refuse(Refusal::Unread);
+    tracing::warn!(peer = %peer_session.peer, "bridge: it leaves its answers unread; the connection is closed, look at that node");
     "it leaves its answers unread"
 }
 

@@ -1,4 +1,4 @@
-//! What of this process other nodes may reach: actors by logical path, each under the epoch it is held by.
+//! The actors of this process that other nodes may reach, by logical path, each under the epoch it is held by.
 
 use super::lock;
 use crate::supervisor::Export;
@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-/// Where a gate reads the epoch that an actor is held under in this process. The gate keeps no copy of it.
+/// Lets a gate read the epoch under which an actor is held in this process. The gate keeps no copy of it.
 pub trait HeldEpoch: Send + Sync + 'static {
     /// 0 while other nodes may not reach the actor: it is not held here, or it is being stopped.
     fn held_epoch(&self) -> u64;

@@ -24,7 +24,7 @@ const HAS_TRACE: u8 = 2;
 const IS_ECHO: u8 = 4;
 const FLAGS: u8 = DEFINES_PATH | HAS_TRACE | IS_ECHO;
 
-/// Where a request comes from in a trace: W3C trace context's `traceparent`.
+/// A request's origin in a trace: W3C trace context's `traceparent`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TraceParent {
     pub trace: u128,
@@ -51,7 +51,7 @@ pub struct Call<'a> {
     pub to: To<'a>,
     pub message: u32,
     pub schema: u16,
-    /// Under which lease the sender believes the actor to run; 0: under none.
+    /// The epoch of the lease under which the sender believes the actor to run; 0: without a lease.
     pub epoch: u64,
     pub trace: Option<TraceParent>,
 }

@@ -34,20 +34,20 @@ pub enum HelloError {
     Cluster { ours: String, theirs: String },
 }
 
-/// What two nodes have in common.
+/// The terms that two nodes have in common.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Terms {
     pub version: u8,
     pub boot: u64,
     pub serial: u64,
-    /// What the other side takes.
+    /// The largest frame that the other side takes.
     pub max_frame: u32,
-    /// By their number: looked up for every message that is sent.
+    /// Schemas by message number: looked up for every message that is sent.
     schemas: Vec<(u32, Schemas)>,
 }
 
 impl Terms {
-    /// In which of our schemas the other side gets that message. One that it does not list may be exported there later.
+    /// The schema to send this message in; ours if the peer lists none, since it may export it later.
     pub fn schema(&self, message: u32, ours: Schemas) -> Result<u16, String> {
         let Ok(at) = self.schemas.binary_search_by_key(&message, |it| it.0) else { return Ok(ours.highest) };
         let theirs = self.schemas[at].1;

@@ -1,14 +1,14 @@
-//! The bridge's own task: listens, dials, and runs every peer's [`Session`] on a clock.
+//! The bridge's own task: listens, dials, and runs every peer's [`SessionState`] on a clock.
 
 use super::counters::{Counters, Refusal};
-use super::driver::{self, Conn};
+use super::driver::{self, Connection};
 use super::exports::Exports;
 use super::frame::Head;
+use super::handshake_limits::{HandshakeLimiter, ip_of};
 use super::hello::{Hello, Terms, our_versions};
 use super::link::{LANES, Link};
-use super::peer::{Life, Peer};
-use super::places::{Places, ip_of};
-use super::session::{Action, Event, Farewell, PeerState, Rank, Refused, Session};
+use super::peer::{Peer, PeerSession};
+use super::session::{CloseReason, PeerState, Rank, Refused, SessionAction, SessionEvent, SessionState};
 use super::transport::{AllowList, Connected};
 use super::{BODY, BridgeConfig, clock_us, instant_of, lock};
 use crate::rpc::refusal_log::RefusalLog;
@@ -24,18 +24,18 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
-/// What a connection's task tells.
+/// A report of a connection's task.
 pub enum FromConn {
-    /// Both hellos were exchanged; `admit` gets the life it belongs to, or is dropped.
+    /// Both hellos were exchanged; `admit` gets the session it belongs to, or is dropped.
     Ready {
-        conn: Conn,
+        conn: Connection,
         rank: Rank,
         terms: Terms,
         link: Arc<Link>,
-        admit: oneshot::Sender<Arc<Life>>,
+        admit: oneshot::Sender<Arc<PeerSession>>,
     },
     Failed {
-        conn: Conn,
+        conn: Connection,
     },
     DialFailed {
         peer: PeerId,
@@ -43,7 +43,7 @@ pub enum FromConn {
     Goodbye {
         conn: u64,
         peer: PeerId,
-        why: Farewell,
+        why: CloseReason,
     },
     Closed {
         conn: u64,
@@ -51,14 +51,14 @@ pub enum FromConn {
     },
 }
 
-/// What all of the bridge's parts look at.
-pub struct Shared {
+/// The state that all of the bridge's parts share.
+pub struct HubState {
     pub config: BridgeConfig,
     pub me: PeerId,
     pub boot: u64,
     pub exports: Exports,
     pub allow: Arc<AllowList>,
-    /// Of those who never became a peer.
+    /// Counters of those who never became a peer.
     pub strangers: Arc<Counters>,
     pub peers: Mutex<HashMap<PeerId, Arc<Peer>>>,
     pub known: Mutex<HashMap<PeerId, Vec<Multiaddr>>>,
@@ -71,10 +71,10 @@ pub struct Shared {
     next_conn: AtomicU64,
 }
 
-impl Shared {
-    pub fn new(config: BridgeConfig, me: PeerId) -> (Shared, mpsc::Receiver<FromConn>) {
+impl HubState {
+    pub fn new(config: BridgeConfig, me: PeerId) -> (HubState, mpsc::Receiver<FromConn>) {
         let (to_hub, from_conns) = mpsc::channel(1024);
-        let shared = Shared {
+        let shared = HubState {
             me,
             boot: config.boot,
             config,
@@ -112,25 +112,25 @@ impl Shared {
         let _ = self.to_hub.send(event).await; // the hub has ended: so does all else
     }
 
-    fn conn(&self, peer: PeerId, dialled: Option<u64>, from: Option<IpAddr>) -> Conn {
-        Conn { id: self.next_conn.fetch_add(1, Ordering::Relaxed), peer, dialled, from }
+    fn conn(&self, peer: PeerId, dialled: Option<u64>, from: Option<IpAddr>) -> Connection {
+        Connection { id: self.next_conn.fetch_add(1, Ordering::Relaxed), peer, dialled, from }
     }
 }
 
 pub struct Hub {
-    shared: Arc<Shared>,
+    shared: Arc<HubState>,
     transport: Boxed<Connected>,
-    sessions: HashMap<PeerId, Session>,
+    sessions: HashMap<PeerId, SessionState>,
     links: HashMap<u64, Arc<Link>>,
-    places: Places,
+    places: HandshakeLimiter,
     /// Anybody can make a handshake fail.
     failed_handshakes: Arc<RefusalLog>,
     dials: u64,
 }
 
 impl Hub {
-    pub fn new(shared: Arc<Shared>, transport: Boxed<Connected>) -> Hub {
-        let (sessions, links, places) = (HashMap::new(), HashMap::new(), Places::default());
+    pub fn new(shared: Arc<HubState>, transport: Boxed<Connected>) -> Hub {
+        let (sessions, links, places) = (HashMap::new(), HashMap::new(), HandshakeLimiter::default());
         Hub { shared, transport, sessions, links, places, failed_handshakes: Arc::default(), dials: 0 }
     }
 
@@ -156,7 +156,7 @@ impl Hub {
 
     async fn say_goodbye(&mut self, from_conns: &mut mpsc::Receiver<FromConn>) {
         for link in self.links.values() {
-            goodbye(link, Farewell::Leaving, "this node stops");
+            goodbye(link, CloseReason::Leaving, "this node stops");
             link.close();
         }
         let _ = tokio::time::timeout(Duration::from_secs(2), async {
@@ -171,8 +171,8 @@ impl Hub {
         .await;
         let peers: Vec<_> = lock(&self.shared.peers).values().cloned().collect();
         for peer in peers {
-            if let Some(life) = peer.life.swap(None) {
-                life.finish();
+            if let Some(peer_session) = peer.peer_session.swap(None) {
+                peer_session.finish();
             }
             *lock(&peer.state) = PeerState::Down;
         }
@@ -227,42 +227,53 @@ impl Hub {
             FromConn::Ready { conn, rank, terms, link, admit } => self.on_ready(conn, rank, terms, link, admit),
             FromConn::Failed { conn } => {
                 if conn.dialled.is_some() {
-                    self.step(conn.peer, Event::DialFailed);
+                    self.step(conn.peer, SessionEvent::DialFailed);
                 }
             }
-            FromConn::DialFailed { peer } => self.step(peer, Event::DialFailed),
-            FromConn::Goodbye { conn, peer, why } => self.step(peer, Event::Goodbye { conn, why }),
+            FromConn::DialFailed { peer } => self.step(peer, SessionEvent::DialFailed),
+            FromConn::Goodbye { conn, peer, why } => self.step(peer, SessionEvent::Goodbye { conn, why }),
             FromConn::Closed { conn, peer } => {
                 self.links.remove(&conn);
-                self.step(peer, Event::Closed { conn });
+                self.step(peer, SessionEvent::Closed { conn });
             }
         }
     }
 
-    fn on_ready(&mut self, conn: Conn, rank: Rank, terms: Terms, link: Arc<Link>, admit: oneshot::Sender<Arc<Life>>) {
+    fn on_ready(
+        &mut self,
+        conn: Connection,
+        rank: Rank,
+        terms: Terms,
+        link: Arc<Link>,
+        admit: oneshot::Sender<Arc<PeerSession>>,
+    ) {
         self.links.insert(conn.id, link.clone());
         let from = conn.from;
         let mut admit = Some((admit, terms, link));
         let boot = admit.as_ref().map_or(0, |(_, terms, _)| terms.boot);
-        let actions =
-            self.session(conn.peer).step(Instant::now(), rand::random(), Event::Ready { conn: conn.id, rank, boot });
+        let actions = self.session(conn.peer).step(
+            Instant::now(),
+            rand::random(),
+            SessionEvent::Ready { conn: conn.id, rank, boot },
+        );
         let peer = self.shared.peer(conn.peer);
         for action in actions {
             match action {
-                Action::Begin { boot } => {
+                SessionAction::Begin { boot } => {
                     let Some((_, terms, link)) = &admit else { continue };
                     peer.counters.lives.fetch_add(1, Ordering::Relaxed);
                     let counters = peer.counters.clone();
-                    let life = Life::new(peer.id, boot, terms.clone(), link.clone(), counters, self.shared.boot);
-                    peer.life.store(Some(Arc::new(life)));
+                    let peer_session =
+                        PeerSession::new(peer.id, boot, terms.clone(), link.clone(), counters, self.shared.boot);
+                    peer.peer_session.store(Some(Arc::new(peer_session)));
                     if let Some(from) = from {
                         self.places.met(peer.id, from);
                     }
                     tracing::info!(peer = %peer.id, boot, "bridge: up");
                 }
-                Action::Admit { .. } => {
-                    if let (Some((admit, ..)), Some(life)) = (admit.take(), peer.life.load_full()) {
-                        let _ = admit.send(life); // its task has ended: it says so next
+                SessionAction::Admit { .. } => {
+                    if let (Some((admit, ..)), Some(peer_session)) = (admit.take(), peer.peer_session.load_full()) {
+                        let _ = admit.send(peer_session); // its task has ended: it says so next
                     }
                 }
                 other => self.act(&peer, other),
@@ -271,16 +282,16 @@ impl Hub {
         self.publish(&peer);
     }
 
-    fn session(&mut self, peer: PeerId) -> &mut Session {
+    fn session(&mut self, peer: PeerId) -> &mut SessionState {
         let shared = &self.shared;
         self.sessions.entry(peer).or_insert_with(|| {
-            let mut session = Session::new(shared.config.timing, shared.me < peer);
-            let _ = session.step(Instant::now(), 0.0, Event::Allowed(shared.allow.has(&peer))); // no address: no action
+            let mut session = SessionState::new(shared.config.timing, shared.me < peer);
+            let _ = session.step(Instant::now(), 0.0, SessionEvent::Allowed(shared.allow.has(&peer))); // no address: no action
             session
         })
     }
 
-    fn step(&mut self, id: PeerId, event: Event) {
+    fn step(&mut self, id: PeerId, event: SessionEvent) {
         let actions = self.session(id).step(Instant::now(), rand::random(), event);
         let peer = self.shared.peer(id);
         for action in actions {
@@ -289,11 +300,11 @@ impl Hub {
         self.publish(&peer);
     }
 
-    fn act(&mut self, peer: &Arc<Peer>, action: Action) {
+    fn act(&mut self, peer: &Arc<Peer>, action: SessionAction) {
         match action {
-            Action::Dial => self.dial(peer.id),
-            Action::Begin { .. } | Action::Admit { .. } => {} // answers to Event::Ready only: on_ready
-            Action::Refuse { conn, why } => {
+            SessionAction::Dial => self.dial(peer.id),
+            SessionAction::Begin { .. } | SessionAction::Admit { .. } => {} // answers to Event::Ready only: on_ready
+            SessionAction::Refuse { conn, why } => {
                 let (reason, text) = match why {
                     Refused::OldBoot => (
                         Refusal::OldBoot,
@@ -304,28 +315,28 @@ impl Hub {
                 };
                 peer.counters.refuse(reason);
                 if let Some(link) = self.links.get(&conn) {
-                    goodbye(link, Farewell::Leaving, text);
+                    goodbye(link, CloseReason::Leaving, text);
                     link.close();
                 }
             }
-            Action::Route { conn } => {
-                if let (Some(life), Some(link)) = (peer.life.load_full(), self.links.get(&conn)) {
-                    life.link.store(link.clone());
+            SessionAction::Route { conn } => {
+                if let (Some(peer_session), Some(link)) = (peer.peer_session.load_full(), self.links.get(&conn)) {
+                    peer_session.link.store(link.clone());
                 }
             }
-            Action::Part { conn } => {
+            SessionAction::Part { conn } => {
                 if let Some(link) = self.links.get(&conn) {
-                    goodbye(link, Farewell::Superseded, "another connection carries");
+                    goodbye(link, CloseReason::Superseded, "another connection carries");
                     link.refuse_more();
                     link.wake();
                 }
             }
-            Action::Close { conn } => {
+            SessionAction::Close { conn } => {
                 if let Some(link) = self.links.get(&conn) {
                     link.close();
                 }
             }
-            Action::Heartbeat { conn } => {
+            SessionAction::Heartbeat { conn } => {
                 if let Some(link) = self.links.get(&conn)
                     && link
                         .notice(WireLane::Control, &Head::Heartbeat { stamp: clock_us(), echo: false }, &|_| Ok(()))
@@ -334,18 +345,18 @@ impl Hub {
                     link.wake();
                 }
             }
-            Action::Finish(end) => {
-                if let Some(life) = peer.life.swap(None) {
-                    tracing::info!(peer = %peer.id, boot = life.boot, ?end, "bridge: down");
-                    life.link.load().refuse_more();
-                    life.finish();
+            SessionAction::Finish(end) => {
+                if let Some(peer_session) = peer.peer_session.swap(None) {
+                    tracing::info!(peer = %peer.id, boot = peer_session.boot, ?end, "bridge: down");
+                    peer_session.link.load().refuse_more();
+                    peer_session.finish();
                 }
             }
         }
     }
 
     fn publish(&self, peer: &Peer) {
-        let Some(state) = self.sessions.get(&peer.id).map(Session::state) else { return };
+        let Some(state) = self.sessions.get(&peer.id).map(SessionState::state) else { return };
         let before = std::mem::replace(&mut *lock(&peer.state), state);
         if before != state {
             self.shared.events.send_modify(|n| *n += 1);
@@ -355,12 +366,12 @@ impl Hub {
     fn tick(&mut self) {
         let ids: Vec<PeerId> = self.sessions.keys().copied().collect();
         for id in ids {
-            let life = self.shared.peer(id).life.load_full();
-            if let Some(life) = &life {
-                life.expire();
+            let peer_session = self.shared.peer(id).peer_session.load_full();
+            if let Some(peer_session) = &peer_session {
+                peer_session.expire();
             }
-            let heard = life.map(|life| instant_of(life.heard_ms.load(Ordering::Relaxed)));
-            self.step(id, Event::Tick { heard });
+            let heard = peer_session.map(|peer_session| instant_of(peer_session.heard_ms.load(Ordering::Relaxed)));
+            self.step(id, SessionEvent::Tick { heard });
         }
     }
 
@@ -375,12 +386,12 @@ impl Hub {
         self.places.forget(|peer| self.shared.allow.has(peer));
         for (id, reachable) in known {
             self.session(id);
-            self.step(id, Event::Reachable(reachable));
+            self.step(id, SessionEvent::Reachable(reachable));
         }
         let ids: Vec<PeerId> = self.sessions.keys().copied().collect();
         for id in ids {
             let allowed = self.shared.allow.has(&id);
-            self.step(id, Event::Allowed(allowed));
+            self.step(id, SessionEvent::Allowed(allowed));
         }
     }
 
@@ -412,9 +423,9 @@ impl Hub {
 }
 
 /// On both lanes: what was sent before on either is read before it.
-fn goodbye(link: &Link, why: Farewell, text: &str) {
+fn goodbye(link: &Link, why: CloseReason, text: &str) {
     let body = |into: &mut Vec<u8>| {
-        let body = (why == Farewell::Superseded, text);
+        let body = (why == CloseReason::Superseded, text);
         bincode::serde::encode_into_std_write(body, into, BODY).map(drop).map_err(|e| WireError(e.to_string()))
     };
     for lane in LANES {

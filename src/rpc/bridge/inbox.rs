@@ -1,15 +1,15 @@
-//! What came on a lane: bytes become frames, frames go to actors, askers and monitors.
+//! The receiving side of a lane: bytes become frames, frames go to actors, askers and monitors.
 //!
-//! Tells of one type to one actor that follow one another go to it together: its mailbox takes a batch at a time.
+//! Consecutive tells of one type to one actor are delivered together: its mailbox takes a batch at a time.
 
 use super::counters::Refusal;
 use super::exports::{Exported, Exports};
 use super::frame::{self, Call, Frame, FrameError, Head, MAX_PATHS, To, UNKEPT};
 use super::later;
 use super::link::LANES;
-use super::peer::{Life, refusal_of};
-use super::pending::Pending;
-use super::session::Farewell;
+use super::peer::{PeerSession, refusal_of};
+use super::pending::PendingAsks;
+use super::session::CloseReason;
 use super::{BODY, clock_us};
 use crate::supervisor::OnUnreadable;
 use crate::supervisor::wire::{Fault, WireLane};
@@ -21,19 +21,20 @@ use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-/// What is read at once; a longer frame makes the buffer grow as it arrives.
+/// Bytes per read; a longer frame makes the buffer grow as it arrives.
 const CHUNK: usize = 128 * 1024;
-/// How long a lane waits for room in a full mailbox before it drops a tell. Its other actors wait meanwhile, so it waits
-/// for each actor only once until that takes a tell again.
-const PATIENCE: Duration = Duration::from_millis(50);
-/// So many tells go to an actor at once, of so many bytes in all: about as many as it handles in one turn on its thread.
+/// How long a lane waits for room in a full mailbox before it drops a tell. Its other actors wait too, so it waits for
+/// each actor only once until that takes a tell again.
+const MAX_MAILBOX_WAIT: Duration = Duration::from_millis(50);
+/// At most this many tells, of this many bytes in all, are delivered together: about as many as an actor handles in one
+/// turn on its thread.
 const BATCH: usize = 64;
 const BATCH_BYTES: usize = 32 * 1024;
 
 struct Known {
     path: Arc<str>,
     exported: Option<Arc<Exported>>,
-    /// Of [`Exports`], when it was looked up.
+    /// The result of a look-up in [`Exports`], with its version.
     version: u64,
     /// It let a tell wait in vain.
     clogged: bool,
@@ -49,18 +50,18 @@ pub struct Inbox {
     last_call: u64,
     waits_since: Option<Instant>,
     on_unreadable: Option<OnUnreadable>,
-    /// So many frames from here on were looked at together in vain: looking again at each of them would cost a peer that
-    /// floods nothing, and us much.
+    /// This many coming frames are handled singly, because they were looked at together in vain: repeating that for
+    /// each would cost a peer that floods nothing, and us much.
     one_by_one: usize,
 }
 
-/// What one frame leads to, beyond its delivery.
+/// A frame's consequence beyond its delivery.
 #[derive(Debug, PartialEq)]
 pub enum Next {
     Go,
     /// A mailbox is full: try this frame again in a moment.
     Wait,
-    Goodbye(Farewell, String),
+    Goodbye(CloseReason, String),
     /// Nothing on this connection can be believed any more.
     Broken(Refusal, String),
 }
@@ -116,7 +117,7 @@ impl Inbox {
     }
 
     /// Takes the frames that are complete; says why it stopped before the last.
-    pub fn take_all(&mut self, life: &Arc<Life>, exports: &Exports, limit: u32) -> Next {
+    pub fn take_all(&mut self, peer_session: &Arc<PeerSession>, exports: &Exports, limit: u32) -> Next {
         let mut frames = 0;
         let next = loop {
             let bytes = std::mem::take(&mut self.buffer); // so that a frame may borrow from it
@@ -126,8 +127,8 @@ impl Inbox {
                     self.buffer = bytes;
                     break Next::Go;
                 }
-                Ok(Some((frame, used))) => match self.batch(life, exports, &frame, unread, limit) {
-                    (0, _) => (self.take(life, exports, &frame), 1, used),
+                Ok(Some((frame, used))) => match self.batch(peer_session, exports, &frame, unread, limit) {
+                    (0, _) => (self.take(peer_session, exports, &frame), 1, used),
                     (taken, used) => (Next::Go, taken, used),
                 },
                 Err(error) => {
@@ -147,57 +148,57 @@ impl Inbox {
                 break next;
             }
         };
-        life.counters.frames_in.fetch_add(frames, Ordering::Relaxed);
+        peer_session.counters.frames_in.fetch_add(frames, Ordering::Relaxed);
         next
     }
 
-    fn take(&mut self, life: &Arc<Life>, exports: &Exports, frame: &Frame<'_>) -> Next {
+    fn take(&mut self, peer_session: &Arc<PeerSession>, exports: &Exports, frame: &Frame<'_>) -> Next {
         let refuse = |why: Refusal| {
-            life.counters.refuse(why);
+            peer_session.counters.refuse(why);
             Next::Go
         };
         match frame.head {
-            Head::Tell(call) => self.tell(life, exports, &call, frame.body),
+            Head::Tell(call) => self.tell(peer_session, exports, &call, frame.body),
             Head::Ask { call, left_ms } => {
-                let to = match self.addressee(exports, &call, Pending::serial(call.corr)) {
+                let to = match self.addressee(exports, &call, PendingAsks::serial(call.corr)) {
                     Ok(to) => to,
                     Err((why, fault)) => {
-                        life.counters.refuse(why);
+                        peer_session.counters.refuse(why);
                         return match fault {
                             Some(fault) => {
-                                life.refuse_ask(self.lane, call.corr, fault);
+                                peer_session.refuse_ask(self.lane, call.corr, fault);
                                 Next::Go
                             }
                             None => Next::Go,
                         };
                     }
                 };
-                match life.serve(self.lane, &to, &call, left_ms, frame.body) {
+                match peer_session.serve(self.lane, &to, &call, left_ms, frame.body) {
                     Ok(()) => Next::Go,
                     Err(why) => refuse(why),
                 }
             }
             Head::Reply { corr } => {
-                life.settle(corr, Ok(frame.body));
+                peer_session.settle(corr, Ok(frame.body));
                 Next::Go
             }
             Head::Fault { corr } => match later::fault(frame.body) {
                 Some(fault) => {
-                    life.settle(corr, Err(fault));
+                    peer_session.settle(corr, Err(fault));
                     Next::Go
                 }
                 None => refuse(Refusal::Malformed),
             },
             Head::Heartbeat { stamp, echo: false } => {
                 let echo = Head::Heartbeat { stamp, echo: true };
-                if let Ok(link) = life.notice(WireLane::Control, &echo, &|_| Ok(())) {
+                if let Ok(link) = peer_session.notice(WireLane::Control, &echo, &|_| Ok(())) {
                     link.wake();
                 }
                 Next::Go
             }
             Head::Heartbeat { stamp, echo: true } => {
                 let took = clock_us().saturating_sub(stamp);
-                life.rtt_us.store(took.max(1), Ordering::Relaxed);
+                peer_session.rtt_us.store(took.max(1), Ordering::Relaxed);
                 Next::Go
             }
             Head::Watch { corr, to, epoch } => {
@@ -206,26 +207,26 @@ impl Inbox {
                     Err(Lost::Unkept(it)) => it.filter(|it| it.gate.admits(epoch)),
                     Err(Lost::Undefined) => return refuse(Refusal::UnknownPath),
                 };
-                match life.set_watch(corr, found.as_deref()) {
+                match peer_session.set_watch(corr, found.as_deref()) {
                     Ok(()) => Next::Go,
                     Err(why) => refuse(why),
                 }
             }
             Head::Unwatch { corr } => {
-                life.unset_watch(corr);
+                peer_session.unset_watch(corr);
                 Next::Go
             }
             Head::Down { corr } => match later::down(frame.body) {
                 Some((incarnation, reason)) => {
-                    life.down(corr, incarnation, reason);
+                    peer_session.down(corr, incarnation, reason);
                     Next::Go
                 }
                 None => refuse(Refusal::Malformed),
             },
             Head::Goodbye => match decode::<(bool, String)>(frame.body) {
-                Some((true, why)) => Next::Goodbye(Farewell::Superseded, why),
-                Some((false, why)) => Next::Goodbye(Farewell::Leaving, why),
-                None => Next::Goodbye(Farewell::Leaving, String::new()),
+                Some((true, why)) => Next::Goodbye(CloseReason::Superseded, why),
+                Some((false, why)) => Next::Goodbye(CloseReason::Leaving, why),
+                None => Next::Goodbye(CloseReason::Leaving, String::new()),
             },
             Head::Hello => refuse(Refusal::Misplaced),
         }
@@ -235,7 +236,7 @@ impl Inbox {
     /// None if it is no tell, or alone, or there is something to be said of it.
     fn batch(
         &mut self,
-        life: &Arc<Life>,
+        peer_session: &Arc<PeerSession>,
         exports: &Exports,
         first: &Frame<'_>,
         unread: &[u8],
@@ -267,7 +268,7 @@ impl Inbox {
         self.one_by_one = count - 1; // unless it goes well
         let Ok(to) = self.addressee(exports, call, u64::MAX) else { return (0, 0) };
         let on_unreadable = self.on_unreadable.get_or_insert_with(|| {
-            let counters = life.counters.clone();
+            let counters = peer_session.counters.clone();
             Arc::new(move || counters.refuse(Refusal::UnknownMessage))
         });
         let taken = to.export.deliver_batch(call.message, call.schema, &bodies[..count], on_unreadable);
@@ -279,7 +280,7 @@ impl Inbox {
         (taken as u64, end)
     }
 
-    fn tell(&mut self, life: &Arc<Life>, exports: &Exports, call: &Call<'_>, body: &[u8]) -> Next {
+    fn tell(&mut self, peer_session: &Arc<PeerSession>, exports: &Exports, call: &Call<'_>, body: &[u8]) -> Next {
         let again = self.waits_since.is_some();
         let serial = if again { u64::MAX } else { call.corr };
         let to = match self.addressee(exports, call, serial) {
@@ -287,7 +288,7 @@ impl Inbox {
             Err((why, _)) => {
                 // It may have waited for room before the gate changed.
                 self.waits_since = None;
-                life.counters.refuse(why);
+                peer_session.counters.refuse(why);
                 return Next::Go;
             }
         };
@@ -305,14 +306,14 @@ impl Inbox {
             && !known.clogged
         {
             let since = *self.waits_since.get_or_insert_with(Instant::now);
-            if since.elapsed() < PATIENCE {
+            if since.elapsed() < MAX_MAILBOX_WAIT {
                 return Next::Wait;
             }
             known.clogged = true;
         }
         self.waits_since = None;
         if let Some(why) = refusal_of(&fault) {
-            life.counters.refuse(why);
+            peer_session.counters.refuse(why);
         }
         Next::Go
     }

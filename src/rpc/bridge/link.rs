@@ -54,7 +54,7 @@ const KEEP: usize = 8 << 20;
 struct Queue {
     buffer: Vec<u8>,
     frames: u64,
-    /// Of them answers and notices, and their bytes.
+    /// Queued answers and notices: their number, their bytes.
     owed: (u64, usize),
     paths: HashMap<Arc<str>, u32>,
     /// The path of the last call: most go to the same actor.
@@ -147,7 +147,7 @@ struct LaneIo {
     written: usize,
 }
 
-/// What only one thread at a time may touch.
+/// The state that only one thread at a time may touch.
 pub struct Io {
     muxer: StreamMuxerBox,
     lanes: [LaneIo; 2],

@@ -5,12 +5,13 @@
 //!
 //! Decisions are pure: [`frame`], [`hello`], [`session`], [`pending`]. `hub` and `driver` do what those say.
 
-mod awake;
+mod busy_poll;
 pub mod codec;
 mod counters;
 mod driver;
 mod exports;
 pub mod frame;
+mod handshake_limits;
 mod hello;
 mod hub;
 pub mod identity;
@@ -21,7 +22,6 @@ mod link;
 mod muxer;
 mod peer;
 mod pending;
-mod places;
 mod session;
 mod transport;
 
@@ -29,16 +29,16 @@ pub use counters::{Counters, Refusal};
 pub use exports::{EpochGate, HeldEpoch};
 pub use hello::{Hello, HelloError};
 pub use link::Bounds;
-pub use session::{PeerState, Timing};
+pub use session::{PeerState, SessionTiming};
 
 use crate::supervisor::Export;
 use crate::supervisor::wire::{Carrier, WireLane};
 use crate::util::lock;
-use hub::{Hub, Shared};
+use hub::{Hub, HubState};
 use libp2p::core::transport::{ListenerId, Transport};
 use libp2p::identity::Keypair;
 use libp2p::{Multiaddr, PeerId};
-use peer::ToPeer;
+use peer::PeerCarrier;
 use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
@@ -70,11 +70,12 @@ pub enum BridgeError {
 #[derive(Clone)]
 pub struct BridgeConfig {
     pub key: Keypair,
-    /// Where to listen; empty: others are only dialled. `/ip4/0.0.0.0/tcp/7400`; with QUIC also `/udp/7400/quic-v1`.
+    /// The listen addresses; empty: others are only dialled. `/ip4/0.0.0.0/tcp/7400`; with QUIC also
+    /// `/udp/7400/quic-v1`.
     pub listen: Vec<Multiaddr>,
     pub quic: bool,
     pub cluster: String,
-    pub timing: Timing,
+    pub timing: SessionTiming,
     /// The longest frame that is taken or sent.
     pub max_frame: u32,
     pub bounds: Bounds,
@@ -93,7 +94,7 @@ impl BridgeConfig {
             listen: Vec::new(),
             quic: false,
             cluster: cluster.into(),
-            timing: Timing::default(),
+            timing: SessionTiming::default(),
             max_frame: codec::BODY_LIMIT as u32 + 4096, // and its header
             bounds: Bounds::default(),
             boot: u64::try_from(since.as_micros()).unwrap_or(u64::MAX),
@@ -107,7 +108,7 @@ impl BridgeConfig {
 pub struct PeerInfo {
     pub peer: PeerId,
     pub state: PeerState,
-    /// Of its present process.
+    /// The boot number of its present process.
     pub boot: Option<u64>,
     pub rtt: Option<Duration>,
     pub pending: usize,
@@ -120,7 +121,7 @@ pub struct PeerInfo {
 
 /// A node's end of all its connections. Dropped, it says goodbye and ends.
 pub struct Bridge {
-    shared: Arc<Shared>,
+    shared: Arc<HubState>,
     thread: Option<std::thread::JoinHandle<()>>,
 }
 
@@ -128,7 +129,7 @@ impl Bridge {
     /// Listens, on a thread of its own, and lets nobody in yet: see [`Bridge::allow`].
     pub fn start(config: BridgeConfig) -> Result<Bridge, BridgeError> {
         let me = config.key.public().to_peer_id();
-        let (shared, from_conns) = Shared::new(config, me);
+        let (shared, from_conns) = HubState::new(config, me);
         let shared = Arc::new(shared);
         let (tx, rx) = std::sync::mpsc::channel();
         let ours = shared.clone();
@@ -173,12 +174,12 @@ impl Bridge {
         self.shared.exports.remove(path);
     }
 
-    /// Who may connect, and is dialled where an address is known; replaces the list before. Others are cut off.
+    /// Replaces the list of peers that may connect, and are dialled where an address is known. Others are cut off.
     pub fn allow(&self, peers: impl IntoIterator<Item = PeerId>) {
         self.shared.allow.replace(peers.into_iter().collect::<HashSet<_>>());
         self.shared.changed.notify_one();
     }
-    /// Where a peer can be dialled; none: it is waited for.
+    /// Sets the addresses at which a peer can be dialled; none: it is waited for.
     pub fn know(&self, peer: PeerId, addresses: Vec<Multiaddr>) {
         let before = lock(&self.shared.known).insert(peer, addresses.clone());
         if before.as_ref() != Some(&addresses) {
@@ -188,14 +189,14 @@ impl Bridge {
 
     /// Brings messages to the peer's actors that are held under `epoch`; 0: whatever they are held under.
     pub fn carrier(&self, peer: PeerId, epoch: u64) -> Box<dyn Carrier> {
-        Box::new(ToPeer { peer: self.shared.peer(peer), epoch })
+        Box::new(PeerCarrier { peer: self.shared.peer(peer), epoch })
     }
 
     /// Resolves when tells to the peer are taken again, or its connection is gone: for a sender that got `Full`.
     pub async fn room(&self, peer: PeerId) {
-        let life = self.shared.peer(peer).life.load_full();
-        if let Some(life) = life {
-            let link = life.link.load_full();
+        let peer_session = self.shared.peer(peer).peer_session.load_full();
+        if let Some(peer_session) = peer_session {
+            let link = peer_session.link.load_full();
             link.room(WireLane::Message).await;
         }
     }
@@ -208,7 +209,7 @@ impl Bridge {
         peers.sort_by_key(|info| info.peer);
         peers
     }
-    /// Of those who never became a peer.
+    /// Refusals of those who never became a peer.
     pub fn strangers(&self) -> Vec<(Refusal, u64)> {
         self.shared.strangers.all_refused()
     }
@@ -237,7 +238,7 @@ impl Drop for Bridge {
     }
 }
 
-fn prepare(shared: &Arc<Shared>) -> Result<Hub, BridgeError> {
+fn prepare(shared: &Arc<HubState>) -> Result<Hub, BridgeError> {
     let config = &shared.config;
     let (allow, strangers) = (shared.allow.clone(), shared.strangers.clone());
     let mut transport = transport::build(&config.key, config.quic, config.timing.down, allow, strangers)

@@ -1,14 +1,14 @@
-//! One peer: its present life with what waits for it, and the carrier that brings messages there.
+//! One peer: its present session with what waits for it, and the carrier that brings messages there.
 
 use super::counters::{Counters, Refusal};
 use super::exports::Exported;
 use super::frame::{Call, Head, TraceParent};
 use super::hello::Terms;
 use super::link::{LANES, Link, Unsent, index};
-use super::pending::Pending;
+use super::pending::PendingAsks;
 use super::session::PeerState;
 use super::{BODY, PeerInfo, clock_ms, lock};
-use crate::supervisor::wire::{Cargo, Carrier, Fault, Parcel, Respond, WireError, WireLane, Writer};
+use crate::supervisor::wire::{Carrier, Fault, OutgoingMessage, RemoteEnvelope, Respond, WireError, WireLane, Writer};
 use crate::supervisor::{Down, Exit, Monitor, Recipient};
 use arc_swap::{ArcSwap, ArcSwapOption};
 use libp2p::PeerId;
@@ -29,14 +29,14 @@ const GRACE_MS: u64 = 1000;
 type Waiter = (Arc<str>, Recipient<Down>);
 
 /// From the first connection with one process of a peer to the end of the last.
-pub struct Life {
+pub struct PeerSession {
     pub peer: PeerId,
     pub boot: u64,
     pub terms: Terms,
-    /// What is sent goes there; replaced when two connections become one.
+    /// The connection for what is sent; replaced when two connections become one.
     pub link: ArcSwap<Link>,
     pub counters: Arc<Counters>,
-    pub pending: Mutex<Pending>,
+    pub pending: Mutex<PendingAsks>,
     /// Monitors set from here on actors there.
     watches: Mutex<HashMap<u64, Waiter>>,
     next_watch: AtomicU64,
@@ -50,9 +50,16 @@ pub struct Life {
     our_boot: u64,
 }
 
-impl Life {
-    pub fn new(peer: PeerId, boot: u64, terms: Terms, link: Arc<Link>, counters: Arc<Counters>, our_boot: u64) -> Life {
-        Life {
+impl PeerSession {
+    pub fn new(
+        peer: PeerId,
+        boot: u64,
+        terms: Terms,
+        link: Arc<Link>,
+        counters: Arc<Counters>,
+        our_boot: u64,
+    ) -> PeerSession {
+        PeerSession {
             peer,
             boot,
             terms,
@@ -69,45 +76,51 @@ impl Life {
         }
     }
 
-    /// Where the request in hand comes from, for the other node's log.
+    /// The origin of the request in hand, for the other node's log.
     fn trace(&self) -> Option<TraceParent> {
         let span = Span::current().id()?.into_u64();
         Some(TraceParent { trace: u128::from(self.our_boot) << 64 | u128::from(span), span })
     }
 
-    fn tell(&self, parcel: &Parcel, schema: u16, epoch: u64, cargo: &dyn Cargo) -> Result<(), Unsent> {
-        let head = |serial, to| Head::Tell(Call { corr: serial, to, message: parcel.id, schema, epoch, trace: None });
+    fn tell(
+        &self,
+        envelope: &RemoteEnvelope,
+        schema: u16,
+        epoch: u64,
+        outgoing: &dyn OutgoingMessage,
+    ) -> Result<(), Unsent> {
+        let head = |serial, to| Head::Tell(Call { corr: serial, to, message: envelope.id, schema, epoch, trace: None });
         let link = self.link.load();
-        link.call(parcel.lane, &parcel.to, false, head, |into| cargo.write(into))?;
+        link.call(envelope.lane, &envelope.to, false, head, |into| outgoing.write(into))?;
         link.wake();
         Ok(())
     }
 
     fn ask(
         &self,
-        parcel: &Parcel,
+        envelope: &RemoteEnvelope,
         schema: u16,
         epoch: u64,
         within: Duration,
-        cargo: Box<dyn Cargo>,
-    ) -> Result<(), (Unsent, Box<dyn Cargo>)> {
-        let Some(slot) = lock(&self.pending).reserve() else { return Err((Unsent::Full, cargo)) };
-        let lane = index(parcel.lane);
+        outgoing: Box<dyn OutgoingMessage>,
+    ) -> Result<(), (Unsent, Box<dyn OutgoingMessage>)> {
+        let Some(slot) = lock(&self.pending).reserve() else { return Err((Unsent::Full, outgoing)) };
+        let lane = index(envelope.lane);
         let left_ms = u32::try_from(within.as_millis()).unwrap_or(u32::MAX).max(1);
         let trace = self.trace();
         let (number, alone) = (Cell::new(0), Cell::new(false));
-        let mut cargo = Some(cargo);
+        let mut outgoing = Some(outgoing);
         let head = |serial, to| {
-            number.set(Pending::number(slot, lane, serial));
-            let call = Call { corr: number.get(), to, message: parcel.id, schema, epoch, trace };
+            number.set(PendingAsks::number(slot, lane, serial));
+            let call = Call { corr: number.get(), to, message: envelope.id, schema, epoch, trace };
             Head::Ask { call, left_ms }
         };
         let link = self.link.load();
         // It waits for its answer before anyone can send it: the queue is locked until then.
-        let sent = link.call(parcel.lane, &parcel.to, true, head, |into| {
-            let Some(it) = cargo.take() else { return Ok(()) };
+        let sent = link.call(envelope.lane, &envelope.to, true, head, |into| {
+            let Some(it) = outgoing.take() else { return Ok(()) };
             if let Err(why) = it.write(into) {
-                cargo = Some(it);
+                outgoing = Some(it);
                 return Err(why);
             }
             let mut pending = lock(&self.pending);
@@ -121,15 +134,15 @@ impl Life {
             Ok(()) => link.wake(),
             Err(why) => {
                 let mut pending = lock(&self.pending);
-                match cargo {
-                    Some(cargo) => {
+                match outgoing {
+                    Some(outgoing) => {
                         pending.give_up(slot);
-                        return Err((why, cargo));
+                        return Err((why, outgoing));
                     }
                     // Too long: it waited already.
                     None => match pending.take(number.get()) {
-                        Some(cargo) => return Err((why, cargo)),
-                        None => return Ok(()), // the life ended meanwhile and has settled it
+                        Some(outgoing) => return Err((why, outgoing)),
+                        None => return Ok(()), // the session ended meanwhile and has settled it
                     },
                 }
             }
@@ -139,16 +152,16 @@ impl Life {
 
     /// An answer came.
     pub fn settle(&self, corr: u64, answer: Result<&[u8], Fault>) {
-        let cargo = lock(&self.pending).take(corr);
-        match cargo {
-            Some(cargo) => cargo.settle(answer),
+        let outgoing = lock(&self.pending).take(corr);
+        match outgoing {
+            Some(outgoing) => outgoing.settle(answer),
             None => self.counters.refuse(Refusal::UnknownAsk),
         }
     }
 
     pub fn expire(&self) {
         let late = lock(&self.pending).expired(clock_ms());
-        late.into_iter().for_each(|cargo| cargo.settle(Err(Fault::Timeout)));
+        late.into_iter().for_each(|outgoing| outgoing.settle(Err(Fault::Timeout)));
     }
 
     /// Takes an ask from there to its actor here.
@@ -161,7 +174,7 @@ impl Life {
         body: &[u8],
     ) -> Result<(), Refusal> {
         let served = self.served.fetch_add(1, Ordering::AcqRel);
-        let owed = Owed { life: self.clone(), lane, corr: call.corr, answered: false };
+        let owed = OwedAnswer { peer_session: self.clone(), lane, corr: call.corr, answered: false };
         if served >= MAX_SERVED {
             owed.answer(Err(Fault::Full));
             return Err(Refusal::TooMany);
@@ -210,7 +223,7 @@ impl Life {
         let link = self.link.load_full();
         match link.notice(lane, head, body) {
             Ok(()) => Ok(link),
-            // Another connection of this life may have taken over meanwhile.
+            // Another connection of this session may have taken over meanwhile.
             Err(Unsent::Closed) => {
                 let link = self.link.load_full();
                 link.notice(lane, head, body).map(|()| link)
@@ -233,7 +246,7 @@ impl Life {
             lock(&self.watches).remove(&corr);
             return None;
         }
-        Some(Watch { life: self.clone(), corr })
+        Some(Watch { peer_session: self.clone(), corr })
     }
 
     /// An actor there has ended.
@@ -255,11 +268,11 @@ impl Life {
             return Err(Refusal::TooMany);
         }
         let over = Arc::new(AtomicBool::new(false));
-        let (life, told) = (Arc::downgrade(self), over.clone());
+        let (peer_session, told) = (Arc::downgrade(self), over.clone());
         let pass = Recipient::passing(to.export.path().clone(), move |down| {
             told.store(true, Ordering::Release);
-            if let Some(life) = life.upgrade() {
-                life.send_down(corr, down.incarnation, &down.reason);
+            if let Some(peer_session) = peer_session.upgrade() {
+                peer_session.send_down(corr, down.incarnation, &down.reason);
             }
         });
         let monitor = to.export.monitor(pass);
@@ -289,7 +302,7 @@ impl Life {
         let watched = std::mem::take(&mut *lock(&self.watched));
         drop(watched);
         let pending = lock(&self.pending).drain();
-        pending.into_iter().for_each(|cargo| cargo.settle(Err(Fault::NodeDown { sent: true })));
+        pending.into_iter().for_each(|outgoing| outgoing.settle(Err(Fault::NodeDown { sent: true })));
         let watches = std::mem::take(&mut *lock(&self.watches));
         for (path, to) in watches.into_values() {
             to.deliver(Down { path: path.to_string(), incarnation: 0, reason: Exit::NodeDown });
@@ -297,7 +310,7 @@ impl Life {
     }
 }
 
-/// What a fault at delivery counts as.
+/// The refusal that a fault at delivery counts as.
 pub fn refusal_of(fault: &Fault) -> Option<Refusal> {
     match fault {
         Fault::Refused(_) => Some(Refusal::UnknownMessage),
@@ -312,41 +325,41 @@ fn encode<T: serde::Serialize>(it: &T, into: &mut Vec<u8>) -> Result<(), WireErr
 }
 
 /// An answer that is owed; dropped, nobody waits for it any more.
-struct Owed {
-    life: Arc<Life>,
+struct OwedAnswer {
+    peer_session: Arc<PeerSession>,
     lane: WireLane,
     corr: u64,
     answered: bool,
 }
 
-impl Owed {
+impl OwedAnswer {
     fn answer(mut self, answer: Result<Writer<'_>, Fault>) {
         self.answered = true;
-        let last = self.life.served.fetch_sub(1, Ordering::AcqRel) == 1;
-        self.life.respond(self.lane, self.corr, answer, last);
+        let last = self.peer_session.served.fetch_sub(1, Ordering::AcqRel) == 1;
+        self.peer_session.respond(self.lane, self.corr, answer, last);
     }
 }
 
-impl Drop for Owed {
+impl Drop for OwedAnswer {
     fn drop(&mut self) {
         if !self.answered {
-            self.life.served.fetch_sub(1, Ordering::AcqRel);
+            self.peer_session.served.fetch_sub(1, Ordering::AcqRel);
         }
     }
 }
 
 /// A monitor on an actor there; dropped, it is taken back.
 struct Watch {
-    life: Arc<Life>,
+    peer_session: Arc<PeerSession>,
     corr: u64,
 }
 
 impl Drop for Watch {
     fn drop(&mut self) {
-        let set = lock(&self.life.watches).remove(&self.corr).is_some();
+        let set = lock(&self.peer_session.watches).remove(&self.corr).is_some();
         if set {
             let head = Head::Unwatch { corr: self.corr };
-            if let Ok(link) = self.life.notice(WireLane::Control, &head, &|_| Ok(())) {
+            if let Ok(link) = self.peer_session.notice(WireLane::Control, &head, &|_| Ok(())) {
                 link.wake();
             }
         }
@@ -356,28 +369,33 @@ impl Drop for Watch {
 /// A peer as long as the bridge knows of it.
 pub struct Peer {
     pub id: PeerId,
-    pub life: ArcSwapOption<Life>,
+    pub peer_session: ArcSwapOption<PeerSession>,
     pub counters: Arc<Counters>,
     pub state: Mutex<PeerState>,
 }
 
 impl Peer {
     pub fn new(id: PeerId) -> Peer {
-        Peer { id, life: ArcSwapOption::empty(), counters: Arc::default(), state: Mutex::new(PeerState::Connecting) }
+        Peer {
+            id,
+            peer_session: ArcSwapOption::empty(),
+            counters: Arc::default(),
+            state: Mutex::new(PeerState::Connecting),
+        }
     }
 
     pub fn info(&self) -> PeerInfo {
-        let life = self.life.load();
-        let life = life.as_ref();
+        let peer_session = self.peer_session.load();
+        let peer_session = peer_session.as_ref();
         let count = |n: &AtomicU64| n.load(Ordering::Relaxed);
-        let rtt = life.map(|it| count(&it.rtt_us)).filter(|us| *us > 0);
+        let rtt = peer_session.map(|it| count(&it.rtt_us)).filter(|us| *us > 0);
         PeerInfo {
             peer: self.id,
             state: *lock(&self.state),
-            boot: life.map(|it| it.boot),
+            boot: peer_session.map(|it| it.boot),
             rtt: rtt.map(Duration::from_micros),
-            pending: life.map_or(0, |it| lock(&it.pending).waiting()),
-            queued: life.map_or([0; 2], |it| LANES.map(|lane| it.link.load().depth(lane))),
+            pending: peer_session.map_or(0, |it| lock(&it.pending).waiting()),
+            queued: peer_session.map_or([0; 2], |it| LANES.map(|lane| it.link.load().depth(lane))),
             frames_in: count(&self.counters.frames_in),
             lives: count(&self.counters.lives),
             refused: self.counters.all_refused(),
@@ -386,31 +404,37 @@ impl Peer {
 }
 
 /// Brings messages to the actors of one peer that are held under one epoch.
-pub struct ToPeer {
+pub struct PeerCarrier {
     pub peer: Arc<Peer>,
     pub epoch: u64,
 }
 
-impl Carrier for ToPeer {
-    fn carry(&self, parcel: Parcel, mut cargo: Box<dyn Cargo>) -> Result<(), (Fault, Box<dyn Cargo>)> {
-        let life = self.peer.life.load();
-        let Some(life) = life.as_deref() else { return Err((Fault::NodeDown { sent: false }, cargo)) };
-        let schema = match life.terms.schema(parcel.id, parcel.schemas) {
-            Ok(schema) => schema,
-            Err(why) => return Err((Fault::Refused(why), cargo)),
+impl Carrier for PeerCarrier {
+    fn carry(
+        &self,
+        envelope: RemoteEnvelope,
+        mut outgoing: Box<dyn OutgoingMessage>,
+    ) -> Result<(), (Fault, Box<dyn OutgoingMessage>)> {
+        let peer_session = self.peer.peer_session.load();
+        let Some(peer_session) = peer_session.as_deref() else {
+            return Err((Fault::NodeDown { sent: false }, outgoing));
         };
-        cargo.speak(schema);
-        // Twice: another connection of the same life may have taken over between the look and the call.
+        let schema = match peer_session.terms.schema(envelope.id, envelope.schemas) {
+            Ok(schema) => schema,
+            Err(why) => return Err((Fault::Refused(why), outgoing)),
+        };
+        outgoing.use_schema(schema);
+        // Twice: another connection of the same session may have taken over between the look and the call.
         for last in [false, true] {
-            let unsent = match parcel.within {
-                None => match life.tell(&parcel, schema, self.epoch, &*cargo) {
+            let unsent = match envelope.within {
+                None => match peer_session.tell(&envelope, schema, self.epoch, &*outgoing) {
                     Ok(()) => return Ok(()),
                     Err(unsent) => unsent,
                 },
-                Some(within) => match life.ask(&parcel, schema, self.epoch, within, cargo) {
+                Some(within) => match peer_session.ask(&envelope, schema, self.epoch, within, outgoing) {
                     Ok(()) => return Ok(()),
                     Err((unsent, back)) => {
-                        cargo = back;
+                        outgoing = back;
                         unsent
                     }
                 },
@@ -425,15 +449,17 @@ impl Carrier for ToPeer {
                 }
                 Unsent::Unwritable(why) => Fault::Refused(format!("it cannot be written: {why}")),
             };
-            return Err((fault, cargo));
+            return Err((fault, outgoing));
         }
-        Err((Fault::NodeDown { sent: false }, cargo))
+        Err((Fault::NodeDown { sent: false }, outgoing))
     }
 
     fn watch(&self, path: &Arc<str>, to: Recipient<Down>) -> Box<dyn Send + Sync> {
-        let life = self.peer.life.load_full();
+        let peer_session = self.peer.peer_session.load_full();
         for _ in 0..2 {
-            if let Some(watch) = life.as_ref().and_then(|life| life.watch(path, self.epoch, to.clone())) {
+            if let Some(watch) =
+                peer_session.as_ref().and_then(|peer_session| peer_session.watch(path, self.epoch, to.clone()))
+            {
                 return Box::new(watch);
             }
         }

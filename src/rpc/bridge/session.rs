@@ -1,14 +1,14 @@
-//! What one peer means to us: which connection carries, when it is silent for too long, when to dial again. Pure.
+//! The connections to one peer: which one carries, when it is silent for too long, when to dial again. Pure.
 //!
-//! A *life* of a peer begins with its first connection and ends once: when a connection breaks, when nothing was heard for
-//! `down`, when it has restarted, or when it is not allowed any more. Two connections, because both dialled at
-//! once, are one life: both sides rank them alike, keep the better one and say goodbye on the other; it is closed once
-//! both did, so nothing on its way is lost.
+//! A peer's *session* begins with its first connection and ends once: when a connection breaks, when nothing was heard
+//! for `down`, when it has restarted, or when it is not allowed any more. Two connections, because both dialled at
+//! once, are one session: both sides rank them alike, keep the better one and say goodbye on the other; it is closed
+//! once both did, so nothing on its way is lost.
 
 use std::time::{Duration, Instant};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Timing {
+pub struct SessionTiming {
     pub heartbeat: Duration,
     pub suspect: Duration,
     pub down: Duration,
@@ -18,9 +18,9 @@ pub struct Timing {
     pub courtesy: Duration,
 }
 
-impl Default for Timing {
-    fn default() -> Timing {
-        Timing {
+impl Default for SessionTiming {
+    fn default() -> SessionTiming {
+        SessionTiming {
             heartbeat: Duration::from_secs(1),
             suspect: Duration::from_secs(3),
             down: Duration::from_secs(10),
@@ -31,7 +31,7 @@ impl Default for Timing {
     }
 }
 
-/// Of two connections to one peer the one that ranks higher stays. Both sides see the same ranks.
+/// The connection that ranks higher stays. Both sides see the same ranks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Rank {
     pub dialled_by_lower_id: bool,
@@ -40,16 +40,16 @@ pub struct Rank {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Farewell {
-    /// Another connection of the same life carries now.
+pub enum CloseReason {
+    /// Another connection of the same session carries now.
     Superseded,
     /// The node stops, or does not want us.
     Leaving,
 }
 
-/// Why a life ended.
+/// Why a session ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum End {
+pub enum SessionEnd {
     Closed,
     Silent,
     Restarted,
@@ -66,7 +66,7 @@ pub enum Refused {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Event {
+pub enum SessionEvent {
     /// It is allowed, or not any more.
     Allowed(bool),
     /// Whether there is an address to dial.
@@ -80,7 +80,7 @@ pub enum Event {
     },
     Goodbye {
         conn: u64,
-        why: Farewell,
+        why: CloseReason,
     },
     Closed {
         conn: u64,
@@ -92,13 +92,13 @@ pub enum Event {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Action {
+pub enum SessionAction {
     Dial,
-    /// A life begins.
+    /// A session begins.
     Begin {
         boot: u64,
     },
-    /// The connection belongs to the present life: its frames count.
+    /// The connection belongs to the present session: its frames count.
     Admit {
         conn: u64,
     },
@@ -106,7 +106,7 @@ pub enum Action {
         conn: u64,
         why: Refused,
     },
-    /// What is sent from now on goes there.
+    /// Messages go there from now on.
     Route {
         conn: u64,
     },
@@ -121,7 +121,7 @@ pub enum Action {
         conn: u64,
     },
     /// Pending asks fail, monitors fire.
-    Finish(End),
+    Finish(SessionEnd),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
@@ -154,7 +154,7 @@ struct Conn {
 }
 
 #[derive(Clone, Debug)]
-struct Life {
+struct LiveSession {
     boot: u64,
     conns: Vec<Conn>,
     route: u64,
@@ -164,8 +164,8 @@ struct Life {
 }
 
 #[derive(Clone, Debug)]
-pub struct Session {
-    timing: Timing,
+pub struct SessionState {
+    timing: SessionTiming,
     /// We have the lower PeerId: our dial goes first.
     lower: bool,
     allowed: bool,
@@ -175,14 +175,14 @@ pub struct Session {
     next_dial: Option<Instant>,
     last_tick: Option<Instant>,
     was_met: bool,
-    /// The highest that was ever let in; kept when its life ends.
+    /// The highest that was ever let in; kept when its session ends.
     latest_boot: u64,
-    life: Option<Life>,
+    live: Option<LiveSession>,
 }
 
-impl Session {
-    pub fn new(timing: Timing, lower: bool) -> Session {
-        Session {
+impl SessionState {
+    pub fn new(timing: SessionTiming, lower: bool) -> SessionState {
+        SessionState {
             timing,
             lower,
             allowed: false,
@@ -193,13 +193,13 @@ impl Session {
             last_tick: None,
             was_met: false,
             latest_boot: 0,
-            life: None,
+            live: None,
         }
     }
 
     pub fn state(&self) -> PeerState {
-        match &self.life {
-            Some(life) if life.suspect => PeerState::Suspect,
+        match &self.live {
+            Some(live) if live.suspect => PeerState::Suspect,
             Some(_) => PeerState::Up,
             None if self.was_met => PeerState::Down,
             None => PeerState::Connecting,
@@ -207,42 +207,42 @@ impl Session {
     }
 
     /// `dice`: of [0, 1), spreads what would else happen at once on many nodes.
-    pub fn step(&mut self, now: Instant, dice: f64, event: Event) -> Vec<Action> {
+    pub fn step(&mut self, now: Instant, dice: f64, event: SessionEvent) -> Vec<SessionAction> {
         let mut todo = Vec::new();
         match event {
-            Event::Allowed(allowed) => {
+            SessionEvent::Allowed(allowed) => {
                 self.allowed = allowed;
                 if !allowed {
-                    self.finish(now, dice, End::NotAllowed, &mut todo);
+                    self.finish(now, dice, SessionEnd::NotAllowed, &mut todo);
                     self.next_dial = None;
                 }
                 self.plan_dial(now, dice);
             }
-            Event::Reachable(reachable) => {
+            SessionEvent::Reachable(reachable) => {
                 self.reachable = reachable;
-                if self.life.is_none() && !self.dialling {
+                if self.live.is_none() && !self.dialling {
                     self.next_dial = None; // a new address: no reason to wait
                     self.failures = 0;
                 }
                 self.plan_dial(now, dice);
             }
-            Event::DialFailed => {
+            SessionEvent::DialFailed => {
                 self.dialling = false;
                 self.failures = self.failures.saturating_add(1);
                 self.next_dial = None;
                 self.plan_dial(now, dice);
             }
-            Event::Ready { conn, rank, boot } => self.ready(now, dice, conn, rank, boot, &mut todo),
-            Event::Goodbye { conn, why } => self.goodbye(now, dice, conn, why, &mut todo),
-            Event::Closed { conn } => self.closed(now, dice, conn, &mut todo),
-            Event::Tick { heard } => self.tick(now, dice, heard, &mut todo),
+            SessionEvent::Ready { conn, rank, boot } => self.ready(now, dice, conn, rank, boot, &mut todo),
+            SessionEvent::Goodbye { conn, why } => self.goodbye(now, dice, conn, why, &mut todo),
+            SessionEvent::Closed { conn } => self.closed(now, dice, conn, &mut todo),
+            SessionEvent::Tick { heard } => self.tick(now, dice, heard, &mut todo),
         }
         self.dial_if_due(now, &mut todo);
         todo
     }
 
     fn plan_dial(&mut self, now: Instant, dice: f64) {
-        if !self.allowed || !self.reachable || self.dialling || self.life.is_some() || self.next_dial.is_some() {
+        if !self.allowed || !self.reachable || self.dialling || self.live.is_some() || self.next_dial.is_some() {
             return;
         }
         let courtesy = if self.lower { Duration::ZERO } else { self.timing.courtesy };
@@ -256,31 +256,31 @@ impl Session {
         self.next_dial = Some(now + courtesy + wait);
     }
 
-    fn dial_if_due(&mut self, now: Instant, todo: &mut Vec<Action>) {
-        if self.life.is_none() && !self.dialling && self.next_dial.is_some_and(|at| at <= now) {
+    fn dial_if_due(&mut self, now: Instant, todo: &mut Vec<SessionAction>) {
+        if self.live.is_none() && !self.dialling && self.next_dial.is_some_and(|at| at <= now) {
             self.next_dial = None;
             self.dialling = true;
-            todo.push(Action::Dial);
+            todo.push(SessionAction::Dial);
         }
     }
 
-    fn ready(&mut self, now: Instant, dice: f64, conn: u64, rank: Rank, boot: u64, todo: &mut Vec<Action>) {
+    fn ready(&mut self, now: Instant, dice: f64, conn: u64, rank: Rank, boot: u64, todo: &mut Vec<SessionAction>) {
         if rank.dialled_by_lower_id == self.lower {
             self.dialling = false; // it was ours
         }
         if !self.allowed {
-            return todo.push(Action::Refuse { conn, why: Refused::NotAllowed });
+            return todo.push(SessionAction::Refuse { conn, why: Refused::NotAllowed });
         }
         if boot < self.latest_boot {
             self.failures = self.failures.saturating_add(1); // it stays what it is: less and less often
-            return todo.push(Action::Refuse { conn, why: Refused::OldBoot });
+            return todo.push(SessionAction::Refuse { conn, why: Refused::OldBoot });
         }
         self.latest_boot = boot;
-        match &self.life {
-            Some(life) if boot == life.boot && life.conns.iter().any(|c| c.rank == rank) => {
-                return todo.push(Action::Refuse { conn, why: Refused::Twice });
+        match &self.live {
+            Some(live) if boot == live.boot && live.conns.iter().any(|c| c.rank == rank) => {
+                return todo.push(SessionAction::Refuse { conn, why: Refused::Twice });
             }
-            Some(life) if boot > life.boot => self.finish(now, dice, End::Restarted, todo),
+            Some(live) if boot > live.boot => self.finish(now, dice, SessionEnd::Restarted, todo),
             Some(_) | None => {}
         }
         self.failures = 0;
@@ -288,91 +288,96 @@ impl Session {
         self.was_met = true;
         let new = Conn { id: conn, rank, parted_by_us: false, parted_by_them: false };
         let beat = self.timing.heartbeat;
-        match &mut self.life {
-            Some(life) => {
-                todo.push(Action::Admit { conn });
-                life.conns.push(new);
-                life.heard = now;
-                life.settle(todo);
+        match &mut self.live {
+            Some(live) => {
+                todo.push(SessionAction::Admit { conn });
+                live.conns.push(new);
+                live.heard = now;
+                live.settle(todo);
             }
             None => {
-                todo.extend([Action::Begin { boot }, Action::Admit { conn }, Action::Route { conn }]);
+                todo.extend([
+                    SessionAction::Begin { boot },
+                    SessionAction::Admit { conn },
+                    SessionAction::Route { conn },
+                ]);
                 let next_beat = now + beat.mul_f64(0.5 + 0.5 * dice);
-                self.life = Some(Life { boot, conns: vec![new], route: conn, heard: now, next_beat, suspect: false });
+                self.live =
+                    Some(LiveSession { boot, conns: vec![new], route: conn, heard: now, next_beat, suspect: false });
             }
         }
     }
 
-    fn goodbye(&mut self, now: Instant, dice: f64, conn: u64, why: Farewell, todo: &mut Vec<Action>) {
-        let Some(life) = &mut self.life else { return };
-        let Some(it) = life.conns.iter_mut().find(|c| c.id == conn) else { return };
+    fn goodbye(&mut self, now: Instant, dice: f64, conn: u64, why: CloseReason, todo: &mut Vec<SessionAction>) {
+        let Some(live) = &mut self.live else { return };
+        let Some(it) = live.conns.iter_mut().find(|c| c.id == conn) else { return };
         match why {
-            Farewell::Superseded => {
+            CloseReason::Superseded => {
                 it.parted_by_them = true;
                 if it.parted_by_us {
-                    todo.push(Action::Close { conn });
+                    todo.push(SessionAction::Close { conn });
                 }
             }
-            Farewell::Leaving => self.finish(now, dice, End::Left, todo),
+            CloseReason::Leaving => self.finish(now, dice, SessionEnd::Left, todo),
         }
     }
 
     /// One on which both sides said goodbye was empty; with any other something may be lost, a notice of a monitor for
-    /// one, and so the life ends whatever other connection there is.
-    fn closed(&mut self, now: Instant, dice: f64, conn: u64, todo: &mut Vec<Action>) {
-        let Some(life) = &mut self.life else { return };
-        let Some(at) = life.conns.iter().position(|c| c.id == conn) else { return };
-        let it = life.conns.remove(at);
+    /// one, and so the session ends whatever other connection there is.
+    fn closed(&mut self, now: Instant, dice: f64, conn: u64, todo: &mut Vec<SessionAction>) {
+        let Some(live) = &mut self.live else { return };
+        let Some(at) = live.conns.iter().position(|c| c.id == conn) else { return };
+        let it = live.conns.remove(at);
         if !it.parted_by_us || !it.parted_by_them {
-            self.finish(now, dice, End::Closed, todo);
+            self.finish(now, dice, SessionEnd::Closed, todo);
         }
     }
 
-    fn finish(&mut self, now: Instant, dice: f64, end: End, todo: &mut Vec<Action>) {
-        let Some(life) = self.life.take() else { return };
-        todo.extend(life.conns.iter().map(|c| Action::Close { conn: c.id }));
-        todo.push(Action::Finish(end));
+    fn finish(&mut self, now: Instant, dice: f64, end: SessionEnd, todo: &mut Vec<SessionAction>) {
+        let Some(live) = self.live.take() else { return };
+        todo.extend(live.conns.iter().map(|c| SessionAction::Close { conn: c.id }));
+        todo.push(SessionAction::Finish(end));
         self.failures = match end {
-            End::Restarted => 0,
-            End::Closed | End::Silent | End::Left | End::NotAllowed => 1, // not all at once after a storm
+            SessionEnd::Restarted => 0,
+            SessionEnd::Closed | SessionEnd::Silent | SessionEnd::Left | SessionEnd::NotAllowed => 1, // not all at once after a storm
         };
         self.plan_dial(now, dice);
     }
 
-    fn tick(&mut self, now: Instant, dice: f64, heard: Option<Instant>, todo: &mut Vec<Action>) {
+    fn tick(&mut self, now: Instant, dice: f64, heard: Option<Instant>, todo: &mut Vec<SessionAction>) {
         let gap = self.last_tick.map_or(Duration::ZERO, |last| now.saturating_duration_since(last));
         self.last_tick = Some(now);
         let timing = self.timing;
-        let Some(life) = &mut self.life else { return self.plan_dial(now, dice) };
-        life.heard = life.heard.max(heard.unwrap_or(life.heard));
+        let Some(live) = &mut self.live else { return self.plan_dial(now, dice) };
+        live.heard = live.heard.max(heard.unwrap_or(live.heard));
         if gap > timing.suspect {
-            life.heard = now; // it was this process that stood still: what the peer sent meanwhile is not read yet
+            live.heard = now; // it was this process that stood still: what the peer sent meanwhile is not read yet
         }
-        let silent = now.saturating_duration_since(life.heard);
+        let silent = now.saturating_duration_since(live.heard);
         if silent >= timing.down {
-            return self.finish(now, dice, End::Silent, todo);
+            return self.finish(now, dice, SessionEnd::Silent, todo);
         }
-        life.suspect = silent >= timing.suspect;
-        if now >= life.next_beat {
-            life.next_beat = now + timing.heartbeat;
-            todo.push(Action::Heartbeat { conn: life.route });
+        live.suspect = silent >= timing.suspect;
+        if now >= live.next_beat {
+            live.next_beat = now + timing.heartbeat;
+            todo.push(SessionAction::Heartbeat { conn: live.route });
         }
     }
 }
 
-impl Life {
+impl LiveSession {
     /// The best connection carries; goodbye on the others, and they close once both sides said it.
-    fn settle(&mut self, todo: &mut Vec<Action>) {
+    fn settle(&mut self, todo: &mut Vec<SessionAction>) {
         let Some(best) = self.conns.iter().max_by_key(|c| c.rank).map(|c| c.id) else { return };
         if self.route != best {
             self.route = best;
-            todo.push(Action::Route { conn: best });
+            todo.push(SessionAction::Route { conn: best });
         }
         for conn in self.conns.iter_mut().filter(|c| c.id != best && !c.parted_by_us) {
             conn.parted_by_us = true;
-            todo.push(Action::Part { conn: conn.id });
+            todo.push(SessionAction::Part { conn: conn.id });
             if conn.parted_by_them {
-                todo.push(Action::Close { conn: conn.id });
+                todo.push(SessionAction::Close { conn: conn.id });
             }
         }
     }

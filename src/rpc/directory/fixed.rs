@@ -21,7 +21,7 @@ impl Fixed {
         NodeRecord { addrs, roles, ..NodeRecord::new(name, peer_id, 0) }
     }
 
-    /// What the others hold. Their epochs are not known either: 0 is whichever they hold it under.
+    /// The concerns that the others hold. Epoch 0 stands for any, because theirs are not known.
     pub fn holders(&self, me: &NodeRecord) -> BTreeMap<String, Holder> {
         let mut holders = BTreeMap::new();
         let held_by = |peer: &NodeRecord| Holder { node: peer.name.clone(), peer_id: peer.peer_id, boot: 0, epoch: 0 };

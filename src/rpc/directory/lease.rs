@@ -18,13 +18,13 @@ pub enum LeaseState {
     Lost,
 }
 
-/// Until when the cluster agreed that nobody else can hold what we hold. On this machine's monotonic clock, which does not
-/// run while the machine sleeps: the store's fencing covers what that would miss.
+/// The time until which the cluster guarantees that nobody else holds this lease. Uses the monotonic clock, which stops
+/// while the machine sleeps; the store's fencing covers that.
 #[derive(Clone, Debug)]
 pub struct ProvenUntil(Arc<Mutex<Option<Instant>>>);
 
 impl ProvenUntil {
-    /// As long as the process lives: there is nobody else.
+    /// Valid as long as the process lives: there is nobody else.
     pub fn always() -> ProvenUntil {
         ProvenUntil(Arc::new(Mutex::new(None)))
     }
@@ -102,7 +102,7 @@ impl fmt::Debug for LeaseProof {
 }
 
 /// How a directory takes a lease back.
-pub(super) trait Keeper: Send + Sync {
+pub(super) trait LeaseRelease: Send + Sync {
     /// Ends the belief at once and tells the cluster in the background; completes when the cluster knows.
     fn give_back(self: Arc<Self>, concern: &str, epoch: u64) -> BoxFuture<'static, Result<(), DirectoryError>>;
 }
@@ -110,7 +110,7 @@ pub(super) trait Keeper: Send + Sync {
 /// Held until it is released, dropped or lost.
 pub struct Lease {
     proof: LeaseProof,
-    keeper: Option<Arc<dyn Keeper>>,
+    releaser: Option<Arc<dyn LeaseRelease>>,
 }
 
 impl Lease {
@@ -119,15 +119,15 @@ impl Lease {
         epoch: u64,
         until: ProvenUntil,
         lost: watch::Receiver<bool>,
-        keeper: Arc<dyn Keeper>,
+        releaser: Arc<dyn LeaseRelease>,
     ) -> Lease {
-        Lease { proof: LeaseProof { concern: concern.into(), epoch, until, lost }, keeper: Some(keeper) }
+        Lease { proof: LeaseProof { concern: concern.into(), epoch, until, lost }, releaser: Some(releaser) }
     }
 
     /// That nobody takes back: a test says itself when it is lost.
     #[cfg(test)]
     pub(crate) fn scripted(concern: &str, epoch: u64, until: ProvenUntil, lost: watch::Receiver<bool>) -> Lease {
-        Lease { proof: LeaseProof { concern: concern.into(), epoch, until, lost }, keeper: None }
+        Lease { proof: LeaseProof { concern: concern.into(), epoch, until, lost }, releaser: None }
     }
 
     pub fn proof(&self) -> LeaseProof {
@@ -160,8 +160,8 @@ impl Lease {
 
     /// A lost lease is not ours to give back: its concern may have been acquired anew, by us even.
     fn giving_back(&mut self) -> Option<BoxFuture<'static, Result<(), DirectoryError>>> {
-        let keeper = self.keeper.take().filter(|_| self.state() != LeaseState::Lost)?;
-        Some(keeper.give_back(self.proof.concern(), self.proof.epoch))
+        let releaser = self.releaser.take().filter(|_| self.state() != LeaseState::Lost)?;
+        Some(releaser.give_back(self.proof.concern(), self.proof.epoch))
     }
 }
 

@@ -2,8 +2,8 @@
 //! hand ([`Fixed`]) it is whatever they do not hold.
 
 use super::fixed::Fixed;
-use super::lease::{Keeper, ProvenUntil};
-use super::{Directory, DirectoryError, Holder, Lease, NodeRecord, Order, View, check_concern};
+use super::lease::{LeaseRelease, ProvenUntil};
+use super::{Directory, DirectoryError, Holder, Lease, NodeRecord, PlacementOrder, View, check_concern};
 use async_trait::async_trait;
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -101,12 +101,12 @@ impl Directory for Local {
         Ok(Lease::new(concern, me.boot, ProvenUntil::always(), lost, self.0.clone()))
     }
 
-    async fn order(&self, _: Order) -> Result<(), DirectoryError> {
+    async fn order(&self, _: PlacementOrder) -> Result<(), DirectoryError> {
         Err(if self.0.others.peers.is_empty() { DirectoryError::Alone } else { DirectoryError::NoOrders })
     }
 }
 
-impl Keeper for Inner {
+impl LeaseRelease for Inner {
     fn give_back(self: Arc<Self>, concern: &str, _: u64) -> BoxFuture<'static, Result<(), DirectoryError>> {
         if let Some(lost) = self.held.lock().unwrap_or_else(PoisonError::into_inner).remove(concern) {
             lost.send_replace(true);
@@ -150,7 +150,7 @@ mod tests {
     #[tokio::test]
     async fn among_others_only_what_the_list_leaves_is_taken() {
         use crate::rpc::directory::placement::{Placement, Wanted};
-        use crate::rpc::directory::{Order, Role};
+        use crate::rpc::directory::{PlacementOrder, Role};
         let peer = Fixed::peer("b", PeerId::random(), vec![], [Role::WindowPost].into());
         let concerns = vec![Wanted::new(CONCERN, Role::WindowPost), Wanted::new("/t01000/x", Role::Allocator)];
         let placement = Placement { concerns, ..Placement::default() };
@@ -163,7 +163,7 @@ mod tests {
         let refused = local.acquire(CONCERN).await.unwrap_err();
         assert!(matches!(refused, DirectoryError::Held { holder, .. } if holder.node == "b"));
         assert_eq!(local.acquire("/t01000/x").await.unwrap().epoch(), 7);
-        let order = Order::Move { concern: CONCERN.into(), node: "a".into() };
+        let order = PlacementOrder::Move { concern: CONCERN.into(), node: "a".into() };
         assert_eq!(local.order(order).await, Err(DirectoryError::NoOrders));
         local.leave().await.unwrap();
         assert_eq!(local.view().borrow().nodes.len(), 1);
@@ -177,7 +177,7 @@ mod tests {
         local.leave().await.unwrap();
         lease.lost().await;
         assert!(local.view().borrow().nodes.is_empty());
-        assert_eq!(local.order(Order::Drain { node: "a".into() }).await, Err(DirectoryError::Alone));
+        assert_eq!(local.order(PlacementOrder::Drain { node: "a".into() }).await, Err(DirectoryError::Alone));
         assert!(local.register(NodeRecord::new("a/b", PeerId::random(), 1)).await.is_err());
     }
 }

@@ -1,4 +1,5 @@
-//! Who is in the cluster, who holds what, and who should: on one node [`Local`], over several hosts etcd.
+//! The members of the cluster, the holders of its concerns, and the choice of holders: on one node [`Local`], over
+//! several hosts etcd.
 //!
 //! * [`record`] — what a node says of itself; [`view`] — what everybody knows of everybody.
 //! * [`lease`] — the right to be the one holder of a concern, and for how long it is proven.
@@ -47,12 +48,12 @@ pub trait Directory: Send + Sync + 'static {
     async fn acquire(&self, concern: &str) -> Result<Lease, DirectoryError>;
 
     /// Leaves an operator's order for the nodes, which see it in their view.
-    async fn order(&self, order: Order) -> Result<(), DirectoryError>;
+    async fn order(&self, order: PlacementOrder) -> Result<(), DirectoryError>;
 }
 
-/// What an operator may ask of the cluster.
+/// An operator's orders to the cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Order {
+pub enum PlacementOrder {
     /// The holder hands this concern over to that node. Forgotten once it is done, or after ten minutes.
     Move { concern: String, node: String },
     /// The node hands over all that others can take, and takes nothing.

@@ -46,7 +46,7 @@ pub struct Wanted {
     pub role: Role,
     /// A shard that belongs to one node (`/t01000/seal-scheduler/host-a`): nobody else takes it, and a drain leaves it.
     pub pinned: Option<String>,
-    /// The path of another concern, whose node it shares where that node can take it. That one goes beside none.
+    /// Path of the concern to co-locate with, where its node has the role too. Not transitive.
     pub beside: Option<String>,
 }
 
@@ -63,7 +63,7 @@ impl Wanted {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Step {
+pub enum PlacementStep {
     /// Nobody holds it and it is our turn.
     Acquire { concern: String },
     /// We hold it and somebody else should.
@@ -74,14 +74,14 @@ pub enum Step {
     Wait { concern: String, until: Instant },
 }
 
-impl Step {
+impl PlacementStep {
     /// The path of the concern that it is about.
     pub fn concern(&self) -> &str {
         match self {
-            Step::Acquire { concern }
-            | Step::Release { concern, .. }
-            | Step::Keep { concern, .. }
-            | Step::Wait { concern, .. } => concern,
+            PlacementStep::Acquire { concern }
+            | PlacementStep::Release { concern, .. }
+            | PlacementStep::Keep { concern, .. }
+            | PlacementStep::Wait { concern, .. } => concern,
         }
     }
 }
@@ -93,18 +93,18 @@ pub enum Why {
     },
     Drained,
     RoleLost,
-    /// What it goes beside has come to rest there.
+    /// The concern that it belongs with has come to rest there.
     Beside {
         at: String,
     },
 }
 
-/// What `me` does about each concern that it holds or may have to take; none for those that are others'.
-pub fn decide(view: &View, me: &str, placement: &Placement, now: Instant) -> Vec<Step> {
+/// The steps of `me` for each concern that it holds or may have to take; none for those of others.
+pub fn decide(view: &View, me: &str, placement: &Placement, now: Instant) -> Vec<PlacementStep> {
     placement.concerns.iter().filter_map(|wanted| step(view, me, placement, wanted, now)).collect()
 }
 
-fn step(view: &View, me: &str, placement: &Placement, wanted: &Wanted, now: Instant) -> Option<Step> {
+fn step(view: &View, me: &str, placement: &Placement, wanted: &Wanted, now: Instant) -> Option<PlacementStep> {
     let concern = wanted.path.clone();
     let line = in_line(view, placement, wanted);
     // An order for a node that cannot take it now is as good as none.
@@ -114,7 +114,7 @@ fn step(view: &View, me: &str, placement: &Placement, wanted: &Wanted, now: Inst
         // An earlier start of this very node held it, and is gone: nobody need wait until its lease expires.
         Some(holder) if view.nodes.get(me).is_some_and(|node| holder.boot < node.boot) => {
             let ours = view.in_contact && ordered.is_none_or(|to| to == me) && line.iter().any(|node| node == me);
-            ours.then_some(Step::Acquire { concern })
+            ours.then_some(PlacementStep::Acquire { concern })
         }
         Some(_) => {
             let why = match ordered {
@@ -123,14 +123,18 @@ fn step(view: &View, me: &str, placement: &Placement, wanted: &Wanted, now: Inst
             };
             let elsewhere = line.iter().any(|node| node != me);
             Some(match why {
-                Some(why) if elsewhere && view.in_contact => Step::Release { concern, why },
-                despite => Step::Keep { concern, despite },
+                Some(why) if elsewhere && view.in_contact => PlacementStep::Release { concern, why },
+                despite => PlacementStep::Keep { concern, despite },
             })
         }
         None if !view.in_contact => None,
         None => {
             let turn = turn(view, me, placement, wanted, &line, ordered)?;
-            Some(if now >= turn { Step::Acquire { concern } } else { Step::Wait { concern, until: turn } })
+            Some(if now >= turn {
+                PlacementStep::Acquire { concern }
+            } else {
+                PlacementStep::Wait { concern, until: turn }
+            })
         }
     }
 }
@@ -169,7 +173,7 @@ fn shard_of<'a>(own: &Wanted, me: &str, concern: &'a str) -> Option<&'a str> {
     (!owner.contains('/')).then_some(owner)
 }
 
-/// What speaks against `me` as the holder.
+/// The reason against `me` as the holder.
 fn against(view: &View, me: &str, wanted: &Wanted) -> Option<Why> {
     if wanted.pinned.as_deref() == Some(me) {
         return None;
@@ -183,8 +187,9 @@ fn against(view: &View, me: &str, wanted: &Wanted) -> Option<Why> {
     }
 }
 
-/// Whether what this concern goes beside is elsewhere to stay. Following it costs a restart, so nothing is followed that is
-/// on its way, that an order is about, or whose node may not be there any more.
+/// The node to follow to, where the concern that this one belongs with is elsewhere to stay. Following costs a restart,
+/// so a concern is not followed while it moves, while an order is about it, or where its node may not be there any
+/// more.
 fn apart(view: &View, me: &str, placement: &Placement, wanted: &Wanted, now: Instant) -> Option<Why> {
     let leader = leader(placement, wanted)?;
     let holder = view.holders.get(&leader.path).filter(|holder| holder.node != me)?;
@@ -203,8 +208,8 @@ pub(super) fn leader<'a>(placement: &'a Placement, wanted: &Wanted) -> Option<&'
     placement.concerns.iter().find(|other| other.path == *path && other.beside.is_none())
 }
 
-/// Where a concern is, or is ordered to.
-fn seat(view: &View, placement: &Placement, wanted: &Wanted) -> Option<String> {
+/// The node that holds a concern, or is ordered to.
+fn current_node(view: &View, placement: &Placement, wanted: &Wanted) -> Option<String> {
     let line = in_line(view, placement, wanted);
     let ordered = view.moves.get(&wanted.path).filter(|to| line.contains(to));
     let held = || view.holders.get(&wanted.path).map(|holder| &holder.node).filter(|node| line.contains(node));
@@ -235,7 +240,9 @@ fn in_line(view: &View, placement: &Placement, wanted: &Wanted) -> Vec<String> {
     }
     let free = |node: &NodeRecord| can(node, wanted) && !node.drained;
     let listed = match leader(placement, wanted) {
-        Some(leader) => seat(view, placement, leader).into_iter().chain(in_line(view, placement, leader)).collect(),
+        Some(leader) => {
+            current_node(view, placement, leader).into_iter().chain(in_line(view, placement, leader)).collect()
+        }
         None => named(placement, wanted).to_vec(),
     };
     let mut line: Vec<String> = Vec::new();
@@ -247,7 +254,7 @@ fn in_line(view: &View, placement: &Placement, wanted: &Wanted) -> Vec<String> {
     line
 }
 
-/// From when on it is the turn of `me`; `None` if it never is.
+/// The time from which it is the turn of `me`; `None`: never.
 fn turn(
     view: &View,
     me: &str,

@@ -1,5 +1,5 @@
-//! What goes beside another concern: a vacant one is taken there, one that is held elsewhere follows when all is calm. And
-//! the orders that nobody would carry out.
+//! Co-location: a vacant concern is taken where the one it belongs with is; one that is held elsewhere follows when all
+//! is calm. And orders that nobody would carry out.
 
 use super::*;
 use crate::rpc::directory::Holder;
@@ -58,17 +58,17 @@ impl Case {
         self.view.nodes.remove(name);
         self
     }
-    /// What `me` does about the sender then.
-    fn at(&self, me: &str, ms: u64) -> Option<Step> {
+    /// The step of `me` about the sender then.
+    fn at(&self, me: &str, ms: u64) -> Option<PlacementStep> {
         let steps = decide(&self.view, me, &self.placement, self.t0 + Duration::from_millis(ms));
-        let path = |step: &Step| match step {
-            Step::Acquire { concern } | Step::Release { concern, .. } => concern.clone(),
-            Step::Keep { concern, .. } | Step::Wait { concern, .. } => concern.clone(),
+        let path = |step: &PlacementStep| match step {
+            PlacementStep::Acquire { concern } | PlacementStep::Release { concern, .. } => concern.clone(),
+            PlacementStep::Keep { concern, .. } | PlacementStep::Wait { concern, .. } => concern.clone(),
         };
         steps.into_iter().find(|step| path(step) == SENDER)
     }
     fn acquires(&self, me: &str, ms: u64) -> bool {
-        matches!(self.at(me, ms), Some(Step::Acquire { .. }))
+        matches!(self.at(me, ms), Some(PlacementStep::Acquire { .. }))
     }
 }
 
@@ -102,7 +102,7 @@ fn a_vacant_one_is_taken_where_the_other_is_or_will_be() {
     assert_eq!(first(&absent), Some("a"));
     let steps = decide(&absent.view, "a", &absent.placement, absent.t0);
     assert_eq!(steps.len(), 2);
-    assert!(steps.iter().all(|step| matches!(step, Step::Acquire { .. })), "{steps:?}");
+    assert!(steps.iter().all(|step| matches!(step, PlacementStep::Acquire { .. })), "{steps:?}");
 }
 
 #[test]
@@ -140,14 +140,17 @@ fn one_that_is_held_follows_when_both_have_come_to_rest() {
     ];
     for (what, case, follows) in table {
         let at = case.view.holders.get(WINDOW).map(|holder| holder.node.clone()).unwrap_or_default();
-        let follow = Step::Release { concern: SENDER.into(), why: Why::Beside { at } };
-        let stay = Step::Keep { concern: SENDER.into(), despite: None };
+        let follow = PlacementStep::Release { concern: SENDER.into(), why: Why::Beside { at } };
+        let stay = PlacementStep::Keep { concern: SENDER.into(), despite: None };
         assert_eq!(case.at("a", REST), Some(if follows { follow } else { stay.clone() }), "{what}");
         assert_eq!(case.at("a", REST - 1), Some(stay), "{what}, too early");
     }
     let mut unreachable = apart();
     unreachable.view.in_contact = false;
-    assert!(matches!(unreachable.at("a", REST), Some(Step::Keep { .. })), "without contact nothing is given up");
+    assert!(
+        matches!(unreachable.at("a", REST), Some(PlacementStep::Keep { .. })),
+        "without contact nothing is given up"
+    );
 }
 
 #[test]
@@ -158,7 +161,7 @@ fn it_arrives_and_stays() {
     assert!(case.acquires("b", 20_000) && !case.acquires("a", 24_999) && !case.acquires("c", 29_999));
     let case = case.holds("b", SENDER, 20_000);
     for ms in [20_000, 60_000] {
-        assert_eq!(case.at("b", ms), Some(Step::Keep { concern: SENDER.into(), despite: None }));
+        assert_eq!(case.at("b", ms), Some(PlacementStep::Keep { concern: SENDER.into(), despite: None }));
         assert_eq!((case.at("a", ms), case.at("c", ms)), (None, None));
     }
 }

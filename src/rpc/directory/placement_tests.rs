@@ -56,32 +56,36 @@ impl Case {
         self.view.vacated.insert(WINDOW.into(), self.t0 + Duration::from_millis(ms));
         self
     }
-    /// What `me` does `ms` after `t0`.
-    fn at(&self, me: &str, ms: u64) -> Option<Step> {
+    /// The step of `me`, `ms` after `t0`.
+    fn at(&self, me: &str, ms: u64) -> Option<PlacementStep> {
         let steps = decide(&self.view, me, &self.placement, self.t0 + Duration::from_millis(ms));
         assert!(steps.len() <= 1);
         steps.into_iter().next()
     }
     fn acquires(&self, me: &str, ms: u64) -> bool {
-        matches!(self.at(me, ms), Some(Step::Acquire { .. }))
+        matches!(self.at(me, ms), Some(PlacementStep::Acquire { .. }))
     }
     /// Waits until exactly then, in ms after `t0`, and acquires from then on.
     #[track_caller]
     fn acquires_from(&self, me: &str, from: u64) {
         let until = self.t0 + Duration::from_millis(from);
         if from > 0 {
-            assert_eq!(self.at(me, from - 1), Some(Step::Wait { concern: WINDOW.into(), until }), "{me} at -1 ms");
+            assert_eq!(
+                self.at(me, from - 1),
+                Some(PlacementStep::Wait { concern: WINDOW.into(), until }),
+                "{me} at -1 ms"
+            );
         }
         assert!(self.acquires(me, from) && self.acquires(me, from + 1), "{me} at 0 and +1 ms");
     }
 }
 
-fn keep(despite: Option<Why>) -> Option<Step> {
-    Some(Step::Keep { concern: WINDOW.into(), despite })
+fn keep(despite: Option<Why>) -> Option<PlacementStep> {
+    Some(PlacementStep::Keep { concern: WINDOW.into(), despite })
 }
 
-fn release(why: Why) -> Option<Step> {
-    Some(Step::Release { concern: WINDOW.into(), why })
+fn release(why: Why) -> Option<PlacementStep> {
+    Some(PlacementStep::Release { concern: WINDOW.into(), why })
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! What a node says of itself: name, identity, where it can be reached, what it may hold.
+//! A node's record of itself: name, identity, addresses, roles.
 
 use super::DirectoryError;
 use libp2p::{Multiaddr, PeerId};
@@ -21,7 +21,7 @@ pub struct NodeRecord {
     pub peer_id: PeerId,
     /// Grows with every start of the node.
     pub boot: u64,
-    /// Where its bridge listens; empty if it only dials out.
+    /// The bridge's listen addresses; empty if it only dials out.
     #[serde(with = "texts")]
     pub addrs: Vec<Multiaddr>,
     pub roles: BTreeSet<Role>,
@@ -53,7 +53,7 @@ pub enum NodeKind {
     Agent,
 }
 
-/// What a node may hold.
+/// A role: the concerns that a node may hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Role {

@@ -1,4 +1,4 @@
-//! What everybody knows of everybody: nodes, holders, orders; and whether that is still being kept up to date.
+//! The shared view of the cluster: nodes, holders, orders; and whether it is still kept up to date.
 
 use super::record::{NodeKind, NodeRecord, Role};
 use libp2p::PeerId;
@@ -19,15 +19,15 @@ pub struct View {
     pub drained: BTreeSet<String>,
     /// Concerns without a holder that had one while we looked, and since when they have none.
     pub vacated: BTreeMap<String, Instant>,
-    /// Since when we see each concern with its present holder. Only where holders change (etcd).
+    /// The time since which each concern is seen with its present holder. Only where holders change (etcd).
     pub held: BTreeMap<String, Instant>,
     /// Keys that hold nothing of ours, and why; whatever they are about is missing above. Only on etcd.
     pub unreadable: BTreeMap<String, String>,
     /// Whether changes reach us. While they do not, all of the above is the last that was known.
     pub in_contact: bool,
-    /// Since when that is so.
+    /// The time since which `in_contact` has its value.
     pub since: Instant,
-    /// Of etcd's database; `None` where there is no etcd, or it did not say yet.
+    /// The space of etcd's database; `None` where there is no etcd, or it did not report yet.
     pub space: Option<Space>,
 }
 
@@ -37,14 +37,14 @@ const QUOTA: u64 = 2 << 30;
 /// How full etcd is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Space {
-    /// Of the database of the member that was asked.
+    /// The database's size on the member that was asked.
     pub bytes: u64,
     /// The alarm NOSPACE is raised.
     pub full: bool,
 }
 
 impl Space {
-    /// What is wrong and what to do.
+    /// The fault and its remedy.
     pub fn trouble(self) -> Option<String> {
         let mib = self.bytes >> 20;
         if self.full {
@@ -71,9 +71,9 @@ pub struct Holder {
     pub epoch: u64,
 }
 
-/// Where an actor is.
+/// The node on which an actor runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct ActorLocation {
     pub node: String,
     pub peer_id: PeerId,
     pub boot: u64,
@@ -97,16 +97,17 @@ impl View {
         }
     }
 
-    /// Where the actor of this path runs, if anybody said so.
-    pub fn locate(&self, path: &str) -> Option<Place> {
+    /// Finds the node on which the actor of this path runs; `None`: unknown.
+    pub fn locate(&self, path: &str) -> Option<ActorLocation> {
         if let Some(Holder { node, peer_id, boot, epoch }) = self.holders.get(path).cloned() {
-            return Some(Place { node, peer_id, boot, epoch });
+            return Some(ActorLocation { node, peer_id, boot, epoch });
         }
         let node = self.nodes.values().find(|node| node.serves.contains(path))?;
-        Some(Place { node: node.name.clone(), peer_id: node.peer_id, boot: node.boot, epoch: 0 })
+        Some(ActorLocation { node: node.name.clone(), peer_id: node.peer_id, boot: node.boot, epoch: 0 })
     }
 
-    /// Whom the bridge lets in: whoever could write its record into etcd was given access to the cluster by its operator.
+    /// The peers that the bridge lets in: whoever could write its record into etcd was given access to the cluster by
+    /// its operator.
     pub fn peers(&self) -> BTreeSet<PeerId> {
         self.nodes.values().map(|node| node.peer_id).collect()
     }
@@ -135,7 +136,7 @@ mod tests {
         let held = view.locate("/t01000/window-post").unwrap();
         assert_eq!((held.node.as_str(), held.epoch, held.boot), ("b", 41, 9));
         let served = view.locate("/a/storage").unwrap();
-        assert_eq!(served, Place { node: "a".into(), peer_id: a.peer_id, boot: 3, epoch: 0 });
+        assert_eq!(served, ActorLocation { node: "a".into(), peer_id: a.peer_id, boot: 3, epoch: 0 });
         assert_eq!(view.locate("/t01000/winning-post"), None);
         assert_eq!(view.peers(), BTreeSet::from([a.peer_id]));
     }

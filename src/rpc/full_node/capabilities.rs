@@ -14,7 +14,7 @@ use serde::Serialize;
 pub struct Missing {
     /// Without `Filecoin.`.
     pub method: &'static str,
-    /// What is done without it, or what does not work.
+    /// The substitute for the method, or the function that is missing without it.
     pub instead: &'static str,
 }
 

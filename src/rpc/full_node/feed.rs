@@ -1,9 +1,9 @@
 //! The head feed: `Filecoin.ChainNotify` over a WebSocket of its own, in go-jsonrpc's channel protocol.
 
-use super::{Result, http::in_trait_terms, limits::Limits};
+use super::{Result, http::in_trait_terms, limits::CallLimits};
 use crate::chain::types::HeadChange;
 use crate::rpc::api_info::ApiInfo;
-use crate::rpc::client::{CallError, CallErrorKind, ErrorBody, causes};
+use crate::rpc::client::{CallErrorKind, ErrorBody, RpcCallError, causes};
 use futures::{SinkExt, StreamExt};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -25,8 +25,8 @@ const MAX_MESSAGE: usize = 64 << 20;
 type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
 /// Connects, asks, and gives the feed once the node has opened the channel.
-pub(super) async fn subscribe(info: &ApiInfo, limits: &Limits) -> Result<mpsc::Receiver<Vec<HeadChange>>> {
-    let fail = |kind| in_trait_terms(METHOD, CallError { node: info.name(), method: METHOD.into(), kind });
+pub(super) async fn subscribe(info: &ApiInfo, limits: &CallLimits) -> Result<mpsc::Receiver<Vec<HeadChange>>> {
+    let fail = |kind| in_trait_terms(METHOD, RpcCallError { node: info.name(), method: METHOD.into(), kind });
     let opened = timeout(limits.connect, open(info)).await;
     let (socket, channel) = opened.unwrap_or(Err(CallErrorKind::Timeout(limits.connect))).map_err(fail)?;
     let (tx, rx) = mpsc::channel(BOUND);
@@ -58,10 +58,10 @@ async fn open(info: &ApiInfo) -> std::result::Result<(Socket, Value), CallErrorK
     loop {
         match socket.next().await {
             Some(Ok(Ws::Text(text))) => match read_frame(&text) {
-                Frame::Opened(channel) => return Ok((socket, channel)),
-                Frame::Refused(kind) => return Err(kind),
-                Frame::Garbage(why) => return Err(CallErrorKind::BadAnswer(why)),
-                Frame::Value { .. } | Frame::Closed(_) | Frame::Other => {}
+                FeedFrame::Opened(channel) => return Ok((socket, channel)),
+                FeedFrame::Refused(kind) => return Err(kind),
+                FeedFrame::Garbage(why) => return Err(CallErrorKind::BadAnswer(why)),
+                FeedFrame::Value { .. } | FeedFrame::Closed(_) | FeedFrame::Other => {}
             },
             Some(Ok(Ws::Close(_))) | None => return Err(CallErrorKind::Unreachable("it closed the connection".into())),
             Some(Ok(_)) => {}
@@ -71,7 +71,7 @@ async fn open(info: &ApiInfo) -> std::result::Result<(Socket, Value), CallErrorK
 }
 
 /// Forwards until either side ends; dropping `tx` is how the subscriber learns of it.
-async fn pump(node: String, mut socket: Socket, channel: Value, tx: mpsc::Sender<Vec<HeadChange>>, limits: Limits) {
+async fn pump(node: String, mut socket: Socket, channel: Value, tx: mpsc::Sender<Vec<HeadChange>>, limits: CallLimits) {
     let mut pings = interval(limits.silence / 3);
     pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut heard = Instant::now();
@@ -96,17 +96,17 @@ async fn pump(node: String, mut socket: Socket, channel: Value, tx: mpsc::Sender
             Some(Err(e)) => break causes(&e),
         };
         match read_frame(&text) {
-            Frame::Value { channel: id, changes } if id == channel => {
+            FeedFrame::Value { channel: id, changes } if id == channel => {
                 match timeout(limits.silence, tx.send(changes)).await {
                     Ok(Ok(())) => heard = Instant::now(), // the time that the subscriber took is not the node's silence
                     Ok(Err(_)) => break "the subscriber left".to_string(),
                     Err(_) => break format!("the subscriber took nothing for {:?}", limits.silence),
                 }
             }
-            Frame::Closed(id) if id == channel => break "the node closed the feed".to_string(),
-            Frame::Garbage(why) => break why,
-            Frame::Refused(kind) => break kind.to_string(),
-            Frame::Value { .. } | Frame::Closed(_) | Frame::Opened(_) | Frame::Other => {}
+            FeedFrame::Closed(id) if id == channel => break "the node closed the feed".to_string(),
+            FeedFrame::Garbage(why) => break why,
+            FeedFrame::Refused(kind) => break kind.to_string(),
+            FeedFrame::Value { .. } | FeedFrame::Closed(_) | FeedFrame::Opened(_) | FeedFrame::Other => {}
         }
     };
     tracing::info!(node, why, "head feed ended");
@@ -120,7 +120,7 @@ async fn pump(node: String, mut socket: Socket, channel: Value, tx: mpsc::Sender
 }
 
 #[derive(Debug, PartialEq)]
-enum Frame {
+enum FeedFrame {
     /// The answer to our call: the channel's id.
     Opened(Value),
     Refused(CallErrorKind),
@@ -133,8 +133,8 @@ enum Frame {
     Other,
 }
 
-/// What one text frame means to the one subscription of this connection.
-fn read_frame(text: &str) -> Frame {
+/// Interprets one text frame for the one subscription of this connection.
+fn read_frame(text: &str) -> FeedFrame {
     #[derive(Deserialize)]
     struct Raw {
         id: Option<Value>,
@@ -147,26 +147,26 @@ fn read_frame(text: &str) -> Frame {
     }
     let raw: Raw = match serde_json::from_str(text) {
         Ok(raw) => raw,
-        Err(e) => return Frame::Garbage(format!("a frame that is no JSON-RPC: {e}")),
+        Err(e) => return FeedFrame::Garbage(format!("a frame that is no JSON-RPC: {e}")),
     };
     match (raw.method.as_deref(), raw.params) {
         (Some("xrpc.ch.val"), Value::Array(mut params)) if params.len() == 2 => {
             let value = params.pop().unwrap_or_default();
             match serde_json::from_value(value) {
-                Ok(changes) => Frame::Value { channel: params.pop().unwrap_or_default(), changes },
-                Err(e) => Frame::Garbage(format!("a head change that is none: {e}")),
+                Ok(changes) => FeedFrame::Value { channel: params.pop().unwrap_or_default(), changes },
+                Err(e) => FeedFrame::Garbage(format!("a head change that is none: {e}")),
             }
         }
         (Some("xrpc.ch.close"), Value::Array(params)) if params.len() == 1 => {
-            Frame::Closed(params.into_iter().next().unwrap_or_default())
+            FeedFrame::Closed(params.into_iter().next().unwrap_or_default())
         }
-        (Some("xrpc.ch.val" | "xrpc.ch.close"), params) => Frame::Garbage(format!("parameters {params}")),
-        (Some(_), _) => Frame::Other,
-        (None, _) if raw.id != Some(json!(REQUEST_ID)) => Frame::Other,
+        (Some("xrpc.ch.val" | "xrpc.ch.close"), params) => FeedFrame::Garbage(format!("parameters {params}")),
+        (Some(_), _) => FeedFrame::Other,
+        (None, _) if raw.id != Some(json!(REQUEST_ID)) => FeedFrame::Other,
         (None, _) => match (raw.error, raw.result) {
-            (Some(error), _) => Frame::Refused(error.kind()),
-            (None, Value::Null) => Frame::Garbage("no channel id".into()),
-            (None, channel) => Frame::Opened(channel),
+            (Some(error), _) => FeedFrame::Refused(error.kind()),
+            (None, Value::Null) => FeedFrame::Garbage("no channel id".into()),
+            (None, channel) => FeedFrame::Opened(channel),
         },
     }
 }
@@ -177,17 +177,17 @@ mod tests {
 
     #[test]
     fn frames_of_the_channel_protocol() {
-        let refused = |code, message: &str| Frame::Refused(CallErrorKind::Rpc { code, message: message.into() });
+        let refused = |code, message: &str| FeedFrame::Refused(CallErrorKind::Rpc { code, message: message.into() });
         let cases = [
-            (r#"{"jsonrpc":"2.0","id":1,"result":7}"#, Frame::Opened(json!(7))),
+            (r#"{"jsonrpc":"2.0","id":1,"result":7}"#, FeedFrame::Opened(json!(7))),
             (r#"{"jsonrpc":"2.0","id":1,"error":{"code":5,"message":"no"}}"#, refused(5, "no")),
-            (r#"{"jsonrpc":"2.0","id":2,"result":7}"#, Frame::Other),
+            (r#"{"jsonrpc":"2.0","id":2,"result":7}"#, FeedFrame::Other),
             (
                 r#"{"jsonrpc":"2.0","method":"xrpc.ch.val","params":[7,[]]}"#,
-                Frame::Value { channel: json!(7), changes: vec![] },
+                FeedFrame::Value { channel: json!(7), changes: vec![] },
             ),
-            (r#"{"jsonrpc":"2.0","method":"xrpc.ch.close","params":[7]}"#, Frame::Closed(json!(7))),
-            (r#"{"jsonrpc":"2.0","method":"Filecoin.Ping","params":[]}"#, Frame::Other),
+            (r#"{"jsonrpc":"2.0","method":"xrpc.ch.close","params":[7]}"#, FeedFrame::Closed(json!(7))),
+            (r#"{"jsonrpc":"2.0","method":"Filecoin.Ping","params":[]}"#, FeedFrame::Other),
         ];
         for (text, meaning) in cases {
             assert_eq!(read_frame(text), meaning, "{text}");
@@ -202,7 +202,7 @@ mod tests {
             r#"{"method":"xrpc.ch.val","params":[7,[{"Type":"sideways","Val":null}]]}"#,
             r#"{"method":"xrpc.ch.close"}"#,
         ] {
-            assert!(matches!(read_frame(garbage), Frame::Garbage(_)), "{garbage}: {:?}", read_frame(garbage));
+            assert!(matches!(read_frame(garbage), FeedFrame::Garbage(_)), "{garbage}: {:?}", read_frame(garbage));
         }
     }
 }

@@ -2,12 +2,12 @@
 
 use super::capabilities::{self, Missing};
 use super::workarounds::lacks;
-use super::{FullNode, FullNodeError, RandomnessTag, Result, feed, limits::Limits};
+use super::{FullNode, FullNodeError, RandomnessTag, Result, feed, limits::CallLimits};
 use crate::chain::lotus_json::{WholeAddress, WholeAddresses, WholeBigInt, WholeBitField, WholeBytes, WholeCid};
 use crate::chain::lotus_json::{WholeOptAddress, WholeToken};
 use crate::chain::types::*;
 use crate::rpc::api_info::ApiInfo;
-use crate::rpc::client::{CallError, CallErrorKind, RpcClient};
+use crate::rpc::client::{CallErrorKind, RpcCallError, RpcClient};
 use async_trait::async_trait;
 use cid::Cid;
 use fvm_ipld_bitfield::BitField;
@@ -22,17 +22,17 @@ use tokio::sync::{OnceCell, mpsc};
 pub struct HttpFullNode {
     info: ApiInfo,
     client: RpcClient,
-    limits: Limits,
+    limits: CallLimits,
     missing: OnceCell<Vec<Missing>>,
 }
 
 impl HttpFullNode {
     /// Connects at the first call.
     pub fn new(info: ApiInfo) -> Result<HttpFullNode> {
-        HttpFullNode::with_limits(info, Limits::default())
+        HttpFullNode::with_limits(info, CallLimits::default())
     }
 
-    pub fn with_limits(info: ApiInfo, limits: Limits) -> Result<HttpFullNode> {
+    pub fn with_limits(info: ApiInfo, limits: CallLimits) -> Result<HttpFullNode> {
         let client = RpcClient::new(&info, "v1").map_err(|e| in_trait_terms("Filecoin.Version", e))?;
         Ok(HttpFullNode { info, client, limits, missing: OnceCell::new() })
     }
@@ -66,7 +66,7 @@ pub(super) fn addr(who: &Address) -> WholeAddress {
     WholeAddress(*who)
 }
 
-pub(super) fn in_trait_terms(method: &'static str, e: CallError) -> FullNodeError {
+pub(super) fn in_trait_terms(method: &'static str, e: RpcCallError) -> FullNodeError {
     let node = e.node;
     match e.kind {
         CallErrorKind::Unreachable(why) => FullNodeError::Unreachable { node, why },
@@ -123,7 +123,7 @@ impl FullNode for HttpFullNode {
     async fn state_get_network_params(&self) -> Result<NetworkParams> {
         self.network_params().await
     }
-    async fn state_get_actor(&self, who: &Address, k: &TipSetKey) -> Result<ActorState> {
+    async fn state_get_actor(&self, who: &Address, k: &TipSetKey) -> Result<OnChainActor> {
         self.call("Filecoin.StateGetActor", params![addr(who), key(k)]).await
     }
     async fn state_lookup_id(&self, who: &Address, k: &TipSetKey) -> Result<Address> {

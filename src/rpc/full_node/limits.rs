@@ -4,7 +4,7 @@ use std::time::Duration;
 
 /// The deadlines of one full node's calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
+pub struct CallLimits {
     /// Answers from memory: the head, the wallet, a nonce.
     pub quick: Duration,
     /// Reads the state of one actor, or judges a block.
@@ -17,9 +17,9 @@ pub struct Limits {
     pub silence: Duration,
 }
 
-impl Default for Limits {
+impl Default for CallLimits {
     fn default() -> Self {
-        Limits {
+        CallLimits {
             quick: Duration::from_secs(10),
             state: Duration::from_secs(30),
             heavy: Duration::from_secs(120),
@@ -29,7 +29,7 @@ impl Default for Limits {
     }
 }
 
-impl Limits {
+impl CallLimits {
     pub fn deadline(&self, method: &str) -> Duration {
         match method.strip_prefix("Filecoin.").unwrap_or(method) {
             "Version" | "ChainHead" | "ChainGetTipSet" | "StateNetworkName" | "MpoolGetNonce" | "ChainNotify" => {
@@ -49,7 +49,7 @@ mod tests {
 
     #[test]
     fn each_kind_of_call_has_its_deadline() {
-        let l = Limits::default();
+        let l = CallLimits::default();
         for (method, deadline) in [
             ("Filecoin.ChainHead", l.quick),
             ("Filecoin.WalletSign", l.quick),

@@ -1,4 +1,4 @@
-//! What the provider asks of a full node (Lotus, Forest, Venus, the embedded devnet), as a trait.
+//! The full node's API (Lotus, Forest, Venus, the embedded devnet) as far as the provider uses it, as a trait.
 //!
 //! One method per `Filecoin.*` JSON-RPC method that we use; every call has a deadline inside its implementation.
 //! [`HttpFullNode`] is the implementation for nodes behind an address.
@@ -14,7 +14,7 @@ mod workarounds;
 
 pub use capabilities::Missing;
 pub use http::HttpFullNode;
-pub use limits::Limits;
+pub use limits::CallLimits;
 
 use crate::chain::types::*;
 use async_trait::async_trait;
@@ -142,7 +142,7 @@ pub trait FullNode: Send + Sync + 'static {
     async fn state_get_network_params(&self) -> Result<NetworkParams> {
         Err(self.lacks("StateGetNetworkParams"))
     }
-    async fn state_get_actor(&self, who: &Address, key: &TipSetKey) -> Result<ActorState> {
+    async fn state_get_actor(&self, who: &Address, key: &TipSetKey) -> Result<OnChainActor> {
         Err(self.lacks("StateGetActor"))
     }
     async fn state_lookup_id(&self, who: &Address, key: &TipSetKey) -> Result<Address> {
@@ -199,7 +199,7 @@ pub trait FullNode: Send + Sync + 'static {
     ) -> Result<TokenAmount> {
         Err(self.lacks("StateMinerInitialPledgeCollateral"))
     }
-    /// What CreateMiner must carry (FIP-0077, network version 27 on); zero before.
+    /// The deposit that CreateMiner must carry (FIP-0077, network version 27 on); zero before.
     async fn state_miner_creation_deposit(&self, key: &TipSetKey) -> Result<TokenAmount> {
         Err(self.lacks("StateMinerCreationDeposit"))
     }

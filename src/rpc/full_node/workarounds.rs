@@ -1,4 +1,4 @@
-//! What is asked instead when a full node lacks a method, or leaves out what it should tell.
+//! Substitute calls for a full node that lacks a method, or leaves out what it should tell.
 
 use super::http::{HttpFullNode, Params, addr, key, params};
 use super::{FullNode, FullNodeError, Result};

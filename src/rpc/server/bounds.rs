@@ -1,4 +1,5 @@
-//! What one caller may send: less without a token than with one. A body is read under its bounds, never before the token.
+//! Bounds on a caller's input: less without a token than with one. A body is read under its bounds, never before the
+//! token.
 
 use actix_web::web::{Bytes, BytesMut, Payload};
 use futures::StreamExt;

@@ -22,7 +22,7 @@ const PING_EVERY: Duration = Duration::from_secs(10);
 const SILENCE: Duration = Duration::from_secs(40);
 const WRITE_DEADLINE: Duration = Duration::from_secs(20);
 
-/// Who sits at the other end.
+/// The caller at the other end.
 #[derive(Clone)]
 pub struct Caller {
     pub perms: Vec<Perm>,
@@ -31,7 +31,7 @@ pub struct Caller {
     pub bounds: &'static Bounds,
 }
 
-/// What a call's task hands to the connection: a frame to write, and with `done` the end of the call with that key.
+/// A call's output to its connection: a frame to write, and with `done` the end of the call with that key.
 struct Out {
     text: Option<String>,
     done: Option<String>,
@@ -50,7 +50,7 @@ impl Out {
 struct Calls {
     caller: Caller,
     out: mpsc::Sender<Out>,
-    /// By the JSON of the request's id; dropping the sender cancels the call.
+    /// Running calls by the JSON of the request's id; dropping the sender cancels the call.
     in_flight: HashMap<String, oneshot::Sender<()>>,
     /// Calls so far; also numbers the channels.
     count: u64,

@@ -30,7 +30,7 @@ impl Dispatch {
         Dispatch { service, pushing: tokio::sync::Mutex::new(()), session }
     }
 
-    /// What the method needs, or that there is no such method.
+    /// The permission that the method needs, or an error if there is no such method.
     pub fn permission(&self, method: &str) -> Result<Perm, RpcError> {
         if let Some(perm) = self.service.extras.as_ref().and_then(|e| e.permission(method)) {
             return Ok(perm);

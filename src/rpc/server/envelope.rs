@@ -3,7 +3,7 @@
 use crate::rpc::full_node::FullNodeError;
 use serde_json::{Map, Value};
 
-/// What an answer's `error` member carries. Code 1 is a method's own verdict.
+/// The `error` member of an answer. Code 1 is a method's own verdict.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message} (code {code})")]
 pub struct RpcError {

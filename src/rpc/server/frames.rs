@@ -7,7 +7,7 @@ use actix_web::{FromRequest, HttpRequest, dev};
 use futures::StreamExt;
 use futures::future::{FutureExt, ready};
 
-/// Where in the stream of frames the next byte is. Pure.
+/// The position of the next byte in the stream of frames. Pure.
 struct FrameLengths {
     /// The longest payload of a frame.
     most: u64,
@@ -41,7 +41,7 @@ impl FrameLengths {
     }
 }
 
-/// What a complete head of a frame says (RFC 6455, 5.2); `None`: it is not complete.
+/// The payload length in a complete head of a frame (RFC 6455, 5.2); `None`: it is not complete.
 fn payload_length(head: &[u8]) -> Option<u64> {
     let second = *head.get(1)?;
     let mask = if second & 0x80 == 0 { 0 } else { 4 };

@@ -16,8 +16,8 @@ use serde_json::Value;
 use std::sync::Arc;
 use tokio::sync::watch;
 
-/// What all connections share.
-pub struct Shared {
+/// The state that all connections share.
+pub struct ServerState {
     dispatch: Arc<Dispatch>,
     sockets: ConnectionLimiter,
     bodies: BodyRoom,
@@ -25,9 +25,9 @@ pub struct Shared {
     stop: watch::Receiver<bool>,
 }
 
-impl Shared {
-    pub fn new(service: Service, sockets: ConnectionLimiter, stop: watch::Receiver<bool>) -> Shared {
-        Shared {
+impl ServerState {
+    pub fn new(service: Service, sockets: ConnectionLimiter, stop: watch::Receiver<bool>) -> ServerState {
+        ServerState {
             dispatch: Arc::new(Dispatch::new(service)),
             sockets,
             bodies: BodyRoom::new(bounds::LARGE_BODIES),
@@ -45,7 +45,7 @@ impl Shared {
     }
 }
 
-/// Who sent a request.
+/// The sender of a request.
 struct Caller {
     perms: Vec<Perm>,
     /// It showed a valid token.
@@ -60,7 +60,7 @@ impl Caller {
 
 /// A token in the header or, as go-jsonrpc takes it too, in the query; a wrong one is refused, none gives the default.
 /// Decided by the request's head alone.
-fn caller(shared: &Shared, request: &HttpRequest) -> Result<Caller, (StatusCode, String)> {
+fn caller(shared: &ServerState, request: &HttpRequest) -> Result<Caller, (StatusCode, String)> {
     #[derive(Deserialize)]
     struct Query {
         token: Option<String>,
@@ -91,7 +91,7 @@ pub async fn post(
     request: HttpRequest,
     version: web::Path<String>,
     payload: web::Payload,
-    shared: web::Data<Shared>,
+    shared: web::Data<ServerState>,
 ) -> HttpResponse {
     let caller = match caller(&shared, &request) {
         Ok(caller) => caller,
@@ -161,7 +161,7 @@ pub async fn upgrade(
     request: HttpRequest,
     version: web::Path<String>,
     body: web::Payload,
-    shared: web::Data<Shared>,
+    shared: web::Data<ServerState>,
 ) -> Result<HttpResponse, actix_web::Error> {
     let caller = match caller(&shared, &request) {
         Ok(caller) => caller,

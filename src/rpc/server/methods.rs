@@ -16,7 +16,7 @@ use futures::future::{BoxFuture, FutureExt};
 use fvm_shared::econ::TokenAmount;
 use serde_json::Value;
 
-/// What a method works with.
+/// The context of a method.
 #[derive(Clone, Copy)]
 pub struct Ctx<'a> {
     pub node: &'a dyn FullNode,

@@ -22,9 +22,9 @@ pub use envelope::RpcError;
 use crate::rpc::auth::{Auth, Perm};
 use crate::rpc::connection_limits::ConnectionLimiter;
 use crate::rpc::descriptors::{self, Surface};
-use crate::rpc::door::Door;
 use crate::rpc::full_node::FullNode;
 use crate::rpc::http_surface::HttpSurface;
+use crate::rpc::listener::SharedListener;
 use actix_web::dev::ServerHandle as ActixHandle;
 use actix_web::{App, web};
 use async_trait::async_trait;
@@ -37,13 +37,13 @@ use tokio::sync::watch;
 /// Methods beside the full node's own. They are asked first, so that they can replace one.
 #[async_trait]
 pub trait ExtraMethods: Send + Sync + 'static {
-    /// What a caller needs for `method` (`Filecoin.X`); `None` when this set lacks it.
+    /// The permission that `method` (`Filecoin.X`) needs; `None` when this set lacks it.
     fn permission(&self, method: &str) -> Option<Perm>;
     /// `None` when this set lacks the method.
     async fn call(&self, method: &str, params: Vec<Value>) -> Option<Result<Value, RpcError>>;
 }
 
-/// What one server offers and to whom.
+/// The methods of one server, and their callers.
 #[derive(Clone)]
 pub struct Service {
     pub auth: Arc<Auth>,
@@ -87,11 +87,11 @@ const KEEP_ALIVE: Duration = Duration::from_secs(60);
 
 /// Port 0 takes a free one: see [`ServerHandle::addr`].
 pub fn serve(addr: SocketAddr, service: Service) -> Result<ServerHandle, ServeError> {
-    serve_at(&Door::new(addr, "its setting"), service)
+    serve_at(&SharedListener::new(addr, "its setting"), service)
 }
 
 /// On a socket that outlives this server.
-pub fn serve_at(door: &Door, service: Service) -> Result<ServerHandle, ServeError> {
+pub fn serve_at(door: &SharedListener, service: Service) -> Result<ServerHandle, ServeError> {
     let (addr, setting) = (door.addr(), door.setting());
     let listener = door.open().map_err(|e| match e.kind() {
         std::io::ErrorKind::AddrInUse => ServeError::InUse { addr, setting },
@@ -106,7 +106,7 @@ pub fn serve_at(door: &Door, service: Service) -> Result<ServerHandle, ServeErro
         actix_web::rt::System::new().block_on(async move {
             let descriptors = descriptors::limit();
             let sockets = ConnectionLimiter::new(Surface::WebSocket.limits(descriptors));
-            let shared = web::Data::new(http::Shared::new(service, sockets, stop));
+            let shared = web::Data::new(http::ServerState::new(service, sockets, stop));
             let surface = HttpSurface {
                 limiter: ConnectionLimiter::new(Surface::JsonRpc.limits(descriptors)),
                 workers: WORKERS,

@@ -1,11 +1,11 @@
 //! The cluster's state into one node's repo.
 
 use super::super::Store;
-use super::super::catalogue::{self, Home, Merge};
 use super::super::replica::Replica;
+use super::super::table_owner::{self, Merge, TableOwner};
 use super::import::{RECORDS, Scope, count, difference};
 use super::raw::{self, Rows};
-use super::{Report, Result, TransferError};
+use super::{Result, TransferError, TransferReport};
 use std::collections::BTreeMap;
 
 #[derive(Clone, Debug, Default)]
@@ -18,10 +18,13 @@ pub struct ExportOptions {
 }
 
 /// See [`super`]. The cluster is only read. The repo gets all of it in one transaction.
-pub fn export(cluster: &dyn Replica, repo: &Store, options: &ExportOptions) -> Result<Report> {
+pub fn export(cluster: &dyn Replica, repo: &Store, options: &ExportOptions) -> Result<TransferReport> {
     raw::refuse_unconfirmed(&repo.db)?;
-    let mut report =
-        Report { dry_run: options.dry_run, repo: repo.db.path().display().to_string(), ..Report::default() };
+    let mut report = TransferReport {
+        dry_run: options.dry_run,
+        repo: repo.db.path().display().to_string(),
+        ..TransferReport::default()
+    };
     let mut scopes = Vec::new();
     for name in cluster.scopes()?.into_iter().filter(|name| name != RECORDS) {
         scopes.push(Scope::load(cluster, &name)?);
@@ -30,7 +33,7 @@ pub fn export(cluster: &dyn Replica, repo: &Store, options: &ExportOptions) -> R
     scopes.iter().for_each(|scope| count(&mut report, &scope.name, &scope.rows));
     // The node's own rows stay as they are.
     let mut there = raw::read(&repo.db)?;
-    there.retain(|(table, _), _| catalogue::home(table) != Some(Home::Node));
+    there.retain(|(table, _), _| table_owner::home(table) != Some(TableOwner::Node));
     let changes = difference(&there, &wanted);
     if let Some(op) = changes.iter().find(|op| there.contains_key(&(op.table.clone(), op.key.clone())))
         && !options.overwrite
@@ -46,7 +49,7 @@ pub fn export(cluster: &dyn Replica, repo: &Store, options: &ExportOptions) -> R
     }
     raw::replace(&repo.db, &there, &wanted)?;
     let mut found = raw::read(&repo.db)?;
-    found.retain(|(table, _), _| catalogue::home(table) != Some(Home::Node));
+    found.retain(|(table, _), _| table_owner::home(table) != Some(TableOwner::Node));
     match difference(&found, &wanted).first() {
         Some(op) => {
             let (scope, table, key) = (report.repo, op.table.clone(), op.key.clone());
@@ -57,20 +60,20 @@ pub fn export(cluster: &dyn Replica, repo: &Store, options: &ExportOptions) -> R
 }
 
 /// The rows of all scopes as one node keeps them.
-fn merge(scopes: &[Scope], prefer: Option<&str>, report: &mut Report) -> Result<Rows> {
+fn merge(scopes: &[Scope], prefer: Option<&str>, report: &mut TransferReport) -> Result<Rows> {
     let mut merged: BTreeMap<(String, String), (&str, &Vec<u8>)> = BTreeMap::new();
     let mut left: BTreeMap<String, u64> = BTreeMap::new();
     for scope in scopes {
         for (name, value) in &scope.rows {
             let (table, key) = name;
-            let rule = match catalogue::home(table) {
+            let rule = match table_owner::home(table) {
                 None => return Err(TransferError::UnknownTable { table: table.clone() }),
-                Some(Home::Node | Home::ClusterOnly) => {
+                Some(TableOwner::Node | TableOwner::ClusterOnly) => {
                     *left.entry(table.clone()).or_default() += 1;
                     continue;
                 }
-                Some(Home::Sharded { .. }) => Merge::Same,
-                Some(Home::Concern { merge, .. }) => merge,
+                Some(TableOwner::Sharded { .. }) => Merge::Same,
+                Some(TableOwner::Concern { merge, .. }) => merge,
             };
             let Some((other, known)) = merged.get(name).copied() else {
                 merged.insert(name.clone(), (&scope.name, value));

@@ -1,14 +1,14 @@
 //! One node's repo into the cluster.
 
 use super::super::Store;
-use super::super::catalogue::{self, Home, MinerIn};
 use super::super::mirror;
-use super::super::replica::{Commit, Committed, Hold, Image, Loaded, Marker, Op, Replica};
+use super::super::replica::{Commit, Committed, Image, Loaded, Marker, Op, Replica, WriteRight};
+use super::super::table_owner::{self, MinerIn, TableOwner};
 use super::raw::{self, Rows};
-use super::{Report, Result, TableReport, TransferError};
+use super::{Result, TableReport, TransferError, TransferReport};
 use std::collections::BTreeMap;
 
-/// Where it is written down which repo a scope's rows came from.
+/// The records of which repo a scope's rows came from.
 pub(super) const RECORDS: &str = "/transfer";
 const RECORD_TABLE: &str = "imports";
 /// How a record ends until all rows of its scope are written and compared.
@@ -30,12 +30,12 @@ pub struct ImportOptions {
 
 /// See [`super`]. The repo is only read, but for a number that names it from then on, and the mark that it was imported:
 /// a node may use it as its mirror then.
-pub fn import(repo: &Store, cluster: &dyn Replica, options: &ImportOptions) -> Result<Report> {
+pub fn import(repo: &Store, cluster: &dyn Replica, options: &ImportOptions) -> Result<TransferReport> {
     raw::refuse_unconfirmed(&repo.db)?;
     let rows = raw::read(&repo.db)?;
     let Plan { scopes, left } = plan(&rows, options)?;
     let path = repo.db.path().display().to_string();
-    let mut report = Report { dry_run: options.dry_run, repo: path.clone(), left, ..Report::default() };
+    let mut report = TransferReport { dry_run: options.dry_run, repo: path.clone(), left, ..TransferReport::default() };
     let id = match options.dry_run {
         true => raw::known_id(&repo.db)?,
         false => Some(raw::repo_id(&repo.db)?),
@@ -78,7 +78,7 @@ pub fn import(repo: &Store, cluster: &dyn Replica, options: &ImportOptions) -> R
     Ok(report)
 }
 
-pub(super) fn count(report: &mut Report, scope: &str, rows: &Rows) {
+pub(super) fn count(report: &mut TransferReport, scope: &str, rows: &Rows) {
     let mut tables: BTreeMap<&str, u64> = BTreeMap::new();
     rows.keys().for_each(|(table, _)| *tables.entry(table).or_default() += 1);
     let counted = |(table, rows): (&str, u64)| TableReport { scope: scope.to_owned(), table: table.to_owned(), rows };
@@ -96,19 +96,19 @@ fn plan(rows: &Rows, options: &ImportOptions) -> Result<Plan> {
     let mut scopes: BTreeMap<String, Rows> = BTreeMap::new();
     let mut left: BTreeMap<String, u64> = BTreeMap::new();
     for ((table, key), value) in rows {
-        let home = catalogue::home(table).ok_or_else(|| TransferError::UnknownTable { table: table.clone() })?;
+        let home = table_owner::home(table).ok_or_else(|| TransferError::UnknownTable { table: table.clone() })?;
         let no_miner = || TransferError::NoMiner { table: table.clone(), key: key.clone() };
         let spelled = |id: &str| miners.get(id).cloned().ok_or_else(no_miner);
-        let of_prefix = || catalogue::miner_of(key).ok_or_else(no_miner).and_then(|miner| spelled(&miner[2..]));
+        let of_prefix = || table_owner::miner_of(key).ok_or_else(no_miner).and_then(|miner| spelled(&miner[2..]));
         let homes = match home {
-            Home::Node | Home::ClusterOnly => {
+            TableOwner::Node | TableOwner::ClusterOnly => {
                 *left.entry(table.clone()).or_default() += 1;
                 continue;
             }
-            Home::Sharded { concern } => vec![format!("/{}/{concern}/{}", of_prefix()?, options.shard)],
-            Home::Concern { concern, miner: MinerIn::Prefix, .. } => vec![format!("/{}/{concern}", of_prefix()?)],
-            Home::Concern { concern, miner: MinerIn::Id, .. } => vec![format!("/{}/{concern}", spelled(key)?)],
-            Home::Concern { concern, miner: MinerIn::Nothing, .. } => {
+            TableOwner::Sharded { concern } => vec![format!("/{}/{concern}/{}", of_prefix()?, options.shard)],
+            TableOwner::Concern { concern, miner: MinerIn::Prefix, .. } => vec![format!("/{}/{concern}", of_prefix()?)],
+            TableOwner::Concern { concern, miner: MinerIn::Id, .. } => vec![format!("/{}/{concern}", spelled(key)?)],
+            TableOwner::Concern { concern, miner: MinerIn::Nothing, .. } => {
                 if miners.is_empty() {
                     return Err(no_miner());
                 }
@@ -122,31 +122,31 @@ fn plan(rows: &Rows, options: &ImportOptions) -> Result<Plan> {
     Ok(Plan { scopes, left: left.into_iter().collect() })
 }
 
-/// By actor id, as addresses print on the repo's network: some tables always write `t`, so one `f` tells more.
+/// Miners by actor id, in the prefix of the repo's network: some tables always write `t`, so one `f` tells more.
 fn miners(rows: &Rows, options: &ImportOptions) -> BTreeMap<String, String> {
     let mut miners: BTreeMap<String, String> = BTreeMap::new();
     for (table, key) in rows.keys() {
-        match catalogue::home(table) {
-            Some(Home::Concern { miner: MinerIn::Prefix, .. } | Home::Sharded { .. }) => {
-                let Some(miner) = catalogue::miner_of(key) else { continue };
+        match table_owner::home(table) {
+            Some(TableOwner::Concern { miner: MinerIn::Prefix, .. } | TableOwner::Sharded { .. }) => {
+                let Some(miner) = table_owner::miner_of(key) else { continue };
                 let known = miners.entry(miner[2..].to_owned()).or_insert_with(|| miner.to_owned());
                 if miner.starts_with('f') {
                     *known = miner.to_owned();
                 }
             }
-            Some(Home::Concern { miner: MinerIn::Id, .. }) if catalogue::is_id(key) => {
+            Some(TableOwner::Concern { miner: MinerIn::Id, .. }) if table_owner::is_id(key) => {
                 miners.entry(key.clone()).or_insert_with(|| format!("t0{key}"));
             }
             _ => {}
         }
     }
-    if let Some(miner) = options.miner.as_deref().and_then(catalogue::miner_of) {
+    if let Some(miner) = options.miner.as_deref().and_then(table_owner::miner_of) {
         miners.insert(miner[2..].to_owned(), miner.to_owned());
     }
     miners
 }
 
-/// What turns `old` into `new`.
+/// The operations that turn `old` into `new`.
 pub(super) fn difference(old: &Rows, new: &Rows) -> Vec<Op> {
     let op = |(table, key): &(String, String), value| Op { table: table.clone(), key: key.clone(), value };
     let put = new.iter().filter(|(name, value)| old.get(*name) != Some(*value)).map(|(n, v)| op(n, Some(v.clone())));
@@ -163,7 +163,7 @@ pub(super) struct Scope {
 
 impl Scope {
     pub(super) fn load(cluster: &dyn Replica, name: &str) -> Result<Scope> {
-        match cluster.load(name, Hold::Nobody)? {
+        match cluster.load(name, WriteRight::Nobody)? {
             Loaded::Image(Image { marker, rows }) => {
                 let rows = rows.into_iter().map(|row| ((row.table, row.key), row.value)).collect();
                 Ok(Scope { name: name.to_owned(), marker, rows })
@@ -185,7 +185,7 @@ impl Scope {
     fn write(&mut self, cluster: &dyn Replica, ops: &[Op]) -> Result<()> {
         for ops in slices(ops) {
             let marker = Marker::after(self.marker, rand::random());
-            let commit = Commit { scope: &self.name, hold: Hold::Nobody, base: self.marker, marker, ops };
+            let commit = Commit { scope: &self.name, hold: WriteRight::Nobody, base: self.marker, marker, ops };
             match cluster.commit(&commit)? {
                 Committed::Landed => {}
                 Committed::Differs { found } if found == Some(marker) => {}

@@ -6,7 +6,7 @@
 //! `repo` is [`Store::open`]`(<repo>/bulkhead.redb)` with the node stopped (the caller holds the repo's lock); `cluster`
 //! is an [`EtcdReplica`](super::etcd::EtcdReplica). Both block for as long as the network takes; a call that ended with
 //! an error is simply made again: rows that are there already are not written a second time. With `dry_run` nothing is
-//! written and the [`Report`] says what would be. Both refuse to work under a concern that some node holds, and both
+//! written and the [`TransferReport`] says what would be. Both refuse to work under a concern that some node holds, and both
 //! read everything again after writing and compare.
 //!
 //! All tables of all miners go. The node's own (`identity`) stay; a table that this version does not know is an error.
@@ -23,9 +23,9 @@ use super::StoreError;
 use super::replica::ReplicaError;
 use serde::Serialize;
 
-/// What was done, or would be.
+/// The rows that were moved, or would be.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Report {
+pub struct TransferReport {
     pub dry_run: bool,
     /// The repo's file.
     pub repo: String,

@@ -1,8 +1,8 @@
 //! OTP's administrative calls on a supervisor: start, terminate, restart, delete, count, which.
 
-use super::child::{Child, Ending, Held, Key, Phase};
+use super::child::{Child, ChildPhase, Ending, Held, Key};
 use super::upgrade::Upgrade;
-use super::{Engine, Flags, Rules, Stage, Ticket, Work};
+use super::{CallTicket, ChildRules, Engine, Flags, Work, WorkStage};
 use crate::supervisor::exit::Exit;
 use crate::supervisor::spec::Restart;
 use serde::{Deserialize, Serialize};
@@ -10,10 +10,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 #[derive(Debug)]
-pub(in crate::supervisor) enum Call<P> {
+pub(in crate::supervisor) enum SupervisorCall<P> {
     Start {
         id: Arc<str>,
-        rules: Rules,
+        rules: ChildRules,
         payload: P,
     },
     Terminate {
@@ -37,14 +37,14 @@ pub(in crate::supervisor) enum Call<P> {
     /// Go on by another spec.
     Upgrade {
         flags: Flags,
-        children: Vec<(Arc<str>, Rules, P)>,
+        children: Vec<(Arc<str>, ChildRules, P)>,
     },
     Count,
     Which,
 }
 
 #[derive(Debug, PartialEq, Eq)]
-pub(in crate::supervisor) enum Answer {
+pub(in crate::supervisor) enum CallAnswer {
     Done,
     /// The start chose not to run: OTP's `{ok, undefined}`.
     Ignored,
@@ -94,17 +94,17 @@ pub enum AdminError {
 }
 
 impl<P> Engine<P> {
-    pub(super) fn call(&mut self, now: Instant, ticket: u64, call: Call<P>) {
+    pub(super) fn call(&mut self, now: Instant, ticket: u64, call: SupervisorCall<P>) {
         let result = match call {
-            Call::Start { id, rules, payload } => self.call_start(now, ticket, id, rules, payload),
-            Call::Terminate { id } => self.find(&id).and_then(|key| self.call_terminate(now, ticket, key)),
-            Call::Restart { id } => self.find(&id).and_then(|key| self.call_restart(now, ticket, key)),
-            Call::Renew { id } => self.find(&id).and_then(|key| self.call_renew(now, ticket, key)),
-            Call::Delete { id } => self.find(&id).and_then(|key| self.call_delete(key)),
-            Call::Kill { id } => self.find(&id).and_then(|key| self.call_kill(now, key)),
-            Call::Upgrade { flags, children } => self.call_upgrade(Upgrade { ticket, flags, children }),
-            Call::Count => Ok(Some(Answer::Count(self.count()))),
-            Call::Which => Ok(Some(Answer::Which(self.which()))),
+            SupervisorCall::Start { id, rules, payload } => self.call_start(now, ticket, id, rules, payload),
+            SupervisorCall::Terminate { id } => self.find(&id).and_then(|key| self.call_terminate(now, ticket, key)),
+            SupervisorCall::Restart { id } => self.find(&id).and_then(|key| self.call_restart(now, ticket, key)),
+            SupervisorCall::Renew { id } => self.find(&id).and_then(|key| self.call_renew(now, ticket, key)),
+            SupervisorCall::Delete { id } => self.find(&id).and_then(|key| self.call_delete(key)),
+            SupervisorCall::Kill { id } => self.find(&id).and_then(|key| self.call_kill(now, key)),
+            SupervisorCall::Upgrade { flags, children } => self.call_upgrade(Upgrade { ticket, flags, children }),
+            SupervisorCall::Count => Ok(Some(CallAnswer::Count(self.count()))),
+            SupervisorCall::Which => Ok(Some(CallAnswer::Which(self.which()))),
         };
         match result {
             Ok(Some(answer)) => self.reply(ticket, Ok(answer)),
@@ -122,9 +122,9 @@ impl<P> Engine<P> {
         now: Instant,
         ticket: u64,
         id: Arc<str>,
-        rules: Rules,
+        rules: ChildRules,
         payload: P,
-    ) -> Result<Option<Answer>, AdminError> {
+    ) -> Result<Option<CallAnswer>, AdminError> {
         if let Some(phase) = self.key_of(&id).and_then(|key| self.phase(key)) {
             return Err(if phase.is_alive() { AdminError::AlreadyStarted } else { AdminError::AlreadyPresent });
         }
@@ -135,21 +135,21 @@ impl<P> Engine<P> {
             return Err(AdminError::MaxChildren);
         }
         let key = self.add(id, rules, payload);
-        self.begin(now, key, Ticket { id: ticket, forget: true });
+        self.begin(now, key, CallTicket { id: ticket, forget: true });
         Ok(None)
     }
 
     /// Starts it now, or, when the supervisor is busy with an ordered start, in its turn at the end of that.
-    fn begin(&mut self, now: Instant, key: Key, ticket: Ticket) {
+    fn begin(&mut self, now: Instant, key: Key, ticket: CallTicket) {
         if matches!(self.work, Work::Running) {
             self.start(now, key, Some(ticket));
         } else {
-            self.set(key, Phase::Queued { ticket: Some(ticket) }, None);
+            self.set(key, ChildPhase::Queued { ticket: Some(ticket) }, None);
         }
     }
 
-    fn call_terminate(&mut self, now: Instant, ticket: u64, key: Key) -> Result<Option<Answer>, AdminError> {
-        if let (Work::Group { from, stage: Stage::Stopping, .. }, Some(child)) =
+    fn call_terminate(&mut self, now: Instant, ticket: u64, key: Key) -> Result<Option<CallAnswer>, AdminError> {
+        if let (Work::Group { from, stage: WorkStage::Stopping, .. }, Some(child)) =
             (&self.work, self.children.get_mut(&key))
             && key >= *from
         {
@@ -161,14 +161,14 @@ impl<P> Engine<P> {
             return Ok(None);
         }
         self.settle(key);
-        Ok(Some(Answer::Done))
+        Ok(Some(CallAnswer::Done))
     }
 
-    /// Who asked for a start that has not begun hears that it will not.
+    /// Tells the caller of a start that has not begun that it will not.
     fn take_back_start(&mut self, key: Key) {
         let asked = match self.children.get_mut(&key).map(|c| &mut c.phase) {
-            Some(Phase::Queued { ticket }) => ticket.take().map(|t| t.id),
-            Some(Phase::Ending(ending)) => ending.renew.take(),
+            Some(ChildPhase::Queued { ticket }) => ticket.take().map(|t| t.id),
+            Some(ChildPhase::Ending(ending)) => ending.renew.take(),
             _ => None,
         };
         if let Some(id) = asked {
@@ -176,7 +176,7 @@ impl<P> Engine<P> {
         }
     }
 
-    fn call_renew(&mut self, now: Instant, ticket: u64, key: Key) -> Result<Option<Answer>, AdminError> {
+    fn call_renew(&mut self, now: Instant, ticket: u64, key: Key) -> Result<Option<CallAnswer>, AdminError> {
         if self.flags.dynamic.is_some()
             || self.children.get(&key).is_some_and(|c| c.rules.restart == Restart::Temporary)
         {
@@ -185,76 +185,76 @@ impl<P> Engine<P> {
         if matches!(self.work, Work::Closing { .. } | Work::Ended) {
             return Err(AdminError::ShuttingDown);
         }
-        if matches!(self.phase(key), Some(Phase::Ending(ending)) if ending.renew.is_some()) {
+        if matches!(self.phase(key), Some(ChildPhase::Ending(ending)) if ending.renew.is_some()) {
             return Err(AdminError::Restarting);
         }
         if self.is_alive(key) {
             self.stop(now, key, Vec::new());
-            if let Some(Phase::Ending(ending)) = self.children.get_mut(&key).map(|c| &mut c.phase) {
+            if let Some(ChildPhase::Ending(ending)) = self.children.get_mut(&key).map(|c| &mut c.phase) {
                 ending.renew = Some(ticket);
             }
         } else {
             self.take_back_start(key);
-            self.begin(now, key, Ticket { id: ticket, forget: false });
+            self.begin(now, key, CallTicket { id: ticket, forget: false });
         }
         Ok(None)
     }
 
-    /// What was to be renewed has ended.
+    /// Starts a child again after the end that a renewal waited for.
     pub(super) fn renew(&mut self, now: Instant, key: Key, ticket: u64) {
         if matches!(self.work, Work::Closing { .. } | Work::Ended) {
             self.reply(ticket, Err(AdminError::ShuttingDown));
         } else if self.children.contains_key(&key) {
-            self.begin(now, key, Ticket { id: ticket, forget: false });
+            self.begin(now, key, CallTicket { id: ticket, forget: false });
         } else {
             self.reply(ticket, Err(AdminError::NotFound)); // by another spec it is a temporary child now
         }
     }
 
-    fn call_restart(&mut self, now: Instant, ticket: u64, key: Key) -> Result<Option<Answer>, AdminError> {
+    fn call_restart(&mut self, now: Instant, ticket: u64, key: Key) -> Result<Option<CallAnswer>, AdminError> {
         if self.flags.dynamic.is_some() {
             return Err(AdminError::Dynamic);
         }
-        if !self.held(key).is_some_and(Held::may_be_started) || !matches!(self.phase(key), Some(Phase::Backoff)) {
+        if !self.held(key).is_some_and(Held::may_be_started) || !matches!(self.phase(key), Some(ChildPhase::Backoff)) {
             self.must_be_idle(key)?;
         }
         if matches!(self.work, Work::Closing { .. } | Work::Ended) {
             return Err(AdminError::ShuttingDown);
         }
-        self.begin(now, key, Ticket { id: ticket, forget: false });
+        self.begin(now, key, CallTicket { id: ticket, forget: false });
         Ok(None)
     }
 
-    fn call_delete(&mut self, key: Key) -> Result<Option<Answer>, AdminError> {
+    fn call_delete(&mut self, key: Key) -> Result<Option<CallAnswer>, AdminError> {
         if self.flags.dynamic.is_some() {
             return Err(AdminError::Dynamic);
         }
         self.must_be_idle(key)?;
         self.remove(key);
-        Ok(Some(Answer::Done))
+        Ok(Some(CallAnswer::Done))
     }
 
     fn must_be_idle(&self, key: Key) -> Result<(), AdminError> {
         match self.phase(key) {
-            Some(Phase::Idle) => Ok(()),
+            Some(ChildPhase::Idle) => Ok(()),
             Some(phase) if phase.is_restarting() => Err(AdminError::Restarting),
             Some(_) => Err(AdminError::Running),
             None => Err(AdminError::NotFound),
         }
     }
 
-    fn call_kill(&mut self, now: Instant, key: Key) -> Result<Option<Answer>, AdminError> {
+    fn call_kill(&mut self, now: Instant, key: Key) -> Result<Option<CallAnswer>, AdminError> {
         match self.phase(key) {
-            Some(Phase::Up { since }) => {
+            Some(ChildPhase::Up { since }) => {
                 let since = Some(*since);
                 self.kill(now, key, Ending { since, exit: Some(Exit::Killed), ..Ending::by_rule() });
-                Ok(Some(Answer::Done))
+                Ok(Some(CallAnswer::Done))
             }
-            Some(Phase::Starting { ticket }) => {
+            Some(ChildPhase::Starting { ticket }) => {
                 let start_ticket = *ticket;
                 let exit = Some(Exit::Killed);
                 self.kill(now, key, Ending { was_start: true, start_ticket, exit, ..Ending::by_rule() });
-                Ok(Some(Answer::Done))
+                Ok(Some(CallAnswer::Done))
             }
             Some(phase) if phase.is_restarting() => Err(AdminError::Restarting),
             Some(_) => Err(AdminError::NotRunning),
@@ -273,7 +273,7 @@ impl<P> Engine<P> {
     }
 
     fn which(&self) -> Vec<(String, Option<bool>)> {
-        let state = |p: &Phase| if p.is_restarting() { None } else { Some(p.is_alive()) };
+        let state = |p: &ChildPhase| if p.is_restarting() { None } else { Some(p.is_alive()) };
         self.children.values().map(|c| (c.id.to_string(), state(&c.phase))).collect()
     }
 }

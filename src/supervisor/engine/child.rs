@@ -1,6 +1,6 @@
 //! One child in the engine's books: its phase is the whole truth about it.
 
-use super::{Rules, Ticket};
+use super::{CallTicket, ChildRules};
 use crate::supervisor::exit::Exit;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -12,15 +12,15 @@ pub(in crate::supervisor) type Key = u64;
 pub(in crate::supervisor) type Serial = u64;
 
 #[derive(Clone, Debug)]
-pub(in crate::supervisor) enum Phase {
+pub(in crate::supervisor) enum ChildPhase {
     /// Not running, spec kept: OTP's `undefined`.
     Idle,
     /// Its turn in an ordered start will come.
     Queued {
-        ticket: Option<Ticket>,
+        ticket: Option<CallTicket>,
     },
     Starting {
-        ticket: Option<Ticket>,
+        ticket: Option<CallTicket>,
     },
     Up {
         since: Instant,
@@ -33,22 +33,22 @@ pub(in crate::supervisor) enum Phase {
     Ending(Ending),
 }
 
-impl Phase {
+impl ChildPhase {
     /// There is, or may be, a thing that runs.
     pub fn is_alive(&self) -> bool {
-        matches!(self, Phase::Starting { .. } | Phase::Up { .. } | Phase::Ending(_))
+        matches!(self, ChildPhase::Starting { .. } | ChildPhase::Up { .. } | ChildPhase::Ending(_))
     }
     /// On its way up or down: an ordered start waits for it.
     pub fn is_moving(&self) -> bool {
-        matches!(self, Phase::Starting { .. } | Phase::Ending(_))
+        matches!(self, ChildPhase::Starting { .. } | ChildPhase::Ending(_))
     }
     /// It runs or will run without anyone asking.
     pub fn is_wanted(&self) -> bool {
-        !matches!(self, Phase::Idle)
+        !matches!(self, ChildPhase::Idle)
     }
     /// OTP's `restarting`.
     pub fn is_restarting(&self) -> bool {
-        matches!(self, Phase::Queued { .. } | Phase::Dead | Phase::Backoff)
+        matches!(self, ChildPhase::Queued { .. } | ChildPhase::Dead | ChildPhase::Backoff)
     }
 }
 
@@ -58,7 +58,7 @@ pub(in crate::supervisor) struct Ending {
     /// The restart rule applies afterwards: it ends for a fault. Otherwise on its supervisor's or an operator's order.
     pub by_rule: bool,
     pub was_start: bool,
-    pub start_ticket: Option<Ticket>,
+    pub start_ticket: Option<CallTicket>,
     pub since: Option<Instant>,
     /// The true reason, where it is not the one that the child will report.
     pub exit: Option<Exit>,
@@ -124,16 +124,16 @@ impl std::fmt::Display for Held {
 
 pub(super) struct Child<P> {
     pub id: Arc<str>,
-    pub rules: Rules,
+    pub rules: ChildRules,
     pub payload: P,
-    pub phase: Phase,
+    pub phase: ChildPhase,
     pub timer: Option<Instant>,
     pub serial: Serial,
     /// Restarts since it last was up for long enough: the exponent of the backoff.
     pub failures: u32,
     /// When it was restarted, no longer ago than the period; where each child has the budget for itself.
     pub restarts: VecDeque<Instant>,
-    /// Since when it has not been up for long enough; `None`: it has, or never failed.
+    /// The time since which it has not been up for long enough; `None`: it has, or never failed.
     pub unstable_since: Option<Instant>,
     /// Set while it is not up and waits longer than its backoff.
     pub held: Option<Held>,
@@ -141,17 +141,17 @@ pub(super) struct Child<P> {
     pub exit: Option<Exit>,
     /// Terminated by a call while its group is being stopped: the group's start passes it over.
     pub parked: bool,
-    /// It ended for what another did to their thread: its restart counts for nobody.
+    /// Ended because another actor hung their thread: uses no restart budget.
     pub blameless: bool,
 }
 
 impl<P> Child<P> {
-    pub fn new(id: Arc<str>, rules: Rules, payload: P) -> Child<P> {
+    pub fn new(id: Arc<str>, rules: ChildRules, payload: P) -> Child<P> {
         Child {
             id,
             rules,
             payload,
-            phase: Phase::Idle,
+            phase: ChildPhase::Idle,
             timer: None,
             serial: 0,
             failures: 0,

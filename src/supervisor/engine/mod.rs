@@ -9,12 +9,12 @@ mod upgrade;
 mod work;
 
 pub use calls::{AdminError, ChildCounts};
-pub(super) use calls::{Answer, Call};
-pub(super) use child::{Held, Key, Phase as ChildPhase, Serial};
+pub(super) use calls::{CallAnswer, SupervisorCall};
+pub(super) use child::{ChildPhase, Held, Key, Serial};
 
 use super::exit::Exit;
 use super::spec::{AutoShutdown, Backoff, BudgetSpent, Restart, Shutdown, Strategy};
-use child::{Child, Ending, Phase};
+use child::{Child, Ending};
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -23,9 +23,9 @@ use upgrade::Upgrade;
 /// How long a killed child may take to be gone before its thread is given up.
 pub(super) const KILL_GRACE: Duration = Duration::from_secs(1);
 
-/// What the rules need to know of a child spec.
+/// A child spec, as far as the rules need it.
 #[derive(Clone, Debug)]
-pub(super) struct Rules {
+pub(super) struct ChildRules {
     pub restart: Restart,
     pub shutdown: Shutdown,
     pub significant: bool,
@@ -36,7 +36,7 @@ pub(super) struct Rules {
     pub required: bool,
 }
 
-/// What the rules need to know of a supervisor spec.
+/// A supervisor spec, as far as the rules need it.
 #[derive(Clone, Debug)]
 pub(super) struct Flags {
     pub strategy: Strategy,
@@ -64,7 +64,7 @@ pub(super) enum End {
 }
 
 #[derive(Debug)]
-pub(super) enum Ev<P> {
+pub(super) enum Event<P> {
     /// Start the children, in order.
     Begin,
     Started {
@@ -104,12 +104,12 @@ pub(super) enum Ev<P> {
     Kill,
     Call {
         ticket: u64,
-        call: Call<P>,
+        call: SupervisorCall<P>,
     },
 }
 
 #[derive(Debug, PartialEq)]
-pub(super) enum Cmd {
+pub(super) enum Command {
     Start {
         key: Key,
         serial: Serial,
@@ -127,7 +127,7 @@ pub(super) enum Cmd {
     },
     Reply {
         ticket: u64,
-        result: Result<Answer, AdminError>,
+        result: Result<CallAnswer, AdminError>,
     },
     /// The spec is forgotten.
     Removed {
@@ -139,10 +139,10 @@ pub(super) enum Cmd {
     End(End),
 }
 
-/// What the supervisor as a whole is doing.
+/// The present activity of the supervisor as a whole.
 #[derive(Debug)]
 enum Work {
-    /// Before [`Ev::Begin`].
+    /// Before [`Event::Begin`].
     Idle,
     /// The ordered first start.
     Beginning,
@@ -150,7 +150,7 @@ enum Work {
     /// A group restart (one_for_all, rest_for_one) of the children from `from` on.
     Group {
         from: Key,
-        stage: Stage,
+        stage: WorkStage,
         delay: Duration,
     },
     Closing {
@@ -162,7 +162,7 @@ enum Work {
 }
 
 #[derive(Debug, PartialEq, Clone, Copy)]
-enum Stage {
+enum WorkStage {
     Stopping,
     Waiting { until: Instant },
     Starting,
@@ -184,7 +184,7 @@ pub(super) struct Engine<P> {
     window: VecDeque<Instant>,
     /// Crashes seen while the supervisor was busy with an ordered start or a group restart: their turn comes after it.
     deferred: VecDeque<Key>,
-    out: Vec<Cmd>,
+    out: Vec<Command>,
     /// Children whose phase changed in this step.
     touched: Vec<Key>,
     /// Specs that will replace the present ones as soon as no ordered start or group restart is under way.
@@ -217,8 +217,8 @@ impl<P> Engine<P> {
         }
     }
 
-    /// A child of the supervisor's spec, in its order; before [`Ev::Begin`].
-    pub fn add(&mut self, id: Arc<str>, rules: Rules, payload: P) -> Key {
+    /// A child of the supervisor's spec, in its order; before [`Event::Begin`].
+    pub fn add(&mut self, id: Arc<str>, rules: ChildRules, payload: P) -> Key {
         let key = self.next_key;
         self.next_key += 1;
         self.ids.insert(id.clone(), key);
@@ -227,36 +227,36 @@ impl<P> Engine<P> {
     }
 
     /// The one way in. `jitter` in -1..=1 moves any backoff that this step begins.
-    pub fn step(&mut self, now: Instant, ev: Ev<P>, jitter: f64) -> Vec<Cmd> {
+    pub fn step(&mut self, now: Instant, ev: Event<P>, jitter: f64) -> Vec<Command> {
         self.jitter = jitter;
         match ev {
-            Ev::Begin => {
+            Event::Begin => {
                 for key in self.keys_from(0) {
-                    self.set(key, Phase::Queued { ticket: None }, None);
+                    self.set(key, ChildPhase::Queued { ticket: None }, None);
                 }
                 self.work = Work::Beginning;
             }
-            Ev::Started { key, serial } => self.started(now, key, serial),
-            Ev::Ignored { key, serial } if self.is_current(key, serial) => self.ignored(now, key),
-            Ev::StartFailed { key, serial, why } if self.is_current(key, serial) => self.gone(now, key, Err(why)),
-            Ev::Down { key, serial, exit } if self.is_current(key, serial) => self.gone(now, key, Ok(exit)),
-            Ev::Lost { key, serial } if self.is_current(key, serial) && self.is_alive(key) => self.lost(now, key),
-            Ev::Ignored { .. } | Ev::StartFailed { .. } | Ev::Down { .. } | Ev::Lost { .. } => {}
-            Ev::Hung { key, what } => self.hung(now, key, what),
-            Ev::Tick => self.tick(now),
-            Ev::Stop(exit) => self.close(End::Exit(exit)),
-            Ev::Kill => self.kill_all(now),
-            Ev::Call { ticket, call } => self.call(now, ticket, call),
+            Event::Started { key, serial } => self.started(now, key, serial),
+            Event::Ignored { key, serial } if self.is_current(key, serial) => self.ignored(now, key),
+            Event::StartFailed { key, serial, why } if self.is_current(key, serial) => self.gone(now, key, Err(why)),
+            Event::Down { key, serial, exit } if self.is_current(key, serial) => self.gone(now, key, Ok(exit)),
+            Event::Lost { key, serial } if self.is_current(key, serial) && self.is_alive(key) => self.lost(now, key),
+            Event::Ignored { .. } | Event::StartFailed { .. } | Event::Down { .. } | Event::Lost { .. } => {}
+            Event::Hung { key, what } => self.hung(now, key, what),
+            Event::Tick => self.tick(now),
+            Event::Stop(exit) => self.close(End::Exit(exit)),
+            Event::Kill => self.kill_all(now),
+            Event::Call { ticket, call } => self.call(now, ticket, call),
         }
         self.advance(now);
         std::mem::take(&mut self.out)
     }
 
-    /// When to step with [`Ev::Tick`].
+    /// When to step with [`Event::Tick`].
     pub fn next_deadline(&self) -> Option<Instant> {
         let child = self.timers.first().map(|(at, _)| *at);
         let group = match &self.work {
-            Work::Group { stage: Stage::Waiting { until }, .. } => Some(*until),
+            Work::Group { stage: WorkStage::Waiting { until }, .. } => Some(*until),
             _ => None,
         };
         child.into_iter().chain(group).min()
@@ -270,7 +270,7 @@ impl<P> Engine<P> {
         self.children.values().map(|c| &c.payload)
     }
 
-    pub fn phase(&self, key: Key) -> Option<&Phase> {
+    pub fn phase(&self, key: Key) -> Option<&ChildPhase> {
         self.children.get(&key).map(|c| &c.phase)
     }
 
@@ -285,10 +285,12 @@ impl<P> Engine<P> {
     /// A child on its way down after which a successor will be started, by the restart rule or with its group.
     pub fn comes_back(&self, key: Key) -> bool {
         match (self.phase(key), &self.work) {
-            (Some(Phase::Ending(_)), Work::Closing { .. }) => false,
-            (Some(Phase::Ending(Ending { renew: Some(_), .. })), _) => true,
-            (Some(Phase::Ending(e)), Work::Group { from, .. }) => e.by_rule || (key >= *from && e.tickets.is_empty()),
-            (Some(Phase::Ending(e)), _) => e.by_rule,
+            (Some(ChildPhase::Ending(_)), Work::Closing { .. }) => false,
+            (Some(ChildPhase::Ending(Ending { renew: Some(_), .. })), _) => true,
+            (Some(ChildPhase::Ending(e)), Work::Group { from, .. }) => {
+                e.by_rule || (key >= *from && e.tickets.is_empty())
+            }
+            (Some(ChildPhase::Ending(e)), _) => e.by_rule,
             _ => false,
         }
     }
@@ -328,11 +330,11 @@ impl<P> Engine<P> {
     }
 
     fn is_alive(&self, key: Key) -> bool {
-        self.phase(key).is_some_and(Phase::is_alive)
+        self.phase(key).is_some_and(ChildPhase::is_alive)
     }
 
-    fn set(&mut self, key: Key, phase: Phase, timer: Option<Instant>) -> Phase {
-        let Some(child) = self.children.get_mut(&key) else { return Phase::Idle };
+    fn set(&mut self, key: Key, phase: ChildPhase, timer: Option<Instant>) -> ChildPhase {
+        let Some(child) = self.children.get_mut(&key) else { return ChildPhase::Idle };
         if let Some(at) = child.timer.take() {
             self.timers.remove(&(at, key));
         }
@@ -341,7 +343,7 @@ impl<P> Engine<P> {
             self.timers.insert((at, key));
         }
         let before = std::mem::replace(&mut child.phase, phase);
-        if !matches!(child.phase, Phase::Backoff | Phase::Starting { .. } | Phase::Queued { .. }) {
+        if !matches!(child.phase, ChildPhase::Backoff | ChildPhase::Starting { .. } | ChildPhase::Queued { .. }) {
             child.held = None;
         }
         self.classify(key);
@@ -354,7 +356,7 @@ impl<P> Engine<P> {
         let classes = [
             (&mut self.alive, child.phase.is_alive()),
             (&mut self.moving, child.phase.is_moving()),
-            (&mut self.queued, matches!(child.phase, Phase::Queued { .. })),
+            (&mut self.queued, matches!(child.phase, ChildPhase::Queued { .. })),
         ];
         for (class, member) in classes {
             if member {
@@ -365,51 +367,51 @@ impl<P> Engine<P> {
         }
     }
 
-    /// Of the children from `from` on that may run: the last in start order, and whether it is on its way down already.
+    /// The last running child at or after `from` in start order, and whether it is already stopping.
     fn last_alive(&self, from: Key) -> Option<(Key, bool)> {
         let key = *self.alive.range(from..).next_back()?;
-        Some((key, matches!(self.phase(key), Some(Phase::Ending(_)))))
+        Some((key, matches!(self.phase(key), Some(ChildPhase::Ending(_)))))
     }
 
     fn remove(&mut self, key: Key) {
-        self.set(key, Phase::Idle, None);
+        self.set(key, ChildPhase::Idle, None);
         if let Some(child) = self.children.remove(&key) {
             self.ids.remove(&child.id);
-            self.out.push(Cmd::Removed { key });
+            self.out.push(Command::Removed { key });
         }
     }
 
     /// A child that is done for good: a temporary one, or any of a dynamic supervisor, is forgotten.
     fn settle(&mut self, key: Key) {
         let Some(child) = self.children.get(&key) else { return };
-        let grouped = matches!(self.work, Work::Group { from, stage: Stage::Stopping, .. } if key >= from);
+        let grouped = matches!(self.work, Work::Group { from, stage: WorkStage::Stopping, .. } if key >= from);
         if child.rules.restart == Restart::Temporary || self.flags.dynamic.is_some() {
             self.remove(key);
         } else if grouped && !child.parked {
-            self.set(key, Phase::Queued { ticket: None }, None);
+            self.set(key, ChildPhase::Queued { ticket: None }, None);
         } else {
-            self.set(key, Phase::Idle, None);
+            self.set(key, ChildPhase::Idle, None);
         }
     }
 
-    fn start(&mut self, now: Instant, key: Key, ticket: Option<Ticket>) {
+    fn start(&mut self, now: Instant, key: Key, ticket: Option<CallTicket>) {
         let Some(child) = self.children.get_mut(&key) else { return };
         child.serial += 1;
         child.blameless = false;
         let serial = child.serial;
         let limit = now.checked_add(child.rules.start_timeout);
-        self.set(key, Phase::Starting { ticket }, limit);
-        self.out.push(Cmd::Start { key, serial });
+        self.set(key, ChildPhase::Starting { ticket }, limit);
+        self.out.push(Command::Start { key, serial });
     }
 
-    fn reply(&mut self, ticket: u64, result: Result<Answer, AdminError>) {
-        self.out.push(Cmd::Reply { ticket, result });
+    fn reply(&mut self, ticket: u64, result: Result<CallAnswer, AdminError>) {
+        self.out.push(Command::Reply { ticket, result });
     }
 }
 
 /// A call that waits for a start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Ticket {
+pub(super) struct CallTicket {
     pub id: u64,
     /// Forget the spec if the start fails: start_child does, restart_child does not.
     pub forget: bool,

@@ -1,7 +1,7 @@
-//! Who is restarted when, and when it is too much: what follows from the end of a child.
+//! The end of a child: who is restarted when, and when there were too many restarts.
 
-use super::child::{Ending, Held, Key, Phase, Serial};
-use super::{AdminError, Answer, Cmd, End, Engine, KILL_GRACE, Stage, StartFailure, Ticket, Work};
+use super::child::{ChildPhase, Ending, Held, Key, Serial};
+use super::{AdminError, CallAnswer, CallTicket, Command, End, Engine, KILL_GRACE, StartFailure, Work, WorkStage};
 use crate::supervisor::exit::Exit;
 use crate::supervisor::spec::{AutoShutdown, BudgetSpent, Restart, Strategy};
 use std::time::{Duration, Instant};
@@ -15,22 +15,22 @@ impl<P> Engine<P> {
             return;
         }
         // An Ending child may report that it came up: it is on its way down all the same.
-        if let Some(Phase::Starting { ticket }) = self.phase(key) {
+        if let Some(ChildPhase::Starting { ticket }) = self.phase(key) {
             let ticket = *ticket;
-            self.set(key, Phase::Up { since: now }, None);
+            self.set(key, ChildPhase::Up { since: now }, None);
             if let Some(t) = ticket {
-                self.reply(t.id, Ok(Answer::Done));
+                self.reply(t.id, Ok(CallAnswer::Done));
             }
         }
     }
 
     /// Its start chose not to run: not a failure, and nothing to restart. OTP keeps the spec of all but a temporary child.
     pub(super) fn ignored(&mut self, now: Instant, key: Key) {
-        if let Some(Phase::Starting { ticket }) = self.phase(key) {
+        if let Some(ChildPhase::Starting { ticket }) = self.phase(key) {
             let ticket = *ticket;
             self.settle(key);
             if let Some(t) = ticket {
-                self.reply(t.id, Ok(Answer::Ignored));
+                self.reply(t.id, Ok(CallAnswer::Ignored));
             }
         } else {
             self.gone(now, key, Ok(Exit::Ignored)); // it was on its way down already
@@ -43,8 +43,8 @@ impl<P> Engine<P> {
             return; // told twice: what it waits for now, with its timer, stays
         }
         let closing = matches!(self.work, Work::Closing { .. });
-        match self.set(key, Phase::Idle, None) {
-            Phase::Starting { ticket } => {
+        match self.set(key, ChildPhase::Idle, None) {
+            ChildPhase::Starting { ticket } => {
                 if let (None, Ok(Exit::Fenced(why))) = (ticket, &how) {
                     return if closing {
                         self.settle(key)
@@ -59,18 +59,18 @@ impl<P> Engine<P> {
                 let why = how.err().unwrap_or_else(|| self.failure(key, "it ended during its start"));
                 self.start_failed(now, key, ticket, why);
             }
-            Phase::Up { since } => {
+            ChildPhase::Up { since } => {
                 let exit = how.unwrap_or_else(|f| Exit::Failed(f.why));
                 if closing { self.settle(key) } else { self.exited(now, key, exit, since) }
             }
-            Phase::Ending(ending) => {
+            ChildPhase::Ending(ending) => {
                 let Ending { by_rule, was_start, start_ticket, exit, mut tickets, since, renew, killed: _ } = ending;
                 if !by_rule || closing {
                     self.settle(key);
                     self.start_was_stopped(start_ticket);
                     // Who asked for the end hears of it before what another asked for begins.
                     for ticket in std::mem::take(&mut tickets) {
-                        self.reply(ticket, Ok(Answer::Done));
+                        self.reply(ticket, Ok(CallAnswer::Done));
                     }
                     if let Some(ticket) = renew {
                         self.renew(now, key, ticket);
@@ -86,15 +86,15 @@ impl<P> Engine<P> {
                     self.exited(now, key, exit, since.unwrap_or(now));
                 }
                 for ticket in tickets {
-                    self.reply(ticket, Ok(Answer::Done));
+                    self.reply(ticket, Ok(CallAnswer::Done));
                 }
             }
-            Phase::Idle | Phase::Queued { .. } | Phase::Dead | Phase::Backoff => {} // not alive: see above
+            ChildPhase::Idle | ChildPhase::Queued { .. } | ChildPhase::Dead | ChildPhase::Backoff => {} // not alive: see above
         }
     }
 
-    /// Who asked for that start hears of its end.
-    pub(super) fn start_was_stopped(&mut self, ticket: Option<Ticket>) {
+    /// Tells the caller of that start about its end.
+    pub(super) fn start_was_stopped(&mut self, ticket: Option<CallTicket>) {
         if let Some(t) = ticket {
             self.reply(t.id, Err(AdminError::Start("it was stopped during its start".into())));
         }
@@ -105,7 +105,7 @@ impl<P> Engine<P> {
         StartFailure { path: format!("{}/{id}", self.path), why: why.to_string() }
     }
 
-    pub(super) fn start_failed(&mut self, now: Instant, key: Key, ticket: Option<Ticket>, why: StartFailure) {
+    pub(super) fn start_failed(&mut self, now: Instant, key: Key, ticket: Option<CallTicket>, why: StartFailure) {
         if let Some(ticket) = ticket {
             // Asked for by a call: the caller decides, not the restart rule. OTP keeps the spec after a failed restart_child only.
             if ticket.forget {
@@ -125,7 +125,7 @@ impl<P> Engine<P> {
             }
             _ => {
                 self.restart(now, key, &format!("did not start: {}", why.why));
-                if let Some(child) = self.children.get_mut(&key).filter(|c| matches!(c.phase, Phase::Backoff)) {
+                if let Some(child) = self.children.get_mut(&key).filter(|c| matches!(c.phase, ChildPhase::Backoff)) {
                     child.held.get_or_insert(Held::NotStarted(why.why));
                 }
             }
@@ -143,10 +143,10 @@ impl<P> Engine<P> {
         child.exit = Some(exit);
         match &self.work {
             // It would have been stopped anyway.
-            Work::Group { from, stage: Stage::Stopping, .. } if key >= *from => self.settle(key),
+            Work::Group { from, stage: WorkStage::Stopping, .. } if key >= *from => self.settle(key),
             Work::Running => self.apply_rule(now, key),
             _ => {
-                self.set(key, Phase::Dead, None);
+                self.set(key, ChildPhase::Dead, None);
                 self.deferred.push_back(key);
             }
         }
@@ -184,7 +184,7 @@ impl<P> Engine<P> {
 
     /// It is tried again then, alone, whatever the strategy; its siblings run on.
     fn hold(&mut self, key: Key, until: Instant, why: Held) {
-        self.set(key, Phase::Backoff, Some(until));
+        self.set(key, ChildPhase::Backoff, Some(until));
         if let Some(child) = self.children.get_mut(&key) {
             child.held = Some(why);
         }
@@ -231,26 +231,26 @@ impl<P> Engine<P> {
         match self.flags.strategy {
             // The ordered first start goes on with the next one meanwhile.
             _ if matches!(self.work, Work::Beginning) => {
-                self.set(key, Phase::Backoff, Some(now + delay));
+                self.set(key, ChildPhase::Backoff, Some(now + delay));
             }
             Strategy::OneForOne if delay.is_zero() => self.start(now, key, None),
             Strategy::OneForOne => {
-                self.set(key, Phase::Backoff, Some(now + delay));
+                self.set(key, ChildPhase::Backoff, Some(now + delay));
             }
             Strategy::OneForAll => self.group(0, delay),
             Strategy::RestForOne => self.group(key, delay),
         }
-        if let Some(Phase::Idle) = self.phase(key) {
-            self.set(key, Phase::Queued { ticket: None }, None);
+        if let Some(ChildPhase::Idle) = self.phase(key) {
+            self.set(key, ChildPhase::Queued { ticket: None }, None);
         }
     }
 
     pub(super) fn hung(&mut self, now: Instant, key: Key, what: String) {
         let (was_start, start_ticket, since) = match self.phase(key) {
-            Some(Phase::Up { since }) => (false, None, Some(*since)),
-            Some(Phase::Starting { ticket }) => (true, *ticket, None),
+            Some(ChildPhase::Up { since }) => (false, None, Some(*since)),
+            Some(ChildPhase::Starting { ticket }) => (true, *ticket, None),
             // It will not stop in order any more, however long it may take for that.
-            Some(Phase::Ending(ending)) if !ending.killed => {
+            Some(ChildPhase::Ending(ending)) if !ending.killed => {
                 let ending = ending.clone();
                 return self.kill(now, key, ending);
             }
@@ -265,13 +265,13 @@ impl<P> Engine<P> {
         let supervisor = self.children.get(&key).is_some_and(|c| c.rules.supervisor);
         // A supervisor kills its own children and abandons the stuck ones itself: it is given the time for that.
         let grace = if supervisor { KILL_GRACE * 16 } else { KILL_GRACE };
-        self.set(key, Phase::Ending(Ending { killed: true, ..ending }), Some(now + grace));
-        self.out.push(Cmd::Kill { key });
+        self.set(key, ChildPhase::Ending(Ending { killed: true, ..ending }), Some(now + grace));
+        self.out.push(Command::Kill { key });
     }
 
     /// Somebody else got stuck on its thread. One who was on the way down by its own fault still answers for it.
     pub(super) fn lost(&mut self, now: Instant, key: Key) {
-        let own_fault = matches!(self.phase(key), Some(Phase::Ending(ending)) if ending.by_rule);
+        let own_fault = matches!(self.phase(key), Some(ChildPhase::Ending(ending)) if ending.by_rule);
         if let Some(child) = self.children.get_mut(&key) {
             child.blameless = !own_fault;
         }
@@ -279,7 +279,7 @@ impl<P> Engine<P> {
     }
 
     pub(super) fn abandon(&mut self, now: Instant, key: Key) {
-        self.out.push(Cmd::Abandon { key });
+        self.out.push(Command::Abandon { key });
         if let Some(child) = self.children.get_mut(&key) {
             child.serial += 1; // whatever the abandoned one still reports is void
         }

@@ -4,18 +4,18 @@
 //! the new spec names is there, but not started; one that only the old spec names goes on as it was, last in order.
 
 use super::child::{Child, Key};
-use super::{AdminError, Answer, Cmd, Engine, Flags, Rules, Work};
+use super::{AdminError, CallAnswer, ChildRules, Command, Engine, Flags, Work};
 use std::collections::HashMap;
 use std::sync::Arc;
 
 pub(super) struct Upgrade<P> {
     pub ticket: u64,
     pub flags: Flags,
-    pub children: Vec<(Arc<str>, Rules, P)>,
+    pub children: Vec<(Arc<str>, ChildRules, P)>,
 }
 
 impl<P> Engine<P> {
-    pub(super) fn call_upgrade(&mut self, upgrade: Upgrade<P>) -> Result<Option<Answer>, AdminError> {
+    pub(super) fn call_upgrade(&mut self, upgrade: Upgrade<P>) -> Result<Option<CallAnswer>, AdminError> {
         if matches!(self.work, Work::Closing { .. } | Work::Ended) {
             return Err(AdminError::ShuttingDown);
         }
@@ -57,7 +57,11 @@ impl<P> Engine<P> {
         // What this step has commanded already is carried out after it.
         let now: HashMap<Key, Key> = keys.iter().filter_map(|(before, key)| Some(((*before)?, *key))).collect();
         for command in &mut self.out {
-            if let Cmd::Start { key, .. } | Cmd::Stop { key } | Cmd::Kill { key } | Cmd::Abandon { key } = command {
+            if let Command::Start { key, .. }
+            | Command::Stop { key }
+            | Command::Kill { key }
+            | Command::Abandon { key } = command
+            {
                 *key = now.get(key).copied().unwrap_or(*key);
             }
         }
@@ -67,6 +71,6 @@ impl<P> Engine<P> {
             keys.iter_mut().for_each(|(before, _)| *before = before.and_then(|key| first.get(&key).copied().flatten()));
         }
         self.rekeyed = Some(keys);
-        self.reply(upgrade.ticket, Ok(Answer::Done));
+        self.reply(upgrade.ticket, Ok(CallAnswer::Done));
     }
 }

@@ -1,7 +1,7 @@
-//! What takes several steps: ordered starts, group restarts, stops in reverse.
+//! Works of several steps: ordered starts, group restarts, stops in reverse.
 
-use super::child::{Ending, Key, Phase};
-use super::{AdminError, Cmd, End, Engine, Stage, Work};
+use super::child::{ChildPhase, Ending, Key};
+use super::{AdminError, Command, End, Engine, Work, WorkStage};
 use crate::supervisor::exit::Exit;
 use crate::supervisor::spec::{Restart, Shutdown};
 use std::time::{Duration, Instant};
@@ -13,24 +13,25 @@ impl<P> Engine<P> {
                 break;
             }
             match self.phase(key) {
-                Some(Phase::Starting { ticket }) => {
+                Some(ChildPhase::Starting { ticket }) => {
                     let start_ticket = *ticket;
                     let limit = self.children.get(&key).map_or(Duration::ZERO, |c| c.rules.start_timeout);
                     let exit = Some(Exit::Failed(format!("its start took longer than {limit:?}")));
                     self.kill(now, key, Ending { was_start: true, start_ticket, exit, ..Ending::by_rule() });
                 }
                 // Its group stops, or waits: its turn comes with the others'.
-                Some(Phase::Backoff) if matches!(self.work, Work::Group { from, stage: Stage::Stopping | Stage::Waiting { .. }, .. } if key >= from) =>
+                Some(ChildPhase::Backoff) if matches!(self.work, Work::Group { from, stage: WorkStage::Stopping | WorkStage::Waiting { .. }, .. } if key >= from) =>
                 {
-                    self.set(key, Phase::Queued { ticket: None }, None);
+                    self.set(key, ChildPhase::Queued { ticket: None }, None);
                 }
-                Some(Phase::Backoff) => self.start(now, key, None),
-                Some(Phase::Ending(e)) if e.killed => self.abandon(now, key),
-                Some(Phase::Ending(e)) => {
+                Some(ChildPhase::Backoff) => self.start(now, key, None),
+                Some(ChildPhase::Ending(e)) if e.killed => self.abandon(now, key),
+                Some(ChildPhase::Ending(e)) => {
                     let ending = e.clone();
                     self.kill(now, key, ending);
                 }
-                Some(Phase::Idle | Phase::Queued { .. } | Phase::Up { .. } | Phase::Dead) | None => {
+                Some(ChildPhase::Idle | ChildPhase::Queued { .. } | ChildPhase::Up { .. } | ChildPhase::Dead)
+                | None => {
                     self.timers.remove(&(at, key));
                 }
             }
@@ -45,8 +46,8 @@ impl<P> Engine<P> {
                 Work::Beginning => self.start_next(now, 0),
                 Work::Running => match self.deferred.pop_front() {
                     Some(key) => {
-                        if let Some(Phase::Dead) = self.phase(key) {
-                            self.set(key, Phase::Idle, None);
+                        if let Some(ChildPhase::Dead) = self.phase(key) {
+                            self.set(key, ChildPhase::Idle, None);
                             self.apply_rule(now, key);
                         }
                         true
@@ -80,7 +81,7 @@ impl<P> Engine<P> {
             return false;
         }
         let next = self.queued.range(from..).next().and_then(|key| match self.phase(*key) {
-            Some(Phase::Queued { ticket }) => Some((*key, *ticket)),
+            Some(ChildPhase::Queued { ticket }) => Some((*key, *ticket)),
             _ => None,
         });
         if let Some((key, ticket)) = next {
@@ -88,10 +89,10 @@ impl<P> Engine<P> {
             return false;
         }
         if matches!(self.work, Work::Beginning) {
-            self.out.push(Cmd::Up);
+            self.out.push(Command::Up);
         } else if !self.queued.is_empty() {
             // Asked for by a call meanwhile, before the part that restarts: its turn is now.
-            self.work = Work::Group { from: 0, stage: Stage::Starting, delay: Duration::ZERO };
+            self.work = Work::Group { from: 0, stage: WorkStage::Starting, delay: Duration::ZERO };
             return true;
         }
         self.work = Work::Running;
@@ -99,12 +100,12 @@ impl<P> Engine<P> {
     }
 
     pub(super) fn group(&mut self, from: Key, delay: Duration) {
-        self.work = Work::Group { from, stage: Stage::Stopping, delay };
+        self.work = Work::Group { from, stage: WorkStage::Stopping, delay };
     }
 
-    pub(super) fn advance_group(&mut self, now: Instant, from: Key, stage: Stage, delay: Duration) -> bool {
+    pub(super) fn advance_group(&mut self, now: Instant, from: Key, stage: WorkStage, delay: Duration) -> bool {
         match stage {
-            Stage::Stopping => {
+            WorkStage::Stopping => {
                 if let Some((key, ending)) = self.last_alive(from) {
                     if !ending {
                         self.stop(now, key, Vec::new());
@@ -113,7 +114,7 @@ impl<P> Engine<P> {
                 }
                 for key in self.keys_from(from) {
                     let Some(child) = self.children.get_mut(&key) else { continue };
-                    let asked = matches!(child.phase, Phase::Queued { ticket: Some(_) });
+                    let asked = matches!(child.phase, ChildPhase::Queued { ticket: Some(_) });
                     let parked = std::mem::take(&mut child.parked);
                     if asked || parked {
                         continue;
@@ -121,19 +122,20 @@ impl<P> Engine<P> {
                     if child.rules.restart == Restart::Temporary {
                         self.remove(key);
                     } else {
-                        self.set(key, Phase::Queued { ticket: None }, None);
+                        self.set(key, ChildPhase::Queued { ticket: None }, None);
                     }
                 }
-                let stage = if delay.is_zero() { Stage::Starting } else { Stage::Waiting { until: now + delay } };
+                let stage =
+                    if delay.is_zero() { WorkStage::Starting } else { WorkStage::Waiting { until: now + delay } };
                 self.work = Work::Group { from, stage, delay };
                 true
             }
-            Stage::Waiting { until } if now < until => false,
-            Stage::Waiting { .. } => {
-                self.work = Work::Group { from, stage: Stage::Starting, delay };
+            WorkStage::Waiting { until } if now < until => false,
+            WorkStage::Waiting { .. } => {
+                self.work = Work::Group { from, stage: WorkStage::Starting, delay };
                 true
             }
-            Stage::Starting => self.start_next(now, from),
+            WorkStage::Starting => self.start_next(now, from),
         }
     }
 
@@ -143,33 +145,33 @@ impl<P> Engine<P> {
         let shutdown = child.rules.shutdown;
         let ending = Ending { tickets, ..Ending::ordered() };
         match (&child.phase, shutdown) {
-            (Phase::Up { .. }, Shutdown::Timeout(limit)) => {
-                self.set(key, Phase::Ending(ending), now.checked_add(limit));
-                self.out.push(Cmd::Stop { key });
+            (ChildPhase::Up { .. }, Shutdown::Timeout(limit)) => {
+                self.set(key, ChildPhase::Ending(ending), now.checked_add(limit));
+                self.out.push(Command::Stop { key });
             }
-            (Phase::Up { .. }, Shutdown::Infinity) => {
-                self.set(key, Phase::Ending(ending), None);
-                self.out.push(Cmd::Stop { key });
+            (ChildPhase::Up { .. }, Shutdown::Infinity) => {
+                self.set(key, ChildPhase::Ending(ending), None);
+                self.out.push(Command::Stop { key });
             }
-            (Phase::Starting { ticket }, _) if child.rules.supervisor => {
+            (ChildPhase::Starting { ticket }, _) if child.rules.supervisor => {
                 let start_ticket = *ticket;
-                self.set(key, Phase::Ending(Ending { start_ticket, ..ending }), None);
-                self.out.push(Cmd::Stop { key });
+                self.set(key, ChildPhase::Ending(Ending { start_ticket, ..ending }), None);
+                self.out.push(Command::Stop { key });
             }
-            (Phase::Up { .. }, Shutdown::BrutalKill) | (Phase::Starting { .. }, _) => {
-                if let Phase::Starting { ticket } = child.phase {
+            (ChildPhase::Up { .. }, Shutdown::BrutalKill) | (ChildPhase::Starting { .. }, _) => {
+                if let ChildPhase::Starting { ticket } = child.phase {
                     self.start_was_stopped(ticket);
                 }
                 self.kill(now, key, ending);
             }
             // A child that was being killed for a fault is now being stopped: the restart rule no longer applies.
-            (Phase::Ending(_), _) => {
-                if let Some(Phase::Ending(e)) = self.children.get_mut(&key).map(|c| &mut c.phase) {
+            (ChildPhase::Ending(_), _) => {
+                if let Some(ChildPhase::Ending(e)) = self.children.get_mut(&key).map(|c| &mut c.phase) {
                     e.by_rule = false;
                     e.tickets.extend(ending.tickets);
                 }
             }
-            (Phase::Idle | Phase::Queued { .. } | Phase::Backoff | Phase::Dead, _) => {}
+            (ChildPhase::Idle | ChildPhase::Queued { .. } | ChildPhase::Backoff | ChildPhase::Dead, _) => {}
         }
     }
 
@@ -183,13 +185,13 @@ impl<P> Engine<P> {
         }
         for key in self.keys_from(0) {
             match self.phase(key) {
-                Some(Phase::Queued { ticket: Some(t) }) => {
+                Some(ChildPhase::Queued { ticket: Some(t) }) => {
                     let id = t.id;
-                    self.set(key, Phase::Idle, None);
+                    self.set(key, ChildPhase::Idle, None);
                     self.reply(id, Err(AdminError::ShuttingDown));
                 }
-                Some(Phase::Queued { .. } | Phase::Backoff | Phase::Dead) => {
-                    self.set(key, Phase::Idle, None);
+                Some(ChildPhase::Queued { .. } | ChildPhase::Backoff | ChildPhase::Dead) => {
+                    self.set(key, ChildPhase::Idle, None);
                 }
                 _ => {}
             }
@@ -200,13 +202,13 @@ impl<P> Engine<P> {
     pub(super) fn kill_all(&mut self, now: Instant) {
         self.close(End::Exit(Exit::Killed));
         for key in self.keys_from(0) {
-            let killed = matches!(self.phase(key), Some(Phase::Ending(e)) if e.killed);
+            let killed = matches!(self.phase(key), Some(ChildPhase::Ending(e)) if e.killed);
             if !killed && self.is_alive(key) {
-                let ending = match self.set(key, Phase::Idle, None) {
-                    Phase::Ending(Ending { tickets, start_ticket, renew, .. }) => {
+                let ending = match self.set(key, ChildPhase::Idle, None) {
+                    ChildPhase::Ending(Ending { tickets, start_ticket, renew, .. }) => {
                         Ending { tickets, start_ticket, renew, ..Ending::ordered() }
                     }
-                    Phase::Starting { ticket } => Ending { start_ticket: ticket, ..Ending::ordered() },
+                    ChildPhase::Starting { ticket } => Ending { start_ticket: ticket, ..Ending::ordered() },
                     _ => Ending::ordered(),
                 };
                 self.kill(now, key, ending);
@@ -219,7 +221,7 @@ impl<P> Engine<P> {
             // Dynamic children have no order among themselves: they stop side by side.
             if !asked {
                 for key in self.alive.iter().copied().collect::<Vec<_>>() {
-                    if !matches!(self.phase(key), Some(Phase::Ending(_))) {
+                    if !matches!(self.phase(key), Some(ChildPhase::Ending(_))) {
                         self.stop(now, key, Vec::new());
                     }
                 }
@@ -235,7 +237,7 @@ impl<P> Engine<P> {
             return false;
         }
         self.work = Work::Ended;
-        self.out.push(Cmd::End(end));
+        self.out.push(Command::End(end));
         false
     }
 }

@@ -6,10 +6,10 @@ use super::super::dead_letters::DeadReason;
 use super::super::exit::Exit;
 use super::super::monitor::{Down, Monitor};
 use super::super::wire::{Carrier, WireCode};
-use super::batch::{Batch, OnUnreadable};
+use super::batch::{OnUnreadable, TellBatch};
 use super::context::Shell;
 use super::deliver::{Asker, Deliver, Nobody};
-use super::far;
+use super::remote_send;
 use super::reply::{ReplyTo, answer};
 use actix::dev::channel::AddressSender;
 use arc_swap::ArcSwapOption;
@@ -27,7 +27,7 @@ pub(super) struct Up<A: Actor> {
 pub(super) struct Slot<A: Actor> {
     pub meta: Arc<CellMeta>,
     pub up: ArcSwapOption<Up<A>>,
-    /// Who takes messages elsewhere while nothing runs here.
+    /// The carrier of messages while nothing runs here.
     pub far: ArcSwapOption<Box<dyn Carrier>>,
 }
 
@@ -50,7 +50,7 @@ impl<A: Actor> Slot<A> {
             Some(up) => self.push(up, message, reply),
             None => match self.far.load().as_deref() {
                 Some(carrier) => {
-                    return far::post(&**carrier, &self.meta, message, reply, within).map(|()| true);
+                    return remote_send::post(&**carrier, &self.meta, message, reply, within).map(|()| true);
                 }
                 None => Err((self.refuse(message), reply)),
             },
@@ -108,7 +108,7 @@ impl<A: Actor> Slot<A> {
             return 0;
         }
         up.lane.called();
-        let sent = Batch::new(&bodies[..places], code, on_unreadable.clone(), up).send(up);
+        let sent = TellBatch::new(&bodies[..places], code, on_unreadable.clone(), up).send(up);
         if sent { places } else { 0 }
     }
 
@@ -169,12 +169,12 @@ impl<A: Actor> Ref<A> {
     pub fn path(&self) -> &str {
         &self.slot.meta.path
     }
-    /// Where messages go while no incarnation runs in this process; `None`: nowhere. Every clone follows.
-    pub fn carry_by(&self, carrier: Option<Box<dyn Carrier>>) {
+    /// Sets the carrier of messages while no incarnation runs in this process; `None`: none. Every clone follows.
+    pub fn route_to(&self, carrier: Option<Box<dyn Carrier>>) {
         self.slot.far.store(carrier.map(Arc::new));
     }
     /// Whether a message sent now would leave this process.
-    pub fn is_far(&self) -> bool {
+    pub fn is_remote(&self) -> bool {
         self.slot.up.load().is_none() && self.slot.far.load().is_some()
     }
     /// Whether anybody would take a message now, here or elsewhere.
@@ -214,7 +214,7 @@ impl<A: Actor> Ref<A> {
     }
 }
 
-/// What a [`Recipient`] needs of a slot, whatever its actor.
+/// The part of a slot that a [`Recipient`] needs, whatever its actor.
 trait Takes<M: Message>: Send + Sync {
     fn take(&self, message: M, reply: Option<ReplyTo<M>>, within: Option<Duration>) -> Result<bool, CallError<M>>;
     fn take_beyond(&self, message: M);

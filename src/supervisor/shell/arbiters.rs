@@ -3,7 +3,7 @@
 use super::super::cell::lock;
 use super::super::exit::catch;
 use super::super::spec::Thread;
-use super::linger::{STEP, awhile};
+use super::busy_poll::{START_SPIN, spin_then_wait};
 use actix_rt::{Arbiter, ArbiterHandle, System};
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -15,26 +15,26 @@ use tokio::sync::mpsc::{self, UnboundedSender};
 
 /// The arbiter that an incarnation was put on.
 #[derive(Clone)]
-pub(in crate::supervisor) struct Place {
+pub(in crate::supervisor) struct ArbiterSlot {
     pub id: u64,
     pub name: Arc<str>,
     dedicated: bool,
     handle: ArbiterHandle,
-    life: Arc<Life>,
+    thread_state: Arc<ThreadState>,
     starts: UnboundedSender<Start>,
 }
 
 type Start = Box<dyn FnOnce() + Send>;
 
-impl Place {
+impl ArbiterSlot {
     /// Runs `f` there. False: that thread is gone.
     pub fn run(&self, f: impl FnOnce() + Send + 'static) -> bool {
         self.starts.send(Box::new(f)).is_ok()
     }
 }
 
-/// A place's thread: it runs, it was given up, it has ended.
-struct Life {
+/// The state of an arbiter's thread: running, given up, ended.
+struct ThreadState {
     state: AtomicU8,
     /// How many threads of the tree were given up and have not ended.
     zombies: Arc<AtomicU64>,
@@ -44,7 +44,7 @@ const RUNS: u8 = 0;
 const GIVEN_UP: u8 = 1;
 const ENDED: u8 = 2;
 
-impl Life {
+impl ThreadState {
     /// How many zombies there are with this one; `None`: it is counted already, or has ended after all.
     fn give_up(&self) -> Option<u64> {
         let zombies = self.zombies.fetch_add(1, Ordering::AcqRel) + 1; // first, so that its end finds it counted
@@ -63,33 +63,33 @@ impl Life {
     }
 }
 
-/// Kept by the thread itself: dropped when nothing more can run there, blocking work that it began included.
-struct Epitaph(Arc<Life>);
+/// Held by the thread itself: dropped when nothing more can run there, blocking work that it began included.
+struct ThreadEndGuard(Arc<ThreadState>);
 
-impl Drop for Epitaph {
+impl Drop for ThreadEndGuard {
     fn drop(&mut self) {
         self.0.end();
     }
 }
 
 thread_local! {
-    static EPITAPH: RefCell<Option<Epitaph>> = const { RefCell::new(None) };
+    static THREAD_END: RefCell<Option<ThreadEndGuard>> = const { RefCell::new(None) };
 }
 
 pub(in crate::supervisor) struct Arbiters {
     system: System,
-    shared: Mutex<HashMap<&'static str, Place>>,
+    shared: Mutex<HashMap<&'static str, ArbiterSlot>>,
     next: AtomicU64,
     zombies: Arc<AtomicU64>,
 }
 
 impl Arbiters {
-    /// Of the present system. `zombies` counts the threads that were given up and have not ended.
+    /// For the present system. `zombies` counts the threads that were given up and have not ended.
     fn new(zombies: Arc<AtomicU64>) -> Arbiters {
         Arbiters { system: System::current(), shared: Mutex::default(), next: AtomicU64::default(), zombies }
     }
 
-    pub fn place(&self, thread: &Thread, path: &str) -> io::Result<Place> {
+    pub fn place(&self, thread: &Thread, path: &str) -> io::Result<ArbiterSlot> {
         match thread {
             Thread::Dedicated => self.open(path.rsplit('/').next().unwrap_or(path), true),
             Thread::Shared(name) => {
@@ -104,17 +104,17 @@ impl Arbiters {
         }
     }
 
-    fn open(&self, name: &str, dedicated: bool) -> io::Result<Place> {
+    fn open(&self, name: &str, dedicated: bool) -> io::Result<ArbiterSlot> {
         let handle = self.arbiter()?;
         let label = name.to_string();
         let (starts, mut rx) = mpsc::unbounded_channel::<Start>(); // a supervisor sends one a start
-        let life = Arc::new(Life { state: AtomicU8::new(RUNS), zombies: self.zombies.clone() });
-        let mine = life.clone();
+        let thread_state = Arc::new(ThreadState { state: AtomicU8::new(RUNS), zombies: self.zombies.clone() });
+        let mine = thread_state.clone();
         handle.spawn_fn(move || {
-            EPITAPH.with(|epitaph| *epitaph.borrow_mut() = Some(Epitaph(mine)));
+            THREAD_END.with(|guard| *guard.borrow_mut() = Some(ThreadEndGuard(mine)));
             // Not the arbiter's own commands, whose every sending is a system call.
             actix_rt::spawn(async move {
-                while let Some(start) = awhile(rx.recv(), STEP).await {
+                while let Some(start) = spin_then_wait(rx.recv(), START_SPIN).await {
                     if let Err(what) = catch(start) {
                         tracing::error!(%what, "a start"); // the order it had was dropped, which reports it
                     }
@@ -126,7 +126,7 @@ impl Arbiters {
             }
         });
         let id = self.next.fetch_add(1, Ordering::Relaxed);
-        Ok(Place { id, name: name.into(), dedicated, handle, life, starts })
+        Ok(ArbiterSlot { id, name: name.into(), dedicated, handle, thread_state, starts })
     }
 
     /// actix makes one on a thread of its system only: anybody else borrows such a thread for that.
@@ -145,20 +145,20 @@ impl Arbiters {
     }
 
     /// The incarnation there has ended.
-    pub fn release(&self, place: &Place) {
+    pub fn release(&self, place: &ArbiterSlot) {
         if place.dedicated {
             place.handle.stop();
         }
     }
 
     /// That thread is stuck: it ends should it ever come back. How many are, if it was not counted before.
-    pub fn give_up(&self, place: &Place) -> Option<u64> {
+    pub fn give_up(&self, place: &ArbiterSlot) -> Option<u64> {
         self.abandon(place);
-        place.life.give_up()
+        place.thread_state.give_up()
     }
 
     /// Nobody is put there any more.
-    pub fn abandon(&self, place: &Place) {
+    pub fn abandon(&self, place: &ArbiterSlot) {
         lock(&self.shared).retain(|_, p| p.id != place.id);
         place.handle.stop();
     }
@@ -197,12 +197,12 @@ mod tests {
     #[test]
     fn a_thread_is_a_zombie_from_when_it_was_given_up_until_it_ends() {
         // (what happens to it, in order; what each giving up says; zombies at the end)
-        let give = |life: &Life| life.give_up();
-        let end = |life: &Life| {
-            life.end();
+        let give = |thread_state: &ThreadState| thread_state.give_up();
+        let end = |thread_state: &ThreadState| {
+            thread_state.end();
             None
         };
-        type Step = fn(&Life) -> Option<u64>;
+        type Step = fn(&ThreadState) -> Option<u64>;
         type Case<'a> = (&'a [Step], &'a [Option<u64>], u64);
         let cases: [Case<'_>; 5] = [
             (&[give], &[Some(1)], 1),
@@ -212,9 +212,9 @@ mod tests {
             (&[give, end, end, give], &[Some(1), None, None, None], 0),
         ];
         for (n, (steps, said, left)) in cases.into_iter().enumerate() {
-            let life = Life { state: AtomicU8::new(RUNS), zombies: Arc::default() };
-            let heard: Vec<_> = steps.iter().map(|step| step(&life)).collect();
-            assert_eq!((heard.as_slice(), life.zombies.load(Ordering::Relaxed)), (said, left), "{n}");
+            let thread_state = ThreadState { state: AtomicU8::new(RUNS), zombies: Arc::default() };
+            let heard: Vec<_> = steps.iter().map(|step| step(&thread_state)).collect();
+            assert_eq!((heard.as_slice(), thread_state.zombies.load(Ordering::Relaxed)), (said, left), "{n}");
         }
     }
 }

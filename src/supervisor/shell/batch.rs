@@ -23,10 +23,10 @@ use tracing::Span;
 /// Hears that a body was no message after all.
 pub type OnUnreadable = Arc<dyn Fn() + Send + Sync>;
 
-/// What is left of the tells. Dropped, each of them becomes a dead letter.
-pub(super) struct Batch<M: Message> {
+/// The remaining tells. Dropped, each of them becomes a dead letter.
+pub(super) struct TellBatch<M: Message> {
     bytes: Vec<u8>,
-    /// Where each body ends in `bytes`.
+    /// The end of each body in `bytes`.
     ends: Vec<u32>,
     next: usize,
     code: &'static WireCode<M>,
@@ -34,21 +34,21 @@ pub(super) struct Batch<M: Message> {
     lane: LanePtr,
 }
 
-impl<M: Message> Batch<M> {
+impl<M: Message> TellBatch<M> {
     /// For the mailbox of `up` only; a place for each body must have been reserved.
     pub fn new<A: Handler<M>>(
         bodies: &[&[u8]],
         code: &'static WireCode<M>,
         on_unreadable: OnUnreadable,
         up: &Up<A>,
-    ) -> Batch<M> {
+    ) -> TellBatch<M> {
         let mut bytes = Vec::with_capacity(bodies.iter().map(|body| body.len()).sum());
         let mut ends = Vec::with_capacity(bodies.len());
         for body in bodies {
             bytes.extend_from_slice(body);
             ends.push(bytes.len() as u32);
         }
-        Batch { bytes, ends, next: 0, code, on_unreadable, lane: LanePtr::to(&up.lane) }
+        TellBatch { bytes, ends, next: 0, code, on_unreadable, lane: LanePtr::to(&up.lane) }
     }
 
     /// False: the incarnation has ended, and nothing came of it.
@@ -89,7 +89,7 @@ impl<M: Message> Batch<M> {
     }
 }
 
-impl<M: Message> Drop for Batch<M> {
+impl<M: Message> Drop for TellBatch<M> {
     fn drop(&mut self) {
         while self.take().is_some() {
             self.lane.take_back();
@@ -98,17 +98,17 @@ impl<M: Message> Drop for Batch<M> {
     }
 }
 
-impl<M: Message> actix::Message for Batch<M> {
+impl<M: Message> actix::Message for TellBatch<M> {
     type Result = ();
 }
 
-impl<A: Handler<M>, M: Message> ToEnvelope<Shell<A>, Batch<M>> for ShellCx<A> {
-    fn pack(batch: Batch<M>, _: Option<oneshot::Sender<()>>) -> Envelope<Shell<A>> {
+impl<A: Handler<M>, M: Message> ToEnvelope<Shell<A>, TellBatch<M>> for ShellCx<A> {
+    fn pack(batch: TellBatch<M>, _: Option<oneshot::Sender<()>>) -> Envelope<Shell<A>> {
         Envelope::with_proxy(Box::new(Some(batch)))
     }
 }
 
-impl<A: Handler<M>, M: Message> EnvelopeProxy<Shell<A>> for Option<Batch<M>> {
+impl<A: Handler<M>, M: Message> EnvelopeProxy<Shell<A>> for Option<TellBatch<M>> {
     fn handle(&mut self, _: &mut Shell<A>, shell: &mut ShellCx<A>) {
         if let Some(batch) = self.take() {
             let local = shell.local().clone();
@@ -118,16 +118,16 @@ impl<A: Handler<M>, M: Message> EnvelopeProxy<Shell<A>> for Option<Batch<M>> {
 }
 
 /// actix wants the bound; messages come as envelopes, not this way.
-impl<A: Handler<M>, M: Message> actix::Handler<Batch<M>> for Shell<A> {
+impl<A: Handler<M>, M: Message> actix::Handler<TellBatch<M>> for Shell<A> {
     type Result = ();
-    fn handle(&mut self, batch: Batch<M>, shell: &mut ShellCx<A>) {
+    fn handle(&mut self, batch: TellBatch<M>, shell: &mut ShellCx<A>) {
         EnvelopeProxy::handle(&mut Some(batch), self, shell);
     }
 }
 
 /// A batch out of the mailbox, which waits until it is through.
 struct InTurn<A: Handler<M>, M: Message> {
-    batch: Batch<M>,
+    batch: TellBatch<M>,
     /// The last one's handler is at an await.
     in_hand: Option<Handling>,
     /// Outlives the batch: its way to its lane is a pointer.

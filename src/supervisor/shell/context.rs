@@ -1,4 +1,4 @@
-//! What an incarnation knows of itself ([`Cx`]), and the actix context it runs in.
+//! An incarnation's own context ([`Cx`]), and the actix context it runs in.
 
 use super::super::actor::{Actor, CallError, Handler, Message, Token};
 use super::super::exit::Exit;
@@ -102,7 +102,7 @@ impl<A: Actor> Local<A> {
     }
 }
 
-/// What an actor knows of itself, and what it can set going. Cheap to clone.
+/// An actor's own address, epoch and timers. Cheap to clone.
 pub struct Cx<A: Actor> {
     pub(super) local: Rc<Local<A>>,
 }

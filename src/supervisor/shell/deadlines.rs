@@ -1,7 +1,7 @@
 //! Deadlines of those who wait for an answer: one thread for the whole process wakes them when their time has come.
 //!
 //! Almost all are answered long before. So setting one is a few nanoseconds and reads no clock: an entry in one of a few
-//! tables, a thread mostly having one for itself. The keeper sleeps until the earliest deadline that it saw when it last
+//! tables, a thread mostly having one for itself. The timer thread sleeps until the earliest deadline that it saw when it last
 //! looked, and is woken for an earlier one only. It needs no runtime, and serves callers on any.
 
 use super::super::cell::lock;
@@ -14,12 +14,12 @@ use std::time::{Duration, Instant};
 
 static TABLES: [Table; 16] = [const { Table(Mutex::new(Entries { waiting: Vec::new(), free: Vec::new() })) }; 16];
 
-/// When the keeper looks next: nanoseconds since [`zero`]. While it looks, `NEVER`: what it has passed by wakes it.
-static NEXT_LOOK: AtomicU64 = AtomicU64::new(NEVER);
+/// The timer thread's next wake-up, ns since [`zero`]; `NEVER` during a scan, so new entries wake it.
+static NEXT_SCAN: AtomicU64 = AtomicU64::new(NEVER);
 const NEVER: u64 = u64::MAX;
 
-/// Between two looks that nobody asked for; nobody is woken later than that.
-const GRAIN: Duration = Duration::from_millis(1);
+/// The timer thread scans at least this often; nobody is woken later than that.
+const TIMER_GRANULARITY: Duration = Duration::from_millis(1);
 
 /// On a cache line of its own.
 #[repr(align(128))]
@@ -67,9 +67,9 @@ impl Deadline {
         let table = &TABLES[MINE.with(|mine| *mine)];
         let place = lock(&table.0).add(Entry { until, waker: Some(task.waker().clone()) });
         let at = nanos(until);
-        if at < NEXT_LOOK.load(Ordering::Acquire) {
-            NEXT_LOOK.fetch_min(at, Ordering::AcqRel);
-            keeper().unpark();
+        if at < NEXT_SCAN.load(Ordering::Acquire) {
+            NEXT_SCAN.fetch_min(at, Ordering::AcqRel);
+            timer_thread().unpark();
         }
         Deadline { table, place }
     }
@@ -103,21 +103,21 @@ fn nanos(at: Instant) -> u64 {
     u64::try_from(at.saturating_duration_since(zero()).as_nanos()).unwrap_or(NEVER)
 }
 
-fn keeper() -> &'static Thread {
-    static KEEPER: OnceLock<Thread> = OnceLock::new();
-    KEEPER.get_or_init(|| {
-        let keeper = thread::Builder::new().name("ask-deadlines".into()).spawn(|| {
+fn timer_thread() -> &'static Thread {
+    static TIMER_THREAD: OnceLock<Thread> = OnceLock::new();
+    TIMER_THREAD.get_or_init(|| {
+        let timer_thread = thread::Builder::new().name("ask-deadlines".into()).spawn(|| {
             loop {
                 keep();
             }
         });
-        keeper.expect("a thread for the deadlines of asks").thread().clone()
+        timer_thread.expect("a thread for the deadlines of asks").thread().clone()
     })
 }
 
 /// Wakes whoever's time has come, then sleeps until the next one's.
 fn keep() {
-    NEXT_LOOK.store(NEVER, Ordering::Release);
+    NEXT_SCAN.store(NEVER, Ordering::Release);
     let (now, mut next, mut due) = (Instant::now(), NEVER, Vec::new());
     for table in &TABLES {
         for entry in lock(&table.0).waiting.iter_mut().flatten() {
@@ -133,9 +133,9 @@ fn keep() {
             tracing::error!(%what, "waking an asker");
         }
     }
-    match NEXT_LOOK.fetch_min(next, Ordering::AcqRel).min(next) {
+    match NEXT_SCAN.fetch_min(next, Ordering::AcqRel).min(next) {
         NEVER => thread::park(),
-        at => thread::park_timeout(Duration::from_nanos(at.saturating_sub(nanos(now))).max(GRAIN)),
+        at => thread::park_timeout(Duration::from_nanos(at.saturating_sub(nanos(now))).max(TIMER_GRANULARITY)),
     }
 }
 
@@ -159,7 +159,7 @@ mod tests {
                 assert!(until <= Instant::now(), "{millis} ms");
             })
         };
-        // A later one first: the keeper sleeps for that one already when the others come.
+        // A later one first: the timer thread sleeps for that one already when the others come.
         let all: Vec<_> = [300, 100, 20, 200, 0, 20].map(after).into();
         all.into_iter().for_each(|waits| waits.join().unwrap());
     }

@@ -15,12 +15,12 @@ use tokio::sync::oneshot;
 use tracing::Span;
 use tracing::level_filters::LevelFilter;
 
-/// Whoever waits for the answer, if anybody does: a type, so that a tell carries nothing of an ask and stays small.
+/// The waiter for an answer, if any: a type, so that a tell carries nothing of an ask and stays small.
 pub(super) trait Waits<M: Message>: Send + 'static {
     fn asker(self) -> Option<Asker<M>>;
 }
 
-/// Of a tell.
+/// The waiter of a tell.
 pub(super) struct Nobody;
 
 impl<M: Message> Waits<M> for Nobody {
@@ -86,7 +86,7 @@ impl<M: Message, W: Waits<M>> Deliver<M, W> {
         Deliver { load: Some((message, waits)), lane: LanePtr::to(&up.lane) }
     }
 
-    /// What comes back was not sent.
+    /// Returns what was not sent.
     pub fn send<A: Handler<M>>(self, up: &Up<A>) -> Result<(), (Option<M>, Option<ReplyTo<M>>)> {
         match up.sender.do_send(self) {
             Ok(()) => Ok(()),

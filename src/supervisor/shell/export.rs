@@ -89,7 +89,7 @@ impl<A: Actor> ExportOf<A> {
     {
         const { assert!(M::WIRE.is_some(), "a message that is exported needs a wire form: give it a `WIRE`") };
         if let Some(form) = &M::WIRE {
-            self.entries.push((form.id, Box::new(Door::<A, M> { slot: self.slot.clone(), of: PhantomData })));
+            self.entries.push((form.id, Box::new(ExportEntry::<A, M> { slot: self.slot.clone(), of: PhantomData })));
         }
         self
     }
@@ -119,12 +119,12 @@ trait Entry: Send + Sync {
     fn deliver_batch(&self, schema: u16, bodies: &[&[u8]], on_unreadable: &OnUnreadable) -> usize;
 }
 
-struct Door<A: Actor, M> {
+struct ExportEntry<A: Actor, M> {
     slot: Arc<Slot<A>>,
     of: PhantomData<fn(M)>,
 }
 
-impl<A: Handler<M>, M: Message> Entry for Door<A, M> {
+impl<A: Handler<M>, M: Message> Entry for ExportEntry<A, M> {
     fn name(&self) -> &'static str {
         type_name::<M>()
     }

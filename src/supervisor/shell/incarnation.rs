@@ -1,13 +1,13 @@
-//! One life of an actor: built by its factory, polled under a panic guard, ended with exactly one report.
+//! One run of an actor: built by its factory, polled under a panic guard, ended with exactly one report.
 
 use super::super::actor::Actor;
-use super::super::cell::{ActorState, CellMeta, Vitals};
+use super::super::cell::{ActorState, CellMeta, IncarnationStats};
 use super::super::exit::{Exit, catch};
 use super::super::spec::StartError;
 use super::address::{Ref, Slot, Up};
+use super::busy_poll::BusyPoll;
 use super::context::{Cx, Local, Shell, ShellCx, given_up};
-use super::linger::Linger;
-use super::report::{Ctl, Drill, Order};
+use super::report::{Ctl, Drill, StartOrder};
 use actix::dev::channel::channel;
 use actix::dev::{ContextFut, ContextParts, Mailbox};
 use futures::StreamExt;
@@ -21,9 +21,9 @@ use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-/// What [`crate::supervisor::Tree::panic`] leaves as the last exit.
+/// The last exit after [`crate::supervisor::Tree::panic`].
 const DRILL: &str = "panicked on request (drill)";
-/// What [`crate::supervisor::Tree::hang`] leaves as the message in hand.
+/// The message in hand after [`crate::supervisor::Tree::hang`].
 const HANG_DRILL: &str = "hung on request (drill)";
 /// How long a thread that hangs on request waits for its successor after it was given up: there may be none.
 const HANG_ON: Duration = Duration::from_secs(10);
@@ -32,7 +32,7 @@ const HANG_ON: Duration = Duration::from_secs(10);
 pub(in crate::supervisor) trait Launch: Send + Sync {
     fn meta(&self) -> &Arc<CellMeta>;
     /// On the arbiter's thread.
-    fn launch(&self, order: Order);
+    fn launch(&self, order: StartOrder);
     /// The address forgets the incarnation it points to: that one will not end by itself.
     fn detach(&self);
 }
@@ -60,7 +60,7 @@ where
     fn meta(&self) -> &Arc<CellMeta> {
         &self.slot.meta
     }
-    fn launch(&self, order: Order) {
+    fn launch(&self, order: StartOrder) {
         let start = self.start.clone();
         let life = Incarnation::new(self.slot.clone(), order, move |cx| async move {
             // Also what the factory does before its first await is inside the guard.
@@ -75,7 +75,7 @@ where
     }
 }
 
-enum Phase<A: Actor> {
+enum RunPhase<A: Actor> {
     Starting(LocalBoxFuture<'static, Result<(), Exit>>),
     Running(Box<ContextFut<Shell<A>, ShellCx<A>>>),
     Stopping { last: LocalBoxFuture<'static, ()>, exit: Exit },
@@ -84,16 +84,16 @@ enum Phase<A: Actor> {
 
 struct Incarnation<A: Actor> {
     local: Rc<Local<A>>,
-    phase: Phase<A>,
+    phase: RunPhase<A>,
     /// Messages wait here while the actor starts.
     mailbox: Option<Mailbox<Shell<A>>>,
     /// `None` until there is any.
     spawned: Option<FuturesUnordered<LocalBoxFuture<'static, ()>>>,
-    order: Order,
+    order: StartOrder,
     stop: bool,
     /// Told to show its state; it begins no message before.
     look: bool,
-    linger: Linger,
+    busy_poll: BusyPoll,
     /// Ordered to stop, but a successor will come.
     again: bool,
 }
@@ -103,7 +103,7 @@ impl<A: Actor> Unpin for Incarnation<A> {}
 
 impl<A: Actor> Incarnation<A> {
     /// `None`: the order waited on a thread that was given up meanwhile. Another incarnation has the address.
-    fn new<F, Fut>(slot: Arc<Slot<A>>, order: Order, start: F) -> Option<Incarnation<A>>
+    fn new<F, Fut>(slot: Arc<Slot<A>>, order: StartOrder, start: F) -> Option<Incarnation<A>>
     where
         F: FnOnce(Cx<A>) -> Fut + 'static,
         Fut: Future<Output = Result<Option<A>, StartError>> + 'static,
@@ -128,13 +128,13 @@ impl<A: Actor> Incarnation<A> {
         });
         Some(Incarnation {
             local,
-            phase: Phase::Starting(begin),
+            phase: RunPhase::Starting(begin),
             mailbox: Some(Mailbox::new(receiver)),
             spawned: None,
             order,
             stop: false,
             look: false,
-            linger: Linger::default(),
+            busy_poll: BusyPoll::default(),
             again: false,
         })
     }
@@ -142,11 +142,11 @@ impl<A: Actor> Incarnation<A> {
     fn meta(&self) -> &CellMeta {
         &self.local.slot.meta
     }
-    fn vitals(&self) -> &Vitals {
+    fn vitals(&self) -> &IncarnationStats {
         &self.local.up.lane.vitals
     }
 
-    /// One turn on the thread. Ready: the life is over, for that reason.
+    /// One turn on the thread. Ready: the run is over, for that reason.
     fn turn(&mut self, task: &mut Context<'_>) -> Poll<Exit> {
         while let Poll::Ready(Some(ctl)) = self.order.ctl.poll_recv(task) {
             match ctl {
@@ -171,7 +171,7 @@ impl<A: Actor> Incarnation<A> {
         }
         loop {
             match &mut self.phase {
-                Phase::Starting(begin) => match begin.as_mut().poll(task) {
+                RunPhase::Starting(begin) => match begin.as_mut().poll(task) {
                     Poll::Ready(Ok(())) => {
                         self.begin_running();
                         continue;
@@ -179,19 +179,19 @@ impl<A: Actor> Incarnation<A> {
                     Poll::Ready(Err(exit)) => return Poll::Ready(exit),
                     Poll::Pending => {}
                 },
-                Phase::Running(context) => {
+                RunPhase::Running(context) => {
                     let _ = Pin::new(context.as_mut()).poll(task); // it never ends by itself: the address keeps it
                     if self.look && !self.local.handling.get() {
                         self.show();
                         continue;
                     }
                 }
-                Phase::Stopping { last, exit } => {
+                RunPhase::Stopping { last, exit } => {
                     if last.as_mut().poll(task).is_ready() {
                         return Poll::Ready(exit.clone());
                     }
                 }
-                Phase::Over => return Poll::Pending,
+                RunPhase::Over => return Poll::Pending,
             }
             self.poll_spawned(task);
             // While it was in this turn: nothing that waits is for it any more.
@@ -222,10 +222,10 @@ impl<A: Actor> Incarnation<A> {
     }
 
     /// Waits awake for the next message if the last one came from another thread, where it costs its sender a wake.
-    fn linger(&mut self, task: &mut Context<'_>) {
+    fn busy_poll(&mut self, task: &mut Context<'_>) {
         let local = &self.local;
-        if matches!(self.phase, Phase::Running(_)) && !local.handling.get() && !local.hold.get() {
-            self.linger.idle(task, || local.up.lane.was_called_from_afar());
+        if matches!(self.phase, RunPhase::Running(_)) && !local.handling.get() && !local.hold.get() {
+            self.busy_poll.idle(task, || local.up.lane.was_called_from_afar());
         }
     }
 
@@ -257,7 +257,7 @@ impl<A: Actor> Incarnation<A> {
         self.vitals().answers();
         if self.meta().epoch.load(Ordering::Acquire) == self.local.epoch {
             let state = self.local.state.borrow();
-            self.meta().glass.show(self.local.epoch, || state.as_ref().and_then(A::inspect));
+            self.meta().inspection.show(self.local.epoch, || state.as_ref().and_then(A::inspect));
         }
         self.hold_or_go_on();
     }
@@ -272,10 +272,10 @@ impl<A: Actor> Incarnation<A> {
             None => return None,
         };
         match &self.phase {
-            Phase::Starting(_) => Some(Ok(exit)),
-            Phase::Running(_) if self.local.handling.get() => None, // the handler in hand finishes first
-            Phase::Running(_) => Some(Err(exit)),
-            Phase::Stopping { .. } | Phase::Over => None,
+            RunPhase::Starting(_) => Some(Ok(exit)),
+            RunPhase::Running(_) if self.local.handling.get() => None, // the handler in hand finishes first
+            RunPhase::Running(_) => Some(Err(exit)),
+            RunPhase::Stopping { .. } | RunPhase::Over => None,
         }
     }
 
@@ -283,7 +283,7 @@ impl<A: Actor> Incarnation<A> {
         let Some(mailbox) = self.mailbox.take() else { return };
         let parts = ContextParts::new(mailbox.sender_producer());
         let shell = ShellCx::new(parts, self.local.clone());
-        self.phase = Phase::Running(Box::new(ContextFut::new(shell, Shell::new(), mailbox)));
+        self.phase = RunPhase::Running(Box::new(ContextFut::new(shell, Shell::new(), mailbox)));
         self.order.report.started();
     }
 
@@ -304,7 +304,7 @@ impl<A: Actor> Incarnation<A> {
                 None => bye.await,
             }
         });
-        self.phase = Phase::Stopping { last, exit };
+        self.phase = RunPhase::Stopping { last, exit };
     }
 
     fn close_address(&self, state: ActorState) {
@@ -317,10 +317,10 @@ impl<A: Actor> Incarnation<A> {
 
     /// Drops the context without letting actix call its hooks, which would run on a possibly corrupt state.
     fn drop_phase(&mut self) {
-        if let Phase::Running(context) = &mut self.phase {
+        if let RunPhase::Running(context) = &mut self.phase {
             actix::ActorContext::terminate(context.ctx());
         }
-        self.phase = Phase::Over;
+        self.phase = RunPhase::Over;
     }
 
     /// Takes everything down, each thing behind its own guard: a destructor that panics takes nothing with it.
@@ -378,7 +378,7 @@ impl<A: Actor> Future for Incarnation<A> {
         this.vitals().leave();
         let exit = match end {
             Ok(Poll::Pending) => {
-                this.linger(task);
+                this.busy_poll(task);
                 return Poll::Pending;
             }
             Ok(Poll::Ready(exit)) => exit,
@@ -391,7 +391,7 @@ impl<A: Actor> Future for Incarnation<A> {
 
 impl<A: Actor> Drop for Incarnation<A> {
     fn drop(&mut self) {
-        if !matches!(self.phase, Phase::Over) {
+        if !matches!(self.phase, RunPhase::Over) {
             self.finish(Exit::Killed); // its arbiter stopped under it
         }
     }

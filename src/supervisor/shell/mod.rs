@@ -2,27 +2,27 @@
 
 mod address;
 mod arbiters;
+mod ask_when_up;
 mod batch;
+mod busy_poll;
 mod context;
 mod deadlines;
 mod deliver;
 mod export;
-mod far;
 mod incarnation;
-mod linger;
+mod remote_send;
 mod reply;
 mod report;
-mod wait_up;
 
 pub use address::{Recipient, Ref};
 pub use batch::OnUnreadable;
 pub use context::Cx;
 pub use export::{Export, ExportError, ExportOf};
 
-pub(super) use arbiters::{Arbiters, Place, run_system};
+pub(super) use arbiters::{ArbiterSlot, Arbiters, run_system};
+pub(super) use ask_when_up::StartWaiters;
+pub(crate) use busy_poll::here;
+pub(super) use busy_poll::{START_SPIN, allowed as may_linger, spin_then_wait};
 pub(super) use incarnation::{Launch, launcher};
-pub(crate) use linger::here;
-pub(super) use linger::{STEP, allowed as may_linger, awhile};
 pub(super) use reply::by;
-pub(super) use report::{Ctl, CtlSender, Drill, News, Order, Pause, Report, Tell};
-pub(super) use wait_up::WaitingRoom;
+pub(super) use report::{ChildReport, Ctl, CtlSender, Drill, Pause, ReportSink, Reporter, StartOrder};

@@ -2,8 +2,8 @@
 
 use super::super::actor::{CallError, Message};
 use super::super::exit::Exit;
+use super::busy_poll::{self, ReplySpin};
 use super::deadlines::Deadline;
-use super::linger::{self, Expect};
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
@@ -15,7 +15,7 @@ const AGES: Duration = Duration::from_secs(86_400 * 365 * 30);
 
 type Answered<M> = Result<<M as Message>::Reply, CallError<M>>;
 
-/// Who waits for an answer.
+/// The waiter for an answer.
 pub(super) enum ReplyTo<M: Message> {
     Near(oneshot::Sender<Answered<M>>),
     /// An asker in another process; whoever brought the message takes the answer back.
@@ -44,7 +44,7 @@ impl<M: Message> ReplyTo<M> {
 
 pub(super) type ReplyFrom<M> = oneshot::Receiver<Result<<M as Message>::Reply, CallError<M>>>;
 
-/// `far`: the actor runs on another thread.
+/// `remote_send`: the actor runs on another thread.
 pub(super) async fn answer<M: Message>(
     mut from: ReplyFrom<M>,
     within: Duration,
@@ -61,7 +61,7 @@ pub(super) async fn answer<M: Message>(
         match &limit {
             Some(limit) if limit.has_passed(task) => return Poll::Ready(Err(CallError::Timeout)),
             Some(_) => {}
-            None if within > linger::CHAT && soon.look_again(task) => {}
+            None if within > busy_poll::CALL_SPIN && soon.look_again(task) => {}
             None => limit = Some(Deadline::set(deadline(asked, within), task)),
         }
         Poll::Pending
@@ -74,7 +74,7 @@ pub(super) fn deadline(from: Instant, within: Duration) -> Instant {
     from.checked_add(within).unwrap_or(from + AGES)
 }
 
-/// What comes of `work` until then. Needs no runtime.
+/// The result of `work`, if it comes until then. Needs no runtime.
 pub(in crate::supervisor) async fn by<F: Future>(until: Instant, work: F) -> Option<F::Output> {
     let (mut work, mut deadline) = (pin!(work), None);
     poll_fn(|task| {
@@ -93,14 +93,14 @@ pub(in crate::supervisor) async fn by<F: Future>(until: Instant, work: F) -> Opt
 struct Soon {
     far: bool,
     asked: Instant,
-    looked: Option<Option<Expect>>,
+    looked: Option<Option<ReplySpin>>,
 }
 
 impl Soon {
     fn look_again(&mut self, task: &mut Context<'_>) -> bool {
         match &mut self.looked {
             None if self.far => {
-                let expect = Expect::answer(self.asked);
+                let expect = ReplySpin::answer(self.asked);
                 self.looked.insert(expect).as_mut().is_some_and(|e| e.goes_on(task))
             }
             None => {

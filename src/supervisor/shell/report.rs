@@ -1,4 +1,4 @@
-//! What an incarnation and its supervisor tell each other.
+//! The channel between an incarnation and its supervisor.
 
 use super::super::engine::{Key, Serial, StartFailure};
 use super::super::exit::Exit;
@@ -50,7 +50,7 @@ pub(in crate::supervisor) enum Drill {
 }
 
 #[derive(Debug)]
-pub(in crate::supervisor) enum News {
+pub(in crate::supervisor) enum ChildReport {
     Started,
     NotStarted(StartFailure),
     /// Its start chose not to run.
@@ -58,36 +58,36 @@ pub(in crate::supervisor) enum News {
     Down(Exit),
 }
 
-/// What a supervisor hears; boxed so that the shell need not know the supervisor.
-pub(in crate::supervisor) type Tell = Arc<dyn Fn(Key, Serial, News) + Send + Sync>;
+/// A supervisor's inbox; boxed so that the shell need not know the supervisor.
+pub(in crate::supervisor) type ReportSink = Arc<dyn Fn(Key, Serial, ChildReport) + Send + Sync>;
 
 /// Guarantees one end per incarnation: dropped unfinished, it reports that the incarnation was killed.
-pub(in crate::supervisor) struct Report {
+pub(in crate::supervisor) struct Reporter {
     pub key: Key,
     pub serial: Serial,
     /// In the tree.
     pub path: Arc<str>,
-    tell: Tell,
+    tell: ReportSink,
     up: bool,
     done: bool,
     /// Set by the supervisor when it gave this incarnation up.
     abandoned: Arc<AtomicBool>,
 }
 
-impl Report {
-    pub fn new(tell: Tell, key: Key, serial: Serial, path: Arc<str>, abandoned: Arc<AtomicBool>) -> Report {
-        Report { key, serial, path, tell, up: false, done: false, abandoned }
+impl Reporter {
+    pub fn new(tell: ReportSink, key: Key, serial: Serial, path: Arc<str>, abandoned: Arc<AtomicBool>) -> Reporter {
+        Reporter { key, serial, path, tell, up: false, done: false, abandoned }
     }
     pub fn is_abandoned(&self) -> bool {
         self.abandoned.load(Ordering::Acquire)
     }
-    /// See [`Report::is_abandoned`]; for what asks it more often.
+    /// See [`Reporter::is_abandoned`]; for what asks it more often.
     pub fn abandoned(&self) -> Arc<AtomicBool> {
         self.abandoned.clone()
     }
     pub fn started(&mut self) {
         self.up = true;
-        (self.tell)(self.key, self.serial, News::Started);
+        (self.tell)(self.key, self.serial, ChildReport::Started);
     }
     /// The end; further calls do nothing.
     pub fn ended(&mut self, exit: Exit) {
@@ -95,35 +95,35 @@ impl Report {
             return;
         }
         let news = if self.up || matches!(exit, Exit::Fenced(_)) {
-            News::Down(exit)
+            ChildReport::Down(exit)
         } else if exit == Exit::Ignored {
-            News::Ignored
+            ChildReport::Ignored
         } else {
             let why = match exit {
                 Exit::Failed(why) => why, // the factory's own words
                 other => other.to_string(),
             };
-            News::NotStarted(StartFailure { path: self.path.to_string(), why })
+            ChildReport::NotStarted(StartFailure { path: self.path.to_string(), why })
         };
         (self.tell)(self.key, self.serial, news);
     }
     pub fn not_started(&mut self, why: StartFailure) {
         if !std::mem::replace(&mut self.done, true) {
-            (self.tell)(self.key, self.serial, News::NotStarted(why));
+            (self.tell)(self.key, self.serial, ChildReport::NotStarted(why));
         }
     }
 }
 
-impl Drop for Report {
+impl Drop for Reporter {
     fn drop(&mut self) {
         self.ended(Exit::Killed);
     }
 }
 
 /// All that one incarnation is started with.
-pub(in crate::supervisor) struct Order {
+pub(in crate::supervisor) struct StartOrder {
     pub epoch: u64,
-    pub report: Report,
+    pub report: Reporter,
     pub ctl: UnboundedReceiver<Ctl>,
     pub pause: Arc<Pause>,
     /// For an orderly end of its own accord; the supervisor times its own orders itself.

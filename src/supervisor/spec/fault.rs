@@ -1,8 +1,8 @@
-//! What can be wrong with a spec: each fault is a type of its own and names its field.
+//! The faults of a spec: each is a type of its own and names its field.
 
 /// One way for a spec to be wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fault {
+pub enum SpecFault {
     EmptyId,
     SlashInId,
     /// An upgrade for another supervisor.
@@ -30,26 +30,26 @@ pub enum Fault {
     KindChanged,
 }
 
-impl Fault {
+impl SpecFault {
     /// The field of the spec that is at fault.
     pub fn field(self) -> &'static str {
         match self {
-            Fault::EmptyId | Fault::SlashInId | Fault::OtherId => "id",
-            Fault::ZeroPeriod => "period",
-            Fault::NeverTrips => "intensity",
-            Fault::BackoffCap => "backoff",
-            Fault::DynamicChildren => "children",
-            Fault::DynamicStrategy => "strategy",
-            Fault::DynamicChanged => "dynamic",
-            Fault::SignificantUnderNever => "auto_shutdown",
-            Fault::SignificantPermanent => "significant",
-            Fault::ZeroShutdown => "shutdown",
-            Fault::ZeroStartTimeout => "start_timeout",
-            Fault::ZeroHangAfter => "hang_after",
-            Fault::UnnamedThread => "thread",
-            Fault::ZeroMailbox => "mailbox",
-            Fault::AddressTaken | Fault::AddressChanged => "address",
-            Fault::KindChanged => "kind",
+            SpecFault::EmptyId | SpecFault::SlashInId | SpecFault::OtherId => "id",
+            SpecFault::ZeroPeriod => "period",
+            SpecFault::NeverTrips => "intensity",
+            SpecFault::BackoffCap => "backoff",
+            SpecFault::DynamicChildren => "children",
+            SpecFault::DynamicStrategy => "strategy",
+            SpecFault::DynamicChanged => "dynamic",
+            SpecFault::SignificantUnderNever => "auto_shutdown",
+            SpecFault::SignificantPermanent => "significant",
+            SpecFault::ZeroShutdown => "shutdown",
+            SpecFault::ZeroStartTimeout => "start_timeout",
+            SpecFault::ZeroHangAfter => "hang_after",
+            SpecFault::UnnamedThread => "thread",
+            SpecFault::ZeroMailbox => "mailbox",
+            SpecFault::AddressTaken | SpecFault::AddressChanged => "address",
+            SpecFault::KindChanged => "kind",
         }
     }
 }
@@ -59,11 +59,11 @@ pub enum SpecError {
     #[error("supervisor {supervisor}: two children are called {id}")]
     DuplicateId { supervisor: String, id: String },
     #[error("{id}: {field}: {why}")]
-    Field { id: String, field: &'static str, fault: Fault, why: String },
+    Field { id: String, field: &'static str, fault: SpecFault, why: String },
 }
 
 impl SpecError {
-    pub(super) fn faulty(id: String, fault: Fault, why: String) -> SpecError {
+    pub(super) fn faulty(id: String, fault: SpecFault, why: String) -> SpecError {
         SpecError::Field { id, field: fault.field(), fault, why }
     }
 }

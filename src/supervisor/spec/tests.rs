@@ -76,18 +76,18 @@ fn each_fault_is_a_type_of_its_own() {
     let address = Ref::<Nobody>::new("/twice", 1);
     let twice = |id: &str| ChildSpec::actor(id, &address, |_| async { Ok(Nobody) });
     for (expected, spec) in [
-        (Fault::EmptyId, SupervisorSpec::new("")),
-        (Fault::SlashInId, SupervisorSpec::new("a/b")),
-        (Fault::ZeroPeriod, root().intensity(1, zero)),
-        (Fault::NeverTrips, root().intensity(1_000_000, Duration::from_secs(1)).child(child("a"))),
-        (Fault::DynamicChildren, root().dynamic(1).child(child("a"))),
-        (Fault::DynamicStrategy, root().dynamic(1).strategy(Strategy::RestForOne)),
-        (Fault::SignificantUnderNever, root().child(child("a").significant().restart(Restart::Temporary))),
-        (Fault::ZeroShutdown, root().child(child("a").shutdown(Shutdown::Timeout(zero)))),
-        (Fault::ZeroStartTimeout, root().child(child("a").start_timeout(zero))),
-        (Fault::ZeroHangAfter, root().child(child("a").hang_after(zero))),
-        (Fault::UnnamedThread, root().child(child("a").on(Thread::Shared("")))),
-        (Fault::AddressTaken, root().child(twice("a")).child(twice("b"))),
+        (SpecFault::EmptyId, SupervisorSpec::new("")),
+        (SpecFault::SlashInId, SupervisorSpec::new("a/b")),
+        (SpecFault::ZeroPeriod, root().intensity(1, zero)),
+        (SpecFault::NeverTrips, root().intensity(1_000_000, Duration::from_secs(1)).child(child("a"))),
+        (SpecFault::DynamicChildren, root().dynamic(1).child(child("a"))),
+        (SpecFault::DynamicStrategy, root().dynamic(1).strategy(Strategy::RestForOne)),
+        (SpecFault::SignificantUnderNever, root().child(child("a").significant().restart(Restart::Temporary))),
+        (SpecFault::ZeroShutdown, root().child(child("a").shutdown(Shutdown::Timeout(zero)))),
+        (SpecFault::ZeroStartTimeout, root().child(child("a").start_timeout(zero))),
+        (SpecFault::ZeroHangAfter, root().child(child("a").hang_after(zero))),
+        (SpecFault::UnnamedThread, root().child(child("a").on(Thread::Shared("")))),
+        (SpecFault::AddressTaken, root().child(twice("a")).child(twice("b"))),
     ] {
         assert_eq!(fault(spec), expected);
     }

@@ -1,7 +1,7 @@
 //! A running supervisor's move to another spec.
 
-use super::super::engine::{Call, End, Ev, Key};
-use super::super::node::Node;
+use super::super::engine::{End, Event, Key, SupervisorCall};
+use super::super::node::TreeNode;
 use super::super::spec::SupDef;
 use super::{CallReply, Supervisor};
 use std::sync::Arc;
@@ -13,12 +13,12 @@ impl Supervisor {
         self.next_ticket += 1;
         self.replies.insert(ticket, reply);
         let children = def.children.iter().map(|c| (c.id.clone(), c.rules.clone(), c.clone())).collect();
-        let call = Call::Upgrade { flags: def.flags.clone(), children };
+        let call = SupervisorCall::Upgrade { flags: def.flags.clone(), children };
         self.upgrades.push_back(def);
-        self.step(Ev::Call { ticket, call })
+        self.step(Event::Call { ticket, call })
     }
 
-    /// What the key of a report, given at the incarnation's start, is now.
+    /// The present key of a report whose key was given at the incarnation's start.
     pub(super) fn present(&self, key: Key) -> Key {
         self.aliases.get(&key).copied().unwrap_or(key)
     }
@@ -40,7 +40,7 @@ impl Supervisor {
         }
         let Some(branch) = &self.node.branch else { return };
         branch.set_def(self.def.clone());
-        branch.rekey(&keys, |key| self.engine.payload(key).map(|def| Node::child(def)));
+        branch.rekey(&keys, |key| self.engine.payload(key).map(|def| TreeNode::child(def)));
         for (_, key) in &keys {
             let Some(def) = self.engine.payload(*key) else { continue };
             def.meta.report_to(self.control.letters.clone());

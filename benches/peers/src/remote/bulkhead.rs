@@ -124,7 +124,7 @@ async fn connect(address: &str, n: u64) -> Result<Client, Lost> {
     bridge.allow([server]);
     bridge.know(server, vec![address]);
     let to = Ref::new(PATH, MAILBOX);
-    to.carry_by(Some(bridge.carrier(server, EPOCH)));
+    to.route_to(Some(bridge.carrier(server, EPOCH)));
     let mut events = bridge.events();
     while bridge.state(server) != PeerState::Up {
         events.changed().await?;

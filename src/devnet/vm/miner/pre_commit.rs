@@ -88,7 +88,7 @@ pub fn pre_commit_batch2(vm: &mut Vm<'_>, call: &Call) -> ActorResult<RawBytes> 
     Ok(RawBytes::default())
 }
 
-/// What can be said about one pre-commit without the miner's state.
+/// Checks of one pre-commit that need no miner state.
 fn check_sector(
     policy: &Policy,
     now: ChainEpoch,

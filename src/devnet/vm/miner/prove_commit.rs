@@ -20,7 +20,7 @@ use fvm_shared::error::ExitCode;
 /// One sector of the message: its manifest, its pre-commit, its proof.
 type Candidate<'a> = (&'a SectorActivationManifest, SectorPreCommitOnChainInfo, &'a RawBytes);
 
-/// What stands in the way of one sector; fatal when the sender wants all or none.
+/// The fault of one sector; fatal when the sender wants all or none.
 enum Verdict {
     Good,
     TooLate,

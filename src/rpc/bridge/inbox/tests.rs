@@ -44,12 +44,12 @@ fn full() -> (Tree, Ref<Stuck>) {
     (tree, home)
 }
 
-fn life() -> Arc<Life> {
+fn peer_session() -> Arc<PeerSession> {
     let link = Link::still(Bounds::default());
     let hello =
         Hello { versions: our_versions(), boot: 1, cluster: "c".into(), serial: 1, max_frame: LIMIT, schemas: vec![] };
     let terms = hello.agree(&hello).unwrap();
-    Arc::new(Life::new(libp2p::PeerId::random(), 1, terms, link, Arc::default(), 1))
+    Arc::new(PeerSession::new(libp2p::PeerId::random(), 1, terms, link, Arc::default(), 1))
 }
 
 fn tell(serial: u64, path: Option<&str>, epoch: u64) -> Vec<u8> {
@@ -71,17 +71,17 @@ fn a_lane_that_waited_for_room_goes_on_whatever_changed_meanwhile() {
         ("no export", |exports, _| exports.remove("/stuck"), Refusal::UnknownPath),
     ];
     for (name, change, why) in changes {
-        let (exports, held, life) = (Exports::default(), Arc::new(AtomicU64::new(5)), life());
+        let (exports, held, peer_session) = (Exports::default(), Arc::new(AtomicU64::new(5)), peer_session());
         exports.set(Export::of(&home).message::<Hang>().done().unwrap(), EpochGate::of(held.clone()));
         let mut inbox = Inbox::new(1);
         inbox.buffer = [tell(1, Some("/stuck"), 5), tell(2, None, 5)].concat();
         inbox.end = inbox.buffer.len();
-        assert_eq!(inbox.take_all(&life, &exports, LIMIT), Next::Wait, "{name}");
+        assert_eq!(inbox.take_all(&peer_session, &exports, LIMIT), Next::Wait, "{name}");
         assert!(inbox.waits());
         change(&exports, &held);
-        assert_eq!(inbox.take_all(&life, &exports, LIMIT), Next::Go, "{name}");
+        assert_eq!(inbox.take_all(&peer_session, &exports, LIMIT), Next::Go, "{name}");
         assert!(!inbox.waits(), "{name}: it would never be read again");
-        assert_eq!(life.counters.refused(why), 2, "{name}");
+        assert_eq!(peer_session.counters.refused(why), 2, "{name}");
     }
 }
 
@@ -136,7 +136,7 @@ fn tells_that_came_together_arrive_as_if_they_had_come_one_by_one() {
         async { Ok(Noting(told)) }
     });
     let _tree = Tree::start(SupervisorSpec::new("root").child(child)).unwrap();
-    let (exports, life) = (Exports::default(), life());
+    let (exports, peer_session) = (Exports::default(), peer_session());
     exports.set(Export::of(&home).message::<Note>().message::<Other>().done().unwrap(), EpochGate::at(5));
     // Serial, message, epoch and body of what comes at once; then what of it is handled, and what is refused.
     let run = |from: u64, to: u64| (from..=to).map(|n| (n, 1, 5, body(n as u32))).collect::<Vec<_>>();
@@ -178,24 +178,25 @@ fn tells_that_came_together_arrive_as_if_they_had_come_one_by_one() {
     let mut inbox = Inbox::new(1);
     let mut frames_in = 0;
     for (name, frames, handled, refused) in cases {
-        let before = life.counters.all_refused();
+        let before = peer_session.counters.all_refused();
         inbox.buffer =
             frames.iter().flat_map(|(serial, message, epoch, body)| frame(*serial, *message, *epoch, body)).collect();
         (inbox.start, inbox.end) = (0, inbox.buffer.len());
         frames_in += frames.len() as u64;
-        assert_eq!(inbox.take_all(&life, &exports, LIMIT), Next::Go, "{name}");
+        assert_eq!(inbox.take_all(&peer_session, &exports, LIMIT), Next::Go, "{name}");
         let arrived: Vec<u32> = handled.iter().map(|_| notes.recv_timeout(Duration::from_secs(30)).unwrap()).collect();
         assert_eq!(arrived, handled, "{name}");
         for why in [Refusal::Replayed, Refusal::Fenced, Refusal::UnknownMessage] {
             let more = refused.iter().filter(|it| **it == why).count() as u64;
-            let counted = || life.counters.refused(why) - before.iter().find(|it| it.0 == why).map_or(0, |it| it.1);
+            let counted =
+                || peer_session.counters.refused(why) - before.iter().find(|it| it.0 == why).map_or(0, |it| it.1);
             let late = Instant::now() + Duration::from_secs(30);
             while counted() < more && Instant::now() < late {
                 std::thread::yield_now(); // on the actor's thread
             }
             assert_eq!(counted(), more, "{name}: {why:?}");
         }
-        assert_eq!(life.counters.frames_in.load(Ordering::Relaxed), frames_in, "{name}");
+        assert_eq!(peer_session.counters.frames_in.load(Ordering::Relaxed), frames_in, "{name}");
     }
     assert!(notes.try_recv().is_err());
 }
@@ -203,28 +204,28 @@ fn tells_that_came_together_arrive_as_if_they_had_come_one_by_one() {
 #[test]
 fn what_could_not_be_delivered_together_is_looked_at_once_only() {
     let (_tree, home) = full();
-    let (exports, life) = (Exports::default(), life());
+    let (exports, peer_session) = (Exports::default(), peer_session());
     exports.set(Export::of(&home).message::<Hang>().done().unwrap(), EpochGate::at(5));
     // The path is defined by a frame that waits for room in vain.
     let inbox_at = |epoch| {
         let mut inbox = Inbox::new(1);
         inbox.buffer = tell(1, Some("/stuck"), epoch);
         inbox.end = inbox.buffer.len();
-        while inbox.take_all(&life, &exports, LIMIT) == Next::Wait {}
+        while inbox.take_all(&peer_session, &exports, LIMIT) == Next::Wait {}
         inbox
     };
     for (name, epoch, why) in [("no room", 5, Refusal::Undelivered), ("another epoch", 4, Refusal::Fenced)] {
         let mut inbox = inbox_at(epoch);
-        let before = life.counters.refused(why);
+        let before = peer_session.counters.refused(why);
         let frames: Vec<u8> = (2..=31).flat_map(|serial| tell(serial, None, epoch)).collect();
         let (first, _) = frame::parse(&frames, LIMIT).unwrap().unwrap();
         for left in [29, 28, 27] {
-            assert_eq!(inbox.batch(&life, &exports, &first, &frames, LIMIT), (0, 0), "{name}");
+            assert_eq!(inbox.batch(&peer_session, &exports, &first, &frames, LIMIT), (0, 0), "{name}");
             assert_eq!(inbox.one_by_one, left, "{name}");
         }
         (inbox.start, inbox.end, inbox.one_by_one) = (0, frames.len(), 0);
         inbox.buffer = frames;
-        assert_eq!(inbox.take_all(&life, &exports, LIMIT), Next::Go, "{name}");
-        assert_eq!((inbox.one_by_one, life.counters.refused(why) - before), (0, 30), "{name}");
+        assert_eq!(inbox.take_all(&peer_session, &exports, LIMIT), Next::Go, "{name}");
+        assert_eq!((inbox.one_by_one, peer_session.counters.refused(why) - before), (0, 30), "{name}");
     }
 }

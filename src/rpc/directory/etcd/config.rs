@@ -17,7 +17,7 @@ pub struct EtcdConfig {
     pub cluster: String,
     pub user: Option<(String, String)>,
     pub tls: Option<Tls>,
-    /// After how long without a sign of life a node's leases end. Whole seconds; etcd grants no less than 2.
+    /// After how long without a keep-alive a node's leases end. Whole seconds; etcd grants no less than 2.
     pub ttl: Duration,
 }
 
@@ -110,7 +110,7 @@ impl EtcdConfig {
         (self.ttl / 5).clamp(Duration::from_millis(500), Duration::from_secs(5))
     }
 
-    /// Whom etcd takes us for.
+    /// The caller as etcd knows it.
     pub(super) fn who(&self) -> Who {
         let certified = self.tls.as_ref().is_some_and(|tls| tls.identity.is_some());
         Who { user: self.user.as_ref().map(|(name, _)| name.clone()), certified }
@@ -129,7 +129,7 @@ impl EtcdConfig {
         })
     }
 
-    /// How often we show a sign of life.
+    /// How often we send a keep-alive.
     pub(super) fn beat(&self) -> Duration {
         self.ttl / 4
     }

@@ -69,7 +69,7 @@ impl Connection {
         self.client.failed(at);
     }
 
-    /// What a failed stream of this member comes to.
+    /// The error that a failed stream of this member stands for.
     pub(super) async fn stream_failed(&self, at: usize, error: &Error) -> DirectoryError {
         self.client.stream_failed(at, error).into()
     }

@@ -1,9 +1,9 @@
 //! Keeps the view up to date: the whole table once, then every change. When the stream breaks, it goes on after the last
 //! change that was seen: a thousand nodes that all read a thousand records anew would break the next stream as well.
 
-use super::Shared;
+use super::EtcdState;
 use super::history::Answer;
-use super::table::{self, Change};
+use super::table::{self, TableChange};
 use crate::rpc::directory::etcd::keys::Key;
 use crate::rpc::directory::{DirectoryError, View};
 use etcd_client::{EventType, GetOptions, GetResponse, WatchOptions, WatchResponse};
@@ -27,7 +27,7 @@ enum Known {
 }
 
 /// Follows from a revision on that the view already has, if it has one. Never ends by itself.
-pub(super) async fn run(shared: Arc<Shared>, revision: Option<i64>) {
+pub(super) async fn run(shared: Arc<EtcdState>, revision: Option<i64>) {
     let mut known = revision.map_or(Known::Nothing, Known::Read);
     // Streams that broke without having shown one sign of life.
     let mut barren = 0;
@@ -64,7 +64,7 @@ pub(super) async fn run(shared: Arc<Shared>, revision: Option<i64>) {
 }
 
 /// The whole table; its revision.
-pub(super) async fn read(shared: &Shared) -> Result<i64, DirectoryError> {
+pub(super) async fn read(shared: &EtcdState) -> Result<i64, DirectoryError> {
     let (from, to) = shared.connection.keys.range();
     let asked = shared.ask();
     let all = shared.connection.call_patiently(|mut client| {
@@ -81,7 +81,7 @@ pub(super) async fn read(shared: &Shared) -> Result<i64, DirectoryError> {
     Ok(revision)
 }
 
-fn replaced(shared: &Shared, before: &View, all: &GetResponse) -> View {
+fn replaced(shared: &EtcdState, before: &View, all: &GetResponse) -> View {
     let rows = all.kvs().iter().filter_map(|kv| Some((kv.key_str().ok()?, kv.value(), kv.create_revision())));
     table::replace(&shared.connection.keys, before, rows, Instant::now())
 }
@@ -96,12 +96,12 @@ struct Following {
     resumed: bool,
     /// It showed a sign of life.
     alive: bool,
-    /// What comes after `revision` cannot be had.
+    /// True when the changes after `revision` cannot be had.
     behind: bool,
 }
 
 async fn follow(
-    shared: &Shared,
+    shared: &EtcdState,
     seen: &mut Following,
     put_back: &mut watch::Receiver<Option<Instant>>,
 ) -> Result<Never, DirectoryError> {
@@ -167,14 +167,14 @@ async fn follow(
     }
 }
 
-fn apply(shared: &Shared, answer: &WatchResponse) {
+fn apply(shared: &EtcdState, answer: &WatchResponse) {
     let (keys, now) = (&shared.connection.keys, Instant::now());
     shared.change(|view| {
         for event in answer.events() {
             let Some((kv, key)) = event.kv().and_then(|kv| Some((kv, kv.key_str().ok()?))) else { continue };
             let change = match event.event_type() {
-                EventType::Put => Change::Put { key, value: kv.value(), created: kv.create_revision() },
-                EventType::Delete => Change::Delete { key },
+                EventType::Put => TableChange::Put { key, value: kv.value(), created: kv.create_revision() },
+                EventType::Delete => TableChange::Delete { key },
             };
             table::apply(keys, view, change, now);
         }

@@ -5,7 +5,7 @@
 //! was restored from a backup or built anew. What this process holds hangs on the history that is gone then: others may
 //! hold the same under the new one, with lower epochs.
 
-/// Where in etcd's history a moment lies.
+/// A point in etcd's history.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Point {
     /// etcd's id of the cluster; 0: not known. A restored snapshot has another one.
@@ -13,7 +13,7 @@ pub struct Point {
     pub revision: u64,
 }
 
-/// What was known when a question was sent.
+/// The knowledge at the time a question was sent.
 #[derive(Clone, Copy, Debug)]
 pub struct Asked {
     round: u64,
@@ -22,11 +22,11 @@ pub struct Asked {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// Of the history that is known.
+    /// The known history goes on.
     GoesOn,
     /// etcd was put back: from now on the answer's history counts.
     PutBack { known: u64, found: u64 },
-    /// Of a history that was found to be gone meanwhile: it says nothing.
+    /// An answer from a history that was found to be gone meanwhile: it says nothing.
     Stale,
 }
 

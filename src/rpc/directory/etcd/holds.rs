@@ -1,4 +1,4 @@
-//! What this node holds, under which lease of etcd's; and who has to be told when that ends.
+//! The leases that this node holds, under which lease of etcd's; and who is notified when that ends.
 
 use crate::rpc::directory::lease::ProvenUntil;
 use crate::rpc::directory::{DirectoryError, Holder, NodeRecord};
@@ -7,7 +7,7 @@ use tokio::sync::watch;
 
 /// One lease of etcd's: the node's record and all its concerns hang on it, and end with it.
 #[derive(Clone)]
-pub struct Session {
+pub struct EtcdLease {
     pub lease: i64,
     pub until: ProvenUntil,
     pub record: NodeRecord,
@@ -15,7 +15,7 @@ pub struct Session {
 
 #[derive(Default)]
 pub struct Holds {
-    session: Option<Session>,
+    session: Option<EtcdLease>,
     held: BTreeMap<String, Hold>,
     /// Concerns that are on their way in or out.
     busy: BTreeSet<String>,
@@ -27,11 +27,11 @@ struct Hold {
 }
 
 impl Holds {
-    pub fn session(&self) -> Option<Session> {
+    pub fn session(&self) -> Option<EtcdLease> {
         self.session.clone()
     }
 
-    pub fn begin(&mut self, session: Session) {
+    pub fn begin(&mut self, session: EtcdLease) {
         self.end();
         self.session = Some(session);
     }
@@ -52,7 +52,7 @@ impl Holds {
     }
 
     /// The concern is on its way in, until [`Holds::settle`] or [`Holds::idle`].
-    pub fn start(&mut self, concern: &str) -> Result<Session, DirectoryError> {
+    pub fn start(&mut self, concern: &str) -> Result<EtcdLease, DirectoryError> {
         let Some(session) = self.session.clone() else {
             return Err(DirectoryError::NotRegistered { concern: concern.to_string() });
         };
@@ -97,7 +97,7 @@ impl Holds {
         self.lose(concern, |epoch| epoch < revision);
     }
 
-    /// Who holds it as of this revision.
+    /// The holder as of this revision.
     pub fn read(&mut self, concern: &str, holder: Option<u64>, revision: u64) {
         self.lose(concern, |epoch| epoch <= revision && holder != Some(epoch));
     }
@@ -122,7 +122,7 @@ mod tests {
     fn with_session(lease: i64) -> Holds {
         let mut holds = Holds::default();
         let record = NodeRecord::new("a", PeerId::random(), 1);
-        holds.begin(Session { lease, until: ProvenUntil::always(), record });
+        holds.begin(EtcdLease { lease, until: ProvenUntil::always(), record });
         holds
     }
 
@@ -158,7 +158,7 @@ mod tests {
         let mut holds = with_session(1);
         holds.start(PATH).unwrap();
         let record = holds.session().unwrap().record;
-        holds.begin(Session { lease: 2, until: ProvenUntil::always(), record });
+        holds.begin(EtcdLease { lease: 2, until: ProvenUntil::always(), record });
         assert!(holds.settle(PATH, 1, 10).is_none());
         assert!(holds.held().is_empty());
     }

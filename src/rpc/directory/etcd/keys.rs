@@ -1,5 +1,6 @@
-//! Where what is in etcd. The directory's keys lie side by side (`drain/` to `nodes/`), so that one watch sees them all, in
-//! the order in which they changed, and nothing of the store's (`state/`) or of who has which PeerId (`peers/`).
+//! The layout of keys in etcd. The directory's keys lie side by side (`drain/` to `nodes/`), so that one watch sees
+//! them all, in the order in which they changed, and nothing of the store's (`state/`) or of who has which PeerId
+//! (`peers/`).
 
 use libp2p::PeerId;
 
@@ -9,7 +10,7 @@ pub struct Keys {
     prefix: String,
 }
 
-/// What a key of the directory is about.
+/// The subject of a key of the directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Key<'a> {
     /// A node's name.

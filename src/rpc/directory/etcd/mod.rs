@@ -3,7 +3,7 @@
 //! * [`config`] — how etcd is reached; [`connection`] — calls to it; [`keys`] — where what is.
 //! * [`feed`] — the view, kept up to date; [`table`] — changes applied to it.
 //! * [`orders`] — an operator's; carried out by the nodes.
-//! * [`keeper`] — the node's sign of life; [`proof`] — what a sign of life is worth; [`holds`] — what hangs on it.
+//! * [`session`] — the node's session with etcd; [`proof`] — what a keep-alive proves; [`holds`] — what hangs on it.
 //! * [`history`] — tells an etcd that was put back to an earlier state from one that goes on.
 //! * [`space`] — how full etcd is; [`repair`] — what in it no node can read.
 //!
@@ -14,30 +14,30 @@ pub mod connection;
 mod feed;
 mod history;
 mod holds;
-mod keeper;
 pub mod keys;
 mod orders;
 mod proof;
 pub mod repair;
+mod session;
 mod space;
 mod table;
 
 pub use config::{EtcdConfig, Tls};
 pub use connection::Connection;
 
-use super::lease::Keeper as TakesBack;
-use super::{Directory, DirectoryError, Lease, NodeRecord, Order, View, check_concern};
+use super::lease::LeaseRelease as TakesBack;
+use super::{Directory, DirectoryError, Lease, NodeRecord, PlacementOrder, View, check_concern};
 use async_trait::async_trait;
 use etcd_client::{Compare, CompareOp, PutOptions, ResponseHeader, Txn, TxnOp, TxnOpResponse, TxnResponse};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use history::{Answer, Asked, History, Point};
-use holds::{Holds, Session};
-use keeper::{Command, Keeper};
+use holds::{EtcdLease, Holds};
 use keys::Key;
+use session::{LeaseSession, SessionCommand};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
-use table::Claim;
+use table::LeaseRecord;
 use tokio::runtime::{Handle, Runtime};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
@@ -45,14 +45,14 @@ use tokio::task::JoinHandle;
 /// A connection to the cluster. Dropping it is like a crash: what it held is free when its lease has expired;
 /// [`Directory::leave`] frees it at once.
 pub struct Etcd {
-    shared: Arc<Shared>,
-    commands: mpsc::Sender<Command>,
+    shared: Arc<EtcdState>,
+    commands: mpsc::Sender<SessionCommand>,
     tasks: Vec<JoinHandle<()>>,
     /// Ours to shut down.
     runtime: Option<Runtime>,
 }
 
-pub(super) struct Shared {
+pub(super) struct EtcdState {
     connection: Connection,
     view: watch::Sender<Arc<View>>,
     holds: Mutex<Holds>,
@@ -104,7 +104,7 @@ impl Etcd {
     async fn begin(handle: Handle, config: EtcdConfig, wait: bool) -> Result<Etcd, DirectoryError> {
         let connection = Connection::new(config)?;
         let (view, _) = watch::channel(Arc::new(View::empty(Instant::now())));
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(EtcdState {
             connection,
             view,
             holds: Mutex::default(),
@@ -129,9 +129,9 @@ impl Etcd {
         };
         let (commands, orders) = mpsc::channel(16);
         let feed = handle.spawn(feed::run(shared.clone(), revision));
-        let keeper = handle.spawn(Keeper::new(shared.clone()).run(orders));
+        let lease_session = handle.spawn(LeaseSession::new(shared.clone()).run(orders));
         let space = handle.spawn(space::run(shared.clone()));
-        Ok(Etcd { shared, commands, tasks: vec![feed, keeper, space], runtime: None })
+        Ok(Etcd { shared, commands, tasks: vec![feed, lease_session, space], runtime: None })
     }
 
     /// For what else is kept in this etcd.
@@ -141,7 +141,7 @@ impl Etcd {
 
     async fn command(
         &self,
-        command: impl FnOnce(oneshot::Sender<Result<(), DirectoryError>>) -> Command,
+        command: impl FnOnce(oneshot::Sender<Result<(), DirectoryError>>) -> SessionCommand,
     ) -> Result<(), DirectoryError> {
         let (reply, answer) = oneshot::channel();
         self.commands.send(command(reply)).await.map_err(|_| DirectoryError::Closed)?;
@@ -170,11 +170,11 @@ impl Drop for Etcd {
 #[async_trait]
 impl Directory for Etcd {
     async fn register(&self, me: NodeRecord) -> Result<(), DirectoryError> {
-        self.command(|reply| Command::Register(Box::new(me), reply)).await
+        self.command(|reply| SessionCommand::Register(Box::new(me), reply)).await
     }
 
     async fn leave(&self) -> Result<(), DirectoryError> {
-        self.command(Command::Leave).await
+        self.command(SessionCommand::Leave).await
     }
 
     fn view(&self) -> watch::Receiver<Arc<View>> {
@@ -187,18 +187,18 @@ impl Directory for Etcd {
         self.run(async move { acquire(shared, concern).await }).await
     }
 
-    async fn order(&self, order: Order) -> Result<(), DirectoryError> {
+    async fn order(&self, order: PlacementOrder) -> Result<(), DirectoryError> {
         let shared = self.shared.clone();
         self.run(async move { orders::give(&shared, order).await }).await
     }
 }
 
-impl Shared {
+impl EtcdState {
     fn holds(&self) -> MutexGuard<'_, Holds> {
         self.holds.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Before a question that is answered linearizably; [`Shared::learn`] takes it with the answer.
+    /// Before a question that is answered linearizably; [`EtcdState::learn`] takes it with the answer.
     fn ask(&self) -> Asked {
         self.history.lock().unwrap_or_else(PoisonError::into_inner).ask()
     }
@@ -291,7 +291,7 @@ impl Shared {
     }
 }
 
-impl TakesBack for Shared {
+impl TakesBack for EtcdState {
     fn give_back(self: Arc<Self>, concern: &str, epoch: u64) -> BoxFuture<'static, Result<(), DirectoryError>> {
         let Some(lease) = self.holds().release(concern, epoch) else {
             return std::future::ready(Ok(())).boxed();
@@ -309,8 +309,8 @@ impl TakesBack for Shared {
     }
 }
 
-/// Until it is done: a key that stayed behind would be kept alive with the rest, and nobody could take the concern.
-async fn give_back(shared: &Shared, concern: &str, epoch: u64, lease: i64) -> Result<(), DirectoryError> {
+/// Retries until the key is deleted; else our lease keeps it alive and nobody can take the concern.
+async fn give_back(shared: &EtcdState, concern: &str, epoch: u64, lease: i64) -> Result<(), DirectoryError> {
     let key = shared.connection.keys.key(Key::Lease(concern));
     loop {
         let result = delete_if(shared, &key, epoch).await;
@@ -328,7 +328,7 @@ async fn give_back(shared: &Shared, concern: &str, epoch: u64, lease: i64) -> Re
 }
 
 /// Deletes a lease's key if it is still the one of this epoch.
-async fn delete_if(shared: &Shared, key: &str, epoch: u64) -> Result<(), DirectoryError> {
+async fn delete_if(shared: &EtcdState, key: &str, epoch: u64) -> Result<(), DirectoryError> {
     let created = i64::try_from(epoch).unwrap_or(i64::MAX);
     let delete = || {
         let same = Compare::create_revision(key, CompareOp::Equal, created);
@@ -337,7 +337,7 @@ async fn delete_if(shared: &Shared, key: &str, epoch: u64) -> Result<(), Directo
     shared.txn(delete).await.map(|_| ())
 }
 
-async fn acquire(shared: Arc<Shared>, concern: String) -> Result<Lease, DirectoryError> {
+async fn acquire(shared: Arc<EtcdState>, concern: String) -> Result<Lease, DirectoryError> {
     if shared.is_put_back_lately() {
         return Err(DirectoryError::PutBack);
     }
@@ -355,7 +355,7 @@ async fn acquire(shared: Arc<Shared>, concern: String) -> Result<Lease, Director
 }
 
 /// The epoch under which it is ours.
-async fn take(shared: &Shared, concern: &str, session: &Session) -> Result<u64, DirectoryError> {
+async fn take(shared: &EtcdState, concern: &str, session: &EtcdLease) -> Result<u64, DirectoryError> {
     let vacated = shared.view.borrow().vacated.get(concern).copied();
     if let Some(vacated) = vacated {
         tokio::time::sleep_until((vacated + shared.grace()).into()).await;
@@ -394,12 +394,12 @@ enum Claimed {
     NoSession,
 }
 
-async fn claim(shared: &Shared, concern: &str, session: &Session) -> Result<Claimed, DirectoryError> {
+async fn claim(shared: &EtcdState, concern: &str, session: &EtcdLease) -> Result<Claimed, DirectoryError> {
     let keys = &shared.connection.keys;
     let (key, node, moved) =
         (keys.key(Key::Lease(concern)), keys.key(Key::Node(&session.record.name)), keys.key(Key::Move(concern)));
     // A claim always has a JSON form.
-    let value = serde_json::to_vec(&Claim::of(&session.record)).unwrap_or_default();
+    let value = serde_json::to_vec(&LeaseRecord::of(&session.record)).unwrap_or_default();
     let call = shared.txn(|| {
         let vacant = Compare::create_revision(key.clone(), CompareOp::Equal, 0);
         let registered = Compare::lease(node.clone(), CompareOp::Equal, session.lease);
@@ -419,7 +419,7 @@ async fn claim(shared: &Shared, concern: &str, session: &Session) -> Result<Clai
         _ => None,
     });
     let Some(kv) = found else { return Ok(Claimed::NoSession) };
-    let claim = serde_json::from_slice::<Claim>(kv.value())
+    let claim = serde_json::from_slice::<LeaseRecord>(kv.value())
         .map_err(|e| DirectoryError::Unreadable { key, why: format!("no lease of ours: {e}") })?;
     Ok(Claimed::Others(claim.holder(kv.create_revision()), kv.lease()))
 }

@@ -1,8 +1,8 @@
 //! An operator's orders, left in etcd where every node sees them.
 
-use super::Shared;
+use super::EtcdState;
 use super::keys::Key;
-use crate::rpc::directory::{DirectoryError, NodeKind, NodeRecord, Order, View, check_concern};
+use crate::rpc::directory::{DirectoryError, NodeKind, NodeRecord, PlacementOrder, View, check_concern};
 use etcd_client::{Client, PutOptions};
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,15 +10,15 @@ use std::time::Duration;
 /// How long a move that nobody carries out stays an order.
 const MOVE_LASTS: Duration = Duration::from_secs(600);
 
-pub(super) async fn give(shared: &Shared, order: Order) -> Result<(), DirectoryError> {
+pub(super) async fn give(shared: &EtcdState, order: PlacementOrder) -> Result<(), DirectoryError> {
     let view = shared.view.borrow().clone();
     match order {
-        Order::Move { concern, node } => {
+        PlacementOrder::Move { concern, node } => {
             check_concern(&concern)?;
             can_take(&*known(&view, &node)?, &concern)?;
             move_to(shared, &concern, &node).await
         }
-        Order::Drain { node } => {
+        PlacementOrder::Drain { node } => {
             known(&view, &node)?;
             let key = shared.connection.keys.key(Key::Drain(&node));
             let put = |mut client: Client| {
@@ -27,7 +27,7 @@ pub(super) async fn give(shared: &Shared, order: Order) -> Result<(), DirectoryE
             };
             shared.connection.call(put).await.map(|_| ())
         }
-        Order::Undrain { node } => {
+        PlacementOrder::Undrain { node } => {
             // A node that is away may be told as well.
             if !view.drained.contains(&node) {
                 known(&view, &node)?;
@@ -59,7 +59,7 @@ fn can_take(node: &NodeRecord, concern: &str) -> Result<(), DirectoryError> {
     Err(DirectoryError::CannotTake { node: node.name.clone(), concern: concern.to_string(), why: why.to_string() })
 }
 
-async fn move_to(shared: &Shared, concern: &str, node: &str) -> Result<(), DirectoryError> {
+async fn move_to(shared: &EtcdState, concern: &str, node: &str) -> Result<(), DirectoryError> {
     let connection = &shared.connection;
     let seconds = MOVE_LASTS.as_secs() as i64;
     let lease = connection.call(|mut client| async move { client.lease_grant(seconds, None).await }).await?.id();

@@ -1,16 +1,17 @@
-//! Whether an answered keep-alive proves that nobody else can hold what we hold. Pure.
+//! Decides whether an answered keep-alive proves that nobody else can hold our lease. Pure.
 //!
-//! An answer alone does not: a leader that was frozen or cut off answers for leases that its successor counts down, until it
-//! learns that it is deposed. So each keep-alive is followed by a linearizable read, which only the true leader's majority
-//! can answer. If the member that took the keep-alive had applied the same raft term as the read shows, the keep-alive went
-//! to that term's leader, and no other was elected before the read: then our lease runs for its whole time from the moment
-//! we sent the keep-alive, on the present leader and, since a new leader starts every lease anew, on each one after it.
+//! An answer alone does not: a leader that was frozen or cut off answers for leases that its successor counts down,
+//! until it learns that it is deposed. So each keep-alive is followed by a linearizable read, which only the true
+//! leader's majority can answer. If the member that took the keep-alive had applied the same raft term as the read
+//! shows, the keep-alive went to that term's leader, and no other leader was elected before the read. Then our lease
+//! runs for its whole time from the moment we sent the keep-alive: on the present leader and, since a new leader starts
+//! every lease anew, on each one after it.
 
 use std::time::{Duration, Instant};
 
 /// An answered keep-alive.
 #[derive(Clone, Copy, Debug)]
-pub struct Beat {
+pub struct KeepAlive {
     /// Before it was sent.
     pub sent: Instant,
     /// As etcd counts it from now on; none if etcd does not know the lease.
@@ -37,12 +38,13 @@ pub enum Judgement {
     Unsure,
 }
 
-/// What is kept back of a lease's time: for clocks that run unevenly, and for the moment between a look and its effect.
+/// The part of a lease's time held in reserve: for clocks that run unevenly, and for the moment between a check and its
+/// effect.
 pub fn margin(ttl: Duration) -> Duration {
     (ttl / 20).max(Duration::from_millis(50))
 }
 
-pub fn judge(lease: i64, beat: Beat, read: Read) -> Judgement {
+pub fn judge(lease: i64, beat: KeepAlive, read: Read) -> Judgement {
     match beat.ttl {
         _ if read.lease != Some(lease) => Judgement::Lost,
         Some(ttl) if beat.term == read.term => Judgement::Proven { until: beat.sent + ttl.saturating_sub(margin(ttl)) },
@@ -72,7 +74,7 @@ mod tests {
             (Some(ttl), 3, 4, Some(8), Judgement::Lost),
         ];
         for (ttl, beat, read, record, expected) in table {
-            let got = judge(7, Beat { sent, ttl, term: beat }, Read { term: read, lease: record });
+            let got = judge(7, KeepAlive { sent, ttl, term: beat }, Read { term: read, lease: record });
             assert_eq!(got, expected, "{ttl:?} {beat} {read} {record:?}");
         }
     }
@@ -81,7 +83,7 @@ mod tests {
     fn the_margin_never_outgrows_the_lease() {
         let sent = Instant::now();
         let (beat, read) =
-            (Beat { sent, ttl: Some(Duration::from_millis(20)), term: 1 }, Read { term: 1, lease: Some(1) });
+            (KeepAlive { sent, ttl: Some(Duration::from_millis(20)), term: 1 }, Read { term: 1, lease: Some(1) });
         assert_eq!(judge(1, beat, read), Judgement::Proven { until: sent });
         assert_eq!(margin(Duration::from_secs(1)), Duration::from_millis(50));
         assert_eq!(margin(Duration::from_secs(2)), Duration::from_millis(100));

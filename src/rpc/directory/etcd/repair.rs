@@ -5,7 +5,7 @@
 
 use super::Connection;
 use super::keys::{Key, Keys};
-use super::table::Claim;
+use super::table::LeaseRecord;
 use crate::rpc::directory::{DirectoryError, NodeRecord};
 use crate::store::replica::{Marker, Op};
 use etcd_client::{Client, Compare, CompareOp, GetOptions, KeyValue, Txn, TxnOp};
@@ -20,17 +20,17 @@ const BACK_MOST: usize = 100;
 /// Nodes take a concern that they cannot load again and again, for a moment each: a gap between two of them is waited for.
 const GAP_WITHIN: Duration = Duration::from_secs(30);
 const LOOK_EVERY: Duration = Duration::from_millis(200);
-/// What a stored transaction decodes to at most.
+/// The largest decoded size of a stored transaction.
 const REDO_MOST: usize = 4 << 20;
 
-/// What is wrong with a key.
+/// The fault of a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Damage {
     /// A lease, a node's record: nobody reads it.
     Record(String),
     /// It belongs to no lease of etcd's, so it never ends by itself.
     Endless,
-    /// Of the last commit of a concern's state.
+    /// The marker of the last commit of a concern's state.
     Marker,
     /// A commit that is not spread over its rows.
     Redo(String),
@@ -59,7 +59,7 @@ pub struct Repaired {
     pub done: Option<String>,
 }
 
-/// What is wrong with that key. `value` is empty where only the key was read.
+/// Finds the fault of that key. `value` is empty where only the key was read.
 fn damage(keys: &Keys, key: &str, value: &[u8], lease: i64) -> Option<Damage> {
     let (folder, path) = keys.split(key)?;
     let record = |read: Result<(), serde_json::Error>| match read {
@@ -68,7 +68,7 @@ fn damage(keys: &Keys, key: &str, value: &[u8], lease: i64) -> Option<Damage> {
         Ok(()) => None,
     };
     match folder {
-        "leases" => record(serde_json::from_slice::<Claim>(value).map(|_| ())),
+        "leases" => record(serde_json::from_slice::<LeaseRecord>(value).map(|_| ())),
         "nodes" => record(serde_json::from_slice::<NodeRecord>(value).map(|_| ())),
         "peers" => (lease == 0).then_some(Damage::Endless),
         "seq" => Marker::parse(value).is_none().then_some(Damage::Marker),
@@ -247,7 +247,8 @@ mod tests {
     #[test]
     fn what_no_node_can_read_or_would_never_end_is_damaged() {
         let (keys, node) = (Keys::new("main"), NodeRecord::new("a", PeerId::random(), 1));
-        let (record, claim) = (serde_json::to_vec(&node).unwrap(), serde_json::to_vec(&Claim::of(&node)).unwrap());
+        let (record, claim) =
+            (serde_json::to_vec(&node).unwrap(), serde_json::to_vec(&LeaseRecord::of(&node)).unwrap());
         let op = Op { table: "t".into(), key: "k".into(), value: None };
         let commit = bincode::serde::encode_to_vec(vec![op], bincode::config::standard()).unwrap();
         let marker = Marker::after(None, 7).to_string().into_bytes();

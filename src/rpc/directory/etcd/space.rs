@@ -1,6 +1,6 @@
 //! How full etcd's database is: at its quota it takes no writes, and grants no leases, until an operator makes room.
 
-use super::Shared;
+use super::EtcdState;
 use crate::rpc::directory::Space;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use tokio::time::{MissedTickBehavior, interval};
 const EVERY: Duration = Duration::from_secs(60);
 
 /// Never ends by itself.
-pub(super) async fn run(shared: Arc<Shared>) {
+pub(super) async fn run(shared: Arc<EtcdState>) {
     let mut tick = interval(EVERY);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut told = None;

@@ -8,9 +8,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-/// What the key of a lease says: the fencing epoch is the key's create revision.
+/// The value of a lease's key; the fencing epoch is the key's create revision.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Claim {
+pub struct LeaseRecord {
     pub schema: u16,
     pub node: String,
     #[serde(with = "crate::rpc::directory::record::text")]
@@ -18,9 +18,9 @@ pub struct Claim {
     pub boot: u64,
 }
 
-impl Claim {
-    pub fn of(node: &NodeRecord) -> Claim {
-        Claim { schema: 1, node: node.name.clone(), peer_id: node.peer_id, boot: node.boot }
+impl LeaseRecord {
+    pub fn of(node: &NodeRecord) -> LeaseRecord {
+        LeaseRecord { schema: 1, node: node.name.clone(), peer_id: node.peer_id, boot: node.boot }
     }
     pub fn holder(self, created: i64) -> Holder {
         Holder { node: self.node, peer_id: self.peer_id, boot: self.boot, epoch: epoch(created) }
@@ -33,16 +33,16 @@ pub fn epoch(created: i64) -> u64 {
 }
 
 /// One key as it is now.
-pub enum Change<'a> {
+pub enum TableChange<'a> {
     Put { key: &'a str, value: &'a [u8], created: i64 },
     Delete { key: &'a str },
 }
 
 /// Applies one change. A value that cannot be read is told and noted; a lease's is no holder's, other records stay as they
 /// were known.
-pub fn apply(keys: &Keys, view: &mut View, change: Change<'_>, now: Instant) {
+pub fn apply(keys: &Keys, view: &mut View, change: TableChange<'_>, now: Instant) {
     match change {
-        Change::Put { key, value, created } => {
+        TableChange::Put { key, value, created } => {
             let Some(what) = keys.parse(key) else { return };
             match put(view, what, value, created, now) {
                 Ok(()) => drop(view.unreadable.remove(key)),
@@ -55,7 +55,7 @@ pub fn apply(keys: &Keys, view: &mut View, change: Change<'_>, now: Instant) {
                 }
             }
         }
-        Change::Delete { key } => delete(keys, view, key, now),
+        TableChange::Delete { key } => delete(keys, view, key, now),
     }
 }
 
@@ -87,7 +87,7 @@ fn put(view: &mut View, key: Key<'_>, value: &[u8], created: i64, now: Instant) 
             view.nodes.insert(name.to_string(), Arc::new(record));
         }
         Key::Lease(concern) => {
-            let claim: Claim = serde_json::from_slice(value)?;
+            let claim: LeaseRecord = serde_json::from_slice(value)?;
             view.vacated.remove(concern);
             let before = view.holders.insert(concern.to_string(), claim.holder(created));
             // Written again under the same epoch, it is the same holder.
@@ -121,7 +121,7 @@ pub fn replace<'a>(
 ) -> View {
     let mut view = View { in_contact: before.in_contact, space: before.space, ..View::empty(before.since) };
     for (key, value, created) in all {
-        apply(keys, &mut view, Change::Put { key, value, created }, now);
+        apply(keys, &mut view, TableChange::Put { key, value, created }, now);
     }
     for (concern, since) in &before.held {
         let epoch = |view: &View| view.holders.get(concern).map(|holder| holder.epoch);
@@ -157,11 +157,11 @@ mod tests {
         }
         fn put(&mut self, key: Key<'_>, value: impl AsRef<[u8]>, created: i64) {
             let key = self.keys.key(key);
-            apply(&self.keys, &mut self.view, Change::Put { key: &key, value: value.as_ref(), created }, self.t0);
+            apply(&self.keys, &mut self.view, TableChange::Put { key: &key, value: value.as_ref(), created }, self.t0);
         }
         fn delete(&mut self, key: Key<'_>) {
             let key = self.keys.key(key);
-            apply(&self.keys, &mut self.view, Change::Delete { key: &key }, self.t0);
+            apply(&self.keys, &mut self.view, TableChange::Delete { key: &key }, self.t0);
         }
     }
 
@@ -190,7 +190,7 @@ mod tests {
     #[test]
     fn a_lease_key_comes_and_goes_and_its_create_revision_is_the_epoch() {
         let mut world = World::new();
-        let claim = Claim::of(&node("a"));
+        let claim = LeaseRecord::of(&node("a"));
         world.put(Key::Lease(PATH), json(&claim), 41);
         assert_eq!(world.view.holders[PATH], claim.clone().holder(41));
         world.delete(Key::Lease(PATH));
@@ -202,7 +202,7 @@ mod tests {
     #[test]
     fn since_when_a_holder_holds_counts_from_its_epoch() {
         let mut world = World::new();
-        let claim = json(&Claim::of(&node("a")));
+        let claim = json(&LeaseRecord::of(&node("a")));
         let t0 = world.t0;
         world.put(Key::Lease(PATH), &claim, 41);
         world.t0 += Duration::from_secs(1);
@@ -234,7 +234,7 @@ mod tests {
         world.put(Key::Node("a"), json(&node("a")), 3);
         assert!(world.view.unreadable.is_empty());
         // Of who held it before, the key says nothing any more.
-        world.put(Key::Lease(PATH), json(&Claim::of(&node("a"))), 4);
+        world.put(Key::Lease(PATH), json(&LeaseRecord::of(&node("a"))), 4);
         world.put(Key::Lease(PATH), "no json", 4);
         assert!(world.view.holders.is_empty() && world.view.vacated.contains_key(PATH));
     }
@@ -242,7 +242,7 @@ mod tests {
     #[test]
     fn a_table_read_anew_tells_what_was_vacated_meanwhile() {
         let mut world = World::new();
-        let claim = json(&Claim::of(&node("a")));
+        let claim = json(&LeaseRecord::of(&node("a")));
         for (concern, created) in [("/m/kept", 1), ("/m/gone", 2), ("/m/gone-before", 3)] {
             world.put(Key::Lease(concern), &claim, created);
         }

@@ -99,9 +99,9 @@ fn a_child_terminated_during_the_group_stop_stays_away() {
     w.take_log();
     w.exit("b", crash());
     w.terminate("b").unwrap();
-    let pending = w.call(Call::Terminate { id: "c".into() });
+    let pending = w.call(SupervisorCall::Terminate { id: "c".into() });
     w.advance(secs(1));
-    assert_eq!(w.replies[&pending], Ok(Answer::Done));
+    assert_eq!(w.replies[&pending], Ok(CallAnswer::Done));
     assert_eq!(w.take_log(), ["stop c", "stop a", "start a"]);
     assert_eq!(w.count(), [3, 1, 0, 3]);
     // OTP's next group restart starts what is undefined, too.
@@ -115,9 +115,9 @@ fn a_child_terminated_beside_a_group_stop_is_in_the_next_group() {
     w.way("d", Way { stop_takes: secs(1), ..Way::default() });
     w.exit("c", crash());
     w.terminate("b").unwrap(); // before the part that restarts
-    let back = w.call(Call::Restart { id: "b".into() });
+    let back = w.call(SupervisorCall::Restart { id: "b".into() });
     w.advance(secs(1));
-    assert_eq!((&w.replies[&back], w.count()), (&Ok(Answer::Done), [4, 4, 0, 4]));
+    assert_eq!((&w.replies[&back], w.count()), (&Ok(CallAnswer::Done), [4, 4, 0, 4]));
     w.take_log();
     w.exit("a", crash());
     w.advance(secs(1));
@@ -143,7 +143,7 @@ fn a_stop_during_a_group_restart_ends_it() {
     let mut w = World::with(f, &["a", "b"]);
     w.take_log();
     w.exit("a", crash());
-    w.feed(Ev::Stop(Exit::Shutdown));
+    w.feed(Event::Stop(Exit::Shutdown));
     assert_eq!(w.end, Some(End::Exit(Exit::Shutdown)));
     assert_eq!(w.take_log(), ["stop b"]);
 }
@@ -155,7 +155,7 @@ fn significant_children() {
         f.auto_shutdown = auto;
         let mut w = World::new(f);
         for id in transient {
-            w.engine.add((*id).into(), Rules { significant: true, ..rules(Restart::Transient) }, id);
+            w.engine.add((*id).into(), ChildRules { significant: true, ..rules(Restart::Transient) }, id);
         }
         w.engine.add("plain".into(), rules(Restart::Transient), "plain");
         w.begin();

@@ -17,7 +17,7 @@ impl World {
         self.engine.held(self.engine.key_of(id).unwrap()).map(|held| held.to_string())
     }
     fn is_up(&self, id: &str) -> bool {
-        matches!(self.engine.phase(self.engine.key_of(id).unwrap()), Some(Phase::Up { .. }))
+        matches!(self.engine.phase(self.engine.key_of(id).unwrap()), Some(ChildPhase::Up { .. }))
     }
     /// Crashes as soon as it is up, for so long.
     fn crash_loop(&mut self, id: &str, time: Duration) {
@@ -88,7 +88,7 @@ fn a_child_that_was_never_stable_for_so_long_is_escalated_after_all() {
     // One that is not required is held down for ever.
     let mut w = World::new(holding(Strategy::RestForOne, 2, ten_minutes));
     for (id, required) in [("a", false), ("b", true)] {
-        w.engine.add(id.into(), Rules { required, ..rules(Restart::Permanent) }, id);
+        w.engine.add(id.into(), ChildRules { required, ..rules(Restart::Permanent) }, id);
     }
     w.begin();
     w.crash_loop("a", secs(3_600));
@@ -111,17 +111,17 @@ fn one_that_is_held_down_is_started_by_a_call_and_ended_by_another() {
         w
     };
     let mut w = held();
-    assert_eq!(w.ask(Call::Restart { id: "a".into() }), Ok(Answer::Done), "without the wait");
+    assert_eq!(w.ask(SupervisorCall::Restart { id: "a".into() }), Ok(CallAnswer::Done), "without the wait");
     assert!(w.is_up("a"));
     let mut w = held();
-    assert_eq!(w.ask(Call::Renew { id: "a".into() }), Ok(Answer::Done));
+    assert_eq!(w.ask(SupervisorCall::Renew { id: "a".into() }), Ok(CallAnswer::Done));
     assert!(w.is_up("a"));
     let mut w = held();
-    assert_eq!(w.terminate("a"), Ok(Answer::Done));
+    assert_eq!(w.terminate("a"), Ok(CallAnswer::Done));
     w.advance(secs(3_600));
     assert_eq!((w.serial("a"), w.held("a")), (Some(1), None), "it stays down");
     let mut w = held();
-    w.feed(Ev::Stop(Exit::Shutdown));
+    w.feed(Event::Stop(Exit::Shutdown));
     assert_eq!(w.end, Some(End::Exit(Exit::Shutdown)), "nobody waits for it");
 }
 
@@ -131,7 +131,7 @@ fn a_first_start_that_may_fail_is_tried_again_and_the_others_come_up() {
         let mut w = World::new(holding(strategy, 2, None));
         w.way("late", Way { starts: vec![false, false, false, false, true], ..Way::default() });
         for (id, required) in [("first", true), ("late", false), ("last", true)] {
-            w.engine.add(id.into(), Rules { required, ..rules(Restart::Permanent) }, id);
+            w.engine.add(id.into(), ChildRules { required, ..rules(Restart::Permanent) }, id);
         }
         w.begin();
         assert_eq!(w.take_log(), ["start first", "start late", "start last", "up"], "{strategy:?}");
@@ -145,7 +145,7 @@ fn a_first_start_that_may_fail_is_tried_again_and_the_others_come_up() {
     let mut w = World::new(flags(Strategy::OneForOne, 9, 60));
     w.way("late", Way { starts: vec![false, true], ..Way::default() });
     for (id, required) in [("late", false), ("last", true)] {
-        w.engine.add(id.into(), Rules { required, ..rules(Restart::Permanent) }, id);
+        w.engine.add(id.into(), ChildRules { required, ..rules(Restart::Permanent) }, id);
     }
     w.begin();
     assert!(w.is_up("late") && w.is_up("last") && w.log.contains(&"up".to_string()));
@@ -156,7 +156,7 @@ fn a_first_start_that_is_required_ends_the_supervisor() {
     let mut w = World::new(holding(Strategy::OneForOne, 9, None));
     w.way("needed", Way { starts: vec![false], ..Way::default() });
     for (id, required) in [("a", false), ("needed", true), ("never", false)] {
-        w.engine.add(id.into(), Rules { required, ..rules(Restart::Permanent) }, id);
+        w.engine.add(id.into(), ChildRules { required, ..rules(Restart::Permanent) }, id);
     }
     w.begin();
     assert!(matches!(&w.end, Some(End::NotStarted(why)) if why.why == "will not start"), "{:?}", w.end);
@@ -178,14 +178,14 @@ fn one_that_is_fenced_off_stands_by_and_no_budget_is_spent() {
             assert_eq!((w.is_up("a"), w.serial("b"), w.is_up("b")), (false, Some(1), true));
             assert_eq!(w.engine.budget(w.now).0, 0, "{strategy:?} {restart:?}");
             // Whoever decides ends it, or starts it; otherwise it is tried again by itself.
-            assert_eq!(w.ask(Call::Restart { id: "a".into() }), Ok(Answer::Done));
+            assert_eq!(w.ask(SupervisorCall::Restart { id: "a".into() }), Ok(CallAnswer::Done));
             w.exit("a", fenced());
             w.advance(ms(29_999));
             assert!(!w.is_up("a"));
             w.advance(ms(1));
             assert!(w.is_up("a") && w.end.is_none());
             w.exit("a", fenced());
-            assert_eq!(w.terminate("a"), Ok(Answer::Done));
+            assert_eq!(w.terminate("a"), Ok(CallAnswer::Done));
             w.advance(secs(100));
             assert_eq!((w.is_up("a"), w.held("a")), (false, None));
         }
@@ -207,7 +207,7 @@ fn a_start_that_is_fenced_off_is_no_failure_but_for_who_asked_for_it() {
     w.exit("a", Exit::Fenced("during its start".into()));
     assert_eq!(w.held("a").as_deref(), Some("stands by, fenced off: during its start"));
     assert!(w.end.is_none() && w.engine.budget(w.now).0 == 0);
-    let ticket = w.call(Call::Restart { id: "a".into() });
+    let ticket = w.call(SupervisorCall::Restart { id: "a".into() });
     w.exit("a", Exit::Fenced("again".into()));
     assert_eq!(w.replies.remove(&ticket), Some(Err(AdminError::Start("fenced off: again".into()))));
     assert_eq!((w.held("a"), w.end.is_none()), (None, true), "the caller decides");

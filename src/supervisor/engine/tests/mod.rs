@@ -24,7 +24,7 @@ pub(super) struct Way {
     pub stop_takes: Duration,
     /// Does not even die when killed.
     pub stuck: bool,
-    /// What it says when it stops in order.
+    /// Its exit when it stops in order.
     pub exit: Exit,
 }
 
@@ -51,11 +51,11 @@ pub(super) struct World {
     zero: Instant,
     ways: HashMap<&'static str, Way>,
     attempts: HashMap<Key, usize>,
-    /// What children will report, and when.
+    /// The coming reports of children, by time.
     coming: BTreeMap<(Instant, u64), (Key, Serial, News)>,
     order: u64,
     pub log: Vec<String>,
-    pub replies: HashMap<u64, Result<Answer, AdminError>>,
+    pub replies: HashMap<u64, Result<CallAnswer, AdminError>>,
     pub end: Option<End>,
     next_ticket: u64,
 }
@@ -72,8 +72,8 @@ pub(super) fn flags(strategy: Strategy, intensity: u32, period: u64) -> Flags {
     }
 }
 
-pub(super) fn rules(restart: Restart) -> Rules {
-    Rules {
+pub(super) fn rules(restart: Restart) -> ChildRules {
+    ChildRules {
         restart,
         shutdown: Shutdown::Timeout(secs(5)),
         significant: false,
@@ -125,10 +125,10 @@ impl World {
         self.ways.insert(id, way);
     }
     pub fn begin(&mut self) {
-        self.feed(Ev::Begin);
+        self.feed(Event::Begin);
     }
 
-    pub fn feed(&mut self, ev: Ev<&'static str>) {
+    pub fn feed(&mut self, ev: Event<&'static str>) {
         let commands = self.engine.step(self.now, ev, 0.0);
         for command in commands {
             self.obey(command);
@@ -136,11 +136,11 @@ impl World {
         self.settle(self.now);
     }
 
-    fn obey(&mut self, command: Cmd) {
+    fn obey(&mut self, command: Command) {
         assert!(self.end.is_none(), "{command:?} after the end");
         let way = |w: &World, key| w.ways.get(w.name(key)).cloned().unwrap_or_default();
         match command {
-            Cmd::Start { key, serial } => {
+            Command::Start { key, serial } => {
                 self.note("start", key);
                 let way = way(self, key);
                 let attempt = self.attempts.entry(key).or_default();
@@ -155,13 +155,13 @@ impl World {
                 };
                 self.report(way.start_takes, key, serial, news);
             }
-            Cmd::Stop { key } => {
+            Command::Stop { key } => {
                 self.note("stop", key);
                 let way = way(self, key);
                 let serial = self.engine.serial(key).unwrap();
                 self.report(way.stop_takes, key, serial, Err(Ok(way.exit)));
             }
-            Cmd::Kill { key } => {
+            Command::Kill { key } => {
                 self.note("kill", key);
                 let way = way(self, key);
                 let serial = self.engine.serial(key).unwrap();
@@ -170,11 +170,11 @@ impl World {
                     self.report(Duration::ZERO, key, serial, Err(Ok(Exit::Killed)));
                 }
             }
-            Cmd::Abandon { key } => self.note("abandon", key),
-            Cmd::Removed { .. } => {}
-            Cmd::Up => self.log.push("up".into()),
-            Cmd::Reply { ticket, result } => assert!(self.replies.insert(ticket, result).is_none()),
-            Cmd::End(end) => self.end = Some(end),
+            Command::Abandon { key } => self.note("abandon", key),
+            Command::Removed { .. } => {}
+            Command::Up => self.log.push("up".into()),
+            Command::Reply { ticket, result } => assert!(self.replies.insert(ticket, result).is_none()),
+            Command::End(end) => self.end = Some(end),
         }
     }
 
@@ -205,15 +205,15 @@ impl World {
             let ev = if news == Some(at) {
                 let (_, (key, serial, news)) = self.coming.pop_first().unwrap();
                 match news {
-                    Ok(()) => Ev::Started { key, serial },
-                    Err(Ok(Exit::Ignored)) => Ev::Ignored { key, serial },
-                    Err(Ok(exit)) => Ev::Down { key, serial, exit },
+                    Ok(()) => Event::Started { key, serial },
+                    Err(Ok(Exit::Ignored)) => Event::Ignored { key, serial },
+                    Err(Ok(exit)) => Event::Down { key, serial, exit },
                     Err(Err(why)) => {
-                        Ev::StartFailed { key, serial, why: StartFailure { path: self.name(key).into(), why } }
+                        Event::StartFailed { key, serial, why: StartFailure { path: self.name(key).into(), why } }
                     }
                 }
             } else {
-                Ev::Tick
+                Event::Tick
             };
             for command in self.engine.step(self.now, ev, 0.0) {
                 self.obey(command);
@@ -230,25 +230,25 @@ impl World {
     pub fn exit(&mut self, id: &str, exit: Exit) {
         let key = self.engine.key_of(id).unwrap();
         let serial = self.engine.serial(key).unwrap();
-        self.feed(Ev::Down { key, serial, exit });
+        self.feed(Event::Down { key, serial, exit });
     }
 
-    pub fn call(&mut self, call: Call<&'static str>) -> u64 {
+    pub fn call(&mut self, call: SupervisorCall<&'static str>) -> u64 {
         let ticket = self.next_ticket;
         self.next_ticket += 1;
-        self.feed(Ev::Call { ticket, call });
+        self.feed(Event::Call { ticket, call });
         ticket
     }
     /// A call whose answer comes without time passing.
-    pub fn ask(&mut self, call: Call<&'static str>) -> Result<Answer, AdminError> {
+    pub fn ask(&mut self, call: SupervisorCall<&'static str>) -> Result<CallAnswer, AdminError> {
         let ticket = self.call(call);
         self.replies.remove(&ticket).expect("an answer at once")
     }
-    pub fn start_child(&mut self, id: &'static str, restart: Restart) -> Result<Answer, AdminError> {
-        self.ask(Call::Start { id: id.into(), rules: rules(restart), payload: id })
+    pub fn start_child(&mut self, id: &'static str, restart: Restart) -> Result<CallAnswer, AdminError> {
+        self.ask(SupervisorCall::Start { id: id.into(), rules: rules(restart), payload: id })
     }
-    pub fn terminate(&mut self, id: &str) -> Result<Answer, AdminError> {
-        self.ask(Call::Terminate { id: id.into() })
+    pub fn terminate(&mut self, id: &str) -> Result<CallAnswer, AdminError> {
+        self.ask(SupervisorCall::Terminate { id: id.into() })
     }
 
     /// OTP's [specs, active, supervisors, workers].

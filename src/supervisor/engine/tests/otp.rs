@@ -2,13 +2,13 @@
 
 use super::*;
 
-fn dynamic(intensity: u32, children: &[&'static str], rules: Rules) -> World {
+fn dynamic(intensity: u32, children: &[&'static str], rules: ChildRules) -> World {
     let mut f = flags(Strategy::OneForOne, intensity, 3600);
     f.dynamic = Some(100_000);
     let mut w = World::new(f);
     w.begin();
     for id in children {
-        w.ask(Call::Start { id: (*id).into(), rules: rules.clone(), payload: id }).unwrap();
+        w.ask(SupervisorCall::Start { id: (*id).into(), rules: rules.clone(), payload: id }).unwrap();
     }
     w
 }
@@ -100,17 +100,17 @@ fn hanging_restart_loop() {
             w.advance(ms(500));
             assert!(w.start_child("b", Restart::Permanent).is_err());
             assert!(matches!(
-                w.ask(Call::Restart { id: "b".into() }),
+                w.ask(SupervisorCall::Restart { id: "b".into() }),
                 Err(AdminError::Restarting | AdminError::Running)
             ));
             assert!(matches!(
-                w.ask(Call::Delete { id: "b".into() }),
+                w.ask(SupervisorCall::Delete { id: "b".into() }),
                 Err(AdminError::Restarting | AdminError::Running)
             ));
             answers += 1;
         }
         assert!(answers == 30 && w.end.is_none(), "{strategy:?}: five failures in any 10 s are within the budget");
-        w.feed(Ev::Stop(Exit::Shutdown));
+        w.feed(Event::Stop(Exit::Shutdown));
         assert_eq!(w.end, Some(End::Exit(Exit::Shutdown)), "{strategy:?}");
     }
 }
@@ -120,9 +120,9 @@ fn child_unlink() {
     // A child that escaped: no report will ever come. Terminating it does not hang the supervisor.
     let mut w = World::with(flags(Strategy::OneForOne, 2, 3600), &["a", "b"]);
     w.way("a", Way { stop_takes: secs(1_000_000), stuck: true, ..Way::default() });
-    let ticket = w.call(Call::Terminate { id: "a".into() });
+    let ticket = w.call(SupervisorCall::Terminate { id: "a".into() });
     w.advance(secs(5) + KILL_GRACE);
-    assert_eq!(w.replies[&ticket], Ok(Answer::Done));
+    assert_eq!(w.replies[&ticket], Ok(CallAnswer::Done));
     assert_eq!(w.count(), [2, 1, 0, 2]);
 }
 
@@ -153,7 +153,7 @@ fn scale_terminate_child_and_start_stop_many_children() {
             w.terminate(id).unwrap();
         }
         assert_eq!(w.take_log().len(), 500);
-        w.feed(Ev::Stop(Exit::Shutdown));
+        w.feed(Event::Stop(Exit::Shutdown));
         assert_eq!(w.take_log().len(), crowd as usize - 500);
     }
 }
@@ -182,7 +182,7 @@ fn significant_temporary() {
         let mut f = flags(Strategy::OneForOne, 2, 3600);
         f.auto_shutdown = AutoShutdown::AnySignificant;
         let mut w = World::new(f);
-        let significant = Rules { significant: true, ..rules(Restart::Temporary) };
+        let significant = ChildRules { significant: true, ..rules(Restart::Temporary) };
         for id in ["a", "b", "c"] {
             w.engine.add(id.into(), significant.clone(), id);
         }

@@ -12,7 +12,7 @@ struct Sup {
     engine: Engine<Kid>,
     flags: Flags,
     parent: Option<(usize, Key, Serial)>,
-    /// By what was commanded and reported, not by what the engine thinks.
+    /// The living children by commands and reports, not by the engine's opinion.
     alive: BTreeMap<Key, Serial>,
     nested: BTreeMap<Key, usize>,
     started: BTreeSet<Key>,
@@ -32,7 +32,7 @@ struct Sup {
     most_restarts: usize,
     /// Its flags are, or were, to hold down what crashes too often: each child has the budget for itself.
     holds_down: bool,
-    /// What a dynamic one may have, or had when it was allowed less.
+    /// The bound of a dynamic supervisor, or the number it had when the bound was lowered.
     most_children: usize,
     ended: bool,
     killed: bool,
@@ -42,7 +42,7 @@ struct Sup {
 struct Sim {
     now: Instant,
     sups: Vec<Sup>,
-    queue: BTreeMap<(Instant, u64), (usize, Ev<Kid>)>,
+    queue: BTreeMap<(Instant, u64), (usize, Event<Kid>)>,
     order: u64,
     dice: u64,
 }
@@ -90,11 +90,11 @@ impl Sim {
             killed: false,
             began: false,
         });
-        self.later(0, self.sups.len() - 1, Ev::Begin);
+        self.later(0, self.sups.len() - 1, Event::Begin);
         self.sups.len() - 1
     }
 
-    fn later(&mut self, after: u64, sup: usize, ev: Ev<Kid>) {
+    fn later(&mut self, after: u64, sup: usize, ev: Event<Kid>) {
         self.order += 1;
         self.queue.insert((self.now + ms(after), self.order), (sup, ev));
     }
@@ -115,7 +115,7 @@ impl Sim {
                 }
                 (_, Some((at, sup))) if at <= until => {
                     self.now = self.now.max(at);
-                    self.step(sup, Ev::Tick);
+                    self.step(sup, Event::Tick);
                 }
                 _ => break,
             }
@@ -123,7 +123,7 @@ impl Sim {
         self.now = until;
     }
 
-    fn step(&mut self, s: usize, ev: Ev<Kid>) {
+    fn step(&mut self, s: usize, ev: Event<Kid>) {
         let now = self.now;
         let sup = &mut self.sups[s];
         if sup.ended {
@@ -131,10 +131,10 @@ impl Sim {
         }
         let mut by_call = false;
         match &ev {
-            Ev::Down { key, serial, exit } if sup.alive.get(key) == Some(serial) => {
+            Event::Down { key, serial, exit } if sup.alive.get(key) == Some(serial) => {
                 sup.alive.remove(key);
                 let restart = sup.engine.children.get(key).map(|c| c.rules.restart);
-                let up = matches!(sup.engine.phase(*key), Some(Phase::Up { .. }));
+                let up = matches!(sup.engine.phase(*key), Some(ChildPhase::Up { .. }));
                 let fenced = matches!(exit, Exit::Fenced(_));
                 if up && restart == Some(Restart::Transient) && !exit.is_abnormal() && !fenced {
                     sup.barred.insert(*key);
@@ -143,17 +143,19 @@ impl Sim {
                     sup.spared.insert(*key);
                 }
             }
-            Ev::StartFailed { key, serial, .. } | Ev::Ignored { key, serial } if sup.alive.get(key) == Some(serial) => {
+            Event::StartFailed { key, serial, .. } | Event::Ignored { key, serial }
+                if sup.alive.get(key) == Some(serial) =>
+            {
                 sup.alive.remove(key);
             }
-            Ev::Lost { key, serial }
+            Event::Lost { key, serial }
                 if sup.alive.get(key) == Some(serial)
-                    && !matches!(sup.engine.phase(*key), Some(Phase::Ending(e)) if e.by_rule) =>
+                    && !matches!(sup.engine.phase(*key), Some(ChildPhase::Ending(e)) if e.by_rule) =>
             {
                 sup.spared.insert(*key);
             }
-            Ev::Call { .. } => by_call = true,
-            Ev::Kill => sup.killed = true,
+            Event::Call { .. } => by_call = true,
+            Event::Kill => sup.killed = true,
             _ => {}
         }
         let was_closing = matches!(sup.engine.work, Work::Closing { .. } | Work::Ended);
@@ -164,7 +166,7 @@ impl Sim {
         }
         for cmd in commands {
             // One step may restart a child and then find the budget spent: that start is followed by its stop.
-            assert!(!(was_closing && matches!(cmd, Cmd::Start { .. })), "a start while it shuts down");
+            assert!(!(was_closing && matches!(cmd, Command::Start { .. })), "a start while it shuts down");
             self.obey(s, cmd, by_call);
         }
         self.check(s);
@@ -198,24 +200,24 @@ impl Sim {
         }
         for (sup, ev) in self.queue.values_mut().filter(|(sup, _)| *sup == s) {
             debug_assert_eq!(*sup, s);
-            if let Ev::Started { key, .. }
-            | Ev::StartFailed { key, .. }
-            | Ev::Ignored { key, .. }
-            | Ev::Down { key, .. }
-            | Ev::Hung { key, .. }
-            | Ev::Lost { key, .. } = ev
+            if let Event::Started { key, .. }
+            | Event::StartFailed { key, .. }
+            | Event::Ignored { key, .. }
+            | Event::Down { key, .. }
+            | Event::Hung { key, .. }
+            | Event::Lost { key, .. } = ev
             {
                 *key = new(*key);
             }
         }
     }
 
-    fn obey(&mut self, s: usize, cmd: Cmd, by_call: bool) {
+    fn obey(&mut self, s: usize, cmd: Command, by_call: bool) {
         let sup = &mut self.sups[s];
         assert!(!sup.ended, "{cmd:?} after the end");
         let closing = matches!(sup.engine.work, Work::Closing { .. } | Work::Ended);
         match cmd {
-            Cmd::Start { key, serial } => {
+            Command::Start { key, serial } => {
                 assert!(!sup.alive.contains_key(&key), "two incarnations at once");
                 let child = &sup.engine.children[&key];
                 let (restart, kid) = (child.rules.restart, child.payload.clone());
@@ -246,9 +248,9 @@ impl Sim {
                         let (how, after) = (self.roll(10), self.roll(3) * 400);
                         let why = StartFailure { path: "x".into(), why: "x".into() };
                         let ev = match how {
-                            0 => Ev::StartFailed { key, serial, why },
-                            1 => Ev::Ignored { key, serial },
-                            _ => Ev::Started { key, serial },
+                            0 => Event::StartFailed { key, serial, why },
+                            1 => Event::Ignored { key, serial },
+                            _ => Event::Started { key, serial },
                         };
                         self.later(after, s, ev);
                     }
@@ -258,7 +260,7 @@ impl Sim {
                     }
                 }
             }
-            Cmd::Stop { key } => {
+            Command::Stop { key } => {
                 let serial = *sup.alive.get(&key).expect("a stop of one that does not run");
                 // Those of a dynamic one stop side by side.
                 if closing && !by_call && !sup.killed && sup.flags.dynamic.is_none() {
@@ -269,53 +271,53 @@ impl Sim {
                         // What hangs while it stops is found by the watchdog, at some time.
                         let (stuck, after) = (self.roll(6) == 0, self.roll(4) * 1_000);
                         match stuck {
-                            true => self.later(after, s, Ev::Hung { key, what: "x".into() }),
-                            false => self.later(after, s, Ev::Down { key, serial, exit: Exit::Shutdown }),
+                            true => self.later(after, s, Event::Hung { key, what: "x".into() }),
+                            false => self.later(after, s, Event::Down { key, serial, exit: Exit::Shutdown }),
                         }
                     }
                     Kid::Sup(_) => {
                         let nested = self.sups[s].nested[&key];
-                        self.later(0, nested, Ev::Stop(Exit::Shutdown));
+                        self.later(0, nested, Event::Stop(Exit::Shutdown));
                     }
                 }
             }
-            Cmd::Kill { key } => {
+            Command::Kill { key } => {
                 let serial = *sup.alive.get(&key).expect("a kill of one that does not run");
                 match sup.engine.payload(key).unwrap().clone() {
                     Kid::Worker => {
                         if self.roll(8) > 0 {
-                            self.later(0, s, Ev::Down { key, serial, exit: Exit::Killed });
+                            self.later(0, s, Event::Down { key, serial, exit: Exit::Killed });
                         }
                     }
                     Kid::Sup(_) => {
                         let nested = self.sups[s].nested[&key];
-                        self.later(0, nested, Ev::Kill);
+                        self.later(0, nested, Event::Kill);
                     }
                 }
             }
-            Cmd::Abandon { key } => {
+            Command::Abandon { key } => {
                 sup.alive.remove(&key).expect("abandoned, though it does not run");
                 if let Some(nested) = sup.nested.get(&key).copied() {
                     self.sups[nested].ended = true;
                 }
             }
-            Cmd::Reply { ticket, result } => {
+            Command::Reply { ticket, result } => {
                 assert!(sup.answered.insert(ticket), "two answers to one call");
                 sup.renewing.remove(&ticket);
                 if let Some(key) = sup.terminating.remove(&ticket)
-                    && result == Ok(Answer::Done)
+                    && result == Ok(CallAnswer::Done)
                 {
                     sup.barred.insert(key);
                 }
             }
-            Cmd::Removed { key } => assert!(!sup.alive.contains_key(&key), "forgotten while it runs"),
-            Cmd::Up => {
+            Command::Removed { key } => assert!(!sup.alive.contains_key(&key), "forgotten while it runs"),
+            Command::Up => {
                 sup.began = true;
                 if let Some((parent, key, serial)) = sup.parent {
-                    self.later(0, parent, Ev::Started { key, serial });
+                    self.later(0, parent, Event::Started { key, serial });
                 }
             }
-            Cmd::End(end) => {
+            Command::End(end) => {
                 let spent =
                     matches!(&end, End::Exit(Exit::ShutdownWith(why)) if why.starts_with("restart budget spent"));
                 let never = sup.flags.budget_spent == BudgetSpent::HoldDown { escalate_after: None };
@@ -325,12 +327,12 @@ impl Sim {
                 assert_eq!(sup.answered.len() as u64, sup.tickets, "a call without an answer");
                 if let Some((parent, key, serial)) = sup.parent {
                     let ev = match end {
-                        End::Exit(exit) if sup.began => Ev::Down { key, serial, exit },
+                        End::Exit(exit) if sup.began => Event::Down { key, serial, exit },
                         End::Exit(exit) => {
                             let why = exit.to_string();
-                            Ev::StartFailed { key, serial, why: StartFailure { path: "x".into(), why } }
+                            Event::StartFailed { key, serial, why: StartFailure { path: "x".into(), why } }
                         }
-                        End::NotStarted(why) => Ev::StartFailed { key, serial, why },
+                        End::NotStarted(why) => Event::StartFailed { key, serial, why },
                     };
                     self.later(0, parent, ev);
                 }
@@ -351,13 +353,14 @@ impl Sim {
         assert!(closing || used <= sup.most_restarts || sup.holds_down, "{used} of {budget} spent, and it goes on");
         // Nothing is forgotten: what waits has a timer, a turn, or something under way that it waits for.
         for (key, child) in &sup.engine.children {
-            let waits = matches!(child.phase, Phase::Backoff | Phase::Starting { .. } | Phase::Queued { .. });
+            let waits =
+                matches!(child.phase, ChildPhase::Backoff | ChildPhase::Starting { .. } | ChildPhase::Queued { .. });
             assert!(waits || child.held.is_none(), "{:?} in {:?}", child.held, child.phase);
             match &child.phase {
-                Phase::Backoff => assert!(child.timer.is_some()),
-                Phase::Dead => assert!(sup.engine.deferred.contains(key)),
-                Phase::Queued { .. } => assert!(!matches!(sup.engine.work, Work::Running | Work::Ended)),
-                Phase::Idle | Phase::Starting { .. } | Phase::Up { .. } | Phase::Ending(_) => {}
+                ChildPhase::Backoff => assert!(child.timer.is_some()),
+                ChildPhase::Dead => assert!(sup.engine.deferred.contains(key)),
+                ChildPhase::Queued { .. } => assert!(!matches!(sup.engine.work, Work::Running | Work::Ended)),
+                ChildPhase::Idle | ChildPhase::Starting { .. } | ChildPhase::Up { .. } | ChildPhase::Ending(_) => {}
             }
         }
     }
@@ -381,17 +384,17 @@ impl Sim {
                     Exit::Fenced("x".into()),
                 ];
                 // Only one that is up ends by itself.
-                if let Some(Phase::Up { .. } | Phase::Ending(_)) = self.sups[s].engine.phase(key) {
-                    self.later(0, s, Ev::Down { key, serial, exit: exits[how as usize].clone() });
+                if let Some(ChildPhase::Up { .. } | ChildPhase::Ending(_)) = self.sups[s].engine.phase(key) {
+                    self.later(0, s, Event::Down { key, serial, exit: exits[how as usize].clone() });
                 }
             }
             Op::Hung(who) if !running.is_empty() => {
                 let (s, key, _) = running[who % running.len()];
-                self.later(0, s, Ev::Hung { key, what: "x".into() });
+                self.later(0, s, Event::Hung { key, what: "x".into() });
             }
             Op::Lost(who) if !running.is_empty() => {
                 let (s, key, serial) = running[who % running.len()];
-                self.later(0, s, Ev::Lost { key, serial });
+                self.later(0, s, Event::Lost { key, serial });
             }
             Op::Exit(..) | Op::Hung(_) | Op::Lost(_) => {}
             Op::Call(s, what, child) => {
@@ -409,25 +412,29 @@ impl Sim {
                 let call = match what {
                     0 | 1 => {
                         sup.terminating.insert(ticket, key);
-                        Call::Terminate { id }
+                        SupervisorCall::Terminate { id }
                     }
                     2 => {
-                        if let Some(Phase::Idle) = sup.engine.phase(key) {
+                        if let Some(ChildPhase::Idle) = sup.engine.phase(key) {
                             sup.asked.insert(key);
                             sup.barred.remove(&key);
                         }
-                        Call::Restart { id }
+                        SupervisorCall::Restart { id }
                     }
-                    3 => Call::Delete { id },
-                    4 => Call::Kill { id },
+                    3 => SupervisorCall::Delete { id },
+                    4 => SupervisorCall::Kill { id },
                     5 => {
                         sup.renewing.insert(ticket, key);
-                        Call::Renew { id }
+                        SupervisorCall::Renew { id }
                     }
-                    6 => Call::Start { id: format!("new{ticket}").into(), rules: rules(restart), payload: Kid::Worker },
-                    _ => Call::Start {
+                    6 => SupervisorCall::Start {
                         id: format!("new{ticket}").into(),
-                        rules: Rules {
+                        rules: rules(restart),
+                        payload: Kid::Worker,
+                    },
+                    _ => SupervisorCall::Start {
+                        id: format!("new{ticket}").into(),
+                        rules: ChildRules {
                             supervisor: true,
                             shutdown: Shutdown::Infinity,
                             start_timeout: secs(1_000_000),
@@ -439,7 +446,7 @@ impl Sim {
                         })),
                     },
                 };
-                self.step(s, Ev::Call { ticket, call });
+                self.step(s, Event::Call { ticket, call });
             }
             Op::Upgrade(s, flags, choices, new) => {
                 let s = s % self.sups.len();
@@ -458,7 +465,7 @@ impl Sim {
                         let kept = sup.engine.children.values().zip(choices.iter().cycle());
                         let kept = kept.filter(|(_, (kept, _))| *kept).map(|(child, (_, changed))| {
                             let rules = match child.rules.supervisor {
-                                true => Rules { restart: changed.restart, ..child.rules.clone() },
+                                true => ChildRules { restart: changed.restart, ..child.rules.clone() },
                                 false => changed.clone(),
                             };
                             (child.id.clone(), rules, child.payload.clone())
@@ -474,7 +481,7 @@ impl Sim {
                         (flags, children)
                     }
                 };
-                self.step(s, Ev::Call { ticket, call: Call::Upgrade { flags, children } });
+                self.step(s, Event::Call { ticket, call: SupervisorCall::Upgrade { flags, children } });
             }
         }
         self.run(Duration::ZERO);
@@ -492,7 +499,7 @@ proptest! {
         }
         // A stop always comes to its end, whatever is stuck.
         if !sim.sups[0].ended {
-            sim.step(0, Ev::Stop(Exit::Shutdown));
+            sim.step(0, Event::Stop(Exit::Shutdown));
             sim.run(secs(100_000));
         }
         prop_assert!(sim.sups.iter().all(|sup| sup.ended));

@@ -2,14 +2,14 @@
 
 use super::*;
 
-fn upgrade(w: &mut World, flags: Flags, children: &[(&'static str, Rules)]) -> u64 {
+fn upgrade(w: &mut World, flags: Flags, children: &[(&'static str, ChildRules)]) -> u64 {
     let children = children.iter().map(|(id, rules)| ((*id).into(), rules.clone(), *id)).collect();
-    w.call(Call::Upgrade { flags, children })
+    w.call(SupervisorCall::Upgrade { flags, children })
 }
 
 fn which(w: &mut World) -> Vec<(String, Option<bool>)> {
-    match w.ask(Call::Which) {
-        Ok(Answer::Which(children)) => children,
+    match w.ask(SupervisorCall::Which) {
+        Ok(CallAnswer::Which(children)) => children,
         other => panic!("{other:?}"),
     }
 }
@@ -25,9 +25,9 @@ fn sup_start_ignore_child() {
     assert_eq!(w.log, ["start a", "start b", "up"]);
     assert_eq!(w.count(), [2, 1, 0, 2]);
     assert_eq!(which(&mut w), [("a".into(), Some(false)), ("b".into(), Some(true))]);
-    assert_eq!(w.ask(Call::Restart { id: "a".into() }), Ok(Answer::Ignored));
+    assert_eq!(w.ask(SupervisorCall::Restart { id: "a".into() }), Ok(CallAnswer::Ignored));
     w.way("a", Way::default());
-    assert_eq!(w.ask(Call::Restart { id: "a".into() }), Ok(Answer::Done), "it may think better of it");
+    assert_eq!(w.ask(SupervisorCall::Restart { id: "a".into() }), Ok(CallAnswer::Done), "it may think better of it");
     assert_eq!(w.count(), [2, 2, 0, 2]);
     assert!(w.end.is_none());
 }
@@ -40,16 +40,16 @@ fn sup_start_ignore_temporary_child() {
     w.engine.add("b".into(), rules(Restart::Permanent), "b");
     w.begin();
     assert_eq!(w.count(), [1, 1, 0, 1]);
-    assert_eq!(w.start_child("a", Restart::Temporary), Ok(Answer::Ignored));
+    assert_eq!(w.start_child("a", Restart::Temporary), Ok(CallAnswer::Ignored));
     assert_eq!(w.count(), [1, 1, 0, 1]);
-    assert_eq!(w.start_child("c", Restart::Permanent), Ok(Answer::Done));
+    assert_eq!(w.start_child("c", Restart::Permanent), Ok(CallAnswer::Done));
 }
 
 #[test]
 fn a_restart_that_is_ignored_ends_the_restarts() {
     let mut w = World::with(flags(Strategy::OneForOne, 0, 3600), &["b"]);
     w.way("a", Way { ignores: true, ..Way::default() });
-    assert_eq!(w.start_child("a", Restart::Permanent), Ok(Answer::Ignored));
+    assert_eq!(w.start_child("a", Restart::Permanent), Ok(CallAnswer::Ignored));
     assert_eq!(w.count(), [2, 1, 0, 2], "its spec stays");
     let mut w = World::with(flags(Strategy::OneForAll, 1, 3600), &["a", "b"]);
     w.way("a", Way { ignores: true, ..Way::default() });
@@ -63,14 +63,14 @@ fn code_change() {
     let mut w = World::with(flags(Strategy::OneForOne, 1, 10), &[]);
     // Flags.
     let first = upgrade(&mut w, flags(Strategy::RestForOne, 3, 20), &[]);
-    assert_eq!(w.replies[&first], Ok(Answer::Done));
+    assert_eq!(w.replies[&first], Ok(CallAnswer::Done));
     assert_eq!(w.engine.budget(w.now).1, 3);
     // New children are there and not started.
-    let short = |secs_| Rules { shutdown: Shutdown::Timeout(secs(secs_)), ..rules(Restart::Permanent) };
+    let short = |secs_| ChildRules { shutdown: Shutdown::Timeout(secs(secs_)), ..rules(Restart::Permanent) };
     upgrade(&mut w, flags(Strategy::RestForOne, 3, 20), &[("1", short(2)), ("2", short(2))]);
     assert_eq!(which(&mut w), [("1".into(), Some(false)), ("2".into(), Some(false))]);
     for id in ["1", "2"] {
-        assert_eq!(w.ask(Call::Restart { id: id.into() }), Ok(Answer::Done));
+        assert_eq!(w.ask(SupervisorCall::Restart { id: id.into() }), Ok(CallAnswer::Done));
     }
     w.take_log();
     // Change 1, drop 2, add 3: 2 runs on, as the last in order; nobody was touched.
@@ -80,12 +80,12 @@ fn code_change() {
     assert_eq!((w.serial("1"), w.serial("2")), (Some(1), Some(1)));
     // The new shutdown time counts: 1 s, no longer 2.
     w.way("1", Way { stop_takes: secs(5), ..Way::default() });
-    let stopped = w.call(Call::Terminate { id: "1".into() });
+    let stopped = w.call(SupervisorCall::Terminate { id: "1".into() });
     w.advance(ms(999));
     assert_eq!(w.take_log(), ["stop 1"]);
     w.advance(ms(1));
     assert_eq!(w.take_log(), ["kill 1"]);
-    assert_eq!(w.replies[&stopped], Ok(Answer::Done));
+    assert_eq!(w.replies[&stopped], Ok(CallAnswer::Done));
 }
 
 #[test]
@@ -98,7 +98,7 @@ fn an_upgrade_changes_the_order_and_the_restart_type() {
     assert_eq!(w.take_log(), ["stop a", "start b", "start a"]);
     w.exit("b", Exit::Normal);
     assert_eq!(w.count(), [3, 2, 0, 3], "transient now");
-    w.feed(Ev::Stop(Exit::Shutdown));
+    w.feed(Event::Stop(Exit::Shutdown));
     assert_eq!(w.take_log(), ["stop a", "stop c"]);
 }
 
@@ -112,7 +112,7 @@ fn an_upgrade_waits_for_what_is_under_way() {
     let ticket = upgrade(&mut w, f.clone(), &[("b", r()), ("a", r())]);
     assert!(!w.replies.contains_key(&ticket));
     w.advance(secs(1));
-    assert_eq!(w.replies[&ticket], Ok(Answer::Done));
+    assert_eq!(w.replies[&ticket], Ok(CallAnswer::Done));
     assert_eq!(which(&mut w), [("b".into(), Some(true)), ("a".into(), Some(true))]);
     // A child in its backoff keeps its turn, under its new place.
     f.strategy = Strategy::OneForOne;
@@ -124,7 +124,7 @@ fn an_upgrade_waits_for_what_is_under_way() {
     assert_eq!(w.count(), [2, 2, 0, 2]);
     // None while it shuts down.
     w.way("b", Way { stop_takes: secs(1), ..Way::default() });
-    w.feed(Ev::Stop(Exit::Shutdown));
+    w.feed(Event::Stop(Exit::Shutdown));
     let ticket = upgrade(&mut w, flags(Strategy::OneForOne, 9, 3600), &[]);
     assert_eq!(w.replies[&ticket], Err(AdminError::ShuttingDown));
 }
@@ -154,7 +154,7 @@ fn significant_upgrade() {
         f.auto_shutdown = auto;
         f
     };
-    let child = |significant| Rules { significant, ..rules(Restart::Transient) };
+    let child = |significant| ChildRules { significant, ..rules(Restart::Transient) };
     use AutoShutdown::{AllSignificant, AnySignificant, Never};
     // (before, its child's flag, after, its child's flag, ends)
     for (before, was, after, is, ends) in [

@@ -8,7 +8,7 @@ use std::rc::Rc;
 #[derive(Clone, Debug)]
 pub struct Plan {
     pub flags: Flags,
-    pub children: Vec<(Rules, Kid)>,
+    pub children: Vec<(ChildRules, Kid)>,
 }
 
 #[derive(Clone, Debug)]
@@ -17,7 +17,7 @@ pub enum Kid {
     Sup(Rc<Plan>),
 }
 
-/// What a step does to the tree; numbers pick among what is there.
+/// A step's effect on the tree; numbers pick among what is there.
 #[derive(Clone, Debug)]
 pub enum Op {
     Exit(usize, u8),
@@ -25,18 +25,15 @@ pub enum Op {
     Lost(usize),
     Call(usize, u8, usize),
     /// Another spec: flags, and for each child by turns whether it is kept, and with which rules; so many new ones.
-    Upgrade(usize, Flags, Vec<(bool, Rules)>, usize),
+    Upgrade(usize, Flags, Vec<(bool, ChildRules)>, usize),
     Advance(u64),
 }
 
-fn rules_() -> impl Strategy_<Value = Rules> {
+fn rules_() -> impl Strategy_<Value = ChildRules> {
     let restart = prop_oneof![Just(Restart::Permanent), Just(Restart::Transient), Just(Restart::Temporary)];
     let shutdown = prop_oneof![Just(Shutdown::BrutalKill), Just(Shutdown::Timeout(secs(2))), Just(Shutdown::Infinity)];
-    (restart, shutdown, any::<bool>(), any::<bool>()).prop_map(|(restart, shutdown, significant, required)| Rules {
-        shutdown,
-        required,
-        significant: significant && restart != Restart::Permanent,
-        ..rules(restart)
+    (restart, shutdown, any::<bool>(), any::<bool>()).prop_map(|(restart, shutdown, significant, required)| {
+        ChildRules { shutdown, required, significant: significant && restart != Restart::Permanent, ..rules(restart) }
     })
 }
 
@@ -77,7 +74,7 @@ pub fn plan() -> impl Strategy_<Value = Plan> {
     leaf.prop_recursive(3, 20, 4, |inner| {
         let inner = prop_oneof![3 => inner, 1 => dynamic()];
         let sup = (rules_(), inner).prop_map(|(r, plan)| {
-            let r = Rules { supervisor: true, shutdown: Shutdown::Infinity, start_timeout: secs(1_000_000), ..r };
+            let r = ChildRules { supervisor: true, shutdown: Shutdown::Infinity, start_timeout: secs(1_000_000), ..r };
             (r, Kid::Sup(Rc::new(plan)))
         });
         let kid = prop_oneof![2 => rules_().prop_map(|r| (r, Kid::Worker)), 1 => sup];

@@ -1,0 +1,326 @@
+//! The message sender without the actor: durable intake, and one round over all open messages per head.
+//!
+//! The order of every send is: estimate, nonce, sign, STORE the bytes and the nonce in one transaction, push. A crash
+//! before the store has pushed nothing; a crash after it pushes the same bytes again, which a mempool holds only once.
+//!
+//! In a cluster another node may take over while this one is cut off. So that it never signs a second time what has left
+//! here, a message is signed only while the cluster's store confirms the lease, and holds the bytes before they are pushed.
+//! What the chain takes only once anyway (a WindowPoSt, a pre-commit) is signed without: to wait would cost more.
+
+use super::machine::{Done, MessageOutcome, NextNonce, Open, SendRules, Signed, summary};
+use super::messages::{Enqueue, EnqueueAnswer, MessageStatus, MessageSummary, WithdrawAnswer};
+use super::round::Round;
+use super::signer::Signer;
+use crate::chain::types::{SignedMessage, TipSet, TipSetKey};
+use crate::chain::{Address, TokenAmount, cbor, lotus_json, miner_messages};
+use crate::rpc::full_node::FullNode;
+use crate::store::{Policy, Store, StoreError, Token};
+use crate::supervisor::Fence;
+use cid::Cid;
+use std::sync::Arc;
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct SenderSettings {
+    pub rules: SendRules,
+    /// Bound on fee cap x gas limit where the caller gives none (Lotus' DefaultMaxFee).
+    pub max_fee: TokenAmount,
+    /// Heads on which the node's estimate may refuse a message before it counts as failed.
+    pub estimate_tries: u32,
+    /// Most messages that may be open at once.
+    pub max_open: usize,
+    /// Epochs for which outcomes are kept for whoever asks.
+    pub keep_done: i64,
+}
+
+impl Default for SenderSettings {
+    fn default() -> Self {
+        SenderSettings {
+            rules: SendRules { confidence: 5, replace_after: 10, lost_after: 20, repush_every: 5 },
+            max_fee: TokenAmount::from_atto(70_000_000_000_000_000u64),
+            estimate_tries: 10,
+            max_open: 1000,
+            keep_done: 20_160,
+        }
+    }
+}
+
+/// The messages of one miner (or of one command line: `scope` is only a key prefix).
+pub struct Engine {
+    pub scope: String,
+    /// The miner whose worker signs messages that name no sender.
+    pub miner: Option<Address>,
+    pub node: Arc<dyn FullNode>,
+    pub signer: Arc<dyn Signer>,
+    pub store: Store,
+    pub token: Token,
+    /// Asked right before a push: it knows of a successor before the store does.
+    pub fence: Option<Arc<dyn Fence>>,
+    pub settings: SenderSettings,
+}
+
+/// Counts of one round, for the log.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct RoundCounts {
+    pub pushed: u32,
+    pub finished: u32,
+    pub waiting: u32,
+}
+
+impl Engine {
+    pub(super) fn with_settings(&self, settings: SenderSettings) -> Engine {
+        Engine {
+            scope: self.scope.clone(),
+            miner: self.miner,
+            node: self.node.clone(),
+            signer: self.signer.clone(),
+            store: self.store.clone(),
+            token: self.token.clone(),
+            fence: self.fence.clone(),
+            settings,
+        }
+    }
+
+    pub(super) fn prefix(&self) -> String {
+        format!("{}/", self.scope)
+    }
+
+    pub(super) fn full_key(&self, key: &str) -> String {
+        format!("{}/{key}", self.scope)
+    }
+
+    /// Stores the message. When this says `Accepted`, it is on disk.
+    pub fn enqueue(&self, m: &Enqueue) -> Result<EnqueueAnswer, StoreError> {
+        let key = self.full_key(&m.key);
+        let prefix = self.prefix();
+        self.store.transact(&self.token, |tx| {
+            if let Some(done) = tx.get::<Done>(&key)? {
+                return Ok(EnqueueAnswer::Known(done_status(&done)));
+            }
+            if let Some(open) = tx.get::<Open>(&key)? {
+                return Ok(EnqueueAnswer::Known(open_status(&open)));
+            }
+            let open = tx.list_prefix::<Open>(&prefix)?;
+            if open.len() >= self.settings.max_open {
+                let why = format!("{} messages wait already; look at why they do not land", open.len());
+                return Ok(EnqueueAnswer::Refused(why));
+            }
+            let record = Open {
+                seq: open.iter().map(|(_, o)| o.seq + 1).max().unwrap_or(0),
+                to: m.to.to_string(),
+                from: m.from.map(|a| a.to_string()),
+                method: m.method,
+                params: m.params.clone(),
+                value: m.value.atto().to_string(),
+                max_fee: m.max_fee.atto().to_string(),
+                why_waiting: "not looked at yet".into(),
+                seen_at: 0,
+                refusals: 0,
+                signed: None,
+            };
+            tx.put(&key, &record)?;
+            Ok(EnqueueAnswer::Accepted)
+        })
+    }
+
+    pub fn status(&self, key: &str) -> Result<MessageStatus, StoreError> {
+        let key = self.full_key(key);
+        if let Some(open) = self.store.get::<Open>(&key)? {
+            return Ok(open_status(&open));
+        }
+        Ok(self.store.get::<Done>(&key)?.map_or(MessageStatus::Unknown, |d| done_status(&d)))
+    }
+
+    /// Open messages in the order of arrival.
+    pub fn pending(&self) -> Result<Vec<(String, MessageStatus)>, StoreError> {
+        let cut = self.prefix().len();
+        Ok(self.open()?.into_iter().map(|(key, o)| (key[cut..].to_owned(), open_status(&o))).collect())
+    }
+
+    pub fn summary(&self) -> Result<MessageSummary, StoreError> {
+        let cut = self.prefix().len();
+        Ok(summary(self.open()?.iter().map(|(key, open)| (&key[cut..], open))))
+    }
+
+    /// The open messages for a person, without their parameters; the oldest ones, if they are many.
+    pub(super) fn show(&self) -> serde_json::Value {
+        const MOST: usize = 100;
+        let open = match self.open() {
+            Ok(open) => open,
+            Err(why) => return serde_json::json!({ "error": why.to_string() }),
+        };
+        let cut = self.prefix().len();
+        let row = |(key, open): &(String, Open)| {
+            let signed = open.signed.as_ref();
+            serde_json::json!({
+                "key": &key[cut..], "to": open.to, "method": open.method, "max_fee": open.max_fee,
+                "why_waiting": open.why_waiting, "refusals": open.refusals, "seen_at": open.seen_at,
+                "cid": signed.map(|s| &s.cid), "nonce": signed.map(|s| s.nonce), "from": signed.map(|s| &s.from),
+                "pushed_at": signed.and_then(|s| s.pushed_at), "replaced": signed.map_or(0, |s| s.replaced.len()),
+            })
+        };
+        let oldest: Vec<serde_json::Value> = open.iter().take(MOST).map(row).collect();
+        serde_json::json!({ "open": open.len(), "most_open": self.settings.max_open, "max_fee": self.settings.max_fee.to_string(), "oldest": oldest })
+    }
+
+    pub(super) fn open(&self) -> Result<Vec<(String, Open)>, StoreError> {
+        let mut open = self.store.list_prefix::<Open>(&self.prefix())?;
+        open.sort_by_key(|(_, o)| o.seq);
+        Ok(open)
+    }
+
+    /// One look at every open message. A node that does not answer leaves them as they are, with the reason.
+    /// Only one round may run at a time.
+    pub async fn round(&self, head: &TipSet) -> Result<RoundCounts, StoreError> {
+        let open = self.open()?;
+        if open.is_empty() {
+            return Ok(RoundCounts::default());
+        }
+        let report = Round::new(self, head, open).run().await?;
+        if report.finished > 0 {
+            self.prune(head.height)?;
+        }
+        Ok(report)
+    }
+
+    /// Drops outcomes that nobody asks for any more.
+    fn prune(&self, head: i64) -> Result<(), StoreError> {
+        let old: Vec<_> = self
+            .store
+            .list_prefix::<Done>(&self.prefix())?
+            .into_iter()
+            .filter(|(_, d)| d.at + self.settings.keep_done < head)
+            .collect();
+        if old.is_empty() {
+            return Ok(());
+        }
+        self.store.transact(&self.token, |tx| old.iter().try_for_each(|(key, _)| tx.delete::<Done>(key)))
+    }
+
+    /// The store in which a message's signed bytes must be before they leave: the cluster's, unless the chain takes the
+    /// message only once by itself.
+    pub(super) fn store_for_signing(&self, key: &str, open: &Open) -> Result<Store, StoreError> {
+        let to = parse_address(key, &open.to)?;
+        Ok(match self.miner == Some(to) && miner_messages::is_idempotent(open.method) {
+            true => self.store.clone(),
+            false => self.store.under(Policy::Refuse),
+        })
+    }
+
+    /// The write-ahead step: the signed bytes and their nonce, together. `false` when another sender of the same
+    /// address took the nonce meanwhile (sign again), or the message was withdrawn.
+    pub(super) fn store_signed(&self, store: &Store, key: &str, signed: Signed) -> Result<bool, StoreError> {
+        let nonce_key = signed.from.clone();
+        store.transact(&self.token, |tx| {
+            if tx.get::<NextNonce>(&nonce_key)?.is_some_and(|next| next.0 > signed.nonce) {
+                return Ok(false);
+            }
+            let Some(open) = tx.get::<Open>(key)? else { return Ok(false) };
+            if open.signed.is_some() {
+                return Ok(false); // an earlier try of which we were not told
+            }
+            tx.put(&nonce_key, &NextNonce(signed.nonce + 1))?;
+            tx.put(key, &Open { signed: Some(signed), why_waiting: String::new(), refusals: 0, ..open })?;
+            Ok(true)
+        })
+    }
+
+    /// Whether the cluster's store may have signed bytes of this message that are not here.
+    pub(super) fn in_doubt(&self, key: &str) -> Result<bool, StoreError> {
+        self.store.is_in_doubt::<Open>(&self.token.path, key)
+    }
+
+    /// Changes an open message; one that was withdrawn meanwhile stays gone.
+    pub(super) fn amend(&self, key: &str, f: impl FnOnce(&mut Open)) -> Result<(), StoreError> {
+        self.amend_in(&self.store, key, f)
+    }
+
+    pub(super) fn amend_in(&self, store: &Store, key: &str, f: impl FnOnce(&mut Open)) -> Result<(), StoreError> {
+        store.transact(&self.token, |tx| {
+            let Some(mut open) = tx.get::<Open>(key)? else { return Ok(()) };
+            f(&mut open);
+            tx.put(key, &open)
+        })
+    }
+
+    /// Gives a message up that is of no use any more. Once it is signed it cannot be taken back: its nonce is out.
+    pub fn withdraw(&self, key: &str) -> Result<WithdrawAnswer, StoreError> {
+        let key = self.full_key(key);
+        let store = if self.in_doubt(&key)? { self.store.under(Policy::Refuse) } else { self.store.clone() };
+        store.transact(&self.token, |tx| {
+            if let Some(done) = tx.get::<Done>(&key)? {
+                return Ok(WithdrawAnswer::TooLate(done_status(&done)));
+            }
+            let Some(open) = tx.get::<Open>(&key)? else { return Ok(WithdrawAnswer::Unknown) };
+            if open.signed.is_some() {
+                return Ok(WithdrawAnswer::TooLate(open_status(&open)));
+            }
+            let outcome = MessageOutcome::Failed { exit_code: -1, error: "withdrawn before it was signed".into() };
+            tx.delete::<Open>(&key)?;
+            tx.put(&key, &Done { at: open.seen_at, outcome })?;
+            Ok(WithdrawAnswer::Withdrawn)
+        })
+    }
+
+    pub(super) fn store_done(&self, key: &str, done: &Done) -> Result<(), StoreError> {
+        self.store.transact(&self.token, |tx| {
+            tx.delete::<Open>(key)?;
+            tx.put(key, done)
+        })
+    }
+}
+
+fn open_status(open: &Open) -> MessageStatus {
+    let signed = open.signed.as_ref().and_then(|s| Some((s, s.cid.parse::<Cid>().ok()?)));
+    match signed {
+        Some((s, cid)) => MessageStatus::Pushed { cid, nonce: s.nonce, since: s.pushed_at.unwrap_or(s.signed_at) },
+        None => MessageStatus::Queued { why_waiting: open.why_waiting.clone() },
+    }
+}
+
+fn done_status(done: &Done) -> MessageStatus {
+    match &done.outcome {
+        MessageOutcome::Failed { exit_code, error } => {
+            MessageStatus::Failed { exit_code: *exit_code, error: error.clone() }
+        }
+        MessageOutcome::Landed { cid, epoch, tipset, return_data } => match cid.parse() {
+            Ok(cid) => MessageStatus::Landed {
+                cid,
+                epoch: *epoch,
+                tipset: TipSetKey(tipset.iter().filter_map(|c| c.parse().ok()).collect()),
+                return_data: return_data.clone(),
+            },
+            Err(_) => MessageStatus::Unknown,
+        },
+    }
+}
+
+/// Text in a record that this program wrote itself; an error means damage.
+pub(super) fn parse_address(key: &str, text: &str) -> Result<Address, StoreError> {
+    lotus_json::address::parse(text).map_err(|why| damaged(key, why))
+}
+
+pub(super) fn parse_amount(key: &str, text: &str) -> Result<TokenAmount, StoreError> {
+    text.parse::<num_bigint::BigInt>().map(TokenAmount::from_atto).map_err(|e| damaged(key, e.to_string()))
+}
+
+pub(super) fn parse_signed(key: &str, signed: &Signed) -> Result<SignedMessage, StoreError> {
+    serde_json::from_str(&signed.json).map_err(|e| damaged(key, e.to_string()))
+}
+
+pub(super) fn damaged(key: &str, why: String) -> StoreError {
+    StoreError::Corrupt { table: "messages", key: key.to_owned(), why }
+}
+
+/// The stored form of a freshly signed message.
+pub(super) fn to_signed(key: &str, m: &SignedMessage, head: i64, replaced: Vec<String>) -> Result<Signed, StoreError> {
+    Ok(Signed {
+        json: serde_json::to_string(m).map_err(|e| damaged(key, e.to_string()))?,
+        cid: cbor::signed_message_cid(m).map_err(|e| damaged(key, e.to_string()))?.to_string(),
+        nonce: m.message.nonce,
+        from: m.message.from.to_string(),
+        pushed_at: None,
+        signed_at: head,
+        replaced,
+        nonce_gone_since: None,
+    })
+}
