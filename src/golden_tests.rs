@@ -488,9 +488,9 @@ mod cluster {
 
 /// Enums that serde reads and that the tables of this file do not pin, and why.
 const ELSEWHERE: [(&str, &str, &str); 7] = [
-    ("actors/seal_worker/queue.rs", "State", "pinned in queue_tests.rs"),
+    ("actors/seal_agent/queue.rs", "State", "pinned in queue_tests.rs"),
     ("chain/types.rs", "HeadChangeType", "Lotus' name"),
-    ("config/cluster.rs", "Directory", "a configuration's word"),
+    ("config/cluster.rs", "DirectoryConfig", "a configuration's word"),
     ("config/mod.rs", "LogFormat", "a configuration's word"),
     ("config/mod.rs", "SealPlace", "a configuration's word"),
     ("rpc/full_node/mod.rs", "RandomnessTag", "the network's number"),
