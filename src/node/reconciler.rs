@@ -253,6 +253,8 @@ impl Actor for Reconciler {
         }
         for entry in self.concerns.values() {
             work::leave(&self.deps.net, &self.deps.tree, &entry.slot, false).await;
+            // The lease ends with the session, below; the store that it holds open is free at once.
+            drop(entry.slot.vacate());
         }
         match tokio::time::timeout(LEAVE_TIMEOUT, self.directory.leave()).await {
             Ok(Ok(())) => tracing::info!(node = self.me(), "left the cluster"),

@@ -203,7 +203,7 @@ async fn forged_frames_are_counted_and_change_nothing() {
     let cases: [(&str, usize, Vec<u8>, Refusal); 9] = [
         ("an answer to nothing", 1, frame_of(&Head::Reply { corr: 77 }, &[1]), Refusal::UnknownAsk),
         ("a fault of nothing", 0, frame_of(&Head::Fault { corr: u64::MAX }, &[0]), Refusal::UnknownAsk),
-        ("a fault that cannot be read", 0, frame_of(&Head::Fault { corr: 1 }, &[99]), Refusal::Malformed),
+        ("an exit without its reason", 0, frame_of(&Head::Fault { corr: 1 }, &[5]), Refusal::Malformed),
         (
             "a tell to a number without a path",
             1,

@@ -1,9 +1,9 @@
 //! `net`: the other nodes of the cluster; nothing for a node that is the whole provider.
 
-use super::{MINUTE, Parts, holding_down};
+use super::{Children, MINUTE, Parts, holding_down};
 use crate::node::net::{bridge, directory};
 use crate::node::reconciler::{self, ReconcilerDeps};
-use crate::supervisor::{ChildSpec, Strategy, SupervisorSpec};
+use crate::supervisor::{Strategy, SupervisorSpec};
 use std::time::Duration;
 
 /// Between two tries of a child that crashes again and again: concerns are neither taken nor given meanwhile.
@@ -20,6 +20,12 @@ pub(super) fn group(parts: &Parts) -> Option<SupervisorSpec> {
         tree: parts.tree.clone(),
     });
     let group = holding_down("net", 5, MINUTE, AGAIN).strategy(Strategy::RestForOne);
-    let children = [bridge::child(net, &parts.refs), directory::child(net, &parts.refs, &parts.settings.roles), keeper];
-    Some(children.into_iter().map(ChildSpec::may_start_later).fold(group, SupervisorSpec::child))
+    // A directory that is out of reach is waited for; one that does not start has a wrong setting (password, certificate),
+    // without which this node may hold nothing: that ends the start, with its sentence.
+    let directory = directory::child(net, &parts.refs, &parts.settings.roles);
+    Some(group.children([
+        Some(bridge::child(net, &parts.refs).may_start_later()),
+        Some(directory),
+        Some(keeper.may_start_later()),
+    ]))
 }
