@@ -211,6 +211,7 @@ pub(super) async fn world_of(settings: DevnetSettings, hang_after: Option<Durati
     config.admin.listen = "127.0.0.1:0".parse().unwrap();
     let files = SectorDirs::of_repo(&config.repo, 1000);
     files.create().unwrap();
+    std::fs::remove_dir(&files.jobs).unwrap(); // no node was up in this repo: its store is not lost
     std::fs::write(files.sealed(1), [0; 2048]).unwrap();
     std::fs::create_dir_all(files.cache(1)).unwrap();
     for name in ["p_aux", "t_aux"] {
