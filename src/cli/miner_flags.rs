@@ -94,7 +94,7 @@ impl MinerFlags {
         }
     }
 
-    /// Who gives out numbers to others must know them, and listen at an address of its own.
+    /// Refuses an allocator for others that does not know them, or listens at an address that this host lacks.
     pub fn check_cluster(&self, cluster: &Cluster) -> Result<(), CliError> {
         match (self.sctype, self.sclisten, cluster.kind()) {
             (Some(ScType::Alloce), Some(at), DirectoryKind::Local) => Err(CliError::Usage(format!(
@@ -117,7 +117,7 @@ impl MinerFlags {
         self.sctype == Some(ScType::Get) && self.p2p != Some(false)
     }
 
-    /// Who takes the deals in place of this node, for the log.
+    /// The peer that takes the deals in place of this node; `None`: this node takes them.
     pub fn deals_left_to<'a>(&self, cluster: &'a Cluster) -> Option<&'a str> {
         let peer = cluster.peer_with("markets").filter(|_| self.may_leave_deals() && !cluster.has_role("markets"));
         peer.map(|peer| peer.name.as_str())

@@ -5,7 +5,7 @@
 //!
 //! In a cluster another node may take over while this one is cut off. So that it never signs a second time what has left
 //! here, a message is signed only while the cluster's store confirms the lease, and holds the bytes before they are pushed.
-//! What the chain takes only once anyway (a WindowPoSt, a pre-commit) is signed without: to wait would cost more.
+//! Messages that the chain takes only once anyway (a WindowPoSt, a pre-commit) are signed without: to wait would cost more.
 
 use super::machine::{Done, MessageOutcome, NextNonce, Open, SendRules, Signed, summary};
 use super::messages::{Enqueue, EnqueueAnswer, MessageStatus, MessageSummary, WithdrawAnswer};

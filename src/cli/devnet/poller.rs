@@ -148,7 +148,7 @@ async fn look_at_node(node: &NodeClient, p: &mut Progress) -> std::result::Resul
     Ok(())
 }
 
-/// What is read of the admin HTTP's `/info`.
+/// The part of the admin HTTP's `/info` that the screen shows.
 #[derive(Deserialize, Default)]
 #[serde(default)]
 struct Info {
@@ -156,9 +156,9 @@ struct Info {
     next_deadline: Option<DeadlineRow>,
 }
 
-/// CPU time that a C2 of a 2 KiB sector takes, about.
+/// CPU time that a C2 of a 2 KiB sector takes, measured once on one machine: an estimate for the first C2 only.
 const C2_CPU: Duration = Duration::from_secs(130);
-/// What a prover has used before there is anything to go by.
+/// CPU time below which a prover's use says nothing about its progress.
 const TOO_EARLY: Duration = Duration::from_secs(4);
 
 /// A first C2 has no predecessor to go by, but what it has used of the CPU says how far it is, however busy the machine is.
@@ -170,7 +170,7 @@ fn task(job: &JobRow, used: Duration, now: u64) -> Task {
     Task { sector: job.sector, name: job.task.clone(), since: job.since, expected: job.last_took_ms.or(first) }
 }
 
-/// Of the processes that seal; nothing where the system does not tell it.
+/// CPU time of the sealing provers; zero where the system does not tell it.
 fn cpu_of_provers(actors: &[ActorInfo]) -> Duration {
     let pids = actors.iter().filter_map(|actor| actor.path.strip_prefix("root/provers/seal-"));
     pids.filter_map(|pid| cpu_time(&std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)).sum()

@@ -336,7 +336,7 @@ pub fn screen(p: &Progress, now: u64) -> Vec<String> {
     lines
 }
 
-/// Of a task that takes some time; the short ones are over before one has read it.
+/// Time left of a task; `None` for a short one, which is over before anybody has read it.
 fn left(task: &Task, now: u64) -> Option<String> {
     const SHORT: u64 = 3_000;
     let expected = task.expected.filter(|expected| *expected >= SHORT)?;

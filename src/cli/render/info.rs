@@ -16,7 +16,7 @@ use std::time::Duration;
 
 const SHOWN: usize = 5;
 
-/// What this screen reads of `Bulkhead.Info`; a node that sends more, or less, is shown all the same.
+/// The fields of `Bulkhead.Info` that this screen shows; a node that sends more, or less, is shown all the same.
 #[derive(Deserialize, Default)]
 #[serde(default)]
 pub struct Info {

@@ -1,4 +1,4 @@
-//! Who seals, and the tasks under way.
+//! Renders workers and the tasks under way.
 
 use super::info::one_worker;
 use super::proving::line;
@@ -51,7 +51,7 @@ pub fn jobs(jobs: &[JobRow], now: u64) -> String {
     table(&columns, &jobs.iter().map(row).collect::<Vec<_>>())
 }
 
-/// Of a task that takes as long as the last one of its kind did.
+/// Time left of a task, if it takes as long as the last one of its kind did.
 fn left(took_ms: u64, ran: Duration) -> String {
     match Duration::from_millis(took_ms).checked_sub(ran) {
         Some(left) => format!("about {}", elapsed(left)),
