@@ -155,6 +155,11 @@ impl Store {
         self.db.read(|r| txn::list::<R>(r, prefix))
     }
 
+    /// The same one after another, for more of them than memory is to hold.
+    pub fn each_with_prefix<R: Record>(&self, prefix: &str, mut see: impl FnMut(&str, R)) -> Result<()> {
+        self.db.read(|r| txn::each::<R>(r, prefix, &mut see))
+    }
+
     pub fn put<R: Record>(&self, token: &Token, key: &str, record: &R) -> Result<()> {
         self.transact(token, |tx| tx.put(key, record))
     }

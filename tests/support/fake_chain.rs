@@ -57,6 +57,8 @@ pub struct Chain {
     pub exits: Vec<(u64, i64)>,
     pub pushes: u64,
     pub pushed: Vec<SignedMessage>,
+    /// Method -> how often it was called.
+    pub calls: BTreeMap<&'static str, u64>,
 }
 
 pub struct FakeChain {
@@ -128,6 +130,7 @@ impl FakeChain {
     }
 
     async fn enter(&self, method: &'static str) -> Result<()> {
+        *self.state().calls.entry(method).or_default() += 1;
         self.mortal.point(&format!("before {method}")).await;
         if self.state().down {
             return Err(FullNodeError::Unreachable { node: self.name(), why: "connection refused".into() });
@@ -400,6 +403,7 @@ impl FullNode for FakeChain {
     }
 
     async fn state_network_version(&self, _: &TipSetKey) -> Result<u32> {
+        self.enter("StateNetworkVersion").await?;
         Ok(28)
     }
     async fn wallet_balance(&self, _: &Address) -> Result<TokenAmount> {

@@ -11,6 +11,7 @@ pub mod machine;
 pub mod messages;
 
 pub use allocator::{Allocator, AllocatorSettings};
+pub use machine::NumberSet;
 
 use crate::chain::Address;
 use crate::rpc::full_node::FullNode;
