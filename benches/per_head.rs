@@ -37,7 +37,7 @@ fn miner(sectors: u64) -> Miner {
     let third = sealing.div_ceil(3);
     let [pre_commit_wait, wait_seed] = [third.min(sealing), third.min(sealing.saturating_sub(third))];
     let commit_wait = sealing - pre_commit_wait - wait_seed;
-    Miner { proving: sectors - sealing, pre_commit_wait, wait_seed, commit_wait }
+    Miner { proving: sectors - sealing, pre_commit_wait, wait_seed, commit_wait, long: true }
 }
 
 async fn measure(sectors: u64) {

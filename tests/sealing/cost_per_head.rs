@@ -20,9 +20,9 @@ async fn heads(miner: Miner, heads: usize) -> Vec<Cost> {
 }
 
 #[tokio::test]
-async fn a_head_costs_the_same_with_a_thousand_sectors_and_with_a_hundred_thousand() {
-    let few = Miner { proving: 1_000, pre_commit_wait: 60, wait_seed: 60, commit_wait: 60 };
-    let many = Miner { proving: 100_000, ..few };
+async fn a_head_costs_the_same_with_ten_sectors_and_with_twenty_thousand() {
+    let few = Miner { proving: 10, pre_commit_wait: 60, wait_seed: 60, commit_wait: 60, long: false };
+    let many = Miner { proving: 20_000, ..few };
     let (small, large) = (heads(few, 3).await, heads(many, 3).await);
     for (at, (small, large)) in small.iter().zip(&large).enumerate() {
         assert_eq!(small.calls, large.calls, "head {at}");

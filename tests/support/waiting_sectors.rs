@@ -29,6 +29,8 @@ pub struct Miner {
     /// Pre-committed at [`HEAD`].
     pub wait_seed: u64,
     pub commit_wait: u64,
+    /// Records as long as those of sectors of 32 GiB that went through without a failure.
+    pub long: bool,
 }
 
 impl Miner {
@@ -50,7 +52,9 @@ impl Miner {
         sector.seal_proof = Some(8);
         (sector.comm_r, sector.comm_d) = (Some(COMM_R), Some([0; 32]));
         sector.pre_commit_epoch = Some(HEAD);
-        // As long as those of a sector of 32 GiB that went through without a failure.
+        if !self.long {
+            return sector;
+        }
         sector.proof = vec![7; 1920];
         let step = sector.log[0].clone();
         sector.log = vec![bulkhead::actors::seal_scheduler::LogLine { text: "x".repeat(40), ..step }; 16];
