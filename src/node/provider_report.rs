@@ -256,7 +256,21 @@ impl Asked {
             proven: open.map_or(0, |row| row.proven),
             met: closed.met,
             missed: closed.missed,
+            left_out: answered(&self.concerns.window_post).map_or(0, proving_report::left_out_count),
+            unrecorded: self.unrecorded(sum(|row| row.sectors)),
         })
+    }
+
+    /// `live`: sectors of the chain's partitions.
+    fn unrecorded(&self, live: u64) -> Option<u64> {
+        if self.sealing.found.is_empty() || !self.sealing.missing.is_empty() {
+            return None;
+        }
+        let states = self.sealing.found.iter().flat_map(|(_, summary)| &summary.states);
+        // Committed sectors are live before their files are final.
+        let ours =
+            states.filter(|(state, _)| matches!(state.as_str(), "Proving" | "FinalizeSector" | "FinalizeFailed"));
+        Some(live.saturating_sub(ours.map(|(_, count)| *count).sum()))
     }
 
     /// The gravest first: the chain, then proving, then what can wait.

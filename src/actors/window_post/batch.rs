@@ -173,7 +173,6 @@ impl Batch {
     /// The chain went back to `to` and stands at `height` now.
     pub fn revert(&mut self, to: ChainEpoch, height: ChainEpoch, di: &DeadlineInfo) -> Persist {
         let challenge_gone = to < di.challenge;
-        let open_gone = to < di.open;
         let next = match &self.phase {
             BatchPhase::Waiting | BatchPhase::Nothing => return Persist::Same,
             // Nothing can be sent any more; whether what was sent lands again is for its receipt to say.
@@ -183,12 +182,10 @@ impl Batch {
             _ if height >= di.close => return Persist::Same,
             BatchPhase::Proving | BatchPhase::Proved(_) if challenge_gone => BatchPhase::Waiting,
             BatchPhase::Proving | BatchPhase::Proved(_) => return Persist::Same,
-            // The message commits to a ticket at Open that the chain no longer has: send again with the new one.
+            // The message commits to the ticket at Challenge: one that the chain still has leaves it good.
             BatchPhase::Submitting { .. } if challenge_gone => BatchPhase::Waiting,
-            BatchPhase::Submitting { proof, .. } if open_gone => BatchPhase::Proved(proof.clone()),
             BatchPhase::Submitting { .. } => return Persist::Same,
             BatchPhase::Landed { .. } if challenge_gone => BatchPhase::Waiting,
-            BatchPhase::Landed { proof, .. } if open_gone => BatchPhase::Proved(proof.clone()),
             BatchPhase::Landed { proof, key, at } if to < *at => {
                 BatchPhase::Submitting { proof: proof.clone(), key: key.clone(), sent: Sent::Queued }
             }

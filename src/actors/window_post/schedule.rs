@@ -36,7 +36,7 @@ pub fn should_start(height: ChainEpoch, di: &DeadlineInfo, confidence: Confidenc
     height >= di.challenge + confidence.challenge && height < di.close - confidence.landing
 }
 
-/// The commit randomness of Open is deep enough, and the message has an epoch left to land in.
+/// Open is deep enough, so that no reorganisation brings the message before it, and an epoch is left to land in.
 pub fn could_submit(height: ChainEpoch, di: &DeadlineInfo, confidence: Confidence) -> bool {
     height >= di.open + confidence.submit && height < di.close
 }
