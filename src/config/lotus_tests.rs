@@ -97,7 +97,11 @@ fn the_rest_is_answered_with_the_key_to_use() {
         ("[Libp2p]\nAnnounceAddresses = [\"/ip4/1.2.3.4/tcp/1\"]", &["Libp2p.AnnounceAddresses", "on chain"]),
         ("[PubSub]\nBootstrapper = false", &["PubSub", "take the section out"]),
         ("[DealMaking]\nConsiderOnlineStorageDeals = true", &["DealMaking", "no deals", "market.price"]),
-        ("[Addresses]\nPreCommitControl = []", &["Addresses", "on chain"]),
+        (
+            "[Addresses]\nPreCommitControl = [\"nobody\"]",
+            &["Addresses.PreCommitControl", "addresses.pre_commit_control"],
+        ),
+        ("[Addresses]\nDisableOwnerFallback = \"no\"", &["Addresses.DisableOwnerFallback", "true or false"]),
     ] {
         refused(text, parts);
     }
