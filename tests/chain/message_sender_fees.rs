@@ -178,8 +178,8 @@ async fn purposes_have_addresses_and_balances_and_keys_decide() {
     s.engine.settings.addresses.disable_owner_fallback = true;
     s.give("f", WINDOW_POST);
     s.rounds(1).await;
-    assert!(s.why("f").contains("t0200 has"), "{}", s.why("f"));
-    assert!(s.alerts().contains("send FIL to t0200"), "{}", s.alerts());
+    assert!(s.why("f").contains("0200 has"), "{}", s.why("f"));
+    assert!(s.alerts().contains("send FIL to") && s.alerts().contains("0200"), "{}", s.alerts());
 }
 
 /// Whatever comes first, proving's messages are signed first, and have places of their own.
