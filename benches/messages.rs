@@ -48,12 +48,11 @@ impl FullNode for Node {
     fn name(&self) -> String {
         "bench:1234".into()
     }
-    async fn state_get_actor(&self, who: &Address, _: &TipSetKey) -> Result<OnChainActor> {
+    async fn state_get_actor(&self, _: &Address, _: &TipSetKey) -> Result<Option<OnChainActor>> {
         drop(self.call("StateGetActor"));
         let code = Cid::default();
         let balance = TokenAmount::from_whole(1_000_000);
-        let _ = who;
-        Ok(OnChainActor { code, head: code, nonce: 0, balance, delegated_address: None })
+        Ok(Some(OnChainActor { code, head: code, nonce: 0, balance, delegated_address: None }))
     }
     async fn state_account_key(&self, _: &Address, _: &TipSetKey) -> Result<Address> {
         drop(self.call("StateAccountKey"));

@@ -166,10 +166,12 @@ impl<'a> Round<'a> {
     pub(super) async fn line(&mut self, from: &Address) -> Result<&Line, FullNodeError> {
         if self.lines.get(from).is_none_or(|line| !line.is_known()) {
             let node = &self.engine.node;
+            // An account that the chain does not know has sent nothing yet, and has nothing.
             let account = node.state_get_actor(from, &self.head.key()).await?;
+            let (nonce, balance) = account.map_or((0, TokenAmount::zero()), |actor| (actor.nonce, actor.balance));
             // A node that does not tell it is asked by pushing again.
             let pool_nonce = node.mpool_get_nonce(from).await.ok();
-            self.lines.entry(*from).or_default().know(account.nonce, account.balance, pool_nonce);
+            self.lines.entry(*from).or_default().know(nonce, balance, pool_nonce);
         }
         Ok(&self.lines[from])
     }
@@ -449,7 +451,85 @@ impl<'a> Round<'a> {
         Err(Held::Why(why))
     }
 
+<<<<<<< HEAD
     pub(super) async fn push(&mut self, key: &str, message: &SignedMessage, signed: Signed) -> Result<(), Held> {
+=======
+    /// A message that was signed: has it landed, is it still in the mempool, is its fee too low?
+    async fn advance(
+        &mut self,
+        key: &str,
+        open: &Open,
+        signed: &Signed,
+        mempool: Option<&HashSet<Cid>>,
+    ) -> Result<(), Held> {
+        let from = parse_address(key, &signed.from)?;
+        let chain_nonce = self.chain_nonce(&from).await?;
+        let lookup = if chain_nonce > signed.nonce { self.find(key, signed).await? } else { None };
+        let seen = Seen {
+            head: self.head.height,
+            executed_at: lookup.as_ref().map(|l| l.height),
+            chain_nonce,
+            in_mempool: mempool.map(|pool| pool.iter().any(|cid| cid.to_string() == signed.cid)),
+        };
+        let step = match next_step(signed, &seen, &self.engine.settings.rules) {
+            MessageStep::Push
+                if signed.pushed_at.is_none() && self.pushed.contains(&(signed.from.clone(), signed.nonce)) =>
+            {
+                MessageStep::Renew
+            }
+            step => step,
+        };
+        match step {
+            MessageStep::Finish => match lookup {
+                Some(lookup) => self.finish(key, outcome(&lookup)),
+                None => Err(Held::Why("waiting for its receipt".into())),
+            },
+            MessageStep::Push => {
+                let message = parse_signed(key, signed)?;
+                self.push(key, &message, signed.clone()).await
+            }
+            MessageStep::Replace => self.replace(key, open, signed).await,
+            MessageStep::Renew => {
+                let why = format!("nonce {} was used by another message; signing anew", signed.nonce);
+                tracing::warn!(key, "{why}");
+                self.engine.amend(key, |open| {
+                    open.signed = None;
+                    open.why_waiting = why;
+                })?;
+                self.send(key, open).await
+            }
+            MessageStep::NoteNonceGone => self.nonce_gone(key, Some(self.head.height)),
+            MessageStep::ForgetNonceGone => self.nonce_gone(key, None),
+            MessageStep::Wait(why) => Err(Held::Why(why.to_owned())),
+        }
+    }
+
+    fn nonce_gone(&mut self, key: &str, since: Option<i64>) -> Result<(), Held> {
+        self.report.waiting += 1;
+        Ok(self.engine.amend(key, |open| {
+            if let Some(signed) = &mut open.signed {
+                signed.nonce_gone_since = since;
+            }
+        })?)
+    }
+
+    /// Any version of the message that the chain has executed.
+    async fn find(&self, key: &str, signed: &Signed) -> Result<Option<MsgLookup>, Held> {
+        for text in std::iter::once(&signed.cid).chain(signed.replaced.iter().rev()) {
+            let cid = text.parse::<Cid>().map_err(|e| super::effects::damaged(key, e.to_string()))?;
+            match self.engine.node.state_search_msg(&self.head.key(), &cid, -1, true).await {
+                Ok(Some(found)) => return Ok(Some(found)),
+                Ok(None) => {}
+                // An answer: this version did not land as far as the node knows.
+                Err(e) if e.of_message().is_some() => {}
+                Err(e) => return Err(e.into()),
+            }
+        }
+        Ok(None)
+    }
+
+    async fn push(&mut self, key: &str, message: &SignedMessage, signed: Signed) -> Result<(), Held> {
+>>>>>>> main
         // The fence: a writer that was replaced must not push. The store knows once a successor has written, the pass
         // as soon as there is one, or as the thread was given up or the lease has ended.
         self.engine.store.transact(&self.engine.token, |_| Ok::<(), StoreError>(()))?;
