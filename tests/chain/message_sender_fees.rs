@@ -6,6 +6,7 @@ use crate::support::mortal::Mortal;
 use bulkhead::actors::message_sender::messages::{Enqueue, EnqueueAnswer, MessageStatus, OrderAnswer};
 use bulkhead::actors::message_sender::{AddressRules, Engine, NodeWallet, SendRules, SenderSettings};
 use bulkhead::chain::Address;
+use bulkhead::devnet::Wording;
 use bulkhead::store::{Store, Token};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -369,11 +370,23 @@ async fn a_refused_message_never_keeps_a_proof() {
 /// The nonce of what was never taken is used by a transfer of the operator's.
 #[tokio::test]
 async fn a_nonce_that_somebody_else_used_costs_a_proof_two_epochs() {
+    for wording in [Wording::Lotus, Wording::Forest] {
+        displaced(wording, false).await;
+        displaced(wording, true).await;
+    }
+}
+
+/// `held`: the node has had the message before it lost its mempool, and answers otherwise about it.
+async fn displaced(wording: Wording, held: bool) {
     let s = setup();
-    s.state().down_for_pushes = true;
+    s.state().wording = wording;
+    s.state().min_premium = fil(1_000_000);
+    s.state().down_for_pushes = !held;
     s.give("post", WINDOW_POST);
     s.rounds(1).await;
     s.state().down_for_pushes = false;
+    s.state().min_premium = fil(1);
+    s.state().mempool.clear();
     s.chain.transfer(worker());
     s.chain.mine();
     let epochs = s.lands_within("post", 8).await;

@@ -1,7 +1,7 @@
 //! Classifies a node's refusal of a message: texts of Lotus' and Forest's mempools, sorted by what to do.
 
 use crate::chain::types::MsgLookup;
-use crate::rpc::full_node::FullNodeError;
+use crate::rpc::full_node::{FullNodeError, MessageVerdict};
 
 /// A node's answer to a push.
 #[derive(Clone, Debug, PartialEq)]
@@ -79,26 +79,16 @@ pub enum Search {
     Displaced,
 }
 
-/// Lotus' and Forest's errors are answers: `failed to load message` is "never had it", `message was replaced` says that
-/// the nonce went to another call. Anything else says nothing.
+/// Lotus' and Forest's errors about the message are answers; anything else says nothing.
 pub fn search_verdict(answer: Result<Option<MsgLookup>, FullNodeError>) -> Result<Search, FullNodeError> {
-    const UNKNOWN: [&str; 1] = ["failed to load message"];
-    const REPLACED: [&str; 2] = ["message was replaced", "found message with equal nonce"];
     match answer {
         Ok(Some(found)) => Ok(Search::Found(found)),
         Ok(None) => Ok(Search::NotFound),
-        Err(FullNodeError::Rpc { ref message, .. }) => {
-            let text = message.to_lowercase();
-            let says = |words: &[&str]| words.iter().any(|w| text.contains(w));
-            if says(&REPLACED) {
-                Ok(Search::Displaced)
-            } else if says(&UNKNOWN) {
-                Ok(Search::NotFound)
-            } else {
-                Err(answer.expect_err("an error"))
-            }
-        }
-        Err(e) => Err(e),
+        Err(e) => match e.of_message() {
+            Some(MessageVerdict::Displaced) => Ok(Search::Displaced),
+            Some(MessageVerdict::NotHere) => Ok(Search::NotFound),
+            None => Err(e),
+        },
     }
 }
 
