@@ -497,6 +497,44 @@ mod cluster {
     } }
 }
 
+mod orders {
+    use super::text;
+    use crate::rpc::api::{MessageState, Order};
+
+    named! { order: Order {
+        Order::SetControl { .. } =>
+            Order::SetControl { addresses: vec![text()] }, r#"{"order":"set_control","addresses":["x"]}"#;
+        Order::ProposeWorker { .. } =>
+            Order::ProposeWorker { worker: text() }, r#"{"order":"propose_worker","worker":"x"}"#;
+        Order::ConfirmWorker { .. } =>
+            Order::ConfirmWorker { worker: text() }, r#"{"order":"confirm_worker","worker":"x"}"#;
+        Order::SetOwner { .. } =>
+            Order::SetOwner { new_owner: text(), sender: text() }, r#"{"order":"set_owner","new_owner":"x","sender":"x"}"#;
+        Order::SetAddresses { .. } =>
+            Order::SetAddresses { multiaddrs: vec![text()], from: None },
+            r#"{"order":"set_addresses","multiaddrs":["x"],"from":null}"#;
+        Order::SetPeerId { .. } => Order::SetPeerId { peer_id: text() }, r#"{"order":"set_peer_id","peer_id":"x"}"#;
+        Order::Withdraw { .. } =>
+            Order::Withdraw { amount: None, by_beneficiary: true },
+            r#"{"order":"withdraw","amount":null,"by_beneficiary":true}"#;
+        Order::RepayDebt { .. } =>
+            Order::RepayDebt { amount: None, from: None }, r#"{"order":"repay_debt","amount":null,"from":null}"#;
+        Order::RecoverFaults { .. } =>
+            Order::RecoverFaults { sectors: vec![7] }, r#"{"order":"recover_faults","sectors":[7]}"#;
+    } }
+    named! { message_state: MessageState {
+        MessageState::Queued { .. } => MessageState::Queued { why: text() }, r#"{"state":"queued","why":"x"}"#;
+        MessageState::Pushed { .. } =>
+            MessageState::Pushed { cid: text(), nonce: 1, since: 2 }, r#"{"state":"pushed","cid":"x","nonce":1,"since":2}"#;
+        MessageState::Landed { .. } =>
+            MessageState::Landed { cid: text(), epoch: 2, return_data: text() },
+            r#"{"state":"landed","cid":"x","epoch":2,"return_data":"x"}"#;
+        MessageState::Failed { .. } =>
+            MessageState::Failed { exit_code: 16, error: text() }, r#"{"state":"failed","exit_code":16,"error":"x"}"#;
+        MessageState::Unknown => MessageState::Unknown, r#"{"state":"unknown"}"#;
+    } }
+}
+
 /// Enums that serde reads and that the tables of this file do not pin, and why.
 const ELSEWHERE: [(&str, &str, &str); 7] = [
     ("actors/seal_agent/queue.rs", "State", "pinned in queue_tests.rs"),

@@ -7,7 +7,7 @@
 //! * [`agent`], [`agent_view`] — the tree of a seal agent, and what it tells; [`remote_nodes`] — agents and storages of other nodes.
 //! * [`refs`], [`shards`] — where everything is: addresses, and the seal schedulers of all nodes together.
 //! * [`cluster_status`] — the cluster as this node's admin HTTP shows it.
-//! * [`reload`] — new settings while it runs.
+//! * [`reload`] — new settings while it runs; `orders` — what an operator has the miner actor do.
 //! * [`backend`], [`api_views`], [`proving_report`], [`provider_report`], [`sealing_report`], [`exit_log`] — the node behind its own API: lists,
 //!   sector details, summaries, ends.
 
@@ -23,6 +23,7 @@ mod exports;
 pub mod identity;
 pub mod lease_slot;
 pub mod net;
+mod orders;
 pub mod provider_report;
 pub mod proving_report;
 pub mod reconciler;
@@ -160,6 +161,7 @@ impl Node {
             agents: settings.agents.clone(),
             max_behind: settings.link.max_behind,
             period: Default::default(),
+            ordering: Default::default(),
             refs: refs.clone(),
             shards: shards.clone(),
             node: links.admin.clone(),

@@ -7,6 +7,7 @@
 //! * [`launch`] — what runs inside this process.
 //! * [`render`] — tables, pure.
 
+pub mod actor;
 pub mod agent;
 pub mod args;
 pub mod client;
@@ -20,6 +21,7 @@ pub mod keys;
 pub mod launch;
 pub mod logging;
 mod lossy;
+pub mod messages;
 pub mod miner_flags;
 pub mod output;
 pub mod proving;
@@ -140,6 +142,8 @@ fn dispatch(cli: Cli) -> Result<(), CliError> {
         Command::Sectors(command) => online(&global, |cx| sectors::run(command, cx)),
         Command::Sealing(command) => online(&global, |cx| sealing::run(command, cx)),
         Command::Proving(command) => online(&global, |cx| proving::run(command, cx)),
+        Command::Actor(command) => online(&global, |cx| actor::run(command, cx)),
+        Command::Messages(command) => online(&global, |cx| messages::run(command, cx)),
         Command::Tree(args) => online(&global, |cx| tree::run(args, cx)),
         Command::Cluster(command) => cluster(command, &global),
         Command::Prover(_) => Err(CliError::Usage("prover: it is started by a node, never by hand".to_string())),

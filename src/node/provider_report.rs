@@ -14,6 +14,7 @@ use crate::actors::seal_agent::messages::{AgentReport, GetAgentReport as AgentAs
 use crate::actors::seal_scheduler::messages::{SealingSummary, Slots, Summary as SealingAsked};
 use crate::actors::window_post::messages::{Closed, WindowPostInfo, WindowPostSummary};
 use crate::actors::winning_post::messages::WinningReport;
+use crate::chain::TokenAmount;
 use crate::chain::types::{DeadlineInfo, MinerPower, TipSetKey};
 use crate::rpc::admin::provider::*;
 use crate::rpc::api::{BackendError, MinerBackend};
@@ -322,6 +323,13 @@ impl Asked {
                 Trouble::new(format!("agent {agent} does not answer: {why}"), "see `bulkhead cluster nodes`")
             }));
         }
+        if let Some(debt) = self.balances.get("miner_fee_debt").filter(|atto| *atto != "0") {
+            let debt = TokenAmount::from_atto(debt.parse::<num_bigint::BigInt>().unwrap_or_default());
+            all.push(Trouble::new(
+                format!("the miner owes {debt} FIL of fees: nothing is pre-committed, recovered or withdrawn before that is paid"),
+                "bulkhead actor repay-debt",
+            ));
+        }
         if self.balances.get("worker").is_some_and(|atto| atto == "0") {
             all.push(Trouble::new(
                 "the worker has no FIL: no message can be paid",
@@ -405,11 +413,21 @@ fn task_of(job: &str) -> &str {
 async fn balances(node: &NodeBackend) -> (BTreeMap<String, String>, Option<String>) {
     let (full, miner, head) = (node.full_node(), node.miner(), TipSetKey::default());
     let (mut found, mut error) = (BTreeMap::new(), None);
-    let mut take = |account: &str, answer: Result<crate::chain::TokenAmount, FullNodeError>| match answer {
+    let mut take = |account: &str, answer: Result<TokenAmount, FullNodeError>| match answer {
         Ok(amount) => drop(found.insert(account.to_string(), amount.atto().to_string())),
         Err(e) => error = Some(e.to_string()),
     };
     take("miner_available", full.state_miner_available_balance(&miner, &head).await);
+    match full.state_miner_funds(&miner, &head).await {
+        Ok(funds) => {
+            take("miner_total", Ok(funds.balance));
+            take("miner_pledge", Ok(funds.initial_pledge));
+            take("miner_pre_commit", Ok(funds.pre_commit_deposits));
+            take("miner_vesting", Ok(funds.vesting));
+            take("miner_fee_debt", Ok(funds.fee_debt));
+        }
+        Err(e) => take("miner_total", Err(e)),
+    }
     match full.state_miner_info(&miner, &head).await {
         Ok(info) => {
             let mut accounts = vec![("worker".to_string(), info.worker)];

@@ -3,7 +3,8 @@
 use async_trait::async_trait;
 use bulkhead::chain::types::{TipSet, Version};
 use bulkhead::rpc::api::{
-    ApiConfig, ApiServer, BackendError, MinerBackend, ReportKind, SectorBrief, SectorId, SectorInfo,
+    ApiConfig, ApiServer, BackendError, MessageState, MinerBackend, Order, Plan, ReportKind, SectorBrief, SectorId,
+    SectorInfo,
 };
 use bulkhead::rpc::api_info::ApiInfo;
 use bulkhead::rpc::auth::{Auth, Perm};
@@ -53,6 +54,15 @@ impl MinerBackend for OneMiner {
     }
     fn shutdown(&self) {
         self.stopping.store(true, SeqCst);
+    }
+    async fn check_order(&self, order: &Order) -> Result<Plan, BackendError> {
+        Err(BackendError::Failed(format!("no {} here", order.name())))
+    }
+    async fn order(&self, _: &Order, _: &str) -> Result<Vec<String>, BackendError> {
+        Ok(vec![])
+    }
+    async fn message_state(&self, _: &str) -> Result<MessageState, BackendError> {
+        Ok(MessageState::Unknown)
     }
     async fn report(&self, report: ReportKind) -> Result<Value, BackendError> {
         Ok(json!(format!("{report:?}")))

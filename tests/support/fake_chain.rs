@@ -372,6 +372,8 @@ impl FullNode for FakeChain {
             sector_size: 2048,
             window_post_partition_sectors: 2,
             consensus_fault_elapsed: -1,
+            pending_owner_address: None,
+            beneficiary: None,
         })
     }
     async fn state_miner_available_balance(&self, _: &Address, _: &TipSetKey) -> Result<TokenAmount> {

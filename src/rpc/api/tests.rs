@@ -41,6 +41,15 @@ impl MinerBackend for ThreeSectors {
         Version { version: "1".into(), api_version: 2, block_delay: 30 }
     }
     fn shutdown(&self) {}
+    async fn check_order(&self, order: &Order) -> Result<Plan, BackendError> {
+        Err(BackendError::Failed(format!("no {} here", order.name())))
+    }
+    async fn order(&self, _: &Order, _: &str) -> Result<Vec<String>, BackendError> {
+        Ok(vec![])
+    }
+    async fn message_state(&self, _: &str) -> Result<MessageState, BackendError> {
+        Ok(MessageState::Unknown)
+    }
     async fn report(&self, report: ReportKind) -> Result<Value, BackendError> {
         match report {
             ReportKind::Market => Err(BackendError::Unavailable { what: "deal_handler", why: "it restarts".into() }),
@@ -126,7 +135,7 @@ fn permissions_are_lotus_s() {
     for (name, method) in METHODS {
         let want = match name {
             "Filecoin.PledgeSector" => Perm::Write,
-            "Filecoin.Shutdown" => Perm::Admin,
+            "Filecoin.Shutdown" | "Bulkhead.ActorOrder" => Perm::Admin,
             _ => Perm::Read,
         };
         assert_eq!(method.permission(), want, "{name}");

@@ -38,7 +38,7 @@ const USED: &[(&str, &str)] = &[
     ("Filecoin.StateGetActor", NO_MESSAGES),
     ("Filecoin.StateLookupID", "init cannot resolve the miner's address"),
     ("Filecoin.StateAccountKey", NO_MESSAGES),
-    ("Filecoin.StateReadState", "StateMinerAllocated cannot be replaced"),
+    ("Filecoin.StateReadState", "StateMinerAllocated cannot be replaced, info shows no pledge and no fee debt"),
     ("Filecoin.StateMinerInfo", "nothing works: the worker and the proof types are unknown"),
     ("Filecoin.StateMinerPower", "info shows no power"),
     ("Filecoin.StateMinerAvailableBalance", "info shows no balance, and none is used for deposits"),
