@@ -4,11 +4,12 @@
 //! them reach two actors: the seal-worker and the storage. Its own workers come over HTTP.
 
 use super::agent_view::AgentMethods;
+use super::tree::{AGAIN, MINUTE, holding_down};
 use crate::actors::seal_agent::worker_api::WorkerApi;
 use crate::actors::seal_agent::{self, AgentDeps, AgentSettings, SealAgent, storage_mark};
 use crate::actors::storage::{self, Storage, StorageDeps};
 use crate::proofs::Prover;
-use crate::rpc::auth::{Auth, AuthError};
+use crate::rpc::auth::RepoAuth;
 use crate::rpc::bridge::{Bridge, BridgeConfig, BridgeError, EpochGate, identity};
 use crate::rpc::directory::{Directory, NodeKind, NodeRecord};
 use crate::rpc::listener::SharedListener;
@@ -26,7 +27,6 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 const MAILBOX: usize = 1024;
-const MINUTE: Duration = Duration::from_secs(60);
 /// Between two tries to register with a directory that does not answer.
 const RETRY_DELAY: Duration = Duration::from_secs(3);
 /// The bridge's own sockets are known within this.
@@ -36,8 +36,6 @@ const LISTENING: Duration = Duration::from_secs(3);
 pub enum AgentError {
     #[error(transparent)]
     Store(#[from] StoreError),
-    #[error(transparent)]
-    Auth(#[from] AuthError),
     #[error(transparent)]
     Bridge(#[from] BridgeError),
     #[error(transparent)]
@@ -89,7 +87,7 @@ impl AgentNode {
         std::fs::create_dir_all(&own).map_err(|e| fail(own.clone(), e))?;
         let store = Store::open(&own.join("agent.redb"))?;
         let boot = store.next_boot()?;
-        let auth = Arc::new(Auth::open(&config.repo)?);
+        let auth = Arc::new(RepoAuth::new(&config.repo));
         let mut bridge = BridgeConfig::new(identity::load_or_make(&own)?, config.cluster.clone());
         (bridge.listen, bridge.timing, bridge.boot) = (config.listen.clone(), config.timing, super::start_of(&store)?);
         let bridge = Arc::new(Bridge::start(bridge)?);
@@ -135,7 +133,7 @@ struct Parts {
     config: AgentConfig,
     store: Store,
     prover: Arc<dyn Prover>,
-    auth: Arc<Auth>,
+    auth: Arc<RepoAuth>,
     bridge: Arc<Bridge>,
     directory: Arc<dyn Directory>,
     boot: u64,
@@ -165,14 +163,16 @@ impl Parts {
             .child(ChildSpec::supervisor(
                 SupervisorSpec::new("storage").intensity(10, MINUTE * 5).child(disks.on(Thread::Dedicated)),
             ))
+            // Proving reads the disks of this host whether or not it can seal.
             .child(ChildSpec::supervisor(
-                SupervisorSpec::new("sealing").intensity(20, MINUTE * 15).child(seal_worker.on(Thread::Dedicated)),
+                holding_down("sealing", 20, MINUTE * 15, AGAIN)
+                    .child(seal_worker.on(Thread::Dedicated).may_start_later()),
             ))
             .child(ChildSpec::supervisor(
                 SupervisorSpec::new("net").intensity(10, MINUTE * 5).child(self.peers(worker, storage)),
             ))
             .child(ChildSpec::supervisor(
-                SupervisorSpec::new("api").intensity(10, MINUTE * 5).child(self.api(worker, changed, api)),
+                holding_down("api", 10, MINUTE * 5, AGAIN).child(self.api(worker, changed, api)),
             ))
     }
 
@@ -205,11 +205,14 @@ impl Parts {
             };
             let methods =
                 AgentMethods { worker_api, name: name.clone(), directory: directory.clone(), tree: tree.clone() };
-            let service = Service { auth: auth.clone(), node: None, extras: Some(Arc::new(methods)) };
-            let started = AgentApi::start(&door, service, &repo);
+            let started = auth.open().map_err(|e| StartError(e.to_string())).and_then(|auth| {
+                let service = Service { auth, node: None, extras: Some(Arc::new(methods)) };
+                AgentApi::start(&door, service, &repo)
+            });
             async move { started }
         })
         .on(Thread::Shared("net"))
+        .may_start_later()
     }
 }
 

@@ -1,7 +1,7 @@
 //! The API server as a child of the tree; each start leaves its address and the admin's token in the repo.
 
 use super::{MinerBackend, StorageMinerApi};
-use crate::rpc::auth::Auth;
+use crate::rpc::auth::RepoAuth;
 use crate::rpc::listener::SharedListener;
 use crate::rpc::server::{self, ServerHandle, Service};
 use crate::supervisor::{Actor, ChildSpec, Cx, Exit, Handler, Message, Ref, StartError};
@@ -17,7 +17,7 @@ pub struct ApiConfig {
     pub listen: SocketAddr,
     /// The folder where `token` and `api` are written.
     pub repo: PathBuf,
-    pub auth: Arc<Auth>,
+    pub auth: Arc<RepoAuth>,
 }
 
 pub struct ApiServer {
@@ -55,12 +55,12 @@ impl ApiServer {
         door: &SharedListener,
         backend: Arc<dyn MinerBackend>,
     ) -> Result<ApiServer, StartError> {
-        let service =
-            Service { auth: config.auth.clone(), node: None, extras: Some(Arc::new(StorageMinerApi::new(backend))) };
+        let auth = config.auth.open().map_err(|e| StartError(e.to_string()))?;
+        let service = Service { auth: auth.clone(), node: None, extras: Some(Arc::new(StorageMinerApi::new(backend))) };
         let server = server::serve_at(door, service).map_err(|e| StartError(e.to_string()))?;
         let addr = server.addr();
         // For tools on this host: who has the token and the address does without.
-        let trouble = config.auth.write_repo_files(&config.repo, addr).err().map(|e| e.to_string());
+        let trouble = auth.write_repo_files(&config.repo, addr).err().map(|e| e.to_string());
         if let Some(why) = &trouble {
             tracing::error!("the API serves, but tools on this host do not find it: {why}");
         }

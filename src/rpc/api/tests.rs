@@ -149,13 +149,13 @@ impl crate::supervisor::Handler<Fall> for actor::ApiServer {
 
 #[tokio::test]
 async fn a_server_that_ends_by_itself_is_a_failure_and_another_serves_at_its_port() {
-    use crate::rpc::auth::Auth;
+    use crate::rpc::auth::RepoAuth;
     use crate::supervisor::{Backoff, Exit, Ref, SupervisorSpec, Tree};
     use std::time::Duration;
     const SOON: Duration = Duration::from_secs(60);
 
     let repo = tempfile::tempdir().unwrap();
-    let auth = Arc::new(Auth::open(repo.path()).unwrap());
+    let auth = Arc::new(RepoAuth::new(repo.path()));
     let listen = "127.0.0.1:0".parse().unwrap();
     let config = ApiConfig { listen, repo: repo.path().into(), auth };
     let address = Ref::<ApiServer>::new("/api", 4);
