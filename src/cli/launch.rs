@@ -51,7 +51,13 @@ pub async fn chain(config: &DevnetConfig, dir: &Path) -> Result<Chain, CliError>
         Ok((tree, server, token))
     })
     .await?;
-    let addr = server.ask(WhereIs, Duration::from_secs(5)).await.map_err(failed)?;
+    let addr = server.ask(WhereIs, Duration::from_secs(5)).await.map_err(|error| {
+        let down = tree.snapshot().into_iter().find_map(|actor| Some((actor.path, actor.held?)));
+        failed(match down {
+            Some((path, why)) => format!("the chain's API is not up: {path}: {why}"),
+            None => format!("the chain's API is not up: {error}"),
+        })
+    })?;
     Ok(Chain { tree, info: ApiInfo::local(addr, Some(token)), api_info_file })
 }
 
