@@ -14,6 +14,7 @@ use crate::rpc::bridge::{Bridge, BridgeConfig, BridgeError, EpochGate, identity}
 use crate::rpc::directory::{Directory, NodeKind, NodeRecord};
 use crate::rpc::listener::SharedListener;
 use crate::rpc::server::{self, ServerHandle, Service};
+use crate::rpc::server_actor::ServerActor;
 use crate::store::{Store, StoreError};
 use crate::supervisor::{
     Actor, ChildSpec, Cx, Exit, ExportError, Handler, Message, Ref, StartError, SupervisorSpec, Thread, Tree,
@@ -207,7 +208,7 @@ impl Parts {
                 AgentMethods { worker_api, name: name.clone(), directory: directory.clone(), tree: tree.clone() };
             let started = auth.open().map_err(|e| StartError(e.to_string())).and_then(|auth| {
                 let service = Service { auth, node: None, extras: Some(Arc::new(methods)) };
-                AgentApi::start(&door, service, &repo)
+                start_api(&door, service, &repo)
             });
             async move { started }
         })
@@ -282,71 +283,13 @@ async fn listening(bridge: &Bridge) -> Vec<Multiaddr> {
 }
 
 /// The HTTP side for workers; each start leaves its address, the admin's token and the workers' token in the repo.
-pub struct AgentApi {
-    /// Taken when it is stopped.
-    server: Option<ServerHandle>,
-    addr: SocketAddr,
-    door: SharedListener,
-}
+pub type AgentApi = ServerActor<ServerHandle>;
 
-/// The address that it listens on now.
-#[derive(Clone, Copy, Debug)]
-pub struct WhereIs;
-
-impl Message for WhereIs {
-    type Reply = SocketAddr;
-}
-
-impl AgentApi {
-    fn start(door: &SharedListener, service: Service, repo: &std::path::Path) -> Result<AgentApi, StartError> {
-        let failed = |e: &dyn std::fmt::Display| StartError(e.to_string());
-        let auth = service.auth.clone();
-        let server = server::serve_at(door, service).map_err(|e| failed(&e))?;
-        let addr = server.addr();
-        let left = auth.write_repo_files(repo, addr).and_then(|_| auth.write_worker_token(repo));
-        if let Err(error) = left {
-            tracing::error!(%error, "the agent serves, but tools on this host do not find it");
-        }
-        Ok(AgentApi { server: Some(server), addr, door: door.clone() })
-    }
-}
-
-/// Its server ended by itself.
-struct ThreadEnded;
-
-impl Message for ThreadEnded {
-    type Reply = ();
-}
-
-impl Handler<ThreadEnded> for AgentApi {
-    async fn handle(&mut self, _: ThreadEnded, _: &Cx<Self>) -> Result<(), Exit> {
-        Err(Exit::failed("the agent's API server's thread ended"))
-    }
-}
-
-impl Actor for AgentApi {
-    async fn started(&mut self, cx: &Cx<Self>) -> Result<(), Exit> {
-        if let Some(ended) = self.server.as_ref().map(ServerHandle::ended) {
-            cx.spawn(async move {
-                ended.await;
-                ThreadEnded
-            });
-        }
-        Ok(())
-    }
-
-    async fn stopping(&mut self, _: &Cx<Self>) {
-        self.door.close();
-        if let Some(server) = self.server.take() {
-            server.stop().await;
-        }
-    }
-}
-
-impl Handler<WhereIs> for AgentApi {
-    async fn handle(&mut self, _: WhereIs, _: &Cx<Self>) -> Result<SocketAddr, Exit> {
-        Ok(self.addr)
-    }
+fn start_api(door: &SharedListener, service: Service, repo: &std::path::Path) -> Result<AgentApi, StartError> {
+    let auth = service.auth.clone();
+    let server = server::serve_at(door, service).map_err(|e| StartError(e.to_string()))?;
+    let left = auth.write_repo_files(repo, server.addr()).and_then(|_| auth.write_worker_token(repo));
+    Ok(ServerActor::new("agent's API server", server, door).not_found_by_tools(left.err().map(|e| e.to_string())))
 }
 
 #[cfg(test)]

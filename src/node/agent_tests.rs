@@ -2,6 +2,7 @@
 //! the disks to others.
 
 use super::*;
+use crate::rpc::server_actor::WhereIs;
 use crate::supervisor::Backoff;
 
 const SOON: Duration = Duration::from_secs(60);
@@ -28,7 +29,7 @@ async fn a_server_that_ends_by_itself_is_a_failure_and_another_serves_at_its_por
     let address = Ref::<AgentApi>::new("/agent-api", 4);
     let child = ChildSpec::actor("api_server", &address, move |_| {
         let service = Service { auth: auth.clone(), node: None, extras: None };
-        let started = AgentApi::start(&door, service, &dir);
+        let started = start_api(&door, service, &dir);
         async move { started }
     });
     let tree = Tree::start(SupervisorSpec::new("root").backoff(Backoff::NONE).child(child)).unwrap();

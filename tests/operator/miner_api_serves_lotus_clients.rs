@@ -72,7 +72,7 @@ fn fixture() -> Fixture {
     let node = Arc::new(OneMiner::default());
     let config =
         ApiConfig { listen: "127.0.0.1:0".parse().unwrap(), repo: repo.path().to_path_buf(), auth: auth.clone() };
-    let server = ApiServer::start(&config, node.clone()).unwrap();
+    let server = bulkhead::rpc::api::start(&config, node.clone()).unwrap();
     Fixture { server, auth, node, repo }
 }
 

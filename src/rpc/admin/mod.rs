@@ -18,7 +18,8 @@ mod readers;
 mod routes;
 mod views;
 
-pub use actor::{AdminHttp, Announce, WhereIs, child, child_announcing};
+pub use crate::rpc::server_actor::WhereIs;
+pub use actor::{AdminHttp, Announce, child, child_announcing};
 pub use cluster::ClusterView;
 pub use views::{
     AdminViews, DeadLettersView, Ended, Readiness, ReloadError, TreeRow, TreeView, Vitals, readiness, stands_by,
@@ -29,7 +30,10 @@ use crate::rpc::descriptors::{self, Surface};
 use crate::rpc::http_surface::HttpSurface;
 use crate::rpc::listener::SharedListener;
 use crate::rpc::refusal_log::RefusalLog;
+use crate::rpc::server_actor::RunningServer;
 use actix_web::dev::ServerHandle;
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -75,11 +79,6 @@ pub struct AdminHandle {
 }
 
 impl AdminHandle {
-    /// Completes when the server's thread has ended, for whatever reason.
-    pub fn ended(&self) -> impl Future<Output = ()> + use<> {
-        let mut ended = self.ended.clone();
-        async move { while ended.changed().await.is_ok() {} }
-    }
     /// The listen address, with the real port.
     pub fn addr(&self) -> SocketAddr {
         self.addr
@@ -88,6 +87,19 @@ impl AdminHandle {
     pub async fn stop(&self) {
         self.server.stop(true).await;
         self.ended().await;
+    }
+}
+
+impl RunningServer for AdminHandle {
+    fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+    fn ended(&self) -> BoxFuture<'static, ()> {
+        let mut ended = self.ended.clone();
+        async move { while ended.changed().await.is_ok() {} }.boxed()
+    }
+    async fn stop(self) {
+        AdminHandle::stop(&self).await;
     }
 }
 

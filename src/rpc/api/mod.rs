@@ -8,7 +8,8 @@ mod backend;
 mod methods;
 mod types;
 
-pub use actor::{ApiConfig, ApiServer, WhereIs, child};
+pub use crate::rpc::server_actor::WhereIs;
+pub use actor::{ApiConfig, ApiServer, child, start};
 pub use backend::{BackendError, MinerBackend, ReportKind, SectorBrief};
 pub use methods::{ALL as METHODS, Method};
 pub use types::{PieceInfo, SealRandomness, SectorId, SectorInfo, SectorLog, SectorPiece};

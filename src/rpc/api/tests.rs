@@ -138,7 +138,7 @@ struct Fall;
 impl crate::supervisor::Message for Fall {
     type Reply = ();
 }
-impl crate::supervisor::Handler<Fall> for actor::ApiServer {
+impl crate::supervisor::Handler<Fall> for ApiServer {
     async fn handle(&mut self, _: Fall, _: &crate::supervisor::Cx<Self>) -> Result<(), crate::supervisor::Exit> {
         if let Some(server) = &self.server {
             server.fall().await;

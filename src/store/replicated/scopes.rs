@@ -37,7 +37,7 @@ pub(in crate::store) struct Scope {
 }
 
 #[derive(Default)]
-pub(super) struct ScopeState {
+pub(in crate::store) struct ScopeState {
     /// The local rows are not what the cluster's store has: it is asked before the next write.
     pub behind: bool,
     /// A thread flushes the journal.
