@@ -374,7 +374,9 @@ fn actor_trouble(actor: &ActorInfo) -> Option<Trouble> {
     match (&actor.trouble, actor.state) {
         (Some(why), _) if !is_link => Some(Trouble::new(format!("{}: {why}", actor.path), see)),
         (_, ActorState::Restarting) => {
-            let why = actor.last_exit.as_ref().map(|exit| format!(": {exit}")).unwrap_or_default();
+            // Held down: why that is. Else it is between two tries of its backoff.
+            let why = actor.held.clone().or_else(|| actor.last_exit.as_ref().map(ToString::to_string));
+            let why = why.map(|why| format!(": {why}")).unwrap_or_default();
             Some(Trouble::new(format!("{} restarts{why}", actor.path), see))
         }
         (_, ActorState::Stopped) if !crate::rpc::admin::stands_by(actor) => {
@@ -532,3 +534,7 @@ pub fn workers_of(agent: &str, report: &AgentReport) -> Vec<Worker> {
     });
     std::iter::once(own).chain(process).collect()
 }
+
+#[cfg(test)]
+#[path = "provider_report_tests.rs"]
+mod tests;

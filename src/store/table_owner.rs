@@ -67,6 +67,12 @@ pub(super) fn home(table: &str) -> Option<TableOwner> {
     TABLES.iter().find(|(name, ..)| *name == table).map(|(_, _, home)| *home)
 }
 
+/// The tables whose rows a cluster has.
+#[cfg(test)]
+pub(crate) fn cluster_tables() -> impl Iterator<Item = &'static str> {
+    TABLES.iter().filter(|(_, _, home)| *home != TableOwner::Node).map(|(name, ..)| *name)
+}
+
 /// The latest schema of the table's records that this version reads: `Record::SCHEMA`. `None`: a table of a later version.
 pub(super) fn schema(table: &str) -> Option<u16> {
     TABLES.iter().find(|(name, ..)| *name == table).map(|(_, schema, _)| *schema)

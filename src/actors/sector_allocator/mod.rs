@@ -10,8 +10,10 @@ mod leased;
 pub mod machine;
 pub mod messages;
 
+pub(super) use allocator::AllocationRecord;
 pub use allocator::{Allocator, AllocatorSettings};
 pub use machine::NumberSet;
+pub(super) use leased::RangeHolder;
 
 use crate::chain::Address;
 use crate::rpc::full_node::FullNode;
