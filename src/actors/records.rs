@@ -1,7 +1,7 @@
 //! Every record that a cluster keeps, so that a row of it can be checked without its actor.
 
 use super::deal_handler::AskRecord;
-use super::message_sender::machine::{Done, NextNonce, Open};
+use super::message_sender::record::{Done, NextNonce, Open};
 use super::seal_scheduler::{PledgeRecord, Sector};
 use super::sector_allocator::machine::Ledger;
 use super::sector_allocator::{AllocationRecord, RangeHolder};
