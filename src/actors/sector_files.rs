@@ -177,6 +177,16 @@ impl SectorFiles for SectorDirs {
     }
 }
 
+/// File or folder, there or not.
+fn remove(path: &Path) -> io::Result<()> {
+    let gone = |e: io::Error| if e.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(e) };
+    match std::fs::symlink_metadata(path) {
+        Ok(m) if m.is_dir() => std::fs::remove_dir_all(path).or_else(gone),
+        Ok(_) => std::fs::remove_file(path).or_else(gone),
+        Err(e) => gone(e),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -236,21 +246,6 @@ mod tests {
         assert_eq!(dirs.storage_path(1), Path::new("/mnt/disk7"));
         assert_eq!(dirs.storage_path(2), dirs.sectors);
     }
-}
-
-/// File or folder, there or not.
-fn remove(path: &Path) -> io::Result<()> {
-    let gone = |e: io::Error| if e.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(e) };
-    match std::fs::symlink_metadata(path) {
-        Ok(m) if m.is_dir() => std::fs::remove_dir_all(path).or_else(gone),
-        Ok(_) => std::fs::remove_file(path).or_else(gone),
-        Err(e) => gone(e),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
 
     #[test]
     fn a_folder_that_cannot_be_made_is_named() {

@@ -74,8 +74,6 @@ pub struct Chain {
     pub down_for_pushes: bool,
     /// What was pushed and not taken.
     pub refused: Vec<SignedMessage>,
-    /// Calls by method.
-    pub calls: HashMap<&'static str, u64>,
     pub estimate_error: Option<String>,
     pub push_error: Option<String>,
     /// No `MpoolPending`, as on some nodes.
@@ -186,7 +184,6 @@ impl FakeChain {
     }
 
     async fn enter(&self, method: &'static str) -> Result<()> {
-        *self.state().calls.entry(method).or_default() += 1;
         self.mortal.point(&format!("before {method}")).await;
         *self.state().calls.entry(method).or_default() += 1;
         if self.state().down {

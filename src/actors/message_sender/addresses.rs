@@ -167,6 +167,8 @@ mod tests {
         MinerInfo {
             owner: OWNER,
             worker: WORKER,
+            beneficiary: None,
+            pending_owner_address: None,
             new_worker: None,
             control_addresses: control.iter().map(|n| id(*n)).collect(),
             worker_change_epoch: -1,
