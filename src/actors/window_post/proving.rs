@@ -132,12 +132,9 @@ impl Attempt<'_> {
         self.close_at.saturating_duration_since(Instant::now())
     }
 
-    /// Reading may take a third of the time that is left, but no more than leaves the chunks their time.
     fn read_until(&self, sectors: usize, size: usize) -> Instant {
-        let left = self.left();
-        let chunks = u32::try_from(sectors.div_ceil(size.min(sectors).max(1))).unwrap_or(u32::MAX);
-        let proofs = self.effects.last_chunk().saturating_mul(chunks.saturating_add(1));
-        Instant::now() + (left / 3).min(left.saturating_sub(proofs))
+        let chunks = sectors.div_ceil(size.min(sectors).max(1));
+        Instant::now() + schedule::time_to_read(self.left(), self.effects.last_chunk(), chunks)
     }
 
     async fn prove(&self, sectors: &mut BTreeMap<u64, SectorState>, size: usize) -> Result<Vec<u8>, Why> {
