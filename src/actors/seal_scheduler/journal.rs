@@ -12,7 +12,7 @@ use std::sync::Arc;
 pub(super) struct Census {
     pub phases: BTreeMap<Phase, u64>,
     pub failing: u64,
-    /// Those that count against `max_sealing`.
+    /// Sectors that count against `max_sealing`.
     pub sealing: usize,
 }
 
