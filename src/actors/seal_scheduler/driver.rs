@@ -73,9 +73,9 @@ pub struct Driver {
     /// The wishes that still lack a number, and when each was made. The others are on disk only.
     unnumbered: BTreeMap<String, u64>,
     running: HashMap<u64, RunningAction>,
-    /// How many of [`Driver::running`] are of sectors that do not count as being sealed yet.
+    /// The runs of sectors that do not count as being sealed yet.
     describing: usize,
-    /// Those of [`Driver::running`] that take a slot here.
+    /// The runs that take a slot here.
     busy: Busy,
     runs: u64,
     /// The idle sectors, by what they wait for.

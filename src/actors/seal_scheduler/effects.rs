@@ -108,7 +108,7 @@ impl Effects {
         done.unwrap_or_else(|Stop(event)| event)
     }
 
-    /// What is the same for all sectors at a head.
+    /// The answers that all sectors share at a head.
     fn at(&self, head: &TipSet) -> Rc<HeadAnswers> {
         self.answers.at(&self.node, self.miner, head)
     }

@@ -1,4 +1,4 @@
-//! What the chain says at one head, asked once for all sectors that wait for it.
+//! The chain's answers at one head, asked for once for all sectors that need them.
 
 use crate::actors::sector_allocator::NumberSet;
 use crate::chain::miner_messages::entropy;

@@ -12,7 +12,7 @@ use std::sync::Arc;
 pub(super) struct Census {
     pub phases: BTreeMap<Phase, u64>,
     pub failing: u64,
-    /// Those that count against `max_sealing`.
+    /// Sectors that count against `max_sealing`.
     pub sealing: usize,
 }
 
@@ -39,7 +39,7 @@ enum Kept {
     Brief(Brief),
 }
 
-/// What a list says of a sector for which nothing more is to be done.
+/// A sector for which nothing more is to be done, as far as a list shows it.
 struct Brief {
     phase: Phase,
     /// Unix milliseconds of the entry into the phase.
@@ -54,7 +54,7 @@ impl Kept {
             Kept::Brief(brief) => brief.phase,
         }
     }
-    /// As [`SectorSummary::failure`].
+    /// Agrees with [`SectorSummary::failure`].
     fn is_failing(&self) -> bool {
         matches!(self, Kept::Whole(sector) if sector.reason.is_some() && retry_at(sector).is_some())
     }

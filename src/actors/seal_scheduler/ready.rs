@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 /// The order among sectors that may act: the furthest first, then the lowest number.
 type Turn = (Reverse<u32>, u64);
 
-/// What a sector that may act takes room of.
+/// The limit that a sector takes room of when it acts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Queue {
     /// It begins to be sealed: `max_sealing`.
@@ -23,14 +23,14 @@ enum Queue {
     FreeWithHead,
 }
 
-/// Where an idle sector waits.
+/// The event that an idle sector waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Wait {
-    /// Unix milliseconds.
+    /// A moment in Unix milliseconds.
     Time(u64),
-    /// For a head of at least that epoch.
+    /// A head of at least that epoch.
     Epoch(ChainEpoch),
-    /// For another head than that at which it asked last; `None`: for any.
+    /// Another head than that at which it asked last; `None`: any.
     Head(Option<ChainEpoch>),
     Turn(Queue, Turn),
 }
@@ -44,9 +44,10 @@ pub(super) struct Chosen {
     pub may_read: bool,
 }
 
-/// What runs at this node, as far as it takes room.
+/// The work under way, as far as it takes room.
 #[derive(Default)]
 pub(super) struct Busy {
+    /// Tasks at this node.
     pub pools: HashMap<Pool, usize>,
     /// Sectors past `Allocated` and not final, and those that are on their way there.
     pub sealing: usize,
@@ -65,7 +66,7 @@ pub(super) struct Ready {
     looked_at: u64,
 }
 
-/// What the driver knows of a sector besides its record.
+/// A sector's times that its record does not hold; they are forgotten at a restart.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Pace {
     /// The head at which it last asked.
@@ -77,7 +78,7 @@ pub(super) struct Pace {
 }
 
 impl Ready {
-    /// Notes where an idle sector waits now. One that runs is taken out with [`Ready::forget`].
+    /// Notes what an idle sector waits for. One that runs is taken out with [`Ready::forget`].
     pub fn place(&mut self, sector: &Sector, pace: Pace, now: u64) {
         self.forget(sector.number);
         let Some(at) = due_at(sector).map(|at| at.max(pace.held.unwrap_or(0))) else { return };
@@ -183,7 +184,7 @@ impl Ready {
     }
 }
 
-/// Of a sector whose time has come.
+/// The event that a sector waits for whose time has come.
 fn wait_of(sector: &Sector, pace: Pace) -> Wait {
     let (phase, action) = (sector.phase, sector.phase.action());
     if action.is_poll() {
