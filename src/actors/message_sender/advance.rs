@@ -392,8 +392,9 @@ impl Round<'_> {
         kind: RefusalKind,
     ) -> Result<(), Held> {
         let proving = self.engine.purpose(key, open)? == Purpose::Proving;
-        // Bytes of another kind may lie in some pool and land there: twice, if the message is signed with another nonce.
-        let sure = kind == RefusalKind::Invalid || self.is_idempotent(key, open)?;
+        // Other bytes, and earlier versions, may lie in some pool and land: twice, if another nonce is signed for them.
+        let never = kind == RefusalKind::Invalid && signed.replaced.is_empty();
+        let sure = never || self.is_idempotent(key, open)?;
         if sure && !signed.held && signed.fillers.is_empty() {
             let store = self.engine.store_for_signing(key, open)?;
             if self.engine.give_nonce_back(&store, key, signed).map_err(unproven)? {
