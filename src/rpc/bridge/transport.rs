@@ -5,7 +5,7 @@
 use super::counters::{Counters, Refusal};
 use super::lock;
 use super::muxer::Yamux;
-use futures::future::{BoxFuture, Either};
+use futures::future::BoxFuture;
 use futures::io::BufReader;
 use futures::{AsyncRead, AsyncWrite, FutureExt};
 use libp2p::core::muxing::StreamMuxerBox;
@@ -131,6 +131,7 @@ fn beside_quic(
     allow: Arc<AllowList>,
     strangers: Arc<Counters>,
 ) -> Boxed<Connected> {
+    use futures::future::Either;
     let mut config = quic::Config::new(key);
     config.handshake_timeout = handshake;
     let quic = quic::tokio::Transport::new(config).and_then(move |(peer, connection), _| {
