@@ -106,7 +106,7 @@ pub(super) fn row(
     }
     let Some(rows) = if_there(tx.open_table(rows(table)))? else { return Ok(None) };
     let found = rows.get(key).map_err(failed)?.map(|row| row.value().to_vec());
-    Ok(found.map(|row| marker(tx, scope).map(|marker| (marker, row))).transpose()?)
+    found.map(|row| marker(tx, scope).map(|marker| (marker, row))).transpose()
 }
 
 /// The first that waits, and its place.
