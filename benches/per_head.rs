@@ -9,6 +9,8 @@
 #[path = "../tests/support/mod.rs"]
 mod support;
 
+use bulkhead::chain::lotus_json::bitfield::to_runs;
+use bulkhead::rpc::full_node::FullNode;
 use bulkhead::store::{Store, Token};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -16,6 +18,8 @@ use support::waiting_sectors::{Miner, Waiting};
 
 const HEADS: u32 = 20;
 const WRITES: u32 = 200;
+/// Bytes of an answer around its result.
+const ENVELOPE: u64 = r#"{"jsonrpc":"2.0","id":12345,"result":}"#.len() as u64;
 
 /// Of this process.
 fn cpu() -> Duration {
@@ -54,10 +58,17 @@ async fn measure(sectors: u64) {
     waiting.effects.settings.seed_confidence = 1000;
     waiting.head(1_000_000).await; // all ask once after a start
 
-    let (mut calls, mut looked_at, began) = (0, 0, cpu());
+    // The chain's answers as JSON: the taken numbers as run lengths, null for a sector that is not proven yet.
+    let key = waiting.chain.head().key();
+    let taken = waiting.chain.state_miner_allocated(&support::fake_chain::miner(), &key).await.expect("numbers");
+    let taken = serde_json::to_string(&to_runs(&taken)).expect("JSON").len() as u64;
+    let answer = |method: &str| if method == "StateMinerAllocated" { ENVELOPE + taken } else { ENVELOPE + 4 };
+
+    let (mut calls, mut bytes, mut looked_at, began) = (0, 0, 0, cpu());
     for _ in 0..HEADS {
         let cost = waiting.head(1_000_000).await;
         calls += cost.calls.values().sum::<u64>();
+        bytes += cost.calls.iter().map(|(method, calls)| answer(method) * calls).sum::<u64>();
         looked_at += cost.looked_at;
     }
     let heads = cpu() - began;
@@ -74,9 +85,10 @@ async fn measure(sectors: u64) {
 
     let per_head = |total: u64| total as f64 / f64::from(HEADS);
     println!(
-        "| {sectors} | {} | {:.1} | {:.1} | {:.0} | {:.2} ({:.2}) | {:.1} | {:.0} | {:.0} (CPU {:.0}) | {:.1} |",
+        "| {sectors} | {} | {:.1} | {:.0} | {:.1} | {:.0} | {:.2} ({:.2}) | {:.1} | {:.0} | {:.0} (CPU {:.0}) | {:.1} |",
         sectors - miner.proving,
         per_head(calls),
+        per_head(bytes),
         per_head(looked_at),
         heads.as_micros() as f64 / f64::from(HEADS),
         started.as_secs_f64(),
@@ -100,10 +112,10 @@ fn main() {
         return;
     }
     println!(
-        "| sectors | being sealed | calls a head | sectors looked at a head | CPU a head, µs | start, s (of it opening the \
+        "| sectors | being sealed | calls a head | bytes answered a head | sectors looked at a head | CPU a head, µs | start, s (of it opening the \
          store) | memory, MB | memory a sector, bytes | one record written, µs | store, MB |"
     );
-    println!("|---|---|---|---|---|---|---|---|---|---|");
+    println!("|---|---|---|---|---|---|---|---|---|---|---|");
     for sectors in [10, 1_000, 100_000] {
         let this = std::env::current_exe().expect("this program");
         let done = Command::new(this).arg(sectors.to_string()).status().expect("this program");

@@ -70,12 +70,12 @@ impl Miner {
         write.map_err(|e: StoreError| e).unwrap();
         store
     }
-    /// The same on chain.
+    /// Those that are being sealed on chain; nobody asks for the others.
     pub fn on_chain(&self) -> Arc<FakeChain> {
         let chain = FakeChain::new(Arc::new(Mortal::default()));
         let mut state = chain.state();
         state.height = HEAD;
-        for number in 1..=self.all() {
+        for number in self.proving + 1..=self.all() {
             if self.phase(number) != Phase::PreCommitWait {
                 state.allocated.insert(number);
             }
