@@ -90,11 +90,11 @@ impl Round<'_> {
                 Ok(search @ Search::Found(_)) if !filler => {
                     memory.set_found(key, &search);
                     let Search::Found(found) = search else { continue };
-                    used.by_message = Some(found);
+                    used.by_message = Some(*found);
                     return Ok(used);
                 }
                 Ok(Search::Found(found)) => {
-                    used.by_filler = Some(found);
+                    used.by_filler = Some(*found);
                     return Ok(used);
                 }
                 Ok(Search::Displaced) => used.displaced = true,

@@ -138,7 +138,7 @@ impl Memory {
     pub(super) fn set_found(&self, key: &str, search: &Search) {
         let mut inner = lock(&self.0);
         match search {
-            Search::Found(found) => inner.found.insert(key.to_owned(), found.clone()),
+            Search::Found(found) => inner.found.insert(key.to_owned(), found.as_ref().clone()),
             Search::NotFound | Search::Displaced => inner.found.remove(key),
         };
     }

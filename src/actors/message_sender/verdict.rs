@@ -72,7 +72,7 @@ pub fn push_verdict(answer: &Result<cid::Cid, FullNodeError>) -> Push {
 /// A node's answer to the search for a message.
 #[derive(Clone, Debug)]
 pub enum Search {
-    Found(MsgLookup),
+    Found(Box<MsgLookup>),
     /// Not executed as far as this node sees; also what a node says of a message that it never had.
     NotFound,
     /// Another message was executed with its nonce.
@@ -82,7 +82,7 @@ pub enum Search {
 /// Lotus' and Forest's errors about the message are answers; anything else says nothing.
 pub fn search_verdict(answer: Result<Option<MsgLookup>, FullNodeError>) -> Result<Search, FullNodeError> {
     match answer {
-        Ok(Some(found)) => Ok(Search::Found(found)),
+        Ok(Some(found)) => Ok(Search::Found(Box::new(found))),
         Ok(None) => Ok(Search::NotFound),
         Err(e) => match e.of_message() {
             Some(MessageVerdict::Displaced) => Ok(Search::Displaced),
