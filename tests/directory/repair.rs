@@ -1,6 +1,6 @@
 //! What in etcd no node can read: it is told by its key, and `cluster repair` puts it right.
 
-use crate::support::etcd::{Etcds, acquire, see, within};
+use crate::support::etcd::{Etcds, PATIENCE, acquire, see, within};
 use bulkhead::rpc::directory::etcd::Connection;
 use bulkhead::rpc::directory::etcd::repair::{RepairOptions, Repaired, repair};
 use bulkhead::rpc::directory::{Directory, DirectoryError};
@@ -94,14 +94,11 @@ async fn a_marker_comes_back_from_etcds_history_or_is_made_anew() {
 
 const ROW: &str = "/bulkhead/main/state/t01000/window-post:notes/a";
 
-/// A node's store, and the lease under which it wrote that row twice.
-async fn written(etcds: &Etcds, dir: &std::path::Path) -> (Store, u64) {
-    let mut client = etcds.client().await;
-    client.put(LEASE, "a node", None).await.unwrap();
-    let lease = client.get(LEASE, None).await.unwrap().kvs()[0].create_revision() as u64;
+/// A node's store, which wrote that row twice under its lease.
+async fn written(etcds: &Etcds, dir: &std::path::Path, lease: u64) -> Store {
     let config = etcds.config();
     let options = EtcdOptions::new(config.checked().unwrap(), config.cluster.clone());
-    let options = EtcdOptions { connect: config.options(), ..options };
+    let options = EtcdOptions { attempt: PATIENCE, deadline: PATIENCE, connect: config.options(), ..options };
     let file = dir.join("bulkhead.redb");
     let store = blocking(move || {
         let store = Store::open(&file).unwrap();
@@ -114,7 +111,7 @@ async fn written(etcds: &Etcds, dir: &std::path::Path) -> (Store, u64) {
         }
         store
     });
-    (store.await, lease)
+    store.await
 }
 
 async fn blocking<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> T {
@@ -125,7 +122,10 @@ async fn blocking<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_row_comes_back_as_its_last_writer_left_it_or_is_left_to_an_operator() {
     let (etcds, dir) = (Etcds::single().await, tempfile::tempdir().unwrap());
-    let (store, lease) = written(&etcds, dir.path()).await;
+    let holder = etcds.node("a").await;
+    let held = holder.acquire(WINDOW).await.unwrap();
+    let lease = held.epoch();
+    let store = written(&etcds, dir.path(), lease).await;
     let mut client = etcds.client().await;
     let good = value(&etcds, ROW).await.unwrap();
     client.put(ROW, "garbage", None).await.unwrap();
@@ -173,4 +173,5 @@ async fn a_row_comes_back_as_its_last_writer_left_it_or_is_left_to_an_operator()
     assert_eq!(value(&etcds, ROW).await, Some(b"garbage".to_vec()));
     assert_eq!(from_copy(Some(ROW)).await, "taken away, as ordered");
     assert_eq!(value(&etcds, ROW).await, None);
+    assert_eq!(held.state(), bulkhead::rpc::directory::LeaseState::Proven, "what was good is left");
 }

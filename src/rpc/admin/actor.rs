@@ -27,7 +27,7 @@ pub fn child_announcing(
     ChildSpec::actor("admin_http", address, move |_cx| {
         let started = start_at(&door, config.allow.clone(), views.clone());
         announce(started.as_ref().ok().map(AdminHandle::addr));
-        let door = door.clone();
-        async move { started.map(|http| ServerActor::new("admin HTTP", http, &door)).map_err(|e| StartError(e.to_string())) }
+        let actor = started.map(|http| ServerActor::new("admin HTTP", http, &door));
+        async move { actor.map_err(|e| StartError(e.to_string())) }
     })
 }
