@@ -12,8 +12,8 @@ pub mod messages;
 
 pub(super) use allocator::AllocationRecord;
 pub use allocator::{Allocator, AllocatorSettings};
-pub use machine::NumberSet;
 pub(super) use leased::RangeHolder;
+pub use machine::NumberSet;
 
 use crate::chain::Address;
 use crate::rpc::full_node::FullNode;
