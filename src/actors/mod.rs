@@ -4,6 +4,7 @@ pub mod daemon_link;
 pub mod deal_handler;
 pub mod message_sender;
 pub mod path_checks;
+pub mod records;
 pub mod seal_agent;
 pub mod seal_jobs;
 pub mod seal_scheduler;

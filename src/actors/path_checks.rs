@@ -199,7 +199,9 @@ mod tests {
         let gate = Arc::new(Mutex::new(gate));
         let wait = |gate: &Arc<Mutex<std::sync::mpsc::Receiver<()>>>| {
             let gate = gate.clone();
-            move || drop(lock(&gate).recv())
+            move || {
+                let _ = lock(&gate).recv();
+            }
         };
         let stuck: Vec<_> = (0..600).map(|_| wait(&gate)).collect();
         let (stuck, fine) =

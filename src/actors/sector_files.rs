@@ -119,11 +119,13 @@ impl SectorDirs {
         self.jobs.join(format!("{}-{phase}-{attempt}", self.name(number)))
     }
 
+    /// An error names the folder.
     pub fn create(&self) -> io::Result<()> {
-        for kind in ["unsealed", "sealed", "cache"] {
-            std::fs::create_dir_all(self.sectors.join(kind))?;
-        }
-        std::fs::create_dir_all(&self.jobs)
+        let folders = ["unsealed", "sealed", "cache"].map(|kind| self.sectors.join(kind));
+        folders.iter().chain([&self.jobs]).try_for_each(|folder| {
+            let named = |e: io::Error| io::Error::new(e.kind(), format!("{}: {e}", folder.display()));
+            std::fs::create_dir_all(folder).map_err(named)
+        })
     }
 
     pub fn remove_jobs(&self, number: u64) -> io::Result<()> {
@@ -172,6 +174,16 @@ impl SectorFiles for SectorDirs {
         // <path>/sealed/s-t01000-1
         let path = target.and_then(|target| Some(target.parent()?.parent()?.to_path_buf()));
         path.unwrap_or_else(|| self.sectors.clone())
+    }
+}
+
+/// File or folder, there or not.
+fn remove(path: &Path) -> io::Result<()> {
+    let gone = |e: io::Error| if e.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(e) };
+    match std::fs::symlink_metadata(path) {
+        Ok(m) if m.is_dir() => std::fs::remove_dir_all(path).or_else(gone),
+        Ok(_) => std::fs::remove_file(path).or_else(gone),
+        Err(e) => gone(e),
     }
 }
 
@@ -234,14 +246,16 @@ mod tests {
         assert_eq!(dirs.storage_path(1), Path::new("/mnt/disk7"));
         assert_eq!(dirs.storage_path(2), dirs.sectors);
     }
-}
 
-/// File or folder, there or not.
-fn remove(path: &Path) -> io::Result<()> {
-    let gone = |e: io::Error| if e.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(e) };
-    match std::fs::symlink_metadata(path) {
-        Ok(m) if m.is_dir() => std::fs::remove_dir_all(path).or_else(gone),
-        Ok(_) => std::fs::remove_file(path).or_else(gone),
-        Err(e) => gone(e),
+    #[test]
+    fn a_folder_that_cannot_be_made_is_named() {
+        let dir = tempfile::tempdir().expect("a folder");
+        for name in ["sectors", "jobs"] {
+            let repo = dir.path().join(format!("with-{name}"));
+            std::fs::create_dir(&repo).expect("a repo");
+            std::fs::write(repo.join(name), "no folder").expect("a file");
+            let why = SectorDirs::of_repo(&repo, 1000).create().expect_err("a file is in the way").to_string();
+            assert!(why.contains(&repo.join(name).display().to_string()), "{why}");
+        }
     }
 }

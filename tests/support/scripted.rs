@@ -357,6 +357,8 @@ impl FullNode for ScriptedNode {
             sector_size: 2048,
             window_post_partition_sectors: self.partition_sectors.lock().unwrap().unwrap_or(2),
             consensus_fault_elapsed: -1,
+            pending_owner_address: None,
+            beneficiary: None,
         })
     }
     async fn state_miner_proving_deadline(&self, _miner: &Address, _key: &TipSetKey) -> Result<DeadlineInfo> {

@@ -217,14 +217,18 @@ impl Effects {
         let partitions = partitions.collect::<Result<Vec<_>, Why>>()?;
         let proofs = [PoStProof { post_proof: proof.proof_type, proof_bytes: proof.proof.clone() }];
         let call = miner_messages::submit_windowed_post(di.index, partitions, &proofs, epoch, commit);
-        Ok(match self.enqueue(key.to_string(), call.map_err(why)?).await? {
+        Ok(match self.enqueue(key.to_string(), call.map_err(why)?, di.close).await? {
             Taken::New => Submission::Queued,
             Taken::Known => Submission::Known,
         })
     }
 
-    pub(super) async fn enqueue(&self, key: String, MinerCall { method, params }: MinerCall) -> Result<Taken, Why> {
-        let max_fee = self.settings.max_fee.clone();
-        self.outbox.enqueue(PostMessage { key, to: self.miner, method, params, max_fee }).await
+    pub(super) async fn enqueue(
+        &self,
+        key: String,
+        MinerCall { method, params }: MinerCall,
+        closes: ChainEpoch,
+    ) -> Result<Taken, Why> {
+        self.outbox.enqueue(PostMessage { key, to: self.miner, method, params, closes }).await
     }
 }

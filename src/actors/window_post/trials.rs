@@ -112,9 +112,9 @@ impl Effects {
             match self.outbox.status(&name).await? {
                 PostStatus::Unknown => {
                     tracing::info!(deadline = target.index, partitions = count, "declaring recoveries");
-                    return self.enqueue(name, call).await.map(drop);
+                    return self.enqueue(name, call, target.fault_cutoff).await.map(drop);
                 }
-                PostStatus::Waiting => return Ok(()),
+                PostStatus::Waiting | PostStatus::Unsent { .. } => return Ok(()),
                 // This head's state does not show it yet.
                 PostStatus::Landed { at } if head.height <= at => return Ok(()),
                 PostStatus::Landed { .. } => {}
