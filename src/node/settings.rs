@@ -224,6 +224,7 @@ impl NodeSettings {
                     config::SealPlace::Agents => Place::Agents,
                 },
                 seed_confidence: config.sealing.seed_confidence,
+                keep_free: config.sealing.keep_free << 20,
                 max_pre_commit_fee: fil(&config.fees.pre_commit),
                 max_commit_fee: fil(&config.fees.commit),
                 ..SealSettings::default()

@@ -40,6 +40,7 @@ impl Outside {
             max_ticket_age: 60,
             ticket_margin: 10,
             expiration: 1000,
+            keep_free: 0,
             ..SealSettings::default()
         };
         Outside {
@@ -140,7 +141,7 @@ impl World {
                 break;
             }
             for w in work {
-                let event = self.effects.run(&w.sector, w.action, Some(&head)).await;
+                let event = self.effects.run(&w, Some(&head)).await;
                 self.mortal.point("action done").await;
                 self.driver.done(w.sector.number, w.run, event, now).unwrap();
                 self.mortal.point("action journaled").await;

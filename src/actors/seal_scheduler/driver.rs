@@ -4,6 +4,7 @@ use super::machine::{self, Event, FollowUp, Rules};
 use super::messages::{SealingSummary, SealingTask, SectorDetail, SectorSummary, Slots};
 use super::phase::{Action, Phase, Pool};
 use super::plan::{Candidate, Limits, admit, due_at};
+use super::room::Promised;
 use super::sector::Sector;
 use crate::failpoint;
 use crate::store::{Record, Store, StoreError, Token};
@@ -76,6 +77,10 @@ pub struct ActionRun {
     pub action: Action,
     /// Tells this run from a later one of the same sector.
     pub run: u64,
+    /// How long the last such task took that was done, in milliseconds.
+    pub last_took: Option<u64>,
+    /// What the others have been promised of the disks; only for an action that asks for room.
+    pub promised: Promised,
 }
 
 pub struct Driver {
@@ -213,7 +218,11 @@ impl Driver {
         if let (true, Some(head)) = (action.is_poll(), head) {
             self.polled.insert(number, head);
         }
-        Some(ActionRun { sector, action, run })
+        let promised = match action {
+            Action::AddPiece => Promised::of(self.sectors.values(), number),
+            _ => Promised::default(),
+        };
+        Some(ActionRun { sector, action, run, last_took: self.took.get(&action).copied(), promised })
     }
 
     /// Takes the result of a run: the next record is on disk when this returns. The result of an overtaken run is

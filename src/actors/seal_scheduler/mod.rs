@@ -15,6 +15,7 @@ mod phase;
 mod plan;
 mod ports;
 mod remote;
+mod room;
 mod sector;
 mod settings;
 
@@ -114,12 +115,11 @@ impl SealScheduler {
         for work in self.driver.due(now, self.head.as_ref().map(|h| h.height)) {
             let (effects, head) = (self.effects.clone(), self.head.clone());
             let (cancel, cancelled) = oneshot::channel::<()>();
-            let ActionRun { sector, action, run } = work;
-            let number = sector.number;
+            let (number, run) = (work.sector.number, work.run);
             self.cancel.insert(number, cancel);
             cx.spawn(async move {
                 let event = tokio::select! {
-                    event = effects.run(&sector, action, head.as_deref()) => Some(event),
+                    event = effects.run(&work, head.as_deref()) => Some(event),
                     _ = cancelled => None,
                 };
                 RunDone { number, run, event }

@@ -32,6 +32,8 @@ pub struct SealSettings {
     /// Pay deposit and pledge from what the miner actor has free, as far as that goes. Two sectors at a time may count
     /// on the same free balance; a message that then fails is sent again.
     pub use_miner_balance: bool,
+    /// Bytes of the disk that sealing here leaves free: for the store, messages and proofs.
+    pub keep_free: u64,
     pub runtimes: Runtimes,
     pub place: Place,
     /// The name of this scheduler among several of one miner.
@@ -78,6 +80,7 @@ impl Default for SealSettings {
             max_pre_commit_fee: TokenAmount::from_atto(20_000_000_000_000_000u64),
             max_commit_fee: TokenAmount::from_atto(30_000_000_000_000_000u64),
             use_miner_balance: false,
+            keep_free: 1 << 30,
             place: Place::Here,
             shard: None,
             runtimes: Runtimes {
