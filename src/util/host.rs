@@ -13,7 +13,7 @@ pub enum Lack {
     Threads,
 }
 
-/// What a text of the operating system, of Rust's or of a C++ library says is missing.
+/// The resource that a text of the operating system, of Rust's or of a C++ library says is missing.
 pub fn lack(text: &str) -> Option<Lack> {
     let code = |number: u32| {
         ["os error ", "code: ", "errno "].iter().any(|mark| {

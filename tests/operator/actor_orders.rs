@@ -214,9 +214,13 @@ fn addresses_are_set_and_money_is_moved_once() {
 /// A chain with a clock, of which a sector is faulty, in this process.
 fn faulty_chain(dir: &Path) -> (Tree, String, i64) {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    // Windows as long as a machine may take that does other work.
     let fast = DevnetSettings {
         block_delay: Duration::from_millis(200),
         warmup_delay: Duration::from_millis(200),
+        deadlines: 3,
+        challenge_window: 200,
+        dispute_window: 10,
         ..settings()
     };
     let (net, cutoff) = runtime.block_on(async {

@@ -79,7 +79,7 @@ pub struct ActionRun {
     pub run: u64,
     /// How long the last such task took that was done, in milliseconds.
     pub last_took: Option<u64>,
-    /// What the others have been promised of the disks; only for an action that asks for room.
+    /// The others' promised room on the disks; only for an action that asks for room.
     pub promised: Promised,
 }
 

@@ -16,7 +16,7 @@ pub enum Method {
     RuntimeSubsystems,
     Version,
     Shutdown,
-    /// What an order would send; nothing is sent.
+    /// The messages of an order; nothing is sent.
     ActorCheck,
     ActorOrder,
     MessageStatus,
