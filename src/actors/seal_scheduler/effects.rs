@@ -208,7 +208,7 @@ impl Effects {
         }
     }
 
-    /// Until when PC1 of this ticket may begin. An error: it is too late, unless it has begun already.
+    /// The moment by which PC1 of this ticket must begin. An error: it is past, and PC1 has not begun.
     async fn begin_by(&self, work: &ActionRun, ticket: Drawn, head: &TipSet) -> Result<Option<Instant>, Stop> {
         let s = &work.sector;
         let max_age = self.settings.max_ticket_age - self.settings.ticket_margin;

@@ -17,7 +17,7 @@ pub struct Promised {
 }
 
 impl Promised {
-    /// Of all sectors but one, which asks for room itself.
+    /// The promises to all sectors but one, which asks for room itself.
     pub fn of<'a>(sectors: impl Iterator<Item = &'a Sector>, but: u64) -> Promised {
         let mut all = Promised::default();
         for sector in sectors.filter(|sector| sector.number != but) {
