@@ -165,7 +165,7 @@ impl Allocated {
         Ok(backend)
     }
 
-    /// Where the file system cannot, or has no room for all of it, blocks come with each write, as without this.
+    /// Blocks come with each write, as without this, on a file system that cannot or has no room for all of them.
     fn allocate(&self, len: u64) {
         let Ok(len) = i64::try_from(len) else { return };
         if len > 0 {
