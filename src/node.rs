@@ -40,7 +40,7 @@ pub mod tree;
 use crate::actors::daemon_link::settings::LinkSettings;
 use crate::chain::Address;
 use crate::proofs::Prover;
-use crate::rpc::auth::Auth;
+use crate::rpc::auth::RepoAuth;
 use crate::rpc::directory::DirectoryError;
 use crate::rpc::full_node::{FullNode, FullNodeError};
 use crate::store::replica::ReplicaError;
@@ -71,8 +71,6 @@ pub enum NodeError {
     Store(#[from] StoreError),
     #[error(transparent)]
     FullNode(#[from] FullNodeError),
-    #[error(transparent)]
-    Auth(#[from] crate::rpc::auth::AuthError),
     #[error(transparent)]
     Tree(#[from] TreeError),
     #[error(
@@ -126,7 +124,9 @@ impl Node {
         // A full node that is put in the place of the present one must be of the same network.
         let link = LinkSettings { network: Some(network.clone()), ..settings.link };
         let mut settings = NodeSettings { link, ..settings };
-        let auth = Arc::new(Auth::open(&settings.repo)?);
+        // The API reads it again at each of its starts, and says what is wrong with it.
+        let auth = Arc::new(RepoAuth::new(&settings.repo));
+        let _ = auth.open();
         settings.roles.off_lines().for_each(|line| tracing::info!("{line}"));
         let name = settings.cluster.as_ref().map(|cluster| cluster.node.as_str());
         let refs = Refs::new(&miner, name);

@@ -9,7 +9,9 @@ use super::{Refs, api_views};
 use crate::actors::daemon_link::messages::FeedInfo;
 use crate::actors::deal_handler::MarketInfo;
 use crate::actors::message_sender::messages::{MessageStatus, Status as MessageQuery};
-use crate::actors::seal_scheduler::messages::{List, Pledge, PledgeAnswer, SectorDetail, SectorSummary, Status};
+use crate::actors::seal_scheduler::messages::{
+    List, Pledge, PledgeAnswer, SealingSummary, SectorDetail, SectorSummary, Status, Summary as SealingAsked,
+};
 use crate::actors::seal_scheduler::{Agents, Phase, SealScheduler, Sector};
 use crate::actors::window_post::messages::{WindowPostInfo, WindowPostReport};
 use crate::actors::winning_post::messages::{WinningInfo, WinningReport};
@@ -95,6 +97,13 @@ fn unanswered(missing: &[MissingShard]) -> BackendError {
     BackendError::Unavailable { what: "the seal scheduler", why }
 }
 
+/// Sectors that a seal scheduler has not done with, and pledges that will be.
+fn to_do(summary: &SealingSummary) -> u64 {
+    let done = [Phase::Proving, Phase::Removed].map(|phase| phase.to_string());
+    let sectors = summary.states.iter().filter(|(state, _)| !done.contains(state));
+    sectors.map(|(_, count)| count).sum::<u64>() + summary.unnumbered
+}
+
 impl NodeBackend {
     /// The children that are down and wait for another try, by place in the tree, with the reason.
     pub fn held_down(&self) -> BTreeMap<String, String> {
@@ -127,9 +136,8 @@ impl NodeBackend {
         if !self.refs.sealing.is_remote() && self.shards.has_own() {
             return Ok(self.refs.sealing.clone());
         }
-        let gathered = self.shards.gather(DEADLINE, || List).await;
-        let busy = |list: &Vec<SectorSummary>| list.iter().filter(|s| s.phase != Phase::Proving).count();
-        let least = gathered.found.iter().min_by_key(|(_, list)| busy(list)).map(|(node, _)| node);
+        let gathered = self.shards.gather(DEADLINE, || SealingAsked).await;
+        let least = gathered.found.iter().min_by_key(|(_, summary)| to_do(summary)).map(|(node, _)| node);
         match least.and_then(|node| self.shards.at(node)) {
             Some(sealer) => Ok(sealer),
             None if gathered.missing.is_empty() => {

@@ -274,6 +274,7 @@ impl NodeBackend {
                 value: draft.value,
                 max_fee: TokenAmount::zero(),
                 from: Some(draft.from.id),
+                closes: None,
             };
             match ask(&self.refs.messages, SENDER, message).await? {
                 EnqueueAnswer::Accepted | EnqueueAnswer::Known(_) => keys.push(key),

@@ -31,6 +31,8 @@ const AGENT_WITHIN: Duration = Duration::from_secs(3);
 const HEAD_STANDS: u64 = 5;
 /// Epochs after which a message that is not final is a trouble.
 const MESSAGE_STANDS: u64 = 30;
+/// Alerts of the message sender that are shown.
+const ALERTS_SHOWN: usize = 5;
 
 /// The deadlines of the present period as they were last read, so that a head costs one deadline and not all of them.
 #[derive(Default)]
@@ -257,14 +259,31 @@ impl Asked {
             proven: open.map_or(0, |row| row.proven),
             met: closed.met,
             missed: closed.missed,
+            left_out: answered(&self.concerns.window_post).map_or(0, proving_report::left_out_count),
+            unrecorded: self.unrecorded(sum(|row| row.sectors)),
         })
     }
 
-    /// The gravest first: the chain, then proving, then what can wait.
+    /// `live`: sectors of the chain's partitions.
+    fn unrecorded(&self, live: u64) -> Option<u64> {
+        if self.sealing.found.is_empty() || !self.sealing.missing.is_empty() {
+            return None;
+        }
+        let states = self.sealing.found.iter().flat_map(|(_, summary)| &summary.states);
+        // Committed sectors are live before their files are final.
+        let ours =
+            states.filter(|(state, _)| matches!(state.as_str(), "Proving" | "FinalizeSector" | "FinalizeFailed"));
+        Some(live.saturating_sub(ours.map(|(_, count)| *count).sum()))
+    }
+
+    /// The gravest first: proofs that were missed, the chain, the rest of proving, then what can wait.
     pub fn troubles(&self) -> Vec<Trouble> {
-        let mut all = self.chain_troubles();
-        match self.proving() {
-            Some(proving) => all.extend(proving.troubles),
+        let proving = self.proving();
+        let mut all = Vec::new();
+        all.extend(proving.as_ref().and_then(|proving| proving_report::missed_trouble(&proving.missed)));
+        all.extend(self.chain_troubles());
+        match proving {
+            Some(proving) => all.extend(proving.troubles.into_iter().skip(usize::from(!proving.missed.is_empty()))),
             None => all.extend(
                 self.period
                     .as_ref()
@@ -280,6 +299,12 @@ impl Asked {
                     format!("{} messages are open, the oldest is not on chain for {epochs} epochs", messages.pushed);
                 Trouble::new(what, "compare the network's base fee with fees.* in config.toml")
             }));
+            let alerts = messages.alerts.iter().take(ALERTS_SHOWN);
+            all.extend(
+                alerts.map(|alert| {
+                    Trouble::new(alert.clone(), "see `bulkhead tree --inspect root/chain/message_sender`")
+                }),
+            );
             all.extend(messages.waiting.as_ref().filter(|_| messages.queued > 1).map(|(key, why)| {
                 let what = format!("{} messages are not sent, the first is {key}: {why}", messages.queued);
                 Trouble::new(what, "see `bulkhead tree --inspect root/chain/message_sender`")
@@ -349,7 +374,9 @@ fn actor_trouble(actor: &ActorInfo) -> Option<Trouble> {
     match (&actor.trouble, actor.state) {
         (Some(why), _) if !is_link => Some(Trouble::new(format!("{}: {why}", actor.path), see)),
         (_, ActorState::Restarting) => {
-            let why = actor.last_exit.as_ref().map(|exit| format!(": {exit}")).unwrap_or_default();
+            // Held down: why that is. Else it is between two tries of its backoff.
+            let why = actor.held.clone().or_else(|| actor.last_exit.as_ref().map(ToString::to_string));
+            let why = why.map(|why| format!(": {why}")).unwrap_or_default();
             Some(Trouble::new(format!("{} restarts{why}", actor.path), see))
         }
         (_, ActorState::Stopped) if !crate::rpc::admin::stands_by(actor) => {
@@ -507,3 +534,7 @@ pub fn workers_of(agent: &str, report: &AgentReport) -> Vec<Worker> {
     });
     std::iter::once(own).chain(process).collect()
 }
+
+#[cfg(test)]
+#[path = "provider_report_tests.rs"]
+mod tests;

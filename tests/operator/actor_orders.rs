@@ -3,11 +3,12 @@
 
 use crate::support::devnet::{Net, settings};
 use crate::support::operator::*;
-use bulkhead::devnet::tree::{ChainServer, ServerConfig, WhereIs};
+use bulkhead::devnet::tree::{ChainServer, ServerConfig};
 use bulkhead::devnet::{Devnet, DevnetSettings};
 use bulkhead::rpc::api_info::ApiInfo;
 use bulkhead::rpc::auth::{Auth, Perm};
 use bulkhead::rpc::client::RpcClient;
+use bulkhead::rpc::server_actor::WhereIs;
 use bulkhead::supervisor::{Ref, Tree, TreeOptions};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};

@@ -94,6 +94,12 @@ fn proving(part: &ProvingPart, info: &Info) -> String {
         faulty => format!("{faulty} FAULTY ({} recovering)", part.recovering),
     };
     let mut text = format!("{}, {faulty}", count(part.live, "sector"), faulty = faults);
+    if let Some(unrecorded) = part.unrecorded.filter(|unrecorded| *unrecorded > 0) {
+        text += &format!(", {unrecorded} of them not sealed here");
+    }
+    if part.left_out > 0 {
+        text += &format!(", {} left out of proofs lately", part.left_out);
+    }
     if let Some(open) = &info.open_deadline {
         let state = match (open.row.to_prove, open.row.proven) {
             (0, _) => "nothing to prove".to_string(),
@@ -277,7 +283,7 @@ Health         ok
 Restart now?   yes, for 10 m 00 s: deadline 8 opens at epoch 60
 
 Chain          epoch 40, 30.0 s old, a block every 30 s; from http://127.0.0.1:1234; 1 of 2 full nodes usable
-Proving        5 sectors, 1 FAULTY (0 recovering); deadline 7 of 48: 1 of 2 proven, closes in 20 m 00 s; next 8 in 10 m 00 s; lately 9 deadlines met, 1 missed
+Proving        5 sectors, 1 FAULTY (0 recovering), 2 of them not sealed here, 3 left out of proofs lately; deadline 7 of 48: 1 of 2 proven, closes in 20 m 00 s; next 8 in 10 m 00 s; lately 9 deadlines met, 1 missed
 Blocks         4 won, 3 on chain, 1 lost; round 39: no win drawn
 Power          2 KiB raw, 4 KiB quality-adjusted, 25.00 % of the network
 Sealing        4 sectors: 2 PreCommit1, 2 Proving; running 2 pc1 (a restart begins them again); 1 pledge without a number

@@ -9,7 +9,8 @@ mod methods;
 mod orders;
 mod types;
 
-pub use actor::{ApiConfig, ApiServer, WhereIs, child};
+pub use crate::rpc::server_actor::WhereIs;
+pub use actor::{ApiConfig, ApiServer, child, start};
 pub use backend::{BackendError, MinerBackend, ReportKind, SectorBrief};
 pub use methods::{ALL as METHODS, Method};
 pub use orders::{MessageState, Order, Plan, PlannedMessage};

@@ -147,7 +147,7 @@ struct Fall;
 impl crate::supervisor::Message for Fall {
     type Reply = ();
 }
-impl crate::supervisor::Handler<Fall> for actor::ApiServer {
+impl crate::supervisor::Handler<Fall> for ApiServer {
     async fn handle(&mut self, _: Fall, _: &crate::supervisor::Cx<Self>) -> Result<(), crate::supervisor::Exit> {
         if let Some(server) = &self.server {
             server.fall().await;
@@ -158,13 +158,13 @@ impl crate::supervisor::Handler<Fall> for actor::ApiServer {
 
 #[tokio::test]
 async fn a_server_that_ends_by_itself_is_a_failure_and_another_serves_at_its_port() {
-    use crate::rpc::auth::Auth;
+    use crate::rpc::auth::RepoAuth;
     use crate::supervisor::{Backoff, Exit, Ref, SupervisorSpec, Tree};
     use std::time::Duration;
     const SOON: Duration = Duration::from_secs(60);
 
     let repo = tempfile::tempdir().unwrap();
-    let auth = Arc::new(Auth::open(repo.path()).unwrap());
+    let auth = Arc::new(RepoAuth::new(repo.path()));
     let listen = "127.0.0.1:0".parse().unwrap();
     let config = ApiConfig { listen, repo: repo.path().into(), auth };
     let address = Ref::<ApiServer>::new("/api", 4);
