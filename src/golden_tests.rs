@@ -160,8 +160,8 @@ mod supervision {
 
 mod message_sender {
     use super::text;
-    use crate::actors::message_sender::machine::MessageOutcome;
-    use crate::actors::message_sender::messages::{EnqueueAnswer, MessageStatus, WithdrawAnswer};
+    use crate::actors::message_sender::messages::{EnqueueAnswer, MessageStatus, OrderAnswer, WithdrawAnswer};
+    use crate::actors::message_sender::record::{MessageOutcome, Order};
     use crate::chain::types::TipSetKey;
     use cid::Cid;
     use cid::multihash::Multihash;
@@ -189,6 +189,17 @@ mod message_sender {
             "020401550000080104015500000109";
         3 = MessageStatus::Failed { .. } => MessageStatus::Failed { exit_code: 16, error: text() }, "03200178";
         4 = MessageStatus::Unknown => MessageStatus::Unknown, "04";
+    } }
+    pinned! { order: Order {
+        0 = Order::Replace => Order::Replace, "00";
+        1 = Order::Cancel => Order::Cancel, "01";
+    } }
+    pinned! { order_answer: OrderAnswer {
+        0 = OrderAnswer::Ordered { .. } => OrderAnswer::Ordered { nonce: 7 }, "0007";
+        1 = OrderAnswer::Withdrawn => OrderAnswer::Withdrawn, "01";
+        2 = OrderAnswer::NotSigned => OrderAnswer::NotSigned, "02";
+        3 = OrderAnswer::Finished(_) => OrderAnswer::Finished(MessageStatus::Unknown), "0304";
+        4 = OrderAnswer::Unknown => OrderAnswer::Unknown, "04";
     } }
     pinned! { outcome: MessageOutcome {
         0 = MessageOutcome::Landed { .. } =>

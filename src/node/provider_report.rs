@@ -31,6 +31,8 @@ const AGENT_WITHIN: Duration = Duration::from_secs(3);
 const HEAD_STANDS: u64 = 5;
 /// Epochs after which a message that is not final is a trouble.
 const MESSAGE_STANDS: u64 = 30;
+/// Alerts of the message sender that are shown.
+const ALERTS_SHOWN: usize = 5;
 
 /// The deadlines of the present period as they were last read, so that a head costs one deadline and not all of them.
 #[derive(Default)]
@@ -260,11 +262,14 @@ impl Asked {
         })
     }
 
-    /// The gravest first: the chain, then proving, then what can wait.
+    /// The gravest first: proofs that were missed, the chain, the rest of proving, then what can wait.
     pub fn troubles(&self) -> Vec<Trouble> {
-        let mut all = self.chain_troubles();
-        match self.proving() {
-            Some(proving) => all.extend(proving.troubles),
+        let proving = self.proving();
+        let mut all = Vec::new();
+        all.extend(proving.as_ref().and_then(|proving| proving_report::missed_trouble(&proving.missed)));
+        all.extend(self.chain_troubles());
+        match proving {
+            Some(proving) => all.extend(proving.troubles.into_iter().skip(usize::from(!proving.missed.is_empty()))),
             None => all.extend(
                 self.period
                     .as_ref()
@@ -280,6 +285,12 @@ impl Asked {
                     format!("{} messages are open, the oldest is not on chain for {epochs} epochs", messages.pushed);
                 Trouble::new(what, "compare the network's base fee with fees.* in config.toml")
             }));
+            let alerts = messages.alerts.iter().take(ALERTS_SHOWN);
+            all.extend(
+                alerts.map(|alert| {
+                    Trouble::new(alert.clone(), "see `bulkhead tree --inspect root/chain/message_sender`")
+                }),
+            );
             all.extend(messages.waiting.as_ref().filter(|_| messages.queued > 1).map(|(key, why)| {
                 let what = format!("{} messages are not sent, the first is {key}: {why}", messages.queued);
                 Trouble::new(what, "see `bulkhead tree --inspect root/chain/message_sender`")

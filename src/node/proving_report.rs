@@ -344,9 +344,22 @@ pub fn proving_info(miner: String, period: &Period, faults: Vec<PartitionFaults>
     info
 }
 
+/// Proofs that were missed cost most, and come first of all that is said.
+pub fn missed_trouble(missed: &[Missed]) -> Option<Trouble> {
+    let last = missed.first()?;
+    let what = format!(
+        "{} missed lately, the last for deadline {} that closed at epoch {}: {}",
+        missed.len(),
+        last.deadline,
+        last.close,
+        last.why
+    );
+    Some(Trouble::new(what, "see the log of that time"))
+}
+
 /// The gravest first.
 fn troubles(info: &ProvingInfo, concerns: &Concerns) -> Vec<Trouble> {
-    let mut all = Vec::new();
+    let mut all: Vec<Trouble> = missed_trouble(&info.missed).into_iter().collect();
     if let Some(Err(why)) = &concerns.window_post {
         all.push(Trouble::new(format!("WindowPoSt does not answer: {why}"), "see `bulkhead tree`"));
     }
@@ -372,16 +385,6 @@ fn troubles(info: &ProvingInfo, concerns: &Concerns) -> Vec<Trouble> {
     } else if info.faulty > 0 {
         let what = format!("{} faulty sectors are declared recovered", info.faulty);
         all.push(Trouble::new(what, "wait: their next windows prove them"));
-    }
-    if let Some(last) = info.missed.first() {
-        let what = format!(
-            "{} missed lately, the last for deadline {} that closed at epoch {}: {}",
-            info.missed.len(),
-            last.deadline,
-            last.close,
-            last.why
-        );
-        all.push(Trouble::new(what, "see the log of that time"));
     }
     match &concerns.winning_post {
         None => {}

@@ -42,7 +42,7 @@ const TABLES: [(&str, u16, TableOwner); 15] = [
     ("agent_master", 1, TableOwner::Node),
     ("identity", 1, TableOwner::Node),
     ("market_ask", 1, TableOwner::Concern { concern: "deal-handler", miner: MinerIn::Id, merge: Merge::Same }),
-    ("messages", 1, prefixed("message-sender")),
+    ("messages", 2, prefixed("message-sender")),
     ("messages_done", 1, prefixed("message-sender")),
     ("nonces", 1, TableOwner::Concern { concern: "message-sender", miner: MinerIn::Nothing, merge: Merge::Highest }),
     ("pledges", 1, TableOwner::Sharded { concern: "seal-scheduler" }),

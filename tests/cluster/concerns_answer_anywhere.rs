@@ -105,6 +105,7 @@ async fn message_sender(stage: &Stage) {
         value: TokenAmount::from_atto(1),
         max_fee: TokenAmount::default(),
         from: None,
+        closes: None,
     };
     let status = |key: &str| messages.ask(MessageQuery { key: key.into() }, SOON);
     assert_eq!(messages.ask(enqueue("a gift", 0), SOON).await.unwrap(), EnqueueAnswer::Accepted);

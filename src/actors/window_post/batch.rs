@@ -92,9 +92,18 @@ pub enum Submission {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PostStatus {
     Unknown,
+    /// A node holds it.
     Waiting,
-    Landed { at: ChainEpoch },
-    Failed { why: String },
+    /// No node holds it.
+    Unsent {
+        why: String,
+    },
+    Landed {
+        at: ChainEpoch,
+    },
+    Failed {
+        why: String,
+    },
 }
 
 /// Which job of the shell works for a batch; a result that carries another number is of an aborted one.
@@ -216,7 +225,7 @@ impl Batch {
                 return Persist::Same;
             }
             BatchPhase::Submitting { key, sent: Sent::Queued | Sent::Known, .. } => {
-                format!("message {key} did not land before Close")
+                format!("message {key} did not land before Close; last error: {error}")
             }
             BatchPhase::Submitting { sent: Sent::Checking, .. } => format!("the message failed on chain: {error}"),
             // As in `watched`: its receipt counts now.
@@ -278,6 +287,10 @@ impl Batch {
         let BatchPhase::Submitting { proof, key, sent } = &mut self.phase else { return Persist::Same };
         match result {
             Ok(PostStatus::Waiting) => Persist::Same,
+            Ok(PostStatus::Unsent { why }) => {
+                self.last_error = Some(format!("its message waits: {why}"));
+                Persist::Same
+            }
             Err(why) => {
                 self.last_error = Some(why);
                 Persist::Same

@@ -283,15 +283,19 @@ impl Effects {
         let partitions = partitions.collect::<Result<Vec<_>, Why>>()?;
         let proofs = [PoStProof { post_proof: proof.proof_type, proof_bytes: proof.proof.clone() }];
         let call = miner_messages::submit_windowed_post(di.index, partitions, &proofs, di.open, commit);
-        Ok(match self.enqueue(key.to_string(), call.map_err(why)?).await? {
+        Ok(match self.enqueue(key.to_string(), call.map_err(why)?, di.close).await? {
             Taken::New => Submission::Queued,
             Taken::Known => Submission::Known,
         })
     }
 
-    async fn enqueue(&self, key: String, MinerCall { method, params }: MinerCall) -> Result<Taken, Why> {
-        let max_fee = self.settings.max_fee.clone();
-        self.outbox.enqueue(PostMessage { key, to: self.miner, method, params, max_fee }).await
+    async fn enqueue(
+        &self,
+        key: String,
+        MinerCall { method, params }: MinerCall,
+        closes: ChainEpoch,
+    ) -> Result<Taken, Why> {
+        self.outbox.enqueue(PostMessage { key, to: self.miner, method, params, closes }).await
     }
 
     /// Declares recovered what is faulty in `target` but readable again. Returns how many faulty sectors remain.
@@ -313,7 +317,7 @@ impl Effects {
             let hash = blake2b_simd::Params::new().hash_length(8).hash(&call.params).to_hex();
             let name = format!("recover-{}-{}-{hash}", self.name(), target.open);
             tracing::info!(deadline = target.index, partitions = count, "declaring recoveries");
-            self.enqueue(name, call).await?;
+            self.enqueue(name, call, target.fault_cutoff).await?;
         }
         Ok(unreadable.len())
     }

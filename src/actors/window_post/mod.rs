@@ -8,6 +8,7 @@ pub mod batching;
 pub mod effects;
 pub mod machine;
 pub mod messages;
+mod missed;
 pub mod outbox;
 pub mod recoveries;
 pub mod schedule;
@@ -31,6 +32,7 @@ use futures::FutureExt;
 use futures::future::{AbortHandle, Abortable};
 use machine::{DeadlineCommand, DeadlineRun, DeadlineScheduler};
 use messages::{Closed, WindowPostInfo, WindowPostReport, WindowPostSummary};
+use missed::MissedLog;
 use outbox::PostMessages;
 use settings::WindowPostSettings;
 use std::collections::HashMap;
@@ -75,6 +77,7 @@ pub struct WindowPost {
     recovering: bool,
     /// Open of the deadline for which nothing is left to declare.
     declared: Option<ChainEpoch>,
+    missed: MissedLog,
 }
 
 impl WindowPost {
@@ -88,7 +91,9 @@ impl WindowPost {
             Vec::new()
         });
         let ours = format!("{miner}/");
-        let records = records.into_iter().filter(|(key, _)| key.starts_with(&ours)).map(|(_, run)| run).collect();
+        let records: Vec<DeadlineRun> =
+            records.into_iter().filter(|(key, _)| key.starts_with(&ours)).map(|(_, run)| run).collect();
+        let missed = MissedLog::with(records.iter());
         Ok(WindowPost {
             miner: miner.clone(),
             work: Arc::new(work),
@@ -102,6 +107,7 @@ impl WindowPost {
             wake_at: None,
             recovering: false,
             declared: None,
+            missed,
         })
     }
 
@@ -135,6 +141,7 @@ impl WindowPost {
                 DeadlineCommand::Save(open) => self.save(open, cx)?,
                 DeadlineCommand::Forget(open) => {
                     work.forget_jobs(open);
+                    self.missed.forget(open);
                     self.stored(self.store.delete::<DeadlineRun>(&cx.token(), &record_key(&self.miner, open)))?;
                 }
                 DeadlineCommand::Abort(job) => {
@@ -199,8 +206,9 @@ impl WindowPost {
         });
     }
 
-    fn save(&self, open: ChainEpoch, cx: &Cx<Self>) -> Result<(), Exit> {
+    fn save(&mut self, open: ChainEpoch, cx: &Cx<Self>) -> Result<(), Exit> {
         let Some(run) = self.scheduler.run(open) else { return Ok(()) };
+        self.missed.tell(run);
         self.stored(self.store.put(&cx.token(), &record_key(&self.miner, open), run))?;
         run.batches.iter().flatten().for_each(|batch| failpoint::hit("window_post", batch.phase.name()));
         Ok(())

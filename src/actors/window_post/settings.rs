@@ -1,6 +1,6 @@
 //! Operator settings of WindowPoSt. Epochs are counts of block delays.
 
-use crate::chain::{ChainEpoch, TokenAmount};
+use crate::chain::ChainEpoch;
 use serde::Serialize;
 use std::time::Duration;
 
@@ -23,9 +23,6 @@ pub struct WindowPostSettings {
     /// First pause after a failed proof or submission; doubles up to `retry_cap`.
     pub retry_first: Duration,
     pub retry_cap: Duration,
-    /// The most that one message may cost (fee cap x gas limit).
-    #[serde(with = "crate::chain::lotus_json::token")]
-    pub max_fee: TokenAmount,
     /// Epochs after Close for which a deadline's record is kept: the time in which its proof can be disputed.
     pub keep_after_close: ChainEpoch,
 }
@@ -42,7 +39,6 @@ impl Default for WindowPostSettings {
             parallel: 1,
             retry_first: Duration::from_secs(1),
             retry_cap: Duration::from_secs(60),
-            max_fee: TokenAmount::from_whole(5),
             keep_after_close: 1800,
         }
     }

@@ -57,7 +57,7 @@ const USED: &[(&str, &str)] = &[
     ("Filecoin.StateSearchMsg", "no message's receipt can be found"),
     ("Filecoin.MpoolGetNonce", "the nonce is taken from the actor's state and the pending messages"),
     ("Filecoin.MpoolPush", NO_MESSAGES),
-    ("Filecoin.MpoolPending", "messages are pushed again now and then, in case the pool lost them"),
+    ("Filecoin.MpoolPending", "no loss, unless MpoolGetNonce is missing too: then no message is sent"),
     ("Filecoin.MpoolSelect", "blocks go without messages"),
     ("Filecoin.GasEstimateMessageGas", NO_MESSAGES),
     ("Filecoin.WalletHas", "a wallet without the key is noticed when it is to sign"),
