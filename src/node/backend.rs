@@ -17,8 +17,8 @@ use crate::chain::Address;
 use crate::chain::miner_messages::sealed_cid;
 use crate::chain::types::{TipSet, TipSetKey, Version};
 use crate::rpc::api::{
-    BackendError, MessageState, MinerBackend, Order, Plan, ReportKind, SealRandomness, SectorBrief, SectorInfo,
-    SectorLog,
+    BackendError, MessageOrder, MessageState, MinerBackend, Order, Plan, ReportKind, SealRandomness, SectorBrief,
+    SectorInfo, SectorLog,
 };
 use crate::rpc::full_node::{FullNode, FullNodeError};
 use crate::supervisor::{Actor, ActorInfo, CallError, Handler, Message, Ref, WeakTree};
@@ -282,6 +282,18 @@ impl MinerBackend for NodeBackend {
 
     async fn message_state(&self, key: &str) -> Result<MessageState> {
         self.state_of_message(key).await
+    }
+
+    async fn messages(&self, most: u32) -> Result<Value> {
+        self.list_messages(most).await
+    }
+
+    async fn replace_message(&self, key: &str, max_fee: Option<&str>) -> Result<MessageOrder> {
+        self.order_replacement(key, max_fee).await
+    }
+
+    async fn cancel_message(&self, key: &str) -> Result<MessageOrder> {
+        self.order_cancel(key).await
     }
 
     async fn report(&self, asked: ReportKind) -> Result<Value> {

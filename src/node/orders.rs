@@ -4,11 +4,13 @@
 mod plan;
 
 use super::backend::{NodeBackend, ask};
-use crate::actors::message_sender::messages::{Enqueue, EnqueueAnswer, MessageStatus, Pending, Status as MessageQuery};
+use crate::actors::message_sender::messages::{
+    Cancel, Enqueue, EnqueueAnswer, ListMessages, MessageStatus, OrderAnswer, Pending, Replace, Status as MessageQuery,
+};
 use crate::chain::miner_messages::method;
 use crate::chain::types::{DeadlineInfo, Message, MinerFunds, MinerInfo, TipSetKey};
 use crate::chain::{Address, TokenAmount};
-use crate::rpc::api::{BackendError, MessageState, Order, Plan, PlannedMessage};
+use crate::rpc::api::{BackendError, MessageOrder, MessageState, Order, Plan, PlannedMessage};
 use crate::rpc::full_node::{FullNode, FullNodeError};
 use futures::future::join_all;
 use num_traits::Zero;
@@ -273,7 +275,9 @@ impl NodeBackend {
                 params: draft.call.params,
                 value: draft.value,
                 max_fee: TokenAmount::zero(),
-                from: Some(draft.from.id),
+                // What proving sends has addresses of its own.
+                from: (!matches!(order, Order::RecoverFaults { .. })).then_some(draft.from.id),
+                closes: None,
             };
             match ask(&self.refs.messages, SENDER, message).await? {
                 EnqueueAnswer::Accepted | EnqueueAnswer::Known(_) => keys.push(key),
@@ -300,16 +304,23 @@ impl NodeBackend {
     }
 
     pub(super) async fn state_of_message(&self, key: &str) -> Result<MessageState> {
-        let status = ask(&self.refs.messages, SENDER, MessageQuery { key: key.to_string() }).await?;
-        Ok(match status {
-            MessageStatus::Queued { why_waiting } => MessageState::Queued { why: why_waiting },
-            MessageStatus::Pushed { cid, nonce, since } => MessageState::Pushed { cid: cid.to_string(), nonce, since },
-            MessageStatus::Landed { cid, epoch, return_data, .. } => {
-                MessageState::Landed { cid: cid.to_string(), epoch, return_data: hex::encode(return_data) }
-            }
-            MessageStatus::Failed { exit_code, error } => MessageState::Failed { exit_code, error },
-            MessageStatus::Unknown => MessageState::Unknown,
-        })
+        Ok(state(ask(&self.refs.messages, SENDER, MessageQuery { key: key.to_string() }).await?))
+    }
+
+    pub(super) async fn list_messages(&self, most: u32) -> Result<serde_json::Value> {
+        let list = ask(&self.refs.messages, SENDER, ListMessages { most }).await?.map_err(BackendError::Failed)?;
+        serde_json::to_value(list).map_err(|e| BackendError::Failed(e.to_string()))
+    }
+
+    pub(super) async fn order_replacement(&self, key: &str, max_fee: Option<&str>) -> Result<MessageOrder> {
+        let max_fee = max_fee.map(plan::amount).transpose().map_err(failed)?;
+        let order = Replace { key: key.to_string(), max_fee };
+        Ok(answer(ask(&self.refs.messages, SENDER, order).await?.map_err(BackendError::Failed)?))
+    }
+
+    pub(super) async fn order_cancel(&self, key: &str) -> Result<MessageOrder> {
+        let order = Cancel { key: key.to_string() };
+        Ok(answer(ask(&self.refs.messages, SENDER, order).await?.map_err(BackendError::Failed)?))
     }
 
     pub(super) async fn actor_report(&self) -> Result<ActorReport> {
@@ -336,6 +347,28 @@ impl NodeBackend {
             peer_id: info.peer_id.clone(),
             multiaddrs: info.multiaddrs.iter().map(|text| multiaddr(text).unwrap_or_else(|| text.clone())).collect(),
         })
+    }
+}
+
+fn state(status: MessageStatus) -> MessageState {
+    match status {
+        MessageStatus::Queued { why_waiting } => MessageState::Queued { why: why_waiting },
+        MessageStatus::Pushed { cid, nonce, since } => MessageState::Pushed { cid: cid.to_string(), nonce, since },
+        MessageStatus::Landed { cid, epoch, return_data, .. } => {
+            MessageState::Landed { cid: cid.to_string(), epoch, return_data: hex::encode(return_data) }
+        }
+        MessageStatus::Failed { exit_code, error } => MessageState::Failed { exit_code, error },
+        MessageStatus::Unknown => MessageState::Unknown,
+    }
+}
+
+fn answer(of_sender: OrderAnswer) -> MessageOrder {
+    match of_sender {
+        OrderAnswer::Ordered { nonce } => MessageOrder::Ordered { nonce },
+        OrderAnswer::Withdrawn => MessageOrder::Withdrawn,
+        OrderAnswer::NotSigned => MessageOrder::NotSigned,
+        OrderAnswer::Finished(status) => MessageOrder::Finished { message: state(status) },
+        OrderAnswer::Unknown => MessageOrder::Unknown,
     }
 }
 
