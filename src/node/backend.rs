@@ -3,6 +3,7 @@
 use super::concern::Concern;
 use super::provider_report::{self, Asked, PeriodCache};
 use super::proving_report::Concerns;
+use super::reload::Live;
 use super::sealing_report;
 use super::shards::{MissingShard, Shards};
 use super::{Refs, api_views};
@@ -47,6 +48,8 @@ pub struct NodeBackend {
     /// A full node this many epochs behind the best one counts as away.
     pub(super) max_behind: i64,
     pub(super) period: tokio::sync::Mutex<PeriodCache>,
+    /// The settings in force.
+    pub(super) live: Live,
     /// Held while an order is given.
     pub(super) ordering: tokio::sync::Mutex<()>,
     pub(super) tree: Arc<OnceLock<WeakTree>>,

@@ -4,6 +4,7 @@
 mod plan;
 
 use super::backend::{NodeBackend, ask};
+use crate::actors::message_sender::AddressRules;
 use crate::actors::message_sender::messages::{
     Cancel, Enqueue, EnqueueAnswer, ListMessages, MessageStatus, OrderAnswer, Pending, Replace, Status as MessageQuery,
 };
@@ -328,9 +329,10 @@ impl NodeBackend {
         let tipset = node.chain_head().await?;
         let info = node.state_miner_info(&self.miner, &tipset.key()).await?;
         let named = named_accounts(&info);
+        let rules = Uses::of(node, &self.live.load().messages.addresses).await?;
         let mut accounts = Vec::new();
         for some in named.chunks(AT_ONCE) {
-            accounts.extend(join_all(some.iter().map(|(name, who)| account(node, name, who, &info))).await);
+            accounts.extend(join_all(some.iter().map(|(name, who)| account(node, name, who, &info, &rules))).await);
         }
         let multiaddr = |text: &String| {
             use base64::Engine;
@@ -379,20 +381,54 @@ fn named_accounts(info: &MinerInfo) -> Vec<(String, Address)> {
     named
 }
 
+/// The ID addresses that the configuration names for something, with lotus-miner's words for what they are for.
+struct Uses(Vec<(&'static str, Vec<Address>)>);
+
+impl Uses {
+    /// Addresses that are not on chain send nothing.
+    async fn of(node: &dyn FullNode, rules: &AddressRules) -> std::result::Result<Uses, FullNodeError> {
+        let lists = [
+            ("precommit", &rules.pre_commit),
+            ("commit", &rules.commit),
+            ("terminate", &rules.terminate),
+            ("deals", &rules.deal_publish),
+        ];
+        let mut uses = Vec::new();
+        for (what, named) in lists {
+            let mut ids = Vec::new();
+            for who in named {
+                ids.extend(look_up(node, who).await?.map(|party| party.id));
+            }
+            uses.push((what, ids));
+        }
+        Ok(Uses(uses))
+    }
+
+    /// A control address that is named for nothing sends WindowPoSt.
+    fn of_account(&self, id: &Address, info: &MinerInfo) -> Vec<&'static str> {
+        let is_control = info.control_addresses.contains(id);
+        let named: Vec<&str> = self.0.iter().filter(|(_, ids)| ids.contains(id)).map(|(what, _)| *what).collect();
+        let mut uses = Vec::new();
+        if *id == info.worker {
+            uses.push("other");
+        }
+        if is_control && named.is_empty() {
+            uses.push("post");
+        }
+        uses.extend(named);
+        uses
+    }
+}
+
 async fn account(
     node: &dyn FullNode,
     name: &str,
     who: &Address,
     info: &MinerInfo,
+    rules: &Uses,
 ) -> std::result::Result<Account, FullNodeError> {
     let party = look_up(node, who).await?.unwrap_or(Party { id: *who, key: None, in_wallet: None });
-    let mut uses = Vec::new();
-    if *who == info.worker {
-        uses.push("other");
-    }
-    if info.control_addresses.contains(who) {
-        uses.push("post");
-    }
+    let uses = rules.of_account(&party.id, info);
     Ok(Account {
         name: name.to_string(),
         id: party.id.to_string(),
