@@ -322,7 +322,7 @@ fn set_peer_id(peer_id: &str, facts: &Facts) -> Result<Planned, OrderError> {
 }
 
 /// FIL, with the unit or without.
-fn amount(text: &str) -> Result<TokenAmount, OrderError> {
+pub fn amount(text: &str) -> Result<TokenAmount, OrderError> {
     let lower = text.trim().to_ascii_lowercase();
     let bad = || OrderError::Amount(text.to_string());
     if let Some(atto) = lower.strip_suffix("attofil") {

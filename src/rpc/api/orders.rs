@@ -92,6 +92,25 @@ pub struct PlannedMessage {
     pub blocked: Option<String>,
 }
 
+/// What came of an order about a message.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(tag = "answer", rename_all = "snake_case")]
+pub enum MessageOrder {
+    /// On disk; carried out at the next look at the message.
+    Ordered {
+        nonce: u64,
+    },
+    /// It was not signed yet, and will never be sent.
+    Withdrawn,
+    /// It is not signed yet: there is nothing to replace; a new bound holds for it.
+    NotSigned,
+    /// Too late: this is how it stands.
+    Finished {
+        message: MessageState,
+    },
+    Unknown,
+}
+
 /// How a message stands.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(tag = "state", rename_all = "snake_case")]
