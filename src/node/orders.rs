@@ -329,7 +329,8 @@ impl NodeBackend {
         let tipset = node.chain_head().await?;
         let info = node.state_miner_info(&self.miner, &tipset.key()).await?;
         let named = named_accounts(&info);
-        let rules = Uses::of(node, &self.live.load().messages.addresses).await?;
+        let rules = self.live.load().messages.addresses.clone();
+        let rules = Uses::of(node, &rules).await?;
         let mut accounts = Vec::new();
         for some in named.chunks(AT_ONCE) {
             accounts.extend(join_all(some.iter().map(|(name, who)| account(node, name, who, &info, &rules))).await);
