@@ -3,9 +3,11 @@
 //! * [`write_durably`] — the one way to write a small file.
 //! * [`lock`] — a mutex that ignores poisoning.
 //! * [`time`] — the clocks.
+//! * [`host`] — free disk, and what the host lacks.
 //! * [`listen_error`] — why a libp2p host cannot listen.
 
 mod durable;
+pub mod host;
 mod listen;
 pub mod time;
 
