@@ -1,4 +1,5 @@
-//! The messages that a provider sends: method numbers, and params in CBOR as the actors of network version 28 read them.
+//! The messages that a provider sends: method numbers, and params in CBOR as the actors of network versions 22 to 29 read
+//! them (the encodings did not change; `network_rules` says which methods a version has).
 //!
 //! The tuple types are the network's own; nothing here knows a network's policy.
 

@@ -91,6 +91,7 @@ impl Outside {
             dirs: SectorDirs::of_repo(self.dir.path(), 1000),
             settings: self.settings.clone(),
             agents: Arc::new(NoAgents),
+            rules: Default::default(),
             fence: None,
         };
         World { engine, book, driver, effects, mortal: self.mortal.clone() }

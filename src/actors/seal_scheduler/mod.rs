@@ -95,6 +95,7 @@ impl SealScheduler {
             dirs,
             settings,
             agents,
+            rules: Default::default(),
             fence: Some(Arc::new(cx.pass())),
         };
         Ok(SealScheduler {

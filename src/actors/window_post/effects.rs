@@ -7,8 +7,10 @@ use super::{batching, recoveries, schedule};
 use crate::actors::sector_files::SectorFiles;
 use crate::chain::miner_messages::{self, MinerCall, comm_r};
 use crate::chain::types::{DeadlineInfo, PoStProof, SectorOnChainInfo, TipSet, TipSetKey};
+use crate::chain::network_rules::{self, Limits, NetworkRules};
 use crate::chain::{Address, ChainEpoch, randomness};
 use crate::proofs::{ActorId, Job, Output, PostSector, Prover, PublicSector, Task};
+use crate::rpc::full_node::rules::RulesAt;
 use crate::rpc::full_node::{FullNode, RandomnessTag};
 use futures::StreamExt;
 use fvm_ipld_bitfield::BitField;
@@ -39,6 +41,12 @@ pub struct Effects {
     pub jobs: Option<PathBuf>,
     pub settings: WindowPostSettings,
     block_delay: OnceLock<Duration>,
+    rules: Arc<RulesAt>,
+}
+
+/// An operator's number, 0 for as many as may be, within the network's limit: it refuses the whole message otherwise.
+fn within(wanted: usize, limit: usize) -> usize {
+    if wanted == 0 { limit } else { wanted.min(limit) }
 }
 
 fn why(error: impl std::fmt::Display) -> Why {
@@ -57,7 +65,8 @@ impl Effects {
         settings: WindowPostSettings,
     ) -> Result<Effects, Why> {
         let actor_id = miner.id().map_err(|_| format!("miner {miner}: give its ID address (t01000)"))?;
-        Ok(Effects { miner, actor_id, node, prover, files, outbox, jobs, settings, block_delay: OnceLock::new() })
+        let (block_delay, rules) = (OnceLock::new(), Arc::default());
+        Ok(Effects { miner, actor_id, node, prover, files, outbox, jobs, settings, block_delay, rules })
     }
 
     pub fn with_settings(&self, settings: WindowPostSettings) -> Effects {
@@ -71,6 +80,7 @@ impl Effects {
             jobs: self.jobs.clone(),
             settings,
             block_delay: self.block_delay.clone(),
+            rules: self.rules.clone(),
         }
     }
 
@@ -93,7 +103,14 @@ impl Effects {
         let partitions = self.node.state_miner_partitions(&self.miner, di.index, &key).await.map_err(why)?;
         let done = if head.height >= di.open { self.proven_on_chain(di, &key).await? } else { BitField::new() };
         let due = batching::due(&partitions, &done);
-        Ok(batching::batches(&due, self.settings.max_partitions, self.settings.single_recovering_partition))
+        let max = within(self.settings.max_partitions, self.limits(&key).await.posted_partitions);
+        Ok(batching::batches(&due, max, self.settings.single_recovering_partition))
+    }
+
+    /// The network's limits at that tipset. A node that does not tell its version costs no proof: those of the newest one.
+    async fn limits(&self, key: &TipSetKey) -> Limits {
+        let rules = self.rules.rules(self.node.as_ref(), key).await;
+        rules.unwrap_or_else(|_| NetworkRules::of(network_rules::NEWEST)).limits
     }
 
     async fn proven_on_chain(&self, di: &DeadlineInfo, key: &TipSetKey) -> Result<BitField, Why> {
@@ -306,7 +323,7 @@ impl Effects {
         let faulty: BTreeSet<u64> = undeclared.iter().flat_map(|(_, faults)| faults.iter()).collect();
         let unreadable = self.unreadable(faulty.iter().copied(), info.sector_size).await;
         let readable: BTreeSet<u64> = faulty.difference(&unreadable).copied().collect();
-        let max = self.settings.max_recovery_partitions;
+        let max = within(self.settings.max_recovery_partitions, self.limits(&key).await.addressed_partitions);
         for declaration in recoveries::declarations(target.index, &undeclared, &readable, max) {
             let count = declaration.len();
             let call = miner_messages::declare_faults_recovered(declaration).map_err(why)?;
@@ -316,5 +333,16 @@ impl Effects {
             self.enqueue(name, call).await?;
         }
         Ok(unreadable.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::within;
+
+    #[test]
+    fn more_than_the_network_takes_is_never_asked_for() {
+        let got = [0, 1, 2, 3, 4, 300].map(|wanted| within(wanted, 3));
+        assert_eq!(got, [3, 1, 2, 3, 3, 3]);
     }
 }
