@@ -88,7 +88,8 @@ mod tests {
     /// The ticket is one that a Lotus node on the calibration network gave.
     #[test]
     fn a_ticket_of_lotus_is_read_and_written() {
-        let text = "hW5jYWxpYnJhdGlvbm5ldHg0MTJEM0tvb1dKV0VxZzRLcXpxQUJMeU0yMUtBbWFKYzNqdFBzWEJrNmJNNllyN1BLSGczSxkD6AAB";
+        let text =
+            "hW5jYWxpYnJhdGlvbm5ldHg0MTJEM0tvb1dKV0VxZzRLcXpxQUJMeU0yMUtBbWFKYzNqdFBzWEJrNmJNNllyN1BLSGczSxkD6AAB";
         let ticket = STANDARD.decode(text).unwrap();
         let lease = F3Lease::of_ticket(&ticket).unwrap();
         assert_eq!((lease.network.as_str(), lease.miner_id), ("calibrationnet", 1000));

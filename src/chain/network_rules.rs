@@ -301,7 +301,10 @@ mod tests {
         });
         let all = upgrades(&told);
         let names: Vec<_> = all.iter().map(|u| (u.name.as_str(), u.version)).collect();
-        assert_eq!(names, [("Teep", Some(25)), ("Smoke", Some(1)), ("FireHorse", Some(28)), ("Solstice", Some(29)), ("Nv30", None)]);
+        assert_eq!(
+            names,
+            [("Teep", Some(25)), ("Smoke", Some(1)), ("FireHorse", Some(28)), ("Solstice", Some(29)), ("Nv30", None)]
+        );
         let next = |head, lacks: &[&str]| {
             next_upgrade(&all, head, lacks).map(|next| (next.upgrade.name, next.ready, next.because.len()))
         };

@@ -1,6 +1,6 @@
 //! The whole command line.
 
-use super::{cluster, devnet, info, init, keys, proving, run, sealing, sectors, tree};
+use super::{cluster, devnet, f3, info, init, keys, proving, run, sealing, sectors, tree};
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 
@@ -61,6 +61,9 @@ pub enum Command {
     /// WindowPoSt and WinningPoSt of the running node
     #[command(subcommand)]
     Proving(proving::Command),
+    /// Participation in fast finality
+    #[command(subcommand)]
+    F3(f3::Command),
     /// The supervision tree of the running node: what is up, what restarted and why
     Tree(tree::Args),
     /// One provider on several hosts: its nodes, who holds what, orders, joining

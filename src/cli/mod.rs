@@ -14,6 +14,7 @@ pub mod cluster;
 pub mod config;
 pub mod devnet;
 pub mod error;
+pub mod f3;
 pub mod info;
 pub mod init;
 pub mod keys;
@@ -140,6 +141,7 @@ fn dispatch(cli: Cli) -> Result<(), CliError> {
         Command::Sectors(command) => online(&global, |cx| sectors::run(command, cx)),
         Command::Sealing(command) => online(&global, |cx| sealing::run(command, cx)),
         Command::Proving(command) => online(&global, |cx| proving::run(command, cx)),
+        Command::F3(command) => online(&global, |cx| f3::run(command, cx)),
         Command::Tree(args) => online(&global, |cx| tree::run(args, cx)),
         Command::Cluster(command) => cluster(command, &global),
         Command::Prover(_) => Err(CliError::Usage("prover: it is started by a node, never by hand".to_string())),

@@ -282,6 +282,8 @@ pub struct ProvingInfo {
     pub missed: Vec<Missed>,
     /// The last rounds of WinningPoSt, the latest last.
     pub rounds: Vec<RoundReport>,
+    /// The parts that no node of this provider runs: `window-post`, `winning-post`.
+    pub off: Vec<String>,
 }
 
 /// The answers of the two concerns; an error text where one does not answer. `None`: no node of this provider runs it.
@@ -293,6 +295,11 @@ pub struct Concerns {
 impl Concerns {
     fn window_post(&self) -> Option<&WindowPostReport> {
         self.window_post.as_ref()?.as_ref().ok()
+    }
+    fn off(&self) -> Vec<String> {
+        let window_post = self.window_post.is_none().then_some("window-post");
+        let winning_post = self.winning_post.is_none().then_some("winning-post");
+        window_post.into_iter().chain(winning_post).map(String::from).collect()
     }
     fn winning_post(&self) -> Option<&WinningReport> {
         self.winning_post.as_ref()?.as_ref().ok()
@@ -339,6 +346,7 @@ pub fn proving_info(miner: String, period: &Period, faults: Vec<PartitionFaults>
         faults: faults.into_iter().take(FAULTY_PARTITIONS_NAMED).collect(),
         missed,
         rounds: rounds.unwrap_or_default(),
+        off: concerns.off(),
     };
     info.troubles = troubles(&info, concerns);
     info

@@ -261,8 +261,11 @@ mod tests {
 
     #[test]
     fn lists_and_loopback() {
-        let list =
-            ApiInfo::parse_list("X", "FULLNODE_API_POOL_INFO=a:/ip4/127.0.0.1/tcp/1/http,b:http://[::1]:2;/dns4/far/tcp/3").expect("valid");
+        let list = ApiInfo::parse_list(
+            "X",
+            "FULLNODE_API_POOL_INFO=a:/ip4/127.0.0.1/tcp/1/http,b:http://[::1]:2;/dns4/far/tcp/3",
+        )
+        .expect("valid");
         let seen: Vec<_> = list.iter().map(|i| (i.name(), i.is_loopback())).collect();
         assert_eq!(seen, [("127.0.0.1:1".into(), true), ("[::1]:2".into(), true), ("far:3".into(), false)]);
         assert!(ApiInfo::parse_list("X", "/ip4/127.0.0.1/tcp/1/http,").is_err());

@@ -132,10 +132,9 @@ async fn an_answer_unsupported_is_a_method_that_the_node_lacks() {
     behind.refuse("Filecoin.StateMinerInfo", 1, "unsupported sector size 7");
     let missing = behind.node.missing_methods().await.unwrap();
     assert_eq!(missing.iter().map(|m| m.method).collect::<Vec<_>>(), ["StateMinerInitialPledgeCollateral"]);
-    let info = serde_json::from_value(
-        crate::support::full_node::samples()["StateSectorPreCommitInfo"]["Info"].clone(),
-    );
-    let asked = behind.node.state_miner_initial_pledge_collateral(&Address::new_id(1000), &info.unwrap(), &head()).await;
+    let info = serde_json::from_value(crate::support::full_node::samples()["StateSectorPreCommitInfo"]["Info"].clone());
+    let asked =
+        behind.node.state_miner_initial_pledge_collateral(&Address::new_id(1000), &info.unwrap(), &head()).await;
     let error = asked.unwrap_err();
     assert!(error.is_missing_method() && error.to_string().contains("FIP-0118"), "{error}");
     assert!(!behind.node.state_miner_info(&Address::new_id(1000), &head()).await.unwrap_err().is_missing_method());

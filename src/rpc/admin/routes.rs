@@ -130,7 +130,9 @@ async fn live(state: Data<AdminState>) -> HttpAnswer {
 
 async fn ready(state: Data<AdminState>) -> HttpAnswer {
     let troubles = look(|| state.views.tree.cluster().map(|cluster| cluster.report().troubles))?.unwrap_or_default();
-    let answer = readiness(&rows(&state)?, &state.views.critical).with(troubles);
+    let next_upgrade = look(|| state.views.tree.provider())?
+        .and_then(|provider| Some(provider.network.as_ref()?.next_upgrade.as_ref()?.line()));
+    let answer = readiness(&rows(&state)?, &state.views.critical).with(troubles).before(next_upgrade);
     let status = if answer.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     Ok(HttpResponse::build(status).json(answer))
 }

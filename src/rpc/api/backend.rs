@@ -43,6 +43,7 @@ pub enum ReportKind {
     ProvingDeadlines,
     WindowPost,
     WinningPost,
+    F3,
     Market,
 }
 

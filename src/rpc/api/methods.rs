@@ -19,7 +19,7 @@ pub enum Method {
     Report(ReportKind),
 }
 
-pub const ALL: [(&str, Method); 21] = [
+pub const ALL: [(&str, Method); 22] = [
     ("Filecoin.ActorAddress", Method::ActorAddress),
     ("Filecoin.ActorSectorSize", Method::ActorSectorSize),
     ("Filecoin.MiningBase", Method::MiningBase),
@@ -40,6 +40,7 @@ pub const ALL: [(&str, Method); 21] = [
     ("Bulkhead.ProvingDeadlines", Method::Report(ReportKind::ProvingDeadlines)),
     ("Bulkhead.WindowPost", Method::Report(ReportKind::WindowPost)),
     ("Bulkhead.WinningPost", Method::Report(ReportKind::WinningPost)),
+    ("Bulkhead.F3Status", Method::Report(ReportKind::F3)),
     ("Bulkhead.Market", Method::Report(ReportKind::Market)),
 ];
 

@@ -20,7 +20,8 @@ pub struct Missing {
 const NO_MESSAGES: &str = "no message can be sent";
 const NO_WINDOW_POST: &str = "WindowPoSt stops";
 const NO_SEALING: &str = "sealing stops";
-const NO_PLEDGE: &str = "asked of the method for the network's other versions, else nothing is sent along with a proof of replication";
+const NO_PLEDGE: &str =
+    "asked of the method for the network's other versions, else nothing is sent along with a proof of replication";
 const NO_FINALITY: &str = "the miner's power takes no part in fast finality (F3)";
 const NO_BLOCKS: &str = "no block can be made";
 

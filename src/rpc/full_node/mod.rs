@@ -62,10 +62,7 @@ pub enum FullNodeError {
 impl FullNodeError {
     /// The same call may succeed later or on another node; no verdict was given.
     pub fn is_transient(&self) -> bool {
-        matches!(
-            self,
-            FullNodeError::Unreachable { .. } | FullNodeError::Timeout { .. } | FullNodeError::NotNow { .. }
-        )
+        matches!(self, FullNodeError::Unreachable { .. } | FullNodeError::Timeout { .. } | FullNodeError::NotNow { .. })
     }
 
     /// The node lacks the method, on this network's version or at all.
