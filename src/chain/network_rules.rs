@@ -1,4 +1,4 @@
-//! What depends on the network's version, in one table, and which upgrades a node announces. Pure.
+//! The rules that depend on the network's version, in one table, and the upgrades that a node announces. Pure.
 //!
 //! Asked at the time of use with the version of the tipset in hand (`StateNetworkVersion`), never once at the start: a
 //! node crosses an upgrade epoch without a restart. Sources: the FIPs named in each row, builtin-actors' policy.
@@ -33,7 +33,7 @@ impl PledgeRpc {
 #[derive(Serialize, Clone, Copy, Debug, PartialEq, Eq)]
 #[serde(rename_all = "snake_case")]
 pub enum QualityRule {
-    /// Those of verified deals.
+    /// The bytes of verified deals.
     VerifiedBytes,
     /// All of them: flag FULL_QA_POWER (FIP-0118).
     WholeSector,
@@ -232,7 +232,7 @@ pub fn upgrades(fork_upgrade_params: &serde_json::Value) -> Vec<Upgrade> {
 pub struct Readiness {
     pub upgrade: Upgrade,
     pub ready: bool,
-    /// What is missing; empty when ready.
+    /// The reasons why not; empty when ready.
     pub because: Vec<String>,
 }
 
@@ -243,7 +243,7 @@ pub fn next_upgrade(all: &[Upgrade], head: ChainEpoch, lacks: &[&str]) -> Option
     Some(Readiness { ready: because.is_empty(), upgrade, because })
 }
 
-/// What is missing to work on a network of that version.
+/// The reasons why this node cannot work on a network of that version.
 pub fn unready(version: Option<u32>, lacks: &[&str]) -> Vec<String> {
     let mut because = Vec::new();
     match version {

@@ -48,7 +48,7 @@ pub async fn run(command: Command, cx: Context) -> Result<(), CliError> {
     Ok(())
 }
 
-/// What one part reports; one that is off or does not answer takes no other along.
+/// The report of one part; one that is off or does not answer takes no other along.
 async fn part(node: &NodeClient, method: &str) -> Value {
     let answer: Result<Value, CliError> = node.call(method, vec![]).await;
     answer.unwrap_or_else(|e| json!({ "unavailable": e.to_string() }))

@@ -49,7 +49,7 @@ pub fn export(concern: Concern, refs: &Refs) -> Result<Export, ExportError> {
     }
 }
 
-/// Those that run under a concern's lease.
+/// The actors that run under a concern's lease beside it.
 pub fn beside(refs: &Refs) -> Result<[(Concern, Export); 1], ExportError> {
     Ok([(Concern::WinningPost, Export::of(&refs.f3).message::<F3Status>().done()?)])
 }

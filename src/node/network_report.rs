@@ -1,11 +1,11 @@
-//! The network that this provider works on: its version, the rules that follow, and whether it can go on after the next
-//! upgrade.
+//! The network that this provider works on: its version, whether it can go on after the next upgrade, and fast finality.
 
 use super::proving_report::Trouble;
+use crate::actors::f3::messages::{F3Report, F3State};
 use crate::chain::ChainEpoch;
 use crate::chain::network_rules::{self, NetworkRules, Readiness, Upgrade};
 use crate::chain::types::TipSetKey;
-use crate::rpc::admin::provider::{NetworkPart, UpgradePart};
+use crate::rpc::admin::provider::{F3Part, NetworkPart, UpgradePart};
 use crate::rpc::full_node::{FullNode, Result};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -32,11 +32,32 @@ impl UpgradesTold {
     }
 }
 
-/// What is known of the network at the head.
+/// The full node's answers that a report needs.
+pub struct NetworkAsked {
+    version: u32,
+    upgrades: Vec<Upgrade>,
+    lacks: Vec<&'static str>,
+}
+
+impl NetworkAsked {
+    pub async fn read(node: &dyn FullNode, told: &mut UpgradesTold) -> Result<NetworkAsked> {
+        let version = node.state_network_version(&TipSetKey::default()).await?;
+        let upgrades = told.read(node).await?;
+        // A node that does not answer now is asked another time which methods it lacks.
+        let missing = node.missing_methods().await.unwrap_or_default();
+        Ok(NetworkAsked { version, upgrades, lacks: missing.iter().map(|missing| missing.method).collect() })
+    }
+
+    pub fn at(&self, epoch: ChainEpoch, block_delay: Option<Duration>) -> NetworkReport {
+        NetworkReport { block_delay, ..NetworkReport::of(self.version, epoch, &self.upgrades, &self.lacks) }
+    }
+}
+
+/// The network at the head.
 #[derive(Clone, Debug)]
 pub struct NetworkReport {
     pub version: u32,
-    /// What is missing to work on the present version.
+    /// The reasons why this node cannot work on the present version.
     pub unready: Vec<String>,
     pub next: Option<Readiness>,
     pub epoch: ChainEpoch,
@@ -45,15 +66,6 @@ pub struct NetworkReport {
 }
 
 impl NetworkReport {
-    pub async fn read(node: &dyn FullNode, told: &mut UpgradesTold) -> Result<NetworkReport> {
-        let head = node.chain_head().await?;
-        let version = node.state_network_version(&TipSetKey::default()).await?;
-        let upgrades = told.read(node).await?;
-        // Which methods it lacks is asked again another time if it does not answer.
-        let missing = node.missing_methods().await.unwrap_or_default();
-        Ok(NetworkReport::of(version, head.height, &upgrades, &missing.iter().map(|m| m.method).collect::<Vec<_>>()))
-    }
-
     /// `lacks`: methods that the full node does not have.
     pub fn of(version: u32, epoch: ChainEpoch, upgrades: &[Upgrade], lacks: &[&str]) -> NetworkReport {
         // A network of our own may give no name to its version: only the number counts.
@@ -94,6 +106,28 @@ impl NetworkReport {
         });
         now.chain(next).collect()
     }
+}
+
+pub fn f3_part(report: &F3Report) -> F3Part {
+    let state = serde_json::to_value(report.state).ok().and_then(|state| state.as_str().map(String::from));
+    F3Part {
+        state: state.unwrap_or_default(),
+        instance: report.instance,
+        lease_to: report.lease_to,
+        failures: report.failures,
+        error: report.error.clone(),
+    }
+}
+
+/// A few failures in a row; a node without fast finality is none.
+pub fn f3_trouble(report: &F3Report) -> Option<Trouble> {
+    const A_FEW: u32 = 3;
+    let fails = matches!(report.state, F3State::Failing) && report.failures >= A_FEW;
+    let why = report.error.as_deref().unwrap_or_default();
+    fails.then(|| {
+        let what = format!("no participation in fast finality after {} tries: {why}", report.failures);
+        Trouble::new(what, "see `bulkhead f3 status`; nothing is slashed meanwhile")
+    })
 }
 
 #[cfg(test)]

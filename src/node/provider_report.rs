@@ -3,19 +3,20 @@
 
 use super::backend::{NodeBackend, ask_if_up};
 use super::concern::Concern;
-use super::network_report::NetworkReport;
+use super::network_report::{NetworkAsked, NetworkReport, f3_part, f3_trouble};
 use super::proving_report::{self, Concerns, DeadlineRow, PartitionFaults, Period, ProvingInfo, Trouble};
 use super::shards::{Gathered, MissingShard};
 use crate::actors::daemon_link::follow::FeedStatus;
 use crate::actors::daemon_link::messages::{FeedInfo, PoolInfo};
 use crate::actors::daemon_link::pool::{Health, usable};
 use crate::actors::deal_handler::{MarketInfo, MarketReport};
-use crate::actors::f3::messages::{F3Report, F3State};
+use crate::actors::f3::messages::F3Report;
 use crate::actors::message_sender::messages::{MessageSummary, Summary as MessagesAsked};
 use crate::actors::seal_agent::messages::{AgentReport, GetAgentReport as AgentAsked};
 use crate::actors::seal_scheduler::messages::{SealingSummary, Slots, Summary as SealingAsked};
 use crate::actors::window_post::messages::{Closed, WindowPostInfo, WindowPostSummary};
 use crate::actors::winning_post::messages::WinningReport;
+use crate::chain::ChainEpoch;
 use crate::chain::types::{DeadlineInfo, MinerPower, TipSetKey};
 use crate::rpc::admin::provider::*;
 use crate::rpc::api::{BackendError, MinerBackend};
@@ -117,7 +118,7 @@ impl Asked {
         let text = |e: BackendError| e.to_string();
         let network = async {
             let mut told = node.upgrades.lock().await;
-            NetworkReport::read(node.full_node(), &mut told).await.map_err(|e| e.to_string())
+            NetworkAsked::read(node.full_node(), &mut told).await.map_err(|e| e.to_string())
         };
         let period = async { node.period.lock().await.read(node).await.map_err(|e| e.to_string()) };
         let window = if_run(node, Concern::WindowPost, ask_if_up(&refs.window_post, "window_post", WindowPostInfo));
@@ -138,7 +139,10 @@ impl Asked {
         let sealing = node.shards.gather(super::backend::DEADLINE, || SealingAsked);
         let (chain, network, power, balances, period, concerns, sealing, agents) =
             tokio::join!(chain, network, power, balances(node), period, concerns, sealing, agents(node));
-        let block_delay = chain.0.as_ref().ok().and_then(|feed| feed.block_delay_secs).map(Duration::from_secs);
+        let feed = chain.0.as_ref().ok();
+        let block_delay = feed.and_then(|feed| feed.block_delay_secs).map(Duration::from_secs);
+        // Before the first head nobody can say which upgrade is the next.
+        let epoch = feed.and_then(|feed| feed.height).unwrap_or(ChainEpoch::MAX);
         let (window_post, closed, winning_post, f3, messages, market) = concerns;
         Asked {
             at: unix_secs(),
@@ -146,7 +150,7 @@ impl Asked {
             feed: chain.0.map_err(text),
             pool: chain.1.map_err(text),
             max_behind: node.max_behind,
-            network: network.map(|report| NetworkReport { block_delay, ..report }),
+            network: network.map(|asked| asked.at(epoch, block_delay)),
             power: power.map_err(|e| e.to_string()),
             balances: balances.0,
             balance_error: balances.1,
@@ -368,28 +372,6 @@ fn actor_trouble(actor: &ActorInfo) -> Option<Trouble> {
         }
         _ => None,
     }
-}
-
-fn f3_part(report: &F3Report) -> F3Part {
-    let state = serde_json::to_value(report.state).ok().and_then(|state| state.as_str().map(String::from));
-    F3Part {
-        state: state.unwrap_or_default(),
-        instance: report.instance,
-        lease_to: report.lease_to,
-        failures: report.failures,
-        error: report.error.clone(),
-    }
-}
-
-/// A few failures in a row; a node without fast finality is none.
-fn f3_trouble(report: &F3Report) -> Option<Trouble> {
-    const A_FEW: u32 = 3;
-    let fails = matches!(report.state, F3State::Failing) && report.failures >= A_FEW;
-    let why = report.error.as_deref().unwrap_or_default();
-    fails.then(|| {
-        let what = format!("no participation in fast finality after {} tries: {why}", report.failures);
-        Trouble::new(what, "see `bulkhead f3 status`; nothing is slashed meanwhile")
-    })
 }
 
 fn answered<T>(answer: &Answer<T>) -> Option<&T> {

@@ -14,7 +14,7 @@ impl Message for F3Status {
     const WIRE: Option<WireForm<Self>> = Some(codec::report(ids::F3_STATUS, 1));
 }
 
-/// What participation does at the moment.
+/// The stage of participation at the moment.
 #[derive(Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[serde(rename_all = "snake_case")]
 pub enum F3State {
@@ -54,7 +54,7 @@ pub struct F3Report {
     pub leases: u64,
     /// Failed tries in a row.
     pub failures: u32,
-    /// What the last failed try said.
+    /// The text of the last failed try.
     pub error: Option<String>,
     /// Seconds until the next call.
     pub next_in: Option<u64>,

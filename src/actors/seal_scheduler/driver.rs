@@ -253,7 +253,8 @@ impl Driver {
         })
     }
 
-    /// What fails in a row backs off, and is a warning after a few. The rules for the transition, with the pause in them.
+    /// An action that fails again and again backs off, and is a warning after a few tries. Gives the rules for the transition,
+    /// with that pause in them.
     fn count(&mut self, number: u64, event: &Event, now: u64) -> Rules {
         let Some(phase) = self.sectors.get(&number).map(|sector| sector.phase) else { return self.rules };
         match event {

@@ -71,7 +71,7 @@ async fn entered(net: &Net, tree: &TreeCell, slot: &LeaseSlot) -> Result<(), Str
     Ok(())
 }
 
-/// What else runs under the concern's lease.
+/// Further actors under the concern's lease.
 fn companions(tree: &TreeCell, slot: &LeaseSlot) -> Vec<(SupervisorRef, &'static str)> {
     let Some(tree) = tree.get().and_then(WeakTree::upgrade) else { return Vec::new() };
     let of = |(group, id): &(&str, &'static str)| Some((tree.supervisor(group)?, *id));

@@ -47,7 +47,7 @@ pub struct ChainPart {
 #[serde(default)]
 pub struct NetworkPart {
     pub version: u32,
-    /// Of the upgrade that began the version.
+    /// The name of the upgrade that began the version.
     pub name: String,
     /// Whether this program knows the version's rules.
     pub known: bool,
@@ -63,7 +63,7 @@ pub struct UpgradePart {
     /// Until then; `None` while the block delay is unknown.
     pub seconds: Option<u64>,
     pub ready: bool,
-    /// What is missing; empty when ready.
+    /// The reasons why not; empty when ready.
     pub because: Vec<String>,
 }
 

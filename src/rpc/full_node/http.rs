@@ -20,7 +20,7 @@ use std::time::Duration;
 use tokio::sync::{Mutex, mpsc};
 use tokio::time::Instant;
 
-/// What a node lacks changes when it is replaced by another version, or when the network's version does.
+/// A node's methods change when it is replaced by another version, or when the network's version does.
 const PROBE_EVERY: Duration = Duration::from_secs(600);
 
 /// One full node at an address. Calls share a connection pool; each head feed has a connection of its own.
