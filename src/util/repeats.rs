@@ -158,7 +158,7 @@ mod tests {
         assert_eq!([round(4), round(2 + WARN_EVERY - 1), round(2 + WARN_EVERY)], [0, 0, 0]);
         assert!(repeats.trouble().is_some_and(|text| text.ends_with("(and 99 more)")));
         let mut next = |now: u64| (0..100u64).find_map(|n| repeats.failed(&n, "refused", now).warning);
-        let later = (8..12).filter_map(|n| next(n * WARN_EVERY)).next().unwrap_or_default();
+        let later = (8..14).filter_map(|n| next(n * WARN_EVERY)).next().unwrap_or_default();
         assert!(later.contains("12 times") && later.contains("such warnings since the last"), "{later}");
     }
 

@@ -8,7 +8,7 @@ use bulkhead::actors::seal_scheduler::{NumberSource, Phase, allocation_key};
 async fn one_action(w: &mut World, o: &Outside) -> bool {
     let head = o.chain.head();
     let Some(run) = w.driver.due(o.now, Some(head.height)).pop() else { return false };
-    let event = w.effects.run(&run.sector, run.action, Some(&head)).await;
+    let event = w.effects.run(&run, Some(&head)).await;
     w.driver.done(run.sector.number, run.run, event, o.now).unwrap();
     true
 }

@@ -7,6 +7,8 @@
 mod agent_selection;
 mod driver;
 mod effects;
+mod head_answers;
+mod journal;
 mod machine;
 #[cfg(test)]
 mod machine_tests;
@@ -14,6 +16,7 @@ pub mod messages;
 mod phase;
 mod plan;
 mod ports;
+mod ready;
 mod remote;
 mod sector;
 mod settings;
@@ -21,11 +24,12 @@ mod settings;
 pub use crate::actors::sector_files::SectorDirs;
 pub use driver::{ActionRun, Driver, PledgeRecord, RemoveError};
 pub use effects::Effects;
+pub use head_answers::AnswersByHead;
 pub use machine::{Event, Rules};
 pub use phase::{Action, Phase, Pool};
 pub use plan::Limits;
 pub use ports::{Agent, Agents, NoAgents, NumberSource, Outbox};
-pub use sector::{Attempts, Drawn, Sector};
+pub use sector::{Attempts, Drawn, LogLine, Sector, Timing};
 pub use settings::{Place, Runtimes, SealSettings};
 
 use crate::actors::daemon_link::messages::HeadUpdate;
@@ -50,6 +54,8 @@ use tokio::sync::oneshot;
 
 /// How long a pledge waits for its number before it answers that the number will come.
 const NUMBER_WAIT: Duration = Duration::from_secs(6);
+/// Pledges that get their numbers together; then their sectors begin.
+const NUMBERED_AT_ONCE: usize = 64;
 /// Milliseconds before a question that failed is asked again; doubles up to the cap.
 const ASK_AGAIN: u64 = 5_000;
 const ASK_AGAIN_CAP: u64 = 60_000;
@@ -90,7 +96,7 @@ fn now_ms() -> u64 {
 impl SealScheduler {
     pub async fn start(cx: Cx<SealScheduler>, deps: SealDeps) -> Result<SealScheduler, StartError> {
         let SealDeps { node, prover, store, messages, allocator, miner, settings, dirs, agents } = deps;
-        dirs.create().map_err(|e| StartError(format!("{}: {e}", dirs.sectors.display())))?;
+        dirs.create().map_err(|e| StartError(e.to_string()))?;
         let driver = Driver::load(store, cx.token(), miner.to_string(), settings.rules, settings.limits)
             .map_err(|e| StartError(e.to_string()))?;
         let effects = Effects {
@@ -103,6 +109,7 @@ impl SealScheduler {
             agents,
             rules: Default::default(),
             fence: Some(Arc::new(cx.pass())),
+            answers: AnswersByHead::default(),
         };
         Ok(SealScheduler {
             driver,
@@ -132,12 +139,11 @@ impl SealScheduler {
         for work in self.driver.due(now, self.head.as_ref().map(|h| h.height)) {
             let (effects, head) = (self.effects.clone(), self.head.clone());
             let (cancel, cancelled) = oneshot::channel::<()>();
-            let ActionRun { sector, action, run } = work;
-            let number = sector.number;
+            let (number, run) = (work.sector.number, work.run);
             self.cancel.insert(number, cancel);
             cx.spawn(async move {
                 let event = tokio::select! {
-                    event = effects.run(&sector, action, head.as_deref()) => Some(event),
+                    event = effects.run(&work, head.as_deref()) => Some(event),
                     _ = cancelled => None,
                 };
                 RunDone { number, run, event }
@@ -153,8 +159,11 @@ impl SealScheduler {
 
     /// Asks for the numbers that pledges still lack.
     fn number_pledges(&mut self, cx: &Cx<Self>) {
-        let requests = self.driver.unnumbered();
-        if self.numbering || requests.is_empty() {
+        if self.numbering {
+            return;
+        }
+        let requests = self.driver.unnumbered(NUMBERED_AT_ONCE);
+        if requests.is_empty() {
             return;
         }
         self.numbering = true;
@@ -275,14 +284,16 @@ impl Handler<Numbered> for SealScheduler {
                 fatal(e)?;
             }
         }
-        // `numbering` stays set until the timer when some are missing, so that nothing spins.
-        if self.driver.unnumbered().is_empty() {
-            self.numbering = false;
-            self.repeats.over(&NUMBER);
-        } else {
-            let why = numbered.missing.unwrap_or_else(|| "others were pledged meanwhile".to_string());
-            let pause = self.ask_later(NUMBER, &why);
-            cx.tell_after(pause, NumberAgain);
+        match numbered.missing {
+            None => {
+                self.numbering = false;
+                self.repeats.over(&NUMBER);
+            }
+            // `numbering` stays set until the timer, so that nothing spins.
+            Some(why) => {
+                let pause = self.ask_later(NUMBER, &why);
+                cx.tell_after(pause, NumberAgain);
+            }
         }
         self.dispatch(cx);
         Ok(())
