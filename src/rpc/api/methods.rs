@@ -26,7 +26,7 @@ pub enum Method {
     Report(ReportKind),
 }
 
-pub const ALL: [(&str, Method); 28] = [
+pub const ALL: [(&str, Method); 11] = [
     ("Filecoin.ActorAddress", Method::ActorAddress),
     ("Filecoin.ActorSectorSize", Method::ActorSectorSize),
     ("Filecoin.MiningBase", Method::MiningBase),
@@ -54,6 +54,7 @@ pub const ALL: [(&str, Method); 28] = [
     ("Bulkhead.ProvingDeadlines", Method::Report(ReportKind::ProvingDeadlines)),
     ("Bulkhead.WindowPost", Method::Report(ReportKind::WindowPost)),
     ("Bulkhead.WinningPost", Method::Report(ReportKind::WinningPost)),
+    ("Bulkhead.F3Status", Method::Report(ReportKind::F3)),
     ("Bulkhead.Market", Method::Report(ReportKind::Market)),
 ];
 
