@@ -26,7 +26,7 @@ pub enum Method {
     Report(ReportKind),
 }
 
-pub const ALL: [(&str, Method); 11] = [
+pub const ALL: [(&str, Method); 29] = [
     ("Filecoin.ActorAddress", Method::ActorAddress),
     ("Filecoin.ActorSectorSize", Method::ActorSectorSize),
     ("Filecoin.MiningBase", Method::MiningBase),
