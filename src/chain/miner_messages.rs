@@ -271,7 +271,7 @@ pub fn withdrawn(return_data: &[u8]) -> Result<TokenAmount> {
     Ok(r.amount_withdrawn)
 }
 
-/// What it repays is the message's value, and the miner's own funds.
+/// It repays from the message's value and the miner's own funds.
 pub fn repay_debt() -> MinerCall {
     MinerCall { method: method::REPAY_DEBT, params: Vec::new() }
 }

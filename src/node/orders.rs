@@ -32,7 +32,7 @@ pub struct Account {
     pub id: String,
     /// `None`: not the account of one key.
     pub key: Option<String>,
-    /// What its messages are for, in lotus-miner's words.
+    /// The use of its messages, in lotus-miner's words.
     #[serde(rename = "use")]
     pub uses: Vec<&'static str>,
     /// attoFIL; `None`: the full node did not tell.
@@ -41,7 +41,7 @@ pub struct Account {
     pub in_wallet: Option<bool>,
 }
 
-/// What `actor control list` shows, and what an order has changed.
+/// The answer of `actor control list`, and what an order has changed.
 #[derive(Serialize, Clone, Debug)]
 pub struct ActorReport {
     pub miner: String,
@@ -75,7 +75,7 @@ async fn look_up(node: &dyn FullNode, who: &Address) -> std::result::Result<Opti
     Ok(Some(Party { id, key, in_wallet }))
 }
 
-/// What an order asks of the chain.
+/// The order's questions to the chain.
 async fn facts(node: &dyn FullNode, miner: &Address, order: &Order) -> Result<Facts> {
     let mut asked = plan::addresses(order).map_err(failed)?;
     let tipset = node.chain_head().await?;
@@ -150,7 +150,7 @@ fn blocked(from: &Party) -> Option<String> {
     }
 }
 
-/// What the network would say to it now, and what its gas costs at most.
+/// The network's answer to it now, and what its gas costs at most.
 async fn estimate(node: &dyn FullNode, miner: &Address, draft: &Draft) -> Result<PlannedMessage> {
     let from = draft.from.key.unwrap_or(draft.from.id);
     let message = Message {

@@ -109,7 +109,7 @@ pub struct Faulty {
     pub recovering: BitField,
 }
 
-/// What the chain says, as far as the order asks.
+/// The chain's answers, as far as the order asks.
 pub struct Facts {
     pub info: MinerInfo,
     pub height: ChainEpoch,
@@ -136,7 +136,7 @@ pub struct Planned {
     pub drafts: Vec<Draft>,
 }
 
-/// What must be asked of the chain for an order: addresses to look up.
+/// The addresses that an order needs looked up on chain.
 pub fn addresses(order: &Order) -> Result<Vec<Address>, OrderError> {
     let all: Vec<&String> = match order {
         Order::SetControl { addresses } => addresses.iter().collect(),

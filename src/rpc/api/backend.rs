@@ -66,7 +66,7 @@ pub trait MinerBackend: Send + Sync + 'static {
     fn version(&self) -> Version;
     /// Begins an orderly stop; returns at once.
     fn shutdown(&self);
-    /// What the order would send; nothing is sent.
+    /// The messages that the order would send; nothing is sent.
     async fn check_order(&self, order: &Order) -> Result<Plan, BackendError>;
     /// Gives the messages of the order to the message sender: durable when it returns, under these keys. The same
     /// `request` again is the same order, never a second one.

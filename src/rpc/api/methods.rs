@@ -16,7 +16,7 @@ pub enum Method {
     RuntimeSubsystems,
     Version,
     Shutdown,
-    /// What an order would send; nothing is sent.
+    /// The messages that an order would send; nothing is sent.
     ActorCheck,
     ActorOrder,
     MessageStatus,

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// What is wanted of the miner actor. Addresses, amounts and ids are text as typed: the node says which one is wrong.
+/// An order to the miner actor. Addresses, amounts and ids are text as typed: the node says which one is wrong.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(tag = "order", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Order {
@@ -61,12 +61,12 @@ impl Order {
     }
 }
 
-/// What an order comes to, checked against the chain's state.
+/// The effect of an order, checked against the chain's state.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
-    /// What changes, a line each.
+    /// The changes, a line each.
     pub changes: Vec<String>,
-    /// What the chain allows and the operator should know before.
+    /// Consequences that the chain allows and the operator should know before.
     pub warnings: Vec<String>,
     pub messages: Vec<PlannedMessage>,
     /// Between two epochs.
