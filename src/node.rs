@@ -169,7 +169,7 @@ impl Node {
             tree: tree.clone(),
             stop: stop.clone(),
         });
-        let reloader = Arc::new(Reloader::new(&settings, &refs));
+        let reloader = Arc::new(Reloader::new(&settings, &refs, &prover));
         let groups = Groups::default();
         let parts = Parts {
             heads: Heads::of(&groups),

@@ -84,6 +84,12 @@ pub struct Proving {
     pub challenge_confidence: i64,
     pub submit_confidence: i64,
     pub max_partitions: usize,
+    /// Epochs; 0: any number.
+    pub max_head_lag: u64,
+    /// 0: nobody waits.
+    pub gpu_slots: u32,
+    /// Empty: a folder in memory.
+    pub gpu_locks: String,
     pub parallel: usize,
 }
 

@@ -11,7 +11,7 @@ use crate::chain::{ChainEpoch, TokenAmount};
 use crate::rpc::admin::provider::ProviderReport;
 use crate::rpc::api::{BackendError, MinerBackend};
 use crate::rpc::bridge::{codec, ids};
-use crate::rpc::full_node::FullNodeError;
+use crate::rpc::full_node::{FullNodeError, Missing};
 use crate::supervisor::wire::WireForm;
 use crate::supervisor::{Actor, ActorInfo, Cx, Exit, Handler, Message};
 use arc_swap::ArcSwap;
@@ -34,7 +34,7 @@ pub async fn info(node: &NodeBackend, asked: &Asked) -> Value {
     put("network", Ok(json!(node.network())));
     put("version", Ok(json!(env!("CARGO_PKG_VERSION"))));
     put("full_node", asked.feed.as_ref().map(|s| json!(s)).map_err(Clone::clone));
-    put("missing_methods", missing_methods(node).await.map_err(|e| e.to_string()));
+    put("missing_methods", asked.missing_methods.as_ref().map(|missing| methods(missing)).map_err(Clone::clone));
     put("power", asked.power.as_ref().map(power).map_err(Clone::clone));
     let available = provider.balances.get("miner_available").ok_or(asked.balance_error.clone().unwrap_or_default());
     put("available_balance", available.map(|atto| json!(fil(atto))));
@@ -75,9 +75,8 @@ fn fil(atto: &str) -> String {
 }
 
 /// Methods that the full node lacks, and the substitute for each.
-async fn missing_methods(node: &NodeBackend) -> Result<Value, FullNodeError> {
-    let missing = node.full_node().missing_methods().await?;
-    Ok(missing.into_iter().map(|m| (m.method.to_string(), json!(m.instead))).collect::<Map<_, _>>().into())
+fn methods(missing: &[Missing]) -> Value {
+    missing.iter().map(|m| (m.method.to_string(), json!(m.instead))).collect::<Map<_, _>>().into()
 }
 
 fn power(power: &MinerPower) -> Value {

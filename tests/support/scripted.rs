@@ -141,11 +141,15 @@ pub struct ScriptedNode {
     /// All bytes of the challenge.
     pub beacon: Mutex<u8>,
     pub base_info: Mutex<Option<MiningBaseInfo>>,
+    /// Sealed CIDs of sectors that are not scripted.
+    pub sealed: Mutex<HashMap<u64, Cid>>,
     /// It lacks MpoolSelect.
     pub no_select: AtomicBool,
     pub submitted: Mutex<Vec<BlockMsg>>,
     pub panics_with: Mutex<Option<String>>,
     pub calls: Mutex<HashMap<&'static str, u64>>,
+    /// Methods that never answer, of those that [`ScriptedNode::reached`] guards; `submitted` is after a block was taken.
+    pub hangs: Mutex<BTreeSet<&'static str>>,
 }
 
 impl ScriptedNode {
@@ -154,6 +158,13 @@ impl ScriptedNode {
     }
     fn seen(&self, method: &'static str) {
         *self.calls.lock().unwrap().entry(method).or_default() += 1;
+    }
+    async fn reached(&self, method: &'static str) {
+        self.seen(method);
+        let hangs = self.hangs.lock().unwrap().contains(method);
+        if hangs {
+            std::future::pending::<()>().await;
+        }
     }
     pub fn count(&self, method: &'static str) -> u64 {
         self.calls.lock().unwrap().get(method).copied().unwrap_or_default()
@@ -174,6 +185,18 @@ pub struct ScriptedProver {
     pub script: Mutex<VecDeque<std::result::Result<Output, ProverError>>>,
     pub jobs: Mutex<Vec<Job>>,
     pub verdict: Mutex<Option<bool>>,
+    /// Each proof takes one of its permits; `None`: at once.
+    pub gate: Mutex<Option<std::sync::Arc<tokio::sync::Semaphore>>>,
+    /// Proofs that were dropped before their end.
+    pub dropped: std::sync::Arc<std::sync::atomic::AtomicUsize>,
+}
+
+/// Counts a proof that is dropped.
+struct CountsDrop(std::sync::Arc<std::sync::atomic::AtomicUsize>, bool);
+impl Drop for CountsDrop {
+    fn drop(&mut self) {
+        self.0.fetch_add(usize::from(self.1), Ordering::SeqCst);
+    }
 }
 
 #[async_trait]
@@ -184,6 +207,12 @@ impl Prover for ScriptedProver {
         if verify {
             return Ok(Output::Verified(self.verdict.lock().unwrap().unwrap_or(true)));
         }
+        let gate = self.gate.lock().unwrap().clone();
+        let mut dropped = CountsDrop(self.dropped.clone(), true);
+        if let Some(gate) = gate {
+            gate.acquire().await.unwrap().forget();
+        }
+        dropped.1 = false;
         self.script.lock().unwrap().pop_front().unwrap_or(Ok(Output::Proof(vec![42; 192])))
     }
 }
@@ -320,7 +349,12 @@ impl FullNode for ScriptedNode {
         _key: &TipSetKey,
     ) -> Result<Vec<SectorOnChainInfo>> {
         self.seen("state_miner_sectors");
-        Ok(numbers.map(|numbers| numbers.iter().map(sector).collect()).unwrap_or_default())
+        let sealed = self.sealed.lock().unwrap();
+        let told = |number| match sealed.get(&number) {
+            Some(cid) => SectorOnChainInfo { sealed_cid: *cid, ..sector(number) },
+            None => sector(number),
+        };
+        Ok(numbers.map(|numbers| numbers.iter().map(told).collect()).unwrap_or_default())
     }
     async fn state_get_randomness_from_tickets(
         &self,
@@ -347,11 +381,11 @@ impl FullNode for ScriptedNode {
         Ok(vec![*self.beacon.lock().unwrap(); 32])
     }
     async fn mpool_select(&self, _key: &TipSetKey, _ticket_quality: f64) -> Result<Vec<SignedMessage>> {
-        self.seen("mpool_select");
+        self.reached("mpool_select").await;
         if self.no_select.load(Ordering::SeqCst) { Err(self.lacks("MpoolSelect")) } else { Ok(vec![]) }
     }
     async fn wallet_sign(&self, _who: &Address, bytes: &[u8]) -> Result<Signature> {
-        self.seen("wallet_sign");
+        self.reached("wallet_sign").await;
         Ok(Signature { kind: 2, data: [bytes, &[0xb5]].concat() })
     }
     async fn miner_get_base_info(
@@ -360,11 +394,11 @@ impl FullNode for ScriptedNode {
         _epoch: ChainEpoch,
         _key: &TipSetKey,
     ) -> Result<Option<MiningBaseInfo>> {
-        self.seen("miner_get_base_info");
+        self.reached("miner_get_base_info").await;
         Ok(self.base_info.lock().unwrap().clone())
     }
     async fn miner_create_block(&self, template: &BlockTemplate) -> Result<BlockMsg> {
-        self.seen("miner_create_block");
+        self.reached("miner_create_block").await;
         let mut header = super_block(template.miner, template.epoch, template.parents.0.clone());
         header.timestamp = template.timestamp;
         header.ticket = Some(template.ticket.clone());
@@ -373,8 +407,9 @@ impl FullNode for ScriptedNode {
         Ok(BlockMsg { header, bls_messages: vec![], secpk_messages: vec![] })
     }
     async fn sync_submit_block(&self, block: &BlockMsg) -> Result<()> {
-        self.seen("sync_submit_block");
+        self.reached("sync_submit_block").await;
         self.submitted.lock().unwrap().push(block.clone());
+        self.reached("submitted").await;
         Ok(())
     }
 }
