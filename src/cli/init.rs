@@ -13,7 +13,7 @@ use crate::chain::{Address, ChainEpoch, TokenAmount, network, proof_types};
 use crate::config::values::{format_size, parse_sector_size};
 use crate::config::{Config, example};
 use crate::failpoint;
-use crate::rpc::full_node::{FullNode, FullNodeError};
+use crate::rpc::full_node::{FullNode, FullNodeError, MessageVerdict};
 use crate::util::{Mode, write_durably};
 use cid::Cid;
 use serde::{Deserialize, Serialize};
@@ -254,7 +254,10 @@ async fn wait(
         let head = node.chain_head().await?;
         if seen != Some(head.height) {
             seen = Some(head.height);
-            let found = node.state_search_msg(&head.key(), cid, -1, true).await?;
+            let found = match node.state_search_msg(&head.key(), cid, -1, true).await {
+                Err(e) if e.of_message() == Some(MessageVerdict::NotHere) => None,
+                found => found?,
+            };
             if let Some(found) = found.filter(|f| head.height >= f.height + confidence) {
                 return Ok(found.receipt);
             }

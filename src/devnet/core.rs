@@ -11,6 +11,7 @@ use super::store::{Batch, ChainStore, Table};
 use super::verifier::Verifier;
 use super::vm::{Env, Vm, power, reward};
 use super::wire;
+use super::wording::Wording;
 use crate::chain::types::{BlockHeader, HeadChange, Message, TipSet, TipSetKey};
 use crate::store::StoreError;
 use crate::util::time::unix_ms;
@@ -42,6 +43,8 @@ pub struct Switches {
     pub null_rounds: i64,
     /// Distinguishes the blocks of each reorg from those that they replace.
     pub fork: u64,
+    /// Whose words refusals are in.
+    pub wording: Wording,
 }
 
 pub struct Core {

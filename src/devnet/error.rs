@@ -26,6 +26,9 @@ pub enum ChainError {
     /// The caller asked for something that the chain does not have or does not accept.
     #[error("{0}")]
     Refused(String),
+    /// Refused with a JSON-RPC code of its own.
+    #[error("{message}")]
+    Coded { code: i64, message: String },
     /// The database or the state in it cannot be read or written.
     #[error("chain store: {0}")]
     Store(String),
@@ -37,6 +40,13 @@ pub type ChainResult<T> = Result<T, ChainError>;
 pub type ActorResult<T> = Result<T, ActorError>;
 
 impl ChainError {
+    /// The JSON-RPC code of the refusal; 1 is a method's own verdict.
+    pub fn code(&self) -> i64 {
+        match self {
+            ChainError::Coded { code, .. } => *code,
+            ChainError::Refused(_) | ChainError::Store(_) => 1,
+        }
+    }
     pub fn refused(why: impl Into<String>) -> Self {
         ChainError::Refused(why.into())
     }

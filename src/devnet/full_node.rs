@@ -28,11 +28,11 @@ impl Devnet {
     {
         let core = self.core.clone();
         let asked = tokio::task::spawn_blocking(move || f(&mut super::lock(&core))).await;
-        let error = |message: String| FullNodeError::Rpc { node: NAME.into(), method, code: 1, message };
+        let error = |code, message: String| FullNodeError::Rpc { node: NAME.into(), method, code, message };
         match asked {
             Ok(Ok(value)) => Ok(value),
-            Ok(Err(e)) => Err(error(e.to_string())),
-            Err(e) => Err(error(format!("internal error: {e}"))),
+            Ok(Err(e)) => Err(error(e.code(), e.to_string())),
+            Err(e) => Err(error(1, format!("internal error: {e}"))),
         }
     }
 }
@@ -64,7 +64,11 @@ impl FullNode for Devnet {
 
     async fn chain_get_tip_set(&self, key: &TipSetKey) -> Result<TipSet> {
         let key = key.clone();
-        self.ask("ChainGetTipSet", move |core| core.find(&key)).await
+        self.ask("ChainGetTipSet", move |core| match key.0.is_empty() {
+            true => Err(core.switches.wording.empty_tip_set_key()),
+            false => core.find(&key),
+        })
+        .await
     }
 
     async fn chain_get_tip_set_by_height(&self, height: ChainEpoch, key: &TipSetKey) -> Result<TipSet> {
@@ -99,7 +103,7 @@ impl FullNode for Devnet {
         self.ask("StateGetNetworkParams", |core| Ok(core.network_params())).await
     }
 
-    async fn state_get_actor(&self, who: &Address, key: &TipSetKey) -> Result<OnChainActor> {
+    async fn state_get_actor(&self, who: &Address, key: &TipSetKey) -> Result<Option<OnChainActor>> {
         let (who, key) = (*who, key.clone());
         self.ask("StateGetActor", move |core| core.actor_state(&who, &key)).await
     }

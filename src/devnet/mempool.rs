@@ -222,11 +222,12 @@ impl Core {
         if is_miner { self.verifier.ready().map_err(|e| ChainError::refused(e.to_string())) } else { Ok(()) }
     }
 
-    /// The next nonce to use, counting what is pending.
+    /// The next nonce to use, counting what is pending. An address that the chain does not know has none.
     pub fn next_nonce(&mut self, who: &Address) -> ChainResult<u64> {
+        let wording = self.switches.wording;
         let (_, vm) = self.view(&TipSetKey::default())?;
-        let Some(id) = vm.resolve(who)? else { return Ok(0) };
-        let nonce = vm.actor(id)?.sequence;
+        let id = vm.resolve(who)?.ok_or_else(|| wording.no_actor(who))?;
+        let nonce = vm.find(id)?.ok_or_else(|| wording.no_actor(who))?.sequence;
         drop(vm);
         Ok(self.pool.next_nonce(id, nonce))
     }

@@ -4,7 +4,8 @@
 //!   [`clock`] when; [`mempool`], [`gas`] messages on their way.
 //! * [`vm`] executes: the network's own state crates behind our method dispatch; [`verifier`] checks proofs.
 //! * [`store`] one redb file; [`state_tree`], [`wire`] how state, blocks and messages are encoded.
-//! * [`full_node`], [`extra`], [`extra_rpc`] what is answered; [`tree`] the chain as supervised actors.
+//! * [`full_node`], [`extra`], [`extra_rpc`] what is answered, [`wording`] in whose words; [`tree`] the chain as supervised
+//!   actors.
 
 pub mod clock;
 pub mod core;
@@ -29,10 +30,12 @@ pub mod tree;
 pub mod verifier;
 pub mod vm;
 pub mod wire;
+pub mod wording;
 
 pub use error::{ChainError, DevnetError};
 pub use settings::DevnetSettings;
 pub use verifier::{ProofsVerifier, Verifier};
+pub use wording::Wording;
 
 use crate::chain::types::{HeadChange, HeadChangeType, TipSet};
 use crate::rpc::full_node::Result as RpcResult;
@@ -154,6 +157,11 @@ impl Devnet {
 
     pub fn refuse_gas_estimates(&self, refuse: bool) {
         lock(&self.core).switches.refuse_gas = refuse;
+    }
+
+    /// Whose words the refusals are in, where Lotus and Forest differ; Forest's at first.
+    pub fn speak_as(&self, wording: Wording) {
+        lock(&self.core).switches.wording = wording;
     }
 
     /// Tells every WebSocket of the server to close; `chain_notify` channels end too.

@@ -8,6 +8,7 @@ use super::rand::ChainRand;
 use super::store::{Batch, Table};
 use super::vm::{Rand, Vm};
 use super::wire;
+use super::wording::Wording;
 use crate::chain::types::{
     Message, MessageReceipt, MsgLookup, NetworkParams, OnChainActor, Signature, SignedMessage, TipSetKey,
 };
@@ -23,6 +24,55 @@ pub const NETWORK_VERSION: u32 = 28;
 /// `hello` of test networks.
 const EIP155_CHAIN_ID: u64 = 31_415_926;
 
+/// The upgrades that `StateGetNetworkParams` tells, oldest first (lotus `api/types.go`).
+const UPGRADES: [&str; 33] = [
+    "Breeze",
+    "Smoke",
+    "Ignition",
+    "Refuel",
+    "Assembly",
+    "Tape",
+    "Liftoff",
+    "Kumquat",
+    "Calico",
+    "Persian",
+    "Orange",
+    "Claus",
+    "Trust",
+    "Norwegian",
+    "Turbo",
+    "Hyperdrive",
+    "Chocolate",
+    "OhSnap",
+    "Skyr",
+    "Shark",
+    "Hygge",
+    "Lightning",
+    "Thunder",
+    "Watermelon",
+    "Dragon",
+    "Phoenix",
+    "Waffle",
+    "Tuktuk",
+    "Teep",
+    "Tock",
+    "GoldenWeek",
+    "FireHorse",
+    "Xx",
+];
+/// The height of an upgrade that has no date yet (lotus `buildconstants`).
+const NEVER: ChainEpoch = 999_999_999_999_999;
+
+/// `{UpgradeBreezeHeight: -33, …}`: what was in force at genesis has a negative height, as on Lotus' devnets.
+fn upgrade_heights() -> serde_json::Value {
+    let past = (1..UPGRADES.len() as ChainEpoch).rev().map(|n| -n);
+    let heights = UPGRADES.iter().zip(past.chain([NEVER]));
+    let mut all: serde_json::Map<_, _> =
+        heights.map(|(name, height)| (format!("Upgrade{name}Height"), height.into())).collect();
+    all.insert("BreezeGasTampingDuration".into(), 0.into());
+    all.into()
+}
+
 pub fn receipt_json(r: Receipt) -> MessageReceipt {
     MessageReceipt {
         exit_code: i64::from(r.exit_code.value()),
@@ -36,18 +86,37 @@ fn id_of(vm: &Vm<'_>, who: &Address) -> ChainResult<u64> {
     vm.resolve(who)?.ok_or_else(|| ChainError::refused(format!("actor not found: {who}")))
 }
 
+/// Whether two messages differ in nothing but their fees.
+fn same_call(a: &Message, b: &Message) -> bool {
+    let fees = |of: &Message, message: &Message| Message {
+        gas_limit: of.gas_limit,
+        gas_fee_cap: of.gas_fee_cap.clone(),
+        gas_premium: of.gas_premium.clone(),
+        ..message.clone()
+    };
+    fees(a, b) == *a
+}
+
 impl Core {
-    pub fn actor_state(&mut self, who: &Address, key: &TipSetKey) -> ChainResult<OnChainActor> {
+    /// `None` when there is no such actor, which Lotus calls an error.
+    pub fn actor_state(&mut self, who: &Address, key: &TipSetKey) -> ChainResult<Option<OnChainActor>> {
+        let wording = self.switches.wording;
         let (_, vm) = self.view(key)?;
-        let id = id_of(&vm, who)?;
-        let actor = vm.find(id)?.ok_or_else(|| ChainError::refused(format!("actor not found: {who}")))?;
-        Ok(OnChainActor {
-            code: actor.code,
-            head: actor.head,
-            nonce: actor.sequence,
-            balance: actor.balance,
-            delegated_address: actor.delegated_address,
-        })
+        let actor = match vm.resolve(who)? {
+            Some(id) => vm.find(id)?,
+            None => None,
+        };
+        match (actor, wording) {
+            (Some(actor), _) => Ok(Some(OnChainActor {
+                code: actor.code,
+                head: actor.head,
+                nonce: actor.sequence,
+                balance: actor.balance,
+                delegated_address: actor.delegated_address,
+            })),
+            (None, Wording::Forest) => Ok(None),
+            (None, Wording::Lotus) => Err(wording.no_actor(who)),
+        }
     }
 
     pub fn lookup_id(&mut self, who: &Address, key: &TipSetKey) -> ChainResult<Address> {
@@ -67,7 +136,7 @@ impl Core {
             consensus_miner_min_power: self.settings.minimum_power.into(),
             supported_proof_types: vec![5],
             pre_commit_challenge_delay: self.settings.pre_commit_challenge_delay,
-            fork_upgrade_params: serde_json::Map::new().into(),
+            fork_upgrade_params: upgrade_heights(),
             eip155_chain_id: EIP155_CHAIN_ID,
             genesis_timestamp: self.genesis.min_ticket_block().timestamp,
         }
@@ -86,7 +155,8 @@ impl Core {
         Ok(drawn?.to_vec())
     }
 
-    /// The receipt of a message, or with `replaced` of the one with its nonce that does the same.
+    /// The receipt of a message, or with `replaced` of the one with its nonce that does the same. A message that this node
+    /// never held is an error; so may be one whose nonce another message has used.
     pub fn search_message(
         &self,
         from: &TipSetKey,
@@ -94,17 +164,21 @@ impl Core {
         lookback: ChainEpoch,
         replaced: bool,
     ) -> ChainResult<Option<MsgLookup>> {
+        let wording = self.switches.wording;
         let from = self.find(from)?;
-        let mut found = (*cid, self.locate(cid, &from)?);
-        if found.1.is_none() && replaced {
-            found = match self.replacement(cid)? {
-                Some(other) => (other, self.locate(&other, &from)?),
-                None => return Ok(None),
-            };
-        }
-        let (message, Some((_, index, carrying))) = found else { return Ok(None) };
+        let Some(wanted) = self.held_message(cid)? else { return Err(wording.unknown_message(cid)) };
+        let Some(message) = self.message_of_nonce(&wanted)? else { return Ok(None) };
+        let Some((_, index, carrying)) = self.locate(&message, &from)? else { return Ok(None) };
         if lookback >= 0 && from.height - carrying.height > lookback {
             return Ok(None);
+        }
+        if message != *cid {
+            if !same_call(&wanted, &wire::load_message(&self.store, &message)?) {
+                return wording.displaced(cid, wanted.nonce, &message, replaced).map(|()| None);
+            }
+            if !replaced {
+                return wording.other_fee_landed(cid, &wanted, &message).map(|()| None);
+            }
         }
         let receipt = self.receipt(&carrying, index)?;
         Ok(Some(MsgLookup {
@@ -116,17 +190,12 @@ impl Core {
         }))
     }
 
-    fn replacement(&self, cid: &Cid) -> ChainResult<Option<Cid>> {
-        let Ok(wanted) = wire::load_message(&self.store, cid) else { return Ok(None) };
-        let Some(other) = self.message_of_nonce(&wanted)? else { return Ok(None) };
-        let mined = wire::load_message(&self.store, &other)?;
-        let same = Message {
-            gas_limit: wanted.gas_limit,
-            gas_fee_cap: wanted.gas_fee_cap.clone(),
-            gas_premium: wanted.gas_premium.clone(),
-            ..mined
-        };
-        Ok((same == wanted).then_some(other))
+    /// A message of a block or of the mempool, of now or of earlier.
+    fn held_message(&self, cid: &Cid) -> ChainResult<Option<Message>> {
+        match self.has_object(cid)? {
+            true => Ok(wire::load_message(&self.store, cid).ok()),
+            false => Ok(self.find_message(cid).ok()),
+        }
     }
 
     pub fn balance_of(&mut self, who: &Address) -> ChainResult<TokenAmount> {

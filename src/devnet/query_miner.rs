@@ -12,6 +12,7 @@ use crate::rpc::json::try_json;
 use base64::Engine;
 use fil_actor_miner_state::v18 as state;
 use fil_actor_miner_state::v18::{State, qa_power_for_weight};
+use fil_actors_shared::v18::runtime::policy_constants::MAX_SECTOR_NUMBER;
 use fvm_ipld_bitfield::BitField;
 use fvm_shared::ActorID;
 use fvm_shared::address::Address;
@@ -133,15 +134,25 @@ impl Core {
         numbers: Option<&BitField>,
         key: &TipSetKey,
     ) -> ChainResult<Vec<SectorOnChainInfo>> {
+        let wording = self.switches.wording;
         let (_, vm) = self.view(key)?;
         let (_, st) = miner_of(&vm, miner)?;
         let mut all = Vec::new();
-        st.for_each_sector(&vm.store, |s| {
-            if numbers.is_none_or(|n| n.get(s.sector_number)) {
+        let Some(numbers) = numbers else {
+            st.for_each_sector(&vm.store, |s| {
                 all.push(sector_json(s));
-            }
-            Ok(())
-        })?;
+                Ok(())
+            })?;
+            return Ok(all);
+        };
+        let sectors = state::Sectors::load(&vm.store, &st.sectors).map_err(ChainError::store)?;
+        for number in numbers.iter() {
+            let sector = match number <= MAX_SECTOR_NUMBER {
+                true => sectors.get(number)?,
+                false => None,
+            };
+            all.push(sector_json(&sector.ok_or_else(|| wording.unknown_sector(number))?));
+        }
         Ok(all)
     }
 
@@ -217,7 +228,7 @@ impl Core {
         let (_, vm) = self.view(key)?;
         let (_, st) = miner_of(&vm, miner)?;
         // Beyond the largest number the array cannot even be asked.
-        if number > fil_actors_shared::v18::runtime::policy_constants::MAX_SECTOR_NUMBER {
+        if number > MAX_SECTOR_NUMBER {
             return Ok(None);
         }
         Ok(st.get_sector(&vm.store, number)?.as_ref().map(sector_json))

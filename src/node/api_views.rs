@@ -5,12 +5,14 @@ use super::provider_report::{self, Asked};
 use super::proving_report::{self, Period};
 pub use super::proving_report::{DeadlineRow, PartitionFaults, ProvingInfo};
 use crate::actors::daemon_link::messages::HeadUpdate;
+use crate::actors::seal_scheduler::Phase;
 use crate::actors::seal_scheduler::messages::SectorSummary;
 use crate::chain::types::{DeadlineInfo, MinerPower, TipSetKey};
 use crate::chain::{ChainEpoch, TokenAmount};
 use crate::rpc::admin::provider::ProviderReport;
 use crate::rpc::api::{BackendError, MinerBackend};
 use crate::rpc::bridge::{codec, ids};
+use crate::rpc::full_node::lookups::sectors_on_chain;
 use crate::rpc::full_node::{FullNodeError, Missing};
 use crate::supervisor::wire::WireForm;
 use crate::supervisor::{Actor, ActorInfo, Cx, Exit, Handler, Message};
@@ -108,7 +110,8 @@ const SECTORS_ASKED: usize = 2000;
 /// expiration are 0 before the sector is on chain, and null where the full node did not answer.
 pub async fn sectors(node: &NodeBackend) -> Result<Value, BackendError> {
     let list = node.sector_summaries().await?;
-    let terms = sector_terms(node, list.sectors.iter().map(|(_, sector)| sector.number)).await;
+    let on_chain = list.sectors.iter().filter(|(_, sector)| may_be_on_chain(sector.phase));
+    let terms = sector_terms(node, on_chain.map(|(_, sector)| sector.number)).await;
     let (terms, error) = match terms {
         Ok(terms) => (Some(terms), None),
         Err(e) => (None, Some(e.to_string())),
@@ -134,6 +137,37 @@ pub async fn sectors(node: &NodeBackend) -> Result<Value, BackendError> {
     }))
 }
 
+/// Whether a sector's proof may have landed. Only such sectors are asked for: each number that is no sector on chain costs
+/// further calls.
+fn may_be_on_chain(phase: Phase) -> bool {
+    match phase {
+        Phase::SubmitCommit
+        | Phase::CommitWait
+        | Phase::CommitFailed
+        | Phase::FinalizeSector
+        | Phase::FinalizeFailed
+        | Phase::Proving => true,
+        Phase::Allocated
+        | Phase::AddPiece
+        | Phase::GetTicket
+        | Phase::PreCommit1
+        | Phase::PreCommit2
+        | Phase::PreCommitting
+        | Phase::PreCommitWait
+        | Phase::WaitSeed
+        | Phase::Commit1
+        | Phase::Commit2
+        | Phase::VerifySeal
+        | Phase::AddPieceFailed
+        | Phase::SealPreCommit1Failed
+        | Phase::SealPreCommit2Failed
+        | Phase::PreCommitFailed
+        | Phase::ComputeProofFailed
+        | Phase::Removing
+        | Phase::Removed => false,
+    }
+}
+
 /// Activation and expiration of those that are on chain, by number.
 async fn sector_terms(
     node: &NodeBackend,
@@ -144,7 +178,7 @@ async fn sector_terms(
     for some in numbers.chunks(SECTORS_ASKED) {
         // Numbers above the bitfield's limit are no sectors of a chain.
         let Ok(asked) = BitField::try_from_bits(some.iter().copied()) else { continue };
-        let found = node.full_node().state_miner_sectors(&node.miner(), Some(&asked), &TipSetKey::default()).await?;
+        let found = sectors_on_chain(node.full_node(), &node.miner(), &asked, &TipSetKey::default()).await?;
         terms.extend(found.into_iter().map(|s| (s.sector_number, (s.activation, s.expiration))));
     }
     Ok(terms)

@@ -61,7 +61,7 @@ async fn every_method_of_the_trait_crosses_the_wire() {
     check!("StateNetworkName", String, c.state_network_name());
     check!("StateNetworkVersion", u32, c.state_network_version(&none));
     check!("StateGetNetworkParams", NetworkParams, c.state_get_network_params());
-    check!("StateGetActor", OnChainActor, c.state_get_actor(&m, &none));
+    check!("StateGetActor", Option<OnChainActor>, c.state_get_actor(&m, &none));
     check!("StateLookupID", whole WholeAddress, c.state_lookup_id(&m, &none));
     check!("StateAccountKey", whole WholeAddress, c.state_account_key(&m, &none));
     check!("StateMinerInfo", MinerInfo, c.state_miner_info(&m, &k));
@@ -151,9 +151,12 @@ async fn none_and_empty_come_back_as_such() {
 async fn verdicts_keep_code_and_words_and_odd_answers_are_named() {
     let served = Served::start();
     let (c, m, k) = (served.client(), Address::new_id(1000), TipSetKey::default());
-    served.node.set("StateGetActor", json!({"error": {"code": 11, "message": "actor not found"}}));
-    match c.state_get_actor(&m, &k).await {
-        Err(FullNodeError::Rpc { code: 11, message, method: "Filecoin.StateGetActor", .. }) => {
+    let no_actor = json!({"error": {"code": 11, "message": "actor not found"}});
+    served.node.set("StateGetActor", no_actor.clone());
+    assert!(c.state_get_actor(&m, &k).await.expect("an answer").is_none());
+    served.node.set("StateLookupID", no_actor);
+    match c.state_lookup_id(&m, &k).await {
+        Err(FullNodeError::Rpc { code: 11, message, method: "Filecoin.StateLookupID", .. }) => {
             assert_eq!(message, "actor not found");
         }
         other => panic!("{other:?}"),
@@ -206,14 +209,15 @@ async fn a_message_is_estimated_numbered_signed_and_pushed() {
     let served = Served::start();
     let rpc = RpcClient::new(&served.info(Some(&Perm::ALL)), "v0").expect("client");
     let message = json!({"To": "f01234", "From": "f01000", "Value": "1", "Method": 0});
-    for spec in [json!(null), json!({"MaxFee": "5", "MsgUuid": "07070707-0707-0707-0707-070707070707"}), json!({})] {
+    let uuid = "07070707-0707-0707-0707-070707070707";
+    for spec in [json!(null), json!({"MaxFee": "5", "MsgUuid": uuid, "MaximizeFeeCap": true})] {
         let params = vec![message.clone(), spec];
         let signed: SignedMessage = rpc.call("Filecoin.MpoolPushMessage", params, LONG).await.expect("pushed");
         assert_eq!((signed.message.nonce, signed.message.gas_limit), (42, 9));
         assert_eq!(served.node.calls_of("MpoolPush").last().expect("pushed")[0], json!(signed));
     }
     let fees: Vec<_> = served.node.calls_of("GasEstimateMessageGas").iter().map(|c| c[1].clone()).collect();
-    assert_eq!(fees, ["0", "5", "0"]);
+    assert_eq!(fees, ["0", "5"]);
     let mut numbered = message.clone();
     numbered["Nonce"] = json!(3);
     let refused = rpc.call::<Value>("Filecoin.MpoolPushMessage", vec![numbered, json!(null)], LONG).await;

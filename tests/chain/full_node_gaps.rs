@@ -295,7 +295,7 @@ async fn a_new_miner_carries_the_deposit_that_the_node_asks_for() {
     assert!(deposit > TokenAmount::default());
     let made = create(&net, &Behind::net(&net, &[], &[], false)).await.unwrap();
     assert_eq!(made.miner, "t01000");
-    let miner = net.devnet.state_get_actor(&net.miner, &head()).await.unwrap();
+    let miner = net.devnet.state_get_actor(&net.miner, &head()).await.unwrap().unwrap();
     assert!(miner.balance >= deposit, "{} of {deposit}", miner.balance);
 }
 
@@ -305,7 +305,8 @@ async fn a_node_without_the_method_gets_a_miner_without_deposit() {
     net.until(2);
     let behind = Behind::net(&net, &["Filecoin.StateMinerCreationDeposit", "Filecoin.WalletHas"], &[], false);
     assert_eq!(create(&net, &behind).await.unwrap().miner, "t01000");
-    assert_eq!(net.devnet.state_get_actor(&net.miner, &head()).await.unwrap().balance, TokenAmount::default());
+    let miner = net.devnet.state_get_actor(&net.miner, &head()).await.unwrap().unwrap();
+    assert_eq!(miner.balance, TokenAmount::default());
 
     // Where a deposit is due all the same, the node's refusal says so before anything is sent.
     let net = Net::bare(DevnetSettings { creation_deposit: true, ..settings() });

@@ -150,8 +150,11 @@ async fn http_as_any_client_speaks_it() {
     let served = Served::start();
     let http = reqwest::Client::builder().no_proxy().build().expect("client");
     let url = served.info(None).http_url("v0");
+    let unsaid = http.post(&url).body("{}").send().await.expect("answered");
+    assert_eq!(unsaid.status().as_u16(), 415, "no content type");
     let post = async |body: &str| {
-        let answer = http.post(&url).body(body.to_string()).send().await.expect("answered"); // no content type
+        let request = http.post(&url).header("Content-Type", "application/json").body(body.to_string());
+        let answer = request.send().await.expect("answered");
         let status = answer.status().as_u16();
         let text = answer.text().await.expect("text");
         (status, serde_json::from_str::<Value>(&text).unwrap_or_default())
@@ -191,7 +194,8 @@ async fn http_as_any_client_speaks_it() {
     // the token in the query, as go-jsonrpc takes it; a header that is no bearer token
     let token = served.auth.token(&Perm::ALL).expect("token");
     let body = r#"{"id":1,"method":"Filecoin.WalletList","params":[]}"#;
-    let answer = http.post(format!("{url}?token={token}")).body(body).send().await.expect("answered");
+    let asked = http.post(format!("{url}?token={token}")).header("Content-Type", "application/json").body(body);
+    let answer = asked.send().await.expect("answered");
     assert!(answer.text().await.expect("text").contains("f01234"));
     let answer = http.post(&url).header("Authorization", "Basic x").body(body).send().await.expect("answered");
     assert_eq!(answer.status().as_u16(), 401);

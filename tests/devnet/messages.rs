@@ -2,6 +2,7 @@
 
 use crate::support::devnet::*;
 use bulkhead::chain::types::TipSetKey;
+use bulkhead::devnet::Wording;
 use bulkhead::rpc::full_node::FullNode;
 use fil_actor_miner_state::v18 as miner;
 use fvm_shared::address::Address;
@@ -57,6 +58,7 @@ async fn a_replacement_needs_more_premium_and_is_found_under_the_old_cid() {
     let high = net.devnet.wallet_sign_message(&net.owner, &offer(125_000)).await.unwrap();
     let new = net.devnet.mpool_push(&high).await.unwrap();
     net.until(2);
+    net.devnet.speak_as(Wording::Lotus);
     assert!(net.devnet.state_search_msg(&head(), &old, -1, false).await.unwrap().is_none());
     let found = net.devnet.state_search_msg(&head(), &old, -1, true).await.unwrap().unwrap();
     assert_eq!((found.message, found.receipt.exit_code), (new, 0));
@@ -96,14 +98,14 @@ async fn a_bad_proof_leaves_the_state_as_it_was() {
     net.pre_commit(1).await;
     let found = net.devnet.state_sector_pre_commit_info(&net.miner, 1, &head()).await.unwrap().unwrap();
     net.until(found.pre_commit_epoch + net.settings.pre_commit_challenge_delay);
-    let state = net.devnet.state_get_actor(&net.miner, &head()).await.unwrap().head;
+    let state = net.devnet.state_get_actor(&net.miner, &head()).await.unwrap().unwrap().head;
     let refusal = net.refusal(net.worker, 34, &net.prove_params(1, BAD)).await;
     assert!(refusal.contains("ErrIllegalArgument(16)"), "{refusal}");
     assert!(refusal.contains("invalid proof for sector 1 while requiring activation success"), "{refusal}");
     let receipt = net.send(net.worker, net.miner, 34, &net.prove_params(1, BAD), fil(0)).await;
     assert_eq!(receipt.exit_code, 16);
     assert!(receipt.return_data.is_empty() && receipt.gas_used > 80_000_000);
-    assert_eq!(net.devnet.state_get_actor(&net.miner, &head()).await.unwrap().head, state);
+    assert_eq!(net.devnet.state_get_actor(&net.miner, &head()).await.unwrap().unwrap().head, state);
 
     net.must(net.worker, net.miner, 34, &net.prove_params(1, GOOD), fil(0)).await;
     let at = net.location(1).await;

@@ -91,10 +91,10 @@ async fn an_expired_pre_commit_burns_its_deposit() {
     net.until(due);
     let refusal = net.refusal(net.worker, 34, &net.prove_params(7, GOOD)).await;
     assert!(refusal.contains("invalid pre-commit"), "{refusal}");
-    let before = net.devnet.state_get_actor(&burnt, &head()).await.unwrap().balance;
+    let before = net.devnet.state_get_actor(&burnt, &head()).await.unwrap().unwrap().balance;
     net.until(due + net.settings.pre_commit_clean_up_delay + 2 * net.settings.challenge_window);
     assert!(net.devnet.state_sector_pre_commit_info(&net.miner, 7, &head()).await.unwrap().is_none());
-    let after = net.devnet.state_get_actor(&burnt, &head()).await.unwrap().balance;
+    let after = net.devnet.state_get_actor(&burnt, &head()).await.unwrap().unwrap().balance;
     assert_eq!(after - before, found.pre_commit_deposit);
     // The number stays taken.
     assert_eq!(net.devnet.state_miner_allocated(&net.miner, &head()).await.unwrap(), bits(&[7]));

@@ -7,13 +7,14 @@ use bulkhead::chain::cbor::signed_message_cid as message_cid;
 use bulkhead::chain::miner_messages::entropy;
 use bulkhead::chain::types::*;
 use bulkhead::chain::{Address, ChainEpoch, TokenAmount};
+use bulkhead::devnet::{ChainError, Wording};
 use bulkhead::rpc::full_node::{FullNode, FullNodeError, RandomnessTag, Result};
 use cid::Cid;
 use fil_actor_miner_state::v18 as miner_state;
 use fvm_ipld_bitfield::BitField;
 use multihash_codetable::{Code, MultihashDigest};
 use num_traits::Zero;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 pub const CHALLENGE_DELAY: ChainEpoch = 3;
@@ -57,6 +58,12 @@ pub struct Chain {
     pub exits: Vec<(u64, i64)>,
     pub pushes: u64,
     pub pushed: Vec<SignedMessage>,
+    /// The CIDs that this node has ever held; of all others it knows nothing.
+    pub held: HashSet<Cid>,
+    /// Whose words refusals are in.
+    pub wording: Wording,
+    /// Addresses without an account on chain.
+    pub strangers: HashSet<Address>,
 }
 
 pub struct FakeChain {
@@ -140,9 +147,24 @@ impl FakeChain {
     fn rpc<T>(&self, method: &'static str, message: &str) -> Result<T> {
         Err(FullNodeError::Rpc { node: self.name(), method, code: 1, message: message.to_owned() })
     }
+    fn refusal(&self, method: &'static str, e: ChainError) -> FullNodeError {
+        FullNodeError::Rpc { node: self.name(), method, code: e.code(), message: e.to_string() }
+    }
+}
+
+/// Whether two messages differ in nothing but their fees.
+fn same_call(a: &Message, b: &Message) -> bool {
+    (a.to, a.from, a.nonce, a.method, &a.params, &a.value) == (b.to, b.from, b.nonce, b.method, &b.params, &b.value)
 }
 
 impl Chain {
+    /// A message that this node has held.
+    fn message(&self, cid: &Cid) -> Option<Message> {
+        let held = self.held.contains(cid);
+        let pushed = self.pushed.iter().filter(|_| held).find(|m| message_cid(m).is_ok_and(|c| c == *cid));
+        let executed = || self.executed.iter().find(|e| e.cid == *cid).map(|e| e.message.clone());
+        pushed.map(|m| m.message.clone()).or_else(executed)
+    }
     fn execute(&mut self, m: &Message) -> i64 {
         if let Some(at) = self.exits.iter().position(|(method, _)| *method == m.method) {
             return self.exits.remove(at).1;
@@ -237,11 +259,15 @@ impl FullNode for FakeChain {
             genesis_timestamp: 0,
         })
     }
-    async fn state_get_actor(&self, who: &Address, _: &TipSetKey) -> Result<OnChainActor> {
+    async fn state_get_actor(&self, who: &Address, _: &TipSetKey) -> Result<Option<OnChainActor>> {
         self.enter("StateGetActor").await?;
-        let nonce = self.state().nonces.get(who).copied().unwrap_or(0);
+        let c = self.state();
+        if c.strangers.contains(who) {
+            return Ok(None);
+        }
+        let nonce = c.nonces.get(who).copied().unwrap_or(0);
         let any = cid_of("actor");
-        Ok(OnChainActor { code: any, head: any, nonce, balance: fil(1_000_000), delegated_address: None })
+        Ok(Some(OnChainActor { code: any, head: any, nonce, balance: fil(1_000_000), delegated_address: None }))
     }
     async fn state_account_key(&self, who: &Address, _: &TipSetKey) -> Result<Address> {
         self.enter("StateAccountKey").await?;
@@ -329,20 +355,51 @@ impl FullNode for FakeChain {
         self.enter("StateGetRandomnessFromBeacon").await?;
         Ok(randomness(tag as i64, epoch))
     }
-    async fn state_search_msg(&self, _: &TipSetKey, cid: &Cid, _: ChainEpoch, _: bool) -> Result<Option<MsgLookup>> {
-        self.enter("StateSearchMsg").await?;
+    async fn state_search_msg(
+        &self,
+        _: &TipSetKey,
+        cid: &Cid,
+        _: ChainEpoch,
+        replaced: bool,
+    ) -> Result<Option<MsgLookup>> {
+        const METHOD: &str = "StateSearchMsg";
+        self.enter(METHOD).await?;
         let c = self.state();
-        Ok(c.executed.iter().find(|e| e.cid == *cid).map(|e| MsgLookup {
-            message: *cid,
-            receipt: MessageReceipt { exit_code: e.exit_code, return_data: vec![1], gas_used: 1, events_root: None },
+        let Some(wanted) = c.message(cid) else {
+            return Err(self.refusal(METHOD, c.wording.unknown_message(cid)));
+        };
+        let landed = c.executed.iter().find(|e| (e.message.from, e.message.nonce) == (wanted.from, wanted.nonce));
+        let Some(landed) = landed else { return Ok(None) };
+        if landed.cid != *cid {
+            let nothing = match same_call(&wanted, &landed.message) {
+                false => c.wording.displaced(cid, wanted.nonce, &landed.cid, replaced),
+                true if !replaced => c.wording.other_fee_landed(cid, &wanted, &landed.cid),
+                true => Ok(()),
+            };
+            nothing.map_err(|e| self.refusal(METHOD, e))?;
+            if !replaced || !same_call(&wanted, &landed.message) {
+                return Ok(None);
+            }
+        }
+        Ok(Some(MsgLookup {
+            message: landed.cid,
+            receipt: MessageReceipt {
+                exit_code: landed.exit_code,
+                return_data: vec![1],
+                gas_used: 1,
+                events_root: None,
+            },
             return_dec: serde_json::Value::Null,
-            tip_set: tipset(e.height).key(),
-            height: e.height,
+            tip_set: tipset(landed.height).key(),
+            height: landed.height,
         }))
     }
     async fn mpool_get_nonce(&self, who: &Address) -> Result<u64> {
         self.enter("MpoolGetNonce").await?;
         let c = self.state();
+        if c.strangers.contains(who) {
+            return Err(self.refusal("MpoolGetNonce", c.wording.no_actor(who)));
+        }
         let chain = c.nonces.get(who).copied().unwrap_or(0);
         let pooled = c.mempool.iter().filter(|m| m.message.from == *who).map(|m| m.message.nonce + 1).max();
         Ok(chain.max(pooled.unwrap_or(0)))
@@ -357,14 +414,21 @@ impl FullNode for FakeChain {
                 return self.rpc("MpoolPush", &e);
             }
             c.pushed.push(signed.clone());
+            if c.strangers.contains(&signed.message.from) {
+                return Err(self.refusal("MpoolPush", c.wording.no_actor(&signed.message.from)));
+            }
             if signed.message.nonce < c.nonces.get(&signed.message.from).copied().unwrap_or(0) {
                 return self.rpc("MpoolPush", "message nonce too low");
             }
+            // Kept before the pool decides, as Lotus and Forest do.
+            c.held.insert(cid);
             let same =
                 |m: &SignedMessage| m.message.from == signed.message.from && m.message.nonce == signed.message.nonce;
             if let Some(at) = c.mempool.iter().position(same) {
                 let old = &c.mempool[at];
-                if message_cid(old).unwrap() != cid {
+                if message_cid(old).unwrap() == cid {
+                    return self.rpc("MpoolPush", "already in mpool: message with nonce already exists");
+                } else {
                     let least = old.message.gas_premium.atto() * 125u8 / 100u8;
                     if *signed.message.gas_premium.atto() <= least {
                         return self.rpc("MpoolPush", "replace by fee has too low GasPremium");

@@ -164,7 +164,7 @@ impl FullNode for FixedNode {
     async fn state_get_network_params(&self) -> Result<NetworkParams> {
         self.give("StateGetNetworkParams", json!([])).await
     }
-    async fn state_get_actor(&self, who: &Address, key: &TipSetKey) -> Result<OnChainActor> {
+    async fn state_get_actor(&self, who: &Address, key: &TipSetKey) -> Result<Option<OnChainActor>> {
         self.give("StateGetActor", json!([a(who), key])).await
     }
     async fn state_lookup_id(&self, who: &Address, key: &TipSetKey) -> Result<Address> {

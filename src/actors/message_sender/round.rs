@@ -95,7 +95,8 @@ impl<'a> Round<'a> {
         if let Some(known) = self.chain_nonces.get(&name) {
             return Ok(*known);
         }
-        let nonce = self.engine.node.state_get_actor(from, &self.head.key()).await?.nonce;
+        // An account that the chain does not know has sent nothing yet.
+        let nonce = self.engine.node.state_get_actor(from, &self.head.key()).await?.map_or(0, |actor| actor.nonce);
         self.chain_nonces.insert(name, nonce);
         Ok(nonce)
     }
@@ -248,8 +249,12 @@ impl<'a> Round<'a> {
     async fn find(&self, key: &str, signed: &Signed) -> Result<Option<MsgLookup>, Held> {
         for text in std::iter::once(&signed.cid).chain(signed.replaced.iter().rev()) {
             let cid = text.parse::<Cid>().map_err(|e| super::effects::damaged(key, e.to_string()))?;
-            if let Some(found) = self.engine.node.state_search_msg(&self.head.key(), &cid, -1, true).await? {
-                return Ok(Some(found));
+            match self.engine.node.state_search_msg(&self.head.key(), &cid, -1, true).await {
+                Ok(Some(found)) => return Ok(Some(found)),
+                Ok(None) => {}
+                // An answer: this version did not land as far as the node knows.
+                Err(e) if e.of_message().is_some() => {}
+                Err(e) => return Err(e.into()),
             }
         }
         Ok(None)

@@ -123,8 +123,11 @@ impl FullNode for HttpFullNode {
     async fn state_get_network_params(&self) -> Result<NetworkParams> {
         self.network_params().await
     }
-    async fn state_get_actor(&self, who: &Address, k: &TipSetKey) -> Result<OnChainActor> {
-        self.call("Filecoin.StateGetActor", params![addr(who), key(k)]).await
+    async fn state_get_actor(&self, who: &Address, k: &TipSetKey) -> Result<Option<OnChainActor>> {
+        match self.call("Filecoin.StateGetActor", params![addr(who), key(k)]).await {
+            Err(e) if e.names_no_actor() => Ok(None),
+            answer => answer,
+        }
     }
     async fn state_lookup_id(&self, who: &Address, k: &TipSetKey) -> Result<Address> {
         self.call("Filecoin.StateLookupID", params![addr(who), key(k)]).await.map(|WholeAddress(a)| a)

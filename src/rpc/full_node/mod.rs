@@ -5,16 +5,20 @@
 //!
 //! * [`http`] — the calls; [`feed`] — the head feed over a WebSocket; [`limits`] — how long each may take.
 //! * [`capabilities`] — which methods a node lacks; [`workarounds`] — what is asked instead.
+//! * [`verdicts`] — errors that are answers; [`lookups`] — questions that take more than one call.
 
 pub mod capabilities;
 mod feed;
 pub mod http;
 pub mod limits;
+pub mod lookups;
+pub mod verdicts;
 mod workarounds;
 
 pub use capabilities::Missing;
 pub use http::HttpFullNode;
 pub use limits::CallLimits;
+pub use verdicts::MessageVerdict;
 
 use crate::chain::types::*;
 use async_trait::async_trait;
@@ -142,7 +146,8 @@ pub trait FullNode: Send + Sync + 'static {
     async fn state_get_network_params(&self) -> Result<NetworkParams> {
         Err(self.lacks("StateGetNetworkParams"))
     }
-    async fn state_get_actor(&self, who: &Address, key: &TipSetKey) -> Result<OnChainActor> {
+    /// `None` when the chain has no such actor.
+    async fn state_get_actor(&self, who: &Address, key: &TipSetKey) -> Result<Option<OnChainActor>> {
         Err(self.lacks("StateGetActor"))
     }
     async fn state_lookup_id(&self, who: &Address, key: &TipSetKey) -> Result<Address> {
@@ -170,7 +175,8 @@ pub trait FullNode: Send + Sync + 'static {
     async fn state_miner_partitions(&self, miner: &Address, deadline: u64, key: &TipSetKey) -> Result<Vec<Partition>> {
         Err(self.lacks("StateMinerPartitions"))
     }
-    /// `None` asks for all sectors.
+    /// `None` asks for all sectors. One number that is no sector on chain makes the whole call fail: see
+    /// [`lookups::sectors_on_chain`].
     async fn state_miner_sectors(
         &self,
         miner: &Address,
@@ -246,7 +252,8 @@ pub trait FullNode: Send + Sync + 'static {
         Err(self.lacks("StateGetRandomnessFromBeacon"))
     }
 
-    /// `None` when the message is not on chain within `lookback` epochs (-1: no limit). Does not wait.
+    /// `None` when the message is not on chain within `lookback` epochs (-1: no limit). Does not wait. A message that the
+    /// node never held, or whose nonce another one has used, is an error: see [`FullNodeError::of_message`].
     async fn state_search_msg(
         &self,
         from: &TipSetKey,

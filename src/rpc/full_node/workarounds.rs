@@ -85,7 +85,15 @@ impl HttpFullNode {
     /// `MpoolGetNonce`: after what is on chain and what is pending.
     pub(super) async fn nonce_in_state(&self, who: &Address) -> Result<u64> {
         let head = self.chain_head().await?.key();
-        let on_chain = self.state_get_actor(who, &head).await?.nonce;
+        let actor = self.state_get_actor(who, &head).await?;
+        // As MpoolGetNonce says it.
+        let no_actor = || FullNodeError::Rpc {
+            node: self.name(),
+            method: "Filecoin.StateGetActor",
+            code: 1,
+            message: format!("actor not found: {who}"),
+        };
+        let on_chain = actor.ok_or_else(no_actor)?.nonce;
         let pending = self.mpool_pending(&head).await?;
         let after = pending.iter().filter(|m| m.message.from == *who).map(|m| m.message.nonce.saturating_add(1)).max();
         Ok(after.unwrap_or(0).max(on_chain))

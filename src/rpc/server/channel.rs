@@ -4,6 +4,7 @@ use super::bounds::Bounds;
 use super::dispatch::Dispatch;
 use super::envelope::{Request, RpcError, answer, as_v1, read_request};
 use super::http::read_json;
+use super::shapes;
 use crate::chain::types::HeadChange;
 use crate::rpc::auth::Perm;
 use crate::rpc::json::try_json;
@@ -186,7 +187,7 @@ async fn feed(
         };
         let Some(batch) = batch else { break };
         let value = match try_json!({ "jsonrpc": "2.0", "method": "xrpc.ch.val", "params": (channel, batch) }) {
-            Ok(value) => value,
+            Ok(value) => shapes::no_empty_lists(value),
             Err(why) => {
                 tracing::error!(%why, "a head change has no JSON: its channel ends");
                 break;

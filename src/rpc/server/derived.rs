@@ -20,12 +20,27 @@ const LONGEST_WAIT: Duration = Duration::from_secs(30 * 60);
 /// Null rounds in a row that `ChainGetTipSetAfterHeight` looks through.
 const MOST_NULL_ROUNDS: ChainEpoch = 1000;
 
-/// `MessageSendSpec`; what else it carries (`MsgUuid`, `MaximizeFeeCap`) changes nothing here.
+/// `MessageSendSpec`. Forest insists on all three members; the last two change nothing here.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct SendSpec {
-    #[serde(default, with = "lotus_json::token")]
+    #[serde(with = "lotus_json::token")]
     pub max_fee: TokenAmount,
+    #[serde(rename = "MsgUuid", deserialize_with = "uuid")]
+    _msg_uuid: (),
+    #[serde(rename = "MaximizeFeeCap")]
+    _maximize_fee_cap: bool,
+}
+
+/// 32 hexadecimal digits in groups of 8, 4, 4, 4 and 12.
+fn uuid<'de, D: serde::Deserializer<'de>>(d: D) -> std::result::Result<(), D::Error> {
+    let text = String::deserialize(d)?;
+    let groups: Vec<&str> = text.split('-').collect();
+    let hex = |group: &&str| group.bytes().all(|b| b.is_ascii_hexdigit());
+    if groups.iter().map(|g| g.len()).eq([8, 4, 4, 4, 12]) && groups.iter().all(hex) {
+        return Ok(());
+    }
+    Err(serde::de::Error::custom(format!("{text:?} is no UUID")))
 }
 
 /// The union over all partitions of a miner.

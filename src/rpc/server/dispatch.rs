@@ -1,7 +1,7 @@
 //! From a method's name and a caller's permissions to an outcome.
 
 use super::envelope::RpcError;
-use super::{Service, methods};
+use super::{Service, methods, shapes};
 use crate::chain::lotus_json::WholeBytes;
 use crate::rpc::auth::Perm;
 use futures::FutureExt;
@@ -71,6 +71,7 @@ impl Dispatch {
             // Kept only where the node could answer instead.
             let spare = self.service.node.as_ref().and_then(|_| methods::find(short)).map(|_| params.clone());
             match (extras.call(method, std::mem::take(&mut params)).await, spare) {
+                (Some(outcome), _) if self.service.node.is_some() => return outcome.map(shapes::no_empty_lists),
                 (Some(outcome), _) => return outcome,
                 (None, Some(spare)) => params = spare,
                 (None, None) => return Err(RpcError::no_method(method)),
@@ -101,7 +102,9 @@ impl Dispatch {
             _ => match (methods::find(short), &self.service.node) {
                 (Some(found), Some(node)) => {
                     params.expect(found.arity)?;
-                    (found.call)(methods::Ctx { node: node.as_ref(), pushing: &self.pushing }, params).await
+                    let answer =
+                        (found.call)(methods::Ctx { node: node.as_ref(), pushing: &self.pushing }, params).await;
+                    answer.map(shapes::no_empty_lists)
                 }
                 _ => Err(RpcError::no_method(method)),
             },

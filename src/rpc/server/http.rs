@@ -9,7 +9,7 @@ use crate::rpc::connection_limits::ConnectionLimiter;
 use crate::rpc::refusal_log::{RefusalLog, shortened};
 use crate::rpc::{cross_site, http_surface};
 use actix_web::http::StatusCode;
-use actix_web::http::header::{AUTHORIZATION, CONTENT_LENGTH};
+use actix_web::http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE};
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Deserialize;
 use serde_json::Value;
@@ -86,7 +86,17 @@ fn caller(shared: &ServerState, request: &HttpRequest) -> Result<Caller, (Status
     Ok(Caller { perms, known: true })
 }
 
-/// `POST /rpc/v1`; the content type does not matter.
+/// Whether the body is said to be JSON, as jsonrpsee (Forest) demands it; go-jsonrpc (Lotus) does not look.
+fn is_json(request: &HttpRequest) -> bool {
+    let content_type = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let mut parts = content_type.split(';').map(str::trim);
+    let json = parts.next().is_some_and(|kind| {
+        ["application/json", "application/json-rpc"].iter().any(|name| kind.eq_ignore_ascii_case(name))
+    });
+    json && parts.all(|parameter| parameter.eq_ignore_ascii_case("charset=utf-8"))
+}
+
+/// `POST /rpc/v1`. A full node wants to be told that the body is JSON; a storage provider's own API does not look.
 pub async fn post(
     request: HttpRequest,
     version: web::Path<String>,
@@ -97,6 +107,10 @@ pub async fn post(
         Ok(caller) => caller,
         Err(why) => return shared.refuse(&request, why),
     };
+    if shared.dispatch.service.node.is_some() && !is_json(&request) {
+        let why = "Supplied content type is not allowed. Content-Type: application/json is required".to_string();
+        return shared.refuse(&request, (StatusCode::UNSUPPORTED_MEDIA_TYPE, why));
+    }
     let length = request.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
     let body = match bounds::read(payload, length, caller.bounds(), &shared.bodies).await {
         Ok(body) => body,

@@ -17,6 +17,17 @@ fn with(mut answer: Value, members: serde_json::Result<Value>) -> Result<Value, 
     Ok(answer)
 }
 
+/// Go writes a slice that was never filled as `null`, and so does Forest for most lists. Which method gives `[]` instead
+/// differs between the two: a client must take either, so the chain gives the one that is harder to read.
+pub fn no_empty_lists(answer: Value) -> Value {
+    match answer {
+        Value::Array(list) if list.is_empty() => Value::Null,
+        Value::Array(list) => list.into_iter().map(no_empty_lists).collect(),
+        Value::Object(members) => members.into_iter().map(|(name, value)| (name, no_empty_lists(value))).collect(),
+        other => other,
+    }
+}
+
 pub fn version(v: Version) -> Result<Value, RpcError> {
     let agent = concat!("bulkhead/", env!("CARGO_PKG_VERSION"));
     with(to_json(&v)?, try_json!({ "Agent": agent }))
