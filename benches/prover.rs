@@ -1,5 +1,5 @@
 //! Proofs through the prover process, and through WindowPoSt and WinningPoSt as a whole, beside the bare library call, in
-//! turns in the same run; and what a warm prover saves.
+//! turns in the same run; what a warm prover saves; the check of a partition's files.
 //!
 //! `cargo bench --bench prover`; needs the 2 KiB keys (`bulkhead keys generate`). `BULKHEAD_BENCH_ROUNDS` (default 5)
 //! rounds of WinningPoSt and WindowPoSt, `BULKHEAD_BENCH_C2` (default 1) of C2, which takes a minute each.
@@ -12,7 +12,9 @@ mod prover_support;
 mod scripted;
 
 use bulkhead::actors::daemon_link::messages::HeadUpdate;
-use bulkhead::actors::sector_files::SectorDirs;
+use bulkhead::actors::path_checks::{CheckLimits, PathChecks};
+use bulkhead::actors::sector_files::{SectorCheck, SectorDirs, SectorFiles, SectorPaths};
+use bulkhead::actors::storage::LocalReader;
 use bulkhead::actors::window_post::batch::Outcome;
 use bulkhead::actors::window_post::effects::Effects;
 use bulkhead::actors::winning_post::settings::{Clock, WinningPostSettings};
@@ -25,7 +27,7 @@ use bulkhead::store::Store;
 use bulkhead::supervisor::{ChildSpec, Ref, SupervisorSpec, Tree};
 use prover_support::*;
 use scripted::{ScriptedNode, ScriptedOutbox, base_info, mainnet, partition, tipset};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -98,7 +100,7 @@ async fn execute(task: Task) {
 fn node_with(sector: &Sector, comm_r: [u8; 32]) -> Arc<ScriptedNode> {
     let node = Arc::new(ScriptedNode::default());
     let sealed = sealed_cid(&comm_r).unwrap();
-    node.sealed.lock().unwrap().insert(sector.number, sealed);
+    node.comm_r.lock().unwrap().insert(sector.number, comm_r);
     *node.partitions.lock().unwrap() = Some(vec![partition(&[sector.number], &[], &[])]);
     let mut info = MiningBaseInfo { beacon_entries: vec![], ..base_info(1_000_000) };
     info.sectors[0].sealed_cid = sealed;
@@ -110,14 +112,15 @@ fn node_with(sector: &Sector, comm_r: [u8; 32]) -> Arc<ScriptedNode> {
 /// From the files' check to the verified proof, as WindowPoSt does it.
 async fn window_post(prover: &Arc<ChildProver>, dir: &Path, sector: &Sector, comm_r: [u8; 32], rounds: usize) {
     let node = node_with(sector, comm_r);
-    let (files, outbox) = (Arc::new(SectorDirs::of_repo(dir, MINER)), Arc::new(ScriptedOutbox::default()));
-    let miner = Address::new_id(MINER);
+    let files = Arc::new(SectorDirs::of_repo(dir, MINER));
+    let reader = Arc::new(LocalReader::new(files, prover.clone(), PathChecks::of_process()));
+    let (miner, outbox) = (Address::new_id(MINER), Arc::new(ScriptedOutbox::default()));
     let effects =
-        Effects::new(miner, node.clone(), prover.clone(), files, outbox, None, Default::default()).expect("effects");
+        Effects::new(miner, node.clone(), prover.clone(), reader, outbox, None, Default::default()).expect("effects");
     let (di, head) = (mainnet().not_elapsed_at(1), tipset("a1", 1, "a0"));
     let ours = async |round: usize| {
         *node.beacon.lock().unwrap() = round as u8;
-        match effects.prove(&di, &[0], 0, &head).await {
+        match effects.prove(&di, &[0], &head).await {
             Outcome::Proved(_) => {}
             other => panic!("{other:?}"),
         }
@@ -212,8 +215,71 @@ async fn cold_and_warm(dir: &Path, sectors: Vec<PostSector>) {
     );
 }
 
+const PARTITION: u64 = 2349;
+/// What a look at one sector takes on a busy disk.
+const SLOW_LOOK: Duration = Duration::from_millis(5);
+
+/// The files of a partition on this disk; a look may take longer, as on a busy one.
+struct Disk {
+    dirs: SectorDirs,
+    look: Duration,
+}
+
+impl SectorFiles for Disk {
+    fn locate(&self, number: u64) -> SectorPaths {
+        self.dirs.locate(number)
+    }
+    fn locate_update(&self, number: u64) -> SectorPaths {
+        self.dirs.locate_update(number)
+    }
+    fn storage_path(&self, number: u64) -> PathBuf {
+        self.dirs.storage_path(number)
+    }
+    fn check(&self, sector: &SectorCheck) -> Result<SectorPaths, String> {
+        std::thread::sleep(self.look);
+        self.dirs.check(sector)
+    }
+}
+
+/// The check of a partition's files before they are read: through the checker threads, and one after the other.
+async fn pre_check() {
+    let dir = tempfile::tempdir().unwrap();
+    let dirs = SectorDirs::of_repo(dir.path(), MINER);
+    dirs.create().unwrap();
+    for number in 0..PARTITION {
+        std::fs::create_dir_all(dirs.cache(number)).unwrap();
+        std::fs::write(dirs.sealed(number), [0; 2048]).unwrap();
+        for (name, length) in [("p_aux", 64), ("t_aux", 1)] {
+            std::fs::write(dirs.cache(number).join(name), vec![0; length]).unwrap();
+        }
+    }
+    let comm_r = tasks::comm_r_of(&[0; 64]).unwrap();
+    let check = |number| SectorCheck { number, size: 2048, comm_r };
+    for look in [Duration::ZERO, SLOW_LOOK] {
+        let disk = Arc::new(Disk { dirs: dirs.clone(), look });
+        let checks = PathChecks::new(CheckLimits::default());
+        let at = Instant::now();
+        let jobs = (0..PARTITION).map(|number| {
+            let disk = disk.clone();
+            move || disk.check(&check(number))
+        });
+        let found = checks.run(&disk.storage_path(0), jobs.collect()).await;
+        assert!(found.iter().all(|found| matches!(found, Some(Ok(_)))));
+        let ours = at.elapsed().as_secs_f64();
+        let at = Instant::now();
+        assert!((0..PARTITION).all(|number| disk.check(&check(number)).is_ok()));
+        let bare = at.elapsed().as_secs_f64();
+        println!(
+            "pre-check of {PARTITION} sectors x 2 files, {look:?} a look: {} threads {ours:.3} s | one {bare:.3} s | ratio {:.3}",
+            checks.limits().threads,
+            ours / bare
+        );
+    }
+}
+
 #[tokio::main]
 async fn main() {
+    pre_check().await;
     let missing = keys::list(&keys::cache_dir()).unwrap();
     if missing.iter().any(|k| !matches!(k.condition, keys::Condition::Complete { .. })) {
         eprintln!("there are no 2 KiB keys in {}: run `bulkhead keys generate`", keys::cache_dir().display());
