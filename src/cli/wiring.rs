@@ -40,7 +40,10 @@ pub fn provers(config: &Config) -> Result<ChildConfig, CliError> {
 }
 
 fn gpu_slots(config: &Config) -> Gpu {
-    let count = config.proving.gpu_slots;
+    let count = match config.proving.gpu_slots {
+        0 => gpu::detected(),
+        count => count,
+    };
     let folder = match config.proving.gpu_locks.as_str() {
         "" => gpu::default_folder(),
         folder => folder.into(),

@@ -187,7 +187,7 @@ pub static KEYS: &[Key] = &[
         "proving.gpu_slots",
         Kind::Int(0, 64),
         "0",
-        "Tasks that use a GPU at a time, over all Bulkhead processes of this host: WinningPoSt before WindowPoSt before C2 before PC2. With more than one each has a GPU of its own. 0 = tasks do not wait for one another."
+        "Tasks that use a GPU at a time, over all Bulkhead processes of this host: WinningPoSt before WindowPoSt before C2 before PC2. With more than one each has a GPU of its own. 0 = as many as the driver shows, in builds with cuda or opencl."
     ),
     key!(
         "proving.gpu_locks",

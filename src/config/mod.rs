@@ -87,7 +87,7 @@ pub struct Proving {
     pub max_partitions: usize,
     /// Epochs; 0: any number.
     pub max_head_lag: u64,
-    /// 0: nobody waits.
+    /// 0: as many as the driver shows.
     pub gpu_slots: u32,
     /// Empty: a folder in memory.
     pub gpu_locks: String,

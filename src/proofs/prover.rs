@@ -52,7 +52,10 @@ impl ChildConfig {
         ChildConfig {
             exe,
             args: vec!["prover".into()],
-            env: vec![(keys::CACHE_VARIABLE.into(), keys::cache_dir().into())],
+            env: [(keys::CACHE_VARIABLE.into(), keys::cache_dir().into())]
+                .into_iter()
+                .chain(built_in_settings())
+                .collect(),
             json_logs: false,
             tmp_root: std::env::temp_dir(),
             pools: ProverPools::default(),
@@ -80,6 +83,19 @@ impl ChildConfig {
             oom_score_adj: if sealing { 800 } else { 300 },
         }
     }
+}
+
+/// Settings of the proofs library that turn on what this build has and a host may use; what the operator has set stays.
+fn built_in_settings() -> impl Iterator<Item = (OsString, OsString)> {
+    // The library's PC1 on several cores has three producers beside the core that seals.
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let on = [
+        ("FIL_PROOFS_USE_MULTICORE_SDR", cfg!(feature = "multicore-sdr") && cores >= 4),
+        ("FIL_PROOFS_USE_GPU_COLUMN_BUILDER", gpu::BUILT_IN),
+        ("FIL_PROOFS_USE_GPU_TREE_BUILDER", gpu::BUILT_IN),
+    ];
+    let wanted = on.into_iter().filter(|(name, on)| *on && std::env::var_os(name).is_none());
+    wanted.map(|(name, _)| (name.into(), "1".into()))
 }
 
 /// A task that a child has now.

@@ -20,6 +20,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
 
+/// This build computes on GPUs where there are any.
+pub const BUILT_IN: bool = cfg!(any(feature = "cuda", feature = "opencl"));
 /// Between two log lines of a task that waits.
 const SAY_EVERY: Duration = Duration::from_secs(60);
 /// For WARN lines about a folder that takes no locks.
@@ -63,6 +65,18 @@ pub fn visible(gpu: u32) -> [(OsString, OsString); 2] {
         (variable.into(), nth.unwrap_or_else(|| gpu.to_string()).into())
     };
     [given("CUDA_VISIBLE_DEVICES"), given("GPU_DEVICE_ORDINAL")]
+}
+
+/// The GPUs that this host's driver shows; 0 in a build that uses none.
+pub fn detected() -> u32 {
+    if !BUILT_IN {
+        return 0;
+    }
+    let nvidia = fs::read_dir("/proc/driver/nvidia/gpus").map_or(0, |gpus| gpus.flatten().count());
+    match nvidia {
+        0 => u32::from(Path::new("/dev/kfd").exists()),
+        count => u32::try_from(count).unwrap_or(u32::MAX),
+    }
 }
 
 /// In memory, so that no disk that hangs holds a proof up.
@@ -205,6 +219,9 @@ mod tests {
         let task = Task::Finalize { cache_dir: "/x".into() };
         assert!(Gpu::slots(1, folder.path().into()).lease(&task, MINUTE).await.is_none());
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+        if !BUILT_IN {
+            assert_eq!(detected(), 0);
+        }
     }
 
     #[tokio::test]
