@@ -6,6 +6,7 @@ use crate::chain::proof_types;
 use crate::chain::types::SignedMessage;
 use crate::config::{Config, LogFormat};
 use crate::proofs::ChildConfig;
+use crate::proofs::gpu::{self, Gpu};
 use crate::proofs::keys::{self, Condition, KeyPhase};
 use crate::rpc::api_info::ApiInfo;
 use crate::rpc::full_node::{FullNode, HttpFullNode};
@@ -33,7 +34,24 @@ pub fn prover_main() -> ExitCode {
 /// How this node's provers are started.
 pub fn provers(config: &Config) -> Result<ChildConfig, CliError> {
     let json = config.node.log_format == LogFormat::Json;
-    ChildConfig::current_exe(&config.repo, json).map_err(|e| CliError::Failed(format!("the prover's binary: {e}")))
+    let provers = ChildConfig::current_exe(&config.repo, json);
+    let provers = provers.map_err(|e| CliError::Failed(format!("the prover's binary: {e}")))?;
+    Ok(ChildConfig { gpu: gpu_slots(config), ..provers })
+}
+
+fn gpu_slots(config: &Config) -> Gpu {
+    let count = match config.proving.gpu_slots {
+        0 => gpu::detected(),
+        count => count,
+    };
+    let folder = match config.proving.gpu_locks.as_str() {
+        "" => gpu::default_folder(),
+        folder => folder.into(),
+    };
+    if count > 0 {
+        tracing::info!(slots = count, folder = %folder.display(), "GPU slots, shared with the other processes of this host");
+    }
+    Gpu::slots(count, folder)
 }
 
 pub fn keys_list(cache: &Path) -> Result<Vec<KeyRow>, CliError> {

@@ -177,6 +177,24 @@ pub static KEYS: &[Key] = &[
         "3",
         "Partitions in one WindowPoSt message; 0 = as many as the network takes."
     ),
+    key!(
+        "proving.max_head_lag",
+        Kind::Int(0, 2880),
+        "10",
+        "Epochs that the full node's head may lag the clock for blocks to be mined on it; 0 = any number, for a network on which nobody else mines."
+    ),
+    key!(
+        "proving.gpu_slots",
+        Kind::Int(0, 64),
+        "0",
+        "Tasks that use a GPU at a time, over all Bulkhead processes of this host: WinningPoSt before WindowPoSt before C2 before PC2. With more than one each has a GPU of its own. 0 = as many as the driver shows, in builds with cuda or opencl."
+    ),
+    key!(
+        "proving.gpu_locks",
+        Kind::Text("a path, or empty", is_path),
+        "\"\"",
+        "Folder of the locks on those slots, the same for every Bulkhead process of this host; empty is one in /dev/shm."
+    ),
     key!(hot "proving.parallel", Kind::Int(1, 64), "1", "WindowPoSt proofs that run at a time."),
     key!(
         "proving.f3",

@@ -85,6 +85,12 @@ pub struct Proving {
     pub challenge_confidence: i64,
     pub submit_confidence: i64,
     pub max_partitions: usize,
+    /// Epochs; 0: any number.
+    pub max_head_lag: u64,
+    /// 0: as many as the driver shows.
+    pub gpu_slots: u32,
+    /// Empty: a folder in memory.
+    pub gpu_locks: String,
     pub parallel: usize,
     pub f3: Switch,
 }

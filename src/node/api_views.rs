@@ -13,8 +13,8 @@ use crate::chain::{ChainEpoch, TokenAmount};
 use crate::rpc::admin::provider::ProviderReport;
 use crate::rpc::api::{BackendError, MinerBackend};
 use crate::rpc::bridge::{codec, ids};
-use crate::rpc::full_node::FullNodeError;
 use crate::rpc::full_node::lookups::sectors_on_chain;
+use crate::rpc::full_node::{FullNodeError, Missing};
 use crate::supervisor::wire::WireForm;
 use crate::supervisor::{Actor, ActorInfo, Cx, Exit, Handler, Message};
 use arc_swap::ArcSwap;
@@ -37,7 +37,7 @@ pub async fn info(node: &NodeBackend, asked: &Asked) -> Value {
     put("network", Ok(json!(node.network())));
     put("version", Ok(json!(env!("CARGO_PKG_VERSION"))));
     put("full_node", asked.feed.as_ref().map(|s| json!(s)).map_err(Clone::clone));
-    put("missing_methods", missing_methods(node, asked).await.map_err(|e| e.to_string()));
+    put("missing_methods", asked.missing_methods.as_ref().map(|all| missing_methods(all, asked)).map_err(Clone::clone));
     put("network_rules", asked.network.as_ref().map(|n| json!(NetworkRules::of(n.version))).map_err(Clone::clone));
     put("power", asked.power.as_ref().map(power).map_err(Clone::clone));
     let available = provider.balances.get("miner_available").ok_or(asked.balance_error.clone().unwrap_or_default());
@@ -80,15 +80,14 @@ fn fil(atto: &str) -> String {
 
 /// Methods that the full node lacks, and the substitute for each. Of the two calls for a pledge only that of the network's
 /// version counts.
-async fn missing_methods(node: &NodeBackend, asked: &Asked) -> Result<Value, FullNodeError> {
-    let missing = node.full_node().missing_methods().await?;
+fn missing_methods(all: &[Missing], asked: &Asked) -> Value {
     let pledge = asked.network.as_ref().ok().map(|network| NetworkRules::of(network.version).pledge);
     let unused = |method: &str| {
         let calls = [PledgeRpc::ForPreCommit, PledgeRpc::ForSector];
         calls.into_iter().any(|call| call.method() == method && pledge.is_some_and(|pledge| pledge != call))
     };
-    let missing = missing.into_iter().filter(|missing| !unused(missing.method));
-    Ok(missing.map(|m| (m.method.to_string(), json!(m.instead))).collect::<Map<_, _>>().into())
+    let missing = all.iter().filter(|missing| !unused(missing.method));
+    missing.map(|m| (m.method.to_string(), json!(m.instead))).collect::<Map<_, _>>().into()
 }
 
 fn power(power: &MinerPower) -> Value {

@@ -7,6 +7,7 @@ use super::network_report::{NetworkAsked, NetworkReport, f3_part, f3_trouble};
 use super::proving_report::{self, Concerns, DeadlineRow, PartitionFaults, Period, ProvingInfo, Trouble};
 use super::shards::{Gathered, MissingShard};
 use crate::actors::daemon_link::follow::FeedStatus;
+use crate::actors::daemon_link::lag;
 use crate::actors::daemon_link::messages::{FeedInfo, PoolInfo};
 use crate::actors::daemon_link::pool::{Health, usable};
 use crate::actors::deal_handler::{MarketInfo, MarketReport};
@@ -17,10 +18,10 @@ use crate::actors::seal_scheduler::messages::{SealingSummary, Slots, Summary as 
 use crate::actors::window_post::messages::{Closed, WindowPostInfo, WindowPostSummary};
 use crate::actors::winning_post::messages::WinningReport;
 use crate::chain::types::{DeadlineInfo, MinerPower, TipSetKey};
-use crate::chain::{ChainEpoch, TokenAmount};
+use crate::chain::{Address, ChainEpoch, TokenAmount};
 use crate::rpc::admin::provider::*;
 use crate::rpc::api::{BackendError, MinerBackend};
-use crate::rpc::full_node::FullNodeError;
+use crate::rpc::full_node::{FullNode, FullNodeError, Missing};
 use crate::supervisor::{ActorInfo, ActorState};
 use crate::util::time::unix_secs;
 use serde::{Deserialize, Serialize};
@@ -36,44 +37,46 @@ const MESSAGE_STANDS: u64 = 30;
 /// Alerts of the message sender that are shown.
 const ALERTS_SHOWN: usize = 5;
 
-/// The deadlines of the present period as they were last read, so that a head costs one deadline and not all of them.
+/// The deadlines of the present period as they were last read, so that a head costs one deadline and not all of them. What
+/// was read is kept when the reader is given up: the next goes on there.
 #[derive(Default)]
 pub struct PeriodCache {
-    read: Option<(DeadlineInfo, Vec<DeadlineRow>, Vec<PartitionFaults>)>,
+    now: DeadlineInfo,
+    rows: Vec<DeadlineRow>,
+    faults: Vec<PartitionFaults>,
 }
 
 impl PeriodCache {
     /// All deadlines are read when another one opens; the open one is read each time.
     async fn read(
         &mut self,
-        node: &NodeBackend,
+        full: &dyn FullNode,
+        miner: &Address,
     ) -> Result<(DeadlineInfo, Vec<DeadlineRow>, Vec<PartitionFaults>), FullNodeError> {
-        let (full, miner) = (node.full_node(), node.miner());
         let key = full.chain_head().await?.key();
-        let now = full.state_miner_proving_deadline(&miner, &key).await?;
-        let submitted = full.state_miner_deadlines(&miner, &key).await?;
+        let now = full.state_miner_proving_deadline(miner, &key).await?;
+        let submitted = full.state_miner_deadlines(miner, &key).await?;
         let same =
             |then: &DeadlineInfo| (then.period_start, then.index, then.open) == (now.period_start, now.index, now.open);
-        let (mut rows, mut faults) = match self.read.take().filter(|(then, _, _)| same(then)) {
-            Some((_, rows, faults)) => (rows, faults),
-            None => (Vec::new(), Vec::new()),
-        };
-        let whole = rows.len() != submitted.len();
+        if !same(&self.now) || self.rows.len() > submitted.len() {
+            *self = PeriodCache::default();
+        }
+        self.now = now;
+        let known = self.rows.len() as u64;
         for (index, deadline) in (0u64..).zip(&submitted) {
-            if !whole && index != now.index {
+            if index < known && index != now.index {
                 continue;
             }
-            let partitions = full.state_miner_partitions(&miner, index, &key).await?;
+            let partitions = full.state_miner_partitions(miner, index, &key).await?;
             let row = DeadlineRow::of(index, &now, &deadline.post_submissions, &partitions);
-            match rows.get_mut(index as usize) {
+            match self.rows.get_mut(index as usize) {
                 Some(known) => *known = row,
-                None => rows.push(row),
+                None => self.rows.push(row),
             }
-            faults.retain(|known| known.deadline != index);
-            faults.extend(PartitionFaults::of(index, &partitions));
+            self.faults.retain(|known| known.deadline != index);
+            self.faults.extend(PartitionFaults::of(index, &partitions));
         }
-        self.read = Some((now, rows.clone(), faults.clone()));
-        Ok((now, rows, faults))
+        Ok((now, self.rows.clone(), self.faults.clone()))
     }
 }
 
@@ -86,6 +89,8 @@ pub struct Asked {
     pub max_behind: i64,
     pub network: Result<NetworkReport, String>,
     pub power: Result<MinerPower, String>,
+    /// Methods that the full node lacks.
+    pub missing_methods: Result<Vec<Missing>, String>,
     /// attoFIL by account.
     pub balances: BTreeMap<String, String>,
     pub balance_error: Option<String>,
@@ -113,16 +118,28 @@ async fn if_run<T>(
     }
 }
 
+/// For one part that the full node tells: one that hangs must not take the others along.
+const PART_WITHIN: Duration = Duration::from_secs(8);
+
+/// That part, or why it could not be had in time.
+pub(super) async fn part<T, E: ToString>(what: &str, asked: impl Future<Output = Result<T, E>>) -> Result<T, String> {
+    match tokio::time::timeout(PART_WITHIN, asked).await {
+        Ok(answer) => answer.map_err(|e| e.to_string()),
+        Err(_) => Err(format!("the full node did not tell {what} within {} s", PART_WITHIN.as_secs())),
+    }
+}
+
 impl Asked {
-    /// Asks everybody at the same time.
+    /// Asks everybody at the same time, each with a deadline of its own.
     pub async fn of(node: &NodeBackend) -> Asked {
         let refs = &node.refs;
         let text = |e: BackendError| e.to_string();
-        let network = async {
+        let network = part("the network's version", async {
             let mut told = node.upgrades.lock().await;
-            NetworkAsked::read(node.full_node(), &mut told).await.map_err(|e| e.to_string())
-        };
-        let period = async { node.period.lock().await.read(node).await.map_err(|e| e.to_string()) };
+            NetworkAsked::read(node.full_node(), &mut told).await
+        });
+        let period =
+            part("the deadlines", async { node.period.lock().await.read(node.full_node(), &node.miner()).await });
         let window = if_run(node, Concern::WindowPost, ask_if_up(&refs.window_post, "window_post", WindowPostInfo));
         let closed = if_run(node, Concern::WindowPost, ask_if_up(&refs.window_post, "window_post", WindowPostSummary));
         let winning = if_run(node, Concern::WinningPost, node.winning_post());
@@ -130,17 +147,27 @@ impl Asked {
         let sender =
             if_run(node, Concern::MessageSender, ask_if_up(&refs.messages, "the message sender", MessagesAsked));
         let market = if_run(node, Concern::DealHandler, ask_if_up(&refs.market, "the deal handler", MarketInfo));
-        let power = node.full_node();
+        let full = node.full_node();
         let (miner, head) = (node.miner(), TipSetKey::default());
-        let power = power.state_miner_power(&miner, &head);
+        let power = part("the power", full.state_miner_power(&miner, &head));
+        let missing_methods = part("its methods", full.missing_methods());
         let chain = async {
             let feed = ask_if_up(&refs.feed, "the head feed", FeedInfo);
             tokio::join!(feed, ask_if_up(&refs.pool, "the daemon pool", PoolInfo))
         };
         let concerns = async { tokio::join!(window, closed, winning, f3, sender, market) };
         let sealing = node.shards.gather(super::backend::DEADLINE, || SealingAsked);
-        let (chain, network, power, balances, period, concerns, sealing, agents) =
-            tokio::join!(chain, network, power, balances(node), period, concerns, sealing, agents(node));
+        let (chain, network, power, balances, period, concerns, sealing, agents, missing_methods) = tokio::join!(
+            chain,
+            network,
+            power,
+            balances(node),
+            period,
+            concerns,
+            sealing,
+            agents(node),
+            missing_methods
+        );
         let feed = chain.0.as_ref().ok();
         let block_delay = feed.and_then(|feed| feed.block_delay_secs).map(Duration::from_secs);
         // Before the first head nobody can say which upgrade is the next.
@@ -153,7 +180,8 @@ impl Asked {
             pool: chain.1.map_err(text),
             max_behind: node.max_behind,
             network: network.map(|asked| asked.at(epoch, block_delay)),
-            power: power.map_err(|e| e.to_string()),
+            power,
+            missing_methods,
             balances: balances.0,
             balance_error: balances.1,
             period,
@@ -232,6 +260,7 @@ impl Asked {
             epoch: feed.height,
             head_at: feed.head_at,
             block_delay_secs: feed.block_delay_secs,
+            clock_offset_ms: feed.clock_offset_ms,
             subscribed: feed.subscribed,
             full_nodes: pool.len() as u64,
             usable: (0..pool.len()).filter(|index| usable(pool, *index, self.max_behind)).count() as u64,
@@ -378,12 +407,18 @@ impl Asked {
         if away || (feed.last_error.is_some() && !feed.subscribed && !feed.polling) {
             return vec![Trouble::new(format!("the full node is away: {}", error.unwrap_or_default()), fix)];
         }
-        let stands = feed.head_at.zip(feed.block_delay_secs).map(|(at, delay)| (self.at.saturating_sub(at), delay));
-        let stands = stands.filter(|(lag, delay)| *lag > HEAD_STANDS * delay);
-        stands
-            .map(|(lag, _)| Trouble::new(format!("the newest head is {lag} s old"), "is the full node in sync?"))
-            .into_iter()
-            .collect()
+        let mut all = Vec::new();
+        if let Some((head_at, delay)) = feed.head_at.zip(feed.block_delay_secs) {
+            let (now, delay) = (Duration::from_secs(self.at), Duration::from_secs(delay.max(1)));
+            let lag = lag::too_far(now, head_at, delay, HEAD_STANDS);
+            all.extend(lag.map(|lag| {
+                let epochs = lag.as_secs() / delay.as_secs();
+                let what = format!("the newest head is {} s old: {epochs} epochs behind the clock", lag.as_secs());
+                Trouble::new(what, "is the full node in sync? is this host's clock right?")
+            }));
+        }
+        all.extend(feed.clock_skew.clone().map(|what| Trouble::new(what, "set this host's clock (NTP)")));
+        all
     }
 }
 
@@ -436,12 +471,16 @@ fn task_of(job: &str) -> &str {
 async fn balances(node: &NodeBackend) -> (BTreeMap<String, String>, Option<String>) {
     let (full, miner, head) = (node.full_node(), node.miner(), TipSetKey::default());
     let (mut found, mut error) = (BTreeMap::new(), None);
-    let mut take = |account: &str, answer: Result<TokenAmount, FullNodeError>| match answer {
+    let mut take = |account: &str, answer: Result<TokenAmount, String>| match answer {
         Ok(amount) => drop(found.insert(account.to_string(), amount.atto().to_string())),
-        Err(e) => error = Some(e.to_string()),
+        Err(e) => error = Some(e),
     };
-    take("miner_available", full.state_miner_available_balance(&miner, &head).await);
-    match full.state_miner_funds(&miner, &head).await {
+    let available = part("the miner's balance", full.state_miner_available_balance(&miner, &head));
+    let funds = part("the miner's funds", full.state_miner_funds(&miner, &head));
+    let info = part("the miner's accounts", full.state_miner_info(&miner, &head));
+    let (available, funds, info) = tokio::join!(available, funds, info);
+    take("miner_available", available);
+    match funds {
         Ok(funds) => {
             take("miner_total", Ok(funds.balance));
             take("miner_pledge", Ok(funds.initial_pledge));
@@ -451,18 +490,18 @@ async fn balances(node: &NodeBackend) -> (BTreeMap<String, String>, Option<Strin
         }
         Err(e) => take("miner_total", Err(e)),
     }
-    match full.state_miner_info(&miner, &head).await {
+    match info {
         Ok(info) => {
             let mut accounts = vec![("worker".to_string(), info.worker)];
             if info.owner != info.worker {
                 accounts.push(("owner".to_string(), info.owner));
             }
             accounts.extend(info.control_addresses.iter().enumerate().map(|(i, c)| (format!("control-{i}"), *c)));
-            let asked = accounts.iter().map(|(_, address)| full.wallet_balance(address));
+            let asked = accounts.iter().map(|(_, address)| part("a balance", full.wallet_balance(address)));
             let answers = futures::future::join_all(asked).await;
             accounts.iter().zip(answers).for_each(|((name, _), answer)| take(name, answer));
         }
-        Err(e) => error = Some(e.to_string()),
+        Err(e) => error = Some(e),
     }
     (found, error)
 }

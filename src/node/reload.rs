@@ -8,6 +8,7 @@ use crate::actors::seal_scheduler::SealSettings;
 use crate::actors::window_post::settings::WindowPostSettings;
 use crate::config::change::{self, Change};
 use crate::config::{Config, ConfigError};
+use crate::proofs::Prover;
 use crate::rpc::admin::ReloadError;
 use crate::supervisor::{CallError, Handler, Reconfigure, Ref};
 use arc_swap::ArcSwap;
@@ -88,16 +89,19 @@ pub enum Taken {
 pub struct Reloader {
     pub(super) origin: Option<Arc<dyn Origin>>,
     pub(super) refs: Refs,
+    pub(super) prover: Arc<dyn Prover>,
     pub(super) live: Live,
     /// The configuration in force. Locked during a reload: one at a time.
     pub(super) running: Arc<Mutex<Option<Config>>>,
 }
 
 impl Reloader {
-    pub(super) fn new(settings: &NodeSettings, refs: &Refs) -> Reloader {
+    pub(super) fn new(settings: &NodeSettings, refs: &Refs, prover: &Arc<dyn Prover>) -> Reloader {
+        prover.resize(NodeSettings::prover_pools(&settings.window_post, &settings.sealing));
         Reloader {
             origin: settings.origin.clone(),
             refs: refs.clone(),
+            prover: prover.clone(),
             live: Arc::new(ArcSwap::from_pointee(Hot::of(settings))),
             running: Arc::new(Mutex::new(settings.origin.as_ref().map(|origin| origin.started_with().clone()))),
         }
@@ -133,6 +137,8 @@ impl Reloader {
         let hot_now = Hot::of(&origin.settings(&next));
         // Whoever starts from here on has them.
         self.live.store(Arc::new(hot_now.clone()));
+        // Before the concerns start more.
+        self.prover.resize(NodeSettings::prover_pools(&hot_now.window_post, &hot_now.sealing));
         *running = Some(next);
         let concerns = self.tell(&hot_before, hot_now).await;
         Ok(Reloaded { changed: hot, needs_restart, concerns })
@@ -171,4 +177,62 @@ where
         Ok(Ok(Err(_)) | Err(_)) => Taken::AtItsNextStart,
     };
     (name, taken)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::chain::Address;
+    use crate::proofs::{Job, Output, ProverError, ProverPools};
+    use crate::util::lock;
+    use std::sync::Mutex as StdMutex;
+
+    /// Notes how many slots it is told to have.
+    #[derive(Default)]
+    struct Sized(StdMutex<Vec<ProverPools>>);
+
+    #[async_trait::async_trait]
+    impl Prover for Sized {
+        async fn run(&self, job: Job) -> Result<Output, ProverError> {
+            Err(ProverError::NotStarted { task: job.task.name().into(), why: "it proves nothing".into() })
+        }
+        fn resize(&self, pools: ProverPools) {
+            lock(&self.0).push(pools);
+        }
+    }
+
+    struct File {
+        started: Config,
+        now: Config,
+    }
+
+    impl Origin for File {
+        fn started_with(&self) -> &Config {
+            &self.started
+        }
+        fn read(&self) -> Result<Config, ConfigError> {
+            Ok(self.now.clone())
+        }
+        fn log(&self, _: &str) -> Result<(), String> {
+            Ok(())
+        }
+    }
+
+    /// Tasks that the configuration lets run at a time have as many prover slots, at the start and after a reload.
+    #[tokio::test]
+    async fn the_provers_slots_are_those_of_the_configuration() {
+        let mut started = Config::default();
+        (started.proving.parallel, started.sealing.pc1) = (2, 3);
+        let mut now = started.clone();
+        (now.proving.parallel, now.sealing.c2) = (4, 6);
+        let mut settings = NodeSettings::of(&started);
+        settings.origin = Some(Arc::new(File { started, now }));
+        let sized = Arc::new(Sized::default());
+        let prover: Arc<dyn Prover> = sized.clone();
+        let reloader = Reloader::new(&settings, &Refs::new(&Address::new_id(1000), None), &prover);
+        reloader.reload("test").await.unwrap();
+        let told: Vec<_> = lock(&sized.0).iter().map(|pools| (pools.window, pools.seal)).collect();
+        // One each of AddPiece, PC1, PC2, C1, C2 and Finalize, but for what is set.
+        assert_eq!(told, [(2, 3 + 5), (4, 3 + 6 + 4)]);
+    }
 }

@@ -11,6 +11,7 @@ use crate::actors::window_post::settings::WindowPostSettings;
 use crate::actors::winning_post::settings::WinningPostSettings;
 use crate::chain::TokenAmount;
 use crate::config::{self, Config, DirectoryKind};
+use crate::proofs::ProverPools;
 use crate::supervisor::{Tree, TreeOptions};
 use libp2p::{Multiaddr, PeerId};
 use std::collections::BTreeMap;
@@ -215,7 +216,7 @@ impl NodeSettings {
             repo: config.repo.clone(),
             api_listen: config.api.listen,
             admin_listen: config.admin.listen,
-            link: LinkSettings::default(),
+            link: LinkSettings { max_lag: config.proving.max_head_lag, ..LinkSettings::default() },
             messages: SenderSettings {
                 max_fee: fil(&config.fees.other),
                 window_post_fee: fil(&config.fees.window_post),
@@ -232,7 +233,10 @@ impl NodeSettings {
                 parallel: config.proving.parallel,
                 ..WindowPostSettings::default()
             },
-            winning_post: WinningPostSettings::default(),
+            winning_post: WinningPostSettings {
+                max_lag: config.proving.max_head_lag,
+                ..WinningPostSettings::default()
+            },
             f3: config.proving.f3 == config::Switch::On,
             sealing: SealSettings {
                 limits: Limits {
@@ -273,6 +277,13 @@ impl NodeSettings {
         }
     }
 
+    /// The prover slots that these settings ask for: what a limit of the configuration lets start must find one.
+    pub fn prover_pools(window_post: &WindowPostSettings, sealing: &SealSettings) -> ProverPools {
+        let Limits { max_sealing: _, add_piece, pc1, pc2, c1, c2, finalize } = sealing.limits;
+        let seal = add_piece + pc1 + pc2 + c1 + c2 + finalize;
+        ProverPools { window: window_post.parallel, seal, ..ProverPools::default() }
+    }
+
     /// On a chain that reorganises only when told to, waiting for depth is waiting for nothing. Fees bid against nobody.
     pub fn for_devnet(mut self) -> NodeSettings {
         self.messages.rules.confidence = 1;
@@ -287,5 +298,20 @@ impl NodeSettings {
         // No block of anybody else is on its way, and the proof takes most of an epoch on two cores.
         self.winning_post.propagation = Some(Duration::ZERO);
         self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_task_that_the_configuration_lets_start_has_a_prover_slot() {
+        let mut config = Config::default();
+        (config.proving.parallel, config.sealing.pc1, config.sealing.pc2, config.sealing.c2) = (3, 4, 2, 5);
+        let settings = NodeSettings::of(&config);
+        let pools = NodeSettings::prover_pools(&settings.window_post, &settings.sealing);
+        // And one each of AddPiece, C1 and Finalize.
+        assert_eq!((pools.winning, pools.window, pools.seal, pools.verify), (1, 3, 4 + 2 + 5 + 3, 1));
     }
 }

@@ -9,7 +9,9 @@ use std::time::Duration;
 
 pub mod child;
 mod fenced;
+pub mod gpu;
 pub mod keys;
+mod pools;
 mod process;
 mod prover;
 pub mod result;
@@ -20,7 +22,8 @@ pub mod wire;
 pub use bulkhead_proofs::task::{ActorId, Bytes32, Output, PostSector, PublicSector, Task};
 pub use bulkhead_proofs::tasks;
 pub use fenced::FencedProver;
-pub use prover::{ChildConfig, ChildProver, POOLS, ProverPool, ProverPools, RunningJob};
+pub use pools::{POOLS, ProverPool, ProverPools};
+pub use prover::{ChildConfig, ChildProver, RunningJob};
 pub use scripted::{Answer, ScriptedProver, Step, default_output};
 
 /// How a prover child ended, when not with a result.
@@ -56,4 +59,6 @@ pub trait Prover: Send + Sync + 'static {
     async fn run(&self, job: Job) -> Result<Output, ProverError>;
     /// Processes that it starts from now on are children of that dynamic supervisor while they live.
     fn show_in(&self, _provers: crate::supervisor::SupervisorRef) {}
+    /// From now on so many tasks may run at once: more at once, fewer as tasks end.
+    fn resize(&self, _pools: ProverPools) {}
 }

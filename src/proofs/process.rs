@@ -28,6 +28,8 @@ pub struct ProverLaunch {
     pub nice: i32,
     /// -1000..=1000; whom the kernel kills first when memory runs out.
     pub oom_score_adj: i32,
+    /// The one GPU that it sees, by `env`; `None`: all.
+    pub gpu: Option<u32>,
 }
 
 /// A started child and the node's ends of its pipes.
@@ -39,6 +41,8 @@ pub struct Process {
     _tmp: PrivateTmp,
     /// Has answered at least one task: its death while idle is not the next task's fault.
     pub used: bool,
+    /// The one GPU that it sees; `None`: all.
+    pub gpu: Option<u32>,
 }
 
 impl Process {
@@ -162,7 +166,7 @@ fn start_here(launch: &ProverLaunch) -> io::Result<Process> {
     let handle = Arc::new(ProcessHandle::new(spawned?));
     // SAFETY: the descriptors are owned and handed over.
     let (to, from) = unsafe { (File::from_raw_fd(to.into_raw_fd()), File::from_raw_fd(from.into_raw_fd())) };
-    Ok(Process { to, from, handle, _tmp: tmp, used: false })
+    Ok(Process { to, from, handle, _tmp: tmp, used: false, gpu: launch.gpu })
 }
 
 #[cfg(test)]

@@ -3,9 +3,11 @@
 //! WinningPoSt, WindowPoSt, sealing and verification each have slots of their own, so that proving never waits behind
 //! sealing; sealing children are niced, so that a PoSt also wins the cores. A child that dies is replaced by the next task.
 
+use super::gpu::{self, Gpu, GpuLease};
+use super::pools::{ProverPool, ProverPools, Slot, Slots};
 use super::process::{Process, ProverLaunch, oom_kills};
 use super::wire::{FromChild, PipeError, ToChild};
-use super::{Job, Output, Prover, ProverError, Task, child, keys, result, tasks, tmp};
+use super::{Job, Output, Prover, ProverError, child, keys, result, tmp};
 use crate::supervisor::SupervisorRef;
 use crate::supervisor::process::{OsProcess, ProcessHandle};
 use crate::util::lock;
@@ -17,94 +19,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
-
-/// Which slots a task uses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum ProverPool {
-    Winning,
-    Window,
-    /// Reading for a WindowPoSt: disks may hang, and the provers' slots are taken only once a partition is read.
-    Read,
-    Seal,
-    Verify,
-}
-
-pub const POOLS: [ProverPool; 5] =
-    [ProverPool::Winning, ProverPool::Window, ProverPool::Read, ProverPool::Seal, ProverPool::Verify];
-
-impl ProverPool {
-    pub fn of(task: &Task) -> Self {
-        match task {
-            // the challenge comes right before the proof, in the same round
-            Task::WinningPost { .. } | Task::WinningChallenge { .. } => ProverPool::Winning,
-            Task::WindowPost { .. } => ProverPool::Window,
-            Task::PostFromVanilla { proof_type, .. } => match tasks::is_winning(*proof_type) {
-                true => ProverPool::Winning,
-                false => ProverPool::Window,
-            },
-            Task::PostChallenges { proof_type, .. } | Task::Vanilla { proof_type, .. } => {
-                match tasks::is_winning(*proof_type) {
-                    true => ProverPool::Winning,
-                    false => ProverPool::Read,
-                }
-            }
-            Task::VerifySeal { .. } | Task::VerifyWindowPost { .. } => ProverPool::Verify,
-            Task::AddPiece { .. }
-            | Task::Pc1 { .. }
-            | Task::Pc2 { .. }
-            | Task::C1 { .. }
-            | Task::C2 { .. }
-            | Task::Finalize { .. } => ProverPool::Seal,
-        }
-    }
-
-    pub fn name(self) -> &'static str {
-        match self {
-            ProverPool::Winning => "winning",
-            ProverPool::Window => "window",
-            ProverPool::Read => "read",
-            ProverPool::Seal => "seal",
-            ProverPool::Verify => "verify",
-        }
-    }
-
-    /// Its children stay, with parameters and tables in memory. A sealing child gives its gigabytes back.
-    fn warm(self) -> bool {
-        self != ProverPool::Seal
-    }
-}
-
-/// Children that may run at once.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ProverPools {
-    pub winning: usize,
-    pub window: usize,
-    /// Storage paths that are read at a time.
-    pub read: usize,
-    pub seal: usize,
-    pub verify: usize,
-}
-
-impl Default for ProverPools {
-    fn default() -> Self {
-        ProverPools { winning: 1, window: 1, read: 4, seal: 1, verify: 1 }
-    }
-}
-
-impl ProverPools {
-    /// At least one: a pool without slots would wait for ever.
-    fn slots(&self, pool: ProverPool) -> usize {
-        match pool {
-            ProverPool::Winning => self.winning,
-            ProverPool::Window => self.window,
-            ProverPool::Read => self.read,
-            ProverPool::Seal => self.seal,
-            ProverPool::Verify => self.verify,
-        }
-        .max(1)
-    }
-}
+use tokio::sync::oneshot;
 
 #[derive(Clone, Debug)]
 pub struct ChildConfig {
@@ -118,6 +33,8 @@ pub struct ChildConfig {
     /// Holds the children's private TMPDIRs; made if missing.
     pub tmp_root: PathBuf,
     pub pools: ProverPools,
+    /// The GPU slots of this host.
+    pub gpu: Gpu,
     /// Added to sealing children's niceness.
     pub seal_nice: i32,
     /// A child that says nothing for this long, heartbeats included, is hung.
@@ -135,29 +52,50 @@ impl ChildConfig {
         ChildConfig {
             exe,
             args: vec!["prover".into()],
-            env: vec![(keys::CACHE_VARIABLE.into(), keys::cache_dir().into())],
+            env: [(keys::CACHE_VARIABLE.into(), keys::cache_dir().into())]
+                .into_iter()
+                .chain(built_in_settings())
+                .collect(),
             json_logs: false,
             tmp_root: std::env::temp_dir(),
             pools: ProverPools::default(),
+            gpu: Gpu::none(),
             seal_nice: 8,
             silence: Duration::from_secs(120),
         }
     }
 
-    fn launch(&self, pool: ProverPool) -> ProverLaunch {
+    fn launch(&self, pool: ProverPool, gpu: Option<u32>) -> ProverLaunch {
         let sealing = pool == ProverPool::Seal;
         let log_format = if self.json_logs { child::JSON } else { "pretty" };
         ProverLaunch {
             exe: self.exe.clone(),
             // so that `ps` tells a sealing child from one that proves
             args: self.args.iter().cloned().chain([pool.name().into()]).collect(),
-            env: self.env.iter().cloned().chain([(child::LOG_FORMAT_VARIABLE.into(), log_format.into())]).collect(),
+            env: (self.env.iter().cloned())
+                .chain([(child::LOG_FORMAT_VARIABLE.into(), log_format.into())])
+                .chain(gpu.into_iter().flat_map(gpu::visible))
+                .collect(),
+            gpu,
             tmp_root: self.tmp_root.clone(),
             nice: if sealing { self.seal_nice } else { 0 },
             // sealing can be repeated, a missed PoSt costs; the node itself is the last to go
             oom_score_adj: if sealing { 800 } else { 300 },
         }
     }
+}
+
+/// Settings of the proofs library that turn on what this build has and a host may use; what the operator has set stays.
+fn built_in_settings() -> impl Iterator<Item = (OsString, OsString)> {
+    // The library's PC1 on several cores has three producers beside the core that seals.
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let on = [
+        ("FIL_PROOFS_USE_MULTICORE_SDR", cfg!(feature = "multicore-sdr") && cores >= 4),
+        ("FIL_PROOFS_USE_GPU_COLUMN_BUILDER", gpu::BUILT_IN),
+        ("FIL_PROOFS_USE_GPU_TREE_BUILDER", gpu::BUILT_IN),
+    ];
+    let wanted = on.into_iter().filter(|(name, on)| *on && std::env::var_os(name).is_none());
+    wanted.map(|(name, _)| (name.into(), "1".into()))
 }
 
 /// A task that a child has now.
@@ -180,7 +118,7 @@ pub struct ChildProver {
 
 struct ProverState {
     config: ChildConfig,
-    slots: BTreeMap<ProverPool, Arc<Semaphore>>,
+    slots: Slots,
     idle: Mutex<BTreeMap<ProverPool, Vec<Process>>>,
     running: Mutex<BTreeMap<u64, RunningJob>>,
     next_id: AtomicU64,
@@ -191,7 +129,7 @@ struct ProverState {
 impl ChildProver {
     pub fn new(config: ChildConfig) -> Self {
         tmp::sweep(&config.tmp_root);
-        let slots = POOLS.into_iter().map(|p| (p, Arc::new(Semaphore::new(config.pools.slots(p))))).collect();
+        let slots = Slots::new(config.pools);
         ChildProver {
             shared: Arc::new(ProverState {
                 config,
@@ -216,8 +154,18 @@ impl ChildProver {
     }
 }
 
-/// Kills the child when the future that waits for it goes.
+/// Ends the child when the future that waits for it goes: nobody needs its result, which is no fault of the child's.
 struct KillOnDrop(Arc<Mutex<Killable>>);
+
+impl KillOnDrop {
+    fn end(&self, how: fn(&ProcessHandle)) {
+        let mut k = lock(&self.0);
+        k.abandoned = true;
+        if let Some(handle) = k.handle.take() {
+            how(&handle);
+        }
+    }
+}
 
 #[derive(Default)]
 struct Killable {
@@ -228,11 +176,7 @@ struct Killable {
 
 impl Drop for KillOnDrop {
     fn drop(&mut self) {
-        let mut k = lock(&self.0);
-        k.abandoned = true;
-        if let Some(handle) = k.handle.take() {
-            handle.kill();
-        }
+        self.end(ProcessHandle::retire);
     }
 }
 
@@ -240,6 +184,10 @@ impl Drop for KillOnDrop {
 impl Prover for ChildProver {
     fn show_in(&self, provers: SupervisorRef) {
         let _ = self.shared.tree.set(provers); // a second tree shows none
+    }
+
+    fn resize(&self, pools: ProverPools) {
+        self.shared.slots.resize(pools);
     }
 
     /// A finished result in `job_dir` is adopted without a child; see [`result`].
@@ -256,23 +204,28 @@ impl Prover for ChildProver {
         }
         let pool = ProverPool::of(&job.task);
         // reserved per pool: never closed, so this only waits
-        let slot = self.shared.slots[&pool].clone().acquire_owned().await.map_err(|e| not_started(e.to_string()))?;
+        let slot = self.shared.slots.acquire(pool).await.map_err(|e| not_started(e.to_string()))?;
+        let asked = Instant::now();
+        let gpu = self.shared.config.gpu.lease(&job.task, job.max_runtime).await;
+        // A proof that has a deadline has less left of it now.
+        let waited = if job.task.is_post() { asked.elapsed() } else { Duration::ZERO };
         let killable = Arc::new(Mutex::new(Killable::default()));
         let guard = KillOnDrop(killable.clone());
         let (reply, answer) = oneshot::channel();
         let shared = self.shared.clone();
-        let max_runtime = job.max_runtime;
+        let max_runtime = job.max_runtime.saturating_sub(waited);
         // A thread, not a runtime's task: it belongs to no arbiter and outlives the caller until the child is reaped.
         std::thread::Builder::new()
             .name(format!("prover-{}", pool.name()))
-            .spawn(move || shared.serve(pool, job, slot, &killable, reply))
+            .spawn(move || shared.serve(pool, job, (slot, gpu), &killable, reply))
             .map_err(|e| not_started(e.to_string()))?;
-        let answer = tokio::time::timeout(max_runtime, answer).await;
-        drop(guard);
-        match answer {
+        match tokio::time::timeout(max_runtime, answer).await {
             Ok(Ok(outcome)) => outcome,
             Ok(Err(_)) => Err(not_started("the thread that runs it is gone".into())),
-            Err(_) => Err(ProverError::Hung { task: name.into(), after: max_runtime }),
+            Err(_) => {
+                guard.end(ProcessHandle::kill);
+                Err(ProverError::Hung { task: name.into(), after: max_runtime })
+            }
         }
     }
 }
@@ -293,17 +246,18 @@ impl ProverState {
         &self,
         pool: ProverPool,
         job: Job,
-        slot: OwnedSemaphorePermit,
+        held: (Slot, Option<GpuLease>),
         killable: &Mutex<Killable>,
         reply: oneshot::Sender<JobOutcome>,
     ) {
         let name = job.task.name();
+        let gpu = held.1.as_ref().and_then(GpuLease::pinned_to);
         let message = ToChild::Run { task: job.task, job_dir: job.job_dir };
         let mut outcome = None;
         while outcome.is_none() {
-            let process = match self.take_idle(pool) {
+            let process = match self.take_idle(pool, gpu) {
                 Some(process) => Ok(process),
-                None => self.start(pool),
+                None => self.start(pool, gpu),
             };
             let mut process = match process {
                 Ok(process) => process,
@@ -338,14 +292,14 @@ impl ProverState {
             }
         }
         // The child is idle or reaped: only now may the next one start.
-        drop(slot);
+        drop(held);
         if let Some(outcome) = outcome {
             let _ = reply.send(outcome);
         }
     }
 
-    fn start(&self, pool: ProverPool) -> io::Result<Process> {
-        let process = Process::start(&self.config.launch(pool))?;
+    fn start(&self, pool: ProverPool, gpu: Option<u32>) -> io::Result<Process> {
+        let process = Process::start(&self.config.launch(pool, gpu))?;
         if let Some(tree) = self.tree.get() {
             let handle = process.handle();
             tree.begin_child(OsProcess::adopted(format!("{}-{}", pool.name(), handle.pid()), handle));
@@ -353,9 +307,14 @@ impl ProverState {
         Ok(process)
     }
 
-    fn take_idle(&self, pool: ProverPool) -> Option<Process> {
+    /// A warm child that sees that GPU alone; `None`: one that sees all.
+    fn take_idle(&self, pool: ProverPool, gpu: Option<u32>) -> Option<Process> {
         loop {
-            let process = lock(&self.idle).get_mut(&pool)?.pop()?;
+            let mut idle = lock(&self.idle);
+            let waiting = idle.get_mut(&pool)?;
+            let place = waiting.iter().rposition(|process| process.gpu == gpu)?;
+            let process = waiting.remove(place);
+            drop(idle);
             if process.alive() {
                 return Some(process);
             }
@@ -435,37 +394,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn proving_has_slots_that_sealing_cannot_take() {
-        let c2 = Task::C2 { c1: vec![], miner: 1, number: 1 };
-        let post = |w| match w {
-            true => Task::WinningPost { proof_type: 0, miner: 1, randomness: [0; 32], sectors: vec![] },
-            false => Task::WindowPost { proof_type: 10, miner: 1, randomness: [0; 32], sectors: vec![] },
-        };
-        let pools = [ProverPool::of(&c2), ProverPool::of(&post(true)), ProverPool::of(&post(false))];
-        assert_eq!(pools, [ProverPool::Seal, ProverPool::Winning, ProverPool::Window]);
-    }
-
-    #[test]
     fn children_are_told_how_the_node_logs() {
         for (json_logs, format) in [(false, "pretty"), (true, "json")] {
             let config = ChildConfig { json_logs, ..ChildConfig::with_exe("/x".into()) };
-            let told =
-                config.launch(ProverPool::Seal).env.into_iter().rfind(|(name, _)| name == child::LOG_FORMAT_VARIABLE);
+            let told = config
+                .launch(ProverPool::Seal, None)
+                .env
+                .into_iter()
+                .rfind(|(name, _)| name == child::LOG_FORMAT_VARIABLE);
             assert_eq!(told.map(|(_, value)| value), Some(format.into()));
         }
-    }
-
-    #[test]
-    fn no_pool_is_without_a_slot() {
-        let none = ProverPools { winning: 0, window: 0, read: 0, seal: 0, verify: 0 };
-        assert!(POOLS.into_iter().all(|p| none.slots(p) == 1));
     }
 
     #[tokio::test]
     async fn a_binary_that_is_not_there() {
         let prover = ChildProver::new(ChildConfig::with_exe("/nonexistent/bulkhead".into()));
         let job = Job {
-            task: Task::Finalize { cache_dir: "/nonexistent".into() },
+            task: crate::proofs::Task::Finalize { cache_dir: "/nonexistent".into() },
             job_dir: None,
             max_runtime: Duration::from_secs(60),
         };

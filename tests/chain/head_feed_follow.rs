@@ -4,7 +4,7 @@ use crate::support::scripted::*;
 use bulkhead::actors::daemon_link::LinkError;
 use bulkhead::actors::daemon_link::follow::{FeedStatus, follow};
 use bulkhead::actors::daemon_link::pool::Pool;
-use bulkhead::actors::daemon_link::settings::LinkSettings;
+use bulkhead::actors::daemon_link::settings::{LinkSettings, WallClock};
 use bulkhead::chain::types::{HeadChange, HeadChangeType, TipSet};
 use bulkhead::rpc::full_node::FullNode;
 use std::sync::{Arc, Mutex};
@@ -19,12 +19,15 @@ struct Followed {
 }
 
 fn started(node: &Arc<ScriptedNode>, network: Option<&str>) -> Followed {
+    started_with(node, LinkSettings { network: network.map(Into::into), ..Default::default() })
+}
+
+fn started_with(node: &Arc<ScriptedNode>, settings: LinkSettings) -> Followed {
     let settings = LinkSettings {
-        network: network.map(Into::into),
         silent_block_delays: 1,
         retry_first: Duration::from_millis(1),
         retry_cap: Duration::from_millis(4),
-        ..Default::default()
+        ..settings
     };
     let pool = Pool::new(vec![node.clone() as Arc<dyn FullNode>], &settings);
     let (sender, heights) = mpsc::unbounded_channel();
@@ -220,4 +223,22 @@ async fn with_a_second_node_a_wrong_network_is_passed_over() {
     assert_eq!(heights.recv().await, Some(10));
     assert_eq!(pool.health().iter().map(|h| h.wrong_network).collect::<Vec<_>>(), [true, false]);
     task.abort();
+}
+
+/// Heads that come before their time show that this host's clock is behind; the feed says so, and when it is over.
+#[tokio::test]
+async fn a_clock_that_disagrees_with_the_chain_is_measured() {
+    let node = node();
+    *node.block_delay.lock().unwrap() = Some(30);
+    *node.head.lock().unwrap() = Some(at(10));
+    let channel = node.channel();
+    // Epoch 10 is at 1,000,300 s.
+    let clock = WallClock(|| Duration::from_millis(1_000_325_500));
+    let mut feed = started_with(&node, LinkSettings { clock, ..Default::default() });
+    assert_eq!(feed.next().await, (10, None));
+    channel.send(apply(at(11))).await.unwrap();
+    assert_eq!(feed.next().await, (11, None));
+    let status = feed.status.lock().unwrap().clone();
+    assert_eq!(status.clock_offset_ms, Some(-4500));
+    assert!(status.clock_skew.as_ref().is_some_and(|why| why.contains("4.5 s behind")), "{status:?}");
 }

@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use bulkhead::actors::sector_files::SectorDirs;
 use bulkhead::actors::winning_post::effects::{Mined, Miner};
 use bulkhead::actors::winning_post::machine::{Base, RoundTiming};
+use bulkhead::actors::winning_post::proof_run::ProofRuns;
 use bulkhead::actors::winning_post::settings::Clock;
 use bulkhead::chain::miner_messages::{self as messages, MinerCall, PreCommit};
 use bulkhead::chain::types::*;
@@ -247,11 +248,11 @@ async fn block(world: &World, dir: &Path) {
         address: net.miner,
         actor_id: MINER,
         node: net.devnet.clone(),
-        prover: Arc::new(Unhurried(crate::support::prover::prover(dir))),
+        proofs: ProofRuns::new(Arc::new(Unhurried(crate::support::prover::prover(dir))), Duration::ZERO),
         files: Arc::new(SectorDirs::of_repo(dir, MINER)),
         clock: Arc::new(Late),
     };
-    let timing = RoundTiming::new(net.settings.block_delay, None);
+    let timing = RoundTiming::new(net.settings.block_delay, None, 0);
     let ready = loop {
         let base = Base { tipset: Arc::new(net.devnet.chain_head().await.unwrap()), nulls: 0 };
         match provider.mine(&base, &timing, || None).await.unwrap() {

@@ -4,6 +4,7 @@
 mod support;
 
 mod fixed_base;
+mod gpu_slots;
 mod key_generator;
 mod keys_files;
 mod proof_tasks;

@@ -3,6 +3,7 @@
 use crate::support::scripted::*;
 use bulkhead::actors::winning_post::effects::{Mined, Miner};
 use bulkhead::actors::winning_post::machine::{Base, RoundTiming};
+use bulkhead::actors::winning_post::proof_run::ProofRuns;
 use bulkhead::actors::winning_post::settings::TokioClock;
 use bulkhead::chain::randomness::draw;
 use bulkhead::chain::types::TipSet;
@@ -40,11 +41,11 @@ fn setup() -> Setup {
         address: Address::new_id(1000),
         actor_id: 1000,
         node: node.clone(),
-        prover: prover.clone(),
+        proofs: ProofRuns::new(prover.clone(), Duration::from_secs(2)),
         files: Arc::new(ScriptedFiles::default()),
         clock: Arc::new(TokioClock { began, at: Instant::now() }),
     };
-    Setup { node, prover, miner, base, timing: RoundTiming::new(Duration::from_secs(30), None) }
+    Setup { node, prover, miner, base, timing: RoundTiming::new(Duration::from_secs(30), None, 0) }
 }
 
 impl Setup {
@@ -104,6 +105,16 @@ async fn an_upgraded_sector_is_proven_from_its_update() {
 async fn a_node_that_selects_no_messages_still_gets_a_block() {
     let s = setup();
     s.node.no_select.store(true, Ordering::SeqCst);
+    let Ok(Mined::Block(ready)) = s.mine(None).await else { panic!() };
+    assert!(ready.block.bls_messages.is_empty() && ready.block.secpk_messages.is_empty());
+}
+
+/// Also one that hangs: the round goes on after a moment.
+#[tokio::test]
+async fn a_node_that_never_ends_selecting_still_gets_a_block_in_time() {
+    let mut s = setup();
+    s.timing = RoundTiming::new(Duration::from_secs(1), None, 0);
+    s.node.hangs.lock().unwrap().insert("mpool_select");
     let Ok(Mined::Block(ready)) = s.mine(None).await else { panic!() };
     assert!(ready.block.bls_messages.is_empty() && ready.block.secpk_messages.is_empty());
 }

@@ -156,6 +156,8 @@ pub struct ScriptedNode {
     /// Sectors in a partition; 2 unless told.
     pub partition_sectors: Mutex<Option<u64>>,
     pub calls: Mutex<HashMap<&'static str, u64>>,
+    /// Methods that never answer, of those that [`ScriptedNode::reached`] guards; `submitted` is after a block was taken.
+    pub hangs: Mutex<BTreeSet<&'static str>>,
 }
 
 impl ScriptedNode {
@@ -164,6 +166,13 @@ impl ScriptedNode {
     }
     fn seen(&self, method: &'static str) {
         *self.calls.lock().unwrap().entry(method).or_default() += 1;
+    }
+    async fn reached(&self, method: &'static str) {
+        self.seen(method);
+        let hangs = self.hangs.lock().unwrap().contains(method);
+        if hangs {
+            std::future::pending::<()>().await;
+        }
     }
     pub fn count(&self, method: &'static str) -> u64 {
         self.calls.lock().unwrap().get(method).copied().unwrap_or_default()
@@ -189,6 +198,18 @@ pub struct ScriptedProver {
     pub verdict: Mutex<Option<bool>>,
     /// The library refuses every proof with one of these sectors, and does not say which.
     pub poison: Mutex<BTreeSet<u64>>,
+    /// Each proof takes one of its permits; `None`: at once.
+    pub gate: Mutex<Option<std::sync::Arc<tokio::sync::Semaphore>>>,
+    /// Proofs that were dropped before their end.
+    pub dropped: std::sync::Arc<std::sync::atomic::AtomicUsize>,
+}
+
+/// Counts a proof that is dropped.
+struct CountsDrop(std::sync::Arc<std::sync::atomic::AtomicUsize>, bool);
+impl Drop for CountsDrop {
+    fn drop(&mut self) {
+        self.0.fetch_add(usize::from(self.1), Ordering::SeqCst);
+    }
 }
 
 #[async_trait]
@@ -214,6 +235,12 @@ impl Prover for ScriptedProver {
             }
             _ => {}
         }
+        let gate = self.gate.lock().unwrap().clone();
+        let mut dropped = CountsDrop(self.dropped.clone(), true);
+        if let Some(gate) = gate {
+            gate.acquire().await.unwrap().forget();
+        }
+        dropped.1 = false;
         self.script.lock().unwrap().pop_front().unwrap_or(Ok(Output::Proof(vec![42; 192])))
     }
 }
@@ -425,11 +452,11 @@ impl FullNode for ScriptedNode {
         Ok(vec![*self.beacon.lock().unwrap(); 32])
     }
     async fn mpool_select(&self, _key: &TipSetKey, _ticket_quality: f64) -> Result<Vec<SignedMessage>> {
-        self.seen("mpool_select");
+        self.reached("mpool_select").await;
         if self.no_select.load(Ordering::SeqCst) { Err(self.lacks("MpoolSelect")) } else { Ok(vec![]) }
     }
     async fn wallet_sign(&self, _who: &Address, bytes: &[u8]) -> Result<Signature> {
-        self.seen("wallet_sign");
+        self.reached("wallet_sign").await;
         Ok(Signature { kind: 2, data: [bytes, &[0xb5]].concat() })
     }
     async fn miner_get_base_info(
@@ -438,11 +465,11 @@ impl FullNode for ScriptedNode {
         _epoch: ChainEpoch,
         _key: &TipSetKey,
     ) -> Result<Option<MiningBaseInfo>> {
-        self.seen("miner_get_base_info");
+        self.reached("miner_get_base_info").await;
         Ok(self.base_info.lock().unwrap().clone())
     }
     async fn miner_create_block(&self, template: &BlockTemplate) -> Result<BlockMsg> {
-        self.seen("miner_create_block");
+        self.reached("miner_create_block").await;
         let mut header = super_block(template.miner, template.epoch, template.parents.0.clone());
         header.timestamp = template.timestamp;
         header.ticket = Some(template.ticket.clone());
@@ -451,8 +478,9 @@ impl FullNode for ScriptedNode {
         Ok(BlockMsg { header, bls_messages: vec![], secpk_messages: vec![] })
     }
     async fn sync_submit_block(&self, block: &BlockMsg) -> Result<()> {
-        self.seen("sync_submit_block");
+        self.reached("sync_submit_block").await;
         self.submitted.lock().unwrap().push(block.clone());
+        self.reached("submitted").await;
         Ok(())
     }
 }

@@ -5,7 +5,8 @@ use super::feed::{Feed, FeedStep};
 use super::messages::HeadUpdate;
 use super::pool::Pool;
 use super::settings::LinkSettings;
-use crate::chain::types::NetworkParams;
+use super::skew::SkewMeter;
+use crate::chain::types::{HeadChange, HeadChangeType, NetworkParams};
 use crate::rpc::full_node::FullNode;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -28,6 +29,13 @@ pub struct FeedStatus {
     /// Unix seconds of the blocks of that head.
     #[serde(default)]
     pub head_at: Option<u64>,
+    /// The least time from a head's block time to its arrival, of the last that were pushed, in milliseconds. Negative: this
+    /// host's clock is behind the chain's. `None` before the first.
+    #[serde(default)]
+    pub clock_offset_ms: Option<i64>,
+    /// The fault of this host's clock; `None`: none.
+    #[serde(default)]
+    pub clock_skew: Option<String>,
     pub subscriptions: u64,
     pub last_error: Option<String>,
 }
@@ -55,7 +63,8 @@ pub async fn follow(
     status: impl FnMut(&FeedStatus),
 ) -> LinkError {
     let feed = Feed::new(settings.max_gap, settings.remembered);
-    let mut follower = Follower { settings, feed, tell, status, now: FeedStatus::default(), broke: None };
+    let (now, skew) = (FeedStatus::default(), SkewMeter::default());
+    let mut follower = Follower { settings, feed, tell, status, now, skew, broke: None };
     let mut failures: u32 = 0;
     loop {
         let Some(node) = pool.pick() else { return LinkError::NoNode };
@@ -81,6 +90,7 @@ struct Follower<'a, T, S> {
     tell: T,
     status: S,
     now: FeedStatus,
+    skew: SkewMeter,
     /// The time since which there is no subscription; `None` while there is one, and before the first.
     broke: Option<Instant>,
 }
@@ -131,6 +141,7 @@ impl<T: FnMut(HeadUpdate), S: FnMut(&FeedStatus)> Follower<'_, T, S> {
             match timeout(silence, channel.recv()).await {
                 Ok(Some(batch)) => {
                     silent = false;
+                    self.measure(&batch, block_delay);
                     let step = self.feed.batch(batch);
                     self.carry_out(step, node).await;
                 }
@@ -149,6 +160,21 @@ impl<T: FnMut(HeadUpdate), S: FnMut(&FeedStatus)> Follower<'_, T, S> {
                 }
             }
         }
+    }
+
+    /// Compares this host's clock with the block times of new heads; a change for better or worse is logged once.
+    fn measure(&mut self, batch: &[HeadChange], block_delay: Duration) {
+        let applied = batch.iter().rfind(|change| change.kind == HeadChangeType::Apply);
+        let Some(block) = applied.and_then(|change| change.val.blocks.first()) else { return };
+        self.skew.pushed((self.settings.clock.0)(), block.timestamp, block_delay);
+        self.now.clock_offset_ms = self.skew.offset_ms();
+        let told = self.skew.skew(block_delay).sentence();
+        match (&told, &self.now.clock_skew) {
+            (Some(why), None) => tracing::warn!("{why}; set this host's clock (NTP)"),
+            (None, Some(_)) => tracing::info!("this host's clock agrees with the chain's again"),
+            (Some(_), Some(_)) | (None, None) => {}
+        }
+        self.now.clock_skew = told;
     }
 
     /// Without a channel: ChainHead each half block delay for a while, then try to subscribe again.

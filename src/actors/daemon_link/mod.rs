@@ -4,9 +4,11 @@
 
 pub mod feed;
 pub mod follow;
+pub mod lag;
 pub mod messages;
 pub mod pool;
 pub mod settings;
+pub mod skew;
 
 use crate::rpc::full_node::FullNodeError;
 use crate::supervisor::{Actor, CallError, Cx, Exit, Handler, Message, Recipient, StartError};
@@ -44,8 +46,12 @@ impl DaemonPool {
         cx.spawn_detached(async move {
             loop {
                 check_all(&watched, &settings).await;
-                myself.trouble(pool::all_away(&watched.health(), settings.max_behind));
-                tokio::time::sleep(settings.check_every).await;
+                let (health, now) = (watched.health(), (settings.clock.0)());
+                let lagging = pool::lagging(&health, now, settings.max_behind, settings.max_lag);
+                // Soon again: the node counts as not ready until it is over.
+                let pause = if lagging.is_some() { settings.check_lagging_every } else { settings.check_every };
+                myself.trouble(pool::all_away(&health, settings.max_behind).or(lagging));
+                tokio::time::sleep(pause).await;
             }
         });
         Ok(DaemonPool { pool })
@@ -56,12 +62,16 @@ impl DaemonPool {
 pub async fn check_all(pool: &Pool, settings: &LinkSettings) {
     let checks = pool.nodes().iter().enumerate().map(|(index, node)| async move {
         let checked = async {
-            follow::check_network(&**node, settings.network.as_deref()).await?;
-            Ok::<_, LinkError>(node.chain_head().await?.height)
+            let params = follow::check_network(&**node, settings.network.as_deref()).await?;
+            Ok::<_, LinkError>((node.chain_head().await?, params.block_delay_secs))
         };
         let mut health = Health { node: node.name(), ..Default::default() };
         match checked.await {
-            Ok(height) => health.height = Some(height),
+            Ok((head, block_delay_secs)) => {
+                health.height = Some(head.height);
+                health.head_at = head.blocks.first().map(|block| block.timestamp);
+                health.block_delay_secs = Some(block_delay_secs);
+            }
             Err(error) => {
                 health.wrong_network = matches!(error, LinkError::WrongNetwork { .. });
                 health.error = Some(error.to_string());

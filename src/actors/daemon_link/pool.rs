@@ -1,11 +1,13 @@
 //! The full nodes behind this provider and which of them is usable.
 
+use super::lag;
 use super::settings::LinkSettings;
 use crate::chain::ChainEpoch;
 use crate::rpc::full_node::FullNode;
 use crate::util::lock;
 use serde::{Deserialize, Serialize};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 /// The result of a node's last check.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, Default)]
@@ -13,6 +15,12 @@ pub struct Health {
     pub node: String,
     /// `None` before the first check and after a failed one.
     pub height: Option<ChainEpoch>,
+    /// Unix seconds of the blocks of that head.
+    #[serde(default)]
+    pub head_at: Option<u64>,
+    /// Seconds; of its network.
+    #[serde(default)]
+    pub block_delay_secs: Option<u64>,
     pub error: Option<String>,
     /// Another network than the configured one: not used.
     pub wrong_network: bool,
@@ -38,6 +46,15 @@ pub fn all_away(all: &[Health], max_behind: ChainEpoch) -> Option<String> {
     }
     let why: Vec<&str> = all.iter().filter_map(|health| health.error.as_deref()).collect();
     Some(format!("no full node can be used: {}", why.join("; ")))
+}
+
+/// A sentence, when the newest head of the usable nodes lags the clock too far.
+pub fn lagging(all: &[Health], now: Duration, max_behind: ChainEpoch, max_lag: u64) -> Option<String> {
+    let in_use = (0..all.len()).filter(|index| usable(all, *index, max_behind)).map(|index| &all[index]);
+    let heads = in_use.filter_map(|health| Some((health.head_at?, health.block_delay_secs?)));
+    let (head_at, delay) = heads.max()?;
+    let delay = Duration::from_secs(delay.max(1));
+    lag::too_far(now, head_at, delay, max_lag).map(|lag| lag::sentence(lag, delay))
 }
 
 struct Nodes {
@@ -77,7 +94,8 @@ impl Pool {
     pub fn exclude(&self, name: &str, why: String) {
         let mut all = lock(&self.inner.health);
         for health in all.iter_mut().filter(|health| health.node == name) {
-            *health = Health { node: name.to_string(), height: None, error: Some(why.clone()), wrong_network: true };
+            *health =
+                Health { node: name.to_string(), error: Some(why.clone()), wrong_network: true, ..Health::default() };
         }
     }
 
@@ -105,6 +123,22 @@ mod tests {
         for (height, expected) in [(97, false), (98, true), (99, true), (100, true)] {
             assert_eq!(usable(&[at(height), at(100)], 0, 2), expected, "height {height}");
         }
+    }
+
+    #[test]
+    fn the_newest_head_of_the_usable_nodes_tells_the_lag() {
+        let head = |height, head_at| Health { head_at: Some(head_at), block_delay_secs: Some(30), ..at(height) };
+        let now = Duration::from_secs(100_000);
+        let told = |all: &[Health]| lagging(all, now, 2, 10);
+        assert_eq!(told(&[head(100, 99_700)]), None, "ten epochs");
+        let why = told(&[head(100, 99_699)]).unwrap();
+        assert!(why.contains("lags the clock by 301 s (10 epochs)"), "{why}");
+        assert!(told(&[head(0, 0)]).is_some(), "started anew");
+        assert_eq!(told(&[head(0, 0), head(100, 99_990)]), None, "another one is in sync");
+        let broken = Health { error: Some("refused".into()), ..head(100, 99_990) };
+        assert!(told(&[broken, head(90, 99_000)]).is_some(), "the one in sync does not answer");
+        assert_eq!(told(&[at(5)]), None, "not known");
+        assert_eq!(lagging(&[head(0, 0)], now, 2, 0), None, "no limit");
     }
 
     #[test]

@@ -15,10 +15,27 @@ pub struct LinkSettings {
     pub check_every: Duration,
     /// A node this many epochs behind the best one is not used.
     pub max_behind: i64,
+    /// Epochs that the head may lag the clock; beyond it nothing is mined on it, and the node is not ready. 0: any number.
+    pub max_lag: u64,
+    /// Between two health checks while that is so.
+    pub check_lagging_every: Duration,
     /// Tipsets fetched at most to fill one gap; beyond it the feed jumps to the new head.
     pub max_gap: usize,
     /// Tipsets remembered, to tell how far a reorganisation goes back.
     pub remembered: usize,
+    /// Time since the Unix epoch, against which the chain's is measured.
+    pub clock: WallClock,
+}
+
+/// Reads the time since the Unix epoch.
+#[derive(Clone, Copy, Debug)]
+pub struct WallClock(pub fn() -> Duration);
+
+/// Which clock is read is no part of what an operator sets.
+impl PartialEq for WallClock {
+    fn eq(&self, _: &WallClock) -> bool {
+        true
+    }
 }
 
 impl Default for LinkSettings {
@@ -30,8 +47,11 @@ impl Default for LinkSettings {
             retry_cap: Duration::from_secs(30),
             check_every: Duration::from_secs(15),
             max_behind: 2,
+            max_lag: 10,
+            check_lagging_every: Duration::from_secs(2),
             max_gap: 120,
             remembered: 900,
+            clock: WallClock(crate::util::time::since_epoch),
         }
     }
 }

@@ -1,11 +1,12 @@
 //! One round: eligibility, election, proof, block. Everything but the slash filter and the sending.
 
 use super::machine::{Base, RoundTiming, intersect};
+use super::proof_run::ProofRuns;
 use super::settings::Clock;
 use crate::actors::sector_files::SectorFiles;
 use crate::chain::types::*;
 use crate::chain::{Address, ChainEpoch, election, miner_messages, proof_types, randomness};
-use crate::proofs::{ActorId, Job, Output, PostSector, Prover, Task};
+use crate::proofs::{ActorId, Job, Output, PostSector, Task};
 use crate::rpc::full_node::{FullNode, FullNodeError, RandomnessTag};
 use std::sync::Arc;
 use std::time::Duration;
@@ -43,14 +44,14 @@ pub struct Miner {
     pub address: Address,
     pub actor_id: ActorId,
     pub node: Arc<dyn FullNode>,
-    pub prover: Arc<dyn Prover>,
+    pub proofs: ProofRuns,
     pub files: Arc<dyn SectorFiles>,
     pub clock: Arc<dyn Clock>,
 }
 
 impl Miner {
     /// `latest` gives the newest head, to see whether blocks of the base were ejected meanwhile. Returns the block
-    /// at its time, not before.
+    /// at its time, not before. Dropping the future leaves its proof to finish: see [`ProofRuns`].
     pub async fn mine(
         &self,
         base: &Base,
@@ -92,11 +93,7 @@ impl Miner {
             }
             tipset = kept;
         }
-        // Most of a block's worth is its reward: without messages it still counts.
-        let messages = self.node.mpool_select(&tipset.key(), ticket_quality(&ticket)).await.unwrap_or_else(|error| {
-            tracing::warn!(%error, round, "the node selects no messages; the block goes without");
-            Vec::new()
-        });
+        let messages = self.select(base, &tipset, &ticket, timing).await;
         let timestamp = base.block_time(timing.block_delay);
         let template = BlockTemplate {
             miner: self.address,
@@ -114,6 +111,20 @@ impl Miner {
         let wait = Duration::from_secs(timestamp).saturating_sub(self.clock.unix());
         tokio::time::sleep(wait).await;
         Ok(Mined::Block(Box::new(ReadyBlock { block, base: tipset })))
+    }
+
+    /// Most of a block's worth is its reward: it goes without messages rather than late.
+    async fn select(&self, base: &Base, tipset: &TipSet, ticket: &[u8], timing: &RoundTiming) -> Vec<SignedMessage> {
+        let allowance = timing.select_allowance(base, self.clock.unix());
+        let key = tipset.key();
+        let selected = tokio::time::timeout(allowance, self.node.mpool_select(&key, ticket_quality(ticket))).await;
+        let why = match selected {
+            Ok(Ok(messages)) => return messages,
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => format!("MpoolSelect did not answer within the {allowance:?} that the round has left"),
+        };
+        tracing::warn!(why, round = base.round(), "the node selects no messages; the block goes without");
+        Vec::new()
     }
 
     async fn vrf(&self, info: &MiningBaseInfo, input: &[u8; 32]) -> Result<Vec<u8>, MineError> {
@@ -154,7 +165,7 @@ impl Miner {
         let end = Duration::from_secs(base.block_time(timing.block_delay)) + timing.block_delay;
         let max_runtime = end.saturating_sub(self.clock.unix()).max(timing.block_delay * 2);
         let task = Task::WinningPost { proof_type, miner: self.actor_id, randomness, sectors };
-        match self.prover.run(Job { task, job_dir: None, max_runtime }).await? {
+        match self.proofs.run(Job { task, job_dir: None, max_runtime }).await? {
             Output::Proof(proof_bytes) => Ok(PoStProof { post_proof: proof_type, proof_bytes }),
             Output::Skipped(bad) => Err(MineError::Other(format!("the challenged sectors {bad:?} cannot be read"))),
             other => Err(MineError::Other(format!("WinningPoSt answered {other:?}"))),

@@ -1,7 +1,8 @@
 //! When a round begins, on which base, and when it is pointless to go on. Pure: heads, times and ends in, actions out.
 
-use crate::chain::ChainEpoch;
+use crate::actors::daemon_link::lag;
 use crate::chain::types::TipSet;
+use crate::chain::{Address, ChainEpoch};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,19 +29,50 @@ impl Base {
         let nulls = u32::try_from(self.nulls).unwrap_or(u32::MAX);
         Duration::from_secs(self.timestamp()) + timing.block_delay.saturating_mul(nulls) + timing.propagation
     }
+    /// The end of the time in which others still take a block of this round beside one of its height that they have.
+    pub fn taken_until(&self, timing: &RoundTiming) -> Duration {
+        Duration::from_secs(self.block_time(timing.block_delay)) + timing.taken_for()
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RoundTiming {
     pub block_delay: Duration,
     pub propagation: Duration,
+    /// Epochs that a base may lag the clock for a round to begin on it; 0: any number.
+    pub max_lag: u64,
 }
 
 impl RoundTiming {
-    pub fn new(block_delay: Duration, propagation: Option<Duration>) -> RoundTiming {
+    pub fn new(block_delay: Duration, propagation: Option<Duration>, max_lag: u64) -> RoundTiming {
         let block_delay = block_delay.max(Duration::from_secs(1));
-        RoundTiming { block_delay, propagation: propagation.unwrap_or(block_delay / 3).min(block_delay) }
+        let propagation = propagation.unwrap_or_else(|| network_propagation(block_delay)).min(block_delay);
+        RoundTiming { block_delay, propagation, max_lag }
     }
+
+    /// Time after a block's own during which others wait for more blocks of its height, whatever this node waits itself.
+    fn taken_for(&self) -> Duration {
+        self.propagation.max(network_propagation(self.block_delay))
+    }
+
+    /// The longest that the selection of a block's messages may take from `now` on. The block must be made and sent by
+    /// its time, for which a tenth of the block delay is kept; one that is late gets no more than that, and half of the
+    /// time in which it is still taken.
+    pub fn select_allowance(&self, base: &Base, now: Duration) -> Duration {
+        let tenth = self.block_delay / 10;
+        let in_time = Duration::from_secs(base.block_time(self.block_delay)).saturating_sub(now + tenth);
+        let late = match base.taken_until(self).saturating_sub(now) {
+            // Nobody else has made a block of that height, or the round would be over.
+            Duration::ZERO => tenth,
+            left => tenth.min(left / 2),
+        };
+        in_time.max(late)
+    }
+}
+
+/// Lotus' PropagationDelaySecs: 10 s on networks with 30 s.
+fn network_propagation(block_delay: Duration) -> Duration {
+    block_delay / 3
 }
 
 pub type RoundId = u64;
@@ -63,21 +95,29 @@ pub enum RoundAction {
 struct RunningRound {
     id: RoundId,
     base: Base,
-    /// The block is on its way to the node: what the head does now no longer matters.
-    submitting: bool,
+    /// A head of the round's own height is there: the time from which the block is not taken any more.
+    until: Option<Duration>,
+}
+
+/// A round whose block is on its way to the node: no head stops it.
+struct SentRound {
+    id: RoundId,
+    base: Base,
 }
 
 pub struct Rounds {
     timing: RoundTiming,
+    miner: Address,
     base: Option<Base>,
     running: Option<RunningRound>,
+    sent: Option<SentRound>,
     last_start: Option<Duration>,
     ids: RoundId,
 }
 
 impl Rounds {
-    pub fn new(timing: RoundTiming) -> Rounds {
-        Rounds { timing, base: None, running: None, last_start: None, ids: 0 }
+    pub fn new(timing: RoundTiming, miner: Address) -> Rounds {
+        Rounds { timing, miner, base: None, running: None, sent: None, last_start: None, ids: 0 }
     }
 
     pub fn timing(&self) -> &RoundTiming {
@@ -89,15 +129,28 @@ impl Rounds {
     pub fn running(&self) -> Option<(RoundId, &Base)> {
         self.running.as_ref().map(|running| (running.id, &running.base))
     }
+    /// How far the base lags the clock, where that is too far to mine on it.
+    pub fn lags(&self, now: Duration) -> Option<Duration> {
+        let base = self.base.as_ref()?;
+        lag::too_far(now, base.timestamp(), self.timing.block_delay, self.timing.max_lag)
+    }
 
     pub fn head(&mut self, head: Arc<TipSet>, now: Duration) -> Vec<RoundAction> {
         let mut out = Vec::new();
         if self.base.as_ref().is_some_and(|base| base.tipset.cids == head.cids) {
             return out;
         }
-        if let Some(why) = self.running.as_ref().and_then(|running| pointless(running, &head)) {
-            let id = self.running.take().map(|running| running.id).unwrap_or_default();
-            out.push(RoundAction::Abort { id, why });
+        if let Some(running) = &mut self.running {
+            match judge(running, &head, &self.miner) {
+                Verdict::GoOn => running.until = None,
+                // Others wait for more blocks of this height, so that ours still joins them.
+                Verdict::UntilNotTaken => running.until = Some(running.base.taken_until(&self.timing)),
+                Verdict::Pointless(why) => {
+                    let id = running.id;
+                    self.running = None;
+                    out.push(RoundAction::Abort { id, why });
+                }
+            }
         }
         // The same height with other blocks: the null rounds since have been tried already.
         let nulls = match &self.base {
@@ -116,35 +169,51 @@ impl Rounds {
         out
     }
 
-    /// The round's block was recorded and goes to the node. False: the round was aborted in between, do not send.
+    /// The round's block goes to the node. False: the round was aborted in between, do not send.
     pub fn submitting(&mut self, id: RoundId) -> bool {
-        match &mut self.running {
-            Some(running) if running.id == id => {
-                running.submitting = true;
-                true
-            }
-            _ => false,
-        }
+        let Some(RunningRound { id, base, .. }) = self.running.take_if(|running| running.id == id) else {
+            return false;
+        };
+        self.sent = Some(SentRound { id, base });
+        true
     }
 
     /// The round is over, won or not. The next one on the same base counts one null round more.
     pub fn ended(&mut self, id: RoundId, now: Duration) -> Vec<RoundAction> {
         let mut out = Vec::new();
-        let Some(running) = self.running.take_if(|running| running.id == id) else { return out };
+        let running = self.running.take_if(|running| running.id == id).map(|running| running.base);
+        let sent = self.sent.take_if(|sent| sent.id == id).map(|sent| sent.base);
+        let Some(over) = running.or(sent) else { return out };
         if let Some(base) = &mut self.base
-            && base.tipset.height == running.base.tipset.height
+            && base.tipset.height == over.tipset.height
         {
-            base.nulls = base.nulls.max(running.base.nulls + 1);
+            base.nulls = base.nulls.max(over.nulls + 1);
         }
         self.advance(now, &mut out);
         out
     }
 
     fn advance(&mut self, now: Duration, out: &mut Vec<RoundAction>) {
-        if self.running.is_some() {
-            return;
+        if let Some(running) = &self.running {
+            let Some(until) = running.until else { return };
+            if now < until {
+                out.push(RoundAction::WakeAt(until));
+                return;
+            }
+            let (id, round) = (running.id, running.base.round());
+            let why = format!("the network takes no block of epoch {round} any more, and ours was not ready");
+            self.running = None;
+            out.push(RoundAction::Abort { id, why });
         }
         let Some(base) = self.base.clone() else { return };
+        // The node may be about to tell the block that it was sent as the next head.
+        if self.sent.as_ref().is_some_and(|sent| sent.base.tipset.height == base.tipset.height) {
+            return;
+        }
+        // A lag only grows: the next head may begin a round, no time can.
+        if self.lags(now).is_some() {
+            return;
+        }
         // On a chain that stood still, null rounds are tried one a block delay, not all at once.
         let paced = self.last_start.filter(|_| base.nulls > 0).map(|last| last + self.timing.block_delay);
         let at = base.start_time(&self.timing).max(paced.unwrap_or_default());
@@ -154,28 +223,39 @@ impl Rounds {
         }
         self.ids += 1;
         self.last_start = Some(now);
-        self.running = Some(RunningRound { id: self.ids, base: base.clone(), submitting: false });
+        self.running = Some(RunningRound { id: self.ids, base: base.clone(), until: None });
         out.push(RoundAction::Start { id: self.ids, base });
     }
 }
 
-/// Why a round need not go on after `head` came.
-fn pointless(running: &RunningRound, head: &TipSet) -> Option<String> {
-    let base = &running.base;
-    let round = base.round();
-    if running.submitting {
-        None
-    } else if head.height >= round {
-        Some(format!("the chain reached epoch {} before the block of round {round} was ready", head.height))
+/// The meaning of a head for the round under way.
+enum Verdict {
+    GoOn,
+    /// Go on while the network takes blocks of the round's height.
+    UntilNotTaken,
+    Pointless(String),
+}
+
+fn judge(running: &RunningRound, head: &TipSet, miner: &Address) -> Verdict {
+    let (base, round) = (&running.base, running.base.round());
+    let made_by_us = |tipset: &TipSet| tipset.blocks.iter().any(|block| block.miner == *miner);
+    let why = if head.height > round {
+        format!("the chain reached epoch {} before the block of round {round} was ready", head.height)
+    } else if head.height == round {
+        return Verdict::UntilNotTaken;
     } else if head.height > base.tipset.height {
-        Some(format!("a later base came: epoch {}", head.height))
+        format!("a later base came: epoch {}", head.height)
     } else if head.height < base.tipset.height {
-        Some(format!("the base at epoch {} was taken back", base.tipset.height))
+        format!("the base at epoch {} was taken back", base.tipset.height)
     } else if intersect(&base.tipset, head).is_none() {
-        Some(format!("the base at epoch {} was replaced", base.tipset.height))
+        format!("the base at epoch {} was replaced", base.tipset.height)
+    } else if made_by_us(head) && !made_by_us(&base.tipset) {
+        // A block on parents that leave ours out is a parent-grinding fault.
+        format!("our own block joined the base at epoch {}", base.tipset.height)
     } else {
-        None
-    }
+        return Verdict::GoOn;
+    };
+    Verdict::Pointless(why)
 }
 
 /// The blocks of `old` that are still in `new`, in the old order: drops blocks of miners who made two, adds none.

@@ -5,9 +5,11 @@
 pub mod effects;
 pub mod machine;
 pub mod messages;
+pub mod proof_run;
 pub mod settings;
 pub mod slashfilter;
 
+use crate::actors::daemon_link::lag;
 use crate::actors::daemon_link::messages::HeadUpdate;
 use crate::actors::sector_files::SectorFiles;
 use crate::chain::types::TipSet;
@@ -21,6 +23,7 @@ use futures::FutureExt;
 use futures::future::{AbortHandle, Abortable};
 use machine::{Base, RoundAction, RoundId, RoundTiming, Rounds};
 use messages::{LOST_AFTER, RoundOutcome, RoundReport, WinningInfo, WinningReport};
+use proof_run::ProofRuns;
 use serde::{Deserialize, Serialize};
 use settings::{Clock, WinningPostSettings};
 use slashfilter::{BlockState, MinedBlock};
@@ -78,6 +81,10 @@ pub struct WinningPost {
     settling: bool,
     latest: Rc<RefCell<Option<Arc<TipSet>>>>,
     working: Option<Working>,
+    /// Rounds whose block is on its way to the node: the next round does not wait for the answer.
+    sending: Vec<Working>,
+    /// The base lags the clock too far to mine on it; kept to say so once.
+    lagging: bool,
     wake_at: Option<Duration>,
     mined: BTreeMap<ChainEpoch, MinedBlock>,
     totals: Totals,
@@ -97,8 +104,9 @@ impl WinningPost {
             records.into_iter().filter(|(key, _)| key.starts_with(&ours)).map(|(_, block)| (block.epoch, block));
         let mined = mined.collect();
         let totals = store.get::<Totals>(&format!("t0{actor_id}")).map_err(refuse)?.unwrap_or_default();
+        let proofs = ProofRuns::new(prover, settings.abandoned_proof);
         Ok(WinningPost {
-            miner: Arc::new(Miner { address: miner, actor_id, node, prover, files, clock }),
+            miner: Arc::new(Miner { address: miner, actor_id, node, proofs, files, clock }),
             store,
             settings,
             rounds: None,
@@ -106,6 +114,8 @@ impl WinningPost {
             settling: false,
             latest: Rc::new(RefCell::new(None)),
             working: None,
+            sending: Vec::new(),
+            lagging: false,
             wake_at: None,
             mined,
             totals,
@@ -131,6 +141,20 @@ impl WinningPost {
                 RoundAction::Start { id, base } => self.begin(id, base, cx),
             }
         }
+        self.say_lag(cx);
+    }
+
+    /// Said once when it begins and once when it is over; shown in the tree meanwhile.
+    fn say_lag(&mut self, cx: &Cx<Self>) {
+        let Some(rounds) = &self.rounds else { return };
+        let lag = rounds.lags(self.now());
+        match (lag, self.lagging) {
+            (Some(lag), false) => tracing::warn!("{}", lag::sentence(lag, rounds.timing().block_delay)),
+            (None, true) => tracing::info!("the full node's head is in time again: rounds begin"),
+            (Some(_), true) | (None, false) => {}
+        }
+        self.lagging = lag.is_some();
+        cx.trouble(lag.map(|lag| lag::sentence(lag, rounds.timing().block_delay)));
     }
 
     fn begin(&mut self, id: RoundId, base: Base, cx: &Cx<Self>) {
@@ -152,14 +176,16 @@ impl WinningPost {
 
     /// Notes how a round ended; the first word about it counts.
     fn finish(&mut self, id: RoundId, outcome: RoundOutcome) {
-        let Some(working) = self.working.take_if(|working| working.id == id) else { return };
+        let sent =
+            self.sending.iter().position(|sending| sending.id == id).map(|place| self.sending.swap_remove(place));
+        let Some(working) = sent.or_else(|| self.working.take_if(|working| working.id == id)) else { return };
         working.handle.abort();
         let round = working.base.round();
         match &outcome {
             RoundOutcome::Lost | RoundOutcome::NotEligible { .. } => tracing::debug!(round, ?outcome, "round over"),
             RoundOutcome::Won { win_count, .. } => tracing::info!(round, win_count, "won a block"),
             RoundOutcome::Late { why } => tracing::info!(round, %why, "a round was late"),
-            RoundOutcome::Refused { why } => tracing::error!(round, %why, "a block was refused"),
+            RoundOutcome::Refused { why } => tracing::warn!(round, %why, "a block was refused"),
             RoundOutcome::Failed { why } => tracing::warn!(round, %why, "a round failed"),
         }
         self.reports.push_back(RoundReport {
@@ -189,6 +215,12 @@ impl WinningPost {
         let ours_in_base = ready.base.blocks.iter().any(|block| block.miner == self.miner.address);
         let refused = |why: String| RoundOutcome::Refused { why };
         slashfilter::check(&self.mined, &candidate, ours_in_base).map_err(|fault| refused(fault.to_string()))?;
+        cx.pass().check().map_err(|fenced| refused(fenced.to_string()))?;
+        // From here on no head stops it: a record of a block that is not sent would only cost the next ones.
+        if !self.rounds.as_mut().is_some_and(|rounds| rounds.submitting(id)) {
+            return Err(RoundOutcome::Late { why: "the round was aborted before the block was sent".into() });
+        }
+        self.sending.extend(self.working.take_if(|working| working.id == id));
         let key = self.block_key(candidate.epoch);
         self.store
             .put(&cx.token(), &key, &candidate)
@@ -196,9 +228,7 @@ impl WinningPost {
         let epoch = candidate.epoch;
         self.mined.insert(epoch, candidate);
         self.forget_old(epoch, cx);
-        if !self.rounds.as_mut().is_some_and(|rounds| rounds.submitting(id)) {
-            return Err(RoundOutcome::Late { why: "the round was aborted before the block was sent".into() });
-        }
+        // Recording takes a moment, in which a successor may have come.
         cx.pass().check().map_err(|fenced| refused(fenced.to_string()))?;
         let node = self.miner.node.clone();
         cx.spawn(async move {
@@ -288,6 +318,7 @@ impl Actor for WinningPost {
             "block_delay_known": self.rounds.is_some(),
             "heads_settle": self.settling,
             "round": self.working.as_ref().map(|w| w.base.round()),
+            "sending": self.sending.iter().map(|sending| sending.base.round()).collect::<Vec<_>>(),
             "round_for_ms": self.working.as_ref().map(|w| now.saturating_sub(w.began).as_millis() as u64),
             "wakes_in_ms": self.wake_at.map(|at| at.saturating_sub(now).as_millis() as u64),
             // What the slash filter goes by.
@@ -363,7 +394,9 @@ impl Handler<TimingSeen> for WinningPost {
         self.asking_timing = false;
         match found {
             Ok(seconds) => {
-                let mut rounds = Rounds::new(RoundTiming::new(Duration::from_secs(seconds), self.settings.propagation));
+                let timing =
+                    RoundTiming::new(Duration::from_secs(seconds), self.settings.propagation, self.settings.max_lag);
+                let mut rounds = Rounds::new(timing, self.miner.address);
                 let head = self.latest.borrow().clone();
                 let actions = head.map(|head| rounds.head(head, self.now())).unwrap_or_default();
                 self.rounds = Some(rounds);
@@ -464,7 +497,7 @@ impl Handler<WinningInfo> for WinningPost {
             blocks_accepted: self.totals.accepted,
             blocks_on_chain: self.totals.on_chain,
             blocks_lost: self.lost(),
-            running: self.working.as_ref().map(|working| working.base.round()),
+            running: self.working.iter().chain(&self.sending).map(|working| working.base.round()).next(),
             rounds: self.reports.iter().cloned().collect(),
         })
     }

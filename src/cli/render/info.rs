@@ -77,8 +77,10 @@ pub fn info(info: &Info, now: u64, all: bool) -> String {
 fn chain(part: &ChainPart, full_node: &Value, now: u64) -> String {
     let mut text = match (part.epoch, part.head_at) {
         (Some(epoch), Some(at)) => {
-            let age = elapsed(Duration::from_secs(now.saturating_sub(at)));
-            format!("epoch {epoch}, {age} old")
+            let age = now.saturating_sub(at);
+            let behind = part.block_delay_secs.map(|delay| age / delay.max(1)).filter(|epochs| *epochs > 1);
+            let behind = behind.map(|epochs| format!(" ({epochs} epochs behind the clock)")).unwrap_or_default();
+            format!("epoch {epoch}, {} old{behind}", elapsed(Duration::from_secs(age)))
         }
         (Some(epoch), None) => format!("epoch {epoch}"),
         (None, _) => "no head yet".to_string(),

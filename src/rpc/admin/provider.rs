@@ -35,6 +35,9 @@ pub struct ChainPart {
     /// Unix seconds of its blocks.
     pub head_at: Option<u64>,
     pub block_delay_secs: Option<u64>,
+    /// The least time from a head's block time to its arrival, of the last ones, in milliseconds. Negative: this host's clock
+    /// is behind the chain's. `None` before the first head was pushed.
+    pub clock_offset_ms: Option<i64>,
     /// Heads are pushed by the full node; false while they are asked for, or do not come.
     pub subscribed: bool,
     pub full_nodes: u64,

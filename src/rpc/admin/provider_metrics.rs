@@ -70,6 +70,10 @@ fn chain(out: &mut Families, report: &ProviderReport, now: u64) {
         let lag = now.saturating_sub(at);
         out.one("bulkhead_chain_head_lag_seconds", "Since the time of the newest head's blocks.", lag);
     }
+    if let Some(offset) = chain.clock_offset_ms {
+        let help = "Least time from a head's block time to its arrival; negative: this host's clock is behind.";
+        out.one("bulkhead_chain_clock_offset_seconds", help, offset as f64 / 1000.0);
+    }
     if let Some(delay) = chain.block_delay_secs {
         out.one("bulkhead_chain_block_delay_seconds", "Between two epochs of the network.", delay);
     }
@@ -177,6 +181,7 @@ pub fn example() -> ProviderReport {
             epoch: Some(40),
             head_at: Some(70),
             block_delay_secs: Some(30),
+            clock_offset_ms: Some(-1500),
             subscribed: true,
             full_nodes: 2,
             usable: 1,
@@ -242,6 +247,7 @@ mod tests {
             "bulkhead_part_unavailable{part=\"balances\"} 1",
             "bulkhead_chain_head_epoch 40",
             "bulkhead_chain_head_lag_seconds 30",
+            "bulkhead_chain_clock_offset_seconds -1.5",
             "bulkhead_full_nodes_usable 1",
             "bulkhead_network_version 28",
             "bulkhead_next_upgrade_epoch 100",

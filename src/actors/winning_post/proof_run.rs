@@ -1,0 +1,171 @@
+//! The proof of the present round, apart from the round: one that is abandoned is left to finish, so that the warm prover
+//! survives, and a round that needs the same proof (its base was replaced) takes it over.
+
+use crate::proofs::{Job, Output, Prover, ProverError, Task};
+use crate::util::lock;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::task::AbortHandle;
+
+type Proved = Result<Output, ProverError>;
+
+/// Runs one proof at a time.
+pub struct ProofRuns {
+    prover: Arc<dyn Prover>,
+    /// For how long another proof waits for one that was abandoned, before that one's prover is killed: about what a
+    /// fresh prover needs to load its parameters.
+    patience: Duration,
+    last: Mutex<Option<ProofRun>>,
+}
+
+/// A proof under way, or done. Dropping it ends it, and with it the prover that computes it.
+struct ProofRun {
+    task: Task,
+    result: watch::Receiver<Option<Proved>>,
+    work: AbortHandle,
+}
+
+impl Drop for ProofRun {
+    fn drop(&mut self) {
+        self.work.abort();
+    }
+}
+
+impl ProofRuns {
+    pub fn new(prover: Arc<dyn Prover>, patience: Duration) -> ProofRuns {
+        ProofRuns { prover, patience, last: Mutex::new(None) }
+    }
+
+    /// Dropping the future abandons the proof and does not stop it.
+    pub async fn run(&self, job: Job) -> Proved {
+        let mut result = match self.known(&job.task) {
+            Some(result) => result,
+            None => {
+                self.wait_for_abandoned().await;
+                self.begin(job)
+            }
+        };
+        let proved = result.wait_for(Option::is_some).await.map(|proved| proved.clone());
+        let gone =
+            || ProverError::NotStarted { task: "WinningPoSt".into(), why: "its run ended without a result".into() };
+        proved.ok().flatten().unwrap_or_else(|| Err(gone()))
+    }
+
+    /// The same proof, unless it failed.
+    fn known(&self, task: &Task) -> Option<watch::Receiver<Option<Proved>>> {
+        let last = lock(&self.last);
+        let run = last.as_ref().filter(|run| run.task == *task)?;
+        let failed = matches!(&*run.result.borrow(), Some(Err(_)));
+        (!failed && (run.result.borrow().is_some() || !run.work.is_finished())).then(|| run.result.clone())
+    }
+
+    async fn wait_for_abandoned(&self) {
+        let running = lock(&self.last).as_ref().map(|run| run.result.clone());
+        let Some(mut running) = running else { return };
+        if tokio::time::timeout(self.patience, running.wait_for(Option::is_some)).await.is_err() {
+            tracing::info!("the proof of an abandoned round goes on too long: its prover is replaced");
+        }
+    }
+
+    fn begin(&self, job: Job) -> watch::Receiver<Option<Proved>> {
+        let (tell, result) = watch::channel(None);
+        let (prover, task) = (self.prover.clone(), job.task.clone());
+        // The one before ends first: its prover has the only slot.
+        let mut last = lock(&self.last);
+        *last = None;
+        let work = tokio::spawn(async move { drop(tell.send(Some(prover.run(job).await))) }).abort_handle();
+        *last = Some(ProofRun { task, result: result.clone(), work });
+        result
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use async_trait::async_trait;
+    use tokio::sync::Semaphore;
+
+    /// Each proof takes one permit; counts those that were begun and those that were dropped on the way.
+    #[derive(Default)]
+    struct Slow {
+        go: Option<Arc<Semaphore>>,
+        begun: Mutex<u32>,
+        ended: Mutex<u32>,
+        finished: Mutex<u32>,
+    }
+    struct Ends<'a>(&'a Slow);
+    impl Drop for Ends<'_> {
+        fn drop(&mut self) {
+            *lock(&self.0.ended) += 1;
+        }
+    }
+    #[async_trait]
+    impl Prover for Slow {
+        async fn run(&self, _job: Job) -> Proved {
+            *lock(&self.begun) += 1;
+            let _ends = Ends(self);
+            if let Some(go) = &self.go {
+                go.acquire().await.unwrap().forget();
+            }
+            *lock(&self.finished) += 1;
+            Ok(Output::Proof(vec![7]))
+        }
+    }
+
+    fn job(seed: u8) -> Job {
+        let task = Task::WinningPost { proof_type: 0, miner: 1, randomness: [seed; 32], sectors: vec![] };
+        Job { task, job_dir: None, max_runtime: Duration::from_secs(60) }
+    }
+
+    fn slow(patience: Duration) -> (Arc<Slow>, Arc<Semaphore>, ProofRuns) {
+        let go = Arc::new(Semaphore::new(0));
+        let slow = Arc::new(Slow { go: Some(go.clone()), ..Slow::default() });
+        let runs = ProofRuns::new(slow.clone(), patience);
+        (slow, go, runs)
+    }
+
+    async fn abandoned(runs: &ProofRuns, seed: u8) {
+        assert!(tokio::time::timeout(Duration::from_millis(10), runs.run(job(seed))).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn an_abandoned_proof_goes_on_and_the_same_one_takes_it_over() {
+        let (slow, go, runs) = slow(Duration::from_secs(60));
+        abandoned(&runs, 1).await;
+        assert_eq!((*lock(&slow.begun), *lock(&slow.ended)), (1, 0), "its prover lives");
+        go.add_permits(1);
+        assert_eq!(runs.run(job(1)).await.unwrap(), Output::Proof(vec![7]));
+        assert_eq!(runs.run(job(1)).await.unwrap(), Output::Proof(vec![7]), "also once it is done");
+        assert_eq!(*lock(&slow.begun), 1, "proven once");
+    }
+
+    #[tokio::test]
+    async fn another_proof_waits_a_moment_for_an_abandoned_one_then_ends_it() {
+        // It is ready before the patience ends, or not.
+        for (patience, ready, finished) in [(Duration::from_secs(60), true, 2), (Duration::from_millis(20), false, 1)] {
+            let (slow, go, runs) = slow(patience);
+            abandoned(&runs, 1).await;
+            let release = async {
+                go.add_permits(usize::from(ready));
+                while *lock(&slow.begun) < 2 {
+                    tokio::task::yield_now().await;
+                }
+                go.add_permits(1);
+            };
+            let (proved, ()) = tokio::join!(runs.run(job(2)), release);
+            assert_eq!(proved.unwrap(), Output::Proof(vec![7]));
+            assert_eq!((*lock(&slow.ended), *lock(&slow.finished)), (2, finished), "patience {patience:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn nothing_goes_on_once_nobody_can_ask_for_it() {
+        let (slow, _go, runs) = slow(Duration::from_secs(60));
+        abandoned(&runs, 1).await;
+        drop(runs);
+        while *lock(&slow.ended) == 0 {
+            tokio::task::yield_now().await;
+        }
+    }
+}
