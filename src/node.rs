@@ -157,7 +157,7 @@ impl Node {
         }
         let alone = settings.cluster.is_none();
         let concerns = Concern::ALL.into_iter().filter(|concern| !alone || slots.get(*concern).is_some()).collect();
-        let reloader = Arc::new(Reloader::new(&settings, &refs));
+        let reloader = Arc::new(Reloader::new(&settings, &refs, &prover));
         let backend = Arc::new(NodeBackend {
             live: reloader.live.clone(),
             concerns,
