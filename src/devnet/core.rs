@@ -43,7 +43,7 @@ pub struct Switches {
     pub null_rounds: i64,
     /// Distinguishes the blocks of each reorg from those that they replace.
     pub fork: u64,
-    /// Whose words refusals are in.
+    /// The node whose words refusals are in.
     pub wording: Wording,
 }
 

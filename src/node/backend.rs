@@ -18,7 +18,10 @@ use crate::actors::winning_post::messages::{WinningInfo, WinningReport};
 use crate::chain::Address;
 use crate::chain::miner_messages::sealed_cid;
 use crate::chain::types::{TipSet, TipSetKey, Version};
-use crate::rpc::api::{BackendError, MinerBackend, ReportKind, SealRandomness, SectorBrief, SectorInfo, SectorLog};
+use crate::rpc::api::{
+    BackendError, MessageState, MinerBackend, Order, Plan, ReportKind, SealRandomness, SectorBrief, SectorInfo,
+    SectorLog,
+};
 use crate::rpc::full_node::{FullNode, FullNodeError};
 use crate::supervisor::{Actor, ActorInfo, CallError, Handler, Message, Ref, WeakTree};
 use async_trait::async_trait;
@@ -46,6 +49,8 @@ pub struct NodeBackend {
     /// A full node this many epochs behind the best one counts as away.
     pub(super) max_behind: i64,
     pub(super) period: tokio::sync::Mutex<PeriodCache>,
+    /// Held while an order is given.
+    pub(super) ordering: tokio::sync::Mutex<()>,
     pub(super) tree: Arc<OnceLock<WeakTree>>,
     pub(super) stop: Arc<Notify>,
 }
@@ -59,7 +64,7 @@ impl From<FullNodeError> for BackendError {
 }
 
 /// A restart of the actor is waited for: whoever called need not know of it.
-async fn ask<A, M>(actor: &Ref<A>, what: &'static str, message: M) -> Result<M::Reply>
+pub(super) async fn ask<A, M>(actor: &Ref<A>, what: &'static str, message: M) -> Result<M::Reply>
 where
     A: Actor + Handler<M>,
     M: Message,
@@ -275,10 +280,23 @@ impl MinerBackend for NodeBackend {
         self.stop.notify_one();
     }
 
+    async fn check_order(&self, order: &Order) -> Result<Plan> {
+        self.plan_order(order).await
+    }
+
+    async fn order(&self, order: &Order, request: &str) -> Result<Vec<String>> {
+        self.send_order(order, request).await
+    }
+
+    async fn message_state(&self, key: &str) -> Result<MessageState> {
+        self.state_of_message(key).await
+    }
+
     async fn report(&self, asked: ReportKind) -> Result<Value> {
         let json = |v: serde_json::Result<Value>| v.map_err(|e| BackendError::Failed(e.to_string()));
         match asked {
             ReportKind::Info => Ok(api_views::info(self, &Asked::of(self).await).await),
+            ReportKind::Actor => json(serde_json::to_value(self.actor_report().await?)),
             ReportKind::Sectors => api_views::sectors(self).await,
             ReportKind::Tree => json(serde_json::to_value(self.snapshot())),
             ReportKind::SealingWorkers => json(serde_json::to_value(provider_report::all_workers(self).await)),

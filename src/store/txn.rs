@@ -105,6 +105,11 @@ pub(super) fn check_row(table: &str, key: &str, record: &[u8]) -> Result<()> {
     }
 }
 
+/// Whether a record of that type can be read; for [`super::RowCheck`].
+pub fn readable<R: Record>(key: &str, record: &[u8]) -> std::result::Result<(), String> {
+    decode::<R>(key, record).map(drop).map_err(|why| why.to_string())
+}
+
 /// The fields behind a record's schema number.
 pub fn read_body<T: DeserializeOwned>(body: &[u8]) -> std::result::Result<T, String> {
     let (record, used) = bincode::serde::decode_from_slice(body, config()).map_err(|e| e.to_string())?;

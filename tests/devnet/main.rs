@@ -7,6 +7,7 @@ mod answers;
 mod blocks;
 mod inspection;
 mod messages;
+mod miner_owner;
 mod refuses_bad_proofs;
 mod restart_reorg;
 mod sector_life;

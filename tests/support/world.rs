@@ -69,10 +69,14 @@ impl Outside {
             settings: SenderSettings {
                 rules: SendRules { confidence: 1, replace_after: 50, lost_after: 3, repush_every: 2 },
                 max_fee: fil(1_000_000),
+                pre_commit_fee: fil(1_000_000),
+                commit_fee: fil(1_000_000),
                 estimate_tries: 3,
                 max_open: 100,
                 keep_done: 1000,
+                ..SenderSettings::default()
             },
+            memory: Arc::default(),
         });
         let book = Allocator {
             node: self.chain.clone(),

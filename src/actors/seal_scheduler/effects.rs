@@ -276,21 +276,16 @@ impl Effects {
         self.outbox.status(key).await.map_err(|why| Stop(Event::NoAnswer(why)))
     }
 
-    async fn enqueue(
-        &self,
-        key: String,
-        call: MinerCall,
-        value: TokenAmount,
-        max_fee: &TokenAmount,
-    ) -> Result<(), Stop> {
+    async fn enqueue(&self, key: String, call: MinerCall, value: TokenAmount) -> Result<(), Stop> {
         let message = Enqueue {
             key,
             to: self.miner,
             method: call.method,
             params: call.params,
             value,
-            max_fee: max_fee.clone(),
+            max_fee: TokenAmount::default(), // what the sender's settings allow, as they are when it is sent
             from: None,
+            closes: None,
         };
         match self.outbox.enqueue(message).await {
             Ok(EnqueueAnswer::Accepted | EnqueueAnswer::Known(_)) => Ok(()),
@@ -343,7 +338,7 @@ impl Effects {
         let deposit = self.node.state_miner_pre_commit_deposit_for_power(&self.miner, &info, &head.key()).await;
         let value = self.collateral(zero_if_unknown(deposit)?, head).await?;
         let call = miner_messages::pre_commit_sector_batch2(&[pre_commit])?;
-        self.enqueue(s.pre_commit_key(), call, value, &self.settings.max_pre_commit_fee).await?;
+        self.enqueue(s.pre_commit_key(), call, value).await?;
         Ok(Event::PreCommitSent)
     }
 
@@ -414,7 +409,7 @@ impl Effects {
         let pledge = self.node.state_miner_initial_pledge_collateral(&self.miner, &found.info, &head.key()).await;
         let value = self.collateral(zero_if_unknown(pledge)? - found.pre_commit_deposit, head).await?;
         let call = miner_messages::prove_commit_sectors3(&[(s.number, s.proof.clone())])?;
-        self.enqueue(s.commit_key(), call, value, &self.settings.max_commit_fee).await?;
+        self.enqueue(s.commit_key(), call, value).await?;
         Ok(Event::CommitSent)
     }
 

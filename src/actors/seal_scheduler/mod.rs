@@ -90,7 +90,7 @@ fn now_ms() -> u64 {
 impl SealScheduler {
     pub async fn start(cx: Cx<SealScheduler>, deps: SealDeps) -> Result<SealScheduler, StartError> {
         let SealDeps { node, prover, store, messages, allocator, miner, settings, dirs, agents } = deps;
-        dirs.create().map_err(|e| StartError(format!("{}: {e}", dirs.sectors.display())))?;
+        dirs.create().map_err(|e| StartError(e.to_string()))?;
         let driver = Driver::load(store, cx.token(), miner.to_string(), settings.rules, settings.limits)
             .map_err(|e| StartError(e.to_string()))?;
         let effects = Effects {

@@ -32,7 +32,7 @@ impl Default for AllocatorSettings {
 
 /// Which number a request got.
 #[derive(Serialize, Deserialize, Clone, Debug)]
-pub(super) struct AllocationRecord(pub u64);
+pub struct AllocationRecord(pub u64);
 
 impl Record for AllocationRecord {
     const TABLE: &'static str = "sector_number_requests";
