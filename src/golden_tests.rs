@@ -291,6 +291,7 @@ mod sealing {
 
 mod proving {
     use super::{r, text};
+    use crate::actors::f3::messages::F3State;
     use crate::actors::storage::messages::VanillaAnswer;
     use crate::actors::window_post::batch::{BatchPhase, ReadyProof, Sent};
     use crate::actors::winning_post::messages::RoundOutcome;
@@ -329,6 +330,15 @@ mod proving {
         1 = BlockState::Accepted => BlockState::Accepted, "01";
         2 = BlockState::Refused(_) => BlockState::Refused(text()), "020178";
         3 = BlockState::OnChain { .. } => BlockState::OnChain { cid: text() }, "030178";
+    } }
+    named! { f3_state: F3State {
+        F3State::Starting => F3State::Starting, r#""starting""#;
+        F3State::Off => F3State::Off, r#""off""#;
+        F3State::Participating => F3State::Participating, r#""participating""#;
+        F3State::Disabled => F3State::Disabled, r#""disabled""#;
+        F3State::NotReady => F3State::NotReady, r#""not_ready""#;
+        F3State::Waiting => F3State::Waiting, r#""waiting""#;
+        F3State::Failing => F3State::Failing, r#""failing""#;
     } }
     named! { round_outcome: RoundOutcome {
         RoundOutcome::NotEligible { .. } =>
@@ -403,7 +413,7 @@ mod cluster {
 
 mod orders {
     use super::text;
-    use crate::rpc::api::{MessageState, Order};
+    use crate::rpc::api::{MessageOrder, MessageState, Order};
 
     named! { order: Order {
         Order::SetControl { .. } =>
@@ -426,6 +436,15 @@ mod orders {
         Order::RecoverFaults { .. } =>
             Order::RecoverFaults { sectors: vec![7] }, r#"{"order":"recover_faults","sectors":[7]}"#;
     } }
+    named! { message_order: MessageOrder {
+        MessageOrder::Ordered { .. } => MessageOrder::Ordered { nonce: 7 }, r#"{"answer":"ordered","nonce":7}"#;
+        MessageOrder::Withdrawn => MessageOrder::Withdrawn, r#"{"answer":"withdrawn"}"#;
+        MessageOrder::NotSigned => MessageOrder::NotSigned, r#"{"answer":"not_signed"}"#;
+        MessageOrder::Finished { .. } =>
+            MessageOrder::Finished { message: MessageState::Unknown },
+            r#"{"answer":"finished","message":{"state":"unknown"}}"#;
+        MessageOrder::Unknown => MessageOrder::Unknown, r#"{"answer":"unknown"}"#;
+    } }
     named! { message_state: MessageState {
         MessageState::Queued { .. } => MessageState::Queued { why: text() }, r#"{"state":"queued","why":"x"}"#;
         MessageState::Pushed { .. } =>
@@ -440,12 +459,13 @@ mod orders {
 }
 
 /// Enums that serde reads and that the tables of this file do not pin, and why.
-const ELSEWHERE: [(&str, &str, &str); 7] = [
+const ELSEWHERE: [(&str, &str, &str); 8] = [
     ("actors/seal_agent/queue.rs", "State", "pinned in queue_tests.rs"),
     ("chain/types.rs", "HeadChangeType", "Lotus' name"),
     ("config/cluster.rs", "DirectoryConfig", "a configuration's word"),
     ("config/mod.rs", "LogFormat", "a configuration's word"),
     ("config/mod.rs", "SealPlace", "a configuration's word"),
+    ("config/mod.rs", "Switch", "a configuration's word"),
     ("rpc/full_node/mod.rs", "RandomnessTag", "the network's number"),
     ("store/mirror.rs", "Kind", "pinned beside it"),
 ];

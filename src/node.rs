@@ -23,6 +23,7 @@ mod exports;
 pub mod identity;
 pub mod lease_slot;
 pub mod net;
+pub mod network_report;
 mod orders;
 pub mod provider_report;
 pub mod proving_report;
@@ -156,11 +157,14 @@ impl Node {
         }
         let alone = settings.cluster.is_none();
         let concerns = Concern::ALL.into_iter().filter(|concern| !alone || slots.get(*concern).is_some()).collect();
+        let reloader = Arc::new(Reloader::new(&settings, &refs, &prover));
         let backend = Arc::new(NodeBackend {
+            live: reloader.live.clone(),
             concerns,
             agents: settings.agents.clone(),
             max_behind: settings.link.max_behind,
             period: Default::default(),
+            upgrades: Default::default(),
             ordering: Default::default(),
             refs: refs.clone(),
             shards: shards.clone(),
@@ -171,7 +175,6 @@ impl Node {
             tree: tree.clone(),
             stop: stop.clone(),
         });
-        let reloader = Arc::new(Reloader::new(&settings, &refs, &prover));
         let groups = Groups::default();
         let parts = Parts {
             heads: Heads::of(&groups),

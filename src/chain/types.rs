@@ -2,6 +2,7 @@
 //!
 //! Optional where a node may leave a field out or send `null`. Amounts are attoFIL, epochs are heights.
 
+pub use super::f3::{F3Lease, F3Manifest, F3Progress};
 use super::lotus_json as lj;
 use cid::Cid;
 use fvm_ipld_bitfield::BitField;
@@ -290,7 +291,7 @@ pub struct MinerFunds {
     pub initial_pledge: TokenAmount,
     /// Rewards that vest.
     pub vesting: TokenAmount,
-    /// What it owes the network; paid before anything can be withdrawn.
+    /// Its debt to the network; paid before anything can be withdrawn.
     pub fee_debt: TokenAmount,
 }
 

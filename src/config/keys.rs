@@ -197,6 +197,12 @@ pub static KEYS: &[Key] = &[
     ),
     key!(hot "proving.parallel", Kind::Int(1, 64), "1", "WindowPoSt proofs that run at a time."),
     key!(
+        "proving.f3",
+        Kind::Choice(&["on", "off"]),
+        "\"on\"",
+        "Participation in fast finality (F3): the full node signs for the miner under a lease; nothing is lost without."
+    ),
+    key!(
         hot "sealing.max_sealing",
         Kind::Int(0, 10_000),
         "0",
@@ -223,6 +229,12 @@ pub static KEYS: &[Key] = &[
     key!(hot "sealing.pc1", Kind::Int(1, 256), "1", "PC1 tasks that run at a time."),
     key!(hot "sealing.pc2", Kind::Int(1, 256), "1", "PC2 tasks that run at a time."),
     key!(hot "sealing.c2", Kind::Int(1, 256), "1", "C2 tasks that run at a time."),
+    key!(
+        hot "sealing.keep_free",
+        Kind::Int(0, 1_000_000),
+        "1024",
+        "MiB of the repo's disk that sealing here leaves free for the store, messages and proofs: no sector is begun without room for all of it."
+    ),
     key!(
         "sealing.place",
         Kind::Choice(&["here", "agents"]),

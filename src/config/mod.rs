@@ -92,6 +92,14 @@ pub struct Proving {
     /// Empty: a folder in memory.
     pub gpu_locks: String,
     pub parallel: usize,
+    pub f3: Switch,
+}
+
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum Switch {
+    On,
+    Off,
 }
 
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
@@ -106,6 +114,8 @@ pub struct Sealing {
     pub pc1: usize,
     pub pc2: usize,
     pub c2: usize,
+    /// MiB.
+    pub keep_free: u64,
     pub place: SealPlace,
 }
 

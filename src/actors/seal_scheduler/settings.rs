@@ -30,6 +30,8 @@ pub struct SealSettings {
     /// Pay deposit and pledge from what the miner actor has free, as far as that goes. Two sectors at a time may count
     /// on the same free balance; a message that then fails is sent again.
     pub use_miner_balance: bool,
+    /// Bytes of the disk that sealing here leaves free: for the store, messages and proofs.
+    pub keep_free: u64,
     pub runtimes: Runtimes,
     pub place: Place,
     /// The name of this scheduler among several of one miner.
@@ -74,6 +76,7 @@ impl Default for SealSettings {
             landed_grace: 20,
             // Lotus' per-sector caps: 0.02 and 0.03 FIL.
             use_miner_balance: false,
+            keep_free: 1 << 30,
             place: Place::Here,
             shard: None,
             runtimes: Runtimes {
@@ -89,11 +92,10 @@ impl Default for SealSettings {
     }
 }
 
-/// The amount to send with the message: the node's figure plus a tenth (it moves until the message lands), less the
-/// miner's free balance. Never negative.
+/// The amount to send with the message: the node's figure, which has a margin of a tenth for the time until the message
+/// lands (lotus `node/impl/full/state.go`), less the miner's free balance. Never negative.
 pub fn attach(need: &TokenAmount, available: &TokenAmount) -> TokenAmount {
-    let with_reserve = TokenAmount::from_atto(need.atto() * 11u8 / 10u8);
-    (with_reserve - available).max(TokenAmount::zero())
+    (need - available).max(TokenAmount::zero())
 }
 
 #[cfg(test)]
@@ -101,10 +103,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn collateral_is_a_tenth_more_less_what_is_there() {
+    fn collateral_is_what_the_node_says_less_what_is_there() {
         let t = |n: i64| TokenAmount::from_atto(n);
         for (need, available, want) in
-            [(10, 100, 0), (10, 5, 6), (10, 0, 11), (10, 10, 1), (10, 11, 0), (10, 12, 0), (0, 0, 0), (-5, 0, 0)]
+            [(10, 100, 0), (10, 5, 5), (10, 0, 10), (10, 9, 1), (10, 10, 0), (10, 11, 0), (0, 0, 0), (-5, 0, 0)]
         {
             assert_eq!(attach(&t(need), &t(available)), t(want), "{need} {available}");
         }
