@@ -37,7 +37,7 @@ pub async fn info(node: &NodeBackend, asked: &Asked) -> Value {
     put("network", Ok(json!(node.network())));
     put("version", Ok(json!(env!("CARGO_PKG_VERSION"))));
     put("full_node", asked.feed.as_ref().map(|s| json!(s)).map_err(Clone::clone));
-    put("missing_methods", asked.missing_methods.as_ref().map(|all| methods(all, asked)).map_err(Clone::clone));
+    put("missing_methods", asked.missing_methods.as_ref().map(|all| missing_methods(all, asked)).map_err(Clone::clone));
     put("network_rules", asked.network.as_ref().map(|n| json!(NetworkRules::of(n.version))).map_err(Clone::clone));
     put("power", asked.power.as_ref().map(power).map_err(Clone::clone));
     let available = provider.balances.get("miner_available").ok_or(asked.balance_error.clone().unwrap_or_default());
@@ -80,13 +80,13 @@ fn fil(atto: &str) -> String {
 
 /// Methods that the full node lacks, and the substitute for each. Of the two calls for a pledge only that of the network's
 /// version counts.
-fn methods(missing: &[Missing], asked: &Asked) -> Value {
+fn missing_methods(all: &[Missing], asked: &Asked) -> Value {
     let pledge = asked.network.as_ref().ok().map(|network| NetworkRules::of(network.version).pledge);
     let unused = |method: &str| {
         let calls = [PledgeRpc::ForPreCommit, PledgeRpc::ForSector];
         calls.into_iter().any(|call| call.method() == method && pledge.is_some_and(|pledge| pledge != call))
     };
-    let missing = missing.iter().filter(|missing| !unused(missing.method));
+    let missing = all.iter().filter(|missing| !unused(missing.method));
     missing.map(|m| (m.method.to_string(), json!(m.instead))).collect::<Map<_, _>>().into()
 }
 

@@ -134,7 +134,7 @@ impl Asked {
     pub async fn of(node: &NodeBackend) -> Asked {
         let refs = &node.refs;
         let text = |e: BackendError| e.to_string();
-        let network = part("its network's version", async {
+        let network = part("the network's version", async {
             let mut told = node.upgrades.lock().await;
             NetworkAsked::read(node.full_node(), &mut told).await
         });

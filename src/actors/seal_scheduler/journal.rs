@@ -4,7 +4,7 @@
 use super::messages::SectorSummary;
 use super::phase::Phase;
 use super::sector::Sector;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// How many sectors are where; kept up to date with each change, so that asking costs nothing.
@@ -71,6 +71,8 @@ fn since(sector: &Sector) -> u64 {
 #[derive(Default)]
 pub(super) struct Sectors {
     kept: BTreeMap<u64, Kept>,
+    /// The numbers of those that are whole: few, whatever the number of sectors.
+    whole: BTreeSet<u64>,
     pub census: Census,
     /// The agents that have files, each name once.
     names: Vec<Arc<str>>,
@@ -88,6 +90,10 @@ impl Sectors {
             }),
             false => Kept::Whole(Box::new(sector)),
         };
+        match kept {
+            Kept::Whole(_) => drop(self.whole.insert(number)),
+            Kept::Brief(_) => drop(self.whole.remove(&number)),
+        }
         self.census.count(&kept);
         if let Some(old) = self.kept.insert(number, kept) {
             self.census.forget(&old);
@@ -115,12 +121,9 @@ impl Sectors {
         self.kept.get(&number).map(Kept::phase)
     }
 
-    /// The records that are kept in memory.
+    /// The records that are kept in memory, in order of numbers.
     pub fn all_whole(&self) -> impl Iterator<Item = &Sector> {
-        self.kept.values().filter_map(|kept| match kept {
-            Kept::Whole(sector) => Some(&**sector),
-            Kept::Brief(_) => None,
-        })
+        self.whole.iter().filter_map(|number| self.whole(*number))
     }
 
     pub fn summary(&self, number: u64, working: bool) -> Option<SectorSummary> {
@@ -175,6 +178,7 @@ mod tests {
             sector.enter(phase, 9, "test");
             sectors.put(sector.clone());
             assert_eq!((sectors.whole(1).is_some(), sectors.phase(1)), (whole, Some(phase)));
+            assert_eq!(sectors.all_whole().count(), usize::from(whole));
             let told = sectors.summary(1, false).unwrap();
             assert_eq!((told.phase, told.since, told.location.as_deref()), (phase, 9, Some("agent-a")));
             assert_eq!(sectors.census.sealing, usize::from(whole));
