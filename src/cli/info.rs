@@ -28,7 +28,9 @@ pub async fn run(args: Args, cx: Context) -> Result<(), CliError> {
 async fn published(node: &NodeClient, why: CliError) -> Result<Value, CliError> {
     match node.admin_get::<Value>("/info").await {
         Ok(info) if !info.is_null() => {
-            print_error(&format!("note: the API does not answer, this is from the admin HTTP ({why})"));
+            print_error(
+                "note: the API does not answer; this is what the node last said of itself, from its admin HTTP",
+            );
             Ok(info)
         }
         _ => Err(why),

@@ -44,9 +44,6 @@ pub async fn run(args: Args, cx: &Context) -> Result<(), CliError> {
         drop: args.drop.as_deref(),
     };
     let found = repair(&connection, &options).await.map_err(failed)?;
-    if let Some(key) = args.drop.filter(|key| !found.iter().any(|one| one.key == *key)) {
-        return Err(CliError::Failed(format!("--drop {key}: no row of that key is damaged; nothing was taken away")));
-    }
     let line = |one: &Repaired| match &one.done {
         Some(done) => format!("{}: {}: {done}", one.key, one.why),
         None => format!("{}: {}", one.key, one.why),
@@ -55,5 +52,8 @@ pub async fn run(args: Args, cx: &Context) -> Result<(), CliError> {
         true => "nothing is damaged".to_string(),
         false => found.iter().map(line).collect::<Vec<_>>().join("\n"),
     });
-    Ok(())
+    match args.drop.filter(|key| !found.iter().any(|one| one.key == *key)) {
+        Some(key) => Err(CliError::Failed(format!("--drop {key}: no row of that key is damaged; it stays as it is"))),
+        None => Ok(()),
+    }
 }
