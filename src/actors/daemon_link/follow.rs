@@ -8,10 +8,13 @@ use super::settings::LinkSettings;
 use super::skew::SkewMeter;
 use crate::chain::types::{HeadChange, HeadChangeType, NetworkParams};
 use crate::rpc::full_node::FullNode;
+use crate::util::Repeats;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
+
+const FEED: &str = "the head feed";
 
 /// How the feed stands.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, Default)]
@@ -66,6 +69,7 @@ pub async fn follow(
     let (now, skew) = (FeedStatus::default(), SkewMeter::default());
     let mut follower = Follower { settings, feed, tell, status, now, skew, broke: None };
     let mut failures: u32 = 0;
+    let (mut repeats, began) = (Repeats::new(1, 1), Instant::now());
     loop {
         let Some(node) = pool.pick() else { return LinkError::NoNode };
         let before = follower.now.subscriptions;
@@ -75,8 +79,17 @@ pub async fn follow(
         }
         // A subscription that lived resets the pause.
         failures = if follower.now.subscriptions > before { 1 } else { failures.saturating_add(1) };
+        if follower.now.subscriptions > before {
+            repeats.over(&FEED);
+        }
         follower.broke.get_or_insert_with(Instant::now);
-        tracing::warn!(%error, "the head feed broke; it is made anew");
+        // A node that cannot push its heads breaks it every time: told at first, then ever more seldom.
+        let repeat = repeats.failed(&FEED, &error.to_string(), began.elapsed().as_millis() as u64);
+        match (failures, repeat.warning) {
+            (1, None) if repeat.times == 1 => tracing::warn!(%error, "the head feed broke; it is made anew"),
+            (_, Some(warning)) => tracing::warn!("{warning}"),
+            (_, None) => tracing::info!(%error, "the head feed broke; it is made anew"),
+        }
         (follower.now.subscribed, follower.now.polling) = (false, false);
         follower.now.last_error = Some(error.to_string());
         follower.publish();
