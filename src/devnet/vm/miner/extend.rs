@@ -3,12 +3,12 @@
 use super::super::super::error::{ActorResult, state_error};
 use super::super::{Call, Vm, power};
 use super::{PledgeInputs, check_expiration, info_of, only_controllers};
-use fil_actor_miner_state::v18::{
+use fil_actor_miner_state::v19::{
     ExpirationExtension2, ExtendSectorExpiration2Params, MinerInfo, PowerPair, SectorOnChainInfo, Sectors, State,
     ValidatedExpirationExtension, daily_proof_fee, qa_power_for_sector,
 };
-use fil_actors_shared::actor_error_v18 as actor_error;
-use fil_actors_shared::v18::runtime::Policy;
+use fil_actors_shared::actor_error_v19 as actor_error;
+use fil_actors_shared::v19::runtime::Policy;
 use fvm_ipld_encoding::RawBytes;
 use fvm_shared::clock::ChainEpoch;
 use fvm_shared::econ::TokenAmount;
