@@ -7,7 +7,7 @@
 //! * [`agent`], [`agent_view`] — the tree of a seal agent, and what it tells; [`remote_nodes`] — agents and storages of other nodes.
 //! * [`refs`], [`shards`] — where everything is: addresses, and the seal schedulers of all nodes together.
 //! * [`cluster_status`] — the cluster as this node's admin HTTP shows it.
-//! * [`reload`] — new settings while it runs.
+//! * [`reload`] — new settings while it runs; `orders` — what an operator has the miner actor do.
 //! * [`backend`], [`api_views`], [`proving_report`], [`provider_report`], [`sealing_report`], [`exit_log`] — the node behind its own API: lists,
 //!   sector details, summaries, ends.
 
@@ -23,6 +23,7 @@ mod exports;
 pub mod identity;
 pub mod lease_slot;
 pub mod net;
+mod orders;
 pub mod provider_report;
 pub mod proving_report;
 pub mod reconciler;
@@ -39,7 +40,7 @@ pub mod tree;
 use crate::actors::daemon_link::settings::LinkSettings;
 use crate::chain::Address;
 use crate::proofs::Prover;
-use crate::rpc::auth::Auth;
+use crate::rpc::auth::RepoAuth;
 use crate::rpc::directory::DirectoryError;
 use crate::rpc::full_node::{FullNode, FullNodeError};
 use crate::store::replica::ReplicaError;
@@ -70,8 +71,6 @@ pub enum NodeError {
     Store(#[from] StoreError),
     #[error(transparent)]
     FullNode(#[from] FullNodeError),
-    #[error(transparent)]
-    Auth(#[from] crate::rpc::auth::AuthError),
     #[error(transparent)]
     Tree(#[from] TreeError),
     #[error(
@@ -125,7 +124,9 @@ impl Node {
         // A full node that is put in the place of the present one must be of the same network.
         let link = LinkSettings { network: Some(network.clone()), ..settings.link };
         let mut settings = NodeSettings { link, ..settings };
-        let auth = Arc::new(Auth::open(&settings.repo)?);
+        // The API reads it again at each of its starts, and says what is wrong with it.
+        let auth = Arc::new(RepoAuth::new(&settings.repo));
+        let _ = auth.open();
         settings.roles.off_lines().for_each(|line| tracing::info!("{line}"));
         let name = settings.cluster.as_ref().map(|cluster| cluster.node.as_str());
         let refs = Refs::new(&miner, name);
@@ -160,6 +161,7 @@ impl Node {
             agents: settings.agents.clone(),
             max_behind: settings.link.max_behind,
             period: Default::default(),
+            ordering: Default::default(),
             refs: refs.clone(),
             shards: shards.clone(),
             node: links.admin.clone(),

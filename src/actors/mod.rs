@@ -3,11 +3,14 @@
 pub mod daemon_link;
 pub mod deal_handler;
 pub mod message_sender;
+pub mod path_checks;
+pub mod records;
 pub mod seal_agent;
 pub mod seal_jobs;
 pub mod seal_scheduler;
 pub mod sector_allocator;
 pub mod sector_files;
+pub mod sector_reads;
 pub mod storage;
 pub mod window_post;
 pub mod winning_post;

@@ -1,20 +1,53 @@
 //! The paths of a sector's files and a job's results: one layout for the concern that makes them and those that prove
 //! them.
 
-use crate::proofs::{ActorId, PostSector};
+use crate::proofs::{ActorId, PostSector, tasks};
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Finds the files that a PoSt reads. Calls may block on a disk: run them off the actor's thread.
+/// A sector as the chain has it, to be looked for on the disks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SectorCheck {
+    pub number: u64,
+    /// Bytes.
+    pub size: u64,
+    /// On chain. The files that give it are those to prove from: the sealed replica, or an update of it (snap).
+    pub comm_r: [u8; 32],
+}
+
+/// Finds the files that a PoSt reads. Calls may block on a disk for ever: run them through
+/// [`PathChecks`](super::path_checks::PathChecks).
 pub trait SectorFiles: Send + Sync + 'static {
-    /// The paths of the files of `number`, whether they exist or not.
+    /// The paths of the sealed replica of `number`, whether they exist or not.
     fn locate(&self, number: u64) -> SectorPaths;
 
-    /// Whether a proof can be expected to read them.
-    fn readable(&self, number: u64, sector_size: u64) -> bool {
-        let paths = self.locate(number);
-        let sealed = std::fs::metadata(&paths.sealed).is_ok_and(|file| file.is_file() && file.len() == sector_size);
-        sealed && paths.cache.join("p_aux").is_file() && paths.cache.join("t_aux").is_file()
+    /// The paths of the replica that an update (snap) of `number` made, whether they exist or not.
+    fn locate_update(&self, number: u64) -> SectorPaths;
+
+    /// The storage path that holds the files of `number`: a disk or a share that hangs as a whole.
+    fn storage_path(&self, number: u64) -> PathBuf;
+
+    /// Whether there are files of `number` here at all.
+    fn present(&self, number: u64) -> bool {
+        [self.locate(number), self.locate_update(number)].iter().any(|paths| paths.sealed.is_file())
+    }
+
+    /// The files that a proof of this sector can be expected to read, or why there are none.
+    fn check(&self, sector: &SectorCheck) -> Result<SectorPaths, String> {
+        let sealed = self.locate(sector.number);
+        let why = match sealed.check(sector) {
+            Ok(()) => return Ok(sealed),
+            Err(why) => why,
+        };
+        let update = self.locate_update(sector.number);
+        if !update.sealed.exists() {
+            return Err(why);
+        }
+        match update.check(sector) {
+            Ok(()) => Ok(update),
+            Err(of_update) => Err(format!("{why}; its update: {of_update}")),
+        }
     }
 }
 
@@ -25,6 +58,24 @@ pub struct SectorPaths {
 }
 
 impl SectorPaths {
+    /// Size of the replica, and CommR as `p_aux` gives it.
+    fn check(&self, sector: &SectorCheck) -> Result<(), String> {
+        let file = fs::metadata(&self.sealed).map_err(|e| format!("{}: {e}", self.sealed.display()))?;
+        if !file.is_file() || file.len() != sector.size {
+            return Err(format!("{} has {} bytes, not {}", self.sealed.display(), file.len(), sector.size));
+        }
+        let t_aux = self.cache.join("t_aux");
+        fs::metadata(&t_aux).map_err(|e| format!("{}: {e}", t_aux.display()))?;
+        let p_aux = self.cache.join("p_aux");
+        let bytes = fs::read(&p_aux).map_err(|e| format!("{}: {e}", p_aux.display()))?;
+        let found = tasks::comm_r_of(&bytes).map_err(|e| format!("{}: {e}", p_aux.display()))?;
+        if found != sector.comm_r {
+            let (found, chain) = (hex::encode(found), hex::encode(sector.comm_r));
+            return Err(format!("{} gives CommR {found}, the chain has {chain}", p_aux.display()));
+        }
+        Ok(())
+    }
+
     pub fn post_sector(self, number: u64, comm_r: [u8; 32]) -> PostSector {
         PostSector { number, comm_r, cache_dir: self.cache, sealed_path: self.sealed }
     }
@@ -58,15 +109,23 @@ impl SectorDirs {
     pub fn cache(&self, number: u64) -> PathBuf {
         self.sectors.join("cache").join(self.name(number))
     }
+    pub fn update(&self, number: u64) -> PathBuf {
+        self.sectors.join("update").join(self.name(number))
+    }
+    pub fn update_cache(&self, number: u64) -> PathBuf {
+        self.sectors.join("update-cache").join(self.name(number))
+    }
     pub fn job(&self, number: u64, phase: &str, attempt: u32) -> PathBuf {
         self.jobs.join(format!("{}-{phase}-{attempt}", self.name(number)))
     }
 
+    /// An error names the folder.
     pub fn create(&self) -> io::Result<()> {
-        for kind in ["unsealed", "sealed", "cache"] {
-            std::fs::create_dir_all(self.sectors.join(kind))?;
-        }
-        std::fs::create_dir_all(&self.jobs)
+        let folders = ["unsealed", "sealed", "cache"].map(|kind| self.sectors.join(kind));
+        folders.iter().chain([&self.jobs]).try_for_each(|folder| {
+            let named = |e: io::Error| io::Error::new(e.kind(), format!("{}: {e}", folder.display()));
+            std::fs::create_dir_all(folder).map_err(named)
+        })
     }
 
     pub fn remove_jobs(&self, number: u64) -> io::Result<()> {
@@ -93,6 +152,8 @@ impl SectorDirs {
         remove(&self.unsealed(number))?;
         remove(&self.sealed(number))?;
         remove(&self.cache(number))?;
+        remove(&self.update(number))?;
+        remove(&self.update_cache(number))?;
         self.remove_jobs(number)
     }
 }
@@ -100,6 +161,19 @@ impl SectorDirs {
 impl SectorFiles for SectorDirs {
     fn locate(&self, number: u64) -> SectorPaths {
         SectorPaths { sealed: self.sealed(number), cache: self.cache(number) }
+    }
+
+    fn locate_update(&self, number: u64) -> SectorPaths {
+        SectorPaths { sealed: self.update(number), cache: self.update_cache(number) }
+    }
+
+    /// The folder of the repo, or where a link of the sector's leads.
+    fn storage_path(&self, number: u64) -> PathBuf {
+        let links = [self.sealed(number), self.cache(number), self.update(number)];
+        let target = links.iter().find_map(|link| fs::read_link(link).ok());
+        // <path>/sealed/s-t01000-1
+        let path = target.and_then(|target| Some(target.parent()?.parent()?.to_path_buf()));
+        path.unwrap_or_else(|| self.sectors.clone())
     }
 }
 
@@ -110,5 +184,78 @@ fn remove(path: &Path) -> io::Result<()> {
         Ok(m) if m.is_dir() => std::fs::remove_dir_all(path).or_else(gone),
         Ok(_) => std::fs::remove_file(path).or_else(gone),
         Err(e) => gone(e),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A replica of `size` bytes whose `p_aux` is all `seed`; returns its CommR.
+    fn make(paths: &SectorPaths, size: usize, seed: u8) -> [u8; 32] {
+        fs::create_dir_all(&paths.cache).unwrap();
+        fs::create_dir_all(paths.sealed.parent().unwrap()).unwrap();
+        fs::write(&paths.sealed, vec![0; size]).unwrap();
+        fs::write(paths.cache.join("t_aux"), "").unwrap();
+        fs::write(paths.cache.join("p_aux"), [seed; 64]).unwrap();
+        tasks::comm_r_of(&[seed; 64]).unwrap()
+    }
+
+    #[test]
+    fn the_files_with_the_chains_comm_r_are_taken() {
+        let repo = tempfile::tempdir().unwrap();
+        let dirs = SectorDirs::of_repo(repo.path(), 1000);
+        let check = |number, comm_r| dirs.check(&SectorCheck { number, size: 2048, comm_r });
+        let sealed = make(&dirs.locate(1), 2048, 1);
+        assert_eq!(check(1, sealed), Ok(dirs.locate(1)));
+        let why = check(1, [7; 32]).unwrap_err();
+        assert!(why.contains("gives CommR") && why.contains(&hex::encode([7; 32])), "{why}");
+
+        // Snapped: the chain has the update's CommR, and before that message landed the sealed one's.
+        let update = make(&dirs.locate_update(1), 2048, 2);
+        assert_ne!(sealed, update);
+        assert_eq!(check(1, update), Ok(dirs.locate_update(1)));
+        assert_eq!(check(1, sealed), Ok(dirs.locate(1)));
+        fs::remove_file(dirs.sealed(1)).unwrap();
+        assert_eq!(check(1, update), Ok(dirs.locate_update(1)), "the sector's key was released");
+        assert!(dirs.present(1) && !dirs.present(2));
+    }
+
+    #[test]
+    fn what_is_missing_or_cut_is_named() {
+        let repo = tempfile::tempdir().unwrap();
+        let dirs = SectorDirs::of_repo(repo.path(), 1000);
+        let comm_r = make(&dirs.locate(1), 2048, 1);
+        let why = || dirs.check(&SectorCheck { number: 1, size: 2048, comm_r }).unwrap_err();
+        fs::write(dirs.cache(1).join("p_aux"), [1; 63]).unwrap();
+        assert!(why().contains("63 bytes"), "{}", why());
+        fs::remove_file(dirs.cache(1).join("p_aux")).unwrap();
+        assert!(why().contains("p_aux"), "{}", why());
+        fs::remove_file(dirs.cache(1).join("t_aux")).unwrap();
+        assert!(why().contains("t_aux"), "{}", why());
+        fs::write(dirs.sealed(1), [0; 2047]).unwrap();
+        assert!(why().contains("has 2047 bytes, not 2048"), "{}", why());
+    }
+
+    #[test]
+    fn a_link_leads_to_its_own_storage_path() {
+        let repo = tempfile::tempdir().unwrap();
+        let dirs = SectorDirs::of_repo(repo.path(), 1000);
+        dirs.create().unwrap();
+        std::os::unix::fs::symlink("/mnt/disk7/sealed/s-t01000-1", dirs.sealed(1)).unwrap();
+        assert_eq!(dirs.storage_path(1), Path::new("/mnt/disk7"));
+        assert_eq!(dirs.storage_path(2), dirs.sectors);
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_made_is_named() {
+        let dir = tempfile::tempdir().expect("a folder");
+        for name in ["sectors", "jobs"] {
+            let repo = dir.path().join(format!("with-{name}"));
+            std::fs::create_dir(&repo).expect("a repo");
+            std::fs::write(repo.join(name), "no folder").expect("a file");
+            let why = SectorDirs::of_repo(&repo, 1000).create().expect_err("a file is in the way").to_string();
+            assert!(why.contains(&repo.join(name).display().to_string()), "{why}");
+        }
     }
 }

@@ -42,6 +42,18 @@ pub mod token {
     }
 }
 
+/// `#[serde(with = "compact::token_opt")]`
+pub mod token_opt {
+    use super::*;
+    pub fn serialize<S: Serializer>(amount: &Option<TokenAmount>, s: S) -> Result<S::Ok, S::Error> {
+        amount.as_ref().map(|a| a.atto().to_signed_bytes_be()).serialize(s)
+    }
+    pub fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Option<TokenAmount>, D::Error> {
+        let bytes = Option::<Vec<u8>>::deserialize(d)?;
+        Ok(bytes.map(|b| TokenAmount::from_atto(BigInt::from_signed_bytes_be(&b))))
+    }
+}
+
 pub mod cid_bytes {
     use super::*;
     pub fn serialize<S: Serializer>(cid: &Cid, s: S) -> Result<S::Ok, S::Error> {

@@ -35,10 +35,35 @@ pub mod method {
     pub const WITHDRAW_BALANCE: u64 = 16;
     pub const CHANGE_MULTIADDRS: u64 = 18;
     pub const CONFIRM_CHANGE_WORKER_ADDRESS: u64 = 21;
+    pub const REPAY_DEBT: u64 = 22;
+    pub const CHANGE_OWNER_ADDRESS: u64 = 23;
     pub const DISPUTE_WINDOWED_POST: u64 = 24;
     pub const PRE_COMMIT_SECTOR_BATCH2: u64 = 28;
     pub const EXTEND_SECTOR_EXPIRATION2: u64 = 32;
     pub const PROVE_COMMIT_SECTORS3: u64 = 34;
+
+    /// The name of a miner actor's method, for people.
+    pub fn name(method: u64) -> Option<&'static str> {
+        Some(match method {
+            SEND => "Send",
+            CHANGE_WORKER_ADDRESS => "ChangeWorkerAddress",
+            CHANGE_PEER_ID => "ChangePeerID",
+            SUBMIT_WINDOWED_POST => "SubmitWindowedPoSt",
+            TERMINATE_SECTORS => "TerminateSectors",
+            DECLARE_FAULTS => "DeclareFaults",
+            DECLARE_FAULTS_RECOVERED => "DeclareFaultsRecovered",
+            WITHDRAW_BALANCE => "WithdrawBalance",
+            CHANGE_MULTIADDRS => "ChangeMultiaddrs",
+            CONFIRM_CHANGE_WORKER_ADDRESS => "ConfirmChangeWorkerAddress",
+            REPAY_DEBT => "RepayDebt",
+            CHANGE_OWNER_ADDRESS => "ChangeOwnerAddress",
+            DISPUTE_WINDOWED_POST => "DisputeWindowedPoSt",
+            PRE_COMMIT_SECTOR_BATCH2 => "PreCommitSectorBatch2",
+            EXTEND_SECTOR_EXPIRATION2 => "ExtendSectorExpiration2",
+            PROVE_COMMIT_SECTORS3 => "ProveCommitSectors3",
+            _ => return None,
+        })
+    }
 }
 
 /// Whether a second message of the same content to the miner actor moves nothing: it is refused, or sets what is set already.
@@ -61,7 +86,7 @@ pub fn is_idempotent(method: u64) -> bool {
 /// The power actor: [`method::CREATE_MINER`] goes to it.
 pub const POWER_ACTOR: Address = Address::new_id(4);
 
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, PartialEq, thiserror::Error)]
 #[error("message: {0}")]
 pub struct EncodeError(String);
 
@@ -239,6 +264,23 @@ pub fn withdraw_balance(amount_requested: TokenAmount) -> Result<MinerCall> {
     call(method::WITHDRAW_BALANCE, &miner::WithdrawBalanceParams { amount_requested })
 }
 
+/// The amount that WithdrawBalance has moved, of its return value.
+pub fn withdrawn(return_data: &[u8]) -> Result<TokenAmount> {
+    let r: miner::WithdrawBalanceReturn = fvm_ipld_encoding::from_slice(return_data)
+        .map_err(|e| EncodeError(format!("WithdrawBalance's return: {e}")))?;
+    Ok(r.amount_withdrawn)
+}
+
+/// What it repays is the message's value, and the miner's own funds.
+pub fn repay_debt() -> MinerCall {
+    MinerCall { method: method::REPAY_DEBT, params: Vec::new() }
+}
+
+/// `new_owner` is an ID address.
+pub fn change_owner_address(new_owner: Address) -> Result<MinerCall> {
+    call(method::CHANGE_OWNER_ADDRESS, &miner::ChangeOwnerAddressParams { new_owner })
+}
+
 /// CommR as the chain writes it.
 pub fn sealed_cid(comm_r: &[u8; 32]) -> Result<Cid> {
     fvm_shared::commcid::replica_commitment_v1_to_cid(comm_r).map_err(|e| EncodeError(e.to_owned()))
@@ -303,6 +345,10 @@ mod tests {
         assert_eq!(hex_of(change_multiaddrs(vec![vec![4]])), (18, "81814104".to_owned()));
         assert_eq!(hex_of(withdraw_balance(TokenAmount::from_atto(256))), (16, "8143000100".to_owned()));
         let id = Address::new_id(100);
+        assert_eq!(hex_of(change_owner_address(id)), (23, "420064".to_owned()));
+        assert_eq!(hex_of(Ok(repay_debt())), (22, String::new()));
+        assert_eq!(withdrawn(&[0x43, 0, 1, 0]).unwrap(), TokenAmount::from_atto(256));
+        assert!(withdrawn(&[]).is_err());
         assert_eq!(hex_of(create_miner(id, id, 10, vec![1], vec![])), (2, "85420064420064 0a410180".replace(' ', "")));
     }
 

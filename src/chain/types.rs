@@ -273,6 +273,25 @@ pub struct MinerInfo {
     pub window_post_partition_sectors: u64,
     #[serde(default, with = "lj::nullable")]
     pub consensus_fault_elapsed: ChainEpoch,
+    /// The owner that was proposed and has not confirmed.
+    #[serde(default, with = "lj::null_address")]
+    pub pending_owner_address: Option<Address>,
+    /// Withdrawals go to it; `None`: the node does not tell.
+    #[serde(default, with = "lj::opt_address")]
+    pub beneficiary: Option<Address>,
+}
+
+/// The funds of a miner actor, by `StateReadState`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MinerFunds {
+    /// The actor's balance: all of the rest is part of it.
+    pub balance: TokenAmount,
+    pub pre_commit_deposits: TokenAmount,
+    pub initial_pledge: TokenAmount,
+    /// Rewards that vest.
+    pub vesting: TokenAmount,
+    /// What it owes the network; paid before anything can be withdrawn.
+    pub fee_debt: TokenAmount,
 }
 
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]

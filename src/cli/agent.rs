@@ -7,10 +7,11 @@ use crate::actors::seal_agent::AgentSettings;
 use crate::actors::seal_agent::messages::Slots;
 use crate::config::values::parse_sector_size;
 use crate::config::{Config, DirectoryKind, RepoLock};
-use crate::node::agent::{AgentConfig, AgentNode, WhereIs};
+use crate::node::agent::{AgentConfig, AgentNode};
 use crate::proofs::{ActorId, ChildProver, ProverPools};
 use crate::rpc::bridge::SessionTiming;
 use crate::rpc::directory::Directory;
+use crate::rpc::server_actor::WhereIs;
 use libp2p::Multiaddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -77,9 +78,9 @@ pub async fn run(args: Args, cx: Context) -> Result<(), CliError> {
     let started =
         tokio::task::spawn_blocking(move || AgentNode::start(agent, Arc::new(ChildProver::new(provers)), directory));
     let node = started.await.map_err(|e| CliError::Bug(e.to_string()))?.map_err(|e| CliError::Failed(e.to_string()))?;
-    let api = node.api.ask(WhereIs, Duration::from_secs(5)).await;
-    let api = api.map_err(|e| CliError::Failed(format!("the agent's API does not say where it listens: {e}")))?;
-    tracing::info!(agent = name, %api, peer = %node.bridge.peer_id(), repo = %config.repo.display(), "the agent is up");
+    // Without it the agent serves its disks, and its own provers work; the log has said why.
+    let api = node.api.ask(WhereIs, Duration::from_secs(5)).await.ok().map(tracing::field::display);
+    tracing::info!(agent = name, api, peer = %node.bridge.peer_id(), repo = %config.repo.display(), "the agent is up");
     tokio::select! {
         signal = signals.first() => {
             tracing::info!("{signal}: stopping in order; once more to leave at once");

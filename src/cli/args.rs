@@ -1,6 +1,6 @@
 //! The whole command line.
 
-use super::{cluster, devnet, info, init, keys, proving, run, sealing, sectors, tree};
+use super::{actor, cluster, devnet, info, init, keys, messages, proving, run, sealing, sectors, tree};
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 
@@ -61,6 +61,12 @@ pub enum Command {
     /// WindowPoSt and WinningPoSt of the running node
     #[command(subcommand)]
     Proving(proving::Command),
+    /// The miner actor: who owns and controls it, its addresses, its money
+    #[command(subcommand)]
+    Actor(actor::Command),
+    /// Messages that the node sends to the chain
+    #[command(subcommand)]
+    Messages(messages::Command),
     /// The supervision tree of the running node: what is up, what restarted and why
     Tree(tree::Args),
     /// One provider on several hosts: its nodes, who holds what, orders, joining

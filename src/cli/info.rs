@@ -1,6 +1,7 @@
 //! `bulkhead info`: how the running node does, on one screen; of an agent, what it has to do.
 
 use super::client::NodeClient;
+use super::output::print_error;
 use super::render::{agent, facts::facts, info as render, time::unix_now};
 use super::{CliError, Context};
 use serde::Deserialize;
@@ -14,9 +15,24 @@ pub struct Args {
 }
 
 pub async fn run(args: Args, cx: Context) -> Result<(), CliError> {
-    let info: Value = NodeClient::open(&cx)?.call("Bulkhead.Info", vec![]).await?;
+    let node = NodeClient::open(&cx)?;
+    let info = match node.call("Bulkhead.Info", vec![]).await {
+        Err(why) if node.has_admin() => published(&node, why).await?,
+        answer => answer?,
+    };
     cx.out.answer(&info, |info| text(info, args.all));
     Ok(())
+}
+
+/// While the API is held down (its port is taken, its secret damaged) the admin HTTP has what the node last said of itself.
+async fn published(node: &NodeClient, why: CliError) -> Result<Value, CliError> {
+    match node.admin_get::<Value>("/info").await {
+        Ok(info) if !info.is_null() => {
+            print_error(&format!("note: the API does not answer, this is from the admin HTTP ({why})"));
+            Ok(info)
+        }
+        _ => Err(why),
+    }
 }
 
 fn text(info: &Value, all: bool) -> String {

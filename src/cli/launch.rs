@@ -3,7 +3,7 @@
 use super::{CliError, wiring};
 use crate::chain::lotus_json::address;
 use crate::config::{Config, DevnetConfig};
-use crate::devnet::tree::{ChainServer, ServerConfig, WhereIs};
+use crate::devnet::tree::{ChainServer, ServerConfig};
 use crate::devnet::{Devnet, DevnetSettings, tree};
 use crate::node::identity::{Identity, NewStore};
 use crate::node::reload::Origin;
@@ -13,7 +13,8 @@ use crate::proofs::ChildProver;
 use crate::rpc::api_info::ApiInfo;
 use crate::rpc::auth::{Auth, Perm};
 use crate::rpc::full_node::{FullNode, HttpFullNode};
-use crate::supervisor::{Ref, Tree};
+use crate::rpc::server_actor::WhereIs;
+use crate::supervisor::{ActorInfo, ActorState, Ref, Tree};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -51,7 +52,14 @@ pub async fn chain(config: &DevnetConfig, dir: &Path) -> Result<Chain, CliError>
         Ok((tree, server, token))
     })
     .await?;
-    let addr = server.ask(WhereIs, Duration::from_secs(5)).await.map_err(failed)?;
+    let addr = server.ask(WhereIs, Duration::from_secs(5)).await.map_err(|error| {
+        let why = |actor: ActorInfo| Some((actor.path, actor.held.or(actor.last_exit.map(|exit| exit.to_string()))?));
+        let down = tree.snapshot().into_iter().filter(|actor| actor.state != ActorState::Up).find_map(why);
+        failed(match down {
+            Some((path, why)) => format!("the chain's API is not up: {path}: {why}"),
+            None => format!("the chain's API is not up: {error}"),
+        })
+    })?;
     Ok(Chain { tree, info: ApiInfo::local(addr, Some(token)), api_info_file })
 }
 

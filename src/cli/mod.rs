@@ -7,6 +7,7 @@
 //! * [`launch`] — what runs inside this process.
 //! * [`render`] — tables, pure.
 
+pub mod actor;
 pub mod agent;
 pub mod args;
 pub mod client;
@@ -20,6 +21,7 @@ pub mod keys;
 pub mod launch;
 pub mod logging;
 mod lossy;
+pub mod messages;
 pub mod miner_flags;
 pub mod output;
 pub mod proving;
@@ -140,6 +142,8 @@ fn dispatch(cli: Cli) -> Result<(), CliError> {
         Command::Sectors(command) => online(&global, |cx| sectors::run(command, cx)),
         Command::Sealing(command) => online(&global, |cx| sealing::run(command, cx)),
         Command::Proving(command) => online(&global, |cx| proving::run(command, cx)),
+        Command::Actor(command) => online(&global, |cx| actor::run(command, cx)),
+        Command::Messages(command) => online(&global, |cx| messages::run(command, cx)),
         Command::Tree(args) => online(&global, |cx| tree::run(args, cx)),
         Command::Cluster(command) => cluster(command, &global),
         Command::Prover(_) => Err(CliError::Usage("prover: it is started by a node, never by hand".to_string())),
@@ -224,15 +228,36 @@ fn online<F: Future<Output = Result<(), CliError>>>(
     block_on(command(Context { config, reading, out: Out { json: global.json }, repo_given: global.repo.is_some() }))
 }
 
+/// Threads that serve a command's own futures.
+const WORKERS: usize = 2;
+
 fn block_on<F: Future<Output = Result<(), CliError>>>(work: F) -> Result<(), CliError> {
+    let no_threads = |e: std::io::Error| CliError::Failed(format!("cannot start threads: {e}"));
+    // tokio waits for ever for the first of its threads where the host refuses the second.
+    threads_can_start(WORKERS).map_err(no_threads)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
+        .worker_threads(WORKERS)
         .thread_name("cli")
         .enable_all()
         .build()
-        .map_err(|e| CliError::Failed(format!("cannot start threads: {e}")))?;
+        .map_err(no_threads)?;
     let result = runtime.block_on(work);
     // a blocking task that hangs (a dead NFS mount) must not keep the process
     runtime.shutdown_timeout(std::time::Duration::from_secs(2));
     result
+}
+
+/// Starts so many threads side by side and ends them again.
+fn threads_can_start(count: usize) -> std::io::Result<()> {
+    let (end, ended) = std::sync::mpsc::channel::<()>();
+    let ended = std::sync::Arc::new(std::sync::Mutex::new(ended));
+    let threads: std::io::Result<Vec<_>> = (0..count)
+        .map(|_| {
+            let ended = ended.clone();
+            std::thread::Builder::new().spawn(move || crate::util::lock(&ended).recv().is_ok())
+        })
+        .collect();
+    drop(end);
+    threads?.into_iter().for_each(|thread| drop(thread.join()));
+    Ok(())
 }

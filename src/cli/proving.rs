@@ -1,9 +1,11 @@
-//! `bulkhead proving info|deadlines`.
+//! `bulkhead proving info|deadlines|recover-faults`.
 
+use super::actor::{Sending, carry_out};
 use super::client::NodeClient;
 use super::render::{deadlines::deadlines, facts::facts, proving};
 use super::{CliError, Context};
 use crate::node::api_views::{DeadlineRow, ProvingInfo};
+use crate::rpc::api::Order;
 use clap::Subcommand;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -18,6 +20,13 @@ pub enum Command {
     },
     /// Every deadline: partitions, sectors, faults, what is proven
     Deadlines,
+    /// Declare faulty sectors recovered, to be proven with the next window of their deadline
+    RecoverFaults {
+        #[arg(value_name = "SECTOR", required = true, help = "Numbers of faulty sectors")]
+        sectors: Vec<u64>,
+        #[command(flatten)]
+        sending: Sending,
+    },
 }
 
 pub async fn run(command: Command, cx: Context) -> Result<(), CliError> {
@@ -38,6 +47,9 @@ pub async fn run(command: Command, cx: Context) -> Result<(), CliError> {
                 };
                 format!("{}\n{}", proving::info(&proving, true), facts(&rest))
             });
+        }
+        Command::RecoverFaults { sectors, sending } => {
+            carry_out(Order::RecoverFaults { sectors }, sending, &node, &cx).await?;
         }
         Command::Deadlines => {
             let answer: Value = node.call("Bulkhead.ProvingDeadlines", vec![]).await?;

@@ -80,6 +80,10 @@ fn is_path(text: &str) -> bool {
 
 const FIL: Kind = Kind::Text("an amount of FIL such as 0.05, 18 decimals at most", |s| values::parse_fil(s).is_some());
 
+const ADDRESSES: Kind = Kind::List("a list of addresses such as t3..., f1... or t01001", |s| {
+    crate::chain::lotus_json::address::parse(s).is_ok()
+});
+
 const NODES: Kind = Kind::List("a list of nodes' names, in order of preference", cluster::is_node_name);
 
 macro_rules! key {
@@ -101,6 +105,10 @@ pub static SECTIONS: &[(&str, &str)] = &[
     ("sealing", "From an empty sector to a proven one."),
     ("market", "The libp2p host that clients talk to."),
     ("fees", "Bounds on what messages may cost (fee cap x gas limit, replacements included), in FIL."),
+    (
+        "addresses",
+        "Which of the miner's addresses sends what. WindowPoSt is sent by the control addresses on chain that are named\n# for nothing here, in their order, else by the worker, else by the owner: the first that can pay.",
+    ),
     (
         "cluster",
         "One provider on several hosts. Without it everything runs in this process.\n# Needs a build with `--features cluster` where etcd is used; docs/cluster.md explains it.",
@@ -236,6 +244,28 @@ pub static KEYS: &[Key] = &[
     key!(hot "fees.pre_commit", FIL, "\"0.02\"", "The most that the gas of one pre-commit may cost."),
     key!(hot "fees.commit", FIL, "\"0.03\"", "The most that the gas of one proof of replication may cost."),
     key!(hot "fees.other", FIL, "\"0.07\"", "The most that the gas of any other message may cost."),
+    key!(
+        hot "fees.maximize_window_post_fee_cap",
+        Kind::Bool,
+        "true",
+        "A WindowPoSt's fee cap is fees.window_post from the start; blocks charge base fee and premium only, so a base fee that jumps keeps none out."
+    ),
+    key!(
+        hot "addresses.pre_commit_control",
+        ADDRESSES,
+        "[]",
+        "Control addresses that send pre-commits; the first that can pay and whose key is in the wallet does."
+    ),
+    key!(hot "addresses.commit_control", ADDRESSES, "[]", "Control addresses that send proofs of replication."),
+    key!(hot "addresses.terminate_control", ADDRESSES, "[]", "Control addresses that send terminations."),
+    key!(hot "addresses.deal_publish_control", ADDRESSES, "[]", "Control addresses that publish deals."),
+    key!(hot "addresses.disable_owner_fallback", Kind::Bool, "false", "Never send from the owner."),
+    key!(
+        hot "addresses.disable_worker_fallback",
+        Kind::Bool,
+        "false",
+        "Send from the worker only where no control address is there for it."
+    ),
     key!(
         "cluster.name",
         Kind::Text("letters, digits, `-`, `_`, `.`; at most 64", is_name),

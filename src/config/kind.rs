@@ -10,6 +10,8 @@ pub enum Kind {
     Duration(Duration, Duration),
     Int(i64, i64),
     Choice(&'static [&'static str]),
+    /// `true` or `false`.
+    Bool,
     /// `ip:port`.
     Socket,
     Path,
@@ -31,6 +33,7 @@ impl Kind {
             }
             Kind::Int(min, max) => format!("a whole number from {min} to {max}"),
             Kind::Choice(names) => format!("one of {}", names.join(", ")),
+            Kind::Bool => "true or false".to_string(),
             Kind::Socket => "ip:port, such as 127.0.0.1:2345".to_string(),
             Kind::Path => "a path".to_string(),
             Kind::Text(allowed, _) | Kind::List(allowed, _) => allowed.to_string(),
@@ -50,6 +53,7 @@ impl Kind {
                 text.parse::<i64>().ok().filter(|n| (min..=max).contains(&n)).map(toml::Value::Integer)
             }
             Kind::Choice(names) => names.contains(&text).then(|| text.into()),
+            Kind::Bool => text.parse::<bool>().ok().map(toml::Value::Boolean),
             Kind::Socket => text.parse::<std::net::SocketAddr>().ok().map(|at| at.to_string().into()),
             Kind::Path => (!text.is_empty() && !text.contains('\0')).then(|| text.into()),
             Kind::Text(_, check) => check(text).then(|| text.into()),
@@ -71,6 +75,8 @@ impl Kind {
             (Kind::Duration(..), toml::Value::Integer(n)) => self.parse(&n.to_string()),
             (Kind::Duration(..), toml::Value::Float(n)) => self.parse(&format!("{n}s")),
             (Kind::Int(..), _) => None,
+            (Kind::Bool, toml::Value::Boolean(_)) => Some(value.clone()),
+            (Kind::Bool, _) => None,
             (Kind::List(_, check), toml::Value::Array(items)) => {
                 items.iter().all(|item| item.as_str().is_some_and(check)).then(|| value.clone())
             }

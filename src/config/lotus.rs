@@ -71,6 +71,7 @@ enum Meaning {
 use Meaning::{Instead, Is};
 
 const FIL: &str = "an amount such as \"0.05 FIL\"";
+const ADDRESSES: &str = "a list of addresses";
 const NO_DEALS: &str = "no deals are sealed here: take it out";
 const OTHER_FEES: &str = "fees.other bounds every other message";
 const NO_BATCHES: &str = "messages are not batched here; fees.pre_commit and fees.commit bound each: take it out";
@@ -82,6 +83,13 @@ const KNOWN: &[(&str, &str, Meaning)] = &[
     ("Fees", "MaxPreCommitGasFee", Is("fees.pre_commit", FIL, fil)),
     ("Fees", "MaxCommitGasFee", Is("fees.commit", FIL, fil)),
     ("Fees", "MaxWindowPoStGasFee", Is("fees.window_post", FIL, fil)),
+    ("Fees", "MaximizeWindowPoStFeeCap", Is("fees.maximize_window_post_fee_cap", "true or false", as_it_is)),
+    ("Addresses", "PreCommitControl", Is("addresses.pre_commit_control", ADDRESSES, as_it_is)),
+    ("Addresses", "CommitControl", Is("addresses.commit_control", ADDRESSES, as_it_is)),
+    ("Addresses", "TerminateControl", Is("addresses.terminate_control", ADDRESSES, as_it_is)),
+    ("Addresses", "DealPublishControl", Is("addresses.deal_publish_control", ADDRESSES, as_it_is)),
+    ("Addresses", "DisableOwnerFallback", Is("addresses.disable_owner_fallback", "true or false", as_it_is)),
+    ("Addresses", "DisableWorkerFallback", Is("addresses.disable_worker_fallback", "true or false", as_it_is)),
     ("Fees", "MaxTerminateGasFee", Instead(OTHER_FEES)),
     ("Fees", "MaxPublishDealsFee", Instead(OTHER_FEES)),
     ("Fees", "MaxMarketBalanceAddFee", Instead(OTHER_FEES)),
@@ -116,7 +124,6 @@ const SECTIONS_INSTEAD: &[(&str, &str)] = &[
     ("DAGStore", "no deals are taken here: take the section out"),
     ("Logging", "node.log is the filter of log lines"),
     ("Backup", "stop the node and copy its folder: take the section out"),
-    ("Addresses", "messages come from the worker and the control addresses that are on chain: take the section out"),
 ];
 
 fn fil(value: &Value) -> Option<Value> {

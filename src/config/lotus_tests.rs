@@ -40,6 +40,21 @@ fn what_means_the_same_is_read() {
 }
 
 #[test]
+fn control_addresses_and_the_maximized_cap_are_read() {
+    let config = file(
+        "[Addresses]\nPreCommitControl = [\"f01001\", \"f01002\"]\nCommitControl = []\nTerminateControl = [\"f01003\"]\n\
+         DisableOwnerFallback = true\nDisableWorkerFallback = false\n[Fees]\nMaximizeWindowPoStFeeCap = false\n",
+    )
+    .unwrap();
+    let addresses = &config.addresses;
+    assert_eq!((addresses.pre_commit_control.len(), addresses.commit_control.len()), (2, 0));
+    assert_eq!(addresses.terminate_control, ["f01003"]);
+    assert_eq!((addresses.disable_owner_fallback, addresses.disable_worker_fallback), (true, false));
+    assert!(!config.fees.maximize_window_post_fee_cap);
+    assert!(crate::config::Config::default().fees.maximize_window_post_fee_cap, "as in Lotus");
+}
+
+#[test]
 fn subsystems_are_roles() {
     let roles = |text: &str| file(&format!("[Subsystems]\n{text}")).unwrap().cluster.roles;
     let table: [(&str, &[&str]); 6] = [
@@ -97,7 +112,11 @@ fn the_rest_is_answered_with_the_key_to_use() {
         ("[Libp2p]\nAnnounceAddresses = [\"/ip4/1.2.3.4/tcp/1\"]", &["Libp2p.AnnounceAddresses", "on chain"]),
         ("[PubSub]\nBootstrapper = false", &["PubSub", "take the section out"]),
         ("[DealMaking]\nConsiderOnlineStorageDeals = true", &["DealMaking", "no deals", "market.price"]),
-        ("[Addresses]\nPreCommitControl = []", &["Addresses", "on chain"]),
+        (
+            "[Addresses]\nPreCommitControl = [\"nobody\"]",
+            &["Addresses.PreCommitControl", "addresses.pre_commit_control"],
+        ),
+        ("[Addresses]\nDisableOwnerFallback = \"no\"", &["Addresses.DisableOwnerFallback", "true or false"]),
     ] {
         refused(text, parts);
     }

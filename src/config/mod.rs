@@ -45,6 +45,7 @@ pub struct Config {
     pub sealing: Sealing,
     pub market: Market,
     pub fees: Fees,
+    pub addresses: Addresses,
     pub cluster: Cluster,
     pub placement: PlacementConfig,
     pub api: Listen,
@@ -128,6 +129,19 @@ pub struct Fees {
     pub pre_commit: String,
     pub commit: String,
     pub other: String,
+    pub maximize_window_post_fee_cap: bool,
+}
+
+/// Lotus' `[Addresses]`: from which of the miner's control addresses what is sent.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub struct Addresses {
+    pub pre_commit_control: Vec<String>,
+    pub commit_control: Vec<String>,
+    pub terminate_control: Vec<String>,
+    pub deal_publish_control: Vec<String>,
+    pub disable_owner_fallback: bool,
+    pub disable_worker_fallback: bool,
 }
 
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]

@@ -133,6 +133,11 @@ impl FullNode for Devnet {
         self.ask("StateMinerAvailableBalance", move |core| core.miner_available_balance(&miner, &key)).await
     }
 
+    async fn state_miner_funds(&self, miner: &Address, key: &TipSetKey) -> Result<MinerFunds> {
+        let (miner, key) = (*miner, key.clone());
+        self.ask("StateReadState", move |core| core.miner_funds(&miner, &key)).await
+    }
+
     async fn state_miner_proving_deadline(&self, miner: &Address, key: &TipSetKey) -> Result<DeadlineInfo> {
         let (miner, key) = (*miner, key.clone());
         self.ask("StateMinerProvingDeadline", move |core| core.proving_deadline(&miner, &key)).await

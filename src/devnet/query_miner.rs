@@ -6,7 +6,7 @@ use super::settings::SOLSTICE;
 use super::vm::{Vm, miner::PledgeInputs, power};
 use crate::chain::lotus_json::CidJson;
 use crate::chain::types::{
-    Claim, Deadline, DeadlineInfo, MinerInfo, MinerPower, Partition, SectorLocation, SectorOnChainInfo,
+    Claim, Deadline, DeadlineInfo, MinerFunds, MinerInfo, MinerPower, Partition, SectorLocation, SectorOnChainInfo,
     SectorPreCommitInfo, SectorPreCommitOnChainInfo, TipSetKey,
 };
 use crate::rpc::json::try_json;
@@ -54,6 +54,8 @@ impl Core {
             sector_size: info.sector_size as u64,
             window_post_partition_sectors: info.window_post_partition_sectors,
             consensus_fault_elapsed: info.consensus_fault_elapsed,
+            pending_owner_address: info.pending_owner_address,
+            beneficiary: Some(info.beneficiary),
         })
     }
 
@@ -77,6 +79,18 @@ impl Core {
         let (id, st) = miner_of(&vm, miner)?;
         let vested = st.check_vested_funds(&vm.store, ts.height)?;
         Ok(st.get_available_balance(&vm.balance(id)?)? + vested)
+    }
+
+    pub fn miner_funds(&mut self, miner: &Address, key: &TipSetKey) -> ChainResult<MinerFunds> {
+        let (_, vm) = self.view(key)?;
+        let (id, st) = miner_of(&vm, miner)?;
+        Ok(MinerFunds {
+            balance: vm.balance(id)?,
+            pre_commit_deposits: st.pre_commit_deposits,
+            initial_pledge: st.initial_pledge,
+            vesting: st.locked_funds,
+            fee_debt: st.fee_debt,
+        })
     }
 
     pub fn proving_deadline(&mut self, miner: &Address, key: &TipSetKey) -> ChainResult<DeadlineInfo> {

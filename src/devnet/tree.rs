@@ -7,7 +7,8 @@ use super::Devnet;
 use crate::rpc::auth::Auth;
 use crate::rpc::listener::SharedListener;
 use crate::rpc::server::{self, ExtraMethods, ServerHandle, Service};
-use crate::supervisor::{Actor, ChildSpec, Cx, Exit, Handler, Message, Ref, StartError, SupervisorSpec, Thread};
+use crate::rpc::server_actor::ServerActor;
+use crate::supervisor::{Actor, ChildSpec, Cx, Ref, StartError, SupervisorSpec, Thread};
 use crate::util::{Mode, write_where_it_differs};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -23,11 +24,7 @@ pub struct ChainClock;
 impl Actor for ChainClock {}
 
 /// Serves `Filecoin.*` for the chain.
-pub struct ChainServer {
-    server: Option<ServerHandle>,
-    addr: SocketAddr,
-    door: SharedListener,
-}
+pub type ChainServer = ServerActor<ServerHandle>;
 
 #[derive(Clone)]
 pub struct ServerConfig {
@@ -38,69 +35,16 @@ pub struct ServerConfig {
     pub auth: Arc<Auth>,
 }
 
-/// The address that it listens on now.
-#[derive(Clone, Copy, Debug)]
-pub struct WhereIs;
-
-impl Message for WhereIs {
-    type Reply = SocketAddr;
-}
-
-impl ChainServer {
-    fn start(chain: Arc<Devnet>, config: &ServerConfig, door: &SharedListener) -> Result<ChainServer, StartError> {
-        let why = |e: &dyn std::fmt::Display| StartError(e.to_string());
-        let extras: Arc<dyn ExtraMethods> = Arc::new(super::extra_rpc::DevnetMethods(chain.clone()));
-        let service = Service { auth: config.auth.clone(), node: Some(chain), extras: Some(extras) };
-        let server = server::serve_at(door, service).map_err(|e| why(&e))?;
-        let addr = server.addr();
-        let path = config.dir.join(API_INFO_FILE);
-        let left = config.auth.write_repo_files(&config.dir, addr).map_err(|e| e.to_string()).and_then(|info| {
-            write_where_it_differs(&path, info.secret_text().as_bytes(), Mode::Private)
-                .map_err(|e| format!("{}: {e}", path.display()))
-        });
-        if let Err(error) = left {
-            tracing::error!(error, "the chain serves, but tools on this host do not find it");
-        }
-        Ok(ChainServer { server: Some(server), addr, door: door.clone() })
-    }
-}
-
-/// Its server ended by itself.
-struct ThreadEnded;
-
-impl Message for ThreadEnded {
-    type Reply = ();
-}
-
-impl Actor for ChainServer {
-    async fn started(&mut self, cx: &Cx<Self>) -> Result<(), Exit> {
-        if let Some(ended) = self.server.as_ref().map(ServerHandle::ended) {
-            cx.spawn(async move {
-                ended.await;
-                ThreadEnded
-            });
-        }
-        Ok(())
-    }
-
-    async fn stopping(&mut self, _cx: &Cx<Self>) {
-        self.door.close();
-        if let Some(server) = self.server.take() {
-            server.stop().await;
-        }
-    }
-}
-
-impl Handler<ThreadEnded> for ChainServer {
-    async fn handle(&mut self, _: ThreadEnded, _cx: &Cx<Self>) -> Result<(), Exit> {
-        Err(Exit::failed("the chain's JSON-RPC server's thread ended"))
-    }
-}
-
-impl Handler<WhereIs> for ChainServer {
-    async fn handle(&mut self, _: WhereIs, _cx: &Cx<Self>) -> Result<SocketAddr, Exit> {
-        Ok(self.addr)
-    }
+fn start(chain: Arc<Devnet>, config: &ServerConfig, door: &SharedListener) -> Result<ChainServer, StartError> {
+    let extras: Arc<dyn ExtraMethods> = Arc::new(super::extra_rpc::DevnetMethods(chain.clone()));
+    let service = Service { auth: config.auth.clone(), node: Some(chain), extras: Some(extras) };
+    let server = server::serve_at(door, service).map_err(|e| StartError(e.to_string()))?;
+    let path = config.dir.join(API_INFO_FILE);
+    let left = config.auth.write_repo_files(&config.dir, server.addr()).map_err(|e| e.to_string()).and_then(|info| {
+        write_where_it_differs(&path, info.secret_text().as_bytes(), Mode::Private)
+            .map_err(|e| format!("{}: {e}", path.display()))
+    });
+    Ok(ServerActor::new("chain's JSON-RPC server", server, door).not_found_by_tools(left.err()))
 }
 
 /// `devnet` and its children. `server` is the address under which [`WhereIs`] is asked.
@@ -117,7 +61,7 @@ pub fn spec(chain: Arc<Devnet>, config: ServerConfig, server: &Ref<ChainServer>)
     });
     let door = SharedListener::new(config.listen, "--listen or devnet.listen");
     let server = ChildSpec::actor("json_rpc", server, move |_cx| {
-        let started = ChainServer::start(chain.clone(), &config, &door);
+        let started = start(chain.clone(), &config, &door);
         async move { started }
     });
     SupervisorSpec::new("devnet")

@@ -4,15 +4,17 @@
 //! them reach two actors: the seal-worker and the storage. Its own workers come over HTTP.
 
 use super::agent_view::AgentMethods;
+use super::tree::{AGAIN, MINUTE, holding_down};
 use crate::actors::seal_agent::worker_api::WorkerApi;
 use crate::actors::seal_agent::{self, AgentDeps, AgentSettings, SealAgent, storage_mark};
 use crate::actors::storage::{self, Storage, StorageDeps};
 use crate::proofs::Prover;
-use crate::rpc::auth::{Auth, AuthError};
+use crate::rpc::auth::RepoAuth;
 use crate::rpc::bridge::{Bridge, BridgeConfig, BridgeError, EpochGate, identity};
 use crate::rpc::directory::{Directory, NodeKind, NodeRecord};
 use crate::rpc::listener::SharedListener;
 use crate::rpc::server::{self, ServerHandle, Service};
+use crate::rpc::server_actor::ServerActor;
 use crate::store::{Store, StoreError};
 use crate::supervisor::{
     Actor, ChildSpec, Cx, Exit, ExportError, Handler, Message, Ref, StartError, SupervisorSpec, Thread, Tree,
@@ -26,7 +28,6 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 const MAILBOX: usize = 1024;
-const MINUTE: Duration = Duration::from_secs(60);
 /// Between two tries to register with a directory that does not answer.
 const RETRY_DELAY: Duration = Duration::from_secs(3);
 /// The bridge's own sockets are known within this.
@@ -36,8 +37,6 @@ const LISTENING: Duration = Duration::from_secs(3);
 pub enum AgentError {
     #[error(transparent)]
     Store(#[from] StoreError),
-    #[error(transparent)]
-    Auth(#[from] AuthError),
     #[error(transparent)]
     Bridge(#[from] BridgeError),
     #[error(transparent)]
@@ -89,7 +88,7 @@ impl AgentNode {
         std::fs::create_dir_all(&own).map_err(|e| fail(own.clone(), e))?;
         let store = Store::open(&own.join("agent.redb"))?;
         let boot = store.next_boot()?;
-        let auth = Arc::new(Auth::open(&config.repo)?);
+        let auth = Arc::new(RepoAuth::new(&config.repo));
         let mut bridge = BridgeConfig::new(identity::load_or_make(&own)?, config.cluster.clone());
         (bridge.listen, bridge.timing, bridge.boot) = (config.listen.clone(), config.timing, super::start_of(&store)?);
         let bridge = Arc::new(Bridge::start(bridge)?);
@@ -135,7 +134,7 @@ struct Parts {
     config: AgentConfig,
     store: Store,
     prover: Arc<dyn Prover>,
-    auth: Arc<Auth>,
+    auth: Arc<RepoAuth>,
     bridge: Arc<Bridge>,
     directory: Arc<dyn Directory>,
     boot: u64,
@@ -165,14 +164,16 @@ impl Parts {
             .child(ChildSpec::supervisor(
                 SupervisorSpec::new("storage").intensity(10, MINUTE * 5).child(disks.on(Thread::Dedicated)),
             ))
+            // Proving reads the disks of this host whether or not it can seal.
             .child(ChildSpec::supervisor(
-                SupervisorSpec::new("sealing").intensity(20, MINUTE * 15).child(seal_worker.on(Thread::Dedicated)),
+                holding_down("sealing", 20, MINUTE * 15, AGAIN)
+                    .child(seal_worker.on(Thread::Dedicated).may_start_later()),
             ))
             .child(ChildSpec::supervisor(
                 SupervisorSpec::new("net").intensity(10, MINUTE * 5).child(self.peers(worker, storage)),
             ))
             .child(ChildSpec::supervisor(
-                SupervisorSpec::new("api").intensity(10, MINUTE * 5).child(self.api(worker, changed, api)),
+                holding_down("api", 10, MINUTE * 5, AGAIN).child(self.api(worker, changed, api)),
             ))
     }
 
@@ -205,11 +206,14 @@ impl Parts {
             };
             let methods =
                 AgentMethods { worker_api, name: name.clone(), directory: directory.clone(), tree: tree.clone() };
-            let service = Service { auth: auth.clone(), node: None, extras: Some(Arc::new(methods)) };
-            let started = AgentApi::start(&door, service, &repo);
+            let started = auth.open().map_err(|e| StartError(e.to_string())).and_then(|auth| {
+                let service = Service { auth, node: None, extras: Some(Arc::new(methods)) };
+                start_api(&door, service, &repo)
+            });
             async move { started }
         })
         .on(Thread::Shared("net"))
+        .may_start_later()
     }
 }
 
@@ -279,71 +283,13 @@ async fn listening(bridge: &Bridge) -> Vec<Multiaddr> {
 }
 
 /// The HTTP side for workers; each start leaves its address, the admin's token and the workers' token in the repo.
-pub struct AgentApi {
-    /// Taken when it is stopped.
-    server: Option<ServerHandle>,
-    addr: SocketAddr,
-    door: SharedListener,
-}
+pub type AgentApi = ServerActor<ServerHandle>;
 
-/// The address that it listens on now.
-#[derive(Clone, Copy, Debug)]
-pub struct WhereIs;
-
-impl Message for WhereIs {
-    type Reply = SocketAddr;
-}
-
-impl AgentApi {
-    fn start(door: &SharedListener, service: Service, repo: &std::path::Path) -> Result<AgentApi, StartError> {
-        let failed = |e: &dyn std::fmt::Display| StartError(e.to_string());
-        let auth = service.auth.clone();
-        let server = server::serve_at(door, service).map_err(|e| failed(&e))?;
-        let addr = server.addr();
-        let left = auth.write_repo_files(repo, addr).and_then(|_| auth.write_worker_token(repo));
-        if let Err(error) = left {
-            tracing::error!(%error, "the agent serves, but tools on this host do not find it");
-        }
-        Ok(AgentApi { server: Some(server), addr, door: door.clone() })
-    }
-}
-
-/// Its server ended by itself.
-struct ThreadEnded;
-
-impl Message for ThreadEnded {
-    type Reply = ();
-}
-
-impl Handler<ThreadEnded> for AgentApi {
-    async fn handle(&mut self, _: ThreadEnded, _: &Cx<Self>) -> Result<(), Exit> {
-        Err(Exit::failed("the agent's API server's thread ended"))
-    }
-}
-
-impl Actor for AgentApi {
-    async fn started(&mut self, cx: &Cx<Self>) -> Result<(), Exit> {
-        if let Some(ended) = self.server.as_ref().map(ServerHandle::ended) {
-            cx.spawn(async move {
-                ended.await;
-                ThreadEnded
-            });
-        }
-        Ok(())
-    }
-
-    async fn stopping(&mut self, _: &Cx<Self>) {
-        self.door.close();
-        if let Some(server) = self.server.take() {
-            server.stop().await;
-        }
-    }
-}
-
-impl Handler<WhereIs> for AgentApi {
-    async fn handle(&mut self, _: WhereIs, _: &Cx<Self>) -> Result<SocketAddr, Exit> {
-        Ok(self.addr)
-    }
+fn start_api(door: &SharedListener, service: Service, repo: &std::path::Path) -> Result<AgentApi, StartError> {
+    let auth = service.auth.clone();
+    let server = server::serve_at(door, service).map_err(|e| StartError(e.to_string()))?;
+    let left = auth.write_repo_files(repo, server.addr()).and_then(|_| auth.write_worker_token(repo));
+    Ok(ServerActor::new("agent's API server", server, door).not_found_by_tools(left.err().map(|e| e.to_string())))
 }
 
 #[cfg(test)]

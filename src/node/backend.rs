@@ -9,14 +9,19 @@ use super::{Refs, api_views};
 use crate::actors::daemon_link::messages::FeedInfo;
 use crate::actors::deal_handler::MarketInfo;
 use crate::actors::message_sender::messages::{MessageStatus, Status as MessageQuery};
-use crate::actors::seal_scheduler::messages::{List, Pledge, PledgeAnswer, SectorDetail, SectorSummary, Status};
+use crate::actors::seal_scheduler::messages::{
+    List, Pledge, PledgeAnswer, SealingSummary, SectorDetail, SectorSummary, Status, Summary as SealingAsked,
+};
 use crate::actors::seal_scheduler::{Agents, Phase, SealScheduler, Sector};
 use crate::actors::window_post::messages::{WindowPostInfo, WindowPostReport};
 use crate::actors::winning_post::messages::{WinningInfo, WinningReport};
 use crate::chain::Address;
 use crate::chain::miner_messages::sealed_cid;
 use crate::chain::types::{TipSet, TipSetKey, Version};
-use crate::rpc::api::{BackendError, MinerBackend, ReportKind, SealRandomness, SectorBrief, SectorInfo, SectorLog};
+use crate::rpc::api::{
+    BackendError, MessageState, MinerBackend, Order, Plan, ReportKind, SealRandomness, SectorBrief, SectorInfo,
+    SectorLog,
+};
 use crate::rpc::full_node::{FullNode, FullNodeError};
 use crate::supervisor::{Actor, ActorInfo, CallError, Handler, Message, Ref, WeakTree};
 use async_trait::async_trait;
@@ -44,6 +49,8 @@ pub struct NodeBackend {
     /// A full node this many epochs behind the best one counts as away.
     pub(super) max_behind: i64,
     pub(super) period: tokio::sync::Mutex<PeriodCache>,
+    /// Held while an order is given.
+    pub(super) ordering: tokio::sync::Mutex<()>,
     pub(super) tree: Arc<OnceLock<WeakTree>>,
     pub(super) stop: Arc<Notify>,
 }
@@ -57,7 +64,7 @@ impl From<FullNodeError> for BackendError {
 }
 
 /// A restart of the actor is waited for: whoever called need not know of it.
-async fn ask<A, M>(actor: &Ref<A>, what: &'static str, message: M) -> Result<M::Reply>
+pub(super) async fn ask<A, M>(actor: &Ref<A>, what: &'static str, message: M) -> Result<M::Reply>
 where
     A: Actor + Handler<M>,
     M: Message,
@@ -88,6 +95,13 @@ pub struct Sectors {
 fn unanswered(missing: &[MissingShard]) -> BackendError {
     let why = missing.iter().map(|m| format!("{}: {}", m.node, m.why)).collect::<Vec<_>>().join("; ");
     BackendError::Unavailable { what: "the seal scheduler", why }
+}
+
+/// Sectors that a seal scheduler has not done with, and pledges that will be.
+fn to_do(summary: &SealingSummary) -> u64 {
+    let done = [Phase::Proving, Phase::Removed].map(|phase| phase.to_string());
+    let sectors = summary.states.iter().filter(|(state, _)| !done.contains(state));
+    sectors.map(|(_, count)| count).sum::<u64>() + summary.unnumbered
 }
 
 impl NodeBackend {
@@ -122,9 +136,8 @@ impl NodeBackend {
         if !self.refs.sealing.is_remote() && self.shards.has_own() {
             return Ok(self.refs.sealing.clone());
         }
-        let gathered = self.shards.gather(DEADLINE, || List).await;
-        let busy = |list: &Vec<SectorSummary>| list.iter().filter(|s| s.phase != Phase::Proving).count();
-        let least = gathered.found.iter().min_by_key(|(_, list)| busy(list)).map(|(node, _)| node);
+        let gathered = self.shards.gather(DEADLINE, || SealingAsked).await;
+        let least = gathered.found.iter().min_by_key(|(_, summary)| to_do(summary)).map(|(node, _)| node);
         match least.and_then(|node| self.shards.at(node)) {
             Some(sealer) => Ok(sealer),
             None if gathered.missing.is_empty() => {
@@ -267,10 +280,23 @@ impl MinerBackend for NodeBackend {
         self.stop.notify_one();
     }
 
+    async fn check_order(&self, order: &Order) -> Result<Plan> {
+        self.plan_order(order).await
+    }
+
+    async fn order(&self, order: &Order, request: &str) -> Result<Vec<String>> {
+        self.send_order(order, request).await
+    }
+
+    async fn message_state(&self, key: &str) -> Result<MessageState> {
+        self.state_of_message(key).await
+    }
+
     async fn report(&self, asked: ReportKind) -> Result<Value> {
         let json = |v: serde_json::Result<Value>| v.map_err(|e| BackendError::Failed(e.to_string()));
         match asked {
             ReportKind::Info => Ok(api_views::info(self, &Asked::of(self).await).await),
+            ReportKind::Actor => json(serde_json::to_value(self.actor_report().await?)),
             ReportKind::Sectors => api_views::sectors(self).await,
             ReportKind::Tree => json(serde_json::to_value(self.snapshot())),
             ReportKind::SealingWorkers => json(serde_json::to_value(provider_report::all_workers(self).await)),

@@ -6,7 +6,8 @@ use super::refs::Refs;
 use crate::actors::daemon_link::messages::{FeedInfo, PoolInfo};
 use crate::actors::deal_handler::MarketInfo;
 use crate::actors::message_sender::messages::{
-    Enqueue, Pending, Status as MessageStatus, Summary as MessageSummary, Withdraw,
+    Cancel as CancelMessage, Enqueue, ListMessages, Pending, Replace as ReplaceMessage, Status as MessageStatus,
+    Summary as MessageSummary, Withdraw,
 };
 use crate::actors::seal_scheduler::messages::{
     List, Pledge, Remove, Status as SectorStatus, Summary as SealingSummary, Tasks as SealingTasks,
@@ -24,6 +25,9 @@ pub fn export(concern: Concern, refs: &Refs) -> Result<Export, ExportError> {
             .message::<MessageStatus>()
             .message::<Pending>()
             .message::<MessageSummary>()
+            .message::<ListMessages>()
+            .message::<ReplaceMessage>()
+            .message::<CancelMessage>()
             .done(),
         Concern::WindowPost => {
             Export::of(&refs.window_post).message::<WindowPostInfo>().message::<WindowPostSummary>().done()

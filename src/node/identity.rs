@@ -70,7 +70,9 @@ fn open_store(repo: &Path, new: NewStore) -> Result<Store, IdentityError> {
             }
         }
     }
-    Ok(Store::open(&store)?)
+    let store = Store::open(&store)?;
+    store.check_rows(crate::actors::records::check);
+    Ok(store)
 }
 
 /// The repo's store, and whose it is. The caller holds the repo's lock.

@@ -14,6 +14,7 @@ use crate::actors::seal_agent::messages::{AgentReport, GetAgentReport as AgentAs
 use crate::actors::seal_scheduler::messages::{SealingSummary, Slots, Summary as SealingAsked};
 use crate::actors::window_post::messages::{Closed, WindowPostInfo, WindowPostSummary};
 use crate::actors::winning_post::messages::WinningReport;
+use crate::chain::TokenAmount;
 use crate::chain::types::{DeadlineInfo, MinerPower, TipSetKey};
 use crate::rpc::admin::provider::*;
 use crate::rpc::api::{BackendError, MinerBackend};
@@ -30,6 +31,8 @@ const AGENT_WITHIN: Duration = Duration::from_secs(3);
 const HEAD_STANDS: u64 = 5;
 /// Epochs after which a message that is not final is a trouble.
 const MESSAGE_STANDS: u64 = 30;
+/// Alerts of the message sender that are shown.
+const ALERTS_SHOWN: usize = 5;
 
 /// The deadlines of the present period as they were last read, so that a head costs one deadline and not all of them.
 #[derive(Default)]
@@ -256,14 +259,31 @@ impl Asked {
             proven: open.map_or(0, |row| row.proven),
             met: closed.met,
             missed: closed.missed,
+            left_out: answered(&self.concerns.window_post).map_or(0, proving_report::left_out_count),
+            unrecorded: self.unrecorded(sum(|row| row.sectors)),
         })
     }
 
-    /// The gravest first: the chain, then proving, then what can wait.
+    /// `live`: sectors of the chain's partitions.
+    fn unrecorded(&self, live: u64) -> Option<u64> {
+        if self.sealing.found.is_empty() || !self.sealing.missing.is_empty() {
+            return None;
+        }
+        let states = self.sealing.found.iter().flat_map(|(_, summary)| &summary.states);
+        // Committed sectors are live before their files are final.
+        let ours =
+            states.filter(|(state, _)| matches!(state.as_str(), "Proving" | "FinalizeSector" | "FinalizeFailed"));
+        Some(live.saturating_sub(ours.map(|(_, count)| *count).sum()))
+    }
+
+    /// The gravest first: proofs that were missed, the chain, the rest of proving, then what can wait.
     pub fn troubles(&self) -> Vec<Trouble> {
-        let mut all = self.chain_troubles();
-        match self.proving() {
-            Some(proving) => all.extend(proving.troubles),
+        let proving = self.proving();
+        let mut all = Vec::new();
+        all.extend(proving.as_ref().and_then(|proving| proving_report::missed_trouble(&proving.missed)));
+        all.extend(self.chain_troubles());
+        match proving {
+            Some(proving) => all.extend(proving.troubles.into_iter().skip(usize::from(!proving.missed.is_empty()))),
             None => all.extend(
                 self.period
                     .as_ref()
@@ -279,6 +299,12 @@ impl Asked {
                     format!("{} messages are open, the oldest is not on chain for {epochs} epochs", messages.pushed);
                 Trouble::new(what, "compare the network's base fee with fees.* in config.toml")
             }));
+            let alerts = messages.alerts.iter().take(ALERTS_SHOWN);
+            all.extend(
+                alerts.map(|alert| {
+                    Trouble::new(alert.clone(), "see `bulkhead tree --inspect root/chain/message_sender`")
+                }),
+            );
             all.extend(messages.waiting.as_ref().filter(|_| messages.queued > 1).map(|(key, why)| {
                 let what = format!("{} messages are not sent, the first is {key}: {why}", messages.queued);
                 Trouble::new(what, "see `bulkhead tree --inspect root/chain/message_sender`")
@@ -296,6 +322,13 @@ impl Asked {
             all.extend(report.as_ref().err().map(|why| {
                 Trouble::new(format!("agent {agent} does not answer: {why}"), "see `bulkhead cluster nodes`")
             }));
+        }
+        if let Some(debt) = self.balances.get("miner_fee_debt").filter(|atto| *atto != "0") {
+            let debt = TokenAmount::from_atto(debt.parse::<num_bigint::BigInt>().unwrap_or_default());
+            all.push(Trouble::new(
+                format!("the miner owes {debt} FIL of fees: nothing is pre-committed, recovered or withdrawn before that is paid"),
+                "bulkhead actor repay-debt",
+            ));
         }
         if self.balances.get("worker").is_some_and(|atto| atto == "0") {
             all.push(Trouble::new(
@@ -341,7 +374,9 @@ fn actor_trouble(actor: &ActorInfo) -> Option<Trouble> {
     match (&actor.trouble, actor.state) {
         (Some(why), _) if !is_link => Some(Trouble::new(format!("{}: {why}", actor.path), see)),
         (_, ActorState::Restarting) => {
-            let why = actor.last_exit.as_ref().map(|exit| format!(": {exit}")).unwrap_or_default();
+            // Held down: why that is. Else it is between two tries of its backoff.
+            let why = actor.held.clone().or_else(|| actor.last_exit.as_ref().map(ToString::to_string));
+            let why = why.map(|why| format!(": {why}")).unwrap_or_default();
             Some(Trouble::new(format!("{} restarts{why}", actor.path), see))
         }
         (_, ActorState::Stopped) if !crate::rpc::admin::stands_by(actor) => {
@@ -380,11 +415,21 @@ fn task_of(job: &str) -> &str {
 async fn balances(node: &NodeBackend) -> (BTreeMap<String, String>, Option<String>) {
     let (full, miner, head) = (node.full_node(), node.miner(), TipSetKey::default());
     let (mut found, mut error) = (BTreeMap::new(), None);
-    let mut take = |account: &str, answer: Result<crate::chain::TokenAmount, FullNodeError>| match answer {
+    let mut take = |account: &str, answer: Result<TokenAmount, FullNodeError>| match answer {
         Ok(amount) => drop(found.insert(account.to_string(), amount.atto().to_string())),
         Err(e) => error = Some(e.to_string()),
     };
     take("miner_available", full.state_miner_available_balance(&miner, &head).await);
+    match full.state_miner_funds(&miner, &head).await {
+        Ok(funds) => {
+            take("miner_total", Ok(funds.balance));
+            take("miner_pledge", Ok(funds.initial_pledge));
+            take("miner_pre_commit", Ok(funds.pre_commit_deposits));
+            take("miner_vesting", Ok(funds.vesting));
+            take("miner_fee_debt", Ok(funds.fee_debt));
+        }
+        Err(e) => take("miner_total", Err(e)),
+    }
     match full.state_miner_info(&miner, &head).await {
         Ok(info) => {
             let mut accounts = vec![("worker".to_string(), info.worker)];
@@ -489,3 +534,7 @@ pub fn workers_of(agent: &str, report: &AgentReport) -> Vec<Worker> {
     });
     std::iter::once(own).chain(process).collect()
 }
+
+#[cfg(test)]
+#[path = "provider_report_tests.rs"]
+mod tests;

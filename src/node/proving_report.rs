@@ -1,6 +1,7 @@
 //! `proving info` and `proving deadlines`: the proving period as the chain has it, and the answers that an operator wants
 //! of it: are there faults, was anything missed, may the node be restarted now. Pure.
 
+use crate::actors::window_post::chunks::LeftOut;
 use crate::actors::window_post::messages::{BatchReport, DeadlineReport, WindowPostReport};
 use crate::actors::winning_post::messages::{RoundOutcome, RoundReport, WinningReport};
 use crate::chain::ChainEpoch;
@@ -16,6 +17,8 @@ const ROUNDS_SHOWN: usize = 5;
 /// Sector numbers that are named for each faulty partition, and partitions that are named.
 const FAULTS_NAMED: usize = 10;
 const FAULTY_PARTITIONS_NAMED: usize = 20;
+/// Reasons that are named for sectors that proofs leave out.
+const LEFT_OUT_NAMED: usize = 50;
 
 /// A deadline's state in the present proving period.
 #[derive(Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -251,6 +254,39 @@ fn missed(report: &WindowPostReport) -> Vec<Missed> {
     report.deadlines.iter().rev().flat_map(of).collect()
 }
 
+/// Sectors that the window proofs of a report leave out.
+pub fn left_out_count(report: &WindowPostReport) -> u64 {
+    let batches = report.deadlines.iter().flat_map(|deadline| &deadline.batches);
+    batches.flat_map(|batch| &batch.left_out).map(|group| group.count).sum()
+}
+
+/// Sectors that the proof of a deadline leaves out for the same reason, or that it still waits for.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
+pub struct LeftOutSectors {
+    pub deadline: u64,
+    pub close: ChainEpoch,
+    pub count: u64,
+    /// The lowest numbers.
+    pub first: Vec<u64>,
+    pub why: String,
+}
+
+/// The newest first.
+fn left_out(report: &WindowPostReport) -> Vec<LeftOutSectors> {
+    let of = |deadline: &DeadlineReport| {
+        let groups = deadline.batches.iter().flat_map(|batch| &batch.left_out);
+        let row = |group: &LeftOut| LeftOutSectors {
+            deadline: deadline.index,
+            close: deadline.close,
+            count: group.count,
+            first: group.first.clone(),
+            why: group.why.clone(),
+        };
+        groups.map(row).collect::<Vec<_>>()
+    };
+    report.deadlines.iter().rev().flat_map(of).take(LEFT_OUT_NAMED).collect()
+}
+
 /// The answer of `Bulkhead.ProvingInfo`.
 #[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(default)]
@@ -280,6 +316,8 @@ pub struct ProvingInfo {
     pub faults: Vec<PartitionFaults>,
     /// The newest first.
     pub missed: Vec<Missed>,
+    /// Sectors that the window proofs of the last epochs leave out, by deadline and reason, the newest first.
+    pub left_out: Vec<LeftOutSectors>,
     /// The last rounds of WinningPoSt, the latest last.
     pub rounds: Vec<RoundReport>,
 }
@@ -338,15 +376,29 @@ pub fn proving_info(miner: String, period: &Period, faults: Vec<PartitionFaults>
         next_deadline: next,
         faults: faults.into_iter().take(FAULTY_PARTITIONS_NAMED).collect(),
         missed,
+        left_out: concerns.window_post().map(left_out).unwrap_or_default(),
         rounds: rounds.unwrap_or_default(),
     };
     info.troubles = troubles(&info, concerns);
     info
 }
 
+/// Proofs that were missed cost most, and come first of all that is said.
+pub fn missed_trouble(missed: &[Missed]) -> Option<Trouble> {
+    let last = missed.first()?;
+    let what = format!(
+        "{} missed lately, the last for deadline {} that closed at epoch {}: {}",
+        missed.len(),
+        last.deadline,
+        last.close,
+        last.why
+    );
+    Some(Trouble::new(what, "see the log of that time"))
+}
+
 /// The gravest first.
 fn troubles(info: &ProvingInfo, concerns: &Concerns) -> Vec<Trouble> {
-    let mut all = Vec::new();
+    let mut all: Vec<Trouble> = missed_trouble(&info.missed).into_iter().collect();
     if let Some(Err(why)) = &concerns.window_post {
         all.push(Trouble::new(format!("WindowPoSt does not answer: {why}"), "see `bulkhead tree`"));
     }
@@ -363,6 +415,16 @@ fn troubles(info: &ProvingInfo, concerns: &Concerns) -> Vec<Trouble> {
         });
         all.extend(failing.map(|what| Trouble::new(what, "it is tried again until the deadline closes")));
     }
+    // Later they are faults, which are named below; the reasons stay in `left_out`.
+    let open = |group: &&LeftOutSectors| group.close > info.current_epoch;
+    let groups: Vec<&LeftOutSectors> = info.left_out.iter().filter(open).collect();
+    if let Some(first) = groups.first() {
+        let count: u64 = groups.iter().map(|group| group.count).sum();
+        let (numbers, why) = (&first.first[..first.first.len().min(FAULTS_NAMED)], &first.why);
+        let what =
+            format!("{count} sectors are left out of window proofs, {numbers:?} of deadline {}: {why}", first.deadline);
+        all.push(Trouble::new(what, "those that can be read before the deadline closes are proven; see the log"));
+    }
     if info.faulty > info.recovering {
         let what = format!(
             "{} of {} sectors are faulty, {} of them declared recovered",
@@ -372,16 +434,6 @@ fn troubles(info: &ProvingInfo, concerns: &Concerns) -> Vec<Trouble> {
     } else if info.faulty > 0 {
         let what = format!("{} faulty sectors are declared recovered", info.faulty);
         all.push(Trouble::new(what, "wait: their next windows prove them"));
-    }
-    if let Some(last) = info.missed.first() {
-        let what = format!(
-            "{} missed lately, the last for deadline {} that closed at epoch {}: {}",
-            info.missed.len(),
-            last.deadline,
-            last.close,
-            last.why
-        );
-        all.push(Trouble::new(what, "see the log of that time"));
     }
     match &concerns.winning_post {
         None => {}

@@ -1,6 +1,7 @@
 //! Deadlines before, in and after their windows as the chain shows them, and what follows for a restart.
 
 use super::*;
+use crate::actors::window_post::chunks::LeftOut;
 use crate::actors::window_post::messages::BatchReport;
 
 fn bits(numbers: &[u64]) -> BitField {
@@ -158,6 +159,7 @@ fn report(phase: &str, error: Option<&str>) -> WindowPostReport {
         message: None,
         landed_at: None,
         error: error.map(Into::into),
+        left_out: vec![],
     };
     let deadline = DeadlineReport {
         index: 2,
@@ -196,6 +198,16 @@ fn troubles_are_what_is_wrong_and_nothing_else() {
     assert!(missed.contains("1 missed lately, the last for deadline 2 that closed at epoch 130: too late"), "{missed}");
     let refused = told(good(), RoundOutcome::Refused { why: "parent unknown".into() }, (0, 0));
     assert_eq!(refused, "the block of round 124 was lost: parent unknown");
+    let mut out = report("proved", None);
+    let group = |why: &str, count, first| LeftOut { why: why.into(), count, first };
+    out.deadlines[0].batches[0].left_out =
+        vec![group("/mnt/a hangs", 600, (0..20).collect()), group("no such file", 1, vec![900])];
+    assert_eq!(left_out_count(&out), 601);
+    let what = told(Ok(out), RoundOutcome::Lost, (0, 0));
+    assert_eq!(
+        what,
+        "601 sectors are left out of window proofs, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9] of deadline 2: /mnt/a hangs"
+    );
     let nobody = Concerns { window_post: None, winning_post: None };
     let (now, rows) = rows(125, true);
     let info = proving_info("t01000".into(), &Period { rows: &rows, now: &now, block_delay: None }, vec![], &nobody);

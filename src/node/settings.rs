@@ -4,7 +4,7 @@ use super::reload::Origin;
 use super::roles::{Role, Roles};
 use crate::actors::daemon_link::settings::LinkSettings;
 use crate::actors::deal_handler::{AskSettings, MarketSettings};
-use crate::actors::message_sender::SenderSettings;
+use crate::actors::message_sender::{AddressRules, SenderSettings};
 use crate::actors::seal_scheduler::{Agents, Limits, NoAgents, Place, SealSettings};
 use crate::actors::storage::{NoStorages, Storages};
 use crate::actors::window_post::settings::WindowPostSettings;
@@ -190,6 +190,21 @@ fn static_peers(cluster: &config::Cluster) -> Vec<StaticPeer> {
     cluster.peer.iter().filter_map(peer).collect()
 }
 
+/// Each text has passed its key's check.
+fn address_rules(config: &config::Addresses) -> AddressRules {
+    let list = |texts: &[String]| {
+        texts.iter().filter_map(|text| crate::chain::lotus_json::address::parse(text).ok()).collect()
+    };
+    AddressRules {
+        pre_commit: list(&config.pre_commit_control),
+        commit: list(&config.commit_control),
+        terminate: list(&config.terminate_control),
+        deal_publish: list(&config.deal_publish_control),
+        disable_owner_fallback: config.disable_owner_fallback,
+        disable_worker_fallback: config.disable_worker_fallback,
+    }
+}
+
 impl NodeSettings {
     pub fn of(config: &Config) -> NodeSettings {
         let atto = |text: &str| TokenAmount::from_atto(text.parse::<num_bigint::BigInt>().unwrap_or_default());
@@ -199,13 +214,20 @@ impl NodeSettings {
             api_listen: config.api.listen,
             admin_listen: config.admin.listen,
             link: LinkSettings::default(),
-            messages: SenderSettings { max_fee: fil(&config.fees.other), ..SenderSettings::default() },
+            messages: SenderSettings {
+                max_fee: fil(&config.fees.other),
+                window_post_fee: fil(&config.fees.window_post),
+                pre_commit_fee: fil(&config.fees.pre_commit),
+                commit_fee: fil(&config.fees.commit),
+                maximize_window_post: config.fees.maximize_window_post_fee_cap,
+                addresses: address_rules(&config.addresses),
+                ..SenderSettings::default()
+            },
             window_post: WindowPostSettings {
                 challenge_confidence: config.proving.challenge_confidence,
                 submit_confidence: config.proving.submit_confidence,
                 max_partitions: config.proving.max_partitions,
                 parallel: config.proving.parallel,
-                max_fee: fil(&config.fees.window_post),
                 ..WindowPostSettings::default()
             },
             winning_post: WinningPostSettings::default(),
@@ -224,8 +246,6 @@ impl NodeSettings {
                     config::SealPlace::Agents => Place::Agents,
                 },
                 seed_confidence: config.sealing.seed_confidence,
-                max_pre_commit_fee: fil(&config.fees.pre_commit),
-                max_commit_fee: fil(&config.fees.commit),
                 ..SealSettings::default()
             },
             market: MarketSettings {

@@ -27,7 +27,7 @@ use super::shards::Shards;
 use super::{Links, net::Net};
 use crate::chain::Address;
 use crate::proofs::Prover;
-use crate::rpc::auth::Auth;
+use crate::rpc::auth::RepoAuth;
 use crate::store::Store;
 use crate::supervisor::{
     Actor, Backoff, BudgetSpent, ChildSpec, Cx, Groups, Ref, StartError, SupervisorSpec, WeakTree,
@@ -50,7 +50,7 @@ pub(super) struct Parts {
     pub sector_size: u64,
     pub links: Links,
     pub prover: Arc<dyn Prover>,
-    pub auth: Arc<Auth>,
+    pub auth: Arc<RepoAuth>,
     pub tree: Arc<OnceLock<WeakTree>>,
     pub stop: Arc<Notify>,
     pub backend: Arc<NodeBackend>,
@@ -59,11 +59,11 @@ pub(super) struct Parts {
     pub net: Option<Arc<Net>>,
 }
 
-const MINUTE: Duration = Duration::from_secs(60);
+pub(super) const MINUTE: Duration = Duration::from_secs(60);
 
 /// A group whose children are held down, each alone, when one needs more than `restarts` within `within`; tried again
 /// after each `again`.
-fn holding_down(id: &str, restarts: u32, within: Duration, again: Duration) -> SupervisorSpec {
+pub(super) fn holding_down(id: &str, restarts: u32, within: Duration, again: Duration) -> SupervisorSpec {
     SupervisorSpec::new(id)
         .intensity(restarts, within)
         .backoff(Backoff { first: Duration::from_millis(200), cap: again, reset_after: MINUTE })
@@ -71,7 +71,7 @@ fn holding_down(id: &str, restarts: u32, within: Duration, again: Duration) -> S
 }
 
 /// Between two tries of what is held down, where nothing of proving waits for it.
-const AGAIN: Duration = Duration::from_secs(30);
+pub(super) const AGAIN: Duration = Duration::from_secs(30);
 
 impl Parts {
     pub fn root(&self) -> SupervisorSpec {

@@ -96,7 +96,16 @@ impl Process {
 impl Drop for Process {
     fn drop(&mut self) {
         self.handle.retire();
-        let _ = self.handle.reap();
+        if self.ended_soon() {
+            let _ = self.handle.reap();
+            return;
+        }
+        // A process in a call to a disk that hangs dies when that call returns: its slot does not wait for it.
+        let handle = self.handle.clone();
+        let reaper = std::thread::Builder::new().name("prover-reaper".into());
+        if let Err(error) = reaper.spawn(move || drop(handle.reap())) {
+            tracing::warn!(%error, "a prover that hangs is not waited for");
+        }
     }
 }
 

@@ -24,11 +24,14 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 pub enum ProverPool {
     Winning,
     Window,
+    /// Reading for a WindowPoSt: disks may hang, and the provers' slots are taken only once a partition is read.
+    Read,
     Seal,
     Verify,
 }
 
-pub const POOLS: [ProverPool; 4] = [ProverPool::Winning, ProverPool::Window, ProverPool::Seal, ProverPool::Verify];
+pub const POOLS: [ProverPool; 5] =
+    [ProverPool::Winning, ProverPool::Window, ProverPool::Read, ProverPool::Seal, ProverPool::Verify];
 
 impl ProverPool {
     pub fn of(task: &Task) -> Self {
@@ -36,12 +39,16 @@ impl ProverPool {
             // the challenge comes right before the proof, in the same round
             Task::WinningPost { .. } | Task::WinningChallenge { .. } => ProverPool::Winning,
             Task::WindowPost { .. } => ProverPool::Window,
-            Task::PostChallenges { proof_type, .. }
-            | Task::Vanilla { proof_type, .. }
-            | Task::PostFromVanilla { proof_type, .. } => match tasks::is_winning(*proof_type) {
+            Task::PostFromVanilla { proof_type, .. } => match tasks::is_winning(*proof_type) {
                 true => ProverPool::Winning,
                 false => ProverPool::Window,
             },
+            Task::PostChallenges { proof_type, .. } | Task::Vanilla { proof_type, .. } => {
+                match tasks::is_winning(*proof_type) {
+                    true => ProverPool::Winning,
+                    false => ProverPool::Read,
+                }
+            }
             Task::VerifySeal { .. } | Task::VerifyWindowPost { .. } => ProverPool::Verify,
             Task::AddPiece { .. }
             | Task::Pc1 { .. }
@@ -56,6 +63,7 @@ impl ProverPool {
         match self {
             ProverPool::Winning => "winning",
             ProverPool::Window => "window",
+            ProverPool::Read => "read",
             ProverPool::Seal => "seal",
             ProverPool::Verify => "verify",
         }
@@ -72,13 +80,15 @@ impl ProverPool {
 pub struct ProverPools {
     pub winning: usize,
     pub window: usize,
+    /// Storage paths that are read at a time.
+    pub read: usize,
     pub seal: usize,
     pub verify: usize,
 }
 
 impl Default for ProverPools {
     fn default() -> Self {
-        ProverPools { winning: 1, window: 1, seal: 1, verify: 1 }
+        ProverPools { winning: 1, window: 1, read: 4, seal: 1, verify: 1 }
     }
 }
 
@@ -88,6 +98,7 @@ impl ProverPools {
         match pool {
             ProverPool::Winning => self.winning,
             ProverPool::Window => self.window,
+            ProverPool::Read => self.read,
             ProverPool::Seal => self.seal,
             ProverPool::Verify => self.verify,
         }
@@ -446,7 +457,7 @@ mod tests {
 
     #[test]
     fn no_pool_is_without_a_slot() {
-        let none = ProverPools { winning: 0, window: 0, seal: 0, verify: 0 };
+        let none = ProverPools { winning: 0, window: 0, read: 0, seal: 0, verify: 0 };
         assert!(POOLS.into_iter().all(|p| none.slots(p) == 1));
     }
 

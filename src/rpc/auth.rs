@@ -11,6 +11,7 @@ use std::fs;
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// A caller's permissions. A token lists each one that it gives; none implies another.
@@ -183,6 +184,33 @@ impl Auth {
                 .map_err(|error| AuthError::RepoFile { path, error })?;
         }
         Ok(ApiInfo::local(addr, Some(token)))
+    }
+}
+
+/// The tokens of one repo, for a process that can do without them for a while: a secret that cannot be read stops nothing
+/// but the API, which tries again.
+pub struct RepoAuth {
+    dir: PathBuf,
+    opened: OnceLock<Arc<Auth>>,
+}
+
+impl RepoAuth {
+    pub fn new(dir: &Path) -> RepoAuth {
+        RepoAuth { dir: dir.to_path_buf(), opened: OnceLock::new() }
+    }
+
+    /// Reads the secret, unless it has been read before.
+    pub fn open(&self) -> Result<Arc<Auth>, AuthError> {
+        if let Some(auth) = self.opened.get() {
+            return Ok(auth.clone());
+        }
+        let auth = Arc::new(Auth::open(&self.dir)?);
+        Ok(self.opened.get_or_init(|| auth).clone())
+    }
+
+    /// `None`: the secret has not been read yet. Never reads.
+    pub fn opened(&self) -> Option<&Auth> {
+        self.opened.get().map(|auth| &**auth)
     }
 }
 

@@ -4,6 +4,7 @@
 //! * [`full_node`] — what we ask of a full node; [`full_node::http`] asks it over its `Filecoin.*` JSON-RPC.
 //! * [`directory`] — who is in the cluster, who holds what, and who should.
 //! * [`server`] — serves `Filecoin.*` JSON-RPC the way Lotus does; [`auth`] — its tokens and permissions.
+//! * [`server_actor`] — an HTTP server as a child of a tree; [`listener`] — its socket, which outlives it.
 //! * [`api`] — the StorageMiner API (`Filecoin.*`) that the CLI and lotus-miner's clients call.
 //! * [`bridge`] — messages between actors of different processes and hosts.
 //! * [`connection_limits`] — quotas of connections; [`descriptors`] — their size per surface; [`limited_stream`] — a socket
@@ -28,3 +29,4 @@ pub mod limited_stream;
 pub mod listener;
 pub mod refusal_log;
 pub mod server;
+pub mod server_actor;

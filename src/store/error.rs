@@ -34,6 +34,11 @@ pub enum StoreError {
     Newer { path: String, by: String, table: String, found: u16, known: u16 },
     #[error("store: record {table}/{key} cannot be read: {why}")]
     Corrupt { table: &'static str, key: String, why: String },
+    /// Nothing on this disk was replaced.
+    #[error(
+        "store: {path}: the cluster's row {table}/{key} cannot be read ({why}): run `bulkhead cluster repair` on a host of the cluster"
+    )]
+    Unreadable { path: String, table: String, key: String, why: String },
     /// `newer` is the same as `epoch` if the lease was lost and nobody took it yet.
     #[error("store: {path} epoch {epoch} was fenced off by epoch {newer}")]
     Fenced { path: String, epoch: u64, newer: u64 },

@@ -90,6 +90,25 @@ fn read_marker(table: &impl ReadableTable<&'static str, &'static str>, scope: &s
     Marker::parse(text.value().as_bytes()).map(Some).ok_or_else(|| damaged("_marker", scope, "not a marker"))
 }
 
+/// The scope's marker and one of its rows, unless a write of the scope waits.
+pub(super) fn row(
+    tx: &ReadTransaction,
+    scope: &str,
+    table: &str,
+    key: &str,
+) -> Result<Option<(Option<Marker>, Vec<u8>)>> {
+    let owned = match if_there(tx.open_table(OWNED))? {
+        Some(owned) => owned.get((scope, table, key)).map_err(failed)?.is_some(),
+        None => false,
+    };
+    if !owned || pending_count(tx, scope)? > 0 {
+        return Ok(None);
+    }
+    let Some(rows) = if_there(tx.open_table(rows(table)))? else { return Ok(None) };
+    let found = rows.get(key).map_err(failed)?.map(|row| row.value().to_vec());
+    found.map(|row| marker(tx, scope).map(|marker| (marker, row))).transpose()
+}
+
 /// The first that waits, and its place.
 pub(super) fn first_pending(tx: &ReadTransaction, scope: &str) -> Result<Option<(u64, PendingCommit)>> {
     let Some(table) = if_there(tx.open_table(PENDING))? else { return Ok(None) };

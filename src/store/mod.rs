@@ -28,16 +28,19 @@ pub mod transfer;
 mod txn;
 
 use db::Db;
-use replica::Replica;
+use replica::{Marker, Replica};
 use replicated::{CommitContext, Replication, Scopes};
 use serde::{Serialize, de::DeserializeOwned};
 use std::path::Path;
 use std::sync::Arc;
 
 pub use crate::supervisor::Token;
+#[cfg(test)]
+pub(crate) use table_owner::cluster_tables;
+
 pub use error::{Result, StoreError};
 pub use replicated::{Acquired, Policy, ScopeReport, lease_of};
-pub use txn::{Txn, read_body};
+pub use txn::{Txn, read_body, readable};
 
 /// A record type and where it lives.
 pub trait Record: Serialize + DeserializeOwned {
@@ -49,6 +52,9 @@ pub trait Record: Serialize + DeserializeOwned {
         None
     }
 }
+
+/// Says why a row of that table cannot be read. (table, key, value with its schema number.)
+pub type RowCheck = fn(&str, &str, &[u8]) -> std::result::Result<(), String>;
 
 /// The embedded store. Cheap to clone. Calls block for a disk write: fine on an actor's own arbiter.
 #[derive(Clone)]
@@ -93,6 +99,17 @@ impl Store {
     pub fn under(&self, policy: Policy) -> Store {
         let over = self.over.as_ref().map(|over| Replication { replica: over.replica.clone(), policy });
         Store { db: self.db.clone(), scopes: self.scopes.clone(), over }
+    }
+
+    /// From now on a row of the cluster's that cannot be read is not taken over: the copy on this disk stays as it was.
+    pub fn check_rows(&self, check: RowCheck) {
+        self.scopes.check_rows(check);
+    }
+
+    /// The row as this node's mirror has it, with the marker of its concern's last commit that the mirror knows. `None`: it has
+    /// none, or writes that wait go over it.
+    pub fn mirrored(&self, path: &str, table: &str, key: &str) -> Result<Option<(Option<Marker>, Vec<u8>)>> {
+        self.db.read(|r| mirror::row(r, path, table, key))
     }
 
     pub fn is_replicated(&self) -> bool {
@@ -153,6 +170,11 @@ impl Store {
     /// The records whose key starts with `prefix`, in key order.
     pub fn list_prefix<R: Record>(&self, prefix: &str) -> Result<Vec<(String, R)>> {
         self.db.read(|r| txn::list::<R>(r, prefix))
+    }
+
+    /// The same one after another, for more of them than memory is to hold.
+    pub fn each_with_prefix<R: Record>(&self, prefix: &str, mut see: impl FnMut(&str, R)) -> Result<()> {
+        self.db.read(|r| txn::each::<R>(r, prefix, &mut see))
     }
 
     pub fn put<R: Record>(&self, token: &Token, key: &str, record: &R) -> Result<()> {

@@ -8,6 +8,12 @@
 //! A write never waits for a long journal. Transactions that wait and were never sent are merged into few commits; a write
 //! sends at most a few of them itself, and goes behind the rest. What could never land is refused before it is acknowledged.
 
+mod flush;
+mod scopes;
+
+pub use scopes::ScopeReport;
+pub(super) use scopes::Scopes;
+
 use super::db::Db;
 use super::error::{Result, StoreError};
 use super::mirror::{self, Kind, LEASES, PendingCommit};
@@ -17,17 +23,13 @@ use super::replica::{
 use super::txn::{self, FencePass};
 use super::{Token, Txn};
 use crate::failpoint;
-use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::Duration;
+use crate::util::lock;
+use scopes::{Scope, ScopeState};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 /// More unconfirmed transactions than this in one scope are refused: at one a second, the better part of a day.
 const JOURNAL_MOST: u64 = 65_536;
-/// How often the journal is tried while the cluster's store is away.
-const FLUSH_EVERY: Duration = Duration::from_secs(1);
-/// Between two commits of a journal that is being flushed: writes of the scope take their turn.
-const FLUSH_YIELD: Duration = Duration::from_millis(1);
 /// Commits of a journal that one write sends before it goes behind the rest, or is refused.
 const SETTLED_BY_A_JOURNALED_WRITE: usize = 2;
 const SETTLED_BY_A_REFUSED_WRITE: usize = 50;
@@ -52,90 +54,12 @@ pub struct Acquired {
     pub dropped: u64,
 }
 
-/// How a scope stands; for the admin views.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
-pub struct ScopeReport {
-    pub path: String,
-    /// Transactions that wait for the cluster's store.
-    pub waiting: u64,
-    pub journaled: u64,
-    pub flushed: u64,
-    pub dropped: u64,
-}
-
-/// The scopes of one database file; all stores over that file share them.
-#[derive(Default)]
-pub(super) struct Scopes {
-    known: Mutex<BTreeMap<Arc<str>, Arc<Scope>>>,
-}
-
-pub(super) struct Scope {
-    path: Arc<str>,
-    /// Held for a whole transaction: they are serial per scope.
-    turn: Mutex<ScopeState>,
-    journaled: AtomicU64,
-    flushed: AtomicU64,
-    dropped: AtomicU64,
-}
-
-#[derive(Default)]
-struct ScopeState {
-    /// The local rows are not what the cluster's store has: it is asked before the next write.
-    behind: bool,
-    /// A thread flushes the journal.
-    flusher: bool,
-    /// The last commit got no answer, or a refusal.
-    away: bool,
-    /// Transactions that were merged into the first that waits; only to count them.
-    merged: u64,
-}
-
 /// The rest that [`CommitContext::settle`] left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Settled {
     All,
     /// It sent as many commits as it was allowed to.
     More,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-impl Scopes {
-    fn of(&self, path: &str) -> Arc<Scope> {
-        let mut known = lock(&self.known);
-        if let Some(scope) = known.get(path) {
-            return scope.clone();
-        }
-        let path: Arc<str> = path.into();
-        let scope = Arc::new(Scope {
-            path: path.clone(),
-            turn: Mutex::default(),
-            journaled: AtomicU64::new(0),
-            flushed: AtomicU64::new(0),
-            dropped: AtomicU64::new(0),
-        });
-        known.insert(path, scope.clone());
-        scope
-    }
-
-    pub(super) fn report(&self, db: &Db) -> Result<Vec<ScopeReport>> {
-        let scopes: Vec<_> = lock(&self.known).values().cloned().collect();
-        let count = |n: &AtomicU64| n.load(Ordering::Relaxed);
-        scopes
-            .into_iter()
-            .map(|scope| {
-                Ok(ScopeReport {
-                    path: scope.path.to_string(),
-                    waiting: db.read(|r| mirror::pending_count(r, &scope.path))?,
-                    journaled: count(&scope.journaled),
-                    flushed: count(&scope.flushed),
-                    dropped: count(&scope.dropped),
-                })
-            })
-            .collect()
-    }
 }
 
 /// The cluster behind a [`super::Store`].
@@ -452,6 +376,7 @@ impl CommitContext<'_> {
             Loaded::Image(image) => image,
             Loaded::Fenced { holder } => return Err(fenced(path, lease << 32, holder)),
         };
+        image.rows.iter().try_for_each(|row| self.scopes.check(path, row))?;
         let token = Token { path: scope.path.clone(), epoch: lease << 32 };
         let kept = self.db.write(|w| {
             raise(w, &token, image.marker)?;
@@ -478,62 +403,6 @@ impl CommitContext<'_> {
         }
         Ok(acquired)
     }
-
-    /// Tries until nothing waits, the scope is somebody else's, or the store is closed.
-    fn flush_later(&self, scope: &Arc<Scope>, turn: &mut ScopeState) {
-        if std::mem::replace(&mut turn.flusher, true) {
-            return;
-        }
-        let (db, over, scope) = (Arc::downgrade(self.db), self.over.clone(), Arc::downgrade(scope));
-        let name = "store-flush".to_owned();
-        let started = std::thread::Builder::new().name(name).spawn(move || {
-            let mut pause = FLUSH_EVERY;
-            loop {
-                std::thread::park_timeout(pause);
-                match flush_once(&db, &over, &scope) {
-                    Flushed::Over => break,
-                    Flushed::Part => pause = FLUSH_YIELD,
-                    Flushed::Away => pause = FLUSH_EVERY,
-                }
-            }
-        });
-        if let Err(error) = started {
-            turn.flusher = false;
-            tracing::warn!(%error, "no thread to flush the journal; the next write does it");
-        }
-    }
-}
-
-enum Flushed {
-    /// There is nothing more to try.
-    Over,
-    /// One commit landed and more wait.
-    Part,
-    Away,
-}
-
-/// One commit of the journal, in the scope's turn.
-fn flush_once(db: &Weak<Db>, over: &Replication, scope: &Weak<Scope>) -> Flushed {
-    let (Some(db), Some(scope)) = (db.upgrade(), scope.upgrade()) else { return Flushed::Over };
-    let mut turn = lock(&scope.turn);
-    let work = CommitContext { db: &db, scopes: &Scopes::default(), over };
-    let epoch = match db.read(|r| txn::highest(r, LEASES, &scope.path)) {
-        Ok(epoch) => epoch.unwrap_or(0),
-        Err(_) => return Flushed::Away,
-    };
-    let flushed = match work.settle(&scope, lease_of(epoch), &mut turn, 1) {
-        Ok(Settled::All) => Flushed::Over,
-        Ok(Settled::More) => Flushed::Part,
-        Err(StoreError::Unreachable { .. } | StoreError::Refused { .. } | StoreError::Io(_)) => Flushed::Away,
-        Err(StoreError::Full { .. } | StoreError::TooLarge { .. }) => Flushed::Away,
-        // What becomes of it is decided when the scope is acquired again.
-        Err(error) => {
-            tracing::warn!(path = &*scope.path, %error, "the journal waits for the scope's next holder here");
-            Flushed::Over
-        }
-    };
-    turn.flusher &= !matches!(flushed, Flushed::Over);
-    flushed
 }
 
 /// The scope's lease is `token`'s: etcd said so a moment ago, to a question that was put after this disk had learned its

@@ -42,7 +42,7 @@ const TABLES: [(&str, u16, TableOwner); 15] = [
     ("agent_master", 1, TableOwner::Node),
     ("identity", 1, TableOwner::Node),
     ("market_ask", 1, TableOwner::Concern { concern: "deal-handler", miner: MinerIn::Id, merge: Merge::Same }),
-    ("messages", 1, prefixed("message-sender")),
+    ("messages", 2, prefixed("message-sender")),
     ("messages_done", 1, prefixed("message-sender")),
     ("nonces", 1, TableOwner::Concern { concern: "message-sender", miner: MinerIn::Nothing, merge: Merge::Highest }),
     ("pledges", 1, TableOwner::Sharded { concern: "seal-scheduler" }),
@@ -65,6 +65,12 @@ impl TableOwner {
 
 pub(super) fn home(table: &str) -> Option<TableOwner> {
     TABLES.iter().find(|(name, ..)| *name == table).map(|(_, _, home)| *home)
+}
+
+/// The tables whose rows a cluster has.
+#[cfg(test)]
+pub(crate) fn cluster_tables() -> impl Iterator<Item = &'static str> {
+    TABLES.iter().filter(|(_, _, home)| *home != TableOwner::Node).map(|(name, ..)| *name)
 }
 
 /// The latest schema of the table's records that this version reads: `Record::SCHEMA`. `None`: a table of a later version.

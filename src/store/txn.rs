@@ -105,6 +105,11 @@ pub(super) fn check_row(table: &str, key: &str, record: &[u8]) -> Result<()> {
     }
 }
 
+/// Whether a record of that type can be read; for [`super::RowCheck`].
+pub fn readable<R: Record>(key: &str, record: &[u8]) -> std::result::Result<(), String> {
+    decode::<R>(key, record).map(drop).map_err(|why| why.to_string())
+}
+
 /// The fields behind a record's schema number.
 pub fn read_body<T: DeserializeOwned>(body: &[u8]) -> std::result::Result<T, String> {
     let (record, used) = bincode::serde::decode_from_slice(body, config()).map_err(|e| e.to_string())?;
@@ -131,26 +136,32 @@ pub(super) fn get<R: Record>(tx: &ReadTransaction, key: &str) -> Result<Option<R
 }
 
 pub(super) fn list<R: Record>(tx: &ReadTransaction, prefix: &str) -> Result<Vec<(String, R)>> {
+    let mut found = Vec::new();
+    each(tx, prefix, &mut |key: &str, record| found.push((key.to_owned(), record)))?;
+    Ok(found)
+}
+
+pub(super) fn each<R: Record>(tx: &ReadTransaction, prefix: &str, see: &mut impl FnMut(&str, R)) -> Result<()> {
     match tx.open_table(table::<R>()) {
-        Ok(table) => collect(&table, prefix),
-        Err(TableError::TableDoesNotExist(_)) => Ok(Vec::new()),
+        Ok(table) => each_row(&table, prefix, see),
+        Err(TableError::TableDoesNotExist(_)) => Ok(()),
         Err(e) => Err(failed(e)),
     }
 }
 
-fn collect<R: Record>(
+fn each_row<R: Record>(
     table: &impl ReadableTable<&'static str, &'static [u8]>,
     prefix: &str,
-) -> Result<Vec<(String, R)>> {
-    let mut found = Vec::new();
+    see: &mut impl FnMut(&str, R),
+) -> Result<()> {
     for row in table.range(prefix..).map_err(failed)? {
         let (key, value) = row.map_err(failed)?;
         if !key.value().starts_with(prefix) {
             break;
         }
-        found.push((key.value().to_owned(), decode(key.value(), value.value())?));
+        see(key.value(), decode(key.value(), value.value())?);
     }
-    Ok(found)
+    Ok(())
 }
 
 /// The highest epoch that ever wrote under a path wins; a lower one is fenced off.
@@ -262,7 +273,9 @@ impl<'a> Txn<'a> {
         match &self.to {
             To::Disk(tx) => {
                 let table = tx.open_table(table::<R>()).map_err(failed)?;
-                collect(&table, prefix)
+                let mut found = Vec::new();
+                each_row(&table, prefix, &mut |key: &str, record| found.push((key.to_owned(), record)))?;
+                Ok(found)
             }
             To::Set(tx, set) => {
                 let mut rows: BTreeMap<String, R> = list(tx, prefix)?.into_iter().collect();

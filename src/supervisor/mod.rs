@@ -3,7 +3,7 @@
 //! A concern implements [`Actor`] and [`Handler`] and is described by a [`ChildSpec`]; a [`SupervisorSpec`] groups
 //! children; [`Tree`] starts them in order and stops them in reverse. A [`Ref`] is an address that outlives restarts.
 //!
-//! `engine` holds the rules and does no I/O; `shell` is the only part that knows actix; `supervise` joins the two.
+//! `engine` holds the rules and does no I/O (it knows `policy`, not `spec`); `shell` is the only part that knows actix; `supervise` joins the two.
 
 mod actor;
 mod cell;
@@ -17,6 +17,7 @@ mod inspect;
 mod monitor;
 mod node;
 mod orders;
+mod policy;
 pub mod process;
 mod shell;
 mod spec;
@@ -35,10 +36,8 @@ pub use histogram::{HANDLE_BOUNDS_US, HandleTimes};
 pub use inspect::{InspectError, Inspection};
 pub use monitor::{Down, Monitor};
 pub use orders::Order;
+pub use policy::{AutoShutdown, Backoff, BudgetSpent, Restart, Shutdown, Strategy, Thread};
 pub(crate) use shell::here;
 pub use shell::{Cx, Export, ExportError, ExportOf, OnUnreadable, Recipient, Ref};
-pub use spec::{
-    AutoShutdown, Backoff, BudgetSpent, ChildSpec, Restart, Shutdown, SpecError, SpecFault, StartError, Strategy,
-    SupervisorSpec, Thread,
-};
+pub use spec::{ChildSpec, SpecError, SpecFault, StartError, SupervisorSpec};
 pub use tree::{ActorInfo, ActorState, SupervisorRef, Tree, TreeError, TreeOptions, UpgradeError, WeakTree};

@@ -2,7 +2,8 @@
 
 use super::cell::{CellMeta, lock};
 use super::engine::Key;
-use super::spec::{Body, ChildDef, Restart, SupDef};
+use super::policy::Restart;
+use super::spec::{Body, ChildDef, SupDef};
 use super::supervise::{Combiner, SupervisorMsg};
 use super::tree::ActorInfo;
 use arc_swap::ArcSwap;

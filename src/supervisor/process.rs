@@ -3,8 +3,9 @@
 
 use super::actor::{Actor, Handler, Message};
 use super::exit::Exit;
+use super::policy::Restart;
 use super::shell::{Cx, Ref};
-use super::spec::{ChildSpec, Restart, StartError};
+use super::spec::{ChildSpec, StartError};
 use std::ffi::OsString;
 use std::fs;
 use std::io;

@@ -13,8 +13,9 @@ use super::engine::{
 };
 use super::exit::Exit;
 use super::node::TreeNode;
+use super::policy::{Restart, Shutdown};
 use super::shell::{ArbiterSlot, ChildReport, Ctl, CtlSender, Pause, ReportSink, Reporter, StartOrder};
-use super::spec::{Body, ChildDef, Restart, Shutdown, SupDef};
+use super::spec::{Body, ChildDef, SupDef};
 use control::ControlTask;
 use rand::Rng;
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};

@@ -145,6 +145,7 @@ async fn control_overtakes_bulk() {
     assert!(answered >= 12, "the crash came after less than half of the bulk: {answered} were answered by a successor");
 }
 
+#[cfg(feature = "cluster")]
 #[tokio::test]
 async fn quic_carries_the_same_calls() {
     let mut configs = [config(), config()];

@@ -1,6 +1,9 @@
 //! Every message of every concern keeps its meaning over the wire: encoded, decoded, answered, the answer decoded.
 
-use bulkhead::actors::message_sender::messages::{Enqueue, EnqueueAnswer, MessageStatus, Withdraw, WithdrawAnswer};
+use bulkhead::actors::message_sender::messages::{
+    Cancel, Enqueue, EnqueueAnswer, EnqueueV1, ListMessages, MessageList, MessageRow, MessageStatus, OrderAnswer,
+    Replace, Withdraw, WithdrawAnswer,
+};
 use bulkhead::actors::seal_scheduler::messages::{Pledge, PledgeAnswer, Remove};
 use bulkhead::actors::sector_allocator::messages::{
     Allocate, AllocateError, Allocated, Numbers, Reserve, ReserveError,
@@ -8,6 +11,7 @@ use bulkhead::actors::sector_allocator::messages::{
 use bulkhead::actors::winning_post::messages::{RoundOutcome, RoundReport, WinningInfo, WinningReport};
 use bulkhead::chain::types::TipSetKey;
 use bulkhead::chain::{Address, TokenAmount};
+use bulkhead::rpc::bridge::codec::{self, Earlier};
 use bulkhead::supervisor::Message;
 use std::fmt::Debug;
 
@@ -40,14 +44,27 @@ fn the_message_senders_messages() {
         value: TokenAmount::from_atto(-5),
         max_fee: TokenAmount::from_atto(300),
         from,
+        closes: Some(300),
     };
     let bytes = crosses(enqueue(Some(Address::new_id(5))), EnqueueAnswer::Accepted);
-    assert_eq!(bytes, "0c7072652d636f6d6d69742d370300e8071c02810101fb02012c01020005");
+    assert_eq!(bytes, "0c7072652d636f6d6d69742d370300e8071c02810101fb02012c0102000501fb5802");
+    // The schema before knows no epoch of Close; the rest of the message is the same.
+    let older = EnqueueV1::downgrade(&enqueue(Some(Address::new_id(5)))).unwrap();
+    let mut bytes = Vec::new();
+    codec::encode(&older, &mut bytes).unwrap();
+    assert_eq!(hex::encode(&bytes), "0c7072652d636f6d6d69742d370300e8071c02810101fb02012c01020005");
+    let read = codec::decode::<EnqueueV1>(&bytes).unwrap().upgrade();
+    assert_eq!((read.key.as_str(), read.method, read.closes), ("pre-commit-7", 28, None));
     let known =
         MessageStatus::Landed { cid: cid(), epoch: 12, tipset: TipSetKey(vec![cid(), cid()]), return_data: vec![1, 2] };
     crosses(enqueue(None), EnqueueAnswer::Known(known));
     let bytes = crosses(Withdraw { key: "k".into() }, Err("disk full".into()));
     assert_eq!(bytes, "016b");
+    let row = MessageRow { key: "k".into(), nonce: Some(7), ..MessageRow::default() };
+    assert_eq!(crosses(ListMessages { most: 9 }, Ok(MessageList { open: 2, rows: vec![row] })), "09");
+    let max_fee = Some(TokenAmount::from_atto(300));
+    assert_eq!(crosses(Replace { key: "k".into(), max_fee }, Ok(OrderAnswer::Ordered { nonce: 7 })), "016b0102012c");
+    assert_eq!(crosses(Cancel { key: "k".into() }, Ok(OrderAnswer::Withdrawn)), "016b");
     let pushed = MessageStatus::Pushed { cid: cid(), nonce: 3, since: 9 };
     crosses(Withdraw { key: "k".into() }, Ok(WithdrawAnswer::TooLate(pushed)));
 }

@@ -10,4 +10,5 @@ mod full_node_refusals;
 mod head_feed_follow;
 mod lotus_json_shapes;
 mod message_sender_crash;
+mod message_sender_fees;
 mod signed_under_a_lease;

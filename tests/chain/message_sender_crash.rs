@@ -26,15 +26,29 @@ fn engine(path: &Path, chain: &Arc<FakeChain>, epoch: u64) -> Engine {
         settings: SenderSettings {
             rules: SendRules { confidence: 2, replace_after: 4, lost_after: 3, repush_every: 2 },
             max_fee: fil(1_000_000),
+            window_post_fee: fil(1_000_000),
+            maximize_window_post: false,
             estimate_tries: 3,
             max_open: 3,
+            proving_places: 0,
             keep_done: 50,
+            ..SenderSettings::default()
         },
+        memory: Arc::default(),
     }
 }
 
 fn message(key: &str) -> Enqueue {
-    Enqueue { key: key.into(), to: miner(), method: 5, params: vec![0x80], value: fil(0), max_fee: fil(0), from: None }
+    Enqueue {
+        key: key.into(),
+        to: miner(),
+        method: 5,
+        params: vec![0x80],
+        value: fil(0),
+        max_fee: fil(0),
+        from: None,
+        closes: None,
+    }
 }
 
 struct Setup {
@@ -329,6 +343,7 @@ async fn a_message_that_is_withdrawn_during_a_round_is_not_sent_by_it() {
         token: e.token.clone(),
         fence: None,
         settings: e.settings.clone(),
+        memory: Arc::default(),
     };
     e.signer = Arc::new(Withdrawing { other, key: "a" });
     e.enqueue(&message("a")).unwrap();

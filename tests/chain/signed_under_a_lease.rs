@@ -40,13 +40,14 @@ impl Host {
                 max_fee: fil(1_000_000),
                 ..SenderSettings::default()
             },
+            memory: Arc::default(),
         };
         Host { _dir: dir, engine }
     }
 
     fn enqueue(&self, key: &str, to: Address, method: u64) {
         let (params, value, max_fee) = (vec![0x80], fil(5), fil(0));
-        let message = Enqueue { key: key.into(), to, method, params, value, max_fee, from: None };
+        let message = Enqueue { key: key.into(), to, method, params, value, max_fee, from: None, closes: None };
         assert_eq!(self.engine.enqueue(&message).unwrap(), EnqueueAnswer::Accepted);
     }
 

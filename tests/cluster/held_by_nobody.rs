@@ -100,7 +100,9 @@ async fn a_marker_that_nobody_can_read_is_not_ready_and_says_which_key_it_is_and
     let others = a.runs().await.unwrap();
     assert!(others.contains(&ALLOCATOR.to_string()) && !others.contains(&WINDOW.to_string()), "{others:?}");
 
-    let found = repair::repair(&Connection::new(etcds.config()).unwrap(), false).await.unwrap();
+    let check = bulkhead::actors::records::check;
+    let options = repair::RepairOptions { dry_run: false, check, mirror: None, drop: None };
+    let found = repair::repair(&Connection::new(etcds.config()).unwrap(), &options).await.unwrap();
     assert_eq!(found.iter().map(|one| one.key.as_str()).collect::<Vec<_>>(), [marker.as_str()], "{found:?}");
     ready_with_all(&a).await;
     a.stop().await;

@@ -8,11 +8,13 @@ use crate::support::etcd::{Etcds, free_ports};
 use crate::support::fake_chain::FakeChain;
 use crate::support::netns::Inside;
 use crate::support::operator::{bulkhead, text, until};
+use bulkhead::actors::path_checks::PathChecks;
 use bulkhead::actors::seal_agent::messages::{AgentReport, GetAgentReport};
 use bulkhead::actors::seal_scheduler::messages::{SectorSummary, Status};
 use bulkhead::actors::seal_scheduler::{Agents, SectorDirs};
 use bulkhead::actors::sector_files::SectorFiles;
-use bulkhead::actors::storage::{RemoteFiles, RemoteSectorProver, SectorIndex};
+use bulkhead::actors::sector_reads::{ReadRequest, SectorRead, SectorReader, WantedSector};
+use bulkhead::actors::storage::{LocalReader, PostReader, RemoteSectorProver, SectorIndex};
 use bulkhead::node::remote_nodes::RemoteNodes;
 use bulkhead::proofs::{ChildConfig, ChildProver, Job, Output, Prover, PublicSector, Task, tasks};
 use bulkhead::rpc::bridge::{Bridge, BridgeConfig};
@@ -301,15 +303,26 @@ async fn a_sector_is_sealed_by_workers_of_an_agent_and_proven_without_its_files(
     assert!(!here.sealed(1).exists() && SectorDirs::of_repo(&stage.agent_repo(), 1000).sealed(1).exists());
 
     // WindowPoSt: the files are there, the proof is made here.
-    let index = Arc::new(SectorIndex::new(here, net.far.clone()));
-    let far = RemoteSectorProver { inner: ours.clone(), index: index.clone() };
+    let files = Arc::new(here);
+    let local = LocalReader::new(files.clone(), ours.clone(), PathChecks::of_process());
+    let reader = Arc::new(PostReader { local, index: SectorIndex::new(1000, net.far.clone()) });
+    let far = RemoteSectorProver { inner: ours.clone(), reader: reader.clone() };
     let comm_r = sector.comm_r.unwrap();
-    let files = Arc::new(RemoteFiles(index.clone()));
-    let readable = {
-        let files = files.clone();
-        tokio::task::spawn_blocking(move || (files.readable(1, 2048), files.readable(2, 2048))).await.unwrap()
+    let read = {
+        let wanted = |number, comm_r| WantedSector { number, comm_r, places: vec![0, 1] };
+        let sectors = vec![wanted(1, comm_r), wanted(2, comm_r)];
+        let until = tokio::time::Instant::now() + LONG;
+        let (tell, mut answers) = tokio::sync::mpsc::unbounded_channel();
+        reader.read(ReadRequest { miner: 1000, proof_type: 10, sectors, until }, &tell).await;
+        drop(tell);
+        let mut read = Vec::new();
+        while let Some((number, answer)) = answers.recv().await {
+            read.push((number, matches!(answer, SectorRead::Proof(_))));
+        }
+        read.sort();
+        read
     };
-    assert_eq!(readable, (true, false));
+    assert_eq!(read, [(1, true), (2, false)]);
     let post = |number: u64, max_runtime| {
         let sectors = vec![files.locate(number).post_sector(number, comm_r)];
         let task = Task::WindowPost { proof_type: 10, miner: 1000, randomness: [7; 32], sectors };

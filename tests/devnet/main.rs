@@ -8,6 +8,7 @@ mod blocks;
 mod crosses_upgrade;
 mod inspection;
 mod messages;
+mod miner_owner;
 mod refuses_bad_proofs;
 mod restart_reorg;
 mod sector_life;

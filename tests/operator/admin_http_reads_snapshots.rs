@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::{Duration, Instant};
 
 /// Three rows; `root/markets/deal_handler` can be killed, the root cannot.
 #[derive(Default)]
@@ -15,11 +16,17 @@ struct Rows {
     killed: Mutex<Vec<String>>,
     restarting: AtomicBool,
     broken: AtomicBool,
+    /// `journal` waits while it is true; `snapshot` as well if `tree_blocks`.
+    blocks: (Mutex<bool>, Condvar),
+    tree_blocks: AtomicBool,
 }
 
 impl TreeView for Rows {
     fn snapshot(&self) -> Vec<ActorInfo> {
         assert!(!self.broken.load(SeqCst), "a snapshot that panics");
+        if self.tree_blocks.load(SeqCst) {
+            self.wait();
+        }
         let row = |path: &str, state| -> ActorInfo {
             let row = json!({
                 "path": path, "kind": "worker", "state": state, "incarnation": 4, "restarts": 3,
@@ -33,6 +40,21 @@ impl TreeView for Rows {
     fn kill(&self, path: &str) -> bool {
         self.killed.lock().unwrap().push(path.into());
         path != "root"
+    }
+    fn journal(&self) -> Option<Vec<bulkhead::rpc::admin::Ended>> {
+        self.wait();
+        Some(Vec::new())
+    }
+}
+
+impl Rows {
+    fn wait(&self) {
+        let (blocks, changed) = &self.blocks;
+        drop(changed.wait_while(blocks.lock().unwrap(), |blocks| *blocks).unwrap());
+    }
+    fn block(&self, blocks: bool) {
+        *self.blocks.0.lock().unwrap() = blocks;
+        self.blocks.1.notify_all();
     }
 }
 
@@ -136,6 +158,43 @@ async fn what_is_not_there_or_not_right_is_a_json_error() {
     assert_eq!(f.get("/health/live").await.0, 200, "a view that panics costs one answer");
     f.rows.broken.store(false, SeqCst);
     assert_eq!(f.get("/actors").await.0, 200);
+}
+
+/// Views that block keep neither health nor an order from its answer, however many ask for them.
+#[tokio::test]
+async fn a_view_that_blocks_stops_neither_health_nor_orders() {
+    let f = Arc::new(fixture(&["root/proving"]));
+    let rows = f.rows.clone();
+    rows.block(true);
+    let asking: Vec<_> = (0..60)
+        .map(|_| {
+            let f = f.clone();
+            tokio::spawn(async move { f.get("/journal").await })
+        })
+        .collect();
+    let began = Instant::now();
+    let token = Some("Bearer the-token");
+    for _ in 0..20 {
+        assert_eq!(f.get("/health/live").await.0, 200);
+        assert_eq!(f.get("/health/ready").await.0, 200);
+        assert_eq!(f.send("POST", "/actors/root/proving/kill", token).await.0, 200);
+        assert_eq!(f.get("/info").await.0, 200);
+    }
+    assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
+    for asked in asking {
+        let (status, body) = asked.await.unwrap();
+        assert!(status == 503 && body.to_string().contains("blocks"), "{status} {body}");
+    }
+    // The tree itself: alive, and not ready, within a prober's patience.
+    rows.tree_blocks.store(true, SeqCst);
+    let began = Instant::now();
+    let (status, body) = f.get("/health/ready").await;
+    assert!(status == 503 && body["troubles"][0].as_str().unwrap().contains("blocks"), "{status} {body}");
+    assert_eq!(f.get("/health/live").await.0, 200);
+    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+    rows.block(false);
+    assert_eq!(f.get("/health/ready").await.0, 200, "well again");
+    assert_eq!(f.get("/journal").await.0, 200);
 }
 
 #[tokio::test]

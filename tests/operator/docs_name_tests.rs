@@ -54,15 +54,16 @@ fn named(sentence: &str) -> Vec<(String, String)> {
     names
 }
 
-/// The items of a page's lists, each with the title that it stands under. An item ends with an empty line.
+/// The rows of a page's tables (promise, tests) and the items of its lists, each with the title that it stands under. An item
+/// ends with an empty line.
 fn items(page: &str) -> Vec<(String, String)> {
     let mut items: Vec<(String, String)> = Vec::new();
     let (mut title, mut open) = ("", false);
     for line in page.lines() {
         title = line.strip_prefix("## ").unwrap_or(title);
-        if line.starts_with("- ") {
+        if line.starts_with("- ") || line.starts_with("| ") {
             items.push((title.to_string(), line.to_string()));
-            open = true;
+            open = line.starts_with("- ");
         } else if line.is_empty() {
             open = false;
         } else if let Some((_, item)) = items.last_mut().filter(|_| open) {
@@ -70,6 +71,7 @@ fn items(page: &str) -> Vec<(String, String)> {
             item.push_str(line);
         }
     }
+    items.retain(|(_, item)| item != "| promise | test |");
     items
 }
 

@@ -3,6 +3,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod actor_orders;
 mod admin_http_outlives_hung_actors;
 mod admin_http_reads_snapshots;
 mod admin_orders;

@@ -3,10 +3,11 @@
 use async_trait::async_trait;
 use bulkhead::chain::types::{TipSet, Version};
 use bulkhead::rpc::api::{
-    ApiConfig, ApiServer, BackendError, MinerBackend, ReportKind, SectorBrief, SectorId, SectorInfo,
+    ApiConfig, ApiServer, BackendError, MessageState, MinerBackend, Order, Plan, ReportKind, SectorBrief, SectorId,
+    SectorInfo,
 };
 use bulkhead::rpc::api_info::ApiInfo;
-use bulkhead::rpc::auth::{Auth, Perm};
+use bulkhead::rpc::auth::{Auth, Perm, RepoAuth};
 use bulkhead::rpc::client::{CallErrorKind, RpcClient};
 use fvm_shared::address::Address;
 use serde_json::{Value, json};
@@ -54,6 +55,15 @@ impl MinerBackend for OneMiner {
     fn shutdown(&self) {
         self.stopping.store(true, SeqCst);
     }
+    async fn check_order(&self, order: &Order) -> Result<Plan, BackendError> {
+        Err(BackendError::Failed(format!("no {} here", order.name())))
+    }
+    async fn order(&self, _: &Order, _: &str) -> Result<Vec<String>, BackendError> {
+        Ok(vec![])
+    }
+    async fn message_state(&self, _: &str) -> Result<MessageState, BackendError> {
+        Ok(MessageState::Unknown)
+    }
     async fn report(&self, report: ReportKind) -> Result<Value, BackendError> {
         Ok(json!(format!("{report:?}")))
     }
@@ -61,18 +71,18 @@ impl MinerBackend for OneMiner {
 
 struct Fixture {
     server: ApiServer,
-    auth: Arc<Auth>,
+    auth: Arc<RepoAuth>,
     node: Arc<OneMiner>,
     repo: tempfile::TempDir,
 }
 
 fn fixture() -> Fixture {
     let repo = tempfile::tempdir().unwrap();
-    let auth = Arc::new(Auth::open(repo.path()).unwrap());
+    let auth = Arc::new(RepoAuth::new(repo.path()));
     let node = Arc::new(OneMiner::default());
     let config =
         ApiConfig { listen: "127.0.0.1:0".parse().unwrap(), repo: repo.path().to_path_buf(), auth: auth.clone() };
-    let server = ApiServer::start(&config, node.clone()).unwrap();
+    let server = bulkhead::rpc::api::start(&config, node.clone()).unwrap();
     Fixture { server, auth, node, repo }
 }
 
@@ -111,7 +121,7 @@ async fn the_repo_s_files_open_the_api() {
 #[tokio::test]
 async fn a_token_opens_what_it_lists_and_no_more() {
     let f = fixture();
-    let token = |perms: &[Perm]| Some(f.auth.token(perms).unwrap());
+    let token = |perms: &[Perm]| Some(f.auth.open().unwrap().token(perms).unwrap());
     let methods = [
         ("Filecoin.SectorsList", Perm::Read),
         ("Filecoin.PledgeSector", Perm::Write),
@@ -141,7 +151,7 @@ async fn a_token_opens_what_it_lists_and_no_more() {
 #[tokio::test]
 async fn refusals_are_json_rpc_errors() {
     let f = fixture();
-    let client = f.client(Some(f.auth.token(&Perm::ALL).unwrap()));
+    let client = f.client(Some(f.auth.open().unwrap().token(&Perm::ALL).unwrap()));
     let cases = [
         ("Filecoin.SectorsStatus", json!([0, true]), 1, "sector 0 is not known"),
         ("Filecoin.SectorsStatus", json!([0]), -32602, "wrong param count"),

@@ -6,7 +6,7 @@ use crate::support::devnet::{GOOD, Net};
 use async_trait::async_trait;
 use bulkhead::actors::sector_files::SectorDirs;
 use bulkhead::config::Config;
-use bulkhead::devnet::tree::{ChainServer, ServerConfig, WhereIs};
+use bulkhead::devnet::tree::{ChainServer, ServerConfig};
 use bulkhead::devnet::{Devnet, DevnetSettings};
 use bulkhead::node::identity::Identity;
 use bulkhead::node::settings::NodeSettings;
@@ -16,6 +16,7 @@ use bulkhead::rpc::api_info::ApiInfo;
 use bulkhead::rpc::auth::{Auth, Perm};
 use bulkhead::rpc::client::RpcClient;
 use bulkhead::rpc::full_node::{FullNode, HttpFullNode};
+use bulkhead::rpc::server_actor::WhereIs;
 use bulkhead::supervisor::{ActorInfo, ActorState, Exit, GroupRow, Inspection, Ref, Tree, TreeOptions};
 use fvm_shared::address::Address;
 use serde_json::Value;
@@ -126,7 +127,7 @@ impl GatedProver {
 impl Prover for GatedProver {
     async fn run(&self, job: Job) -> Result<Output, ProverError> {
         Ok(match job.task {
-            Task::WindowPost { .. } => {
+            Task::PostFromVanilla { .. } => {
                 self.begun.send_modify(|n| *n += 1);
                 self.open.subscribe().wait_for(|open| *open).await.unwrap();
                 Output::Proof(GOOD.to_vec())
@@ -134,8 +135,11 @@ impl Prover for GatedProver {
             Task::WinningPost { .. } => Output::Proof(GOOD.to_vec()),
             Task::VerifySeal { .. } | Task::VerifyWindowPost { .. } => Output::Verified(true),
             Task::WinningChallenge { .. } => Output::Challenged(vec![0]),
-            Task::PostChallenges { .. } | Task::Vanilla { .. } | Task::PostFromVanilla { .. } => {
-                unreachable!("every sector's files are on this node")
+            Task::PostChallenges { sectors, .. } => {
+                Output::Challenges(sectors.into_iter().map(|n| (n, vec![1])).collect())
+            }
+            Task::Vanilla { sectors, .. } => {
+                Output::Vanilla(sectors.iter().map(|(sector, _)| (sector.number, Ok(GOOD.to_vec()))).collect())
             }
             other => panic!("nothing is sealed here: {other:?}"),
         })
@@ -214,9 +218,8 @@ pub(super) async fn world_of(settings: DevnetSettings, hang_after: Option<Durati
     std::fs::remove_dir(&files.jobs).unwrap(); // no node was up in this repo: its store is not lost
     std::fs::write(files.sealed(1), [0; 2048]).unwrap();
     std::fs::create_dir_all(files.cache(1)).unwrap();
-    for name in ["p_aux", "t_aux"] {
-        std::fs::write(files.cache(1).join(name), "").unwrap();
-    }
+    std::fs::write(files.cache(1).join("t_aux"), "").unwrap();
+    std::fs::write(files.cache(1).join("p_aux"), crate::support::devnet::p_aux(1)).unwrap();
     World { _dir: dir, chain, info: ApiInfo::local(addr, Some(token)), miner, config }
 }
 

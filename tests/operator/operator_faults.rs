@@ -497,3 +497,36 @@ fn a_log_that_nobody_reads_stops_nothing() {
     say(&["stop", "--repo", text(&repo)], &[]).ok();
     until("its end", || node.process.try_wait().expect("a process"));
 }
+
+/// So many threads and processes for a user of its own. `None`: not as root, or the binary lies where no other user comes.
+fn with_few_threads(mut command: std::process::Command, threads: u64) -> Option<std::process::Command> {
+    use nix::sys::resource::{Resource, setrlimit};
+    use std::os::unix::process::CommandExt;
+    if !nix::unistd::Uid::effective().is_root() {
+        return None;
+    }
+    command.uid(54_321);
+    let limit = move || setrlimit(Resource::RLIMIT_NPROC, threads, threads).map_err(std::io::Error::from);
+    // SAFETY: setrlimit is async-signal-safe, and nothing else runs between fork and exec.
+    unsafe { command.pre_exec(limit) };
+    let mut tried = std::process::Command::new("test");
+    tried.args(["-x", env!("CARGO_BIN_EXE_bulkhead")]).uid(54_321);
+    tried.status().expect("it runs").success().then_some(command)
+}
+
+#[test]
+fn a_host_that_refuses_threads_is_told_at_once() {
+    let place = Place::new();
+    let everybody = std::os::unix::fs::PermissionsExt::from_mode(0o777);
+    std::fs::set_permissions(place.dir.path(), everybody).expect("permissions");
+    for threads in 1..=8 {
+        let dir = place.at(&format!("devnet-{threads}"));
+        let args = ["devnet", "--chain-only", "--dir", text(&dir), "--listen", "127.0.0.1:0"];
+        let Some(command) = with_few_threads(bulkhead(&args, &[]), threads) else { return };
+        let began = std::time::Instant::now();
+        let said = Running::of(command).ended();
+        let last = said.err.trim_end().lines().last().unwrap_or_default();
+        assert!(said.status.code() == Some(1) && last.starts_with("error: ") && last.contains("ulimit -u"), "{said}");
+        assert!(began.elapsed() < std::time::Duration::from_secs(10), "{threads} threads: {:?}", began.elapsed());
+    }
+}

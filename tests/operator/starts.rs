@@ -74,8 +74,10 @@ fn concerns_that_proving_can_do_without_come_up_later_and_say_why() {
     let _ = std::fs::remove_dir_all(repo.join("sectors"));
     std::fs::write(repo.join("sectors"), "no folder").expect("written");
     std::fs::write(repo.join("sectorid"), "many").expect("written");
+    std::fs::write(repo.join("jwt-secret"), "no secret").expect("written");
     let node = up(repo, &chain.api_info());
-    let expected = [(MARKET, "libp2p.key"), (SCHEDULER, "sectors"), (ALLOCATOR, "no sector number")];
+    let expected =
+        [(MARKET, "libp2p.key"), (SCHEDULER, "sectors"), (ALLOCATOR, "no sector number"), (API, "jwt-secret")];
     for (path, part) in expected {
         is_held(repo, path, part);
         assert!(node.err().contains(part), "the log says so: {}", node.err());
@@ -84,7 +86,12 @@ fn concerns_that_proving_can_do_without_come_up_later_and_say_why() {
     for path in ["root/proving/window_post", "root/proving/winning_post", "root/chain/message_sender"] {
         assert_eq!(up[path], ("up".into(), None), "{path}");
     }
-    let info = ask(repo, &["info"]);
+    // The API answers nobody; the admin HTTP has what it would say.
+    let info = until("the node's own report", || {
+        let said = say(&["info", "--json", "--repo", text(repo)], &[]);
+        let info: Value = serde_json::from_str(&said.out).ok()?;
+        (info["held_down"].as_object()?.len() == expected.len()).then_some(info)
+    });
     let (code, answer) = ready(repo).expect("readiness");
     assert_eq!(code, 503);
     for (path, part) in expected {
@@ -93,7 +100,7 @@ fn concerns_that_proving_can_do_without_come_up_later_and_say_why() {
         assert!(answer["waiting_for"].as_array().expect("paths").iter().any(|waits| waits == path), "{answer}");
     }
     // Repaired while it runs: nothing has to be restarted by hand.
-    for name in ["libp2p.key", "sectors", "sectorid"] {
+    for name in ["libp2p.key", "sectors", "sectorid", "jwt-secret"] {
         std::fs::remove_file(repo.join(name)).expect("removed");
     }
     all_up(repo);

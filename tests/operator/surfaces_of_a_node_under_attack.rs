@@ -54,6 +54,13 @@ fn callers_that_hold_every_surface_keep_nobody_out() {
     assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
     let open = open_files(node.pid()) as u64;
     assert!(open <= FILES * 5 / 8, "{open} of {FILES} files are open");
+    // A prover starts, with its pipes, files and threads, and gives its result.
+    ask(&repo, &["sectors", "pledge"]);
+    until("a sector past its first prover", || {
+        let sectors = ask(&repo, &["sectors", "list"]).to_string();
+        assert!(!sectors.contains("Too many open files"), "{sectors}");
+        ["PC2", "PreCommit", "Committed", "WaitSeed"].iter().any(|phase| sectors.contains(phase)).then_some(())
+    });
     drop(held);
 
     // Host, Origin; health is for every prober.

@@ -35,7 +35,7 @@ fn house(configure: impl FnOnce(&ScriptedNode, &ScriptedProver)) -> House {
         miner: Address::new_id(1000),
         node: node.clone(),
         prover: prover.clone(),
-        files: Arc::new(ScriptedFiles::default()),
+        reader: Arc::new(ScriptedFiles::default()),
         outbox: outbox.clone(),
         store: Store::open(&dir.path().join("bulkhead.redb")).unwrap(),
         jobs: None,
@@ -83,7 +83,7 @@ impl House {
     }
     fn proofs(&self) -> usize {
         let jobs = self.prover.jobs.lock().unwrap();
-        jobs.iter().filter(|job| matches!(job.task, Task::WindowPost { .. })).count()
+        jobs.iter().filter(|job| matches!(job.task, Task::PostFromVanilla { .. })).count()
     }
     fn landed(&self, at: ChainEpoch) {
         let key = self.outbox.sent.lock().unwrap()[0].key.clone();

@@ -7,6 +7,7 @@ use bulkhead::actors::daemon_link::settings::LinkSettings;
 use bulkhead::actors::daemon_link::{HeadFeed, Subscribers};
 use bulkhead::actors::message_sender::{MessageSender, NodeWallet, SenderDeps, SenderSettings};
 use bulkhead::actors::sector_files::{SectorFiles, SectorPaths};
+use bulkhead::actors::sector_reads::{Answers, ReadRequest, SectorRead, SectorReader};
 use bulkhead::actors::window_post::messages::{WindowPostInfo, WindowPostReport};
 use bulkhead::actors::window_post::settings::WindowPostSettings;
 use bulkhead::actors::window_post::{WindowPost, WindowPostDeps};
@@ -18,6 +19,7 @@ use bulkhead::rpc::full_node::FullNode;
 use bulkhead::store::Store;
 use bulkhead::supervisor::*;
 use fvm_shared::bigint::BigInt;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -35,7 +37,10 @@ impl Prover for GoodProver {
     async fn run(&self, job: Job) -> Result<Output, ProverError> {
         match job.task {
             Task::VerifyWindowPost { proof, .. } => Ok(Output::Verified(proof == GOOD)),
-            Task::WindowPost { .. } => {
+            Task::PostChallenges { sectors, .. } => {
+                Ok(Output::Challenges(sectors.into_iter().map(|n| (n, vec![1])).collect()))
+            }
+            Task::PostFromVanilla { .. } => {
                 self.window_proofs.fetch_add(1, Ordering::SeqCst);
                 Ok(Output::Proof(GOOD.to_vec()))
             }
@@ -53,8 +58,24 @@ impl SectorFiles for Files {
     fn locate(&self, number: u64) -> SectorPaths {
         SectorPaths { sealed: format!("{number}").into(), cache: format!("{number}").into() }
     }
-    fn readable(&self, _number: u64, _sector_size: u64) -> bool {
-        !self.gone.load(Ordering::SeqCst)
+    fn locate_update(&self, number: u64) -> SectorPaths {
+        self.locate(number)
+    }
+    fn storage_path(&self, _number: u64) -> PathBuf {
+        "sectors".into()
+    }
+}
+
+#[async_trait]
+impl SectorReader for Files {
+    async fn read(&self, request: ReadRequest, answers: &Answers) {
+        for sector in request.sectors {
+            let read = match self.gone.load(Ordering::SeqCst) {
+                true => SectorRead::Unreadable("its file is gone".into()),
+                false => SectorRead::Proof(vec![1]),
+            };
+            answers.send((sector.number, read)).unwrap();
+        }
     }
 }
 
@@ -99,7 +120,7 @@ async fn provider() -> Provider {
         miner,
         node: node.clone(),
         prover: prover.clone(),
-        files: files.clone(),
+        reader: files.clone(),
         outbox: Arc::new(sender.clone()),
         store: store.clone(),
         jobs: None,

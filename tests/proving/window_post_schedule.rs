@@ -230,10 +230,11 @@ fn a_failed_submission_goes_again_under_the_same_key() {
 #[test]
 fn close_aborts_a_proof_and_the_next_deadline_gets_the_slot() {
     let mut chain = Chain::new();
-    chain.head(1);
-    assert_eq!(shown(&chain.head(41)), [""; 0], "one slot, and the deadline that closes first has it");
+    chain.batches = vec![vec![0], vec![1]];
+    assert_eq!(shown(&chain.head(1)), ["prove 0", "prove 0"], "one is proven, one read ahead");
+    assert_eq!(shown(&chain.head(41)), [""; 0], "the deadline that closes first has the slots");
     assert_eq!(shown(&chain.head(59)), [""; 0]);
-    assert_eq!(shown(&chain.head(60)), ["abort", "prove 60"]);
+    assert_eq!(shown(&chain.head(60)), ["abort", "abort", "prove 60", "prove 60"]);
     assert_eq!((chain.phase(0), chain.phase(60)), ("missed", "proving"));
 }
 
@@ -283,8 +284,9 @@ fn a_revert_above_the_challenge_does_not_abort_a_proof() {
 }
 
 #[test]
-fn a_revert_below_open_sends_again_with_the_new_ticket() {
-    for (to, expected) in [(-1, vec!["submit wdpost-t01000-0-p0-2"]), (0, vec!["watch 0"]), (1, vec!["watch 0"])] {
+fn a_revert_leaves_a_message_good_whose_challenge_stands() {
+    for (to, expected) in [(-21, vec!["prove 0"]), (-20, vec!["watch 0"]), (-1, vec!["watch 0"]), (1, vec!["watch 0"])]
+    {
         let mut chain = Chain::queued();
         chain.watch(0, PostStatus::Waiting);
         assert_eq!(shown(&chain.head_after(6, Some(to))), expected, "reverted to {to}");
@@ -400,11 +402,12 @@ fn slots_are_shared_in_the_order_of_closing() {
     let settings = WindowPostSettings { parallel: 2, ..Default::default() };
     let mut chain = Chain::with(settings, vec![]);
     chain.batches = vec![vec![0], vec![1], vec![2]];
-    assert_eq!(shown(&chain.head(41)), ["prove 0", "prove 0"]);
+    chain.batches.push(vec![3]);
+    assert_eq!(shown(&chain.head(41)), ["prove 0", "prove 0", "prove 0"], "one more is read ahead");
     assert_eq!(
         shown(&chain.prove(0, Outcome::Nothing)),
         ["prove 0"],
-        "the third batch of the deadline that closes first"
+        "the fourth batch of the deadline that closes first"
     );
     let job = chain.job(0, 1).unwrap();
     let commands = chain.poster.proven(0, 1, job, Outcome::Nothing, chain.now);

@@ -1,9 +1,11 @@
 //! One attempt at a window proof and its message: which sectors, what is skipped, what is verified, what is sent.
 
 use crate::support::scripted::*;
-use bulkhead::actors::window_post::batch::{Outcome, ReadyProof, Submission};
+use bulkhead::actors::window_post::batch::{Outcome, PostStatus, ReadyProof, Submission};
+use bulkhead::actors::window_post::chunks::LeftOut;
 use bulkhead::actors::window_post::effects::Effects;
 use bulkhead::actors::window_post::settings::WindowPostSettings;
+use bulkhead::actors::window_post::trials::Recovery;
 use bulkhead::chain::Address;
 use bulkhead::proofs::{Output, ProverError, Task};
 use fil_actor_miner_state::v18::{DeclareFaultsRecoveredParams, SubmitWindowedPoStParams};
@@ -42,7 +44,7 @@ fn setup() -> Setup {
 
 impl Setup {
     async fn prove(&self, partitions: &[u64]) -> Outcome {
-        self.work.prove(&mainnet(), partitions, 1, &tipset("a", 1, "b")).await
+        self.work.prove(&mainnet(), partitions, &tipset("a", 1, "b")).await
     }
     async fn proven(&self, partitions: &[u64]) -> ReadyProof {
         match self.prove(partitions).await {
@@ -69,17 +71,22 @@ async fn proves_and_verifies_the_sectors_of_a_batch() {
     let s = setup();
     let proof = s.proven(&[0, 1]).await;
     assert_eq!(proof.partitions, [(0, vec![]), (1, vec![])]);
-    assert_eq!((proof.proof_type, proof.proof.len()), (10, 192));
+    assert_eq!((proof.proof_type, proof.proof.len()), (10, 2 * 192));
     // A field element.
     assert_eq!((proof.randomness[0], proof.randomness[31]), (0xff, 0x3f));
+    // A proof for each circuit's sectors, each verified, then the whole.
     let jobs = s.prover.jobs.lock().unwrap();
-    let Task::WindowPost { sectors, randomness, miner: 1000, proof_type: 10 } = &jobs[0].task else { panic!() };
-    assert_eq!(sectors.iter().map(|s| (s.number, s.comm_r)).collect::<Vec<_>>(), [1, 2, 3, 4].map(|n| (n, comm_r(n))));
+    let names: Vec<_> = jobs.iter().map(|job| job.task.name()).collect();
+    let (prove, verify) = ("PostFromVanilla", "VerifyWindowPoSt");
+    assert_eq!(names, ["PostChallenges", prove, verify, prove, verify, verify]);
+    let Task::PostFromVanilla { proofs, randomness, miner: 1000, proof_type: 10 } = &jobs[1].task else { panic!() };
+    assert_eq!(proofs.iter().map(|(number, _)| *number).collect::<Vec<_>>(), [1, 2]);
     assert_eq!(*randomness, proof.randomness);
-    assert_eq!(jobs[0].max_runtime, Duration::from_secs(30 * 59), "until Close");
-    assert!(jobs[0].job_dir.as_ref().unwrap().to_str().unwrap().starts_with("jobs/wdpost-t01000-0-0-1-"));
-    let Task::VerifyWindowPost { sectors, .. } = &jobs[1].task else { panic!() };
-    assert_eq!(sectors.len(), 4);
+    let until_close = Duration::from_secs(30 * 59);
+    assert!(jobs[1].max_runtime > until_close - Duration::from_secs(10) && jobs[1].max_runtime <= until_close);
+    assert!(jobs[1].job_dir.as_ref().unwrap().to_str().unwrap().starts_with("jobs/wdpost-t01000-0-0-"));
+    let Task::VerifyWindowPost { sectors, .. } = &jobs[5].task else { panic!() };
+    assert_eq!(sectors.iter().map(|s| (s.number, s.comm_r)).collect::<Vec<_>>(), [1, 2, 3, 4].map(|n| (n, comm_r(n))));
 }
 
 #[tokio::test]
@@ -99,18 +106,21 @@ async fn missing_files_are_skipped_and_the_rest_is_proven() {
     let s = setup();
     s.files.missing.lock().unwrap().insert(3);
     let proof = s.proven(&[0, 1]).await;
-    assert_eq!(s.prover.proven(), [1, 2, 4]);
+    assert_eq!(s.prover.asked(), [vec![1, 2], vec![4]]);
     assert_eq!(proof.partitions, [(0, vec![]), (1, vec![3])]);
+    let left_out = s.work.left_out.of(mainnet().open, &[0, 1]);
+    assert_eq!(left_out, [LeftOut { why: "no such file".into(), count: 1, first: vec![3] }]);
 }
 
 #[tokio::test]
 async fn what_the_prover_skips_is_left_out_in_the_same_attempt() {
     let s = setup();
     s.prover.script.lock().unwrap().push_back(Ok(Output::Skipped(vec![2])));
-    s.prover.script.lock().unwrap().push_back(Ok(Output::Skipped(vec![4, 99])));
+    s.prover.script.lock().unwrap().push_back(Ok(Output::Skipped(vec![3, 99])));
     let proof = s.proven(&[0, 1]).await;
-    assert_eq!(s.prover.proven(), [1, 3]);
-    assert_eq!(proof.partitions, [(0, vec![2]), (1, vec![4])]);
+    assert_eq!(s.prover.proven(), [1, 4]);
+    assert_eq!(proof.partitions, [(0, vec![2]), (1, vec![3])]);
+    assert_eq!(s.files.asked.lock().unwrap().concat(), [1, 2, 3, 4], "what was read is kept");
     s.prover.script.lock().unwrap().push_back(Ok(Output::Skipped(vec![99])));
     assert!(matches!(s.prove(&[0]).await, Outcome::Failed(why) if why.contains("99")));
 }
@@ -151,8 +161,63 @@ async fn failures_and_wrong_proofs_are_not_sent() {
     assert!(matches!(s.prove(&[0]).await, Outcome::Failed(why) if why.contains("does not verify")));
 }
 
+/// A verifier that dies says nothing about the proof: the next attempt finds it in the same folder.
 #[tokio::test]
-async fn the_message_commits_to_open() {
+async fn a_proof_outlives_a_verification_that_fails_for_another_reason() {
+    let s = setup();
+    let crash = || Err(ProverError::Segfault { task: "VerifyWindowPoSt".into() });
+    s.prover.verdicts.lock().unwrap().push_back(crash());
+    s.proven(&[0]).await;
+    assert_eq!(s.prover.asked().len(), 1, "verified again at once");
+    s.prover.verdicts.lock().unwrap().extend([crash(), crash(), crash()]);
+    assert!(matches!(s.prove(&[0]).await, Outcome::Failed(why) if why.contains("SIGSEGV")));
+    s.proven(&[0]).await;
+    let dirs: Vec<_> = s.prover.jobs.lock().unwrap().iter().filter_map(|job| job.job_dir.clone()).collect();
+    assert!(dirs.len() == 3 && dirs.iter().all(|dir| *dir == dirs[0]), "{dirs:?}");
+    assert_eq!(s.files.asked.lock().unwrap().len(), 2, "the second attempt's reads served the third");
+}
+
+#[tokio::test]
+async fn late_is_asked_again_while_there_is_time() {
+    let s = setup();
+    s.files.late.lock().unwrap().extend([(2, 2), (4, 1_000_000)]);
+    // Nine seconds are left to Close.
+    *s.node.block_delay.lock().unwrap() = Some(1);
+    let began = std::time::Instant::now();
+    let Outcome::Proved(proof) = s.work.prove(&mainnet(), &[0, 1], &tipset("a", 51, "b")).await else { panic!() };
+    assert!(began.elapsed() < Duration::from_secs(9), "{:?}", began.elapsed());
+    assert_eq!(proof.partitions, [(0, vec![]), (1, vec![4])]);
+    assert_eq!(s.files.asked.lock().unwrap()[..3], [vec![1, 2, 3, 4], vec![2, 4], vec![2, 4]]);
+    let left_out = s.work.left_out.of(mainnet().open, &[0, 1]);
+    assert_eq!(left_out, [LeftOut { why: "late: its host sleeps".into(), count: 1, first: vec![4] }]);
+    // The first circuit's proof did not wait for the second's late sector.
+    assert_eq!(s.prover.asked(), [vec![1, 2], vec![3]]);
+}
+
+#[tokio::test]
+async fn one_sector_that_spoils_a_proof_is_found_and_left_out() {
+    let s = setup();
+    *s.node.partition_sectors.lock().unwrap() = Some(100);
+    let live: Vec<u64> = (1..=100).collect();
+    *s.node.partitions.lock().unwrap() = Some(vec![partition(&live, &[], &[])]);
+    s.prover.poison.lock().unwrap().extend([37, 90]);
+    assert_eq!(s.proven(&[0]).await.partitions, [(0, vec![37, 90])]);
+    let asked = s.prover.asked();
+    assert_eq!(asked.last().unwrap().len(), 98);
+    assert!(asked.len() < 40, "{} proofs", asked.len());
+    assert_eq!(s.files.asked.lock().unwrap().len(), 1, "nothing is read twice");
+
+    // When everything fails, no sector is to blame.
+    let s = setup();
+    *s.node.partition_sectors.lock().unwrap() = Some(100);
+    *s.node.partitions.lock().unwrap() = Some(vec![partition(&live, &[], &[])]);
+    s.prover.poison.lock().unwrap().extend(&live);
+    assert!(matches!(s.prove(&[0]).await, Outcome::Failed(why) if why.contains("failed to verify")));
+    assert!(s.prover.asked().len() < 10, "{} proofs", s.prover.asked().len());
+}
+
+#[tokio::test]
+async fn the_message_commits_to_the_challenge() {
     let s = setup();
     let di = mainnet().with(0, 7);
     let mut proof = s.proven(&[0]).await;
@@ -162,8 +227,8 @@ async fn the_message_commits_to_open() {
     let sent = s.outbox.sent.lock().unwrap()[0].clone();
     assert_eq!((sent.key.as_str(), sent.to, sent.method), ("key", Address::new_id(1000), 5));
     let params: SubmitWindowedPoStParams = fvm_ipld_encoding::from_slice(&sent.params).unwrap();
-    assert_eq!((params.deadline, params.chain_commit_epoch), (7, di.open));
-    assert_eq!(params.chain_commit_rand.0, [di.open as u8; 32]);
+    assert_eq!((params.deadline, params.chain_commit_epoch), (7, di.challenge));
+    assert_eq!(params.chain_commit_rand.0, [di.challenge as u8; 32]);
     assert_eq!((params.partitions[0].index, params.partitions[0].skipped.iter().collect::<Vec<_>>()), (1, vec![3]));
     assert_eq!((params.proofs.len(), i64::from(params.proofs[0].post_proof)), (1, 10));
 }
@@ -186,14 +251,33 @@ async fn sectors_that_are_back_are_declared_recovered_once() {
     s.files.missing.lock().unwrap().insert(2);
     let target = mainnet().ahead(2);
     let head = tipset("a", 1, "b");
-    assert_eq!(s.work.recover(&target, &head).await, Ok(1), "one is still missing");
-    assert_eq!(s.work.recover(&target, &head).await, Ok(1));
+    assert_eq!(s.work.recover(&target, &head).await, Ok(Recovery::Left(2)), "not on chain yet");
+    assert_eq!(s.work.recover(&target, &head).await, Ok(Recovery::Left(2)));
     let sent = s.outbox.sent.lock().unwrap().clone();
     assert_eq!(sent.len(), 1, "the same declaration has the same key");
     assert_eq!(sent[0].method, 11);
     let params: DeclareFaultsRecoveredParams = fvm_ipld_encoding::from_slice(&sent[0].params).unwrap();
     assert_eq!((params.recoveries.len(), params.recoveries[0].deadline), (1, 2));
-    assert_eq!(params.recoveries[0].sectors.iter().collect::<Vec<_>>(), [1]);
+    assert_eq!(params.recoveries[0].sectors.iter().collect::<Vec<_>>(), [1], "2 fails its trial");
+    assert_eq!(s.files.asked.lock().unwrap().as_slice(), [vec![1, 2]], "one trial for ten epochs");
+    let tried = s.files.places.lock().unwrap().clone();
+    assert!(tried.iter().all(|places| places.len() == 66), "{tried:?}");
+
+    // Its files are back, and the first message failed on chain: both are declared, under another name.
+    s.files.missing.lock().unwrap().clear();
+    s.outbox.status.lock().unwrap().insert(sent[0].key.clone(), PostStatus::Failed { why: "exit 16".into() });
+    let later = tipset("b", 11, "a");
+    assert_eq!(s.work.recover(&target, &later).await, Ok(Recovery::Left(2)));
+    let declared = |index: usize| {
+        let sent = s.outbox.sent.lock().unwrap();
+        let params: DeclareFaultsRecoveredParams = fvm_ipld_encoding::from_slice(&sent[index].params).unwrap();
+        params.recoveries[0].sectors.iter().collect::<Vec<_>>()
+    };
+    assert_eq!(declared(1), [1, 2]);
+    let key = s.outbox.sent.lock().unwrap()[1].key.clone();
+    s.outbox.status.lock().unwrap().insert(key.clone(), PostStatus::Failed { why: "exit 16".into() });
+    assert_eq!(s.work.recover(&target, &later).await, Ok(Recovery::Left(2)));
+    assert_eq!((declared(2), s.outbox.sent.lock().unwrap()[2].key.clone()), (vec![1, 2], format!("{key}-2")));
     *s.node.partitions.lock().unwrap() = Some(vec![partition(&[1], &[], &[])]);
-    assert_eq!(s.work.recover(&target, &head).await, Ok(0));
+    assert_eq!(s.work.recover(&target, &later).await, Ok(Recovery::Complete));
 }

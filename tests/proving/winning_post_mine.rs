@@ -8,6 +8,7 @@ use bulkhead::chain::randomness::draw;
 use bulkhead::chain::types::TipSet;
 use bulkhead::chain::{Address, ChainEpoch};
 use bulkhead::proofs::{Output, Task};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -83,6 +84,20 @@ async fn a_win_gives_a_block_at_its_time() {
     expected[31] &= 0x3f;
     assert_eq!(*randomness, expected);
     assert_eq!((sectors[0].number, sectors[0].comm_r), (1, comm_r(1)));
+}
+
+/// Its replica is the update's, under CommR of the update.
+#[tokio::test]
+async fn an_upgraded_sector_is_proven_from_its_update() {
+    let s = setup();
+    s.node.base_info.lock().unwrap().as_mut().unwrap().sectors[0].sector_key = Some(cid("key"));
+    assert!(matches!(s.mine(None).await, Ok(Mined::Block(_))));
+    let jobs = s.prover.jobs.lock().unwrap();
+    let Task::WinningPost { sectors, .. } = &jobs[0].task else { panic!() };
+    assert_eq!(
+        (sectors[0].sealed_path.as_path(), sectors[0].cache_dir.as_path()),
+        (Path::new("update/1"), Path::new("update-cache/1"))
+    );
 }
 
 #[tokio::test]

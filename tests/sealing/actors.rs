@@ -35,7 +35,13 @@ fn house(dir: &Path, chain: &Arc<FakeChain>, prover: &Arc<ScriptedProver>) -> Ho
     let sender = {
         let (chain, store) = (chain.clone(), store.clone());
         ChildSpec::actor("message_sender", &messages, move |cx| {
-            let settings = SenderSettings { rules, max_fee: fil(1_000_000), ..SenderSettings::default() };
+            let settings = SenderSettings {
+                rules,
+                max_fee: fil(1_000_000),
+                pre_commit_fee: fil(1_000_000),
+                commit_fee: fil(1_000_000),
+                ..SenderSettings::default()
+            };
             let signer = Arc::new(NodeWallet(chain.clone()));
             MessageSender::start(
                 cx,

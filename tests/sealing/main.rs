@@ -7,6 +7,7 @@ mod actors;
 mod agent_seals_sectors;
 mod allocator_numbers;
 mod allocator_over_partitions;
+mod cost_per_head;
 mod kill_nine_in_every_phase;
 mod resume;
 mod retries;

@@ -55,7 +55,13 @@ pub fn manager(dir: &Path, chain: &Arc<FakeChain>, prover: Arc<dyn Prover>, agen
     let sender = {
         let (node, store) = (chain.clone(), store.clone());
         ChildSpec::actor("message_sender", &messages, move |cx| {
-            let settings = SenderSettings { rules, max_fee: fil(1_000_000), ..SenderSettings::default() };
+            let settings = SenderSettings {
+                rules,
+                max_fee: fil(1_000_000),
+                pre_commit_fee: fil(1_000_000),
+                commit_fee: fil(1_000_000),
+                ..SenderSettings::default()
+            };
             let signer = Arc::new(NodeWallet(node.clone()));
             let deps = SenderDeps { node: node.clone(), signer, store: store.clone(), miner: miner(), settings };
             MessageSender::start(cx, deps)

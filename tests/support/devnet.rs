@@ -332,8 +332,16 @@ impl Net {
     }
 }
 
+/// What stands in the `p_aux` of a sector's cache: its commitments, of which CommR is made.
+pub fn p_aux(number: u64) -> [u8; 64] {
+    let mut commitments = [0; 64];
+    commitments[..8].copy_from_slice(&number.to_le_bytes());
+    commitments
+}
+
 pub fn sealed_cid(number: u64) -> Cid {
-    let hash = Multihash::wrap(POSEIDON_BLS12_381_A1_FC1, &[number as u8; 32]).unwrap();
+    let comm_r = bulkhead::proofs::tasks::comm_r_of(&p_aux(number)).unwrap();
+    let hash = Multihash::wrap(POSEIDON_BLS12_381_A1_FC1, &comm_r).unwrap();
     Cid::new_v1(FIL_COMMITMENT_SEALED, hash)
 }
 

@@ -25,6 +25,12 @@ pub fn miner() -> Address {
 pub fn worker() -> Address {
     Address::new_bls(&[7; 48]).unwrap()
 }
+pub fn owner() -> Address {
+    Address::new_bls(&[8; 48]).unwrap()
+}
+/// The balance of an account that no test has set.
+pub const RICH: u64 = 1 << 60;
+
 pub fn fil(atto: u64) -> TokenAmount {
     TokenAmount::from_atto(atto)
 }
@@ -50,6 +56,24 @@ pub struct Chain {
     pub down: bool,
     /// Messages below this premium stay in the mempool.
     pub min_premium: TokenAmount,
+    /// What the base fee takes: a message whose cap is lower is in no block.
+    pub base_fee: TokenAmount,
+    /// By key address; of all others the chain has `RICH`.
+    pub balances: HashMap<Address, TokenAmount>,
+    /// The miner's control addresses: ID and key.
+    pub controls: Vec<(u64, Address)>,
+    /// Key addresses that the wallet cannot sign for.
+    pub keyless: HashSet<Address>,
+    /// No block, hence no mempool, takes more.
+    pub block_gas: i64,
+    /// Gas limits of the next estimates; 1000 where none is given.
+    pub gas_limits: Vec<i64>,
+    /// Messages are executed whatever their params are.
+    pub plain: bool,
+    /// No answer to a push; the node has not got the message.
+    pub down_for_pushes: bool,
+    /// What was pushed and not taken.
+    pub refused: Vec<SignedMessage>,
     pub estimate_error: Option<String>,
     pub push_error: Option<String>,
     /// No `MpoolPending`, as on some nodes.
@@ -58,6 +82,8 @@ pub struct Chain {
     pub exits: Vec<(u64, i64)>,
     pub pushes: u64,
     pub pushed: Vec<SignedMessage>,
+    /// Method -> how often it was called.
+    pub calls: BTreeMap<&'static str, u64>,
     /// The CIDs that this node has ever held; of all others it knows nothing.
     pub held: HashSet<Cid>,
     /// Whose words refusals are in.
@@ -100,14 +126,17 @@ pub fn tipset(height: ChainEpoch) -> TipSet {
 
 impl FakeChain {
     pub fn new(mortal: Arc<Mortal>) -> Arc<FakeChain> {
-        let chain = Chain { height: 10, ..Chain::default() };
+        let chain = Chain { height: 10, base_fee: fil(100), block_gas: 10_000_000_000, ..Chain::default() };
         Arc::new(FakeChain { chain: Mutex::new(chain), mortal })
     }
     pub fn state(&self) -> MutexGuard<'_, Chain> {
         self.chain.lock().unwrap()
     }
     pub fn head(&self) -> TipSet {
-        tipset(self.state().height)
+        let c = self.state();
+        let mut head = tipset(c.height);
+        head.blocks[0].parent_base_fee = c.base_fee.clone();
+        head
     }
     pub fn executed(&self, method: u64) -> Vec<Executed> {
         self.state().executed.iter().filter(|e| e.message.method == method).cloned().collect()
@@ -123,7 +152,9 @@ impl FakeChain {
             if signed.message.nonce < next {
                 continue;
             }
-            if signed.message.nonce > next || signed.message.gas_premium < c.min_premium {
+            let left = signed.message.gas_fee_cap.clone() - c.base_fee.clone();
+            let paid = left.min(signed.message.gas_premium.clone());
+            if signed.message.nonce > next || paid < c.min_premium {
                 c.mempool.push(signed);
                 continue;
             }
@@ -134,8 +165,27 @@ impl FakeChain {
         }
     }
 
+    /// The operator sends something from that address with another tool.
+    pub fn transfer(&self, from: Address) {
+        let mut c = self.state();
+        let message = Message {
+            version: 0,
+            to: Address::new_id(3000),
+            from,
+            nonce: c.nonces.get(&from).copied().unwrap_or(0),
+            value: fil(1),
+            gas_limit: 100,
+            gas_fee_cap: fil(1 << 40),
+            gas_premium: fil(1 << 39),
+            method: 0,
+            params: vec![],
+        };
+        c.mempool.push(SignedMessage { message, signature: Signature { kind: 2, data: vec![1; 96] } });
+    }
+
     async fn enter(&self, method: &'static str) -> Result<()> {
         self.mortal.point(&format!("before {method}")).await;
+        *self.state().calls.entry(method).or_default() += 1;
         if self.state().down {
             return Err(FullNodeError::Unreachable { node: self.name(), why: "connection refused".into() });
         }
@@ -158,6 +208,34 @@ fn same_call(a: &Message, b: &Message) -> bool {
 }
 
 impl Chain {
+    fn balance(&self, who: &Address) -> TokenAmount {
+        self.balances.get(who).cloned().unwrap_or_else(|| fil(RICH))
+    }
+    /// Lotus' `ValidForBlockInclusion` and `checkBalance`.
+    fn refuses(&self, m: &Message) -> Option<String> {
+        if m.gas_limit > self.block_gas {
+            return Some(format!(
+                "message will not be included in a block: 'GasLimit' field cannot be greater than a block's gas limit ({} > {})",
+                m.gas_limit, self.block_gas
+            ));
+        }
+        let needs = |m: &Message| m.gas_fee_cap.clone() * m.gas_limit + m.value.clone();
+        let balance = self.balance(&m.from);
+        if balance < needs(m) {
+            return Some(format!(
+                "not enough funds (required: {}, balance: {balance}): not enough funds to execute transaction",
+                needs(m)
+            ));
+        }
+        let others = self.mempool.iter().map(|pooled| &pooled.message);
+        let others = others.filter(|pooled| pooled.from == m.from && pooled.nonce != m.nonce);
+        if balance < needs(m) + others.map(needs).sum::<TokenAmount>() {
+            return Some(format!(
+                "not enough funds including pending messages (balance: {balance}): validation failure"
+            ));
+        }
+        None
+    }
     /// A message that this node has held.
     fn message(&self, cid: &Cid) -> Option<Message> {
         let held = self.held.contains(cid);
@@ -170,6 +248,7 @@ impl Chain {
             return self.exits.remove(at).1;
         }
         match m.method {
+            _ if self.plain => 0,
             28 => self.pre_commit(m),
             34 => self.prove_commit(m),
             _ => 0,
@@ -267,11 +346,14 @@ impl FullNode for FakeChain {
         }
         let nonce = c.nonces.get(who).copied().unwrap_or(0);
         let any = cid_of("actor");
-        Ok(Some(OnChainActor { code: any, head: any, nonce, balance: fil(1_000_000), delegated_address: None }))
+        let balance = c.balance(who);
+        Ok(Some(OnChainActor { code: any, head: any, nonce, balance, delegated_address: None }))
     }
     async fn state_account_key(&self, who: &Address, _: &TipSetKey) -> Result<Address> {
         self.enter("StateAccountKey").await?;
-        Ok(if *who == Address::new_id(101) { worker() } else { *who })
+        let controls = self.state().controls.clone();
+        let known = [(100, owner()), (101, worker())].into_iter().chain(controls);
+        Ok(known.into_iter().find(|(id, _)| Address::new_id(*id) == *who).map_or(*who, |(_, key)| key))
     }
     async fn state_miner_info(&self, _: &Address, _: &TipSetKey) -> Result<MinerInfo> {
         self.enter("StateMinerInfo").await?;
@@ -279,7 +361,7 @@ impl FullNode for FakeChain {
             owner: Address::new_id(100),
             worker: Address::new_id(101),
             new_worker: None,
-            control_addresses: vec![],
+            control_addresses: self.state().controls.iter().map(|(id, _)| Address::new_id(*id)).collect(),
             worker_change_epoch: -1,
             peer_id: None,
             multiaddrs: vec![],
@@ -287,6 +369,8 @@ impl FullNode for FakeChain {
             sector_size: 2048,
             window_post_partition_sectors: 2,
             consensus_fault_elapsed: -1,
+            pending_owner_address: None,
+            beneficiary: None,
         })
     }
     async fn state_miner_available_balance(&self, _: &Address, _: &TipSetKey) -> Result<TokenAmount> {
@@ -401,14 +485,19 @@ impl FullNode for FakeChain {
             return Err(self.refusal("MpoolGetNonce", c.wording.no_actor(who)));
         }
         let chain = c.nonces.get(who).copied().unwrap_or(0);
-        let pooled = c.mempool.iter().filter(|m| m.message.from == *who).map(|m| m.message.nonce + 1).max();
-        Ok(chain.max(pooled.unwrap_or(0)))
+        let pooled: HashSet<u64> =
+            c.mempool.iter().filter(|m| m.message.from == *who).map(|m| m.message.nonce).collect();
+        Ok((chain..).find(|nonce| !pooled.contains(nonce)).unwrap())
     }
     async fn mpool_push(&self, signed: &SignedMessage) -> Result<Cid> {
         self.enter("MpoolPush").await?;
         let cid = message_cid(signed).unwrap();
         {
             let mut c = self.state();
+            if c.down_for_pushes {
+                let (node, method) = (self.name(), "MpoolPush");
+                return Err(FullNodeError::Timeout { node, method, after: std::time::Duration::from_secs(1) });
+            }
             c.pushes += 1;
             if let Some(e) = c.push_error.clone() {
                 return self.rpc("MpoolPush", &e);
@@ -420,6 +509,10 @@ impl FullNode for FakeChain {
             if signed.message.nonce < c.nonces.get(&signed.message.from).copied().unwrap_or(0) {
                 return self.rpc("MpoolPush", "message nonce too low");
             }
+            if let Some(e) = c.refuses(&signed.message) {
+                c.refused.push(signed.clone());
+                return self.rpc("MpoolPush", &e);
+            }
             // Kept before the pool decides, as Lotus and Forest do.
             c.held.insert(cid);
             let same =
@@ -429,8 +522,8 @@ impl FullNode for FakeChain {
                 if message_cid(old).unwrap() == cid {
                     return self.rpc("MpoolPush", "already in mpool: message with nonce already exists");
                 } else {
-                    let least = old.message.gas_premium.atto() * 125u8 / 100u8;
-                    if *signed.message.gas_premium.atto() <= least {
+                    let least: num_bigint::BigInt = old.message.gas_premium.atto() * 110u8 / 100u8 + 1u8;
+                    if *signed.message.gas_premium.atto() < least {
                         return self.rpc("MpoolPush", "replace by fee has too low GasPremium");
                     }
                     c.mempool[at] = signed.clone();
@@ -454,7 +547,14 @@ impl FullNode for FakeChain {
         if let Some(e) = self.state().estimate_error.clone() {
             return self.rpc("GasEstimateMessageGas", &e);
         }
-        Ok(Message { gas_limit: 1000, gas_fee_cap: fil(200), gas_premium: fil(100), ..m.clone() })
+        let mut c = self.state();
+        let gas_limit = if c.gas_limits.is_empty() { 1000 } else { c.gas_limits.remove(0) };
+        let gas_limit = if m.method == 0 { 100 } else { gas_limit };
+        Ok(Message { gas_limit, gas_fee_cap: c.base_fee.clone() + fil(100), gas_premium: fil(100), ..m.clone() })
+    }
+    async fn wallet_has(&self, who: &Address) -> Result<bool> {
+        self.enter("WalletHas").await?;
+        Ok(!self.state().keyless.contains(who))
     }
     async fn wallet_sign_message(&self, _: &Address, m: &Message) -> Result<SignedMessage> {
         self.enter("WalletSignMessage").await?;
@@ -464,6 +564,7 @@ impl FullNode for FakeChain {
     }
 
     async fn state_network_version(&self, _: &TipSetKey) -> Result<u32> {
+        self.enter("StateNetworkVersion").await?;
         Ok(28)
     }
     async fn wallet_balance(&self, _: &Address) -> Result<TokenAmount> {

@@ -22,6 +22,7 @@ pub mod scripted;
 pub mod scripted_prover;
 pub mod scripted_replica;
 pub mod sockets;
+pub mod waiting_sectors;
 pub mod world;
 
 /// The full name of a test in this file, for a process that runs only that test (`--exact`).

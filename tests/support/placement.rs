@@ -6,17 +6,18 @@ use crate::support::etcd::{Etcds, TTL};
 use async_trait::async_trait;
 use bulkhead::cli;
 use bulkhead::config::{Config, Overrides, load};
-use bulkhead::devnet::tree::{ChainServer, ServerConfig, WhereIs};
+use bulkhead::devnet::tree::{ChainServer, ServerConfig};
 use bulkhead::devnet::{Devnet, DevnetSettings};
 use bulkhead::node::identity::Identity;
 use bulkhead::node::roles::Roles;
 use bulkhead::node::settings::{ClusterSettings, DirectorySettings, EtcdSettings, NodeSettings};
 use bulkhead::node::{Links, Node};
-use bulkhead::proofs::{Job, Output, Prover, ProverError, Task};
+use bulkhead::proofs::{Job, Output, Prover, ProverError, Task, tasks};
 use bulkhead::rpc::api_info::ApiInfo;
 use bulkhead::rpc::auth::{Auth, Perm};
 use bulkhead::rpc::client::RpcClient;
 use bulkhead::rpc::full_node::{FullNode, HttpFullNode};
+use bulkhead::rpc::server_actor::WhereIs;
 use bulkhead::supervisor::{ActorInfo, ActorState, Ref, Tree};
 use clap::Parser;
 use fvm_shared::address::Address;
@@ -38,6 +39,11 @@ const LOCAL: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 /// Leaves the files that a sealed sector has, and proofs that the scripted verifier takes for good.
 pub struct GoodProver;
 
+/// Of every sector that [`GoodProver`] seals.
+pub fn comm_r() -> [u8; 32] {
+    tasks::comm_r_of(&[0; 64]).unwrap()
+}
+
 #[async_trait]
 impl Prover for GoodProver {
     async fn run(&self, job: Job) -> Result<Output, ProverError> {
@@ -46,16 +52,18 @@ impl Prover for GoodProver {
             Task::Pc1 { cache_dir, sealed_path, .. } => {
                 std::fs::create_dir_all(&cache_dir).unwrap();
                 std::fs::write(sealed_path, [0; 2048]).unwrap();
-                for name in ["p_aux", "t_aux"] {
-                    std::fs::write(cache_dir.join(name), "").unwrap();
-                }
+                std::fs::write(cache_dir.join("t_aux"), "").unwrap();
+                std::fs::write(cache_dir.join("p_aux"), [0; 64]).unwrap();
                 Output::Phase1(vec![1])
             }
-            Task::Pc2 { .. } => Output::Pc2 { comm_r: [2; 32], comm_d: [0; 32] },
+            Task::Pc2 { .. } => Output::Pc2 { comm_r: comm_r(), comm_d: [0; 32] },
             Task::C1 { .. } => Output::Phase1(vec![2]),
             Task::Finalize { .. } => Output::Done,
             Task::VerifySeal { .. } | Task::VerifyWindowPost { .. } => Output::Verified(true),
             Task::WinningChallenge { .. } => Output::Challenged(vec![0]),
+            Task::PostChallenges { sectors, .. } => {
+                Output::Challenges(sectors.into_iter().map(|n| (n, vec![1])).collect())
+            }
             Task::Vanilla { sectors, .. } => Output::Vanilla(
                 sectors
                     .iter()

@@ -2,6 +2,7 @@
 
 use async_trait::async_trait;
 use bulkhead::actors::sector_files::{SectorFiles, SectorPaths};
+use bulkhead::actors::sector_reads::{Answers, ReadRequest, SectorRead, SectorReader};
 use bulkhead::actors::window_post::batch::PostStatus;
 use bulkhead::actors::window_post::outbox::{PostMessage, PostMessages, Taken};
 use bulkhead::chain::types::*;
@@ -14,6 +15,7 @@ use fvm_shared::clock::ChainEpoch;
 use fvm_shared::econ::TokenAmount;
 use multihash_codetable::{Code, MultihashDigest};
 use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::mpsc;
@@ -84,7 +86,11 @@ pub fn comm_r(number: u64) -> [u8; 32] {
 
 /// A sealed CID is the multihash of CommR under its own code.
 pub fn sealed_cid(number: u64) -> Cid {
-    let hash = cid::multihash::Multihash::wrap(0xb401, &comm_r(number)).unwrap();
+    sealed_cid_of(&comm_r(number))
+}
+
+fn sealed_cid_of(comm_r: &[u8; 32]) -> Cid {
+    let hash = cid::multihash::Multihash::wrap(0xb401, comm_r).unwrap();
     Cid::new_v1(0xf102, hash)
 }
 
@@ -145,6 +151,10 @@ pub struct ScriptedNode {
     pub no_select: AtomicBool,
     pub submitted: Mutex<Vec<BlockMsg>>,
     pub panics_with: Mutex<Option<String>>,
+    /// CommR of sectors, where it is not [`comm_r`].
+    pub comm_r: Mutex<HashMap<u64, [u8; 32]>>,
+    /// Sectors in a partition; 2 unless told.
+    pub partition_sectors: Mutex<Option<u64>>,
     pub calls: Mutex<HashMap<&'static str, u64>>,
 }
 
@@ -171,48 +181,107 @@ impl ScriptedNode {
 /// Answers tasks from a script, then with a proof; notes what it was asked.
 #[derive(Default)]
 pub struct ScriptedProver {
+    /// Answers to proofs, before the normal ones.
     pub script: Mutex<VecDeque<std::result::Result<Output, ProverError>>>,
+    /// Answers to verifications, before the normal ones.
+    pub verdicts: Mutex<VecDeque<std::result::Result<Output, ProverError>>>,
     pub jobs: Mutex<Vec<Job>>,
     pub verdict: Mutex<Option<bool>>,
+    /// The library refuses every proof with one of these sectors, and does not say which.
+    pub poison: Mutex<BTreeSet<u64>>,
 }
 
 #[async_trait]
 impl Prover for ScriptedProver {
     async fn run(&self, job: Job) -> std::result::Result<Output, ProverError> {
-        let verify = matches!(job.task, Task::VerifyWindowPost { .. });
+        let task = job.task.clone();
         self.jobs.lock().unwrap().push(job);
-        if verify {
-            return Ok(Output::Verified(self.verdict.lock().unwrap().unwrap_or(true)));
+        match task {
+            Task::PostChallenges { sectors, .. } => {
+                return Ok(Output::Challenges(sectors.into_iter().map(|n| (n, vec![n, n + 1])).collect()));
+            }
+            Task::VerifyWindowPost { .. } => {
+                let scripted = self.verdicts.lock().unwrap().pop_front();
+                return scripted.unwrap_or(Ok(Output::Verified(self.verdict.lock().unwrap().unwrap_or(true))));
+            }
+            Task::PostFromVanilla { ref proofs, .. } => {
+                // As the proofs library does: the sectors are not named.
+                let poison = self.poison.lock().unwrap();
+                if proofs.iter().any(|(number, _)| poison.contains(number)) {
+                    let why = "partitioned vanilla proofs failed to verify".to_string();
+                    return Err(ProverError::Failed { task: "PostFromVanilla".into(), why });
+                }
+            }
+            _ => {}
         }
         self.script.lock().unwrap().pop_front().unwrap_or(Ok(Output::Proof(vec![42; 192])))
     }
 }
 
-impl ScriptedProver {
-    /// The sectors of the last proof asked for.
-    pub fn proven(&self) -> Vec<u64> {
-        let jobs = self.jobs.lock().unwrap();
-        let last = jobs.iter().rev().find_map(|job| match &job.task {
-            Task::WindowPost { sectors, .. } | Task::WinningPost { sectors, .. } => Some(sectors.clone()),
-            _ => None,
-        });
-        last.unwrap_or_default().iter().map(|sector| sector.number).collect()
+/// The sectors of a proof.
+pub fn sectors_of(task: &Task) -> Option<Vec<u64>> {
+    match task {
+        Task::PostFromVanilla { proofs, .. } => Some(proofs.iter().map(|(number, _)| *number).collect()),
+        Task::WindowPost { sectors, .. } | Task::WinningPost { sectors, .. } => {
+            Some(sectors.iter().map(|sector| sector.number).collect())
+        }
+        _ => None,
     }
 }
 
-/// All files are there but those of `missing`.
+impl ScriptedProver {
+    /// The sectors of each proof asked for.
+    pub fn asked(&self) -> Vec<Vec<u64>> {
+        self.jobs.lock().unwrap().iter().filter_map(|job| sectors_of(&job.task)).collect()
+    }
+    /// The sectors of the last proof asked for.
+    pub fn proven(&self) -> Vec<u64> {
+        self.asked().pop().unwrap_or_default()
+    }
+}
+
+/// All sectors can be read but those that are named.
 #[derive(Default)]
 pub struct ScriptedFiles {
     pub missing: Mutex<BTreeSet<u64>>,
+    /// Late so many times, then there.
+    pub late: Mutex<HashMap<u64, u32>>,
+    /// The sectors of each request.
+    pub asked: Mutex<Vec<Vec<u64>>>,
+    /// The places of the last request, sector by sector.
+    pub places: Mutex<Vec<Vec<u64>>>,
 }
 
 impl SectorFiles for ScriptedFiles {
     fn locate(&self, number: u64) -> SectorPaths {
         SectorPaths { sealed: format!("sealed/{number}").into(), cache: format!("cache/{number}").into() }
     }
-    fn readable(&self, number: u64, sector_size: u64) -> bool {
-        assert_eq!(sector_size, 2048);
-        !self.missing.lock().unwrap().contains(&number)
+    fn locate_update(&self, number: u64) -> SectorPaths {
+        SectorPaths { sealed: format!("update/{number}").into(), cache: format!("update-cache/{number}").into() }
+    }
+    fn storage_path(&self, _number: u64) -> PathBuf {
+        "sectors".into()
+    }
+}
+
+#[async_trait]
+impl SectorReader for ScriptedFiles {
+    async fn read(&self, request: ReadRequest, answers: &Answers) {
+        self.asked.lock().unwrap().push(request.sectors.iter().map(|sector| sector.number).collect());
+        *self.places.lock().unwrap() = request.sectors.iter().map(|sector| sector.places.clone()).collect();
+        for sector in request.sectors {
+            let mut late = self.late.lock().unwrap();
+            let left = late.get_mut(&sector.number).filter(|left| **left > 0);
+            let answer = if let Some(left) = left {
+                *left -= 1;
+                SectorRead::Late("its host sleeps".into())
+            } else if self.missing.lock().unwrap().contains(&sector.number) {
+                SectorRead::Unreadable("no such file".into())
+            } else {
+                SectorRead::Proof(sector.number.to_le_bytes().to_vec())
+            };
+            answers.send((sector.number, answer)).unwrap();
+        }
     }
 }
 
@@ -237,7 +306,9 @@ impl PostMessages for ScriptedOutbox {
         Ok(Taken::New)
     }
     async fn status(&self, key: &str) -> std::result::Result<PostStatus, String> {
-        Ok(self.status.lock().unwrap().get(key).cloned().unwrap_or(PostStatus::Waiting))
+        let known = self.sent.lock().unwrap().iter().any(|message| message.key == key);
+        let default = if known { PostStatus::Waiting } else { PostStatus::Unknown };
+        Ok(self.status.lock().unwrap().get(key).cloned().unwrap_or(default))
     }
 }
 
@@ -284,8 +355,10 @@ impl FullNode for ScriptedNode {
             multiaddrs: vec![],
             window_post_proof_type: 10,
             sector_size: 2048,
-            window_post_partition_sectors: 2,
+            window_post_partition_sectors: self.partition_sectors.lock().unwrap().unwrap_or(2),
             consensus_fault_elapsed: -1,
+            pending_owner_address: None,
+            beneficiary: None,
         })
     }
     async fn state_miner_proving_deadline(&self, _miner: &Address, _key: &TipSetKey) -> Result<DeadlineInfo> {
@@ -320,7 +393,12 @@ impl FullNode for ScriptedNode {
         _key: &TipSetKey,
     ) -> Result<Vec<SectorOnChainInfo>> {
         self.seen("state_miner_sectors");
-        Ok(numbers.map(|numbers| numbers.iter().map(sector).collect()).unwrap_or_default())
+        let comm_r = self.comm_r.lock().unwrap();
+        let found = |number: u64| match comm_r.get(&number) {
+            Some(comm_r) => SectorOnChainInfo { sealed_cid: sealed_cid_of(comm_r), ..sector(number) },
+            None => sector(number),
+        };
+        Ok(numbers.map(|numbers| numbers.iter().map(found).collect()).unwrap_or_default())
     }
     async fn state_get_randomness_from_tickets(
         &self,

@@ -7,8 +7,8 @@ use async_trait::async_trait;
 use bulkhead::actors::message_sender::messages::{Enqueue, EnqueueAnswer, MessageStatus};
 use bulkhead::actors::message_sender::{Engine, NodeWallet, SendRules, SenderSettings};
 use bulkhead::actors::seal_scheduler::{
-    Driver, Effects, Limits, NoAgents, NumberSource, Outbox, Phase, Rules, SealSettings, Sector, SectorDirs,
-    allocation_key,
+    AnswersByHead, Driver, Effects, Limits, NoAgents, NumberSource, Outbox, Phase, Rules, SealSettings, Sector,
+    SectorDirs, allocation_key,
 };
 use bulkhead::actors::sector_allocator::{Allocator, AllocatorSettings};
 use bulkhead::store::{Store, Token};
@@ -69,10 +69,14 @@ impl Outside {
             settings: SenderSettings {
                 rules: SendRules { confidence: 1, replace_after: 50, lost_after: 3, repush_every: 2 },
                 max_fee: fil(1_000_000),
+                pre_commit_fee: fil(1_000_000),
+                commit_fee: fil(1_000_000),
                 estimate_tries: 3,
                 max_open: 100,
                 keep_done: 1000,
+                ..SenderSettings::default()
             },
+            memory: Arc::default(),
         });
         let book = Allocator {
             node: self.chain.clone(),
@@ -92,6 +96,7 @@ impl Outside {
             settings: self.settings.clone(),
             agents: Arc::new(NoAgents),
             fence: None,
+            answers: AnswersByHead::default(),
         };
         World { engine, book, driver, effects, mortal: self.mortal.clone() }
     }
@@ -126,7 +131,7 @@ impl Outbox for MortalOutbox {
 impl World {
     /// Everything that is due at this head, one thing after another; then the messages.
     pub async fn step(&mut self, now: u64, chain: &FakeChain) {
-        for request in self.driver.unnumbered() {
+        for request in self.driver.unnumbered(usize::MAX) {
             if let Ok(number) = NumberSource::allocate(&self.book, &allocation_key(None, &request)).await {
                 self.mortal.point("number given").await;
                 self.driver.numbered(&request, number, now).unwrap();
@@ -140,7 +145,7 @@ impl World {
                 break;
             }
             for w in work {
-                let event = self.effects.run(&w.sector, w.action, Some(&head)).await;
+                let event = self.effects.run(&w, Some(&head)).await;
                 self.mortal.point("action done").await;
                 self.driver.done(w.sector.number, w.run, event, now).unwrap();
                 self.mortal.point("action journaled").await;
@@ -162,11 +167,11 @@ impl World {
         panic!("not done after {steps} epochs: {:#?}", self.driver.list());
     }
 
-    pub fn sector(&self, number: u64) -> &Sector {
-        self.driver.sector(number).unwrap()
+    pub fn sector(&self, number: u64) -> Sector {
+        self.driver.sector(number).unwrap().unwrap()
     }
     pub fn phase(&self, number: u64) -> Option<Phase> {
-        self.driver.sector(number).map(|s| s.phase)
+        self.driver.phase(number)
     }
 }
 

@@ -17,6 +17,7 @@ mod signer;
 
 pub use messages::{AskReport, MarketInfo, MarketReport, PanicHost};
 pub use settings::{AskSettings, MarketSettings, SettingError};
+pub(super) use signer::AskRecord;
 pub use signer::{AskSigner, AskStore, WalletSigner};
 
 use crate::store::StoreError;

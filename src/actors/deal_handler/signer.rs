@@ -53,7 +53,7 @@ pub trait AskStore: Send + Sync + 'static {
 
 /// The ask as clients get it (DAG-CBOR), and who signed it.
 #[derive(Serialize, Deserialize)]
-struct AskRecord {
+pub struct AskRecord {
     signed: Vec<u8>,
     signer: Vec<u8>,
 }

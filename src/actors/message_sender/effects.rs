@@ -7,8 +7,14 @@
 //! here, a message is signed only while the cluster's store confirms the lease, and holds the bytes before they are pushed.
 //! Messages that the chain takes only once anyway (a WindowPoSt, a pre-commit) are signed without: to wait would cost more.
 
-use super::machine::{Done, MessageOutcome, NextNonce, Open, SendRules, Signed, summary};
-use super::messages::{Enqueue, EnqueueAnswer, MessageStatus, MessageSummary, WithdrawAnswer};
+use super::addresses::{AddressRules, Purpose};
+use super::fees::Fee;
+use super::machine::{SendRules, summary};
+use super::memory::Memory;
+use super::messages::{
+    Enqueue, EnqueueAnswer, MessageList, MessageRow, MessageStatus, MessageSummary, OrderAnswer, WithdrawAnswer,
+};
+use super::record::{Done, MessageOutcome, NextNonce, Open, Order, Signed};
 use super::round::Round;
 use super::signer::Signer;
 use crate::chain::types::{SignedMessage, TipSet, TipSetKey};
@@ -24,10 +30,22 @@ pub struct SenderSettings {
     pub rules: SendRules,
     /// Bound on fee cap x gas limit where the caller gives none (Lotus' DefaultMaxFee).
     pub max_fee: TokenAmount,
+    /// The same for WindowPoSt and declarations, for pre-commits and for proofs of replication.
+    pub window_post_fee: TokenAmount,
+    pub pre_commit_fee: TokenAmount,
+    pub commit_fee: TokenAmount,
+    /// Lotus' MaximizeWindowPoStFeeCap: a WindowPoSt's fee cap is its bound from the start. Blocks charge the base fee and
+    /// the premium only, and a spike of the base fee does not keep the message out.
+    pub maximize_window_post: bool,
+    pub addresses: AddressRules,
     /// Heads on which the node's estimate may refuse a message before it counts as failed.
     pub estimate_tries: u32,
     /// Most messages that may be open at once.
     pub max_open: usize,
+    /// Places on top of `max_open` that only messages of proving may take.
+    pub proving_places: usize,
+    /// Estimates that a round asks for messages other than proving's: each makes the node execute the message.
+    pub estimates: u32,
     /// Epochs for which outcomes are kept for whoever asks.
     pub keep_done: i64,
 }
@@ -37,8 +55,15 @@ impl Default for SenderSettings {
         SenderSettings {
             rules: SendRules { confidence: 5, replace_after: 10, lost_after: 20, repush_every: 5 },
             max_fee: TokenAmount::from_atto(70_000_000_000_000_000u64),
+            window_post_fee: TokenAmount::from_whole(5),
+            pre_commit_fee: TokenAmount::from_atto(20_000_000_000_000_000u64),
+            commit_fee: TokenAmount::from_atto(30_000_000_000_000_000u64),
+            maximize_window_post: true,
+            addresses: AddressRules::default(),
             estimate_tries: 10,
             max_open: 1000,
+            proving_places: 200,
+            estimates: 40,
             keep_done: 20_160,
         }
     }
@@ -56,6 +81,7 @@ pub struct Engine {
     /// Asked right before a push: it knows of a successor before the store does.
     pub fence: Option<Arc<dyn Fence>>,
     pub settings: SenderSettings,
+    pub memory: Arc<Memory>,
 }
 
 /// Counts of one round, for the log.
@@ -68,6 +94,7 @@ pub struct RoundCounts {
 
 impl Engine {
     pub(super) fn with_settings(&self, settings: SenderSettings) -> Engine {
+        self.memory.forget_prices();
         Engine {
             scope: self.scope.clone(),
             miner: self.miner,
@@ -77,6 +104,7 @@ impl Engine {
             token: self.token.clone(),
             fence: self.fence.clone(),
             settings,
+            memory: self.memory.clone(),
         }
     }
 
@@ -97,10 +125,12 @@ impl Engine {
                 return Ok(EnqueueAnswer::Known(done_status(&done)));
             }
             if let Some(open) = tx.get::<Open>(&key)? {
-                return Ok(EnqueueAnswer::Known(open_status(&open)));
+                return Ok(EnqueueAnswer::Known(self.open_status(&key, &open)));
             }
             let open = tx.list_prefix::<Open>(&prefix)?;
-            if open.len() >= self.settings.max_open {
+            let proving = Purpose::of(self.miner, m.to, m.method) == Purpose::Proving;
+            let most = self.settings.max_open + if proving { self.settings.proving_places } else { 0 };
+            if open.len() >= most {
                 let why = format!("{} messages wait already; look at why they do not land", open.len());
                 return Ok(EnqueueAnswer::Refused(why));
             }
@@ -112,9 +142,10 @@ impl Engine {
                 params: m.params.clone(),
                 value: m.value.atto().to_string(),
                 max_fee: m.max_fee.atto().to_string(),
-                why_waiting: "not looked at yet".into(),
-                seen_at: 0,
+                closes: m.closes,
                 refusals: 0,
+                refused_at: None,
+                order: None,
                 signed: None,
             };
             tx.put(&key, &record)?;
@@ -125,20 +156,42 @@ impl Engine {
     pub fn status(&self, key: &str) -> Result<MessageStatus, StoreError> {
         let key = self.full_key(key);
         if let Some(open) = self.store.get::<Open>(&key)? {
-            return Ok(open_status(&open));
+            return Ok(self.open_status(&key, &open));
         }
         Ok(self.store.get::<Done>(&key)?.map_or(MessageStatus::Unknown, |d| done_status(&d)))
+    }
+
+    /// Only what a node has said is "pushed".
+    fn open_status(&self, key: &str, open: &Open) -> MessageStatus {
+        let signed = open.signed.as_ref().and_then(|s| Some((s, s.cid.parse::<Cid>().ok()?)));
+        match signed {
+            Some((s, cid)) if !s.is_filler() => match s.pushed_at {
+                Some(since) => MessageStatus::Pushed { cid, nonce: s.nonce, since },
+                None => {
+                    let why = self.memory.why(key);
+                    MessageStatus::Queued {
+                        why_waiting: format!("signed with nonce {}, no node holds it: {why}", s.nonce),
+                    }
+                }
+            },
+            Some((s, _)) => MessageStatus::Queued {
+                why_waiting: format!("a self-transfer frees its nonce {}: {}", s.nonce, self.memory.why(key)),
+            },
+            None => MessageStatus::Queued { why_waiting: self.memory.why(key) },
+        }
     }
 
     /// Open messages in the order of arrival.
     pub fn pending(&self) -> Result<Vec<(String, MessageStatus)>, StoreError> {
         let cut = self.prefix().len();
-        Ok(self.open()?.into_iter().map(|(key, o)| (key[cut..].to_owned(), open_status(&o))).collect())
+        Ok(self.open()?.into_iter().map(|(key, o)| (key[cut..].to_owned(), self.open_status(&key, &o))).collect())
     }
 
     pub fn summary(&self) -> Result<MessageSummary, StoreError> {
         let cut = self.prefix().len();
-        Ok(summary(self.open()?.iter().map(|(key, open)| (&key[cut..], open))))
+        let open = self.open()?;
+        let rows = open.iter().map(|(key, open)| (&key[cut..], open, self.memory.why(key)));
+        Ok(MessageSummary { alerts: self.memory.alerts(), ..summary(rows, self.memory.head()) })
     }
 
     /// The open messages for a person, without their parameters; the oldest ones, if they are many.
@@ -153,13 +206,70 @@ impl Engine {
             let signed = open.signed.as_ref();
             serde_json::json!({
                 "key": &key[cut..], "to": open.to, "method": open.method, "max_fee": open.max_fee,
-                "why_waiting": open.why_waiting, "refusals": open.refusals, "seen_at": open.seen_at,
+                "why_waiting": self.memory.why(key), "refusals": open.refusals, "seen_at": self.memory.head(),
                 "cid": signed.map(|s| &s.cid), "nonce": signed.map(|s| s.nonce), "from": signed.map(|s| &s.from),
                 "pushed_at": signed.and_then(|s| s.pushed_at), "replaced": signed.map_or(0, |s| s.replaced.len()),
             })
         };
         let oldest: Vec<serde_json::Value> = open.iter().take(MOST).map(row).collect();
         serde_json::json!({ "open": open.len(), "most_open": self.settings.max_open, "max_fee": self.settings.max_fee.to_string(), "oldest": oldest })
+    }
+
+    pub fn list(&self, most: usize) -> Result<MessageList, StoreError> {
+        let open = self.open()?;
+        let rows = open.iter().take(most).map(|(key, open)| self.row(key, open)).collect::<Result<_, StoreError>>()?;
+        Ok(MessageList { open: open.len() as u64, rows })
+    }
+
+    fn row(&self, key: &str, open: &Open) -> Result<MessageRow, StoreError> {
+        let signed = open.signed.as_ref();
+        let fee = signed.map(|signed| Ok(fee_of(&parse_signed(key, signed)?))).transpose()?;
+        let state = match signed {
+            None => "queued",
+            Some(signed) if signed.pushed_at.is_none() => "signed",
+            Some(_) => "pushed",
+        };
+        Ok(MessageRow {
+            key: key[self.prefix().len()..].to_owned(),
+            state: state.into(),
+            to: open.to.clone(),
+            method: open.method,
+            value: open.value.clone(),
+            max_fee: self.max_fee(key, open)?.atto().to_string(),
+            closes: open.closes,
+            why: self.memory.why(key),
+            order: open.order.map(|order| match order {
+                Order::Replace => "replace".into(),
+                Order::Cancel => "cancel".into(),
+            }),
+            from: signed.map(|s| s.from.clone()).or(open.from.clone()),
+            nonce: signed.map(|s| s.nonce),
+            cid: signed.map(|s| s.cid.clone()),
+            gas_limit: fee.as_ref().map(|fee| fee.limit),
+            fee_cap: fee.as_ref().map(|fee| fee.cap.atto().to_string()),
+            premium: fee.as_ref().map(|fee| fee.premium.atto().to_string()),
+            signed_at: signed.map(|s| s.signed_at),
+            replaced: signed.map_or(0, |s| s.replaced.len() as u64),
+            fills: signed.is_some_and(Signed::is_filler),
+        })
+    }
+
+    pub(super) fn purpose(&self, key: &str, open: &Open) -> Result<Purpose, StoreError> {
+        Ok(Purpose::of(self.miner, parse_address(key, &open.to)?, open.method))
+    }
+
+    /// The bound on fee cap x limit that holds now: the message's own, or what the settings give for its purpose.
+    pub(super) fn max_fee(&self, key: &str, open: &Open) -> Result<TokenAmount, StoreError> {
+        let own = parse_amount(key, &open.max_fee)?;
+        if own > TokenAmount::default() {
+            return Ok(own);
+        }
+        Ok(match self.purpose(key, open)? {
+            Purpose::Proving => self.settings.window_post_fee.clone(),
+            Purpose::PreCommit => self.settings.pre_commit_fee.clone(),
+            Purpose::Commit => self.settings.commit_fee.clone(),
+            Purpose::Terminate | Purpose::DealPublish | Purpose::Other => self.settings.max_fee.clone(),
+        })
     }
 
     pub(super) fn open(&self) -> Result<Vec<(String, Open)>, StoreError> {
@@ -175,11 +285,49 @@ impl Engine {
         if open.is_empty() {
             return Ok(RoundCounts::default());
         }
-        let report = Round::new(self, head, open).run().await?;
+        let keys: std::collections::HashSet<&str> = open.iter().map(|(key, _)| key.as_str()).collect();
+        self.memory.begin(head.height, |key| keys.contains(key));
+        let report = Round::new(self, head, open)?.run().await?;
         if report.finished > 0 {
             self.prune(head.height)?;
         }
         Ok(report)
+    }
+
+    /// Raises the fee at the next round, within `max_fee` from now on where one is given.
+    pub fn order_replacement(&self, key: &str, max_fee: Option<&TokenAmount>) -> Result<OrderAnswer, StoreError> {
+        self.order(key, |open| {
+            if let Some(max_fee) = max_fee {
+                open.max_fee = max_fee.atto().to_string();
+            }
+            if open.signed.is_some() && open.order.is_none() {
+                open.order = Some(Order::Replace);
+            }
+        })
+    }
+
+    /// Takes a message back, also a signed one: see [`Cancel`](super::messages::Cancel).
+    pub fn order_cancel(&self, key: &str) -> Result<OrderAnswer, StoreError> {
+        match self.withdraw(key)? {
+            WithdrawAnswer::Withdrawn => Ok(OrderAnswer::Withdrawn),
+            WithdrawAnswer::Unknown => Ok(OrderAnswer::Unknown),
+            WithdrawAnswer::TooLate(_) => self.order(key, |open| open.order = Some(Order::Cancel)),
+        }
+    }
+
+    fn order(&self, key: &str, change: impl FnOnce(&mut Open)) -> Result<OrderAnswer, StoreError> {
+        let key = self.full_key(key);
+        // An order that somebody else has carried out is none: the cluster must know of it.
+        let store = if self.in_doubt(&key)? { self.store.under(Policy::Refuse) } else { self.store.clone() };
+        store.transact(&self.token, |tx| {
+            if let Some(done) = tx.get::<Done>(&key)? {
+                return Ok(OrderAnswer::Finished(done_status(&done)));
+            }
+            let Some(mut open) = tx.get::<Open>(&key)? else { return Ok(OrderAnswer::Unknown) };
+            change(&mut open);
+            tx.put(&key, &open)?;
+            Ok(open.signed.map_or(OrderAnswer::NotSigned, |signed| OrderAnswer::Ordered { nonce: signed.nonce }))
+        })
     }
 
     /// Drops outcomes that nobody asks for any more.
@@ -219,7 +367,25 @@ impl Engine {
                 return Ok(false); // an earlier try of which we were not told
             }
             tx.put(&nonce_key, &NextNonce(signed.nonce + 1))?;
-            tx.put(key, &Open { signed: Some(signed), why_waiting: String::new(), refusals: 0, ..open })?;
+            tx.put(key, &Open { signed: Some(signed), refusals: 0, refused_at: None, ..open })?;
+            Ok(true)
+        })
+    }
+
+    /// Gives the nonce of a message back that no node can hold: it is signed anew. `false`: a later nonce is out, so that
+    /// this one must be used.
+    pub(super) fn give_nonce_back(&self, store: &Store, key: &str, signed: &Signed) -> Result<bool, StoreError> {
+        store.transact(&self.token, |tx| {
+            let next = tx.get::<NextNonce>(&signed.from)?;
+            if next.is_none_or(|next| next.0 != signed.nonce + 1) {
+                return Ok(false);
+            }
+            let Some(open) = tx.get::<Open>(key)? else { return Ok(false) };
+            if open.signed.as_ref().is_none_or(|now| now.cid != signed.cid) {
+                return Ok(false);
+            }
+            tx.put(&signed.from, &NextNonce(signed.nonce))?;
+            tx.put(key, &Open { signed: None, ..open })?;
             Ok(true)
         })
     }
@@ -252,11 +418,11 @@ impl Engine {
             }
             let Some(open) = tx.get::<Open>(&key)? else { return Ok(WithdrawAnswer::Unknown) };
             if open.signed.is_some() {
-                return Ok(WithdrawAnswer::TooLate(open_status(&open)));
+                return Ok(WithdrawAnswer::TooLate(self.open_status(&key, &open)));
             }
             let outcome = MessageOutcome::Failed { exit_code: -1, error: "withdrawn before it was signed".into() };
             tx.delete::<Open>(&key)?;
-            tx.put(&key, &Done { at: open.seen_at, outcome })?;
+            tx.put(&key, &Done { at: self.memory.head(), outcome })?;
             Ok(WithdrawAnswer::Withdrawn)
         })
     }
@@ -266,14 +432,6 @@ impl Engine {
             tx.delete::<Open>(key)?;
             tx.put(key, done)
         })
-    }
-}
-
-fn open_status(open: &Open) -> MessageStatus {
-    let signed = open.signed.as_ref().and_then(|s| Some((s, s.cid.parse::<Cid>().ok()?)));
-    match signed {
-        Some((s, cid)) => MessageStatus::Pushed { cid, nonce: s.nonce, since: s.pushed_at.unwrap_or(s.signed_at) },
-        None => MessageStatus::Queued { why_waiting: open.why_waiting.clone() },
     }
 }
 
@@ -311,8 +469,13 @@ pub(super) fn damaged(key: &str, why: String) -> StoreError {
     StoreError::Corrupt { table: "messages", key: key.to_owned(), why }
 }
 
+pub(super) fn fee_of(m: &SignedMessage) -> Fee {
+    let m = &m.message;
+    Fee { cap: m.gas_fee_cap.clone(), premium: m.gas_premium.clone(), limit: m.gas_limit }
+}
+
 /// The stored form of a freshly signed message.
-pub(super) fn to_signed(key: &str, m: &SignedMessage, head: i64, replaced: Vec<String>) -> Result<Signed, StoreError> {
+pub(super) fn to_signed(key: &str, m: &SignedMessage, head: i64) -> Result<Signed, StoreError> {
     Ok(Signed {
         json: serde_json::to_string(m).map_err(|e| damaged(key, e.to_string()))?,
         cid: cbor::signed_message_cid(m).map_err(|e| damaged(key, e.to_string()))?.to_string(),
@@ -320,7 +483,9 @@ pub(super) fn to_signed(key: &str, m: &SignedMessage, head: i64, replaced: Vec<S
         from: m.message.from.to_string(),
         pushed_at: None,
         signed_at: head,
-        replaced,
+        replaced: Vec::new(),
         nonce_gone_since: None,
+        held: false,
+        fillers: Vec::new(),
     })
 }

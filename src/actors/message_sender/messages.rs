@@ -4,7 +4,7 @@ use crate::chain::types::TipSetKey;
 use crate::chain::{Address, ChainEpoch, TokenAmount, compact};
 use crate::rpc::bridge::{codec, ids};
 use crate::supervisor::Message;
-use crate::supervisor::wire::WireForm;
+use crate::supervisor::wire::{WireError, WireForm};
 use cid::Cid;
 use serde::{Deserialize, Serialize};
 
@@ -20,12 +20,55 @@ pub struct Enqueue {
     pub params: Vec<u8>,
     #[serde(with = "compact::token")]
     pub value: TokenAmount,
-    /// Most that gas may cost, fee cap x limit, replacements included; zero = the sender's default.
+    /// Most that gas may cost, fee cap x limit, replacements included; zero = what the sender's settings allow for such
+    /// messages, also after they change.
     #[serde(with = "compact::token")]
     pub max_fee: TokenAmount,
-    /// `None` = the miner's worker.
+    /// `None` = by what the message is for: a control address, the worker or the owner.
     #[serde(with = "compact::address_opt")]
     pub from: Option<Address>,
+    /// Epoch from which the message is of no use (a deadline's Close); `None`: it never loses its use. The fewer epochs
+    /// are left, the more its replacements offer.
+    pub closes: Option<ChainEpoch>,
+}
+
+/// Schema 1: without `closes`.
+#[derive(Serialize, Deserialize)]
+pub struct EnqueueV1 {
+    key: String,
+    #[serde(with = "compact::address")]
+    to: Address,
+    method: u64,
+    params: Vec<u8>,
+    #[serde(with = "compact::token")]
+    value: TokenAmount,
+    #[serde(with = "compact::token")]
+    max_fee: TokenAmount,
+    #[serde(with = "compact::address_opt")]
+    from: Option<Address>,
+}
+
+impl codec::Earlier<Enqueue> for EnqueueV1 {
+    type Reply = EnqueueAnswer;
+
+    fn upgrade(self) -> Enqueue {
+        let EnqueueV1 { key, to, method, params, value, max_fee, from } = self;
+        Enqueue { key, to, method, params, value, max_fee, from, closes: None }
+    }
+
+    /// An older sender knows no urgency; it sends the same message.
+    fn downgrade(message: &Enqueue) -> Result<EnqueueV1, WireError> {
+        let Enqueue { key, to, method, params, value, max_fee, from, closes: _ } = message.clone();
+        Ok(EnqueueV1 { key, to, method, params, value, max_fee, from })
+    }
+
+    fn upgrade_reply(reply: EnqueueAnswer) -> EnqueueAnswer {
+        reply
+    }
+
+    fn downgrade_reply(reply: &EnqueueAnswer) -> Result<EnqueueAnswer, WireError> {
+        Ok(reply.clone())
+    }
 }
 
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
@@ -40,7 +83,8 @@ pub enum EnqueueAnswer {
 
 impl Message for Enqueue {
     type Reply = EnqueueAnswer;
-    const WIRE: Option<WireForm<Self>> = Some(codec::form(ids::ENQUEUE, 1));
+    const WIRE: Option<WireForm<Self>> =
+        Some(codec::form(ids::ENQUEUE, 2).with_previous(codec::previous::<Self, EnqueueV1>()));
 }
 
 /// Give a message up that is of no use any more (its deadline has closed). Works until it is signed.
@@ -103,15 +147,113 @@ pub struct MessageSummary {
     pub oldest_epochs: Option<u64>,
     /// Key of the oldest that is not signed, and why it waits.
     pub waiting: Option<(String, String)>,
+    /// What keeps messages from landing and a person can change: a balance, a bound, a node that refuses.
+    pub alerts: Vec<String>,
+}
+
+/// The open messages with what each offers, in the order of arrival.
+#[derive(Serialize, Deserialize, Clone, Debug)]
+pub struct ListMessages {
+    /// Rows in the answer at most; the oldest come first.
+    pub most: u32,
+}
+
+impl Message for ListMessages {
+    type Reply = Result<MessageList, String>;
+    const WIRE: Option<WireForm<Self>> = Some(codec::report(ids::LIST_MESSAGES, 1));
+}
+
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(default)]
+pub struct MessageList {
+    /// Messages that are open, also those that are not in `rows`.
+    pub open: u64,
+    pub rows: Vec<MessageRow>,
+}
+
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(default)]
+pub struct MessageRow {
+    pub key: String,
+    /// `queued`, `signed` (no node holds it) or `pushed`.
+    pub state: String,
+    pub to: String,
+    pub method: u64,
+    /// attoFIL.
+    pub value: String,
+    /// attoFIL: the bound on fee cap x limit that holds now.
+    pub max_fee: String,
+    /// Epoch from which it is of no use.
+    pub closes: Option<ChainEpoch>,
+    /// Why it waits; empty where nothing is known.
+    pub why: String,
+    /// `replace` or `cancel`: ordered and not done yet.
+    pub order: Option<String>,
+    /// `None`: not signed, as for all below.
+    pub from: Option<String>,
+    pub nonce: Option<u64>,
+    pub cid: Option<String>,
+    pub gas_limit: Option<i64>,
+    /// attoFIL per unit of gas.
+    pub fee_cap: Option<String>,
+    pub premium: Option<String>,
+    /// Epoch at which these bytes were signed.
+    pub signed_at: Option<ChainEpoch>,
+    /// Earlier versions with other fees.
+    pub replaced: u64,
+    /// The latest bytes are a self-transfer that frees the nonce.
+    pub fills: bool,
+}
+
+/// Raises a signed message's fee at once, within its bound or the one given here.
+#[derive(Serialize, Deserialize, Clone, Debug)]
+pub struct Replace {
+    pub key: String,
+    /// attoFIL: the message's bound on fee cap x limit from now on; `None`: as it is.
+    #[serde(with = "compact::token_opt")]
+    pub max_fee: Option<TokenAmount>,
+}
+
+impl Message for Replace {
+    type Reply = Result<OrderAnswer, String>;
+    const WIRE: Option<WireForm<Self>> = Some(codec::form(ids::REPLACE_MESSAGE, 1));
+}
+
+/// Takes a message back: one that is not signed is never sent, the nonce of a signed one is used by a self-transfer. If the
+/// message lands first after all, it has landed.
+#[derive(Serialize, Deserialize, Clone, Debug)]
+pub struct Cancel {
+    pub key: String,
+}
+
+impl Message for Cancel {
+    type Reply = Result<OrderAnswer, String>;
+    const WIRE: Option<WireForm<Self>> = Some(codec::form(ids::CANCEL_MESSAGE, 1));
+}
+
+/// The answer to [`Replace`] and [`Cancel`].
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
+pub enum OrderAnswer {
+    /// Durable; carried out at the next look at the message.
+    Ordered {
+        nonce: u64,
+    },
+    /// Cancelled before it was signed: it will never be sent.
+    Withdrawn,
+    /// Not signed yet, so that there is nothing to replace; a new bound is stored.
+    NotSigned,
+    /// It was too late: this is how it ended.
+    Finished(MessageStatus),
+    Unknown,
 }
 
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
 pub enum MessageStatus {
-    /// Durable, not signed yet.
+    /// Durable; not signed yet, or no node holds it.
     Queued {
         why_waiting: String,
     },
-    /// Signed and stored; pushed at epoch `since` or to be pushed again.
+    /// A node took it at epoch `since`.
     Pushed {
         #[serde(with = "compact::cid_bytes")]
         cid: Cid,

@@ -1,16 +1,26 @@
 //! Owns a message until it is on chain with exit 0: sign, store, push, watch, raise the fee, push the same bytes again.
 //!
-//! [`messages`] is the protocol, [`machine`] the decisions, [`Engine`] the work; the actor runs one round per head.
+//! [`messages`] is the protocol, [`record`] what is stored, [`Engine`] the work; the actor runs one round per head. The
+//! decisions are pure: [`machine`] (what a signed message needs), [`addresses`] (who sends), `fees` (how much is offered),
+//! `verdict` (what a node's refusal means).
 
+pub mod addresses;
+mod advance;
 mod effects;
+mod fees;
+mod line;
 pub mod machine;
+mod memory;
 pub mod messages;
+pub mod record;
 mod round;
 mod signer;
 mod verdict;
 
+pub use addresses::AddressRules;
 pub use effects::{Engine, RoundCounts, SenderSettings};
 pub use machine::SendRules;
+pub use memory::Memory;
 pub use signer::{NodeWallet, Signer};
 
 use crate::actors::daemon_link::messages::HeadUpdate;
@@ -19,8 +29,10 @@ use crate::chain::types::TipSet;
 use crate::rpc::full_node::FullNode;
 use crate::store::{Store, StoreError};
 use crate::supervisor::{Actor, Cx, Exit, Handler, Message, Reconfigure, StartError};
+use addresses::Purpose;
 use messages::{
-    Enqueue, EnqueueAnswer, MessageStatus, MessageSummary, Pending, Status, Summary, Withdraw, WithdrawAnswer,
+    Cancel, Enqueue, EnqueueAnswer, ListMessages, MessageList, MessageStatus, MessageSummary, OrderAnswer, Pending,
+    Replace, Status, Summary, Withdraw, WithdrawAnswer,
 };
 use std::rc::Rc;
 use std::sync::Arc;
@@ -59,6 +71,7 @@ impl MessageSender {
             token: cx.token(),
             fence: Some(Arc::new(cx.pass())),
             settings: deps.settings,
+            memory: Arc::default(),
         };
         let open = engine.pending().map_err(|e| StartError(e.to_string()))?.len();
         tracing::info!(open, "message sender");
@@ -167,6 +180,9 @@ impl Handler<Enqueue> for MessageSender {
             Err(e) => return Ok(EnqueueAnswer::Refused(e.to_string())),
         };
         if answer == EnqueueAnswer::Accepted {
+            if Purpose::of(self.engine.miner, message.to, message.method) == Purpose::Proving {
+                self.engine.memory.hurry();
+            }
             self.kick(cx);
         }
         Ok(answer)
@@ -210,5 +226,42 @@ impl Handler<Summary> for MessageSender {
 impl Handler<Pending> for MessageSender {
     async fn handle(&mut self, _: Pending, _: &Cx<Self>) -> Result<Vec<(String, MessageStatus)>, Exit> {
         self.engine.pending().map_err(Exit::from)
+    }
+}
+
+impl Handler<ListMessages> for MessageSender {
+    async fn handle(&mut self, ask: ListMessages, _: &Cx<Self>) -> Result<Result<MessageList, String>, Exit> {
+        Ok(self.engine.list(ask.most as usize).map_err(|e| e.to_string()))
+    }
+}
+
+impl Handler<Replace> for MessageSender {
+    async fn handle(&mut self, ask: Replace, cx: &Cx<Self>) -> Result<Result<OrderAnswer, String>, Exit> {
+        let answer = self.engine.order_replacement(&ask.key, ask.max_fee.as_ref());
+        self.ordered(answer, cx)
+    }
+}
+
+impl Handler<Cancel> for MessageSender {
+    async fn handle(&mut self, ask: Cancel, cx: &Cx<Self>) -> Result<Result<OrderAnswer, String>, Exit> {
+        let answer = self.engine.order_cancel(&ask.key);
+        self.ordered(answer, cx)
+    }
+}
+
+impl MessageSender {
+    fn ordered(
+        &mut self,
+        answer: Result<OrderAnswer, StoreError>,
+        cx: &Cx<Self>,
+    ) -> Result<Result<OrderAnswer, String>, Exit> {
+        match answer {
+            Err(e @ StoreError::Fenced { .. }) => Err(e.into()),
+            Ok(answer @ OrderAnswer::Ordered { .. }) => {
+                self.kick(cx);
+                Ok(Ok(answer))
+            }
+            answer => Ok(answer.map_err(|e| e.to_string())),
+        }
     }
 }

@@ -1,22 +1,29 @@
-//! One round over the open messages at one head: what the node shows is gathered once, then each message takes its step.
+//! One round over the open messages at one head: proving's messages first, then the others, each takes its step.
+//!
+//! What a round asks the node for does not grow with the open messages that only wait: an account and a nonce for each
+//! sender address, and the miner's addresses once. Steps of signed messages are in [`super::advance`].
 
-use super::effects::{Engine, RoundCounts, parse_address, parse_amount, parse_signed, to_signed};
-use super::machine::{
-    Done, MessageOutcome, MessageStep, NextNonce, Open, Seen, Signed, bounded_fee, next_step, raised_fee,
-};
+use super::addresses::{self, Candidate, Purpose};
+use super::effects::{Engine, RoundCounts, fee_of, parse_address, parse_amount, parse_signed, to_signed};
+use super::fees::{Bounds, Fee, NoFee, Urgency, fil, first_fee, may_pay};
+use super::line::{Line, Member};
+use super::memory::RefusalKind;
+use super::record::{Done, MessageOutcome, NextNonce, Open, Signed};
 use super::verdict::{Estimate, Push, estimate_verdict, push_verdict};
-use crate::chain::types::{Message, MsgLookup, SignedMessage, TipSet};
-use crate::chain::{Address, TokenAmount, cbor};
+use crate::chain::types::{Message, MinerInfo, SignedMessage, TipSet};
+use crate::chain::{Address, TokenAmount, miner_messages};
 use crate::failpoint;
 use crate::rpc::full_node::FullNodeError;
 use crate::store::StoreError;
 use crate::supervisor::Fenced;
-use cid::Cid;
 use num_traits::Zero;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+/// A block holds no more gas than this, hence no message may (Lotus: BlockGasLimit).
+pub(super) const BLOCK_GAS_LIMIT: i64 = 10_000_000_000;
 
 /// A step that did not come through: the message waits with this reason.
-enum Held {
+pub(super) enum Held {
     Why(String),
     Store(StoreError),
 }
@@ -26,8 +33,9 @@ impl From<FullNodeError> for Held {
         Held::Why(e.to_string())
     }
 }
+
 /// The cluster did not confirm that this node still holds the concern: this message waits, the others go on.
-fn unproven(e: StoreError) -> Held {
+pub(super) fn unproven(e: StoreError) -> Held {
     match e {
         StoreError::Unreachable { .. } | StoreError::Refused { .. } | StoreError::CatchingUp { .. } => {
             Held::Why(format!("not signed while the cluster does not confirm this node's lease: {e}"))
@@ -43,125 +51,378 @@ impl From<StoreError> for Held {
 }
 
 pub(super) struct Round<'a> {
-    engine: &'a Engine,
-    head: &'a TipSet,
+    pub engine: &'a Engine,
+    pub head: &'a TipSet,
+    pub base_fee: TokenAmount,
     open: Vec<(String, Open)>,
-    chain_nonces: HashMap<String, u64>,
-    worker: Option<Address>,
+    pub parsed: HashMap<String, SignedMessage>,
+    /// By the address form that signs.
+    pub lines: HashMap<Address, Line>,
+    info: Option<MinerInfo>,
     /// Sender and nonce of what was pushed. Bytes that were signed with such a nonce and never pushed were thought lost when
     /// another message was signed: they must not take its place in the mempool.
-    pushed: HashSet<(String, u64)>,
-    report: RoundCounts,
+    pub pushed: HashSet<(String, u64)>,
+    /// Estimates that this round may still ask for messages other than proving's.
+    pub estimates: u32,
+    /// What the self-transfers of this round may cost: they are paid from the budget of the WindowPoSt that waits.
+    pub filled: TokenAmount,
+    /// A self-transfer's estimate, once asked.
+    pub filler: Option<Fee>,
+    pub alerts: BTreeMap<String, String>,
+    pub report: RoundCounts,
 }
 
 impl<'a> Round<'a> {
-    pub(super) fn new(engine: &'a Engine, head: &'a TipSet, open: Vec<(String, Open)>) -> Round<'a> {
-        let signed = open.iter().filter_map(|(_, open)| open.signed.as_ref());
-        let pushed = signed.filter(|s| s.pushed_at.is_some()).map(|s| (s.from.clone(), s.nonce)).collect();
-        Round { engine, head, open, chain_nonces: HashMap::new(), worker: None, pushed, report: RoundCounts::default() }
+    pub(super) fn new(
+        engine: &'a Engine,
+        head: &'a TipSet,
+        open: Vec<(String, Open)>,
+    ) -> Result<Round<'a>, StoreError> {
+        let mut round = Round {
+            engine,
+            head,
+            base_fee: head.blocks.first().map(|block| block.parent_base_fee.clone()).unwrap_or_default(),
+            open: Vec::new(),
+            parsed: HashMap::new(),
+            lines: HashMap::new(),
+            info: None,
+            pushed: HashSet::new(),
+            estimates: engine.settings.estimates,
+            filled: TokenAmount::zero(),
+            filler: None,
+            alerts: BTreeMap::new(),
+            report: RoundCounts::default(),
+        };
+        for (key, open) in &open {
+            let Some(signed) = &open.signed else { continue };
+            if signed.pushed_at.is_some() {
+                round.pushed.insert((signed.from.clone(), signed.nonce));
+            }
+            let message = parse_signed(key, signed)?;
+            round.join_line(key, open, &message)?;
+            round.parsed.insert(key.clone(), message);
+        }
+        round.open = open;
+        Ok(round)
+    }
+
+    /// The message takes its place in its sender's line, in place of an earlier version.
+    pub(super) fn join_line(&mut self, key: &str, open: &Open, message: &SignedMessage) -> Result<(), StoreError> {
+        let proving = self.engine.purpose(key, open)? == Purpose::Proving;
+        let m = &message.message;
+        let member = Member {
+            key: key.to_owned(),
+            nonce: m.nonce,
+            fee: fee_of(message),
+            value: m.value.clone(),
+            proving,
+            closes: open.closes.filter(|_| proving),
+        };
+        self.lines.entry(m.from).or_default().put(member);
+        Ok(())
     }
 
     pub(super) async fn run(mut self) -> Result<RoundCounts, StoreError> {
         let open = std::mem::take(&mut self.open);
-        let mempool = match open.iter().any(|(_, o)| o.signed.is_some()) {
-            true => self.mempool().await,
-            false => None,
-        };
+        let mut others = Vec::with_capacity(open.len());
         for (key, record) in open {
-            let step = match &record.signed {
-                Some(signed) => self.advance(&key, &record, signed, mempool.as_ref()).await,
-                None => self.send(&key, &record).await,
-            };
-            match step {
-                Ok(()) => {}
-                Err(Held::Store(e)) => return Err(e),
-                Err(Held::Why(why)) => {
-                    self.report.waiting += 1;
-                    self.note(&key, &why)?;
-                }
+            match self.engine.purpose(&key, &record)? {
+                Purpose::Proving => self.step(&key, &record).await?,
+                _ => others.push((key, record)),
             }
         }
+        for (key, record) in others {
+            // One for proving has come: the next round begins with it.
+            if self.engine.memory.is_urgent() {
+                break;
+            }
+            self.step(&key, &record).await?;
+        }
+        self.engine.memory.set_alerts(self.alerts);
         Ok(self.report)
     }
 
-    /// `None` when the node cannot list its mempool.
-    async fn mempool(&self) -> Option<HashSet<Cid>> {
-        let pending = self.engine.node.mpool_pending(&self.head.key()).await.ok()?;
-        Some(pending.iter().filter_map(|m| cbor::signed_message_cid(m).ok()).collect())
-    }
-
-    async fn chain_nonce(&mut self, from: &Address) -> Result<u64, FullNodeError> {
-        let name = from.to_string();
-        if let Some(known) = self.chain_nonces.get(&name) {
-            return Ok(*known);
+    async fn step(&mut self, key: &str, open: &Open) -> Result<(), StoreError> {
+        let step = match &open.signed {
+            Some(signed) => self.advance(key, open, signed).await,
+            None => self.send(key, open).await,
+        };
+        match step {
+            Ok(()) => Ok(()),
+            Err(Held::Store(e)) => Err(e),
+            Err(Held::Why(why)) => {
+                self.report.waiting += 1;
+                self.engine.memory.set_why(key, why);
+                Ok(())
+            }
         }
-        // An account that the chain does not know has sent nothing yet.
-        let nonce = self.engine.node.state_get_actor(from, &self.head.key()).await?.map_or(0, |actor| actor.nonce);
-        self.chain_nonces.insert(name, nonce);
-        Ok(nonce)
     }
 
-    async fn sender(&mut self, key: &str, open: &Open) -> Result<Address, Held> {
-        let tip = self.head.key();
+    pub(super) fn alert(&mut self, about: String, text: String) {
+        self.alerts.entry(about).or_insert(text);
+    }
+
+    /// The sender's account and mempool nonce, asked once a round.
+    pub(super) async fn line(&mut self, from: &Address) -> Result<&Line, FullNodeError> {
+        if self.lines.get(from).is_none_or(|line| !line.is_known()) {
+            let node = &self.engine.node;
+            // An account that the chain does not know has sent nothing yet, and has nothing.
+            let account = node.state_get_actor(from, &self.head.key()).await?;
+            let (nonce, balance) = account.map_or((0, TokenAmount::zero()), |actor| (actor.nonce, actor.balance));
+            // A node that does not tell it is asked by pushing again.
+            let pool_nonce = node.mpool_get_nonce(from).await.ok();
+            self.lines.entry(*from).or_default().know(nonce, balance, pool_nonce);
+        }
+        Ok(&self.lines[from])
+    }
+
+    async fn miner_info(&mut self, miner: &Address) -> Result<MinerInfo, FullNodeError> {
+        if let Some(info) = &self.info {
+            return Ok(info.clone());
+        }
+        let info = self.engine.node.state_miner_info(miner, &self.head.key()).await?;
+        Ok(self.info.insert(info).clone())
+    }
+
+    async fn key_of(&self, id: &Address) -> Result<Address, FullNodeError> {
+        if let Some(key) = self.engine.memory.key_of(id) {
+            return Ok(key);
+        }
+        let key = self.engine.node.state_account_key(id, &self.head.key()).await?;
+        self.engine.memory.set_key(*id, key);
+        Ok(key)
+    }
+
+    /// The named control addresses as IDs; one that cannot be looked up is passed over, with an alert.
+    async fn look_up_named(&mut self) -> Result<(), FullNodeError> {
+        let engine = self.engine;
+        for named in engine.settings.addresses.named() {
+            if engine.memory.id_of(named).is_some() {
+                continue;
+            }
+            if named.id().is_ok() {
+                engine.memory.set_id(*named, *named);
+                continue;
+            }
+            match engine.node.state_lookup_id(named, &self.head.key()).await {
+                Ok(id) => engine.memory.set_id(*named, id),
+                Err(e @ (FullNodeError::Rpc { .. } | FullNodeError::NoSuchMethod { .. })) => {
+                    self.alert(format!("address {named}"), format!("[addresses] names {named}: {e}"));
+                }
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(())
+    }
+
+    /// The addresses that may send it, the preferred first.
+    async fn senders(&mut self, key: &str, open: &Open, purpose: Purpose) -> Result<Vec<Address>, Held> {
         if let Some(from) = &open.from {
-            let from = parse_address(key, from)?;
-            return Ok(self.engine.node.state_account_key(&from, &tip).await?);
-        }
-        if let Some(worker) = self.worker {
-            return Ok(worker);
+            return Ok(vec![parse_address(key, from)?]);
         }
         let Some(miner) = self.engine.miner else { return Err(Held::Why("it names no sender".into())) };
-        let info = self.engine.node.state_miner_info(&miner, &tip).await?;
-        let worker = self.engine.node.state_account_key(&info.worker, &tip).await?;
-        self.worker = Some(worker);
-        Ok(worker)
+        let info = self.miner_info(&miner).await?;
+        self.look_up_named().await?;
+        let engine = self.engine;
+        for named in engine.settings.addresses.named() {
+            let strange = engine.memory.id_of(named).filter(|id| !addresses::is_of(&info, id));
+            if strange.is_some() {
+                let text = format!("[addresses] names {named}, which is no control address of {miner} on chain");
+                self.alert(format!("address {named}"), text);
+            }
+        }
+        Ok(engine.settings.addresses.candidates(purpose, &info, |named| engine.memory.id_of(named)))
     }
 
-    /// A message that has never been signed.
-    async fn send(&mut self, key: &str, open: &Open) -> Result<(), Held> {
+    /// One that the node does not know, or that has no key, sends nothing.
+    async fn candidate(&mut self, id: Address, purpose: Purpose, named: bool) -> Result<Candidate, Held> {
+        let unusable = Candidate { id, key: id, available: TokenAmount::zero(), has_key: false, is_free: false };
+        let key = match self.key_of(&id).await {
+            Err(FullNodeError::Rpc { .. }) => return Ok(unusable),
+            key => key?,
+        };
+        if !self.engine.memory.has_key(&key) {
+            if !self.engine.signer.has_key(&key).await? {
+                return Ok(Candidate { key, ..unusable });
+            }
+            self.engine.memory.set_has_key(key);
+        }
+        match self.line(&key).await {
+            Err(FullNodeError::Rpc { .. }) => return Ok(Candidate { key, ..unusable }),
+            line => line?,
+        };
+        let reserve = match named || purpose == Purpose::Proving {
+            true => TokenAmount::zero(),
+            false => self.reserve(&id, &key),
+        };
+        let line = &self.lines[&key];
+        let available = (line.available() - reserve).max(TokenAmount::zero());
+        // Sealing waits in a line that stands; it does not turn to the owner's money.
+        let is_free = purpose != Purpose::Proving || line.is_free(&self.base_fee);
+        Ok(Candidate { id, key, available, has_key: true, is_free })
+    }
+
+    /// What stays on an address for proving's messages: their bound, and a fifth of the balance at most.
+    fn reserve(&self, id: &Address, key: &Address) -> TokenAmount {
+        let engine = self.engine;
+        let may_prove = self.info.as_ref().is_some_and(|info| {
+            let named = |address: &Address| engine.memory.id_of(address);
+            engine.settings.addresses.candidates(Purpose::Proving, info, named).contains(id)
+        });
+        match may_prove {
+            true => self.lines[key].balance().div_floor(5).min(engine.settings.window_post_fee.clone()),
+            false => TokenAmount::zero(),
+        }
+    }
+
+    /// A message that is not signed.
+    pub(super) async fn send(&mut self, key: &str, open: &Open) -> Result<(), Held> {
+        let height = self.head.height;
+        let purpose = self.engine.purpose(key, open)?;
+        if let Some(closes) = open.closes.filter(|closes| *closes <= height)
+            && !self.engine.in_doubt(key)?
+        {
+            let waited = self.engine.memory.why(key);
+            let error = format!("not sent before epoch {closes}, from which it is of no use: {waited}");
+            return self.finish(key, MessageOutcome::Failed { exit_code: -1, error });
+        }
+        if let Some(until) = self.engine.memory.hold_until(key) {
+            return Err(Held::Why(format!("its nonce was freed; signed again at epoch {until}")));
+        }
+        let max_fee = self.engine.max_fee(key, open)?;
+        if let Some(limit) = self.engine.memory.gas_limit(key)
+            && !may_pay(&self.base_fee, limit, &max_fee)
+        {
+            return Err(self.over_the_bound(purpose, NoFee::Bound(max_fee)));
+        }
+        if purpose != Purpose::Proving {
+            let Some(left) = self.estimates.checked_sub(1) else {
+                return Err(Held::Why("other messages were signed first; its turn comes at the next head".into()));
+            };
+            self.estimates = left;
+        }
         let store = self.engine.store_for_signing(key, open)?;
         if store.is_replicated() {
             // Asked first: what cannot be stored needs no wallet.
             store.transact(&self.engine.token, |_| Ok::<(), StoreError>(())).map_err(unproven)?;
         }
-        let from = self.sender(key, open).await?;
-        let mut message = Message {
+        let value = parse_amount(key, &open.value)?;
+        let senders = self.senders(key, open, purpose).await?;
+        let mut senders = senders.into_iter();
+        let mut candidates = Vec::new();
+        self.look_at(&mut senders, &mut candidates, purpose, open.from.is_some(), &value).await?;
+        let Some(first) = addresses::pick(&candidates, &value).cloned() else {
+            let why = format!("no address can send it: {}", addresses::why_none(&candidates));
+            self.alert(format!("sender {purpose:?}"), format!("{purpose:?}: {why}"));
+            return Err(Held::Why(why));
+        };
+        let message = Message {
             version: 0,
             to: parse_address(key, &open.to)?,
-            from,
+            from: first.key,
             nonce: 0,
-            value: parse_amount(key, &open.value)?,
+            value: value.clone(),
             gas_limit: 0,
             gas_fee_cap: TokenAmount::zero(),
             gas_premium: TokenAmount::zero(),
             method: open.method,
             params: open.params.clone(),
         };
-        let max_fee = self.max_fee(key, open)?;
-        match self.engine.node.gas_estimate_message_gas(&message, &max_fee, &self.head.key()).await {
-            Ok(estimated) => {
-                message.gas_limit = estimated.gas_limit;
-                let (cap, premium) = (&estimated.gas_fee_cap, &estimated.gas_premium);
-                (message.gas_fee_cap, message.gas_premium) = bounded_fee(cap, premium, message.gas_limit, &max_fee);
-            }
+        let mut estimate = match self.estimate(key, &message, &max_fee).await {
+            Ok(estimate) => estimate,
             Err(e) => return self.estimate_refused(key, open, &e),
+        };
+        if !may_pay(&self.base_fee, estimate.limit, &max_fee) {
+            return Err(self.over_the_bound(purpose, NoFee::Bound(max_fee)));
         }
-        message.nonce = self.next_nonce(&from).await?;
-        let signed = self.engine.signer.sign(&from, &message).await?;
-        if signed.message != message {
-            return Err(Held::Why("the wallet signed another message than it was given".into()));
+        // What it must cost for now; how much more is offered depends on who sends it.
+        let need = value.clone() + estimate.cost().min(max_fee.clone());
+        self.look_at(&mut senders, &mut candidates, purpose, open.from.is_some(), &need).await?;
+        let sender = addresses::pick(&candidates, &need).cloned().unwrap_or(first);
+        let urgency = Urgency::of(open.closes, height);
+        estimate.premium *= urgency.factor();
+        let bounds = Bounds {
+            max_fee,
+            available: sender.available.clone() - value,
+            maximize: purpose == Purpose::Proving && self.engine.settings.maximize_window_post,
+            base_fee: self.base_fee.clone(),
+        };
+        let (fee, lowered) = match first_fee(&estimate, &bounds) {
+            Ok(priced) => priced,
+            Err(why @ NoFee::Bound(_)) => return Err(self.over_the_bound(purpose, why)),
+            Err(why @ NoFee::Balance { .. }) => {
+                let all = addresses::why_none(&candidates);
+                self.alert(
+                    format!("funds {}", sender.id),
+                    format!("{purpose:?}: {why} ({all}); send FIL to {}", sender.id),
+                );
+                return Err(Held::Why(format!("{why} ({all})")));
+            }
+        };
+        if lowered {
+            let text = format!("{} has {} to spend: the fee is bounded by that", sender.id, fil(&sender.available));
+            self.alert(format!("funds {}", sender.id), text);
         }
-        let stored = to_signed(key, &signed, self.head.height, Vec::new())?;
+        let nonce = self.next_nonce(&sender.key).await?;
+        let message = priced(Message { from: sender.key, nonce, ..message }, &fee);
+        let signed = self.sign(&message).await?;
+        let stored = to_signed(key, &signed, height)?;
         if !self.engine.store_signed(&store, key, stored.clone()).map_err(unproven)? {
             return Err(Held::Why("its nonce was taken meanwhile; signing again on the next head".into()));
         }
+        self.join_line(key, open, &signed)?;
+        self.engine.memory.forget_refusal(key);
         failpoint::hit("message", "signed");
         self.push(key, &signed, stored).await
     }
 
-    fn max_fee(&self, key: &str, open: &Open) -> Result<TokenAmount, StoreError> {
-        let asked = parse_amount(key, &open.max_fee)?;
-        Ok(if asked.is_zero() { self.engine.settings.max_fee.clone() } else { asked })
+    /// Adds candidates until one is good enough.
+    async fn look_at(
+        &mut self,
+        senders: &mut impl Iterator<Item = Address>,
+        candidates: &mut Vec<Candidate>,
+        purpose: Purpose,
+        named: bool,
+        need: &TokenAmount,
+    ) -> Result<(), Held> {
+        while !candidates.iter().any(|c| c.is_good(need)) {
+            let Some(id) = senders.next() else { break };
+            let candidate = self.candidate(id, purpose, named).await?;
+            candidates.push(candidate);
+        }
+        Ok(())
+    }
+
+    /// A fee spike slows sealing; where it stops proving somebody must know.
+    fn over_the_bound(&mut self, purpose: Purpose, why: NoFee) -> Held {
+        if purpose == Purpose::Proving {
+            let text = format!("a WindowPoSt or a declaration is not sent: {why}; raise fees.window_post");
+            self.alert("bound of proving".into(), text);
+        }
+        Held::Why(format!("not signed while the base fee is so high: {why}"))
+    }
+
+    /// A fresh estimate of a message, which may be signed already: its nonce says which of the mempool's come before it.
+    pub(super) async fn estimate(&self, key: &str, m: &Message, max_fee: &TokenAmount) -> Result<Fee, FullNodeError> {
+        let zero = TokenAmount::zero();
+        let blank = Message { gas_limit: 0, gas_fee_cap: zero.clone(), gas_premium: zero, ..m.clone() };
+        let filled = self.engine.node.gas_estimate_message_gas(&blank, max_fee, &self.head.key()).await?;
+        if filled.gas_limit <= 0 || filled.gas_limit > BLOCK_GAS_LIMIT {
+            // Said of the node, not of the message: other estimates of the same message are right.
+            let why = format!("a gas limit of {}, and a block holds {BLOCK_GAS_LIMIT}", filled.gas_limit);
+            let node = self.engine.node.name();
+            return Err(FullNodeError::BadAnswer { node, method: "GasEstimateMessageGas", why });
+        }
+        self.engine.memory.set_gas_limit(key, filled.gas_limit);
+        Ok(Fee { cap: filled.gas_fee_cap, premium: filled.gas_premium, limit: filled.gas_limit })
+    }
+
+    pub(super) async fn sign(&self, message: &Message) -> Result<SignedMessage, Held> {
+        let signed = self.engine.signer.sign(&message.from, message).await?;
+        match signed.message == *message {
+            true => Ok(signed),
+            false => Err(Held::Why("the wallet signed another message than it was given".into())),
+        }
     }
 
     async fn next_nonce(&self, from: &Address) -> Result<u64, Held> {
@@ -174,93 +435,23 @@ impl<'a> Round<'a> {
             Estimate::NoAnswer(why) => return Err(Held::Why(why)),
             Estimate::WouldFail { exit_code, why } => (exit_code, why),
         };
-        let refusals = open.refusals + 1;
-        if refusals >= self.engine.settings.estimate_tries {
-            let error = format!("refused {refusals} times before it was signed: {why}");
-            return self.finish(key, MessageOutcome::Failed { exit_code, error });
+        let height = self.head.height;
+        // Heads count, not rounds: every message that comes makes a round.
+        if open.refused_at.is_none_or(|at| at < height) {
+            let refusals = open.refusals + 1;
+            if refusals >= self.engine.settings.estimate_tries {
+                let error = format!("refused at {refusals} heads before it was signed: {why}");
+                return self.finish(key, MessageOutcome::Failed { exit_code, error });
+            }
+            self.engine.amend(key, |open| {
+                open.refusals = refusals;
+                open.refused_at = Some(height);
+            })?;
         }
-        self.report.waiting += 1;
-        Ok(self.engine.amend(key, |open| {
-            open.refusals = refusals;
-            open.why_waiting = why;
-        })?)
+        Err(Held::Why(why))
     }
 
-    /// A message that was signed: has it landed, is it still in the mempool, is its fee too low?
-    async fn advance(
-        &mut self,
-        key: &str,
-        open: &Open,
-        signed: &Signed,
-        mempool: Option<&HashSet<Cid>>,
-    ) -> Result<(), Held> {
-        let from = parse_address(key, &signed.from)?;
-        let chain_nonce = self.chain_nonce(&from).await?;
-        let lookup = if chain_nonce > signed.nonce { self.find(key, signed).await? } else { None };
-        let seen = Seen {
-            head: self.head.height,
-            executed_at: lookup.as_ref().map(|l| l.height),
-            chain_nonce,
-            in_mempool: mempool.map(|pool| pool.iter().any(|cid| cid.to_string() == signed.cid)),
-        };
-        let step = match next_step(signed, &seen, &self.engine.settings.rules) {
-            MessageStep::Push
-                if signed.pushed_at.is_none() && self.pushed.contains(&(signed.from.clone(), signed.nonce)) =>
-            {
-                MessageStep::Renew
-            }
-            step => step,
-        };
-        match step {
-            MessageStep::Finish => match lookup {
-                Some(lookup) => self.finish(key, outcome(&lookup)),
-                None => Err(Held::Why("waiting for its receipt".into())),
-            },
-            MessageStep::Push => {
-                let message = parse_signed(key, signed)?;
-                self.push(key, &message, signed.clone()).await
-            }
-            MessageStep::Replace => self.replace(key, open, signed).await,
-            MessageStep::Renew => {
-                let why = format!("nonce {} was used by another message; signing anew", signed.nonce);
-                tracing::warn!(key, "{why}");
-                self.engine.amend(key, |open| {
-                    open.signed = None;
-                    open.why_waiting = why;
-                })?;
-                self.send(key, open).await
-            }
-            MessageStep::NoteNonceGone => self.nonce_gone(key, Some(self.head.height)),
-            MessageStep::ForgetNonceGone => self.nonce_gone(key, None),
-            MessageStep::Wait(why) => Err(Held::Why(why.to_owned())),
-        }
-    }
-
-    fn nonce_gone(&mut self, key: &str, since: Option<i64>) -> Result<(), Held> {
-        self.report.waiting += 1;
-        Ok(self.engine.amend(key, |open| {
-            if let Some(signed) = &mut open.signed {
-                signed.nonce_gone_since = since;
-            }
-        })?)
-    }
-
-    /// Any version of the message that the chain has executed.
-    async fn find(&self, key: &str, signed: &Signed) -> Result<Option<MsgLookup>, Held> {
-        for text in std::iter::once(&signed.cid).chain(signed.replaced.iter().rev()) {
-            let cid = text.parse::<Cid>().map_err(|e| super::effects::damaged(key, e.to_string()))?;
-            match self.engine.node.state_search_msg(&self.head.key(), &cid, -1, true).await {
-                Ok(Some(found)) => return Ok(Some(found)),
-                Ok(None) => {}
-                // An answer: this version did not land as far as the node knows.
-                Err(e) if e.of_message().is_some() => {}
-                Err(e) => return Err(e.into()),
-            }
-        }
-        Ok(None)
-    }
-
-    async fn push(&mut self, key: &str, message: &SignedMessage, signed: Signed) -> Result<(), Held> {
+    pub(super) async fn push(&mut self, key: &str, message: &SignedMessage, signed: Signed) -> Result<(), Held> {
         // The fence: a writer that was replaced must not push. The store knows once a successor has written, the pass
         // as soon as there is one, or as the thread was given up or the lease has ended.
         self.engine.store.transact(&self.engine.token, |_| Ok::<(), StoreError>(()))?;
@@ -268,78 +459,60 @@ impl<'a> Round<'a> {
             return Err(Held::Store(StoreError::Fenced { path, epoch, newer }));
         }
         let answer = self.engine.node.mpool_push(message).await;
-        match push_verdict(&answer) {
+        let (kind, why) = match push_verdict(&answer) {
             Push::Held => {
                 failpoint::hit("message", "pushed");
                 self.report.pushed += 1;
                 let head = self.head.height;
                 self.engine.amend(key, |open| {
-                    open.why_waiting = String::new();
-                    open.signed = Some(Signed { pushed_at: Some(head), ..signed });
+                    open.signed = Some(Signed { pushed_at: Some(head), held: true, ..signed });
                 })?;
+                self.engine.memory.forget_refusal(key);
+                self.engine.memory.set_why(key, "in the mempool".into());
                 tracing::info!(key, cid = %answer.map(|c| c.to_string()).unwrap_or_default(), nonce = message.message.nonce, "message pushed");
-                Ok(())
+                return Ok(());
             }
-            Push::NonceUsed => Err(Held::Why("its nonce is used on chain; looking for the receipt".into())),
-            Push::FeeTooLow => Err(Held::Why("the mempool holds this nonce with a fee that is not lower".into())),
-            Push::Later(why) => Err(Held::Why(why)),
-        }
-    }
-
-    async fn replace(&mut self, key: &str, open: &Open, signed: &Signed) -> Result<(), Held> {
-        let mut message = parse_signed(key, signed)?.message;
-        let max_fee = self.max_fee(key, open)?;
-        let raised = raised_fee(&message.gas_fee_cap, &message.gas_premium, message.gas_limit, &max_fee);
-        let Some((cap, premium)) = raised else {
-            return Err(Held::Why(format!("in the mempool; its fee is at the bound of {} attoFIL", max_fee.atto())));
+            Push::NonceUsed => {
+                return Err(Held::Why("its nonce is used on chain; looking for the receipt".into()));
+            }
+            Push::NoAnswer(why) | Push::Busy(why) => return Err(Held::Why(why)),
+            Push::FeeTooLow => {
+                let why = "the mempool holds other bytes of this nonce, with a fee that is not lower".to_string();
+                (RefusalKind::FeeTooLow, why)
+            }
+            Push::Funds(why) => (RefusalKind::Funds, why),
+            Push::Invalid(why) => (RefusalKind::Invalid, why),
+            Push::Refused(why) => (RefusalKind::Unknown, why),
         };
-        message.gas_fee_cap = cap;
-        message.gas_premium = premium;
-        let from = message.from;
-        let again = self.engine.signer.sign(&from, &message).await?;
-        if again.message != message {
-            return Err(Held::Why("the wallet signed another message than it was given".into()));
+        if self.engine.memory.refused(key, kind, self.head.height) {
+            tracing::warn!(key, nonce = message.message.nonce, "message refused: {why}");
         }
-        let mut replaced = signed.replaced.clone();
-        replaced.push(signed.cid.clone());
-        let stored = to_signed(key, &again, self.head.height, replaced)?;
-        let store = self.engine.store_for_signing(key, open)?;
-        self.engine.amend_in(&store, key, |open| open.signed = Some(stored.clone())).map_err(unproven)?;
-        self.push(key, &again, stored).await
+        if signed.pushed_at.is_some() {
+            // It was held and is not any more: what is shown is what the node says now.
+            self.engine.amend(key, |open| {
+                open.signed = Some(Signed { pushed_at: None, ..signed });
+            })?;
+        }
+        if kind != RefusalKind::FeeTooLow {
+            self.alert(format!("refused {key}"), format!("{key}: {why}"));
+        }
+        Err(Held::Why(why))
     }
 
-    fn finish(&mut self, key: &str, outcome: MessageOutcome) -> Result<(), Held> {
+    pub(super) fn finish(&mut self, key: &str, outcome: MessageOutcome) -> Result<(), Held> {
         tracing::info!(key, ?outcome, "message finished");
         self.report.finished += 1;
+        self.lines.values_mut().for_each(|line| line.leave(key));
         Ok(self.engine.store_done(key, &Done { at: self.head.height, outcome })?)
     }
 
-    /// Why it waits; a disk write only when that changed.
-    fn note(&self, key: &str, why: &str) -> Result<(), StoreError> {
-        if self.engine.in_doubt(key)? {
-            return Ok(()); // it would lie over signed bytes that are found there later
-        }
-        match self.engine.store.get::<Open>(key)? {
-            Some(open) if open.why_waiting != why => self.engine.amend(key, |open| {
-                open.why_waiting = why.to_owned();
-                open.seen_at = self.head.height;
-            }),
-            _ => Ok(()),
-        }
+    /// A second message of the same content would move nothing.
+    pub(super) fn is_idempotent(&self, key: &str, open: &Open) -> Result<bool, StoreError> {
+        Ok(self.engine.miner == Some(parse_address(key, &open.to)?) && miner_messages::is_idempotent(open.method))
     }
 }
 
-fn outcome(lookup: &MsgLookup) -> MessageOutcome {
-    match lookup.receipt.exit_code {
-        0 => MessageOutcome::Landed {
-            cid: lookup.message.to_string(),
-            epoch: lookup.height,
-            tipset: lookup.tip_set.0.iter().map(Cid::to_string).collect(),
-            return_data: lookup.receipt.return_data.clone(),
-        },
-        exit_code => MessageOutcome::Failed {
-            exit_code,
-            error: format!("exit code {exit_code} on chain at epoch {} (message {})", lookup.height, lookup.message),
-        },
-    }
+pub(super) fn priced(message: Message, fee: &Fee) -> Message {
+    let (gas_fee_cap, gas_premium) = (fee.cap.clone(), fee.premium.clone());
+    Message { gas_limit: fee.limit, gas_fee_cap, gas_premium, ..message }
 }

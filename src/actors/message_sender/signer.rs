@@ -10,6 +10,11 @@ use std::sync::Arc;
 pub trait Signer: Send + Sync + 'static {
     /// `message` is complete (nonce, gas); `who` is its sender's key address.
     async fn sign(&self, who: &Address, message: &Message) -> Result<SignedMessage, FullNodeError>;
+
+    /// Whether it can sign for that key address.
+    async fn has_key(&self, _who: &Address) -> Result<bool, FullNodeError> {
+        Ok(true)
+    }
 }
 
 /// The wallet of the full node (`WalletSignMessage`).
@@ -19,5 +24,12 @@ pub struct NodeWallet(pub Arc<dyn FullNode>);
 impl Signer for NodeWallet {
     async fn sign(&self, who: &Address, message: &Message) -> Result<SignedMessage, FullNodeError> {
         self.0.wallet_sign_message(who, message).await
+    }
+
+    async fn has_key(&self, who: &Address) -> Result<bool, FullNodeError> {
+        match self.0.wallet_has(who).await {
+            Err(FullNodeError::NoSuchMethod { .. }) => Ok(true), // signing will tell
+            answer => answer,
+        }
     }
 }

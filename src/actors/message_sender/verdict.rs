@@ -1,6 +1,7 @@
 //! Classifies a node's refusal of a message: texts of Lotus' and Forest's mempools, sorted by what to do.
 
-use crate::rpc::full_node::FullNodeError;
+use crate::chain::types::MsgLookup;
+use crate::rpc::full_node::{FullNodeError, MessageVerdict};
 
 /// A node's answer to a push.
 #[derive(Clone, Debug, PartialEq)]
@@ -9,10 +10,18 @@ pub enum Push {
     Held,
     /// The nonce is used on chain: the receipt search will tell by whom.
     NonceUsed,
-    /// A replacement whose fee is not high enough, or another message with this nonce.
+    /// The mempool holds other bytes of this nonce, and the fee is not high enough to replace them.
     FeeTooLow,
-    /// Try again on the next head, with the reason shown.
-    Later(String),
+    /// The sender cannot pay it, alone or beside its other messages.
+    Funds(String),
+    /// No block can ever hold these bytes: no node takes them.
+    Invalid(String),
+    /// The node refuses them for a reason that lies elsewhere (a gap below, a full pool): the same bytes again later.
+    Busy(String),
+    /// The node refuses them for a reason that is not known here.
+    Refused(String),
+    /// No answer: whether the node holds them is not known.
+    NoAnswer(String),
 }
 
 pub fn push_verdict(answer: &Result<cid::Cid, FullNodeError>) -> Push {
@@ -20,21 +29,66 @@ pub fn push_verdict(answer: &Result<cid::Cid, FullNodeError>) -> Push {
         Ok(_) => return Push::Held,
         Err(e) => e,
     };
-    let FullNodeError::Rpc { message, .. } = e else { return Push::Later(e.to_string()) };
+    let FullNodeError::Rpc { message, .. } = e else { return Push::NoAnswer(e.to_string()) };
     let text = message.to_lowercase();
     // Lotus' and Venus' words, then Forest's. The order counts: a refused replacement is "already in mpool" too.
     const USED: [&str; 3] = ["nonce too low", "minimum expected nonce", "sequence too low"];
+    const BUSY: [&str; 4] = ["nonce gap", "too big a gap", "too many pending messages", "check sender balance"];
     const TOO_LOW: [&str; 4] = ["replace by fee", "rbf", "gas premium too low", "lower than min gas price"];
     const HELD: [&str; 4] = ["already in mpool", "already exists", "same cid", "already in mempool"];
+    const FUNDS: [&str; 3] = ["not enough funds", "insufficient funds", "insufficient balance"];
+    // Lotus' `ValidForBlockInclusion` and `checkMessage`; Forest's `valid_for_block_inclusion`.
+    const INVALID: [&str; 11] = [
+        "will not be included in a block",
+        "not valid for block inclusion",
+        "gaslimit",
+        "gas limit",
+        "gas_limit",
+        "less than 'gaspremium'",
+        "less than gas_premium",
+        "too big",
+        "too large",
+        "signature verification failed",
+        "message had invalid to address",
+    ];
     let says = |words: &[&str]| words.iter().any(|w| text.contains(w));
     if says(&USED) {
         Push::NonceUsed
+    } else if says(&BUSY) {
+        Push::Busy(e.to_string())
     } else if says(&TOO_LOW) {
         Push::FeeTooLow
     } else if says(&HELD) {
         Push::Held
+    } else if says(&FUNDS) {
+        Push::Funds(e.to_string())
+    } else if says(&INVALID) {
+        Push::Invalid(e.to_string())
     } else {
-        Push::Later(e.to_string())
+        Push::Refused(e.to_string())
+    }
+}
+
+/// A node's answer to the search for a message.
+#[derive(Clone, Debug)]
+pub enum Search {
+    Found(Box<MsgLookup>),
+    /// Not executed as far as this node sees; also what a node says of a message that it never had.
+    NotFound,
+    /// Another message was executed with its nonce.
+    Displaced,
+}
+
+/// Lotus' and Forest's errors about the message are answers; anything else says nothing.
+pub fn search_verdict(answer: Result<Option<MsgLookup>, FullNodeError>) -> Result<Search, FullNodeError> {
+    match answer {
+        Ok(Some(found)) => Ok(Search::Found(Box::new(found))),
+        Ok(None) => Ok(Search::NotFound),
+        Err(e) => match e.of_message() {
+            Some(MessageVerdict::Displaced) => Ok(Search::Displaced),
+            Some(MessageVerdict::NotHere) => Ok(Search::NotFound),
+            None => Err(e),
+        },
     }
 }
 
@@ -97,10 +151,66 @@ mod tests {
         ] {
             assert_eq!(push_verdict(&Err(rpc(text))), want, "{text}");
         }
-        assert!(matches!(push_verdict(&Err(rpc("not enough funds to execute transaction"))), Push::Later(_)));
+        // Sorted by their kind; the text is the node's.
+        type Is = fn(&Push) -> bool;
+        const FUNDS: Is = |push| matches!(push, Push::Funds(_));
+        const INVALID: Is = |push| matches!(push, Push::Invalid(_));
+        const BUSY: Is = |push| matches!(push, Push::Busy(_));
+        const REFUSED: Is = |push| matches!(push, Push::Refused(_));
+        for (text, is) in [
+            ("not enough funds (required: 1 FIL, balance: 0 FIL): not enough funds to execute transaction", FUNDS),
+            (
+                "not enough funds including pending messages (required: 1 FIL, balance: 0 FIL): validation failure",
+                FUNDS,
+            ),
+            ("Not enough funds to execute transaction, balance: 0, required: 1", FUNDS),
+            (
+                "message will not be included in a block: 'GasLimit' field cannot be greater than a block's gas limit (12 > 10)",
+                INVALID,
+            ),
+            ("gas_limit 12 cannot be greater than block gas limit", INVALID),
+            ("message has a gas limit of 12: it must be in 1..=10", INVALID),
+            ("mpool message too large (70000B): message too big", INVALID),
+            ("gas_fee_cap less than gas_premium", INVALID),
+            (
+                "message nonce has too big a gap from expected nonce (Nonce: 9, nextNonce: 3): unfulfilled nonce gap",
+                BUSY,
+            ),
+            ("too many pending messages for actor", BUSY),
+            ("failed to check sender balance: no tipset: validation failure", BUSY),
+            ("something that nobody has seen", REFUSED),
+        ] {
+            let verdict = push_verdict(&Err(rpc(text)));
+            assert!(is(&verdict), "{text}: {verdict:?}");
+        }
         let gone = FullNodeError::Unreachable { node: "n".into(), why: "refused".into() };
-        assert!(matches!(push_verdict(&Err(gone.clone())), Push::Later(_)));
+        assert!(matches!(push_verdict(&Err(gone.clone())), Push::NoAnswer(_)));
         assert!(matches!(estimate_verdict(&gone), Estimate::NoAnswer(_)));
+    }
+
+    #[test]
+    fn errors_of_a_search_are_answers_where_they_say_something_of_the_message() {
+        for (text, want) in [
+            ("failed to load message: ipld: could not find bafy2", "NotFound"),
+            ("failed to load message bafy2: not found", "NotFound"),
+            (
+                "checking for message execution during lookback: message was replaced: found message with equal nonce as the one we are looking for that is NOT a valid replacement message (F:bafy n 3, TS: bafy n3)",
+                "Displaced",
+            ),
+            (
+                "found message with equal nonce and call params but different CID. wanted a, found: b, nonce: 1",
+                "Displaced",
+            ),
+        ] {
+            let got = search_verdict(Err(rpc(text))).unwrap();
+            assert_eq!(format!("{got:?}"), want, "{text}");
+        }
+        assert!(matches!(search_verdict(Ok(None)), Ok(Search::NotFound)));
+        for text in ["failed to load initial tipset", "failed to load the actor: actor not found"] {
+            assert!(search_verdict(Err(rpc(text))).is_err(), "{text}");
+        }
+        let gone = FullNodeError::Unreachable { node: "n".into(), why: "refused".into() };
+        assert!(search_verdict(Err(gone)).is_err(), "an outage says nothing");
     }
 
     #[test]

@@ -1,14 +1,24 @@
 //! The journaled sectors of one miner and what runs for them: what is due, what came of it, on disk before it counts.
 
+use super::journal::Sectors;
 use super::machine::{self, Event, FollowUp, Rules};
 use super::messages::{SealingSummary, SealingTask, SectorDetail, SectorSummary, Slots};
 use super::phase::{Action, Phase, Pool};
-use super::plan::{Candidate, Limits, admit, due_at};
+use super::plan::Limits;
+use super::ready::{Busy, Chosen, Pace, Ready};
 use super::sector::Sector;
 use crate::failpoint;
 use crate::store::{Record, Store, StoreError, Token};
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
+
+/// How many polling sectors read the chain at each head on the mere chance of news. The others learn theirs from what
+/// all share ([`super::head_answers`]) and from the message sender, and read once there is some.
+const READS_PER_HEAD: usize = 32;
+
+/// Pledges without a number that an inspection names.
+const SHOWN: usize = 100;
 
 /// A wish for one sector. The number comes once the allocator has given it.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
@@ -30,26 +40,6 @@ struct RunningAction {
     since: u64,
 }
 
-/// How many sectors are where; kept up to date with each change, so that asking costs nothing.
-#[derive(Default)]
-struct Census {
-    phases: BTreeMap<Phase, u64>,
-    failing: u64,
-}
-
-impl Census {
-    fn count(&mut self, sector: &Sector) {
-        *self.phases.entry(sector.phase).or_default() += 1;
-        self.failing += u64::from(is_failing(sector));
-    }
-    fn forget(&mut self, sector: &Sector) {
-        if let Some(count) = self.phases.get_mut(&sector.phase) {
-            *count = count.saturating_sub(1);
-        }
-        self.failing = self.failing.saturating_sub(u64::from(is_failing(sector)));
-    }
-}
-
 /// How long each task of a sector took that was done.
 fn durations(sector: &Sector) -> impl Iterator<Item = (Action, u64)> {
     sector.timings.windows(2).filter_map(|pair| {
@@ -60,15 +50,6 @@ fn durations(sector: &Sector) -> impl Iterator<Item = (Action, u64)> {
     })
 }
 
-/// As [`SectorSummary::failure`].
-fn is_failing(sector: &Sector) -> bool {
-    sector.reason.is_some() && retry_at(sector).is_some()
-}
-
-fn retry_at(sector: &Sector) -> Option<u64> {
-    sector.retry.map(|retry| retry.at).or(sector.wait_until)
-}
-
 /// Something to carry out now; [`Driver::done`] takes what came of it.
 #[derive(Clone, Debug)]
 pub struct ActionRun {
@@ -76,6 +57,8 @@ pub struct ActionRun {
     pub action: Action,
     /// Tells this run from a later one of the same sector.
     pub run: u64,
+    /// A polling sector may read the chain without a sign that it has news for it: at a head a few of them do, in turn.
+    pub may_read: bool,
 }
 
 pub struct Driver {
@@ -84,33 +67,36 @@ pub struct Driver {
     scope: String,
     rules: Rules,
     limits: Limits,
-    sectors: BTreeMap<u64, Sector>,
-    census: Census,
+    sectors: Sectors,
     /// Kind of task -> how long the last one took that was done. Milliseconds.
     took: HashMap<Action, u64>,
-    pledges: BTreeMap<String, PledgeRecord>,
+    /// The wishes that still lack a number, and when each was made. The others are on disk only.
+    unnumbered: BTreeMap<String, u64>,
     running: HashMap<u64, RunningAction>,
+    /// The runs of sectors that do not count as being sealed yet.
+    describing: usize,
+    /// The runs that take a slot here.
+    busy: Busy,
     runs: u64,
-    /// The head at which a polling sector last asked.
-    polled: HashMap<u64, i64>,
-    /// After a write that failed: not again before.
-    held: HashMap<u64, u64>,
+    /// The idle sectors, by what they wait for.
+    ready: Ready,
+    /// Only of sectors of which there is something to know.
+    paces: HashMap<u64, Pace>,
 }
 
 impl Driver {
     /// Reads the journal. `scope` is the miner's address.
     pub fn load(store: Store, token: Token, scope: String, rules: Rules, limits: Limits) -> Result<Driver, StoreError> {
         let prefix = format!("{scope}/");
-        let sectors: BTreeMap<u64, Sector> =
-            store.list_prefix::<Sector>(&prefix)?.into_iter().map(|(_, s)| (s.number, s)).collect();
-        let mut census = Census::default();
-        sectors.values().for_each(|sector| census.count(sector));
-        let took = sectors.values().flat_map(durations).collect();
-        let pledges = store
-            .list_prefix::<PledgeRecord>(&prefix)?
-            .into_iter()
-            .map(|(key, p)| (key[prefix.len()..].to_owned(), p))
-            .collect();
+        let (mut sectors, mut took) = (Sectors::default(), HashMap::new());
+        store.each_with_prefix::<Sector>(&prefix, |_, sector| {
+            took.extend(durations(&sector));
+            sectors.put(sector);
+        })?;
+        let pledges = store.list_prefix::<PledgeRecord>(&prefix)?.into_iter().filter(|(_, p)| p.number.is_none());
+        let unnumbered = pledges.map(|(key, p)| (key[prefix.len()..].to_owned(), p.made)).collect();
+        let mut ready = Ready::default();
+        sectors.all_whole().for_each(|sector| ready.place(sector, Pace::default(), 0));
         Ok(Driver {
             store,
             token,
@@ -118,21 +104,42 @@ impl Driver {
             rules,
             limits,
             sectors,
-            census,
             took,
-            pledges,
+            unnumbered,
             running: HashMap::new(),
+            describing: 0,
+            busy: Busy::default(),
             runs: 0,
-            polled: HashMap::new(),
-            held: HashMap::new(),
+            ready,
+            paces: HashMap::new(),
         })
     }
 
-    fn keep(&mut self, sector: Sector) {
-        self.census.count(&sector);
-        if let Some(old) = self.sectors.insert(sector.number, sector) {
-            self.census.forget(&old);
+    /// Notes anew what the sector waits for.
+    fn place(&mut self, number: u64, now: u64) {
+        match self.sectors.whole(number) {
+            Some(sector) if !self.running.contains_key(&number) => {
+                self.ready.place(sector, self.paces.get(&number).copied().unwrap_or_default(), now);
+            }
+            _ => self.ready.forget(number),
         }
+    }
+
+    fn set_running(&mut self, number: u64, started: RunningAction) {
+        self.describing += usize::from(started.action == Action::Describe);
+        if !started.away {
+            *self.busy.pools.entry(started.pool).or_default() += 1;
+        }
+        self.running.insert(number, started);
+    }
+
+    fn end_running(&mut self, number: u64) -> Option<RunningAction> {
+        let ended = self.running.remove(&number)?;
+        self.describing -= usize::from(ended.action == Action::Describe);
+        if let (false, Some(busy)) = (ended.away, self.busy.pools.get_mut(&ended.pool)) {
+            *busy = busy.saturating_sub(1);
+        }
+        Some(ended)
     }
 
     fn sector_key(&self, number: u64) -> String {
@@ -145,27 +152,27 @@ impl Driver {
 
     /// Makes the wish durable. Answers the number if it has one already.
     pub fn pledge(&mut self, request: &str, now: u64) -> Result<Option<u64>, StoreError> {
-        if let Some(known) = self.pledges.get(request) {
+        if self.unnumbered.contains_key(request) {
+            return Ok(None);
+        }
+        let key = self.pledge_key(request);
+        if let Some(known) = self.store.get::<PledgeRecord>(&key)? {
             return Ok(known.number);
         }
-        let record = PledgeRecord { made: now, number: None };
-        self.store.put(&self.token, &self.pledge_key(request), &record)?;
-        self.pledges.insert(request.to_owned(), record);
+        self.store.put(&self.token, &key, &PledgeRecord { made: now, number: None })?;
+        self.unnumbered.insert(request.to_owned(), now);
         Ok(None)
     }
 
-    /// Wishes that still lack a number.
-    pub fn unnumbered(&self) -> Vec<String> {
-        self.pledges.iter().filter(|(_, p)| p.number.is_none()).map(|(r, _)| r.clone()).collect()
+    /// Wishes that still lack a number, at most so many.
+    pub fn unnumbered(&self, at_most: usize) -> Vec<String> {
+        self.unnumbered.keys().take(at_most).cloned().collect()
     }
 
     /// The allocator's answer: the sector begins to exist, in one transaction with its pledge.
     pub fn numbered(&mut self, request: &str, number: u64, now: u64) -> Result<(), StoreError> {
-        let Some(pledge) = self.pledges.get_mut(request) else { return Ok(()) };
-        if pledge.number.is_some() {
-            return Ok(());
-        }
-        let next = PledgeRecord { number: Some(number), ..pledge.clone() };
+        let Some(made) = self.unnumbered.get(request).copied() else { return Ok(()) };
+        let next = PledgeRecord { made, number: Some(number) };
         let sector = Sector::new(number, request, now);
         failpoint::hit("allocated", number);
         let (sector_key, pledge_key) = (format!("{}/{number:020}", self.scope), format!("{}/{request}", self.scope));
@@ -174,46 +181,33 @@ impl Driver {
             tx.put(&sector_key, &sector)
         })?;
         failpoint::hit("enter", sector.phase);
-        *pledge = next;
-        self.keep(sector);
+        self.unnumbered.remove(request);
+        self.sectors.put(sector);
+        self.place(number, now);
         Ok(())
     }
 
     /// The work that starts now, marked as running. `head` is the newest known height.
     pub fn due(&mut self, now: u64, head: Option<i64>) -> Vec<ActionRun> {
-        let candidates = self
-            .sectors
-            .values()
-            .filter(|s| !self.running.contains_key(&s.number))
-            .filter(|s| due_at(s).is_some_and(|at| at <= now))
-            .filter(|s| self.held.get(&s.number).is_none_or(|at| *at <= now))
-            .filter(|s| {
-                let action = s.phase.action();
-                let asked = self.polled.get(&s.number).copied();
-                match head {
-                    Some(head) => !action.is_poll() || asked.is_none_or(|at| at != head),
-                    None => !action.needs_head(),
-                }
-            })
-            .map(|s| Candidate { number: s.number, phase: s.phase, away: s.location.is_some() })
-            .collect();
-        let running: Vec<Pool> = self.running.values().filter(|r| !r.away).map(|r| r.pool).collect();
-        let sealing = self.sectors.values().filter(|s| s.phase.is_sealing() || self.running.contains_key(&s.number));
-        let chosen = admit(candidates, &running, sealing.count(), &self.limits);
-        chosen.into_iter().filter_map(|c| self.begin(c.number, head, now)).collect()
+        for number in self.ready.wake(now) {
+            self.place(number, now);
+        }
+        self.busy.sealing = self.sectors.census.sealing + self.describing;
+        let chosen = self.ready.take(head, &self.busy, &self.limits, READS_PER_HEAD);
+        chosen.into_iter().filter_map(|chosen| self.begin(chosen, head, now)).collect()
     }
 
-    fn begin(&mut self, number: u64, head: Option<i64>, now: u64) -> Option<ActionRun> {
-        let sector = self.sectors.get(&number)?.clone();
+    fn begin(&mut self, Chosen { number, may_read, .. }: Chosen, head: Option<i64>, now: u64) -> Option<ActionRun> {
+        let sector = self.sectors.whole(number)?.clone();
         let (action, pool) = (sector.phase.action(), sector.phase.pool());
         self.runs += 1;
         let run = self.runs;
         let away = sector.location.is_some();
-        self.running.insert(number, RunningAction { action, pool, run, away, since: now });
+        self.set_running(number, RunningAction { action, pool, run, away, since: now });
         if let (true, Some(head)) = (action.is_poll(), head) {
-            self.polled.insert(number, head);
+            self.paces.entry(number).or_default().polled = Some(head);
         }
-        Some(ActionRun { sector, action, run })
+        Some(ActionRun { sector, action, run, may_read })
     }
 
     /// Takes the result of a run: the next record is on disk when this returns. The result of an overtaken run is
@@ -222,36 +216,42 @@ impl Driver {
         if self.running.get(&number).is_none_or(|r| r.run != run) {
             return Ok(());
         }
-        let before = self.sectors.get(&number).map(|sector| sector.phase);
-        let ended = self.running.remove(&number);
+        let before = self.sectors.phase(number);
+        let ended = self.end_running(number);
+        if let Some(pace) = self.paces.get_mut(&number) {
+            pace.until = event.not_before();
+        }
         let applied = self.apply(number, event, now);
         // It led on: it was done. An action that failed keeps the phase, or leads to one of failure.
-        if let (Some(ended), Some(before), Some(after)) = (ended, before, self.sectors.get(&number))
+        if let (Some(ended), Some(before), Some(after)) = (ended, before, self.sectors.phase(number))
             && ended.action.task().is_some()
-            && after.phase != before
-            && after.phase.action() != Action::Retry
+            && after != before
+            && after.action() != Action::Retry
         {
             self.took.insert(ended.action, now.saturating_sub(ended.since));
         }
-        applied.inspect_err(|_| {
-            self.held.insert(number, now + self.rules.transient_wait);
-        })
+        if applied.is_err() {
+            self.paces.entry(number).or_default().held = Some(now + self.rules.transient_wait);
+        }
+        self.place(number, now);
+        applied
     }
 
     /// An operator's removal; ends what runs for the sector.
     pub fn remove(&mut self, number: u64, why: &str, even_if_proving: bool, now: u64) -> Result<(), RemoveError> {
-        let sector = self.sectors.get(&number).ok_or(RemoveError::Unknown(number))?;
-        if sector.phase == Phase::Proving && !even_if_proving {
+        let phase = self.sectors.phase(number).ok_or(RemoveError::Unknown(number))?;
+        if phase == Phase::Proving && !even_if_proving {
             return Err(RemoveError::Proving(number));
         }
         self.apply(number, Event::RemoveRequested(why.to_owned()), now)?;
-        self.running.remove(&number);
+        self.end_running(number);
+        self.place(number, now);
         Ok(())
     }
 
     fn apply(&mut self, number: u64, event: Event, now: u64) -> Result<(), StoreError> {
-        let Some(before) = self.sectors.get(&number) else { return Ok(()) };
-        let (after, follow) = machine::next(before, event, now, &self.rules);
+        let Some(before) = self.record(number)? else { return Ok(()) };
+        let (after, follow) = machine::next(&before, event, now, &self.rules);
         if after == *before {
             return Ok(());
         }
@@ -261,7 +261,7 @@ impl Driver {
             !moved && same_place && after.log.len() == before.log.len() && after.wait_until == before.wait_until;
         if only_reason && after.gone_since == before.gone_since {
             // Why it waits changes with every head and can be asked again: not worth a disk write.
-            self.keep(after);
+            self.sectors.put(after);
             return Ok(());
         }
         if moved {
@@ -278,14 +278,17 @@ impl Driver {
         })?;
         if moved {
             tracing::info!(sector = number, phase = %after.phase, "{}", after.log.last().map_or("", |l| l.text.as_str()));
-            self.polled.remove(&number);
+            self.paces.remove(&number);
+            self.ready.ends_polling(number);
             failpoint::hit("enter", after.phase);
         }
         if let Some((_, request)) = again {
-            self.pledges.insert(request, pledge);
+            self.unnumbered.insert(request, now);
         }
-        self.held.remove(&number);
-        self.keep(after);
+        if let Some(pace) = self.paces.get_mut(&number) {
+            pace.held = None;
+        }
+        self.sectors.put(after);
         Ok(())
     }
 
@@ -301,25 +304,48 @@ impl Driver {
 
     /// The next moment at which something becomes due by time alone.
     pub fn next_wake(&self, now: u64) -> Option<u64> {
-        self.sectors
-            .values()
-            .filter(|s| !self.running.contains_key(&s.number))
-            .filter_map(|s| Some(due_at(s)?.max(self.held.get(&s.number).copied().unwrap_or(0))))
-            .filter(|at| *at > now)
-            .min()
+        self.ready.next_time(now)
     }
 
-    pub fn sector(&self, number: u64) -> Option<&Sector> {
-        self.sectors.get(&number)
+    /// How many sectors were looked at so far to find what is due.
+    pub fn looked_at(&self) -> u64 {
+        self.ready.looked_at()
+    }
+
+    /// The record; of a final sector from disk.
+    fn record(&self, number: u64) -> Result<Option<Cow<'_, Sector>>, StoreError> {
+        match (self.sectors.whole(number), self.sectors.phase(number)) {
+            (Some(sector), _) => Ok(Some(Cow::Borrowed(sector))),
+            (None, Some(_)) => Ok(self.store.get::<Sector>(&self.sector_key(number))?.map(Cow::Owned)),
+            (None, None) => Ok(None),
+        }
+    }
+
+    pub fn sector(&self, number: u64) -> Result<Option<Sector>, StoreError> {
+        Ok(self.record(number)?.map(Cow::into_owned))
+    }
+
+    pub fn phase(&self, number: u64) -> Option<Phase> {
+        self.sectors.phase(number)
     }
 
     pub fn list(&self) -> Vec<SectorSummary> {
-        self.sectors.values().map(|s| self.summary(s)).collect()
+        self.sectors.summaries(|number| self.running.contains_key(&number))
     }
 
     pub fn detail(&self, number: u64, now: u64) -> Option<SectorDetail> {
-        let sector = self.sectors.get(&number)?;
-        Some(SectorDetail { summary: self.summary(sector), sector: sector.clone(), durations: sector.durations(now) })
+        let mut summary = self.sectors.summary(number, self.running.contains_key(&number))?;
+        let sector = match self.sector(number) {
+            Ok(Some(sector)) => sector,
+            unread => {
+                let why = unread.err().map_or_else(|| "it is not on disk".to_owned(), |e| e.to_string());
+                tracing::error!(sector = number, %why, "the record of a sector cannot be read");
+                summary.reason = Some(format!("its record cannot be read: {why}"));
+                Sector { phase: summary.phase, ..Sector::new(number, "", summary.since) }
+            }
+        };
+        let durations = sector.durations(now);
+        Some(SectorDetail { summary, sector, durations })
     }
 
     pub fn counts(&self) -> SealingSummary {
@@ -340,11 +366,11 @@ impl Driver {
         for slot in here.filter_map(|running| running.action.task()) {
             slots.entry(slot.to_string()).or_default().used += 1;
         }
-        let states = self.census.phases.iter().filter(|(_, count)| **count > 0);
+        let states = self.sectors.census.phases.iter().filter(|(_, count)| **count > 0);
         SealingSummary {
             states: states.map(|(phase, count)| (phase.to_string(), *count)).collect(),
-            failing: self.census.failing,
-            unnumbered: self.pledges.values().filter(|pledge| pledge.number.is_none()).count() as u64,
+            failing: self.sectors.census.failing,
+            unnumbered: self.unnumbered.len() as u64,
             slots,
         }
     }
@@ -356,7 +382,7 @@ impl Driver {
                 sector: *number,
                 task: running.action.task()?.to_string(),
                 since: running.since,
-                agent: self.sectors.get(number).and_then(|sector| sector.location.clone()),
+                agent: self.sectors.whole(*number).and_then(|sector| sector.location.clone()),
                 last_took_ms: self.took.get(&running.action).copied(),
             })
         };
@@ -367,8 +393,15 @@ impl Driver {
 
     /// For a person: what runs, how many sectors are where, what waits for what.
     pub fn show(&self) -> serde_json::Value {
-        let mut phases = BTreeMap::<String, usize>::new();
-        self.sectors.values().for_each(|sector| *phases.entry(sector.phase.to_string()).or_default() += 1);
+        let phases: BTreeMap<String, u64> = self
+            .sectors
+            .census
+            .phases
+            .iter()
+            .filter(|(_, n)| **n > 0)
+            .map(|(phase, n)| (phase.to_string(), *n))
+            .collect();
+        let [times, epochs, heads, turns] = self.ready.waiting();
         let running: BTreeMap<u64, serde_json::Value> = self
             .running
             .iter()
@@ -376,23 +409,13 @@ impl Driver {
                 (*n, serde_json::json!({ "action": format!("{:?}", r.action), "run": r.run, "away": r.away }))
             })
             .collect();
-        let held: BTreeMap<u64, u64> = self.held.iter().map(|(n, until)| (*n, *until)).collect();
+        let held: BTreeMap<u64, u64> = self.paces.iter().filter_map(|(n, pace)| Some((*n, pace.held?))).collect();
         serde_json::json!({
             "limits": self.limits, "sectors": phases, "running": running,
-            "pledges_without_number": self.unnumbered(), "held_after_failed_writes": held,
+            "pledges_without_number": self.unnumbered(SHOWN), "held_after_failed_writes": held,
+            "wait": { "for_a_time": times, "for_an_epoch": epochs, "for_a_head": heads, "for_their_turn": turns },
+            "looked_at": self.ready.looked_at(),
         })
-    }
-
-    fn summary(&self, s: &Sector) -> SectorSummary {
-        SectorSummary {
-            number: s.number,
-            phase: s.phase,
-            since: s.timings.last().map_or(s.created, |t| t.started),
-            working: self.running.contains_key(&s.number),
-            reason: s.reason.clone(),
-            location: s.location.clone(),
-            retry_at: retry_at(s),
-        }
     }
 }
 

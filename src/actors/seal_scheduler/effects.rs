@@ -1,6 +1,8 @@
 //! Carries out one action of one sector and says what happened. Every action may be carried out again after a crash:
 //! messages have keys, proofs have job folders, and the chain is asked before anything is sent to it.
 
+use super::driver::ActionRun;
+use super::head_answers::{AnswersByHead, HeadAnswers};
 use super::machine::Event;
 use super::phase::Action;
 use super::ports::{Agents, Outbox};
@@ -12,9 +14,9 @@ use crate::actors::seal_jobs::{self, JobFailed, SealJob, SealStep, Sealed};
 use crate::actors::sector_files::SectorDirs;
 use crate::chain::miner_messages::{self, EncodeError, MinerCall, PreCommit};
 use crate::chain::types::{SectorOnChainInfo, SectorPreCommitInfo, SectorPreCommitOnChainInfo, TipSet};
-use crate::chain::{Address, TokenAmount, proof_types};
+use crate::chain::{Address, ChainEpoch, TokenAmount, proof_types};
 use crate::proofs::{Bytes32, Job, Output, Prover, Task};
-use crate::rpc::full_node::{FullNode, FullNodeError, RandomnessTag};
+use crate::rpc::full_node::{FullNode, FullNodeError};
 use crate::supervisor::Fence;
 use cid::Cid;
 use std::rc::Rc;
@@ -31,6 +33,7 @@ pub struct Effects {
     pub agents: Arc<dyn Agents>,
     /// The fence of the incarnation that these effects belong to.
     pub fence: Option<Arc<dyn Fence>>,
+    pub answers: AnswersByHead,
 }
 
 impl Effects {
@@ -44,6 +47,7 @@ impl Effects {
             settings,
             agents: self.agents.clone(),
             fence: self.fence.clone(),
+            answers: AnswersByHead::default(),
         }
     }
 }
@@ -72,9 +76,10 @@ type Done = Result<Event, Stop>;
 
 impl Effects {
     /// `head` is the newest known; actions that need one are not started without.
-    pub async fn run(&self, s: &Sector, action: Action, head: Option<&TipSet>) -> Event {
-        let done = match (action, head) {
-            (Action::Describe, _) => self.describe().await,
+    pub async fn run(&self, work: &ActionRun, head: Option<&TipSet>) -> Event {
+        let s = &work.sector;
+        let done = match (work.action, head) {
+            (Action::Describe, head) => self.describe(head).await,
             (Action::AddPiece, _) => self.add_piece(s).await,
             (Action::Pc1, _) => self.pc1(s).await,
             (Action::Pc2, _) => self.pc2(s).await,
@@ -88,7 +93,7 @@ impl Effects {
             (Action::PollPreCommit, Some(head)) => self.poll_pre_commit(s, head).await,
             (Action::PollSeed, Some(head)) => self.poll_seed(s, head).await,
             (Action::SendCommit, Some(head)) => self.send_commit(s, head).await,
-            (Action::PollCommit, Some(head)) => self.poll_commit(s, head).await,
+            (Action::PollCommit, Some(head)) => self.poll_commit(s, head, work.may_read).await,
             (Action::Retry | Action::Nothing, _) => Ok(Event::RetryDue),
             (
                 Action::DrawTicket
@@ -103,15 +108,25 @@ impl Effects {
         done.unwrap_or_else(|Stop(event)| event)
     }
 
-    async fn describe(&self) -> Done {
+    /// The answers that all sectors share at a head.
+    fn at(&self, head: &TipSet) -> Rc<HeadAnswers> {
+        self.answers.at(&self.node, self.miner, head)
+    }
+
+    async fn describe(&self, head: Option<&TipSet>) -> Done {
         if let Some(seal_proof) = self.settings.seal_proof {
             return Ok(Event::Described { seal_proof });
         }
-        let info = self.node.state_miner_info(&self.miner, &Default::default()).await?;
-        let version = self.node.state_network_version(&Default::default()).await?;
-        let seal_proof = proof_types::seal_proof(info.sector_size, version)
-            .ok_or_else(|| Stop(Event::NoAnswer(format!("no seal proof for sectors of {} bytes", info.sector_size))))?;
-        Ok(Event::Described { seal_proof })
+        let seal_proof = match head {
+            Some(head) => self.at(head).seal_proof().await?,
+            None => {
+                let info = self.node.state_miner_info(&self.miner, &Default::default()).await?;
+                let version = self.node.state_network_version(&Default::default()).await?;
+                proof_types::seal_proof(info.sector_size, version)
+            }
+        };
+        let none = || Stop(Event::NoAnswer("the network has no seal proof for the miner's sector size".into()));
+        Ok(Event::Described { seal_proof: seal_proof.ok_or_else(none)? })
     }
 
     // ---- steps on the sector's files
@@ -225,10 +240,7 @@ impl Effects {
 
     async fn draw_ticket(&self, head: &TipSet) -> Done {
         let epoch = (head.height - self.settings.ticket_lookback).max(0);
-        let entropy = miner_messages::entropy(&self.miner)?;
-        let key = head.key();
-        let value =
-            self.node.state_get_randomness_from_tickets(RandomnessTag::SealRandomness, epoch, &entropy, &key).await?;
+        let value = self.at(head).ticket(epoch).await?;
         Ok(Event::TicketDrawn(Drawn { value: bytes32(value)?, epoch }))
     }
 
@@ -255,7 +267,7 @@ impl Effects {
             if head.height >= deep {
                 Event::CommitOnChain { activation: info.activation }
             } else {
-                Event::NotYet(format!("proven on chain, final at epoch {deep}"))
+                Event::NotBefore { epoch: deep, why: format!("proven on chain, final at epoch {deep}") }
             }
         }))
     }
@@ -264,21 +276,16 @@ impl Effects {
         self.outbox.status(key).await.map_err(|why| Stop(Event::NoAnswer(why)))
     }
 
-    async fn enqueue(
-        &self,
-        key: String,
-        call: MinerCall,
-        value: TokenAmount,
-        max_fee: &TokenAmount,
-    ) -> Result<(), Stop> {
+    async fn enqueue(&self, key: String, call: MinerCall, value: TokenAmount) -> Result<(), Stop> {
         let message = Enqueue {
             key,
             to: self.miner,
             method: call.method,
             params: call.params,
             value,
-            max_fee: max_fee.clone(),
+            max_fee: TokenAmount::default(), // what the sender's settings allow, as they are when it is sent
             from: None,
+            closes: None,
         };
         match self.outbox.enqueue(message).await {
             Ok(EnqueueAnswer::Accepted | EnqueueAnswer::Known(_)) => Ok(()),
@@ -306,11 +313,14 @@ impl Effects {
     }
 
     async fn send_pre_commit(&self, s: &Sector, head: &TipSet) -> Done {
-        if let Some(event) = self.proven(s, head).await? {
-            return Ok(event);
-        }
-        if let Some(found) = self.pre_committed(s, head).await? {
-            return Ok(Event::PreCommitOnChain { epoch: found.pre_commit_epoch });
+        let taken = self.at(head).allocated().await?.contains(s.number);
+        if taken {
+            if let Some(event) = self.proven(s, head).await? {
+                return Ok(event);
+            }
+            if let Some(found) = self.pre_committed(s, head).await? {
+                return Ok(Event::PreCommitOnChain { epoch: found.pre_commit_epoch });
+            }
         }
         // After a crash the message may be with the sender already.
         if !matches!(self.status(&s.pre_commit_key()).await?, MessageStatus::Unknown) {
@@ -320,7 +330,7 @@ impl Effects {
         if head.height - pre_commit.ticket_epoch > self.settings.max_ticket_age - self.settings.ticket_margin {
             return Ok(Event::TicketTooOld);
         }
-        if self.node.state_miner_allocated(&self.miner, &head.key()).await?.get(s.number) {
+        if taken {
             let why = "the chain has the number as used, and neither a pre-commit nor a sector under it";
             return Ok(Event::NumberSpent(why.into()));
         }
@@ -328,16 +338,18 @@ impl Effects {
         let deposit = self.node.state_miner_pre_commit_deposit_for_power(&self.miner, &info, &head.key()).await;
         let value = self.collateral(zero_if_unknown(deposit)?, head).await?;
         let call = miner_messages::pre_commit_sector_batch2(&[pre_commit])?;
-        self.enqueue(s.pre_commit_key(), call, value, &self.settings.max_pre_commit_fee).await?;
+        self.enqueue(s.pre_commit_key(), call, value).await?;
         Ok(Event::PreCommitSent)
     }
 
     async fn poll_pre_commit(&self, s: &Sector, head: &TipSet) -> Done {
-        if let Some(found) = self.pre_committed(s, head).await? {
-            return Ok(Event::PreCommitOnChain { epoch: found.pre_commit_epoch });
-        }
-        if let Some(event) = self.proven(s, head).await? {
-            return Ok(event);
+        if self.at(head).allocated().await?.contains(s.number) {
+            if let Some(found) = self.pre_committed(s, head).await? {
+                return Ok(Event::PreCommitOnChain { epoch: found.pre_commit_epoch });
+            }
+            if let Some(event) = self.proven(s, head).await? {
+                return Ok(event);
+            }
         }
         match self.status(&s.pre_commit_key()).await? {
             MessageStatus::Failed { exit_code, error } => Ok(Event::PreCommitRefused { exit_code, error }),
@@ -352,25 +364,32 @@ impl Effects {
     }
 
     async fn poll_seed(&self, s: &Sector, head: &TipSet) -> Done {
-        let Some(found) = self.pre_committed(s, head).await? else {
-            return Ok(self.proven(s, head).await?.unwrap_or(Event::PreCommitGone { head: head.height }));
-        };
-        let delay = self.node.state_get_network_params().await?.pre_commit_challenge_delay;
+        let answers = self.at(head);
+        let delay = answers.challenge_delay().await?;
         if delay <= 0 {
             let node = self.node.name();
             return Ok(Event::NotYet(format!(
                 "full node {node} does not tell PreCommitChallengeDelay; use a newer one"
             )));
         }
-        let epoch = found.pre_commit_epoch + delay;
-        let at = epoch + self.settings.seed_confidence;
-        if head.height < at {
-            return Ok(Event::NotYet(format!("seed at epoch {at}")));
+        let too_early = |pre_commit_epoch: ChainEpoch| {
+            let at = pre_commit_epoch + delay + self.settings.seed_confidence;
+            (head.height < at).then(|| Event::NotBefore { epoch: at, why: format!("seed at epoch {at}") })
+        };
+        // What the chain shows of the pre-commit until then decides nothing: it is read when the seed can be drawn.
+        if s.gone_since.is_none()
+            && let Some(wait) = s.pre_commit_epoch.and_then(too_early)
+        {
+            return Ok(wait);
         }
-        let entropy = miner_messages::entropy(&self.miner)?;
-        let tag = RandomnessTag::InteractiveSealChallengeSeed;
-        let value = self.node.state_get_randomness_from_beacon(tag, epoch, &entropy, &head.key()).await?;
-        let seed = Drawn { value: bytes32(value)?, epoch };
+        let Some(found) = self.pre_committed(s, head).await? else {
+            return Ok(self.proven(s, head).await?.unwrap_or(Event::PreCommitGone { head: head.height }));
+        };
+        if let Some(wait) = too_early(found.pre_commit_epoch) {
+            return Ok(wait);
+        }
+        let epoch = found.pre_commit_epoch + delay;
+        let seed = Drawn { value: bytes32(answers.seed(epoch).await?)?, epoch };
         Ok(Event::SeedDrawn { seed, pre_commit_epoch: found.pre_commit_epoch })
     }
 
@@ -390,15 +409,21 @@ impl Effects {
         let pledge = self.node.state_miner_initial_pledge_collateral(&self.miner, &found.info, &head.key()).await;
         let value = self.collateral(zero_if_unknown(pledge)? - found.pre_commit_deposit, head).await?;
         let call = miner_messages::prove_commit_sectors3(&[(s.number, s.proof.clone())])?;
-        self.enqueue(s.commit_key(), call, value, &self.settings.max_commit_fee).await?;
+        self.enqueue(s.commit_key(), call, value).await?;
         Ok(Event::CommitSent)
     }
 
-    async fn poll_commit(&self, s: &Sector, head: &TipSet) -> Done {
-        if let Some(event) = self.proven(s, head).await? {
+    /// The chain is read once there is word of the message, and before that in turn: also without word the sector may be
+    /// proven, by a message that the sender lost sight of.
+    async fn poll_commit(&self, s: &Sector, head: &TipSet, may_read: bool) -> Done {
+        let status = self.status(&s.commit_key()).await?;
+        let on_its_way = matches!(status, MessageStatus::Queued { .. } | MessageStatus::Pushed { .. });
+        if (may_read || !on_its_way)
+            && let Some(event) = self.proven(s, head).await?
+        {
             return Ok(event);
         }
-        match self.status(&s.commit_key()).await? {
+        match status {
             MessageStatus::Failed { exit_code, error } => Ok(Event::CommitRefused { exit_code, error }),
             MessageStatus::Unknown => {
                 Ok(Event::CommitRefused { exit_code: -1, error: "the message sender does not know it".into() })

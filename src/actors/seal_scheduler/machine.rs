@@ -4,6 +4,7 @@
 
 use super::phase::Phase;
 use super::sector::{Drawn, Retry, Sector};
+use crate::chain::ChainEpoch;
 
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
@@ -66,12 +67,25 @@ pub enum Event {
     NoAnswer(String),
     /// Asked, nothing new.
     NotYet(String),
+    /// Nothing new, and nothing before the head is at that epoch: it is not asked about again until then.
+    NotBefore {
+        epoch: ChainEpoch,
+        why: String,
+    },
     /// The time of a retry has come.
     RetryDue,
     RemoveRequested(String),
 }
 
 impl Event {
+    /// The epoch before which there is nothing new; `None`: at any head there may be.
+    pub(super) fn not_before(&self) -> Option<ChainEpoch> {
+        match self {
+            Event::NotBefore { epoch, .. } => Some(*epoch),
+            _ => None,
+        }
+    }
+
     fn name(&self) -> String {
         let text = format!("{self:?}");
         text.split(|c: char| !c.is_alphanumeric()).next().unwrap_or_default().to_owned()
@@ -124,7 +138,7 @@ pub fn next(before: &Sector, event: Event, now: u64, rules: &Rules) -> (Sector, 
 
         (_, E::NoAnswer(why)) => pause(&mut s, now, rules, why),
         (_, E::TaskFailed { error, transient: true }) => pause(&mut s, now, rules, error),
-        (_, E::NotYet(why)) => {
+        (_, E::NotYet(why) | E::NotBefore { why, .. }) => {
             // It was asked, so the failure that it paused for is over.
             s.wait_until = None;
             s.reason = Some(why);

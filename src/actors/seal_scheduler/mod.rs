@@ -7,6 +7,8 @@
 mod agent_selection;
 mod driver;
 mod effects;
+mod head_answers;
+mod journal;
 mod machine;
 #[cfg(test)]
 mod machine_tests;
@@ -14,6 +16,7 @@ pub mod messages;
 mod phase;
 mod plan;
 mod ports;
+mod ready;
 mod remote;
 mod sector;
 mod settings;
@@ -21,11 +24,12 @@ mod settings;
 pub use crate::actors::sector_files::SectorDirs;
 pub use driver::{ActionRun, Driver, PledgeRecord, RemoveError};
 pub use effects::Effects;
+pub use head_answers::AnswersByHead;
 pub use machine::{Event, Rules};
 pub use phase::{Action, Phase, Pool};
 pub use plan::Limits;
 pub use ports::{Agent, Agents, NoAgents, NumberSource, Outbox};
-pub use sector::{Attempts, Drawn, Sector};
+pub use sector::{Attempts, Drawn, LogLine, Sector, Timing};
 pub use settings::{Place, Runtimes, SealSettings};
 
 use crate::actors::daemon_link::messages::HeadUpdate;
@@ -49,6 +53,8 @@ use tokio::sync::oneshot;
 
 /// How long a pledge waits for its number before it answers that the number will come.
 const NUMBER_WAIT: Duration = Duration::from_secs(6);
+/// Pledges that get their numbers together; then their sectors begin.
+const NUMBERED_AT_ONCE: usize = 64;
 const NUMBER_RETRY: Duration = Duration::from_secs(10);
 const HEAD_RETRY: Duration = Duration::from_secs(5);
 
@@ -84,7 +90,7 @@ fn now_ms() -> u64 {
 impl SealScheduler {
     pub async fn start(cx: Cx<SealScheduler>, deps: SealDeps) -> Result<SealScheduler, StartError> {
         let SealDeps { node, prover, store, messages, allocator, miner, settings, dirs, agents } = deps;
-        dirs.create().map_err(|e| StartError(format!("{}: {e}", dirs.sectors.display())))?;
+        dirs.create().map_err(|e| StartError(e.to_string()))?;
         let driver = Driver::load(store, cx.token(), miner.to_string(), settings.rules, settings.limits)
             .map_err(|e| StartError(e.to_string()))?;
         let effects = Effects {
@@ -96,6 +102,7 @@ impl SealScheduler {
             settings,
             agents,
             fence: Some(Arc::new(cx.pass())),
+            answers: AnswersByHead::default(),
         };
         Ok(SealScheduler {
             driver,
@@ -114,12 +121,11 @@ impl SealScheduler {
         for work in self.driver.due(now, self.head.as_ref().map(|h| h.height)) {
             let (effects, head) = (self.effects.clone(), self.head.clone());
             let (cancel, cancelled) = oneshot::channel::<()>();
-            let ActionRun { sector, action, run } = work;
-            let number = sector.number;
+            let (number, run) = (work.sector.number, work.run);
             self.cancel.insert(number, cancel);
             cx.spawn(async move {
                 let event = tokio::select! {
-                    event = effects.run(&sector, action, head.as_deref()) => Some(event),
+                    event = effects.run(&work, head.as_deref()) => Some(event),
                     _ = cancelled => None,
                 };
                 RunDone { number, run, event }
@@ -135,8 +141,11 @@ impl SealScheduler {
 
     /// Asks for the numbers that pledges still lack.
     fn number_pledges(&mut self, cx: &Cx<Self>) {
-        let requests = self.driver.unnumbered();
-        if self.numbering || requests.is_empty() {
+        if self.numbering {
+            return;
+        }
+        let requests = self.driver.unnumbered(NUMBERED_AT_ONCE);
+        if requests.is_empty() {
             return;
         }
         self.numbering = true;
@@ -257,14 +266,13 @@ impl Handler<Numbered> for SealScheduler {
                 fatal(e)?;
             }
         }
-        if let Some(why) = numbered.missing {
-            tracing::warn!("a pledge waits for its sector number: {why}");
-        }
-        // `numbering` stays set until the timer when some are missing, so that nothing spins.
-        if self.driver.unnumbered().is_empty() {
-            self.numbering = false;
-        } else {
-            cx.tell_after(NUMBER_RETRY, NumberAgain);
+        match numbered.missing {
+            None => self.numbering = false,
+            // `numbering` stays set until the timer, so that nothing spins.
+            Some(why) => {
+                tracing::warn!("a pledge waits for its sector number: {why}");
+                cx.tell_after(NUMBER_RETRY, NumberAgain);
+            }
         }
         self.dispatch(cx);
         Ok(())

@@ -61,7 +61,7 @@ impl Action {
 }
 
 /// A bound on how many sectors of a state run at once; states of one pool share its slots.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Pool {
     AddPiece,
     Pc1,

@@ -27,8 +27,6 @@ pub struct SealSettings {
     pub commit_confidence: i64,
     /// Epochs that a landed message may be invisible in the state before that counts.
     pub landed_grace: i64,
-    pub max_pre_commit_fee: TokenAmount,
-    pub max_commit_fee: TokenAmount,
     /// Pay deposit and pledge from what the miner actor has free, as far as that goes. Two sectors at a time may count
     /// on the same free balance; a message that then fails is sent again.
     pub use_miner_balance: bool,
@@ -75,8 +73,6 @@ impl Default for SealSettings {
             commit_confidence: 10,
             landed_grace: 20,
             // Lotus' per-sector caps: 0.02 and 0.03 FIL.
-            max_pre_commit_fee: TokenAmount::from_atto(20_000_000_000_000_000u64),
-            max_commit_fee: TokenAmount::from_atto(30_000_000_000_000_000u64),
             use_miner_balance: false,
             place: Place::Here,
             shard: None,

@@ -3,7 +3,6 @@
 use super::machine::{Ledger, NumberSet};
 use super::messages::{AllocateError, Numbers, ReserveError};
 use crate::chain::Address;
-use crate::chain::lotus_json::bitfield;
 use crate::chain::types::TipSetKey;
 use crate::rpc::full_node::FullNode;
 use crate::store::{Policy, Record, Store, StoreError, Token};
@@ -33,7 +32,7 @@ impl Default for AllocatorSettings {
 
 /// Which number a request got.
 #[derive(Serialize, Deserialize, Clone, Debug)]
-pub(super) struct AllocationRecord(pub u64);
+pub struct AllocationRecord(pub u64);
 
 impl Record for AllocationRecord {
     const TABLE: &'static str = "sector_number_requests";
@@ -60,16 +59,7 @@ impl Allocator {
         let field = answer
             .map_err(|_| format!("the chain did not answer within {:?}", self.settings.chain_deadline))?
             .map_err(|e| e.to_string())?;
-        // Run lengths, zeros first: no need to walk single bits of a field that may be huge.
-        let mut at = 0u64;
-        let mut ranges: Vec<RangeInclusive<u64>> = Vec::new();
-        for (i, len) in bitfield::to_runs(&field).into_iter().enumerate() {
-            if i % 2 == 1 && len > 0 {
-                ranges.push(at..=at.saturating_add(len - 1));
-            }
-            at = at.saturating_add(len);
-        }
-        Ok(NumberSet::from_ranges(ranges))
+        Ok(NumberSet::of_bitfield(&field))
     }
 
     /// Once, before the first number: what other software has given out need not be on chain yet.

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 /// The holder of the ledger's leased range: the allocator's lease in the cluster.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
-pub(super) struct RangeHolder {
+pub struct RangeHolder {
     epoch: u64,
 }
 

@@ -1,7 +1,9 @@
 //! Which number is next: the lowest gap in everything that is taken, as a pure function of the allocator's record.
 
 use super::messages::ReserveError;
+use crate::chain::lotus_json::bitfield;
 use crate::store::Record;
+use fvm_ipld_bitfield::BitField;
 use serde::{Deserialize, Serialize};
 use std::ops::RangeInclusive;
 
@@ -25,6 +27,20 @@ impl NumberSet {
             }
         }
         NumberSet(set)
+    }
+
+    /// By run lengths: a field may be huge, and have few runs.
+    pub fn of_bitfield(field: &BitField) -> NumberSet {
+        let mut at = 0u64;
+        let mut ranges: Vec<RangeInclusive<u64>> = Vec::new();
+        // Zeros first.
+        for (i, len) in bitfield::to_runs(field).into_iter().enumerate() {
+            if i % 2 == 1 && len > 0 {
+                ranges.push(at..=at.saturating_add(len - 1));
+            }
+            at = at.saturating_add(len);
+        }
+        NumberSet::from_ranges(ranges)
     }
 
     pub fn ranges(&self) -> impl Iterator<Item = RangeInclusive<u64>> + '_ {

@@ -10,7 +10,10 @@ mod leased;
 pub mod machine;
 pub mod messages;
 
+pub(super) use allocator::AllocationRecord;
 pub use allocator::{Allocator, AllocatorSettings};
+pub(super) use leased::RangeHolder;
+pub use machine::NumberSet;
 
 use crate::chain::Address;
 use crate::rpc::full_node::FullNode;

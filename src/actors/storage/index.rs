@@ -1,8 +1,9 @@
 //! Finds a sector's files: on this node, or on another whose storage lists them.
 
 use super::Storage;
+use super::local_reader::LocalReader;
 use super::messages::Has;
-use crate::actors::sector_files::{SectorDirs, SectorFiles, SectorPaths};
+use crate::proofs::ActorId;
 use crate::supervisor::Ref;
 use crate::util::lock;
 use futures::future::join_all;
@@ -49,23 +50,22 @@ impl Storages for Vec<StorageNode> {
 pub enum Location {
     Here,
     Node(StorageNode),
+    /// Every storage said that it has no files of it.
     Nowhere,
+    /// Nobody has it of those that answered; why others did not.
+    Unknown(String),
 }
 
-/// A cache of sector locations. Cheap to share; nothing in it is durable.
+/// A cache of sector locations. Nothing in it is durable.
 pub struct SectorIndex {
-    dirs: SectorDirs,
+    miner: ActorId,
     storages: Arc<dyn Storages>,
     known: Mutex<HashMap<u64, (String, Instant)>>,
 }
 
 impl SectorIndex {
-    pub fn new(dirs: SectorDirs, storages: Arc<dyn Storages>) -> SectorIndex {
-        SectorIndex { dirs, storages, known: Mutex::default() }
-    }
-
-    pub fn dirs(&self) -> &SectorDirs {
-        &self.dirs
+    pub fn new(miner: ActorId, storages: Arc<dyn Storages>) -> SectorIndex {
+        SectorIndex { miner, storages, known: Mutex::default() }
     }
 
     fn known(&self) -> MutexGuard<'_, HashMap<u64, (String, Instant)>> {
@@ -73,22 +73,21 @@ impl SectorIndex {
     }
 
     /// For each sector its home. Nodes that do not answer in time have nothing, unless they said so shortly before.
-    pub async fn find(&self, numbers: &[u64]) -> BTreeMap<u64, Location> {
+    pub async fn find(&self, local: &LocalReader, numbers: &[u64]) -> BTreeMap<u64, Location> {
         let nodes = self.storages.seen();
-        let mut homes: BTreeMap<u64, Location> = numbers.iter().map(|n| (*n, Location::Nowhere)).collect();
         if nodes.is_empty() {
             // Nobody else could have them.
-            homes.values_mut().for_each(|home| *home = Location::Here);
-            return homes;
+            return numbers.iter().map(|n| (*n, Location::Here)).collect();
         }
-        let (dirs, all) = (self.dirs.clone(), numbers.to_vec());
-        let here = tokio::task::spawn_blocking(move || {
-            all.into_iter().filter(|n| dirs.sealed(*n).exists()).collect::<Vec<u64>>()
+        let here = local.present(numbers).await.into_iter().map(|here| match here {
+            Ok(true) => Location::Here,
+            Ok(false) => Location::Nowhere,
+            Err(why) => Location::Unknown(why),
         });
-        let here = tokio::time::timeout(ASK_TIMEOUT, here).await.ok().and_then(Result::ok).unwrap_or_default();
-        here.into_iter().for_each(|n| drop(homes.insert(n, Location::Here)));
+        let mut homes: BTreeMap<u64, Location> = numbers.iter().copied().zip(here).collect();
         let missing = |homes: &BTreeMap<u64, Location>| -> Vec<u64> {
-            homes.iter().filter(|(_, h)| matches!(h, Location::Nowhere)).map(|(n, _)| *n).collect()
+            let without = |home: &Location| matches!(home, Location::Nowhere | Location::Unknown(_));
+            homes.iter().filter(|(_, home)| without(home)).map(|(n, _)| *n).collect()
         };
         for number in missing(&homes) {
             let said = self.known().get(&number).cloned().filter(|(_, when)| when.elapsed() < FRESH);
@@ -102,28 +101,36 @@ impl SectorIndex {
             return homes;
         }
         let unknown = &unknown;
-        let miner = self.dirs.miner;
+        let miner = self.miner;
         let answers = join_all(nodes.iter().map(|node| async move {
-            let mut had = Vec::new();
+            let (mut had, mut silent) = (Vec::new(), false);
             for batch in unknown.chunks(BATCH) {
                 match node.storage.ask(Has { miner, sectors: batch.to_vec() }, ASK_TIMEOUT).await {
                     Ok(some) => had.extend(some),
                     Err(e) => {
                         tracing::warn!(node = node.name, "its storage does not say what it has: {e}");
+                        silent = true;
                         break;
                     }
                 }
             }
-            (node, had)
+            (node, had, silent)
         }))
         .await;
+        let silent: Vec<&str> =
+            answers.iter().filter(|(_, _, silent)| *silent).map(|(node, _, _)| node.name.as_str()).collect();
+        let silent = silent.join(", ");
         let mut known = self.known();
-        for (node, had) in answers {
+        for (node, had, _) in answers {
             for number in had {
                 let Some(home) = homes.get_mut(&number) else { continue };
                 known.insert(number, (node.name.clone(), Instant::now()));
                 *home = Location::Node(node.clone());
             }
+        }
+        if !silent.is_empty() {
+            let nowhere = homes.values_mut().filter(|home| matches!(home, Location::Nowhere));
+            nowhere.for_each(|home| *home = Location::Unknown(format!("the storage of {silent} does not answer")));
         }
         homes
     }
@@ -131,22 +138,5 @@ impl SectorIndex {
     /// Drops a cached location that proved wrong.
     pub fn forget(&self, number: u64) {
         self.known().remove(&number);
-    }
-}
-
-/// The files of sectors wherever they are; those elsewhere can be proven, not opened.
-pub struct RemoteFiles(pub Arc<SectorIndex>);
-
-impl SectorFiles for RemoteFiles {
-    fn locate(&self, number: u64) -> SectorPaths {
-        self.0.dirs.locate(number)
-    }
-
-    fn readable(&self, number: u64, sector_size: u64) -> bool {
-        if self.0.dirs.sealed(number).exists() {
-            return self.0.dirs.readable(number, sector_size);
-        }
-        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return false };
-        matches!(runtime.block_on(self.0.find(&[number])).get(&number), Some(Location::Node(_)))
     }
 }

@@ -45,6 +45,6 @@ impl Message for Vanilla {
 pub enum VanillaAnswer {
     /// Being read: ask again.
     NotYet,
-    /// For each sector its vanilla proof, or why it cannot be read.
+    /// For each sector its vanilla proof, or why it cannot be read. One that is missing is late: it may be asked for again.
     Ready(Vec<(u64, Result<Vec<u8>, String>)>),
 }

@@ -1,31 +1,35 @@
 //! The sectors on a node's disks, for proofs that are made elsewhere: says what is here, and reads what a PoSt challenges.
 //!
-//! [`messages`] is the protocol; [`SectorIndex`] finds where a sector is, [`RemoteSectorProver`] is a prover for sectors wherever they
-//! are. The reading is done by a prover process: a hung or damaged disk is that process's end, not the node's.
+//! [`messages`] is the protocol; [`SectorIndex`] finds where a sector is, [`PostReader`] reads sectors wherever they are, and
+//! [`RemoteSectorProver`] proves them. The reading is done by a prover process: a damaged disk is that process's end, not
+//! the node's.
 
+mod breaker;
 mod index;
+mod local_reader;
 pub mod messages;
+mod post_reader;
 mod remote_prover;
 
-pub use index::{Location, NoStorages, RemoteFiles, SectorIndex, StorageNode, Storages};
+pub use index::{Location, NoStorages, SectorIndex, StorageNode, Storages};
+pub use local_reader::LocalReader;
+pub use post_reader::PostReader;
 pub use remote_prover::RemoteSectorProver;
 
-use crate::actors::sector_files::{SectorDirs, SectorFiles};
-use crate::chain::proof_types;
-use crate::proofs::{ActorId, Job, Output, Prover, Task};
+use crate::actors::sector_reads::{ReadRequest, SectorRead, SectorReader, WantedSector};
+use crate::proofs::{ActorId, Prover};
 use crate::supervisor::{Actor, Cx, Exit, Export, ExportOf, Handler, Message, Ref};
 use messages::{Challenged, Has, Vanilla, VanillaAnswer};
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tokio::sync::mpsc;
 
-/// A directory that does not answer within this holds nothing that can be proven.
+/// A disk that does not say within this what it has holds nothing that can be proven now.
 const LOOK: Duration = Duration::from_secs(5);
-/// Reading a batch of challenged sectors; a disk that takes longer is as good as gone for a PoSt.
+/// Reading a batch of challenged sectors; what is not read by then is asked for again.
 const READ: Duration = Duration::from_secs(60);
-/// Reading one sector alone, after a batch with it failed.
-const READ_ONE: Duration = Duration::from_secs(10);
 /// An answer is kept for askers whose connection broke.
 const KEEP: Duration = Duration::from_secs(60);
 /// Questions at a time; more are an asker's bug.
@@ -46,6 +50,8 @@ enum Read {
 /// The actor; one per node, `/NODE/storage`.
 pub struct Storage {
     deps: StorageDeps,
+    /// One for each miner that was asked for.
+    readers: HashMap<ActorId, Arc<LocalReader>>,
     reads: HashMap<[u8; 32], Read>,
 }
 
@@ -61,11 +67,15 @@ pub fn export(storage: &Ref<Storage>) -> ExportOf<Storage> {
 
 impl Storage {
     pub fn new(deps: StorageDeps) -> Storage {
-        Storage { deps, reads: HashMap::new() }
+        Storage { deps, readers: HashMap::new(), reads: HashMap::new() }
     }
 
-    fn dirs(&self, miner: ActorId) -> SectorDirs {
-        SectorDirs::of_repo(&self.deps.repo, miner)
+    fn reader(&mut self, miner: ActorId) -> Arc<LocalReader> {
+        if self.readers.len() >= MOST {
+            self.readers.clear();
+        }
+        let new = || Arc::new(local_reader::of_repo(&self.deps.repo, miner, self.deps.prover.clone()));
+        self.readers.entry(miner).or_insert_with(new).clone()
     }
 }
 
@@ -81,15 +91,9 @@ impl Message for ReadDone {
 
 impl Handler<Has> for Storage {
     async fn handle(&mut self, ask: Has, _: &Cx<Self>) -> Result<Vec<u64>, Exit> {
-        let dirs = self.dirs(ask.miner);
-        let look = tokio::task::spawn_blocking(move || {
-            let there = |n: &u64| {
-                let size = std::fs::metadata(dirs.sealed(*n)).map_or(0, |m| m.len());
-                proof_types::size_name(size).is_some() && dirs.readable(*n, size)
-            };
-            ask.sectors.into_iter().filter(there).collect()
-        });
-        Ok(tokio::time::timeout(LOOK, look).await.ok().and_then(Result::ok).unwrap_or_default())
+        let reader = self.reader(ask.miner);
+        let look = tokio::time::timeout(LOOK, reader.present(&ask.sectors)).await.unwrap_or_default();
+        Ok(ask.sectors.into_iter().zip(look).filter(|(_, here)| *here == Ok(true)).map(|(n, _)| n).collect())
     }
 }
 
@@ -98,16 +102,21 @@ impl Handler<Vanilla> for Storage {
         self.reads.retain(|_, read| !matches!(read, Read::Done(_, since) if since.elapsed() > KEEP));
         let key = key_of(&ask);
         match self.reads.get(&key) {
-            Some(Read::Done(answer, _)) => return Ok(answer.clone()),
+            Some(Read::Done(answer, _)) => {
+                let answer = answer.clone();
+                // One in which sectors are late is told once: the same question then reads them again.
+                if matches!(&answer, VanillaAnswer::Ready(read) if read.len() < ask.sectors.len()) {
+                    self.reads.remove(&key);
+                }
+                return Ok(answer);
+            }
             Some(Read::UnderWay) => return Ok(VanillaAnswer::NotYet),
             None if self.reads.len() >= MOST => return Ok(VanillaAnswer::NotYet),
             None => {}
         }
         self.reads.insert(key, Read::UnderWay);
-        let (dirs, prover) = (self.dirs(ask.miner), self.deps.prover.clone());
-        cx.spawn(
-            async move { ReadDone { key, answer: VanillaAnswer::Ready(read(&dirs, prover.as_ref(), ask).await) } },
-        );
+        let reader = self.reader(ask.miner);
+        cx.spawn(async move { ReadDone { key, answer: VanillaAnswer::Ready(read(&reader, ask).await) } });
         Ok(VanillaAnswer::NotYet)
     }
 }
@@ -127,27 +136,21 @@ fn key_of(ask: &Vanilla) -> [u8; 32] {
     key
 }
 
-/// All at once; where that fails as a whole, one after another, so that one bad disk costs its own sectors only.
-async fn read(dirs: &SectorDirs, prover: &dyn Prover, ask: Vanilla) -> Vec<(u64, Result<Vec<u8>, String>)> {
-    let numbers: Vec<u64> = ask.sectors.iter().map(|s| s.number).collect();
-    let each = |s: Challenged| (dirs.locate(s.number).post_sector(s.number, s.comm_r), s.places);
-    let sectors: Vec<_> = ask.sectors.into_iter().map(each).collect();
-    let proof_type = ask.proof_type;
-    let job = |sectors, max_runtime| Job { task: Task::Vanilla { proof_type, sectors }, job_dir: None, max_runtime };
-    match prover.run(job(sectors.clone(), READ)).await {
-        Ok(Output::Vanilla(answers)) => return answers,
-        Ok(other) => return numbers.into_iter().map(|n| (n, Err(format!("the prover answered {other:?}")))).collect(),
-        Err(e) if sectors.len() == 1 => return numbers.into_iter().map(|n| (n, Err(e.to_string()))).collect(),
-        Err(e) => tracing::warn!("a batch of {} sectors: {e}; reading them one by one", sectors.len()),
-    }
-    let mut answers = Vec::with_capacity(sectors.len());
-    for sector in sectors {
-        let number = sector.0.number;
-        match prover.run(job(vec![sector], READ_ONE)).await {
-            Ok(Output::Vanilla(answer)) => answers.extend(answer),
-            Ok(other) => answers.push((number, Err(format!("the prover answered {other:?}")))),
-            Err(e) => answers.push((number, Err(e.to_string()))),
+/// The answer leaves out sectors that are late.
+async fn read(reader: &LocalReader, ask: Vanilla) -> Vec<(u64, Result<Vec<u8>, String>)> {
+    let Vanilla { miner, proof_type, sectors } = ask;
+    let wanted = |Challenged { number, comm_r, places }| WantedSector { number, comm_r, places };
+    let sectors = sectors.into_iter().map(wanted).collect();
+    let (tell, mut answers) = mpsc::unbounded_channel();
+    reader.read(ReadRequest { miner, proof_type, sectors, until: tokio::time::Instant::now() + READ }, &tell).await;
+    drop(tell);
+    let mut read = Vec::new();
+    while let Some((number, answer)) = answers.recv().await {
+        match answer {
+            SectorRead::Proof(proof) => read.push((number, Ok(proof))),
+            SectorRead::Unreadable(why) => read.push((number, Err(why))),
+            SectorRead::Late(_) => {}
         }
     }
-    answers
+    read
 }

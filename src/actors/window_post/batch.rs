@@ -92,9 +92,18 @@ pub enum Submission {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PostStatus {
     Unknown,
+    /// A node holds it.
     Waiting,
-    Landed { at: ChainEpoch },
-    Failed { why: String },
+    /// No node holds it.
+    Unsent {
+        why: String,
+    },
+    Landed {
+        at: ChainEpoch,
+    },
+    Failed {
+        why: String,
+    },
 }
 
 /// Which job of the shell works for a batch; a result that carries another number is of an aborted one.
@@ -173,7 +182,6 @@ impl Batch {
     /// The chain went back to `to` and stands at `height` now.
     pub fn revert(&mut self, to: ChainEpoch, height: ChainEpoch, di: &DeadlineInfo) -> Persist {
         let challenge_gone = to < di.challenge;
-        let open_gone = to < di.open;
         let next = match &self.phase {
             BatchPhase::Waiting | BatchPhase::Nothing => return Persist::Same,
             // Nothing can be sent any more; whether what was sent lands again is for its receipt to say.
@@ -183,12 +191,10 @@ impl Batch {
             _ if height >= di.close => return Persist::Same,
             BatchPhase::Proving | BatchPhase::Proved(_) if challenge_gone => BatchPhase::Waiting,
             BatchPhase::Proving | BatchPhase::Proved(_) => return Persist::Same,
-            // The message commits to a ticket at Open that the chain no longer has: send again with the new one.
+            // The message commits to the ticket at Challenge: one that the chain still has leaves it good.
             BatchPhase::Submitting { .. } if challenge_gone => BatchPhase::Waiting,
-            BatchPhase::Submitting { proof, .. } if open_gone => BatchPhase::Proved(proof.clone()),
             BatchPhase::Submitting { .. } => return Persist::Same,
             BatchPhase::Landed { .. } if challenge_gone => BatchPhase::Waiting,
-            BatchPhase::Landed { proof, .. } if open_gone => BatchPhase::Proved(proof.clone()),
             BatchPhase::Landed { proof, key, at } if to < *at => {
                 BatchPhase::Submitting { proof: proof.clone(), key: key.clone(), sent: Sent::Queued }
             }
@@ -216,7 +222,7 @@ impl Batch {
                 return Persist::Same;
             }
             BatchPhase::Submitting { key, sent: Sent::Queued | Sent::Known, .. } => {
-                format!("message {key} did not land before Close")
+                format!("message {key} did not land before Close; last error: {error}")
             }
             BatchPhase::Submitting { sent: Sent::Checking, .. } => format!("the message failed on chain: {error}"),
             // As in `watched`: its receipt counts now.
@@ -278,6 +284,10 @@ impl Batch {
         let BatchPhase::Submitting { proof, key, sent } = &mut self.phase else { return Persist::Same };
         match result {
             Ok(PostStatus::Waiting) => Persist::Same,
+            Ok(PostStatus::Unsent { why }) => {
+                self.last_error = Some(format!("its message waits: {why}"));
+                Persist::Same
+            }
             Err(why) => {
                 self.last_error = Some(why);
                 Persist::Same

@@ -9,6 +9,14 @@ pub fn to_prove(partition: &Partition) -> BitField {
     &(&partition.live_sectors - &partition.faulty_sectors) | &partition.recovering_sectors
 }
 
+/// Partitions whose proof one message may carry; the miner actor refuses more (policy `posted_partitions_max`).
+pub const POSTED_PARTITIONS_MAX: usize = 3;
+
+/// Partitions in one message, from the setting: 0 is as many as the network takes.
+pub fn partition_limit(setting: usize) -> usize {
+    if setting == 0 { POSTED_PARTITIONS_MAX } else { setting.min(POSTED_PARTITIONS_MAX) }
+}
+
 /// One partition that has something to prove.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Due {
@@ -54,6 +62,11 @@ mod tests {
 
     fn sizes(count: u64, max: usize) -> Vec<usize> {
         batches(&plain(count), max, false).iter().map(Vec::len).collect()
+    }
+
+    #[test]
+    fn the_setting_is_held_to_what_the_network_takes() {
+        assert_eq!([0, 1, 2, 3, 4, 100].map(partition_limit), [3, 1, 2, 3, 3, 3]);
     }
 
     #[test]

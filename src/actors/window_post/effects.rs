@@ -1,29 +1,25 @@
 //! The I/O behind each command: read the chain, prove, verify, hand over. Every function is one attempt; none retries.
 
 use super::batch::{Outcome, ReadyProof, Submission};
+use super::batching;
+use super::chunks::LeftOut;
 use super::outbox::{PostMessage, PostMessages, Taken};
+use super::reads::KeptReads;
 use super::settings::WindowPostSettings;
-use super::{batching, recoveries, schedule};
-use crate::actors::sector_files::SectorFiles;
-use crate::chain::miner_messages::{self, MinerCall, comm_r};
-use crate::chain::types::{DeadlineInfo, PoStProof, SectorOnChainInfo, TipSet, TipSetKey};
+use super::trials::Trials;
+use crate::actors::sector_reads::SectorReader;
+use crate::chain::miner_messages::{self, MinerCall};
+use crate::chain::types::{DeadlineInfo, PoStProof, TipSet, TipSetKey};
 use crate::chain::{Address, ChainEpoch, randomness};
-use crate::proofs::{ActorId, Job, Output, PostSector, Prover, PublicSector, Task};
+use crate::proofs::{ActorId, Prover};
 use crate::rpc::full_node::{FullNode, RandomnessTag};
-use futures::StreamExt;
+use crate::util::lock;
 use fvm_ipld_bitfield::BitField;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::{Arc, OnceLock};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
-
-/// A sector whose file system does not answer within this is left out of the proof.
-const FILE_CHECK: Duration = Duration::from_secs(10);
-const FILE_CHECKS_AT_ONCE: usize = 32;
-/// To verify a proof takes milliseconds; a prover that hangs must not take the window with it.
-const VERIFY: Duration = Duration::from_secs(120);
-/// A prover that reports unreadable sectors again and again is broken otherwise.
-const SKIP_ROUNDS: usize = 5;
 
 pub type Why = String;
 
@@ -33,15 +29,40 @@ pub struct Effects {
     pub actor_id: ActorId,
     pub node: Arc<dyn FullNode>,
     pub prover: Arc<dyn Prover>,
-    pub files: Arc<dyn SectorFiles>,
+    pub reader: Arc<dyn SectorReader>,
     pub outbox: Arc<dyn PostMessages>,
     /// The folder where provers leave results, so that they are found again after a crash.
     pub jobs: Option<PathBuf>,
     pub settings: WindowPostSettings,
+    pub(super) kept: Arc<KeptReads>,
+    pub left_out: Arc<LeftOutSectors>,
+    pub(super) trials: Arc<Trials>,
+    /// Milliseconds that the last chunk's proof took; 0 before the first.
+    last_chunk: Arc<AtomicU64>,
     block_delay: OnceLock<Duration>,
 }
 
-fn why(error: impl std::fmt::Display) -> Why {
+/// Which sectors the proofs of open and recent windows leave out, and those that are late while it is being proven.
+#[derive(Default)]
+pub struct LeftOutSectors {
+    batches: Mutex<BTreeMap<(ChainEpoch, Vec<u64>), Vec<LeftOut>>>,
+}
+
+impl LeftOutSectors {
+    pub fn set(&self, open: ChainEpoch, partitions: &[u64], left_out: Vec<LeftOut>) {
+        lock(&self.batches).insert((open, partitions.to_vec()), left_out);
+    }
+
+    pub fn of(&self, open: ChainEpoch, partitions: &[u64]) -> Vec<LeftOut> {
+        lock(&self.batches).get(&(open, partitions.to_vec())).cloned().unwrap_or_default()
+    }
+
+    fn forget(&self, open: ChainEpoch) {
+        lock(&self.batches).retain(|(of, _), _| *of != open);
+    }
+}
+
+pub(super) fn why(error: impl std::fmt::Display) -> Why {
     error.to_string()
 }
 
@@ -51,13 +72,27 @@ impl Effects {
         miner: Address,
         node: Arc<dyn FullNode>,
         prover: Arc<dyn Prover>,
-        files: Arc<dyn SectorFiles>,
+        reader: Arc<dyn SectorReader>,
         outbox: Arc<dyn PostMessages>,
         jobs: Option<PathBuf>,
         settings: WindowPostSettings,
     ) -> Result<Effects, Why> {
         let actor_id = miner.id().map_err(|_| format!("miner {miner}: give its ID address (t01000)"))?;
-        Ok(Effects { miner, actor_id, node, prover, files, outbox, jobs, settings, block_delay: OnceLock::new() })
+        Ok(Effects {
+            miner,
+            actor_id,
+            node,
+            prover,
+            reader,
+            outbox,
+            jobs,
+            settings,
+            kept: Arc::default(),
+            left_out: Arc::default(),
+            trials: Arc::default(),
+            last_chunk: Arc::default(),
+            block_delay: OnceLock::new(),
+        })
     }
 
     pub fn with_settings(&self, settings: WindowPostSettings) -> Effects {
@@ -66,10 +101,14 @@ impl Effects {
             actor_id: self.actor_id,
             node: self.node.clone(),
             prover: self.prover.clone(),
-            files: self.files.clone(),
+            reader: self.reader.clone(),
             outbox: self.outbox.clone(),
             jobs: self.jobs.clone(),
             settings,
+            kept: self.kept.clone(),
+            left_out: self.left_out.clone(),
+            trials: self.trials.clone(),
+            last_chunk: self.last_chunk.clone(),
             block_delay: self.block_delay.clone(),
         }
     }
@@ -79,7 +118,15 @@ impl Effects {
         format!("t0{}", self.actor_id)
     }
 
-    async fn block_delay(&self) -> Result<Duration, Why> {
+    pub(super) fn last_chunk(&self) -> Duration {
+        Duration::from_millis(self.last_chunk.load(Ordering::Relaxed))
+    }
+
+    pub(super) fn chunk_took(&self, took: Duration) {
+        self.last_chunk.store(u64::try_from(took.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    pub(super) async fn block_delay(&self) -> Result<Duration, Why> {
         if let Some(known) = self.block_delay.get() {
             return Ok(*known);
         }
@@ -93,7 +140,8 @@ impl Effects {
         let partitions = self.node.state_miner_partitions(&self.miner, di.index, &key).await.map_err(why)?;
         let done = if head.height >= di.open { self.proven_on_chain(di, &key).await? } else { BitField::new() };
         let due = batching::due(&partitions, &done);
-        Ok(batching::batches(&due, self.settings.max_partitions, self.settings.single_recovering_partition))
+        let max = batching::partition_limit(self.settings.max_partitions);
+        Ok(batching::batches(&due, max, self.settings.single_recovering_partition))
     }
 
     async fn proven_on_chain(&self, di: &DeadlineInfo, key: &TipSetKey) -> Result<BitField, Why> {
@@ -109,7 +157,7 @@ impl Effects {
     }
 
     /// The challenge of a deadline as the prover wants it: a field element, so the two highest bits are dropped.
-    async fn challenge(&self, di: &DeadlineInfo, key: &TipSetKey) -> Result<[u8; 32], Why> {
+    pub(super) async fn challenge(&self, di: &DeadlineInfo, key: &TipSetKey) -> Result<[u8; 32], Why> {
         let tag = RandomnessTag::WindowedPoStChallengeSeed;
         let entropy = miner_messages::entropy(&self.miner).map_err(why)?;
         let drawn = self.node.state_get_randomness_from_beacon(tag, di.challenge, &entropy, key).await.map_err(why)?;
@@ -118,132 +166,17 @@ impl Effects {
     }
 
     /// One attempt at the proof of a batch, verified before it is returned.
-    pub async fn prove(&self, di: &DeadlineInfo, partitions: &[u64], attempt: u32, head: &TipSet) -> Outcome {
-        match self.try_prove(di, partitions, attempt, head).await {
+    pub async fn prove(&self, di: &DeadlineInfo, partitions: &[u64], head: &TipSet) -> Outcome {
+        match self.try_prove(di, partitions, head).await {
             Ok(Some(proof)) => Outcome::Proved(proof),
             Ok(None) => Outcome::Nothing,
             Err(why) => Outcome::Failed(why),
         }
     }
 
-    async fn try_prove(
-        &self,
-        di: &DeadlineInfo,
-        wanted: &[u64],
-        attempt: u32,
-        head: &TipSet,
-    ) -> Result<Option<ReadyProof>, Why> {
-        let key = head.key();
-        let state = self.node.state_miner_partitions(&self.miner, di.index, &key).await.map_err(why)?;
-        let info = self.node.state_miner_info(&self.miner, &key).await.map_err(why)?;
-        let randomness = self.challenge(di, &key).await?;
-        let max_runtime = schedule::time_left(head.height, di, self.block_delay().await?);
-
-        let mut due: BTreeMap<u64, Vec<u64>> = BTreeMap::new();
-        for index in wanted {
-            let partition = usize::try_from(*index).ok().and_then(|index| state.get(index));
-            let partition = partition.ok_or_else(|| format!("deadline {} has no partition {index}", di.index))?;
-            let sectors: Vec<u64> = batching::to_prove(partition).iter().collect();
-            if !sectors.is_empty() {
-                due.insert(*index, sectors);
-            }
-        }
-        if due.is_empty() {
-            return Ok(None);
-        }
-        let numbers = BitField::try_from_bits(due.values().flatten().copied()).map_err(why)?;
-        let on_chain = self.node.state_miner_sectors(&self.miner, Some(&numbers), &key).await.map_err(why)?;
-        let on_chain: BTreeMap<u64, SectorOnChainInfo> = on_chain.into_iter().map(|s| (s.sector_number, s)).collect();
-        if let Some(number) = due.values().flatten().find(|number| !on_chain.contains_key(number)) {
-            return Err(format!("the node did not tell about sector {number}"));
-        }
-
-        let mut skipped = self.unreadable(due.values().flatten().copied(), info.sector_size).await;
-        for _ in 0..SKIP_ROUNDS {
-            let sectors: Vec<PostSector> = due
-                .values()
-                .flatten()
-                .filter(|number| !skipped.contains(number))
-                .map(|number| {
-                    let comm_r = comm_r(&on_chain[number].sealed_cid).map_err(|e| format!("sector {number}: {e}"))?;
-                    Ok(self.files.locate(*number).post_sector(*number, comm_r))
-                })
-                .collect::<Result<_, Why>>()?;
-            if sectors.is_empty() {
-                return Err(format!("none of the {} sectors of partitions {wanted:?} can be read", numbers.len()));
-            }
-            let public: Vec<PublicSector> =
-                sectors.iter().map(|s| PublicSector { number: s.number, comm_r: s.comm_r }).collect();
-            let proof_type = info.window_post_proof_type;
-            let task = Task::WindowPost { proof_type, miner: self.actor_id, randomness, sectors };
-            let job_dir = self.job_dir(di, wanted, attempt, &task);
-            let proof = match self.prover.run(Job { task, job_dir, max_runtime }).await.map_err(why)? {
-                Output::Proof(proof) => proof,
-                Output::Skipped(bad) => {
-                    let before = skipped.len();
-                    skipped.extend(bad.iter().filter(|number| numbers.get(**number)));
-                    if skipped.len() == before {
-                        return Err(format!("the prover skips sectors {bad:?}, which it was not given"));
-                    }
-                    tracing::warn!(deadline = di.index, ?bad, "proving without sectors that cannot be read");
-                    continue;
-                }
-                other => return Err(format!("WindowPoSt answered {other:?}")),
-            };
-            self.verify(proof_type, randomness, public, proof.clone()).await?;
-            // A partition of which nothing is left is not in the proof.
-            let partitions = due.iter().filter_map(|(index, sectors)| {
-                let out: Vec<u64> = sectors.iter().copied().filter(|number| skipped.contains(number)).collect();
-                (out.len() < sectors.len()).then_some((*index, out))
-            });
-            return Ok(Some(ReadyProof { partitions: partitions.collect(), proof_type, proof, randomness }));
-        }
-        Err(format!("the prover still skips sectors after {SKIP_ROUNDS} rounds: {skipped:?}"))
-    }
-
-    /// The network takes a window proof unseen and lets others dispute it: never send one that we would dispute.
-    async fn verify(
-        &self,
-        proof_type: i64,
-        randomness: [u8; 32],
-        sectors: Vec<PublicSector>,
-        proof: Vec<u8>,
-    ) -> Result<(), Why> {
-        let task = Task::VerifyWindowPost { proof_type, miner: self.actor_id, randomness, sectors, proof };
-        match self.prover.run(Job { task, job_dir: None, max_runtime: VERIFY }).await.map_err(why)? {
-            Output::Verified(true) => Ok(()),
-            Output::Verified(false) => Err("our own proof does not verify; it is not sent".to_string()),
-            other => Err(format!("VerifyWindowPoSt answered {other:?}")),
-        }
-    }
-
-    async fn unreadable(&self, numbers: impl Iterator<Item = u64>, sector_size: u64) -> BTreeSet<u64> {
-        let checks = numbers.map(|number| {
-            let files = self.files.clone();
-            async move {
-                let check = tokio::task::spawn_blocking(move || files.readable(number, sector_size));
-                let readable = tokio::time::timeout(FILE_CHECK, check).await.is_ok_and(|done| done.unwrap_or(false));
-                (!readable).then_some(number)
-            }
-        });
-        futures::stream::iter(checks)
-            .buffer_unordered(FILE_CHECKS_AT_ONCE)
-            .filter_map(|n| async move { n })
-            .collect()
-            .await
-    }
-
-    /// The task is part of the name: a result is adopted only for exactly what would be asked now.
-    fn job_dir(&self, di: &DeadlineInfo, partitions: &[u64], attempt: u32, task: &Task) -> Option<PathBuf> {
-        let text = serde_json::to_vec(task).ok()?;
-        let hash = blake2b_simd::Params::new().hash_length(8).hash(&text).to_hex();
-        let first = partitions.first().copied().unwrap_or_default();
-        let name = format!("wdpost-{}-{}-{first}-{attempt}-{hash}", self.name(), di.open);
-        Some(self.jobs.as_ref()?.join(name))
-    }
-
     /// Removes what provers left for a deadline that is over.
     pub fn forget_jobs(&self, open: ChainEpoch) {
+        self.left_out.forget(open);
         let Some(jobs) = &self.jobs else { return };
         let prefix = format!("wdpost-{}-{open}-", self.name());
         for entry in std::fs::read_dir(jobs).into_iter().flatten().flatten() {
@@ -274,47 +207,28 @@ impl Effects {
         if self.challenge(di, &at).await? != proof.randomness {
             return Ok(Submission::Stale("the chain has another challenge than the one proven".to_string()));
         }
-        let tag = RandomnessTag::PoStChainCommit;
-        let commit = self.node.state_get_randomness_from_tickets(tag, di.open, &[], &at).await.map_err(why)?;
+        // As far back as the network takes it, so that no reorganisation of the window's first epochs makes it void.
+        let (tag, epoch) = (RandomnessTag::PoStChainCommit, di.challenge);
+        let commit = self.node.state_get_randomness_from_tickets(tag, epoch, &[], &at).await.map_err(why)?;
         let partitions = proof.partitions.iter().map(|(index, skipped)| {
             let skipped = BitField::try_from_bits(skipped.iter().copied()).map_err(why)?;
             Ok((*index, skipped))
         });
         let partitions = partitions.collect::<Result<Vec<_>, Why>>()?;
         let proofs = [PoStProof { post_proof: proof.proof_type, proof_bytes: proof.proof.clone() }];
-        let call = miner_messages::submit_windowed_post(di.index, partitions, &proofs, di.open, commit);
-        Ok(match self.enqueue(key.to_string(), call.map_err(why)?).await? {
+        let call = miner_messages::submit_windowed_post(di.index, partitions, &proofs, epoch, commit);
+        Ok(match self.enqueue(key.to_string(), call.map_err(why)?, di.close).await? {
             Taken::New => Submission::Queued,
             Taken::Known => Submission::Known,
         })
     }
 
-    async fn enqueue(&self, key: String, MinerCall { method, params }: MinerCall) -> Result<Taken, Why> {
-        let max_fee = self.settings.max_fee.clone();
-        self.outbox.enqueue(PostMessage { key, to: self.miner, method, params, max_fee }).await
-    }
-
-    /// Declares recovered what is faulty in `target` but readable again. Returns how many faulty sectors remain.
-    pub async fn recover(&self, target: &DeadlineInfo, head: &TipSet) -> Result<usize, Why> {
-        let key = head.key();
-        let partitions = self.node.state_miner_partitions(&self.miner, target.index, &key).await.map_err(why)?;
-        let undeclared = recoveries::undeclared(&partitions);
-        if undeclared.is_empty() {
-            return Ok(0);
-        }
-        let info = self.node.state_miner_info(&self.miner, &key).await.map_err(why)?;
-        let faulty: BTreeSet<u64> = undeclared.iter().flat_map(|(_, faults)| faults.iter()).collect();
-        let unreadable = self.unreadable(faulty.iter().copied(), info.sector_size).await;
-        let readable: BTreeSet<u64> = faulty.difference(&unreadable).copied().collect();
-        let max = self.settings.max_recovery_partitions;
-        for declaration in recoveries::declarations(target.index, &undeclared, &readable, max) {
-            let count = declaration.len();
-            let call = miner_messages::declare_faults_recovered(declaration).map_err(why)?;
-            let hash = blake2b_simd::Params::new().hash_length(8).hash(&call.params).to_hex();
-            let name = format!("recover-{}-{}-{hash}", self.name(), target.open);
-            tracing::info!(deadline = target.index, partitions = count, "declaring recoveries");
-            self.enqueue(name, call).await?;
-        }
-        Ok(unreadable.len())
+    pub(super) async fn enqueue(
+        &self,
+        key: String,
+        MinerCall { method, params }: MinerCall,
+        closes: ChainEpoch,
+    ) -> Result<Taken, Why> {
+        self.outbox.enqueue(PostMessage { key, to: self.miner, method, params, closes }).await
     }
 }

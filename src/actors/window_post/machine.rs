@@ -9,6 +9,9 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+/// Batches that are read while others are proven: each holds its sectors' vanilla proofs in memory.
+const READ_AHEAD: usize = 1;
+
 /// The shell carries these out in this order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DeadlineCommand {
@@ -326,7 +329,8 @@ impl DeadlineScheduler {
     /// Starts whatever may start now. Deadlines are in the order of Open, so the most urgent gets the free slot.
     fn advance(&mut self, now: Duration, out: &mut Vec<DeadlineCommand>) {
         let height = self.height;
-        let slots = self.settings.parallel.max(1);
+        // The prover's slots bound the proofs; a batch more is read meanwhile.
+        let slots = self.settings.parallel.max(1) + READ_AHEAD;
         let batches = || self.runs.values().flat_map(|run| run.batches.iter().flatten());
         let mut proving = batches().filter(|batch| batch.phase == BatchPhase::Proving).count();
         let mut wake: Option<Duration> = None;

@@ -1,6 +1,8 @@
 //! The messages that WindowPoSt takes.
 
-use super::batch::BatchPhase;
+use super::batch::{Batch, BatchPhase};
+use super::chunks::{self, LeftOut, SectorState};
+use super::effects::LeftOutSectors;
 use super::machine::DeadlineRun;
 use crate::chain::ChainEpoch;
 use crate::chain::types::DeadlineInfo;
@@ -8,6 +10,7 @@ use crate::rpc::bridge::{codec, ids};
 use crate::supervisor::Message;
 use crate::supervisor::wire::WireForm;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// Asks for the deadlines that are due, under way, done and missed.
 #[derive(Serialize, Deserialize, Clone, Copy, Debug)]
@@ -87,10 +90,13 @@ pub struct BatchReport {
     pub landed_at: Option<ChainEpoch>,
     /// Why it was missed, or the last failure.
     pub error: Option<String>,
+    /// Sectors that its proof leaves out, by reason; while it is proven also those that are late.
+    #[serde(default)]
+    pub left_out: Vec<LeftOut>,
 }
 
-impl From<&DeadlineRun> for DeadlineReport {
-    fn from(run: &DeadlineRun) -> DeadlineReport {
+impl DeadlineReport {
+    pub fn of(run: &DeadlineRun, left_out: &LeftOutSectors) -> DeadlineReport {
         let batches = run.batches.iter().flatten().map(|batch| {
             let (message, landed_at, missed) = match &batch.phase {
                 BatchPhase::Submitting { key, .. } => (Some(key.clone()), None, None),
@@ -107,6 +113,7 @@ impl From<&DeadlineRun> for DeadlineReport {
                 message,
                 landed_at,
                 error: missed.or_else(|| batch.last_error.clone()),
+                left_out: left_out_of(run, batch, left_out),
             }
         });
         DeadlineReport {
@@ -119,6 +126,24 @@ impl From<&DeadlineRun> for DeadlineReport {
             batches: batches.collect(),
         }
     }
+}
+
+/// An earlier run of this node may have proven it: then the proof tells which sectors it leaves out, but not why.
+fn left_out_of(run: &DeadlineRun, batch: &Batch, left_out: &LeftOutSectors) -> Vec<LeftOut> {
+    let known = left_out.of(run.di.open, &batch.partitions);
+    let proof = match &batch.phase {
+        BatchPhase::Proved(proof) | BatchPhase::Submitting { proof, .. } | BatchPhase::Landed { proof, .. } => proof,
+        BatchPhase::Waiting | BatchPhase::Proving | BatchPhase::Nothing | BatchPhase::Missed { .. } => return known,
+    };
+    let skipped: BTreeMap<u64, SectorState> = match known.is_empty() {
+        true => proof.partitions.iter().flat_map(|(_, skipped)| skipped).map(|n| (*n, before_restart())).collect(),
+        false => return known,
+    };
+    chunks::left_out(&skipped)
+}
+
+fn before_restart() -> SectorState {
+    SectorState::LeftOut("left out before this node started; see its log".to_string())
 }
 
 #[cfg(test)]

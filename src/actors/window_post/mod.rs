@@ -5,19 +5,24 @@
 
 pub mod batch;
 pub mod batching;
+pub mod chunks;
 pub mod effects;
 pub mod machine;
 pub mod messages;
+mod missed;
 pub mod outbox;
+mod proving;
+mod reads;
 pub mod recoveries;
 pub mod schedule;
 pub mod settings;
+pub mod trials;
 
 #[cfg(test)]
 mod known_tests;
 
 use crate::actors::daemon_link::messages::HeadUpdate;
-use crate::actors::sector_files::SectorFiles;
+use crate::actors::sector_reads::SectorReader;
 use crate::chain::types::{DeadlineInfo, TipSet};
 use crate::chain::{Address, ChainEpoch};
 use crate::failpoint;
@@ -30,7 +35,8 @@ use effects::Effects;
 use futures::FutureExt;
 use futures::future::{AbortHandle, Abortable};
 use machine::{DeadlineCommand, DeadlineRun, DeadlineScheduler};
-use messages::{Closed, WindowPostInfo, WindowPostReport, WindowPostSummary};
+use messages::{Closed, DeadlineReport, WindowPostInfo, WindowPostReport, WindowPostSummary};
+use missed::MissedLog;
 use outbox::PostMessages;
 use settings::WindowPostSettings;
 use std::collections::HashMap;
@@ -40,6 +46,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
+use trials::Recovery;
 
 impl Record for DeadlineRun {
     const TABLE: &'static str = "window_post";
@@ -51,7 +58,7 @@ pub struct WindowPostDeps {
     pub miner: Address,
     pub node: Arc<dyn FullNode>,
     pub prover: Arc<dyn Prover>,
-    pub files: Arc<dyn SectorFiles>,
+    pub reader: Arc<dyn SectorReader>,
     pub outbox: Arc<dyn PostMessages>,
     pub store: Store,
     /// `<repo>/jobs`.
@@ -75,12 +82,13 @@ pub struct WindowPost {
     recovering: bool,
     /// Open of the deadline for which nothing is left to declare.
     declared: Option<ChainEpoch>,
+    missed: MissedLog,
 }
 
 impl WindowPost {
     pub async fn start(_cx: Cx<Self>, deps: WindowPostDeps) -> Result<Self, StartError> {
-        let WindowPostDeps { miner, node, prover, files, outbox, store, jobs, settings } = deps;
-        let work = Effects::new(miner, node, prover, files, outbox, jobs, settings.clone()).map_err(StartError)?;
+        let WindowPostDeps { miner, node, prover, reader, outbox, store, jobs, settings } = deps;
+        let work = Effects::new(miner, node, prover, reader, outbox, jobs, settings.clone()).map_err(StartError)?;
         let miner = work.name();
         // A record that cannot be read costs a second proof; refusing to start would cost a fault.
         let records = store.list::<DeadlineRun>().unwrap_or_else(|error| {
@@ -88,7 +96,9 @@ impl WindowPost {
             Vec::new()
         });
         let ours = format!("{miner}/");
-        let records = records.into_iter().filter(|(key, _)| key.starts_with(&ours)).map(|(_, run)| run).collect();
+        let records: Vec<DeadlineRun> =
+            records.into_iter().filter(|(key, _)| key.starts_with(&ours)).map(|(_, run)| run).collect();
+        let missed = MissedLog::with(records.iter());
         Ok(WindowPost {
             miner: miner.clone(),
             work: Arc::new(work),
@@ -102,6 +112,7 @@ impl WindowPost {
             wake_at: None,
             recovering: false,
             declared: None,
+            missed,
         })
     }
 
@@ -114,7 +125,7 @@ impl WindowPost {
             miner: self.work.miner.to_string(),
             height: self.head.as_ref().map(|head| head.height),
             current: self.scheduler.current().copied(),
-            deadlines: self.scheduler.runs().map(Into::into).collect(),
+            deadlines: self.scheduler.runs().map(|run| DeadlineReport::of(run, &self.work.left_out)).collect(),
         }
     }
 
@@ -135,6 +146,7 @@ impl WindowPost {
                 DeadlineCommand::Save(open) => self.save(open, cx)?,
                 DeadlineCommand::Forget(open) => {
                     work.forget_jobs(open);
+                    self.missed.forget(open);
                     self.stored(self.store.delete::<DeadlineRun>(&cx.token(), &record_key(&self.miner, open)))?;
                 }
                 DeadlineCommand::Abort(job) => {
@@ -155,7 +167,7 @@ impl WindowPost {
                 }
                 DeadlineCommand::Prove { job, di, batch, partitions, attempt } => {
                     tracing::info!(deadline = di.index, ?partitions, attempt, close = di.close, "proving");
-                    let work = async move { JobEnd::Proven(work.prove(&di, &partitions, attempt, &head).await) };
+                    let work = async move { JobEnd::Proven(work.prove(&di, &partitions, &head).await) };
                     self.run(di.open, batch, job, work, |why| JobEnd::Proven(Outcome::Crashed(why)), cx);
                 }
                 DeadlineCommand::Submit { job, di, batch, proof, key } => {
@@ -199,8 +211,9 @@ impl WindowPost {
         });
     }
 
-    fn save(&self, open: ChainEpoch, cx: &Cx<Self>) -> Result<(), Exit> {
+    fn save(&mut self, open: ChainEpoch, cx: &Cx<Self>) -> Result<(), Exit> {
         let Some(run) = self.scheduler.run(open) else { return Ok(()) };
+        self.missed.tell(run);
         self.stored(self.store.put(&cx.token(), &record_key(&self.miner, open), run))?;
         run.batches.iter().flatten().for_each(|batch| failpoint::hit("window_post", batch.phase.name()));
         Ok(())
@@ -406,7 +419,7 @@ impl Handler<Wake> for WindowPost {
 
 struct Recovered {
     open: ChainEpoch,
-    left: Result<usize, String>,
+    left: Result<Recovery, String>,
 }
 impl Message for Recovered {
     type Reply = ();
@@ -416,9 +429,9 @@ impl Handler<Recovered> for WindowPost {
     async fn handle(&mut self, Recovered { open, left }: Recovered, _cx: &Cx<Self>) -> Result<(), Exit> {
         self.recovering = false;
         match left {
-            // Faults that stay unreadable are looked at again on every head until the cutoff.
-            Ok(0) => self.declared = Some(open),
-            Ok(_) => {}
+            Ok(Recovery::Complete) => self.declared = Some(open),
+            // Looked at again on every head until the cutoff: a message may fail, and files may come back.
+            Ok(Recovery::Left(_)) => {}
             Err(error) => tracing::warn!(%error, "cannot declare recoveries; again on the next head"),
         }
         Ok(())

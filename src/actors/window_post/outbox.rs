@@ -2,7 +2,7 @@
 
 use super::batch::PostStatus;
 use crate::actors::message_sender::messages::{Enqueue, EnqueueAnswer, MessageStatus, Status};
-use crate::chain::{Address, TokenAmount};
+use crate::chain::{Address, ChainEpoch, TokenAmount};
 use crate::supervisor::{Handler, Ref};
 use async_trait::async_trait;
 use std::time::Duration;
@@ -17,7 +17,8 @@ pub struct PostMessage {
     pub to: Address,
     pub method: u64,
     pub params: Vec<u8>,
-    pub max_fee: TokenAmount,
+    /// Epoch from which the message is of no use: the deadline's Close, or the cutoff of a declaration.
+    pub closes: ChainEpoch,
 }
 
 /// The message sender's answer about a message that it has.
@@ -39,8 +40,10 @@ pub trait PostMessages: Send + Sync + 'static {
 #[async_trait]
 impl<A: Handler<Enqueue> + Handler<Status>> PostMessages for Ref<A> {
     async fn enqueue(&self, message: PostMessage) -> Result<Taken, String> {
-        let PostMessage { key, to, method, params, max_fee } = message;
-        let enqueue = Enqueue { key, to, method, params, value: TokenAmount::default(), max_fee, from: None };
+        let PostMessage { key, to, method, params, closes } = message;
+        // The sender's settings bound the fee, so that a bound that is raised holds for messages that wait already.
+        let (value, max_fee) = (TokenAmount::default(), TokenAmount::default());
+        let enqueue = Enqueue { key, to, method, params, value, max_fee, from: None, closes: Some(closes) };
         // A pause of ours after a failure may be longer than the sender's restart.
         match self.ask_when_up(enqueue, ANSWER_TIMEOUT).await {
             Ok(EnqueueAnswer::Accepted) => Ok(Taken::New),
@@ -54,7 +57,8 @@ impl<A: Handler<Enqueue> + Handler<Status>> PostMessages for Ref<A> {
         let status = self.ask(Status { key: key.to_string() }, ANSWER_TIMEOUT).await;
         Ok(match status.map_err(|error| format!("message sender: {error}"))? {
             MessageStatus::Unknown => PostStatus::Unknown,
-            MessageStatus::Queued { .. } | MessageStatus::Pushed { .. } => PostStatus::Waiting,
+            MessageStatus::Queued { why_waiting } => PostStatus::Unsent { why: why_waiting },
+            MessageStatus::Pushed { .. } => PostStatus::Waiting,
             MessageStatus::Landed { epoch, .. } => PostStatus::Landed { at: epoch },
             MessageStatus::Failed { exit_code, error } => {
                 PostStatus::Failed { why: format!("exit code {exit_code}: {error}") }

@@ -20,6 +20,14 @@ pub fn undeclared(partitions: &[Partition]) -> Vec<(u64, BitField)> {
     numbered.filter(|(_, faults)| !faults.is_empty()).collect()
 }
 
+/// Declarations in one message; more are refused (actor policy `declarations_max`).
+const DECLARATIONS: usize = 3000;
+
+/// Partitions in one message, from the setting: 0 is as many as the network takes.
+pub fn partition_limit(setting: usize) -> usize {
+    if setting == 0 { DECLARATIONS } else { setting.min(DECLARATIONS) }
+}
+
 /// One message per `max` partitions (0: all in one) that have something to declare.
 pub fn declarations(
     deadline: u64,
@@ -75,6 +83,11 @@ mod tests {
             found[0].iter().map(|r| (r.deadline, r.partition, r.sectors.iter().collect::<Vec<_>>())).collect();
         assert_eq!(got, [(7, 0, vec![1]), (7, 2, vec![3])]);
         assert!(declarations(7, &undeclared, &BTreeSet::new(), 0).is_empty());
+    }
+
+    #[test]
+    fn the_setting_is_held_to_what_the_network_takes() {
+        assert_eq!([0, 1, 2999, 3000, 3001].map(partition_limit), [3000, 1, 2999, 3000, 3000]);
     }
 
     #[test]

@@ -36,7 +36,7 @@ pub fn should_start(height: ChainEpoch, di: &DeadlineInfo, confidence: Confidenc
     height >= di.challenge + confidence.challenge && height < di.close - confidence.landing
 }
 
-/// The commit randomness of Open is deep enough, and the message has an epoch left to land in.
+/// Open is deep enough, so that no reorganisation brings the message before it, and an epoch is left to land in.
 pub fn could_submit(height: ChainEpoch, di: &DeadlineInfo, confidence: Confidence) -> bool {
     height >= di.open + confidence.submit && height < di.close
 }
@@ -55,6 +55,14 @@ pub fn backoff(settings: &WindowPostSettings, failures: u32) -> Duration {
 /// Time until the window closes: what a proof may take at most.
 pub fn time_left(height: ChainEpoch, di: &DeadlineInfo, block_delay: Duration) -> Duration {
     block_delay.saturating_mul((di.close - height).clamp(1, u32::MAX as i64) as u32)
+}
+
+/// The time that the reading of a batch may take, of what is `left` to Close: a third, less where its `chunks` proofs need
+/// the rest, by what the last one took. Never less than an eighth: without reading there is nothing to prove.
+pub fn time_to_read(left: Duration, last_chunk: Duration, chunks: usize) -> Duration {
+    let chunks = u32::try_from(chunks).unwrap_or(u32::MAX).saturating_add(1);
+    let proofs = last_chunk.saturating_mul(chunks);
+    (left / 3).min(left.saturating_sub(proofs)).max(left / 8)
 }
 
 #[cfg(test)]
@@ -138,6 +146,16 @@ mod tests {
         };
         let pauses = [0, 1, 2, 3, 4, 5, 1000].map(|n| backoff(&settings, n).as_secs());
         assert_eq!(pauses, [1, 1, 2, 4, 8, 10, 10]);
+    }
+
+    #[test]
+    fn reading_gets_a_third_or_what_the_proofs_leave_and_never_nothing() {
+        let minutes = |minutes: u64| Duration::from_secs(60 * minutes);
+        let read = |last, chunks| time_to_read(minutes(24), minutes(last), chunks).as_secs() / 60;
+        assert_eq!(
+            [(0, 3), (4, 3), (5, 3), (6, 3), (60, 3), (4, usize::MAX)].map(|(l, c)| read(l, c)),
+            [8, 8, 4, 3, 3, 3]
+        );
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Operator settings of WindowPoSt. Epochs are counts of block delays.
 
-use crate::chain::{ChainEpoch, TokenAmount};
+use crate::chain::ChainEpoch;
 use serde::Serialize;
 use std::time::Duration;
 
@@ -8,24 +8,22 @@ use std::time::Duration;
 pub struct WindowPostSettings {
     /// Epochs after Challenge before a proof begins: how deep the challenge must be. Scaled down for short windows.
     pub challenge_confidence: ChainEpoch,
-    /// Epochs after Open before the proof is sent: how deep the commit randomness must be. Scaled down for short windows.
+    /// Epochs after Open before the proof is sent: the chain refuses one that a reorganisation brings before Open. Scaled
+    /// down for short windows.
     pub submit_confidence: ChainEpoch,
     /// Epochs before Close from which no new proof begins, because its message could not be on chain in time.
     pub landing_time: ChainEpoch,
-    /// Partitions in one message; 0 is no limit of ours. The network refuses more than 3 (`posted_partitions_max`).
+    /// Partitions in one message; 0 or more than 3: as many as the network takes (`posted_partitions_max`).
     pub max_partitions: usize,
     /// A partition with recovering sectors gets a message of its own: it is the likeliest to fail.
     pub single_recovering_partition: bool,
-    /// Partitions in one declaration of recoveries; 0 is no limit.
+    /// Partitions in one declaration of recoveries; 0: as many as the network takes.
     pub max_recovery_partitions: usize,
-    /// Proofs at a time. They are started in the order in which their deadlines close.
+    /// Proofs at a time, one more batch is read ahead. They are started in the order in which their deadlines close.
     pub parallel: usize,
     /// First pause after a failed proof or submission; doubles up to `retry_cap`.
     pub retry_first: Duration,
     pub retry_cap: Duration,
-    /// The most that one message may cost (fee cap x gas limit).
-    #[serde(with = "crate::chain::lotus_json::token")]
-    pub max_fee: TokenAmount,
     /// Epochs after Close for which a deadline's record is kept: the time in which its proof can be disputed.
     pub keep_after_close: ChainEpoch,
 }
@@ -42,7 +40,6 @@ impl Default for WindowPostSettings {
             parallel: 1,
             retry_first: Duration::from_secs(1),
             retry_cap: Duration::from_secs(60),
-            max_fee: TokenAmount::from_whole(5),
             keep_after_close: 1800,
         }
     }

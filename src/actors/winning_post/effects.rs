@@ -143,7 +143,11 @@ impl Miner {
             .map(|sector| {
                 let comm_r = miner_messages::comm_r(&sector.sealed_cid)
                     .map_err(|error| MineError::Other(format!("sector {}: {error}", sector.sector_number)))?;
-                Ok(self.files.locate(sector.sector_number).post_sector(sector.sector_number, comm_r))
+                let paths = match sector.sector_key {
+                    Some(_) => self.files.locate_update(sector.sector_number),
+                    None => self.files.locate(sector.sector_number),
+                };
+                Ok(paths.post_sector(sector.sector_number, comm_r))
             })
             .collect::<Result<_, MineError>>()?;
         // The round is worth something until the next one's time; a base from the past leaves two block delays.

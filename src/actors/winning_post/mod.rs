@@ -40,7 +40,7 @@ impl Record for MinedBlock {
 
 /// Counted over restarts; blocks themselves are forgotten after a while.
 #[derive(Serialize, Deserialize, Clone, Copy, Debug, Default)]
-struct Totals {
+pub(super) struct Totals {
     accepted: u64,
     on_chain: u64,
 }

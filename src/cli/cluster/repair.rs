@@ -7,6 +7,9 @@ pub struct Args {
     /// Only say what is wrong
     #[arg(long)]
     pub dry_run: bool,
+    /// Take away this row, which cannot be read, with what only it says
+    #[arg(long, value_name = "KEY")]
+    pub drop: Option<String>,
 }
 
 #[cfg(not(feature = "cluster"))]
@@ -17,7 +20,8 @@ pub async fn run(_: Args, _: &Context) -> Result<(), CliError> {
 #[cfg(feature = "cluster")]
 pub async fn run(args: Args, cx: &Context) -> Result<(), CliError> {
     use crate::rpc::directory::etcd::Connection;
-    use crate::rpc::directory::etcd::repair::{Repaired, repair};
+    use crate::rpc::directory::etcd::repair::{RepairOptions, Repaired, repair};
+    use crate::store::{Store, StoreError};
 
     if cx.config.cluster.etcd.is_empty() {
         return Err(CliError::Failed(format!(
@@ -27,7 +31,22 @@ pub async fn run(args: Args, cx: &Context) -> Result<(), CliError> {
     }
     let failed = |e: crate::rpc::directory::DirectoryError| CliError::Failed(e.to_string());
     let connection = Connection::new(crate::cli::wiring::etcd_config(&cx.config)?).map_err(failed)?;
-    let found = repair(&connection, args.dry_run).await.map_err(failed)?;
+    // Open while the node runs: then there is etcd's history alone.
+    let mirror = match Store::open_existing(&cx.config.store_file()) {
+        Ok(store) => Some(store),
+        Err(StoreError::Missing { .. } | StoreError::Locked { .. }) => None,
+        Err(error) => return Err(CliError::Failed(error.to_string())),
+    };
+    let options = RepairOptions {
+        dry_run: args.dry_run,
+        check: crate::actors::records::check,
+        mirror: mirror.as_ref(),
+        drop: args.drop.as_deref(),
+    };
+    let found = repair(&connection, &options).await.map_err(failed)?;
+    if let Some(key) = args.drop.filter(|key| !found.iter().any(|one| one.key == *key)) {
+        return Err(CliError::Failed(format!("--drop {key}: no row of that key is damaged; nothing was taken away")));
+    }
     let line = |one: &Repaired| match &one.done {
         Some(done) => format!("{}: {}: {done}", one.key, one.why),
         None => format!("{}: {}", one.key, one.why),

@@ -63,8 +63,9 @@ pub fn info(info: &Info, now: u64, all: bool) -> String {
     }
     let market = serde_json::from_value::<MarketReport>(info.market.clone()).ok();
     text += &part("Markets", market.as_ref().map(markets), "market");
-    let balances = (!provider.balances.is_empty()).then(|| balances(&provider.balances));
-    text += &part("Balances", balances, "balances");
+    text += &part("Miner funds", funds(&provider.balances), "balances");
+    let accounts = accounts(&provider.balances);
+    text += &part("Balances", (!accounts.is_empty()).then_some(accounts), "balances");
     text += &part("Messages", provider.messages.as_ref().map(messages), "messages");
     text
 }
@@ -93,6 +94,12 @@ fn proving(part: &ProvingPart, info: &Info) -> String {
         faulty => format!("{faulty} FAULTY ({} recovering)", part.recovering),
     };
     let mut text = format!("{}, {faulty}", count(part.live, "sector"), faulty = faults);
+    if let Some(unrecorded) = part.unrecorded.filter(|unrecorded| *unrecorded > 0) {
+        text += &format!(", {unrecorded} of them not sealed here");
+    }
+    if part.left_out > 0 {
+        text += &format!(", {} left out of proofs lately", part.left_out);
+    }
     if let Some(open) = &info.open_deadline {
         let state = match (open.row.to_prove, open.row.proven) {
             (0, _) => "nothing to prove".to_string(),
@@ -183,12 +190,34 @@ fn markets(market: &MarketReport) -> String {
     format!("up, {}, {ask}; peer {}", count(market.connections, "connection"), market.peer_id)
 }
 
-fn balances(balances: &BTreeMap<String, String>) -> String {
-    let one = |(account, atto): (&String, &String)| {
-        let fil = atto.parse::<f64>().unwrap_or_default() / 1e18;
-        format!("{} {fil:.4} FIL", account.replace('_', " "))
-    };
-    balances.iter().map(one).collect::<Vec<_>>().join(", ")
+/// Four decimals of an amount in attoFIL.
+fn fil(atto: &str) -> String {
+    format!("{:.4} FIL", atto.parse::<f64>().unwrap_or_default() / 1e18)
+}
+
+/// The miner actor's own money. `None`: the full node told nothing of it.
+fn funds(balances: &BTreeMap<String, String>) -> Option<String> {
+    let part = |name: &str| balances.get(&format!("miner_{name}"));
+    let available = part("available").map(|atto| format!("{} available", fil(atto)));
+    let locked = ["pledge", "pre_commit", "vesting"].map(part);
+    let sum = || locked.iter().flatten().map(|atto| atto.parse::<f64>().unwrap_or_default()).sum::<f64>();
+    let all = locked.iter().all(Option::is_some).then(|| {
+        let [pledge, deposits, vesting] = locked.map(|atto| fil(atto.map_or("0", String::as_str)));
+        let sum = fil(&sum().to_string());
+        format!("{sum} locked ({pledge} pledge, {deposits} pre-commit deposits, {vesting} vesting)")
+    });
+    let debt = part("fee_debt").map(|atto| match atto.as_str() {
+        "0" => "no fee debt".to_string(),
+        atto => format!("{} FEE DEBT", fil(atto)),
+    });
+    let parts: Vec<String> = [available, all, debt].into_iter().flatten().collect();
+    (!parts.is_empty()).then(|| parts.join(", "))
+}
+
+/// Worker, owner and control addresses.
+fn accounts(balances: &BTreeMap<String, String>) -> String {
+    let own = balances.iter().filter(|(account, _)| !account.starts_with("miner_"));
+    own.map(|(account, atto)| format!("{account} {}", fil(atto))).collect::<Vec<_>>().join(", ")
 }
 
 fn messages(part: &MessagesPart) -> String {
@@ -220,7 +249,12 @@ mod tests {
     }
 
     fn healthy() -> Value {
-        let provider = ProviderReport { unavailable: BTreeMap::new(), ..example() };
+        let mut provider = ProviderReport { unavailable: BTreeMap::new(), ..example() };
+        let whole = |n: u64| format!("{n}000000000000000000");
+        for (name, fil) in [("available", 3), ("total", 10), ("pledge", 4), ("pre_commit", 1), ("vesting", 2)] {
+            provider.balances.insert(format!("miner_{name}"), whole(fil));
+        }
+        provider.balances.insert("miner_fee_debt".into(), "0".into());
         let row = json!({ "index": 7, "open": 1180, "close": 1240, "to_prove": 2, "proven": 1, "of": 48, "batches": [],
             "closes_in_seconds": 1200, "error": null, "state": "open", "current": true });
         json!({
@@ -249,7 +283,7 @@ Health         ok
 Restart now?   yes, for 10 m 00 s: deadline 8 opens at epoch 60
 
 Chain          epoch 40, 30.0 s old, a block every 30 s; from http://127.0.0.1:1234; 1 of 2 full nodes usable
-Proving        5 sectors, 1 FAULTY (0 recovering); deadline 7 of 48: 1 of 2 proven, closes in 20 m 00 s; next 8 in 10 m 00 s; lately 9 deadlines met, 1 missed
+Proving        5 sectors, 1 FAULTY (0 recovering), 2 of them not sealed here, 3 left out of proofs lately; deadline 7 of 48: 1 of 2 proven, closes in 20 m 00 s; next 8 in 10 m 00 s; lately 9 deadlines met, 1 missed
 Blocks         4 won, 3 on chain, 1 lost; round 39: no win drawn
 Power          2 KiB raw, 4 KiB quality-adjusted, 25.00 % of the network
 Sealing        4 sectors: 2 PreCommit1, 2 Proving; running 2 pc1 (a restart begins them again); 1 pledge without a number
@@ -257,6 +291,7 @@ Workers        this node: pc1 1/2
                agent a: idle, 3 queued, 1 GiB of disk free
                  worker h:7: 1 c2
                agent b: no answer within 3 s
+Miner funds    3.0000 FIL available, 7.0000 FIL locked (4.0000 FIL pledge, 1.0000 FIL pre-commit deposits, 2.0000 FIL vesting), no fee debt
 Balances       worker 1.5000 FIL
 Messages       1 to send, 2 sent and not final, the oldest for 5 epochs
 ";
@@ -282,6 +317,18 @@ Messages       1 to send, 2 sent and not final, the oldest for 5 epochs
             assert!(lines.contains(&line), "{line}\n{text}");
         }
         assert!(!text.contains("Sealing"), "a part that nobody runs has no line");
+    }
+
+    #[test]
+    fn a_fee_debt_stands_out_and_what_is_not_told_is_left_out() {
+        let of = |parts: &[(&str, &str)]| {
+            funds(&parts.iter().map(|(name, atto)| (name.to_string(), atto.to_string())).collect())
+        };
+        assert_eq!(of(&[("worker", "1")]), None);
+        let half = "500000000000000000";
+        assert_eq!(of(&[("miner_available", half)]), Some("0.5000 FIL available".into()));
+        let debt = of(&[("miner_available", "0"), ("miner_fee_debt", half), ("miner_pledge", half)]);
+        assert_eq!(debt, Some("0.0000 FIL available, 0.5000 FIL FEE DEBT".into()));
     }
 
     #[test]

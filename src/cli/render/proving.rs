@@ -4,7 +4,7 @@ use super::table::{Align, table};
 use super::time::elapsed;
 use crate::actors::window_post::messages::BatchReport;
 use crate::actors::winning_post::messages::{RoundOutcome, RoundReport};
-use crate::node::proving_report::{DeadlineRow, OpenDeadline, ProvingInfo, Restart, Trouble};
+use crate::node::proving_report::{DeadlineRow, LeftOutSectors, OpenDeadline, ProvingInfo, Restart, Trouble};
 use std::time::Duration;
 
 /// Troubles, batches and partitions with faults that fit on a screen.
@@ -36,6 +36,11 @@ pub fn info(info: &ProvingInfo, all: bool) -> String {
         text += &fact("", &line);
     }
     text += &rest(info.faults.len(), shown);
+    for (index, group) in info.left_out.iter().take(shown).enumerate() {
+        let name = if index == 0 { "Left out" } else { "" };
+        text += &fact(name, &left_out(group));
+    }
+    text += &rest(info.left_out.len(), shown);
     text += &fact("Next deadline", &next_deadline(info));
     if !info.rounds.is_empty() {
         text += "\n";
@@ -98,6 +103,13 @@ fn one_batch(batch: &BatchReport) -> String {
         text += &format!(", last error: {}", line(error));
     }
     text
+}
+
+fn left_out(group: &LeftOutSectors) -> String {
+    let numbers: Vec<String> = group.first.iter().take(10).map(u64::to_string).collect();
+    let more = if group.count > numbers.len() as u64 { ", .." } else { "" };
+    let (sectors, why) = (if group.count == 1 { "sector" } else { "sectors" }, line(&group.why));
+    format!("deadline {}: {} {sectors} ({}{more}): {why}", group.deadline, group.count, numbers.join(", "))
 }
 
 fn faults(info: &ProvingInfo) -> String {
@@ -187,6 +199,7 @@ mod tests {
             message: None,
             landed_at: (phase == "landed").then_some(1190),
             error: None,
+            left_out: vec![],
         };
         let round = |round, outcome| RoundReport { round, base: round - 1, nulls: 0, outcome, took_ms: 1500 };
         ProvingInfo {
@@ -235,6 +248,25 @@ ROUND   TOOK  OUTCOME
  1199  1.5 s  no win drawn
 ";
         assert_eq!(info(&healthy(), false), expected);
+    }
+
+    #[test]
+    fn left_out_sectors_are_named_with_the_reason() {
+        let mut info = healthy();
+        let group = |count, first: Vec<u64>, why: &str| LeftOutSectors {
+            deadline: 7,
+            close: 1240,
+            count,
+            first,
+            why: why.to_string(),
+        };
+        info.left_out = vec![group(600, (0..20).collect(), "late: /mnt/a hangs"), group(1, vec![9], "no such file")];
+        let text = super::info(&info, false);
+        let expected = "\
+Left out       deadline 7: 600 sectors (0, 1, 2, 3, 4, 5, 6, 7, 8, 9, ..): late: /mnt/a hangs
+               deadline 7: 1 sector (9): no such file
+";
+        assert!(text.contains(expected), "{text}");
     }
 
     /// However much is wrong, it is one screen; `--all` cuts nothing.

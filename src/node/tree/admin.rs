@@ -28,7 +28,10 @@ pub(super) fn group(parts: &Parts) -> SupervisorSpec {
     let (verifier, stop) = (parts.auth.clone(), parts.stop.clone());
     let config = AdminConfig {
         listen: parts.settings.admin_listen,
-        allow: Arc::new(move |token| verifier.verify(token).is_ok_and(|perms| perms.contains(&Perm::Admin))),
+        allow: Arc::new(move |token| {
+            let perms = verifier.opened().and_then(|auth| auth.verify(token).ok());
+            perms.is_some_and(|perms| perms.contains(&Perm::Admin))
+        }),
     };
     let journal: Arc<ExitLog> = Arc::default();
     let (tree, book) = (parts.tree.clone(), journal.clone());

@@ -1,8 +1,9 @@
 //! `proving`: WindowPoSt and WinningPoSt, each on a thread of its own.
 
 use super::{Children, MINUTE, Parts};
-use crate::actors::sector_files::SectorDirs;
-use crate::actors::storage::{RemoteFiles, RemoteSectorProver, SectorIndex};
+use crate::actors::path_checks::PathChecks;
+use crate::actors::sector_files::{SectorDirs, SectorFiles};
+use crate::actors::storage::{LocalReader, PostReader, RemoteSectorProver, SectorIndex};
 use crate::actors::window_post::{WindowPost, WindowPostDeps};
 use crate::actors::winning_post::settings::SystemClock;
 use crate::actors::winning_post::{WinningPost, WinningPostDeps};
@@ -17,21 +18,22 @@ const STOP_WITHIN: Duration = Duration::from_secs(10);
 
 pub(super) fn group(parts: &Parts) -> SupervisorSpec {
     // Sectors whose files are on other nodes are proven from what their storages read.
-    let dirs = SectorDirs::of_repo(&parts.settings.repo, parts.miner_id());
-    let index = Arc::new(SectorIndex::new(dirs, parts.settings.storages.clone()));
-    let files = Arc::new(RemoteFiles(index.clone()));
-    let prover: Arc<dyn Prover> = Arc::new(RemoteSectorProver { inner: parts.prover.clone(), index });
+    let files: Arc<dyn SectorFiles> = Arc::new(SectorDirs::of_repo(&parts.settings.repo, parts.miner_id()));
+    let local = LocalReader::new(files.clone(), parts.prover.clone(), PathChecks::of_process());
+    let index = SectorIndex::new(parts.miner_id(), parts.settings.storages.clone());
+    let reader = Arc::new(PostReader { local, index });
+    let prover: Arc<dyn Prover> = Arc::new(RemoteSectorProver { inner: parts.prover.clone(), reader: reader.clone() });
     SupervisorSpec::new("proving")
         .intensity(10, MINUTE * 5)
-        .children([window_post(parts, files.clone(), prover.clone()), winning_post(parts, files, prover)])
+        .children([window_post(parts, reader), winning_post(parts, files, prover)])
 }
 
-fn window_post(parts: &Parts, files: Arc<RemoteFiles>, prover: Arc<dyn Prover>) -> Option<ChildSpec> {
+fn window_post(parts: &Parts, reader: Arc<PostReader>) -> Option<ChildSpec> {
     let deps = WindowPostDeps {
         miner: parts.miner,
         node: parts.links.proving.clone(),
-        prover,
-        files,
+        prover: parts.prover.clone(),
+        reader,
         outbox: Arc::new(parts.refs.messages.clone()),
         store: parts.store.clone(),
         jobs: Some(parts.settings.repo.join("jobs")),
@@ -48,7 +50,7 @@ fn window_post(parts: &Parts, files: Arc<RemoteFiles>, prover: Arc<dyn Prover>) 
     child.map(|child| child.on(Thread::Dedicated).shutdown(Shutdown::Timeout(STOP_WITHIN)))
 }
 
-fn winning_post(parts: &Parts, files: Arc<RemoteFiles>, prover: Arc<dyn Prover>) -> Option<ChildSpec> {
+fn winning_post(parts: &Parts, files: Arc<dyn SectorFiles>, prover: Arc<dyn Prover>) -> Option<ChildSpec> {
     let deps = WinningPostDeps {
         miner: parts.miner,
         node: parts.links.proving.clone(),

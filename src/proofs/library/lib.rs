@@ -9,3 +9,4 @@ pub mod fixed_base;
 pub mod generator;
 pub mod task;
 pub mod tasks;
+mod vanilla;

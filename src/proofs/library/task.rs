@@ -165,13 +165,13 @@ pub enum Output {
     },
     /// C2, Winning-, WindowPoSt.
     Proof(Vec<u8>),
-    /// A PoSt could not read these sectors: prove without them.
+    /// A PoSt could not read these sectors, or what was read of them is wrong: prove without them.
     Skipped(Vec<u64>),
     Verified(bool),
     Challenged(Vec<u64>),
     Done,
     /// PostChallenges: sector and places.
     Challenges(Vec<(u64, Vec<u64>)>),
-    /// Vanilla: for each sector its proof, or why it cannot be read.
+    /// Vanilla: for each sector its proof, or why it cannot be read. One that is missing was not read in time.
     Vanilla(Vec<(u64, Result<Vec<u8>, String>)>),
 }

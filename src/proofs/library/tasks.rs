@@ -1,6 +1,8 @@
 //! A prover's work for each task: calls into the proofs library. Runs in the prover child, never in the node.
 
 use crate::task::{ActorId, Bytes32, Output, PostSector, PublicSector, Task};
+use crate::vanilla;
+pub use crate::vanilla::comm_r_of;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use filecoin_proofs::pieces::zero_padding;
 use filecoin_proofs_api::post::{
@@ -21,6 +23,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 static TAINTED: AtomicBool = AtomicBool::new(false);
 
@@ -109,20 +112,22 @@ fn run(task: Task, progress: Progress) -> Result<Output> {
             Ok(Output::Challenges(challenges.into_iter().map(|(id, places)| (id.into(), places)).collect()))
         }
         Task::Vanilla { proof_type, sectors } => {
-            let proof = any_post_proof(proof_type)?;
             progress("reading challenged sectors");
-            let one = |(sector, places): (PostSector, Vec<u64>)| {
-                let read = vanilla_proof(proof, SectorId::from(sector.number), &sector, &places);
-                (sector.number, read.map_err(|e| format!("{e:#}")))
-            };
-            Ok(Output::Vanilla(sectors.into_iter().map(one).collect()))
+            Ok(Output::Vanilla(read_sectors(proof_type, sectors, vanilla::PATIENCE)?))
         }
         Task::PostFromVanilla { proof_type, miner, randomness, proofs } => {
             ensure!(!proofs.is_empty(), "no sectors to prove");
             // The order of the proof is the order of numbers.
             let proofs: BTreeMap<u64, Vec<u8>> = proofs.into_iter().collect();
-            let vanilla: Vec<Vec<u8>> = proofs.into_values().collect();
-            from_vanilla(any_post_proof(proof_type)?, miner, in_field(randomness), &vanilla, progress)
+            let (numbers, vanilla): (Vec<u64>, Vec<Vec<u8>>) = proofs.into_iter().unzip();
+            let proof = any_post_proof(proof_type)?;
+            from_vanilla(proof, miner, in_field(randomness), &vanilla, progress).or_else(|failed| {
+                // A vanilla proof that is wrong sinks all the others: name it.
+                progress("looking for the sector that fails");
+                let challenges = challenges(proof, miner, randomness, numbers.iter().copied())?;
+                let bad = vanilla::wrong(proof, &numbers, &vanilla, &challenges);
+                if bad.is_empty() || bad.len() == numbers.len() { Err(failed) } else { Ok(Output::Skipped(bad)) }
+            })
         }
     }
 }
@@ -234,6 +239,16 @@ fn zero_piece(proof: RegisteredSealProof) -> Result<PieceInfo> {
     zero_padding(proof.sector_size().into())
 }
 
+/// For each sector its vanilla proof, or why there is none. A sector that is missing from the answer is late: when none was
+/// answered for `patience`, the reading ends.
+pub fn read_sectors(
+    proof_type: i64,
+    sectors: Vec<(PostSector, Vec<u64>)>,
+    patience: Duration,
+) -> Result<Vec<(u64, Result<Vec<u8>, String>)>> {
+    vanilla::read(any_post_proof(proof_type)?, sectors, patience)
+}
+
 /// Proves one sector after the other in the vanilla sense first: those that cannot be read are named, not fatal.
 fn post(
     proof: RegisteredPoStProof,
@@ -299,17 +314,30 @@ fn from_vanilla(
     }
 }
 
-fn vanilla_proof(proof: RegisteredPoStProof, id: SectorId, sector: &PostSector, challenges: &[u64]) -> Result<Vec<u8>> {
+/// The process must end after this task: a thread of it hangs on a disk.
+pub(crate) fn taint() {
+    TAINTED.store(true, Ordering::Relaxed);
+}
+
+pub(crate) fn vanilla_proof(
+    proof: RegisteredPoStProof,
+    id: SectorId,
+    sector: &PostSector,
+    challenges: &[u64],
+) -> Result<Vec<u8>> {
     let size = fs::metadata(&sector.sealed_path).with_context(|| path_text(&sector.sealed_path))?.len();
     let want = u64::from(proof.sector_size());
     ensure!(size == want, "{} has {size} bytes, not {want}", sector.sealed_path.display());
     File::open(&sector.sealed_path).with_context(|| path_text(&sector.sealed_path))?;
     let replica = PrivateReplicaInfo::new(proof, sector.comm_r, sector.cache_dir.clone(), sector.sealed_path.clone());
     // A truncated tree file makes the library panic; to this task it is one more unreadable sector.
-    std::panic::catch_unwind(|| generate_single_vanilla_proof(proof, id, &replica, challenges)).unwrap_or_else(|_| {
-        TAINTED.store(true, Ordering::Relaxed);
-        Err(anyhow!("the proofs library panicked on its files"))
-    })
+    let read = std::panic::catch_unwind(|| generate_single_vanilla_proof(proof, id, &replica, challenges))
+        .unwrap_or_else(|_| {
+            taint();
+            Err(anyhow!("the proofs library panicked on its files"))
+        })?;
+    vanilla::check_comm_r(proof, &read, &sector.comm_r)?;
+    Ok(read)
 }
 
 fn public_replicas(proof: RegisteredPoStProof, sectors: &[PublicSector]) -> BTreeMap<SectorId, PublicReplicaInfo> {

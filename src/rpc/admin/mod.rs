@@ -1,7 +1,7 @@
 //! Admin HTTP: what is up, what restarted and why. Answers when all else hangs.
 //!
-//! It has a thread and a runtime of its own, and its handlers read snapshots only: they never ask an actor. Reading is
-//! open to whoever reaches the address (loopback by default); what changes something needs the admin token and leaves a
+//! One thread speaks HTTP and answers liveness; all else is read on the threads of `readers`, of which readiness and
+//! callers with a token have their own. Handlers read snapshots only: they never ask an actor. Reading is open to whoever reaches the address (loopback by default); what changes something needs the admin token and leaves a
 //! line in the audit log. `views` and [`cluster`] decide what is said, `metrics`, `cluster_metrics` and [`provider_metrics`]
 //! how Prometheus gets it, `routes`, `orders` and `nodes` are the HTTP shell. Two things leave the process, both with a deadline: the tree of
 //! another node, and an order for the cluster.
@@ -14,10 +14,12 @@ mod nodes;
 mod orders;
 pub mod provider;
 pub mod provider_metrics;
+mod readers;
 mod routes;
 mod views;
 
-pub use actor::{AdminHttp, Announce, WhereIs, child, child_announcing};
+pub use crate::rpc::server_actor::WhereIs;
+pub use actor::{AdminHttp, Announce, child, child_announcing};
 pub use cluster::ClusterView;
 pub use views::{
     AdminViews, DeadLettersView, Ended, Readiness, ReloadError, TreeRow, TreeView, Vitals, readiness, stands_by,
@@ -28,7 +30,10 @@ use crate::rpc::descriptors::{self, Surface};
 use crate::rpc::http_surface::HttpSurface;
 use crate::rpc::listener::SharedListener;
 use crate::rpc::refusal_log::RefusalLog;
+use crate::rpc::server_actor::RunningServer;
 use actix_web::dev::ServerHandle;
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -74,11 +79,6 @@ pub struct AdminHandle {
 }
 
 impl AdminHandle {
-    /// Completes when the server's thread has ended, for whatever reason.
-    pub fn ended(&self) -> impl Future<Output = ()> + use<> {
-        let mut ended = self.ended.clone();
-        async move { while ended.changed().await.is_ok() {} }
-    }
     /// The listen address, with the real port.
     pub fn addr(&self) -> SocketAddr {
         self.addr
@@ -90,6 +90,19 @@ impl AdminHandle {
     }
 }
 
+impl RunningServer for AdminHandle {
+    fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+    fn ended(&self) -> BoxFuture<'static, ()> {
+        let mut ended = self.ended.clone();
+        async move { while ended.changed().await.is_ok() {} }.boxed()
+    }
+    async fn stop(self) {
+        AdminHandle::stop(&self).await;
+    }
+}
+
 impl Drop for AdminHandle {
     fn drop(&mut self) {
         // The command is sent by the call; nobody waits for its end.
@@ -97,7 +110,7 @@ impl Drop for AdminHandle {
     }
 }
 
-/// One thread is enough for people and a scraper, and leaves the cores to proofs.
+/// One thread that speaks HTTP is enough for people and a scraper, and leaves the cores to proofs.
 const WORKERS: usize = 1;
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 const STOP_WITHIN_SECS: u64 = 2;
@@ -118,14 +131,17 @@ pub fn start_at(door: &SharedListener, allow: AdminCheck, views: AdminViews) -> 
     if !bound.ip().is_loopback() {
         tracing::warn!(addr = %bound, "admin HTTP is open beyond this host: anyone who reaches it can read the actor tree");
     }
+    let limits = Surface::Admin.limits(descriptors::limit());
+    let readers = readers::Readers::start(&views, limits.total).map_err(|e| AdminStartError::Thread(e.to_string()))?;
     let (tell, told) = std::sync::mpsc::sync_channel(1);
     let (alive, ended) = watch::channel(());
     let run = move || {
         let _alive = alive; // dropped when the thread ends, by a panic too
         actix_web::rt::System::new().block_on(async move {
-            let state = actix_web::web::Data::new(routes::AdminState { views, allow, refusals: RefusalLog::default() });
+            let refusals = RefusalLog::default();
+            let state = actix_web::web::Data::new(routes::AdminState { views, readers, allow, refusals });
             let surface = HttpSurface {
-                limiter: ConnectionLimiter::new(Surface::Admin.limits(descriptors::limit())),
+                limiter: ConnectionLimiter::new(limits),
                 workers: WORKERS,
                 keep_alive: KEEP_ALIVE,
                 stop_within_secs: STOP_WITHIN_SECS,

@@ -1,13 +1,15 @@
 //! The cluster over HTTP: nodes, leases, peers, another node's tree, and an operator's orders.
 
 use super::cluster::{ClusterReport, ClusterView, RemoteTreeError};
-use super::routes::{AdminState, HttpAnswer, HttpRefusal, authorize, look, refuse, with_holders};
-use super::views::TreeRow;
+use super::readers::Lane;
+use super::routes::{AdminState, HttpAnswer, HttpRefusal, authorize, refuse, with_holders};
+use super::views::{AdminViews, TreeRow};
 use crate::rpc::directory::{DirectoryError, PlacementOrder};
+use crate::supervisor::ActorInfo;
 use actix_web::http::StatusCode;
 use actix_web::web::{Data, Path};
 use actix_web::{HttpRequest, HttpResponse};
-use serde::Serialize;
+use futures::future::BoxFuture;
 use serde_json::json;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,8 +17,8 @@ use std::time::Duration;
 /// The directory has a deadline of its own; this one is for a directory that forgot it.
 const WITHIN: Duration = Duration::from_secs(15);
 
-fn cluster(state: &AdminState) -> Result<Arc<dyn ClusterView>, HttpRefusal> {
-    match look(|| state.views.tree.cluster())? {
+fn cluster(views: &AdminViews) -> Result<Arc<dyn ClusterView>, HttpRefusal> {
+    match views.tree.cluster() {
         Some(cluster) => Ok(cluster),
         None => {
             refuse(StatusCode::NOT_FOUND, "this node runs alone: set cluster.etcd or [[cluster.peer]] to change that")
@@ -25,18 +27,15 @@ fn cluster(state: &AdminState) -> Result<Arc<dyn ClusterView>, HttpRefusal> {
 }
 
 pub async fn report(state: Data<AdminState>) -> HttpAnswer {
-    let cluster = cluster(&state)?;
-    Ok(HttpResponse::Ok().json(look(|| cluster.report())?))
+    state.readers.json(Lane::Reading, |views| Ok(cluster(views)?.report())).await
 }
 
 pub async fn nodes(state: Data<AdminState>) -> HttpAnswer {
-    let cluster = cluster(&state)?;
-    Ok(HttpResponse::Ok().json(look(|| cluster.report())?.nodes))
+    state.readers.json(Lane::Reading, |views| Ok(cluster(views)?.report().nodes)).await
 }
 
 pub async fn peers(state: Data<AdminState>) -> HttpAnswer {
-    let cluster = cluster(&state)?;
-    Ok(HttpResponse::Ok().json(look(|| cluster.peers())?))
+    state.readers.json(Lane::Reading, |views| Ok(cluster(views)?.peers())).await
 }
 
 /// The node's name, by that or its PeerId, and whether it is this one.
@@ -47,38 +46,61 @@ fn named(report: &ClusterReport, node: &str) -> Result<(String, bool), HttpRefus
     }
 }
 
-fn far(answer: Result<impl Serialize, RemoteTreeError>) -> HttpAnswer {
-    match answer {
-        Ok(answer) => Ok(HttpResponse::Ok().json(answer)),
-        Err(why @ RemoteTreeError::Unknown { .. }) => refuse(StatusCode::NOT_FOUND, why.to_string()),
-        Err(why @ RemoteTreeError::NoAnswer { .. }) => refuse(StatusCode::GATEWAY_TIMEOUT, why.to_string()),
+fn no_answer(why: &RemoteTreeError) -> HttpAnswer {
+    match why {
+        RemoteTreeError::Unknown { .. } => refuse(StatusCode::NOT_FOUND, why.to_string()),
+        RemoteTreeError::NoAnswer { .. } => refuse(StatusCode::GATEWAY_TIMEOUT, why.to_string()),
     }
 }
 
 /// A node that does not answer costs one answer, and its deadline.
 pub async fn actors(state: Data<AdminState>, node: Path<String>) -> HttpAnswer {
-    let cluster = cluster(&state)?;
-    let (name, here) = named(&look(|| cluster.report())?, &node)?;
-    if here {
-        let rows = look(|| state.views.tree.snapshot())?;
-        return Ok(HttpResponse::Ok().json(with_holders(&state, rows)?));
-    }
-    let rows = look(|| cluster.actors_of(&name))?.await;
-    let holders = look(|| cluster.holders(&name))?;
-    far(rows.map(|rows| rows.into_iter().map(|row| TreeRow::of(row, &name, &holders)).collect::<Vec<_>>()))
+    let asked = move |views: &AdminViews| {
+        let cluster = cluster(views)?;
+        let (name, here) = named(&cluster.report(), &node)?;
+        Ok(match here {
+            true => Asked::Here(with_holders(views, views.tree.snapshot())),
+            false => Asked::Remote(cluster.actors_of(&name), name),
+        })
+    };
+    let (rows, name) = match state.readers.read(Lane::Reading, asked).await? {
+        Asked::Here(rows) => return Ok(HttpResponse::Ok().json(rows)),
+        Asked::Remote(rows, name) => (rows.await, name),
+    };
+    let rows = match rows {
+        Ok(rows) => rows,
+        Err(why) => return no_answer(&why),
+    };
+    let held = move |views: &AdminViews| {
+        let holders = cluster(views)?.holders(&name);
+        Ok(rows.into_iter().map(|row| TreeRow::of(row, &name, &holders)).collect::<Vec<_>>())
+    };
+    state.readers.json(Lane::Reading, held).await
+}
+
+enum Asked {
+    Here(Vec<TreeRow>),
+    Remote(BoxFuture<'static, Result<Vec<ActorInfo>, RemoteTreeError>>, String),
 }
 
 pub async fn full_nodes(state: Data<AdminState>, node: Path<String>) -> HttpAnswer {
-    let cluster = cluster(&state)?;
-    let (name, _) = named(&look(|| cluster.report())?, &node)?;
-    far(look(|| cluster.full_nodes_of(&name))?.await)
+    let asked = move |views: &AdminViews| {
+        let cluster = cluster(views)?;
+        Ok(cluster.full_nodes_of(&named(&cluster.report(), &node)?.0))
+    };
+    match state.readers.read(Lane::Reading, asked).await?.await {
+        Ok(answer) => Ok(HttpResponse::Ok().json(answer)),
+        Err(why) => no_answer(&why),
+    }
 }
 
 pub async fn move_to(state: Data<AdminState>, request: HttpRequest, path: Path<(String, String)>) -> HttpAnswer {
     let (node, concern) = path.into_inner();
     authorize(&state, &request, &format!("move {concern} to {node}"))?;
-    let report = look(|| cluster(&state).map(|cluster| cluster.report()))??;
-    let concern = report.concern(&concern).or_else(|why| refuse(StatusCode::NOT_FOUND, why))?;
+    let named = move |views: &AdminViews| {
+        cluster(views)?.report().concern(&concern).or_else(|why| refuse(StatusCode::NOT_FOUND, why))
+    };
+    let concern = state.readers.read(Lane::Orders, named).await?;
     order(&state, PlacementOrder::Move { concern: concern.clone(), node: node.clone() }).await?;
     Ok(HttpResponse::Accepted().json(json!({ "order": "move", "concern": concern, "node": node })))
 }
@@ -96,7 +118,8 @@ pub async fn undrain(state: Data<AdminState>, request: HttpRequest, node: Path<S
 }
 
 async fn order(state: &AdminState, order: PlacementOrder) -> Result<(), HttpRefusal> {
-    let doing = look(|| cluster(state).map(|cluster| cluster.order(order.clone())))??;
+    let given = order.clone();
+    let doing = state.readers.read(Lane::Orders, move |views| Ok(cluster(views)?.order(given))).await?;
     let done = tokio::time::timeout(WITHIN, doing).await;
     let outcome = match &done {
         Ok(Ok(())) => "given".to_string(),

@@ -1,7 +1,8 @@
 //! Orders to one actor over HTTP: token, audit line, and an answer that says whether it is done.
 
-use super::routes::{AdminState, HttpAnswer, authorize, find, look, refuse};
-use super::views::{ReloadError, TreeView};
+use super::readers::Lane;
+use super::routes::{AdminState, HttpAnswer, authorize, find, refuse};
+use super::views::{AdminViews, ReloadError, TreeView};
 use crate::supervisor::{AdminError, Order};
 use actix_web::http::StatusCode;
 use actix_web::web::{Data, Path};
@@ -15,8 +16,9 @@ const WITHIN: Duration = Duration::from_secs(5);
 async fn order(state: Data<AdminState>, request: HttpRequest, path: Path<String>, order: Order) -> HttpAnswer {
     let name = order.name();
     authorize(&state, &request, &format!("{name} {path}"))?;
-    find(&state, &path)?;
-    let doing = look(|| state.views.tree.order(&path, order))?;
+    let its = path.clone();
+    let begin = move |views: &AdminViews| find(views, &its).map(|_| views.tree.order(&its, order));
+    let doing = state.readers.read(Lane::Orders, begin).await?;
     // On a task: an answer that nobody waits for any more does not take the order back half way.
     let done = tokio::time::timeout(WITHIN, actix_web::rt::spawn(doing)).await;
     let (outcome, answer) = match done {
@@ -57,7 +59,7 @@ pub async fn stop(state: Data<AdminState>, request: HttpRequest, path: Path<Stri
 pub async fn reload(state: Data<AdminState>, request: HttpRequest) -> HttpAnswer {
     authorize(&state, &request, "config reload")?;
     let by = request.peer_addr().map(|from| from.to_string()).unwrap_or_default();
-    let doing = look(|| state.views.tree.reload(by))?;
+    let doing = state.readers.read(Lane::Orders, |views| Ok(views.tree.reload(by))).await?;
     match tokio::time::timeout(WITHIN, actix_web::rt::spawn(doing)).await {
         Ok(Ok(Ok(reloaded))) => Ok(HttpResponse::Ok().json(reloaded)),
         Ok(Ok(Err(why @ ReloadError::Faulty(_)))) => {
@@ -73,33 +75,35 @@ pub async fn reload(state: Data<AdminState>, request: HttpRequest) -> HttpAnswer
 
 /// Drills: they show on a running node that a panic of this actor, or a hang, stays in it.
 pub async fn panic(state: Data<AdminState>, request: HttpRequest, path: Path<String>) -> HttpAnswer {
-    drill(&state, &request, &path, ("panic", "panicked"), |tree, path| tree.panic(path))
+    drill(state, request, path, ("panic", "panicked"), |tree, path| tree.panic(path)).await
 }
 pub async fn hang(state: Data<AdminState>, request: HttpRequest, path: Path<String>) -> HttpAnswer {
-    drill(&state, &request, &path, ("hang", "hung"), |tree, path| tree.hang(path))
+    drill(state, request, path, ("hang", "hung"), |tree, path| tree.hang(path)).await
 }
 
-fn drill(
-    state: &AdminState,
-    request: &HttpRequest,
-    path: &str,
+async fn drill(
+    state: Data<AdminState>,
+    request: HttpRequest,
+    path: Path<String>,
     (name, done): (&str, &str),
     strike: fn(&dyn TreeView, &str) -> bool,
 ) -> HttpAnswer {
-    authorize(state, request, &format!("{name} {path}"))?;
-    find(state, path)?;
-    let struck = look(|| strike(&*state.views.tree, path))?;
-    tracing::warn!(target: "audit", action = name, path, struck, "admin action");
+    authorize(&state, &request, &format!("{name} {path}"))?;
+    let its = path.clone();
+    let hit = move |views: &AdminViews| find(views, &its).map(|_| strike(&*views.tree, &its));
+    let struck = state.readers.read(Lane::Orders, hit).await?;
+    tracing::warn!(target: "audit", action = name, path = %*path, struck, "admin action");
     if !struck {
         return refuse(StatusCode::CONFLICT, format!("{path} has no running incarnation that could {name}"));
     }
-    Ok(HttpResponse::Ok().json(json!({ done: path })))
+    Ok(HttpResponse::Ok().json(json!({ done: *path })))
 }
 
 /// Which incarnations ended, when and why.
 pub async fn journal(state: Data<AdminState>) -> HttpAnswer {
-    match look(|| state.views.tree.journal())? {
-        Some(entries) => Ok(HttpResponse::Ok().json(entries)),
+    let entries = |views: &AdminViews| match views.tree.journal() {
+        Some(entries) => Ok(entries),
         None => refuse(StatusCode::NOT_FOUND, "this node keeps no journal"),
-    }
+    };
+    state.readers.json(Lane::Reading, entries).await
 }

@@ -84,6 +84,10 @@ pub struct ProvingPart {
     pub met: u64,
     /// And those of which a proof was missing.
     pub missed: u64,
+    /// Sectors that the proofs of those and of the open deadlines leave out.
+    pub left_out: u64,
+    /// Live sectors of the chain that no seal scheduler has in its records: of an adopted miner. `None`: not every one answered.
+    pub unrecorded: Option<u64>,
 }
 
 #[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq)]

@@ -80,6 +80,12 @@ fn proving(out: &mut Families, report: &ProviderReport) {
     let closed = [("met", proving.met), ("missed", proving.missed)];
     let help = "Deadlines that closed in the last 1800 epochs with something to prove.";
     out.each("bulkhead_deadlines_recent", help, "result", closed);
+    let help = "Sectors that the window proofs of the last 1800 epochs leave out.";
+    out.one("bulkhead_window_post_left_out", help, proving.left_out);
+    if let Some(unrecorded) = proving.unrecorded {
+        let help = "Live sectors of the chain that this provider has no sealing record of.";
+        out.one("bulkhead_sectors_unrecorded", help, unrecorded);
+    }
 }
 
 fn sealing(out: &mut Families, report: &ProviderReport) {
@@ -189,6 +195,8 @@ pub fn example() -> ProviderReport {
             proven: 1,
             met: 9,
             missed: 1,
+            left_out: 3,
+            unrecorded: Some(2),
         }),
         blocks: Some(BlocksPart { accepted: 4, on_chain: 3, lost: 1, rounds: counts(&["lost", "won"]) }),
         messages: Some(MessagesPart { queued: 1, pushed: 2, oldest_epochs: Some(5), waiting: None }),
@@ -216,6 +224,8 @@ mod tests {
             "bulkhead_deadline_open 7",
             "bulkhead_deadline_partitions{status=\"proven\"} 1",
             "bulkhead_deadlines_recent{result=\"missed\"} 1",
+            "bulkhead_window_post_left_out 3",
+            "bulkhead_sectors_unrecorded 2",
             "# TYPE bulkhead_blocks_won_total counter",
             "bulkhead_blocks_won_total{stage=\"on_chain\"} 3",
             "bulkhead_blocks_lost 1",

@@ -1,6 +1,7 @@
 //! The HTTP shell: paths, statuses, JSON errors, the token on what changes something.
 
-use super::views::{AdminViews, TreeRow, alive, readiness};
+use super::readers::{Lane, Readers};
+use super::views::{AdminViews, Readiness, TreeRow, alive, readiness};
 use super::{AdminCheck, cluster_metrics, metrics, nodes, orders, provider_metrics};
 use crate::rpc::refusal_log::{RefusalLog, shortened};
 use crate::rpc::{cross_site, http_surface};
@@ -16,13 +17,14 @@ use actix_web::{HttpRequest, HttpResponse, ResponseError};
 use serde_json::json;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-pub struct AdminState {
+pub(super) struct AdminState {
     pub views: AdminViews,
+    pub readers: Readers,
     pub allow: AdminCheck,
     pub refusals: RefusalLog,
 }
 
-pub fn configure(config: &mut web::ServiceConfig) {
+pub(super) fn configure(config: &mut web::ServiceConfig) {
     let get = |path: &str| web::resource(path.to_string()).default_service(web::to(wrong_method));
     config
         .service(get("/").route(web::get().to(index)))
@@ -88,15 +90,12 @@ impl ResponseError for HttpRefusal {
 
 pub(super) type HttpAnswer = Result<HttpResponse, HttpRefusal>;
 
-/// A view that panics costs one answer, never the endpoint.
-pub(super) fn look<T>(at: impl FnOnce() -> T) -> Result<T, HttpRefusal> {
+/// For what returns at once, on the thread that speaks HTTP; the rest is read through [`Readers`]. A panic costs one
+/// answer, never the endpoint.
+fn caught<T>(at: impl FnOnce() -> T) -> Result<T, HttpRefusal> {
     catch_unwind(AssertUnwindSafe(at)).or_else(|_| {
         refuse(StatusCode::INTERNAL_SERVER_ERROR, "what was asked for could not be looked up; see the node's log")
     })
-}
-
-fn rows(state: &AdminState) -> Result<Vec<ActorInfo>, HttpRefusal> {
-    look(|| state.views.tree.snapshot())
 }
 
 async fn nothing_here(request: HttpRequest) -> HttpAnswer {
@@ -117,8 +116,9 @@ async fn index() -> HttpResponse {
     }))
 }
 
+/// Reads three counters, so that nothing in the node can keep the answer.
 async fn live(state: Data<AdminState>) -> HttpAnswer {
-    let vitals = look(|| state.views.tree.vitals())?;
+    let vitals = caught(|| state.views.tree.vitals())?;
     Ok(match alive(vitals) {
         true => HttpResponse::Ok().json(json!({ "live": true })),
         false => HttpResponse::ServiceUnavailable().json(json!({
@@ -129,8 +129,14 @@ async fn live(state: Data<AdminState>) -> HttpAnswer {
 }
 
 async fn ready(state: Data<AdminState>) -> HttpAnswer {
-    let troubles = look(|| state.views.tree.cluster().map(|cluster| cluster.report().troubles))?.unwrap_or_default();
-    let answer = readiness(&rows(&state)?, &state.views.critical).with(troubles);
+    let read = state.readers.read(Lane::Health, |views| {
+        let troubles = views.tree.cluster().map(|cluster| cluster.report().troubles).unwrap_or_default();
+        Ok(readiness(&views.tree.snapshot(), &views.critical).with(troubles))
+    });
+    let answer = match read.await {
+        Err(HttpRefusal { status: StatusCode::SERVICE_UNAVAILABLE, why }) => Readiness::default().with(vec![why]),
+        read => read?,
+    };
     let status = if answer.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     Ok(HttpResponse::build(status).json(answer))
 }
@@ -140,56 +146,59 @@ async fn info(state: Data<AdminState>) -> HttpResponse {
 }
 
 async fn prometheus(state: Data<AdminState>) -> HttpAnswer {
-    let (dead, vitals) = look(|| (state.views.tree.dead_letters(), state.views.tree.vitals()))?;
-    let mut text = metrics::render(&rows(&state)?, dead.as_ref(), metrics::resident_bytes());
-    text.push_str(&metrics::render_vitals(vitals.as_ref()));
-    if let Some(provider) = look(|| state.views.tree.provider())? {
-        text.push_str(&provider_metrics::render(&provider, unix_secs()));
-    }
-    if let Some(cluster) = look(|| state.views.tree.cluster())? {
-        let (report, peers) = look(|| (cluster.report(), cluster.peers()))?;
-        text.push_str(&cluster_metrics::render(&report, &peers));
-    }
-    Ok(HttpResponse::Ok().content_type("text/plain; version=0.0.4; charset=utf-8").body(text))
+    let text = state.readers.read(Lane::Reading, |views| {
+        let (dead, vitals) = (views.tree.dead_letters(), views.tree.vitals());
+        let mut text = metrics::render(&views.tree.snapshot(), dead.as_ref(), metrics::resident_bytes());
+        text.push_str(&metrics::render_vitals(vitals.as_ref()));
+        if let Some(provider) = views.tree.provider() {
+            text.push_str(&provider_metrics::render(&provider, unix_secs()));
+        }
+        if let Some(cluster) = views.tree.cluster() {
+            text.push_str(&cluster_metrics::render(&cluster.report(), &cluster.peers()));
+        }
+        Ok(text)
+    });
+    Ok(HttpResponse::Ok().content_type("text/plain; version=0.0.4; charset=utf-8").body(text.await?))
 }
 
 async fn dead_letters(state: Data<AdminState>) -> HttpAnswer {
-    match look(|| state.views.tree.dead_letters())? {
-        Some(letters) => Ok(HttpResponse::Ok().json(letters)),
+    let letters = |views: &AdminViews| match views.tree.dead_letters() {
+        Some(letters) => Ok(letters),
         None => refuse(StatusCode::NOT_FOUND, "this node keeps no dead letters"),
-    }
+    };
+    state.readers.json(Lane::Reading, letters).await
 }
 
 async fn actors(state: Data<AdminState>) -> HttpAnswer {
-    Ok(HttpResponse::Ok().json(with_holders(&state, rows(&state)?)?))
+    state.readers.json(Lane::Reading, |views| Ok(with_holders(views, views.tree.snapshot()))).await
 }
 
 /// The rows of this node's own tree.
-pub(super) fn with_holders(state: &AdminState, rows: Vec<ActorInfo>) -> Result<Vec<TreeRow>, HttpRefusal> {
-    let (node, holders) = look(|| match state.views.tree.cluster() {
+pub(super) fn with_holders(views: &AdminViews, rows: Vec<ActorInfo>) -> Vec<TreeRow> {
+    let (node, holders) = match views.tree.cluster() {
         Some(cluster) => {
             let node = cluster.node();
             (node.clone(), cluster.holders(&node))
         }
         None => Default::default(),
-    })?;
-    Ok(rows.into_iter().map(|row| TreeRow::of(row, &node, &holders)).collect())
+    };
+    rows.into_iter().map(|row| TreeRow::of(row, &node, &holders)).collect()
 }
 
 async fn groups(state: Data<AdminState>) -> HttpAnswer {
-    Ok(HttpResponse::Ok().json(look(|| state.views.tree.groups())?))
+    state.readers.json(Lane::Reading, |views| Ok(views.tree.groups())).await
 }
 
 async fn actor(state: Data<AdminState>, path: Path<String>) -> HttpAnswer {
-    let row = find(&state, &path)?;
-    Ok(HttpResponse::Ok().json(with_holders(&state, vec![row])?.pop()))
+    let row = move |views: &AdminViews| Ok(with_holders(views, vec![find(views, &path)?]).pop());
+    state.readers.json(Lane::Reading, row).await
 }
 
 /// The one reading that waits for an actor: that one alone, for a second at most.
 async fn inspect(state: Data<AdminState>, path: Path<String>) -> HttpAnswer {
-    find(&state, &path)?;
-    let asked = look(|| state.views.tree.inspect(&path))?;
-    match asked.await {
+    let its = path.clone();
+    let asked = move |views: &AdminViews| find(views, &its).map(|_| views.tree.inspect(&its));
+    match state.readers.read(Lane::Reading, asked).await?.await {
         Ok(inspection) => Ok(HttpResponse::Ok().json(inspection)),
         Err(why) => refuse(inspect_status(&why), format!("{path}: {why}")),
     }
@@ -204,13 +213,13 @@ fn inspect_status(why: &InspectError) -> StatusCode {
     }
 }
 
-pub(super) fn find(state: &AdminState, path: &str) -> Result<ActorInfo, HttpRefusal> {
+pub(super) fn find(views: &AdminViews, path: &str) -> Result<ActorInfo, HttpRefusal> {
     if path.is_empty() || path.contains('\0') || path.starts_with('/') || path.ends_with('/') {
         let why =
             format!("{:?} is no actor path; they look like root/proving/window_post, see GET /actors", shortened(path));
         return refuse(StatusCode::BAD_REQUEST, why);
     }
-    match rows(state)?.into_iter().find(|row| row.path == path) {
+    match views.tree.snapshot().into_iter().find(|row| row.path == path) {
         Some(row) => Ok(row),
         None => refuse(StatusCode::NOT_FOUND, format!("no actor is at {}; GET /actors lists them", shortened(path))),
     }
@@ -231,7 +240,7 @@ pub(super) async fn refuse_cross_site<B: MessageBody + 'static>(
     {
         let state = request.app_data::<Data<AdminState>>().cloned();
         let token = bearer(request.request()).map(str::to_string);
-        let allowed = state.zip(token).is_some_and(|(state, token)| look(|| (state.allow)(&token)).unwrap_or(false));
+        let allowed = state.zip(token).is_some_and(|(state, token)| caught(|| (state.allow)(&token)).unwrap_or(false));
         if !allowed {
             let refusal = HttpRefusal { status: StatusCode::FORBIDDEN, why: why.to_string() };
             return Ok(request.into_response(refusal.error_response()).map_into_right_body());
@@ -244,7 +253,7 @@ pub(super) async fn refuse_cross_site<B: MessageBody + 'static>(
 pub(super) fn authorize(state: &AdminState, request: &HttpRequest, action: &str) -> Result<(), HttpRefusal> {
     let token = bearer(request);
     let allowed = match token {
-        Some(token) => look(|| (state.allow)(token))?,
+        Some(token) => caught(|| (state.allow)(token))?,
         None => false,
     };
     // Without room among the known it is served as a stranger's.
@@ -265,8 +274,9 @@ pub(super) fn authorize(state: &AdminState, request: &HttpRequest, action: &str)
 
 async fn kill(state: Data<AdminState>, request: HttpRequest, path: Path<String>) -> HttpAnswer {
     authorize(&state, &request, &format!("kill {path}"))?;
-    find(&state, &path)?;
-    let killed = look(|| state.views.tree.kill(&path))?;
+    let its = path.clone();
+    let kill = move |views: &AdminViews| find(views, &its).map(|_| views.tree.kill(&its));
+    let killed = state.readers.read(Lane::Orders, kill).await?;
     tracing::info!(target: "audit", action = "kill", path = %*path, killed, "admin action");
     if !killed {
         return refuse(StatusCode::CONFLICT, format!("{path} has no running incarnation that could be killed"));
@@ -276,6 +286,6 @@ async fn kill(state: Data<AdminState>, request: HttpRequest, path: Path<String>)
 
 async fn stop(state: Data<AdminState>, request: HttpRequest) -> HttpAnswer {
     authorize(&state, &request, "stop")?;
-    look(|| (state.views.stop)())?;
+    caught(|| (state.views.stop)())?;
     Ok(HttpResponse::Accepted().json(json!({ "stopping": true })))
 }

@@ -57,7 +57,7 @@ pub struct Ended {
     pub at: u64,
 }
 
-/// The supervision tree as the admin endpoint sees it. Both calls return at once, whatever the actors do.
+/// The supervision tree as the admin endpoint sees it. All calls return at once, whatever the actors do.
 pub trait TreeView: Send + Sync + 'static {
     fn snapshot(&self) -> Vec<ActorInfo>;
     /// False when nothing runs at that path.
@@ -91,6 +91,7 @@ pub trait TreeView: Send + Sync + 'static {
     fn groups(&self) -> Vec<GroupRow> {
         Vec::new()
     }
+    /// Takes no lock: liveness is answered with it.
     fn vitals(&self) -> Option<Vitals> {
         None
     }
@@ -222,7 +223,7 @@ pub fn alive(vitals: Option<Vitals>) -> bool {
     vitals.is_none_or(|vitals| vitals.watchdog_silent_ms <= SILENT_MS)
 }
 
-#[derive(Serialize, Debug, PartialEq, Eq)]
+#[derive(Serialize, Debug, Default, PartialEq, Eq)]
 pub struct Readiness {
     pub ready: bool,
     /// The paths that are not up, or not there at all.

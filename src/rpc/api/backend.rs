@@ -1,5 +1,6 @@
 //! The StorageMiner API's port to the node behind it.
 
+use super::orders::{MessageState, Order, Plan};
 use super::types::SectorInfo;
 use crate::chain::types::{TipSet, Version};
 use async_trait::async_trait;
@@ -33,6 +34,8 @@ pub struct SectorBrief {
 pub enum ReportKind {
     Info,
     Tree,
+    /// Owner, worker, control addresses: keys, balances, what is proposed.
+    Actor,
     /// The sectors of all nodes, and the nodes that did not answer.
     Sectors,
     /// Nodes, agents and worker processes that seal.
@@ -63,5 +66,11 @@ pub trait MinerBackend: Send + Sync + 'static {
     fn version(&self) -> Version;
     /// Begins an orderly stop; returns at once.
     fn shutdown(&self);
+    /// What the order would send; nothing is sent.
+    async fn check_order(&self, order: &Order) -> Result<Plan, BackendError>;
+    /// Gives the messages of the order to the message sender: durable when it returns, under these keys. The same
+    /// `request` again is the same order, never a second one.
+    async fn order(&self, order: &Order, request: &str) -> Result<Vec<String>, BackendError>;
+    async fn message_state(&self, key: &str) -> Result<MessageState, BackendError>;
     async fn report(&self, report: ReportKind) -> Result<Value, BackendError>;
 }

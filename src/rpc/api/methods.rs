@@ -16,10 +16,14 @@ pub enum Method {
     RuntimeSubsystems,
     Version,
     Shutdown,
+    /// What an order would send; nothing is sent.
+    ActorCheck,
+    ActorOrder,
+    MessageStatus,
     Report(ReportKind),
 }
 
-pub const ALL: [(&str, Method); 21] = [
+pub const ALL: [(&str, Method); 25] = [
     ("Filecoin.ActorAddress", Method::ActorAddress),
     ("Filecoin.ActorSectorSize", Method::ActorSectorSize),
     ("Filecoin.MiningBase", Method::MiningBase),
@@ -31,6 +35,10 @@ pub const ALL: [(&str, Method); 21] = [
     ("Filecoin.RuntimeSubsystems", Method::RuntimeSubsystems),
     ("Filecoin.Version", Method::Version),
     ("Filecoin.Shutdown", Method::Shutdown),
+    ("Bulkhead.ActorCheck", Method::ActorCheck),
+    ("Bulkhead.ActorOrder", Method::ActorOrder),
+    ("Bulkhead.MessageStatus", Method::MessageStatus),
+    ("Bulkhead.Actor", Method::Report(ReportKind::Actor)),
     ("Bulkhead.Info", Method::Report(ReportKind::Info)),
     ("Bulkhead.Tree", Method::Report(ReportKind::Tree)),
     ("Bulkhead.Sectors", Method::Report(ReportKind::Sectors)),
@@ -51,7 +59,8 @@ impl Method {
     pub fn permission(self) -> Perm {
         match self {
             Method::PledgeSector => Perm::Write,
-            Method::Shutdown => Perm::Admin,
+            // It moves the provider's money, and changes who may.
+            Method::ActorOrder | Method::Shutdown => Perm::Admin,
             Method::ActorAddress
             | Method::ActorSectorSize
             | Method::MiningBase
@@ -61,14 +70,16 @@ impl Method {
             | Method::SectorsStatus
             | Method::RuntimeSubsystems
             | Method::Version
+            | Method::ActorCheck
+            | Method::MessageStatus
             | Method::Report(_) => Perm::Read,
         }
     }
 
     pub fn arity(self) -> usize {
         match self {
-            Method::ActorSectorSize | Method::SectorsListInStates => 1,
-            Method::SectorsStatus => 2,
+            Method::ActorSectorSize | Method::SectorsListInStates | Method::ActorCheck | Method::MessageStatus => 1,
+            Method::SectorsStatus | Method::ActorOrder => 2,
             Method::ActorAddress
             | Method::MiningBase
             | Method::PledgeSector

@@ -6,11 +6,14 @@
 mod actor;
 mod backend;
 mod methods;
+mod orders;
 mod types;
 
-pub use actor::{ApiConfig, ApiServer, WhereIs, child};
+pub use crate::rpc::server_actor::WhereIs;
+pub use actor::{ApiConfig, ApiServer, child, start};
 pub use backend::{BackendError, MinerBackend, ReportKind, SectorBrief};
 pub use methods::{ALL as METHODS, Method};
+pub use orders::{MessageState, Order, Plan, PlannedMessage};
 pub use types::{PieceInfo, SealRandomness, SectorId, SectorInfo, SectorLog, SectorPiece};
 
 use crate::chain::lotus_json as lj;
@@ -81,6 +84,13 @@ impl StorageMinerApi {
                 backend.shutdown();
                 Ok(Value::Null)
             }
+            Method::ActorCheck => json(backend.check_order(&params.required(0)?).await?),
+            Method::ActorOrder => {
+                let (order, request): (Order, String) = (params.required(0)?, params.required(1)?);
+                tracing::info!(target: "audit", action = order.name(), request, ?order, "API request");
+                json(backend.order(&order, &request).await?)
+            }
+            Method::MessageStatus => json(backend.message_state(&params.required::<String>(0)?).await?),
             Method::Report(report) => Ok(backend.report(report).await?),
         }
     }
@@ -123,6 +133,11 @@ impl<'a> Params<'a> {
     fn get<T: DeserializeOwned + Default>(&self, at: usize) -> Result<T, RpcError> {
         let value = self.list.get(at).cloned().unwrap_or_default();
         serde_json::from_value::<Option<T>>(value).map(Option::unwrap_or_default).map_err(|e| self.wrong(at, e))
+    }
+
+    fn required<T: DeserializeOwned>(&self, at: usize) -> Result<T, RpcError> {
+        let value = self.list.get(at).cloned().unwrap_or_default();
+        serde_json::from_value(value).map_err(|e| self.wrong(at, e))
     }
 
     fn wrong(&self, at: usize, why: impl std::fmt::Display) -> RpcError {

@@ -41,6 +41,15 @@ impl MinerBackend for ThreeSectors {
         Version { version: "1".into(), api_version: 2, block_delay: 30 }
     }
     fn shutdown(&self) {}
+    async fn check_order(&self, order: &Order) -> Result<Plan, BackendError> {
+        Err(BackendError::Failed(format!("no {} here", order.name())))
+    }
+    async fn order(&self, _: &Order, _: &str) -> Result<Vec<String>, BackendError> {
+        Ok(vec![])
+    }
+    async fn message_state(&self, _: &str) -> Result<MessageState, BackendError> {
+        Ok(MessageState::Unknown)
+    }
     async fn report(&self, report: ReportKind) -> Result<Value, BackendError> {
         match report {
             ReportKind::Market => Err(BackendError::Unavailable { what: "deal_handler", why: "it restarts".into() }),
@@ -126,7 +135,7 @@ fn permissions_are_lotus_s() {
     for (name, method) in METHODS {
         let want = match name {
             "Filecoin.PledgeSector" => Perm::Write,
-            "Filecoin.Shutdown" => Perm::Admin,
+            "Filecoin.Shutdown" | "Bulkhead.ActorOrder" => Perm::Admin,
             _ => Perm::Read,
         };
         assert_eq!(method.permission(), want, "{name}");
@@ -138,7 +147,7 @@ struct Fall;
 impl crate::supervisor::Message for Fall {
     type Reply = ();
 }
-impl crate::supervisor::Handler<Fall> for actor::ApiServer {
+impl crate::supervisor::Handler<Fall> for ApiServer {
     async fn handle(&mut self, _: Fall, _: &crate::supervisor::Cx<Self>) -> Result<(), crate::supervisor::Exit> {
         if let Some(server) = &self.server {
             server.fall().await;
@@ -149,13 +158,13 @@ impl crate::supervisor::Handler<Fall> for actor::ApiServer {
 
 #[tokio::test]
 async fn a_server_that_ends_by_itself_is_a_failure_and_another_serves_at_its_port() {
-    use crate::rpc::auth::Auth;
+    use crate::rpc::auth::RepoAuth;
     use crate::supervisor::{Backoff, Exit, Ref, SupervisorSpec, Tree};
     use std::time::Duration;
     const SOON: Duration = Duration::from_secs(60);
 
     let repo = tempfile::tempdir().unwrap();
-    let auth = Arc::new(Auth::open(repo.path()).unwrap());
+    let auth = Arc::new(RepoAuth::new(repo.path()));
     let listen = "127.0.0.1:0".parse().unwrap();
     let config = ApiConfig { listen, repo: repo.path().into(), auth };
     let address = Ref::<ApiServer>::new("/api", 4);

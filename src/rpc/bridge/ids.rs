@@ -16,6 +16,9 @@ ids! {
     MESSAGE_STATUS = 0x0103;
     PENDING = 0x0104;
     MESSAGE_SUMMARY = 0x0105;
+    LIST_MESSAGES = 0x0106;
+    REPLACE_MESSAGE = 0x0107;
+    CANCEL_MESSAGE = 0x0108;
     // sector allocator
     ALLOCATE = 0x0201;
     RESERVE = 0x0202;

@@ -61,6 +61,10 @@ pub enum BridgeError {
         "the bridge cannot listen on {address}: {why}; set an address of this host with cluster.listen (flag --sclisten)"
     )]
     Listen { address: Multiaddr, why: String },
+    #[error(
+        "cluster.listen asks for QUIC, and this build has none: listen on TCP (/ip4/0.0.0.0/tcp/2347), or build it with `--features cluster`"
+    )]
+    NoQuic,
     #[error("the bridge cannot make its noise keys: {0}")]
     Noise(String),
     #[error("no thread for the bridge: {0}")]
@@ -240,6 +244,9 @@ impl Drop for Bridge {
 
 fn prepare(shared: &Arc<HubState>) -> Result<Hub, BridgeError> {
     let config = &shared.config;
+    if config.quic && !cfg!(feature = "cluster") {
+        return Err(BridgeError::NoQuic);
+    }
     let (allow, strangers) = (shared.allow.clone(), shared.strangers.clone());
     let mut transport = transport::build(&config.key, config.quic, config.timing.down, allow, strangers)
         .map_err(|e| BridgeError::Noise(e.to_string()))?;

@@ -5,14 +5,16 @@
 use super::counters::{Counters, Refusal};
 use super::lock;
 use super::muxer::Yamux;
-use futures::future::{BoxFuture, Either};
+use futures::future::BoxFuture;
 use futures::io::BufReader;
 use futures::{AsyncRead, AsyncWrite, FutureExt};
 use libp2p::core::muxing::StreamMuxerBox;
 use libp2p::core::transport::{Boxed, Transport};
 use libp2p::core::upgrade::{InboundConnectionUpgrade, OutboundConnectionUpgrade, UpgradeInfo, Version};
 use libp2p::identity::Keypair;
-use libp2p::{PeerId, noise, quic, tcp};
+#[cfg(feature = "cluster")]
+use libp2p::quic;
+use libp2p::{PeerId, noise, tcp};
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -112,10 +114,24 @@ pub fn build(
         .multiplex(Yamux)
         .timeout(handshake)
         .boxed();
-    if !with_quic {
-        return Ok(tcp);
+    #[cfg(feature = "cluster")]
+    if with_quic {
+        return Ok(beside_quic(tcp, key, handshake, allow, strangers));
     }
-    // QUIC has its own handshake: the list is asked as soon as that names the peer.
+    debug_assert!(!with_quic, "a build without QUIC refuses its addresses before");
+    Ok(tcp)
+}
+
+/// QUIC has its own handshake: the list is asked as soon as that names the peer.
+#[cfg(feature = "cluster")]
+fn beside_quic(
+    tcp: Boxed<Connected>,
+    key: &Keypair,
+    handshake: Duration,
+    allow: Arc<AllowList>,
+    strangers: Arc<Counters>,
+) -> Boxed<Connected> {
+    use futures::future::Either;
     let mut config = quic::Config::new(key);
     config.handshake_timeout = handshake;
     let quic = quic::tokio::Transport::new(config).and_then(move |(peer, connection), _| {
@@ -128,10 +144,8 @@ pub fn build(
             false => Err(HandshakeError::NotAllowed(peer)),
         })
     });
-    let either = tcp.or_transport(quic);
-    Ok(either
-        .map(|it, _| match it {
-            Either::Left(it) | Either::Right(it) => it,
-        })
-        .boxed())
+    let either = tcp.or_transport(quic).map(|it, _| match it {
+        Either::Left(it) | Either::Right(it) => it,
+    });
+    either.boxed()
 }

@@ -145,6 +145,9 @@ impl FullNode for HttpFullNode {
     async fn state_miner_available_balance(&self, miner: &Address, k: &TipSetKey) -> Result<TokenAmount> {
         self.call("Filecoin.StateMinerAvailableBalance", params![addr(miner), key(k)]).await.map(|WholeToken(t)| t)
     }
+    async fn state_miner_funds(&self, miner: &Address, k: &TipSetKey) -> Result<MinerFunds> {
+        self.funds_in_state(miner, k).await
+    }
     async fn state_miner_proving_deadline(&self, miner: &Address, k: &TipSetKey) -> Result<DeadlineInfo> {
         self.call("Filecoin.StateMinerProvingDeadline", params![addr(miner), key(k)]).await
     }

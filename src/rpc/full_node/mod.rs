@@ -166,6 +166,10 @@ pub trait FullNode: Send + Sync + 'static {
     async fn state_miner_available_balance(&self, miner: &Address, key: &TipSetKey) -> Result<TokenAmount> {
         Err(self.lacks("StateMinerAvailableBalance"))
     }
+    /// Read from the actor's state.
+    async fn state_miner_funds(&self, miner: &Address, key: &TipSetKey) -> Result<MinerFunds> {
+        Err(self.lacks("StateReadState"))
+    }
     async fn state_miner_proving_deadline(&self, miner: &Address, key: &TipSetKey) -> Result<DeadlineInfo> {
         Err(self.lacks("StateMinerProvingDeadline"))
     }

@@ -3,7 +3,7 @@
 use super::http::{HttpFullNode, Params, addr, key, params};
 use super::{FullNode, FullNodeError, Result};
 use crate::chain::lotus_json::{CidJson, WholeBytes, WholeToken};
-use crate::chain::types::{Message, NetworkParams, TipSetKey};
+use crate::chain::types::{Message, MinerFunds, NetworkParams, TipSetKey};
 use fvm_ipld_bitfield::BitField;
 use fvm_shared::address::Address;
 use fvm_shared::econ::TokenAmount;
@@ -79,6 +79,32 @@ impl HttpFullNode {
         fvm_ipld_encoding::from_slice(&bytes).map_err(|e| {
             let why = format!("allocated sector numbers: not a bitfield: {e}");
             FullNodeError::BadAnswer { node: self.name(), method: OBJECT, why }
+        })
+    }
+
+    /// The funds of a miner: no call but this one tells pledge, deposits and debt.
+    pub(super) async fn funds_in_state(&self, miner: &Address, k: &TipSetKey) -> Result<MinerFunds> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "PascalCase")]
+        struct Read {
+            balance: WholeToken,
+            state: State,
+        }
+        #[derive(Deserialize)]
+        #[serde(rename_all = "PascalCase")]
+        struct State {
+            pre_commit_deposits: WholeToken,
+            locked_funds: WholeToken,
+            fee_debt: WholeToken,
+            initial_pledge: WholeToken,
+        }
+        let read: Read = self.call("Filecoin.StateReadState", params![addr(miner), key(k)]).await?;
+        Ok(MinerFunds {
+            balance: read.balance.0,
+            pre_commit_deposits: read.state.pre_commit_deposits.0,
+            initial_pledge: read.state.initial_pledge.0,
+            vesting: read.state.locked_funds.0,
+            fee_debt: read.state.fee_debt.0,
         })
     }
 

@@ -25,9 +25,12 @@ use crate::rpc::descriptors::{self, Surface};
 use crate::rpc::full_node::FullNode;
 use crate::rpc::http_surface::HttpSurface;
 use crate::rpc::listener::SharedListener;
+use crate::rpc::server_actor::RunningServer;
 use actix_web::dev::ServerHandle as ActixHandle;
 use actix_web::{App, web};
 use async_trait::async_trait;
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use serde_json::Value;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -148,12 +151,6 @@ impl ServerHandle {
         self.addr
     }
 
-    /// Completes when the server's thread has ended, for whatever reason.
-    pub fn ended(&self) -> impl Future<Output = ()> + use<> {
-        let mut ended = self.ended.clone();
-        async move { while ended.changed().await.is_ok() {} }
-    }
-
     /// As if the server had ended by itself.
     #[cfg(test)]
     pub(crate) async fn fall(&self) {
@@ -167,6 +164,19 @@ impl ServerHandle {
         if let Some(thread) = self.thread.take() {
             let _ = tokio::task::spawn_blocking(move || thread.join()).await;
         }
+    }
+}
+
+impl RunningServer for ServerHandle {
+    fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+    fn ended(&self) -> BoxFuture<'static, ()> {
+        let mut ended = self.ended.clone();
+        async move { while ended.changed().await.is_ok() {} }.boxed()
+    }
+    async fn stop(self) {
+        ServerHandle::stop(self).await;
     }
 }
 

@@ -4,7 +4,7 @@ use super::child::{Child, ChildPhase, Ending, Held, Key};
 use super::upgrade::Upgrade;
 use super::{CallTicket, ChildRules, Engine, Flags, Work, WorkStage};
 use crate::supervisor::exit::Exit;
-use crate::supervisor::spec::Restart;
+use crate::supervisor::policy::Restart;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::time::Instant;

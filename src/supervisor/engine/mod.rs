@@ -13,7 +13,7 @@ pub(super) use calls::{CallAnswer, SupervisorCall};
 pub(super) use child::{ChildPhase, Held, Key, Serial};
 
 use super::exit::Exit;
-use super::spec::{AutoShutdown, Backoff, BudgetSpent, Restart, Shutdown, Strategy};
+use super::policy::{AutoShutdown, Backoff, BudgetSpent, Restart, Shutdown, Strategy};
 use child::{Child, Ending};
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;

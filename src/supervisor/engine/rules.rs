@@ -3,7 +3,7 @@
 use super::child::{ChildPhase, Ending, Held, Key, Serial};
 use super::{AdminError, CallAnswer, CallTicket, Command, End, Engine, KILL_GRACE, StartFailure, Work, WorkStage};
 use crate::supervisor::exit::Exit;
-use crate::supervisor::spec::{AutoShutdown, BudgetSpent, Restart, Strategy};
+use crate::supervisor::policy::{AutoShutdown, BudgetSpent, Restart, Strategy};
 use std::time::{Duration, Instant};
 
 /// How long a fenced child stands by before it is tried again, should nobody have decided about it.

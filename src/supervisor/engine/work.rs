@@ -3,7 +3,7 @@
 use super::child::{ChildPhase, Ending, Key};
 use super::{AdminError, Command, End, Engine, Work, WorkStage};
 use crate::supervisor::exit::Exit;
-use crate::supervisor::spec::{Restart, Shutdown};
+use crate::supervisor::policy::{Restart, Shutdown};
 use std::time::{Duration, Instant};
 
 impl<P> Engine<P> {

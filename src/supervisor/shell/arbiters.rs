@@ -2,7 +2,7 @@
 
 use super::super::cell::lock;
 use super::super::exit::catch;
-use super::super::spec::Thread;
+use super::super::policy::Thread;
 use super::busy_poll::{START_SPIN, spin_then_wait};
 use actix_rt::{Arbiter, ArbiterHandle, System};
 use std::cell::RefCell;

@@ -4,17 +4,73 @@ use super::super::super::error::{ActorResult, state_error};
 use super::super::{Call, Vm, power, returns};
 use super::{check_balance, check_peer_info, info_of, only_controllers, repay_debts, resolve_worker};
 use fil_actor_miner_state::v19::{
-    ChangeMultiaddrsParams, ChangePeerIDParams, ChangeWorkerAddressParams, MinerInfo, State, WithdrawBalanceParams,
-    WithdrawBalanceReturn, WorkerKeyChange,
+    ChangeMultiaddrsParams, ChangeOwnerAddressParams, ChangePeerIDParams, ChangeWorkerAddressParams,
+    GetControlAddressesReturn, MinerInfo, State, WithdrawBalanceParams, WithdrawBalanceReturn, WorkerKeyChange,
 };
 use fil_actors_shared::actor_error_v19 as actor_error;
 use fvm_ipld_encoding::RawBytes;
-use fvm_shared::address::Address;
+use fvm_shared::address::{Address, Protocol};
 use fvm_shared::econ::TokenAmount;
 
 fn save_info(vm: &mut Vm<'_>, call: &Call, st: &mut State, info: &MinerInfo) -> ActorResult<RawBytes> {
     st.save_info(&vm.store, info).map_err(state_error("could not save miner info"))?;
     vm.save(call.to, st)?;
+    Ok(RawBytes::default())
+}
+
+pub fn control_addresses(vm: &mut Vm<'_>, call: &Call) -> ActorResult<RawBytes> {
+    let info = info_of(vm, &vm.load(call.to)?)?;
+    returns(&GetControlAddressesReturn {
+        owner: info.owner,
+        worker: info.worker,
+        control_addresses: info.control_addresses,
+    })
+}
+
+/// Two messages: the owner names another one, who confirms.
+pub fn change_owner_address(vm: &mut Vm<'_>, call: &Call) -> ActorResult<RawBytes> {
+    let ChangeOwnerAddressParams { new_owner } = call.params()?;
+    if new_owner.protocol() != Protocol::ID {
+        return Err(actor_error!(illegal_argument, "owner address must be an ID address"));
+    }
+    let mut st: State = vm.load(call.to)?;
+    let mut info = info_of(vm, &st)?;
+    match info.pending_owner_address {
+        Some(pending) if Address::new_id(call.from) != info.owner => {
+            call.only([&pending])?;
+            if new_owner != pending {
+                return Err(actor_error!(illegal_argument, "expected confirmation of {} got {}", pending, new_owner));
+            }
+            if info.beneficiary == info.owner {
+                info.beneficiary = pending;
+            }
+            info.pending_beneficiary_term = None;
+            info.owner = pending;
+        }
+        Some(_) | None => {
+            call.only([&info.owner])?;
+            info.pending_owner_address = Some(new_owner);
+        }
+    }
+    // The owner names itself: what was proposed is taken back.
+    if info.pending_owner_address == Some(info.owner) {
+        info.pending_owner_address = None;
+    }
+    save_info(vm, call, &mut st, &info)
+}
+
+/// From what came with the message, what is unlocked, and if need be from what still vests.
+pub fn repay_debt(vm: &mut Vm<'_>, call: &Call) -> ActorResult<RawBytes> {
+    let mut st: State = vm.load(call.to)?;
+    only_controllers(call, &info_of(vm, &st)?)?;
+    let balance = vm.balance(call.to)?;
+    let (to_burn, unlocked) = st
+        .repay_partial_debt_in_priority_order(&vm.store, vm.epoch, &balance)
+        .map_err(state_error("failed to unlock fee debt"))?;
+    vm.save(call.to, &st)?;
+    power::update_pledge(vm, &-unlocked)?;
+    vm.burn(call.to, &to_burn)?;
+    check_balance(vm, call.to)?;
     Ok(RawBytes::default())
 }
 

@@ -32,6 +32,7 @@ use fvm_shared::econ::TokenAmount;
 use fvm_shared::sector::StoragePower;
 
 // The network's own numbers, so that a mistake in what the provider sends cannot agree with itself.
+pub const CONTROL_ADDRESSES: u64 = Method::ControlAddresses as u64;
 pub const CHANGE_WORKER_ADDRESS: u64 = Method::ChangeWorkerAddress as u64;
 pub const CHANGE_PEER_ID: u64 = Method::ChangePeerID as u64;
 pub const SUBMIT_WINDOWED_POST: u64 = Method::SubmitWindowedPoSt as u64;
@@ -41,13 +42,30 @@ pub const DECLARE_FAULTS_RECOVERED: u64 = Method::DeclareFaultsRecovered as u64;
 pub const WITHDRAW_BALANCE: u64 = Method::WithdrawBalance as u64;
 pub const CHANGE_MULTIADDRS: u64 = Method::ChangeMultiaddrs as u64;
 pub const CONFIRM_CHANGE_WORKER_ADDRESS: u64 = Method::ConfirmChangeWorkerAddress as u64;
+pub const REPAY_DEBT: u64 = Method::RepayDebt as u64;
+pub const CHANGE_OWNER_ADDRESS: u64 = Method::ChangeOwnerAddress as u64;
 pub const DISPUTE_WINDOWED_POST: u64 = Method::DisputeWindowedPoSt as u64;
 pub const PRE_COMMIT_BATCH2: u64 = Method::PreCommitSectorBatch2 as u64;
 pub const EXTEND_EXPIRATION2: u64 = Method::ExtendSectorExpiration2 as u64;
 pub const PROVE_COMMIT3: u64 = Method::ProveCommitSectors3 as u64;
 
+/// FRC-42's numbers for what any actor may call, beside those that only accounts use.
+const EXPORTED: [(u64, u64); 7] = [
+    (Method::ChangeWorkerAddressExported as u64, CHANGE_WORKER_ADDRESS),
+    (Method::ChangePeerIDExported as u64, CHANGE_PEER_ID),
+    (Method::WithdrawBalanceExported as u64, WITHDRAW_BALANCE),
+    (Method::ChangeMultiaddrsExported as u64, CHANGE_MULTIADDRS),
+    (Method::ConfirmChangeWorkerAddressExported as u64, CONFIRM_CHANGE_WORKER_ADDRESS),
+    (Method::RepayDebtExported as u64, REPAY_DEBT),
+    (Method::ChangeOwnerAddressExported as u64, CHANGE_OWNER_ADDRESS),
+];
+
 pub fn call(vm: &mut Vm<'_>, call: &Call) -> ActorResult<RawBytes> {
-    match call.method {
+    let exported = EXPORTED.iter().find(|(exported, _)| *exported == call.method);
+    match exported.map_or(call.method, |(_, number)| *number) {
+        CONTROL_ADDRESSES => manage::control_addresses(vm, call),
+        REPAY_DEBT => manage::repay_debt(vm, call),
+        CHANGE_OWNER_ADDRESS => manage::change_owner_address(vm, call),
         CHANGE_WORKER_ADDRESS => manage::change_worker_address(vm, call),
         CHANGE_PEER_ID => manage::change_peer_id(vm, call),
         CHANGE_MULTIADDRS => manage::change_multiaddrs(vm, call),

@@ -41,6 +41,11 @@ impl Keys {
         format!("{}peers/{peer}", self.prefix)
     }
 
+    /// The marker of that concern's last commit.
+    pub fn marker(&self, concern: &str) -> String {
+        format!("{}seq{concern}", self.prefix)
+    }
+
     /// First key of a folder, and the one after its last.
     pub fn folder(&self, folder: &str) -> (String, String) {
         // '0' follows '/'.

@@ -1,13 +1,15 @@
 //! `cluster repair`: finds what of this cluster etcd has that no node can read, or that would never end, and puts it right.
 //!
-//! A concern whose lease or marker is damaged is taken by nobody. A value that was readable before comes back from etcd's
-//! own history, as far as that is not compacted; else it is taken away, where nothing is lost with it.
+//! A concern whose lease, marker or row is damaged is taken by nobody. A value that was readable before comes back from
+//! etcd's own history, as far as that is not compacted; a row also from this host's copy, if that is of the concern's last
+//! commit. Else it is taken away, where nothing is lost with it, or left for an operator to decide.
 
 use super::Connection;
 use super::keys::{Key, Keys};
 use super::table::LeaseRecord;
 use crate::rpc::directory::{DirectoryError, NodeRecord};
 use crate::store::replica::{Marker, Op};
+use crate::store::{RowCheck, Store};
 use etcd_client::{Client, Compare, CompareOp, GetOptions, KeyValue, Txn, TxnOp};
 use serde::Serialize;
 use std::fmt;
@@ -36,6 +38,8 @@ enum Damage {
     Redo(String),
     /// It lies where rows do, and is none.
     NoRow,
+    /// A row whose value is no record of its table.
+    Row(String),
 }
 
 impl fmt::Display for Damage {
@@ -45,6 +49,7 @@ impl fmt::Display for Damage {
             Damage::Endless => f.write_str("it belongs to no lease, so it would stay for ever"),
             Damage::Marker => f.write_str("it is no marker, so nobody can load the concern's state"),
             Damage::Redo(why) => write!(f, "it is no commit: {why}"),
+            Damage::Row(why) => write!(f, "nobody can load the concern's state: {why}"),
             Damage::NoRow => f.write_str("it is no row, so nobody can load the concern's state"),
         }
     }
@@ -59,8 +64,19 @@ pub struct Repaired {
     pub done: Option<String>,
 }
 
-/// Finds the fault of that key. `value` is empty where only the key was read.
-fn damage(keys: &Keys, key: &str, value: &[u8], lease: i64) -> Option<Damage> {
+/// The means of a repair.
+pub struct RepairOptions<'a> {
+    /// Nothing is changed.
+    pub dry_run: bool,
+    pub check: RowCheck,
+    /// This host's copy of what its node held. `None`: there is none, or its node runs.
+    pub mirror: Option<&'a Store>,
+    /// A row that is taken away although what it says is lost.
+    pub drop: Option<&'a str>,
+}
+
+/// Finds the fault of that key.
+fn damage(keys: &Keys, key: &str, value: &[u8], lease: i64, check: RowCheck) -> Option<Damage> {
     let (folder, path) = keys.split(key)?;
     let record = |read: Result<(), serde_json::Error>| match read {
         Err(why) => Some(Damage::Record(why.to_string())),
@@ -74,9 +90,18 @@ fn damage(keys: &Keys, key: &str, value: &[u8], lease: i64) -> Option<Damage> {
         "seq" => Marker::parse(value).is_none().then_some(Damage::Marker),
         "redo" => redo(value).err().map(Damage::Redo),
         // `/t01000/window-post:table/key`
-        "state" => path.split_once(':').is_none_or(|(_, row)| !row.contains('/')).then_some(Damage::NoRow),
+        "state" => match row_of(path) {
+            None => Some(Damage::NoRow),
+            Some((_, table, row)) => check(table, row, value).err().map(Damage::Row),
+        },
         _ => None,
     }
+}
+
+/// Scope, table and key of `/t01000/window-post:table/key`.
+fn row_of(path: &str) -> Option<(&str, &str, &str)> {
+    let (scope, row) = path.split_once(':')?;
+    row.split_once('/').map(|(table, key)| (scope, table, key))
 }
 
 fn redo(value: &[u8]) -> Result<Vec<Op>, String> {
@@ -84,48 +109,48 @@ fn redo(value: &[u8]) -> Result<Vec<Op>, String> {
     bincode::serde::decode_from_slice(value, config).map(|(ops, _)| ops).map_err(|e| e.to_string())
 }
 
-/// The folders whose values are looked at; of rows, only the keys are.
-const FOLDERS: [(&str, bool); 6] =
-    [("leases", true), ("nodes", true), ("peers", true), ("seq", true), ("redo", true), ("state", false)];
+const FOLDERS: [&str; 6] = ["leases", "nodes", "peers", "seq", "redo", "state"];
 
 /// All that is damaged; put right unless it is a dry run. Any node may run meanwhile.
-pub async fn repair(connection: &Connection, dry_run: bool) -> Result<Vec<Repaired>, DirectoryError> {
+pub async fn repair(connection: &Connection, options: &RepairOptions<'_>) -> Result<Vec<Repaired>, DirectoryError> {
     let mut all = Vec::new();
-    for (folder, values) in FOLDERS {
-        for kv in list(connection, folder, values).await? {
-            let key = String::from_utf8_lossy(kv.key()).into_owned();
-            let Some(damage) = damage(&connection.keys, &key, kv.value(), kv.lease()) else { continue };
-            let done = if dry_run { None } else { Some(mend(connection, &key, &kv, &damage).await?) };
-            all.push(Repaired { key, why: damage.to_string(), done });
+    for folder in FOLDERS {
+        // Rows may be many: a page of them at a time.
+        let (mut from, to) = connection.keys.folder(folder);
+        loop {
+            let get = |mut client: Client| {
+                let (from, options) = (from.clone(), GetOptions::new().with_range(to.clone()).with_limit(PAGE));
+                async move { client.get(from, Some(options)).await }
+            };
+            let mut page = connection.call_patiently(get).await?;
+            let (more, kvs) = (page.more(), page.take_kvs());
+            let last = kvs.last().map(|last| format!("{}\0", String::from_utf8_lossy(last.key())));
+            for kv in kvs {
+                let key = String::from_utf8_lossy(kv.key()).into_owned();
+                let damage = damage(&connection.keys, &key, kv.value(), kv.lease(), options.check);
+                let Some(damage) = damage else { continue };
+                let done =
+                    if options.dry_run { None } else { Some(mend(connection, &key, &kv, &damage, options).await?) };
+                all.push(Repaired { key, why: damage.to_string(), done });
+            }
+            match last.filter(|_| more) {
+                Some(last) => from = last,
+                None => break,
+            }
         }
     }
     Ok(all)
 }
 
-async fn list(connection: &Connection, folder: &str, values: bool) -> Result<Vec<KeyValue>, DirectoryError> {
-    let (mut from, to) = connection.keys.folder(folder);
-    let mut all = Vec::new();
-    loop {
-        let options = || {
-            let options = GetOptions::new().with_range(to.clone()).with_limit(PAGE);
-            if values { options } else { options.with_keys_only() }
-        };
-        let get = |mut client: Client| {
-            let (from, options) = (from.clone(), options());
-            async move { client.get(from, Some(options)).await }
-        };
-        let mut answer = connection.call_patiently(get).await?;
-        let more = answer.more();
-        all.extend(answer.take_kvs());
-        match all.last().filter(|_| more) {
-            Some(last) => from = format!("{}\0", String::from_utf8_lossy(last.key())),
-            None => return Ok(all),
-        }
-    }
-}
-
-async fn mend(connection: &Connection, key: &str, found: &KeyValue, damage: &Damage) -> Result<String, DirectoryError> {
+async fn mend(
+    connection: &Connection,
+    key: &str,
+    found: &KeyValue,
+    damage: &Damage,
+    options: &RepairOptions<'_>,
+) -> Result<String, DirectoryError> {
     match damage {
+        Damage::Row(_) => mend_row(connection, key, found, options).await,
         Damage::Record(_) | Damage::Endless | Damage::NoRow => {
             let gone = swap(connection, key, found, None, None).await?;
             Ok(if gone { "taken away" } else { "it has changed meanwhile: look again" }.to_string())
@@ -145,6 +170,93 @@ async fn mend(connection: &Connection, key: &str, found: &KeyValue, damage: &Dam
                     .to_string())
             }
         },
+    }
+}
+
+/// The row as its last writer left it; or whatever says the same.
+async fn mend_row(
+    connection: &Connection,
+    key: &str,
+    found: &KeyValue,
+    options: &RepairOptions<'_>,
+) -> Result<String, DirectoryError> {
+    let left = |why: String| {
+        Ok(format!("left: {why}; `bulkhead cluster repair --drop {key}` takes it away, with what only it says"))
+    };
+    let Some((scope, table, row)) = connection.keys.split(key).and_then(|(_, path)| row_of(path)) else {
+        return left("it is no row".to_string());
+    };
+    if options.drop == Some(key) {
+        swap(connection, key, found, None, None).await?;
+        return Ok("taken away, as ordered".to_string());
+    }
+    let good = |value: &[u8]| (options.check)(table, row, value).is_ok();
+    let marker_key = connection.keys.marker(scope);
+    // A node writes a row and its concern's marker in one transaction. A value that came with a marker was meant.
+    let marked = marker_at(connection, &marker_key, found.mod_revision()).await?;
+    if let Marked::With(marker) = marked {
+        return left(format!("commit {marker} of the concern wrote it: a later version may be able to read it"));
+    }
+    match earlier(connection, key, found, good).await? {
+        Earlier::Value(value) => return put_back(connection, key, found, value).await,
+        Earlier::Never if marked == Marked::Without => {
+            swap(connection, key, found, None, None).await?;
+            return Ok("taken away: no node ever wrote it".to_string());
+        }
+        Earlier::Never | Earlier::Compacted => {}
+    }
+    let Some(mirror) = options.mirror else {
+        return left(
+            "etcd's history of it is compacted, and this host has no copy that can be read while its node runs: stop the \
+             node that held the concern last and run this on its host"
+                .to_string(),
+        );
+    };
+    let copy = mirror
+        .mirrored(scope, table, row)
+        .map_err(|e| DirectoryError::Refused { endpoint: "this host's store".to_string(), why: e.to_string() })?;
+    let now = connection.call(|mut client: Client| {
+        let key = marker_key.clone();
+        async move { client.get(key, None).await }
+    });
+    let now = now.await?.kvs().first().and_then(|kv| Marker::parse(kv.value()));
+    match copy {
+        Some((of, value)) if of == now && good(&value) => {
+            let put = swap(connection, key, found, Some(value), None).await?;
+            Ok(if put { "put back from this host's copy" } else { "it has changed meanwhile: look again" }.to_string())
+        }
+        Some((of, value)) if good(&value) => {
+            let of = of.map_or("none".to_string(), |marker| marker.seq.to_string());
+            let now = now.map_or("none".to_string(), |marker| marker.seq.to_string());
+            left(format!(
+                "etcd's history of it is compacted, and this host's copy is of commit {of}, not of the last, {now}"
+            ))
+        }
+        _ => left("etcd's history of it is compacted, and this host has no copy of it".to_string()),
+    }
+}
+
+/// The marker that was written in a revision.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Marked {
+    With(u64),
+    Without,
+    /// That part of etcd's history is compacted.
+    Unknown,
+}
+
+async fn marker_at(connection: &Connection, key: &str, revision: i64) -> Result<Marked, DirectoryError> {
+    let get = |mut client: Client| {
+        let options = GetOptions::new().with_revision(revision);
+        async move { client.get(key, Some(options)).await }
+    };
+    match connection.call(get).await {
+        Ok(answer) => {
+            let its = answer.kvs().first().filter(|kv| kv.mod_revision() == revision);
+            Ok(its.and_then(|kv| Marker::parse(kv.value())).map_or(Marked::Without, |marker| Marked::With(marker.seq)))
+        }
+        Err(DirectoryError::Refused { why, .. }) if why.contains("compacted") => Ok(Marked::Unknown),
+        Err(error) => Err(error),
     }
 }
 
@@ -254,7 +366,7 @@ mod tests {
         let marker = Marker::after(None, 7).to_string().into_bytes();
         let garbage = b"garbage".to_vec();
         // rest of the key, value, its lease -> whether it is damaged
-        let table: [(&str, &Vec<u8>, i64, bool); 18] = [
+        let table: [(&str, &Vec<u8>, i64, bool); 19] = [
             ("leases/t01000/window-post", &claim, 7, false),
             ("leases/t01000/window-post", &claim, 0, true),
             ("leases/t01000/window-post", &garbage, 7, true),
@@ -269,15 +381,20 @@ mod tests {
             ("redo/t01000/window-post", &garbage, 0, true),
             ("state/t01000/window-post:table/key", &garbage, 0, false),
             ("state/t01000/window-post:table/a/b", &garbage, 0, false),
+            ("state/t01000/window-post:table/bad", &garbage, 0, true),
             ("state/t01000/window-post:table", &garbage, 0, true),
             ("state/t01000/window-post", &garbage, 0, true),
             ("drain/a", &garbage, 0, false),
             ("moves/t01000/window-post", &garbage, 0, false),
         ];
         for (rest, value, lease, damaged) in table {
-            let found = damage(&keys, &format!("/bulkhead/main/{rest}"), value, lease);
+            let check: RowCheck = |_, key, value| match (key, value) {
+                ("bad", b"garbage") => Err("garbage".to_string()),
+                _ => Ok(()),
+            };
+            let found = damage(&keys, &format!("/bulkhead/main/{rest}"), value, lease, check);
             assert_eq!(found.is_some(), damaged, "{rest} {lease}: {found:?}");
         }
-        assert_eq!(damage(&keys, "/bulkhead/other/seq/x", b"", 0), None, "another cluster's");
+        assert_eq!(damage(&keys, "/bulkhead/other/seq/x", b"", 0, |_, _, _| Ok(())), None, "another cluster's");
     }
 }

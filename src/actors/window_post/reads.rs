@@ -1,0 +1,102 @@
+//! The reading of a batch: every sector is asked for, those that are late again and again while there is time; what was
+//! read is kept over the attempts of its window.
+
+use crate::actors::sector_reads::{Answers, ReadRequest, SectorRead, SectorReader};
+use crate::chain::ChainEpoch;
+use crate::proofs::Bytes32;
+use crate::util::lock;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Mutex;
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+/// Before what is late is asked for again; doubles.
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+const MOST_PAUSE: Duration = Duration::from_secs(10);
+
+/// Vanilla proofs of open windows, in memory: about 25 KB for each sector of 32 GiB.
+#[derive(Default)]
+pub struct KeptReads {
+    /// By Close.
+    windows: Mutex<BTreeMap<ChainEpoch, BTreeMap<u64, KeptRead>>>,
+}
+
+struct KeptRead {
+    comm_r: Bytes32,
+    places: Vec<u64>,
+    proof: Vec<u8>,
+}
+
+impl KeptReads {
+    pub fn has(&self, close: ChainEpoch, number: u64, comm_r: &Bytes32, places: &[u64]) -> bool {
+        let windows = lock(&self.windows);
+        let kept = windows.get(&close).and_then(|window| window.get(&number));
+        kept.is_some_and(|kept| kept.comm_r == *comm_r && kept.places == places)
+    }
+
+    pub fn keep(&self, close: ChainEpoch, number: u64, comm_r: Bytes32, places: Vec<u64>, proof: Vec<u8>) {
+        lock(&self.windows).entry(close).or_default().insert(number, KeptRead { comm_r, places, proof });
+    }
+
+    /// The kept ones of `numbers`.
+    pub fn proofs(&self, close: ChainEpoch, numbers: &[u64]) -> Vec<(u64, Vec<u8>)> {
+        let windows = lock(&self.windows);
+        let window = windows.get(&close);
+        numbers.iter().filter_map(|n| Some((*n, window?.get(n)?.proof.clone()))).collect()
+    }
+
+    pub fn drop_sectors(&self, close: ChainEpoch, numbers: impl Iterator<Item = u64>) {
+        if let Some(window) = lock(&self.windows).get_mut(&close) {
+            numbers.for_each(|number| drop(window.remove(&number)));
+        }
+    }
+
+    /// Windows that are closed at `height`.
+    pub fn drop_closed(&self, height: ChainEpoch) {
+        lock(&self.windows).retain(|close, _| *close > height);
+    }
+}
+
+/// Asks until every sector has an answer or the time is over. Returns those that are late to the end, with the reason.
+pub async fn read_all(reader: &dyn SectorReader, mut request: ReadRequest, out: &Answers) -> BTreeMap<u64, String> {
+    let mut pause = FIRST_PAUSE;
+    let mut late: BTreeMap<u64, String> = BTreeMap::new();
+    loop {
+        let (tell, mut answers) = mpsc::unbounded_channel();
+        let mut answered = BTreeSet::new();
+        let round = request.clone();
+        let read = async {
+            let tell = tell;
+            reader.read(round, &tell).await;
+        };
+        let sort = async {
+            while let Some((number, answer)) = answers.recv().await {
+                if let SectorRead::Late(why) = &answer {
+                    late.insert(number, why.clone());
+                } else {
+                    late.remove(&number);
+                    answered.insert(number);
+                }
+                let _ = out.send((number, answer)); // the asker is gone with its own future
+            }
+        };
+        // The reader keeps to the time itself; one that does not is left.
+        let _ = tokio::time::timeout_at(request.until, async { futures::join!(read, sort) }).await;
+        request.sectors.retain(|sector| !answered.contains(&sector.number));
+        if request.sectors.is_empty() {
+            return BTreeMap::new();
+        }
+        if Instant::now() + pause >= request.until {
+            let why = |number: u64| late.remove(&number).unwrap_or_else(|| "it was not read in time".to_string());
+            let numbers: Vec<u64> = request.sectors.iter().map(|sector| sector.number).collect();
+            return numbers.into_iter().map(why_of(why)).collect();
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(MOST_PAUSE);
+    }
+}
+
+fn why_of(mut why: impl FnMut(u64) -> String) -> impl FnMut(u64) -> (u64, String) {
+    move |number| (number, why(number))
+}

@@ -1,0 +1,372 @@
+//! An operator's orders to the miner actor: the chain is asked for what the order needs, [`plan`] decides, and the
+//! messages go to the message sender under keys of the order, so that the same order is never sent twice.
+
+mod plan;
+
+use super::backend::{NodeBackend, ask};
+use crate::actors::message_sender::messages::{Enqueue, EnqueueAnswer, MessageStatus, Pending, Status as MessageQuery};
+use crate::chain::miner_messages::method;
+use crate::chain::types::{DeadlineInfo, Message, MinerFunds, MinerInfo, TipSetKey};
+use crate::chain::{Address, TokenAmount};
+use crate::rpc::api::{BackendError, MessageState, Order, Plan, PlannedMessage};
+use crate::rpc::full_node::{FullNode, FullNodeError};
+use futures::future::join_all;
+use num_traits::Zero;
+use plan::{Draft, Facts, Faulty, Party, Planned};
+use serde::Serialize;
+use std::collections::BTreeMap;
+
+type Result<T> = std::result::Result<T, BackendError>;
+
+const SENDER: &str = "the message sender";
+/// Characters of an order's name that the caller gives.
+const MOST_REQUEST: usize = 64;
+/// Calls to the full node at a time.
+const AT_ONCE: usize = 8;
+
+/// An account of the miner.
+#[derive(Serialize, Clone, Debug)]
+pub struct Account {
+    /// `owner`, `worker`, `beneficiary`, `control-0`, ..
+    pub name: String,
+    pub id: String,
+    /// `None`: not the account of one key.
+    pub key: Option<String>,
+    /// What its messages are for, in lotus-miner's words.
+    #[serde(rename = "use")]
+    pub uses: Vec<&'static str>,
+    /// attoFIL; `None`: the full node did not tell.
+    pub balance: Option<String>,
+    /// The full node's wallet can sign for it.
+    pub in_wallet: Option<bool>,
+}
+
+/// What `actor control list` shows, and what an order has changed.
+#[derive(Serialize, Clone, Debug)]
+pub struct ActorReport {
+    pub miner: String,
+    pub height: i64,
+    pub accounts: Vec<Account>,
+    /// The worker that was proposed, and the epoch from which on it can take over; `None`, -1: no change is proposed.
+    pub new_worker: Option<String>,
+    pub worker_change_epoch: i64,
+    pub pending_owner: Option<String>,
+    pub peer_id: Option<String>,
+    pub multiaddrs: Vec<String>,
+}
+
+/// `None`: no such actor. A node says so with an error or with `null`.
+async fn look_up(node: &dyn FullNode, who: &Address) -> std::result::Result<Option<Party>, FullNodeError> {
+    let head = TipSetKey::default();
+    let id = match node.state_lookup_id(who, &head).await {
+        Ok(id) => id,
+        Err(FullNodeError::Rpc { .. }) => return Ok(None),
+        Err(e) => return Err(e),
+    };
+    let key = match node.state_account_key(&id, &head).await {
+        Ok(key) => Some(key),
+        Err(FullNodeError::Rpc { .. }) => None,
+        Err(e) => return Err(e),
+    };
+    let in_wallet = match &key {
+        Some(key) => node.wallet_has(key).await.ok(),
+        None => None,
+    };
+    Ok(Some(Party { id, key, in_wallet }))
+}
+
+/// What an order asks of the chain.
+async fn facts(node: &dyn FullNode, miner: &Address, order: &Order) -> Result<Facts> {
+    let mut asked = plan::addresses(order).map_err(failed)?;
+    let tipset = node.chain_head().await?;
+    let (key, height) = (tipset.key(), tipset.height);
+    let info = node.state_miner_info(miner, &key).await?;
+    asked.extend([info.owner, info.worker]);
+    asked.extend(info.beneficiary);
+    asked.sort();
+    asked.dedup();
+    let mut parties = BTreeMap::new();
+    for some in asked.chunks(AT_ONCE) {
+        let found = join_all(some.iter().map(|who| look_up(node, who))).await;
+        for (who, party) in some.iter().zip(found) {
+            parties.extend(party?.map(|party| (*who, party)));
+        }
+    }
+    let mut facts = Facts {
+        info,
+        height,
+        parties,
+        available: TokenAmount::zero(),
+        funds: MinerFunds::default(),
+        deadline: DeadlineInfo::default(),
+        faults: vec![],
+    };
+    match order {
+        Order::Withdraw { .. } => facts.available = node.state_miner_available_balance(miner, &key).await?,
+        Order::RepayDebt { .. } => facts.funds = node.state_miner_funds(miner, &key).await?,
+        Order::RecoverFaults { .. } => {
+            facts.deadline = node.state_miner_proving_deadline(miner, &key).await?;
+            facts.faults = faults(node, miner, facts.deadline.w_post_period_deadlines, &key).await?;
+        }
+        Order::SetControl { .. }
+        | Order::ProposeWorker { .. }
+        | Order::ConfirmWorker { .. }
+        | Order::SetOwner { .. }
+        | Order::SetAddresses { .. }
+        | Order::SetPeerId { .. } => {}
+    }
+    Ok(facts)
+}
+
+/// The partitions that have faulty sectors: one call for each deadline, whatever the number of sectors.
+async fn faults(node: &dyn FullNode, miner: &Address, deadlines: u64, key: &TipSetKey) -> Result<Vec<Faulty>> {
+    let all: Vec<u64> = (0..deadlines).collect();
+    let mut found = Vec::new();
+    for some in all.chunks(AT_ONCE) {
+        let answers = join_all(some.iter().map(|deadline| node.state_miner_partitions(miner, *deadline, key))).await;
+        for (deadline, partitions) in some.iter().zip(answers) {
+            let faulty = (0u64..).zip(partitions?).filter(|(_, partition)| !partition.faulty_sectors.is_empty());
+            found.extend(faulty.map(|(partition, p)| Faulty {
+                deadline: *deadline,
+                partition,
+                faulty: p.faulty_sectors,
+                recovering: p.recovering_sectors,
+            }));
+        }
+    }
+    Ok(found)
+}
+
+fn failed(e: plan::OrderError) -> BackendError {
+    BackendError::Failed(e.to_string())
+}
+
+/// Why this node cannot send a message of that sender.
+fn blocked(from: &Party) -> Option<String> {
+    match (&from.key, from.in_wallet) {
+        (None, _) => Some(format!("{} is not the account of one key, so nobody can sign for it here", from.id)),
+        (Some(key), Some(false)) => Some(format!("the full node's wallet does not have {key}, the key of {}", from.id)),
+        (Some(_), Some(true) | None) => None,
+    }
+}
+
+/// What the network would say to it now, and what its gas costs at most.
+async fn estimate(node: &dyn FullNode, miner: &Address, draft: &Draft) -> Result<PlannedMessage> {
+    let from = draft.from.key.unwrap_or(draft.from.id);
+    let message = Message {
+        version: 0,
+        to: *miner,
+        from,
+        nonce: 0,
+        value: draft.value.clone(),
+        gas_limit: 0,
+        gas_fee_cap: TokenAmount::zero(),
+        gas_premium: TokenAmount::zero(),
+        method: draft.call.method,
+        params: draft.call.params.clone(),
+    };
+    let mut blocked = blocked(&draft.from);
+    let gas = match node.gas_estimate_message_gas(&message, &TokenAmount::zero(), &TipSetKey::default()).await {
+        Ok(estimated) => &estimated.gas_fee_cap * estimated.gas_limit,
+        // Some nodes estimate for accounts of a key only.
+        Err(FullNodeError::Rpc { .. }) if draft.from.key.is_none() => TokenAmount::zero(),
+        Err(FullNodeError::Rpc { message, .. }) => {
+            return Err(BackendError::Failed(format!("the network would refuse it now: {message}")));
+        }
+        Err(e) => return Err(e.into()),
+    };
+    if blocked.is_none() {
+        let (balance, cost) = (node.wallet_balance(&from).await?, &draft.value + &gas);
+        if balance < cost {
+            let id = draft.from.id;
+            blocked = Some(format!("{id} has {balance} FIL, the message may cost {cost} FIL: send it the rest"));
+        }
+    }
+    Ok(PlannedMessage {
+        from: draft.from.id.to_string(),
+        from_key: from.to_string(),
+        to: miner.to_string(),
+        method: draft.call.method,
+        method_name: method::name(draft.call.method).unwrap_or_default().to_string(),
+        params: hex::encode(&draft.call.params),
+        value: draft.value.atto().to_string(),
+        gas: gas.atto().to_string(),
+        blocked,
+    })
+}
+
+/// Names the message of an order: `order-withdraw-<request>`, and a number from the second on.
+fn key_of(order: &Order, request: &str, index: usize) -> String {
+    let key = format!("{}{request}", prefix(order));
+    if index == 0 { key } else { format!("{key}.{}", index + 1) }
+}
+
+fn prefix(order: &Order) -> String {
+    format!("order-{}-", order.name())
+}
+
+/// Prefixes of the keys under which nothing may be under way while the order is given: a second one of the same kind is
+/// most likely a slip, and each ChangeWorkerAddress sets the control addresses that it was planned with.
+fn conflicting(order: &Order) -> Vec<String> {
+    let same = match order {
+        Order::SetControl { .. } | Order::ProposeWorker { .. } => vec!["control-set", "propose-change-worker"],
+        Order::ConfirmWorker { .. }
+        | Order::SetOwner { .. }
+        | Order::SetAddresses { .. }
+        | Order::SetPeerId { .. }
+        | Order::Withdraw { .. }
+        | Order::RepayDebt { .. }
+        | Order::RecoverFaults { .. } => vec![order.name()],
+    };
+    same.into_iter().map(|name| format!("order-{name}-")).collect()
+}
+
+impl NodeBackend {
+    async fn plan_of(&self, order: &Order) -> Result<(Planned, Vec<PlannedMessage>)> {
+        let node = self.full_node();
+        let facts = facts(node, &self.miner, order).await?;
+        let planned = plan::plan(order, &facts).map_err(failed)?;
+        let mut messages = Vec::new();
+        for draft in &planned.drafts {
+            messages.push(estimate(node, &self.miner, draft).await?);
+        }
+        Ok((planned, messages))
+    }
+
+    pub(super) async fn plan_order(&self, order: &Order) -> Result<Plan> {
+        let (planned, messages) = self.plan_of(order).await?;
+        let block_delay_secs = self.feed().await.ok().and_then(|feed| feed.block_delay_secs).unwrap_or_default();
+        let Planned { changes, warnings, .. } = planned;
+        Ok(Plan { changes, warnings, messages, block_delay_secs })
+    }
+
+    pub(super) async fn send_order(&self, order: &Order, request: &str) -> Result<Vec<String>> {
+        let fits = |c: char| c.is_ascii_alphanumeric() || c == '-';
+        if request.is_empty() || request.len() > MOST_REQUEST || !request.chars().all(fits) {
+            let what = format!("a request is named by 1 to {MOST_REQUEST} letters, digits and dashes");
+            return Err(BackendError::Failed(what));
+        }
+        // Two commands at once must not both find that nothing is under way.
+        let _one_at_a_time = self.ordering.lock().await;
+        let known = self.known_keys(order, request).await?;
+        if !known.is_empty() {
+            return Ok(known);
+        }
+        let open = ask(&self.refs.messages, SENDER, Pending).await?;
+        let conflicts = conflicting(order);
+        if let Some((key, _)) = open.iter().find(|(key, _)| conflicts.iter().any(|prefix| key.starts_with(prefix))) {
+            return Err(BackendError::Failed(format!(
+                "{key} is still under way: follow it with `bulkhead messages status {key}`, then order again"
+            )));
+        }
+        let (planned, messages) = self.plan_of(order).await?;
+        if let Some(why) = messages.iter().find_map(|message| message.blocked.clone()) {
+            return Err(BackendError::Failed(why));
+        }
+        let mut keys = Vec::new();
+        for (index, draft) in planned.drafts.into_iter().enumerate() {
+            let key = key_of(order, request, index);
+            let message = Enqueue {
+                key: key.clone(),
+                to: self.miner,
+                method: draft.call.method,
+                params: draft.call.params,
+                value: draft.value,
+                max_fee: TokenAmount::zero(),
+                from: Some(draft.from.id),
+                closes: None,
+            };
+            match ask(&self.refs.messages, SENDER, message).await? {
+                EnqueueAnswer::Accepted | EnqueueAnswer::Known(_) => keys.push(key),
+                EnqueueAnswer::Refused(why) => return Err(BackendError::Failed(format!("not taken over: {why}"))),
+            }
+        }
+        tracing::info!(target: "audit", order = order.name(), ?keys, "order given to the message sender");
+        Ok(keys)
+    }
+
+    /// The messages that this order was given to the sender under, when it came before.
+    async fn known_keys(&self, order: &Order, request: &str) -> Result<Vec<String>> {
+        let mut known = Vec::new();
+        loop {
+            let key = key_of(order, request, known.len());
+            match ask(&self.refs.messages, SENDER, MessageQuery { key: key.clone() }).await? {
+                MessageStatus::Unknown => return Ok(known),
+                MessageStatus::Queued { .. }
+                | MessageStatus::Pushed { .. }
+                | MessageStatus::Landed { .. }
+                | MessageStatus::Failed { .. } => known.push(key),
+            }
+        }
+    }
+
+    pub(super) async fn state_of_message(&self, key: &str) -> Result<MessageState> {
+        let status = ask(&self.refs.messages, SENDER, MessageQuery { key: key.to_string() }).await?;
+        Ok(match status {
+            MessageStatus::Queued { why_waiting } => MessageState::Queued { why: why_waiting },
+            MessageStatus::Pushed { cid, nonce, since } => MessageState::Pushed { cid: cid.to_string(), nonce, since },
+            MessageStatus::Landed { cid, epoch, return_data, .. } => {
+                MessageState::Landed { cid: cid.to_string(), epoch, return_data: hex::encode(return_data) }
+            }
+            MessageStatus::Failed { exit_code, error } => MessageState::Failed { exit_code, error },
+            MessageStatus::Unknown => MessageState::Unknown,
+        })
+    }
+
+    pub(super) async fn actor_report(&self) -> Result<ActorReport> {
+        let node = self.full_node();
+        let tipset = node.chain_head().await?;
+        let info = node.state_miner_info(&self.miner, &tipset.key()).await?;
+        let named = named_accounts(&info);
+        let mut accounts = Vec::new();
+        for some in named.chunks(AT_ONCE) {
+            accounts.extend(join_all(some.iter().map(|(name, who)| account(node, name, who, &info))).await);
+        }
+        let multiaddr = |text: &String| {
+            use base64::Engine;
+            let bytes = base64::engine::general_purpose::STANDARD.decode(text).ok()?;
+            Some(libp2p::Multiaddr::try_from(bytes).ok()?.to_string())
+        };
+        Ok(ActorReport {
+            miner: self.miner.to_string(),
+            height: tipset.height,
+            accounts: accounts.into_iter().collect::<std::result::Result<_, FullNodeError>>()?,
+            new_worker: info.new_worker.map(|a| a.to_string()),
+            worker_change_epoch: info.worker_change_epoch,
+            pending_owner: info.pending_owner_address.map(|a| a.to_string()),
+            peer_id: info.peer_id.clone(),
+            multiaddrs: info.multiaddrs.iter().map(|text| multiaddr(text).unwrap_or_else(|| text.clone())).collect(),
+        })
+    }
+}
+
+fn named_accounts(info: &MinerInfo) -> Vec<(String, Address)> {
+    let mut named = vec![("owner".to_string(), info.owner), ("worker".to_string(), info.worker)];
+    named.extend(info.beneficiary.map(|who| ("beneficiary".to_string(), who)));
+    named.extend(info.control_addresses.iter().enumerate().map(|(i, who)| (format!("control-{i}"), *who)));
+    named
+}
+
+async fn account(
+    node: &dyn FullNode,
+    name: &str,
+    who: &Address,
+    info: &MinerInfo,
+) -> std::result::Result<Account, FullNodeError> {
+    let party = look_up(node, who).await?.unwrap_or(Party { id: *who, key: None, in_wallet: None });
+    let mut uses = Vec::new();
+    if *who == info.worker {
+        uses.push("other");
+    }
+    if info.control_addresses.contains(who) {
+        uses.push("post");
+    }
+    Ok(Account {
+        name: name.to_string(),
+        id: party.id.to_string(),
+        key: party.key.map(|key| key.to_string()),
+        uses,
+        balance: node.wallet_balance(who).await.ok().map(|balance| balance.atto().to_string()),
+        in_wallet: party.in_wallet,
+    })
+}
