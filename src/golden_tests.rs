@@ -291,6 +291,7 @@ mod sealing {
 
 mod proving {
     use super::{r, text};
+    use crate::actors::f3::messages::F3State;
     use crate::actors::storage::messages::VanillaAnswer;
     use crate::actors::window_post::batch::{BatchPhase, ReadyProof, Sent};
     use crate::actors::winning_post::messages::RoundOutcome;
@@ -329,6 +330,15 @@ mod proving {
         1 = BlockState::Accepted => BlockState::Accepted, "01";
         2 = BlockState::Refused(_) => BlockState::Refused(text()), "020178";
         3 = BlockState::OnChain { .. } => BlockState::OnChain { cid: text() }, "030178";
+    } }
+    named! { f3_state: F3State {
+        F3State::Starting => F3State::Starting, r#""starting""#;
+        F3State::Off => F3State::Off, r#""off""#;
+        F3State::Participating => F3State::Participating, r#""participating""#;
+        F3State::Disabled => F3State::Disabled, r#""disabled""#;
+        F3State::NotReady => F3State::NotReady, r#""not_ready""#;
+        F3State::Waiting => F3State::Waiting, r#""waiting""#;
+        F3State::Failing => F3State::Failing, r#""failing""#;
     } }
     named! { round_outcome: RoundOutcome {
         RoundOutcome::NotEligible { .. } =>
@@ -440,12 +450,13 @@ mod orders {
 }
 
 /// Enums that serde reads and that the tables of this file do not pin, and why.
-const ELSEWHERE: [(&str, &str, &str); 7] = [
+const ELSEWHERE: [(&str, &str, &str); 8] = [
     ("actors/seal_agent/queue.rs", "State", "pinned in queue_tests.rs"),
     ("chain/types.rs", "HeadChangeType", "Lotus' name"),
     ("config/cluster.rs", "DirectoryConfig", "a configuration's word"),
     ("config/mod.rs", "LogFormat", "a configuration's word"),
     ("config/mod.rs", "SealPlace", "a configuration's word"),
+    ("config/mod.rs", "Switch", "a configuration's word"),
     ("rpc/full_node/mod.rs", "RandomnessTag", "the network's number"),
     ("store/mirror.rs", "Kind", "pinned beside it"),
 ];

@@ -23,6 +23,7 @@ mod exports;
 pub mod identity;
 pub mod lease_slot;
 pub mod net;
+pub mod network_report;
 mod orders;
 pub mod provider_report;
 pub mod proving_report;
@@ -161,6 +162,7 @@ impl Node {
             agents: settings.agents.clone(),
             max_behind: settings.link.max_behind,
             period: Default::default(),
+            upgrades: Default::default(),
             ordering: Default::default(),
             refs: refs.clone(),
             shards: shards.clone(),

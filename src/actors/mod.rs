@@ -2,6 +2,7 @@
 
 pub mod daemon_link;
 pub mod deal_handler;
+pub mod f3;
 pub mod message_sender;
 pub mod path_checks;
 pub mod records;

@@ -1,4 +1,5 @@
-//! The messages that a provider sends: method numbers, and params in CBOR as the actors of network version 28 read them.
+//! The messages that a provider sends: method numbers, and params in CBOR as the actors of network versions 22 to 29 read
+//! them (the encodings did not change; `network_rules` says which methods a version has).
 //!
 //! The tuple types are the network's own; nothing here knows a network's policy.
 
@@ -350,6 +351,32 @@ mod tests {
         assert_eq!(withdrawn(&[0x43, 0, 1, 0]).unwrap(), TokenAmount::from_atto(256));
         assert!(withdrawn(&[]).is_err());
         assert_eq!(hex_of(create_miner(id, id, 10, vec![1], vec![])), (2, "85420064420064 0a410180".replace(' ', "")));
+    }
+
+    /// A message that is signed before an upgrade may be executed after it: the actors of v19 read the same bytes.
+    #[test]
+    fn params_are_those_of_the_next_actors_too() {
+        use fil_actor_miner_state::v19;
+        fn same<T: serde::Serialize + serde::de::DeserializeOwned>(call: Result<MinerCall>) {
+            let MinerCall { method, params } = call.unwrap();
+            let read: T = fvm_ipld_encoding::from_slice(&params).unwrap();
+            assert_eq!(to_vec(&read).unwrap(), params, "method {method}");
+        }
+        let at = || {
+            let sectors = BitField::try_from_bits([0, 5]).unwrap();
+            vec![InPartition { deadline: 3, partition: 1, sectors }]
+        };
+        let sector = PreCommit { seal_proof: 8, number: 7, comm_r: [0xab; 32], ticket_epoch: 10, expiration: 1000 };
+        same::<v19::PreCommitSectorBatchParams2>(pre_commit_sector_batch2(&[sector]));
+        same::<v19::ProveCommitSectors3Params>(prove_commit_sectors3(&[(7, vec![1; 1920])]));
+        let proof = PoStProof { post_proof: 13, proof_bytes: vec![9; 192] };
+        let partitions = vec![(0, BitField::new())];
+        same::<v19::SubmitWindowedPoStParams>(submit_windowed_post(3, partitions, &[proof], 55, vec![7; 32]));
+        same::<v19::DeclareFaultsParams>(declare_faults(at()));
+        same::<v19::DeclareFaultsRecoveredParams>(declare_faults_recovered(at()));
+        same::<v19::TerminateSectorsParams>(terminate_sectors(at()));
+        same::<v19::ExtendSectorExpiration2Params>(extend_sector_expiration2(at(), 9));
+        same::<v19::WithdrawBalanceParams>(withdraw_balance(TokenAmount::from_atto(5)));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //!
 //! Optional where a node may leave a field out or send `null`. Amounts are attoFIL, epochs are heights.
 
+pub use super::f3::{F3Lease, F3Manifest, F3Progress};
 use super::lotus_json as lj;
 use cid::Cid;
 use fvm_ipld_bitfield::BitField;

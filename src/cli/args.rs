@@ -1,6 +1,6 @@
 //! The whole command line.
 
-use super::{actor, cluster, devnet, info, init, keys, messages, proving, run, sealing, sectors, tree};
+use super::{actor, cluster, devnet, f3, info, init, keys, messages, proving, run, sealing, sectors, tree};
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 
@@ -61,6 +61,9 @@ pub enum Command {
     /// WindowPoSt and WinningPoSt of the running node
     #[command(subcommand)]
     Proving(proving::Command),
+    /// Participation in fast finality
+    #[command(subcommand)]
+    F3(f3::Command),
     /// The miner actor: who owns and controls it, its addresses, its money
     #[command(subcommand)]
     Actor(actor::Command),

@@ -13,7 +13,7 @@ use crate::chain::{Address, ChainEpoch, TokenAmount, network, proof_types};
 use crate::config::values::{format_size, parse_sector_size};
 use crate::config::{Config, example};
 use crate::failpoint;
-use crate::rpc::full_node::{FullNode, FullNodeError, MessageVerdict};
+use crate::rpc::full_node::{FullNode, MessageVerdict};
 use crate::util::{Mode, write_durably};
 use cid::Cid;
 use serde::{Deserialize, Serialize};
@@ -296,7 +296,7 @@ fn create_miner(owner: Address, worker: Address, proof: i64, deposit: TokenAmoun
 async fn creation_deposit(node: &dyn FullNode) -> Result<TokenAmount, CliError> {
     match node.state_miner_creation_deposit(&TipSetKey::default()).await {
         Ok(deposit) => Ok(TokenAmount::from_atto((deposit.atto() * 101u8 + 99u8) / 100u8)),
-        Err(FullNodeError::NoSuchMethod { .. }) => Ok(TokenAmount::default()),
+        Err(e) if e.is_missing_method() => Ok(TokenAmount::default()),
         Err(e) => Err(e.into()),
     }
 }

@@ -15,6 +15,7 @@ pub mod cluster;
 pub mod config;
 pub mod devnet;
 pub mod error;
+pub mod f3;
 pub mod info;
 pub mod init;
 pub mod keys;
@@ -142,6 +143,7 @@ fn dispatch(cli: Cli) -> Result<(), CliError> {
         Command::Sectors(command) => online(&global, |cx| sectors::run(command, cx)),
         Command::Sealing(command) => online(&global, |cx| sealing::run(command, cx)),
         Command::Proving(command) => online(&global, |cx| proving::run(command, cx)),
+        Command::F3(command) => online(&global, |cx| f3::run(command, cx)),
         Command::Actor(command) => online(&global, |cx| actor::run(command, cx)),
         Command::Messages(command) => online(&global, |cx| messages::run(command, cx)),
         Command::Tree(args) => online(&global, |cx| tree::run(args, cx)),

@@ -37,8 +37,8 @@ pub async fn run(command: Command, cx: Context) -> Result<(), CliError> {
             let proving: ProvingInfo = parse("Bulkhead.ProvingInfo", &answer)?;
             let mut info = json!({ "proving": answer });
             if all || cx.out.json {
-                info["window_post"] = node.call("Bulkhead.WindowPost", vec![]).await?;
-                info["winning_post"] = node.call("Bulkhead.WinningPost", vec![]).await?;
+                info["window_post"] = part(&node, "Bulkhead.WindowPost").await;
+                info["winning_post"] = part(&node, "Bulkhead.WinningPost").await;
             }
             cx.out.answer(&info, |info| {
                 let rest = match all {
@@ -58,6 +58,12 @@ pub async fn run(command: Command, cx: Context) -> Result<(), CliError> {
         }
     }
     Ok(())
+}
+
+/// The report of one part; one that is off or does not answer takes no other along.
+async fn part(node: &NodeClient, method: &str) -> Value {
+    let answer: Result<Value, CliError> = node.call(method, vec![]).await;
+    answer.unwrap_or_else(|e| json!({ "unavailable": e.to_string() }))
 }
 
 fn parse<T: DeserializeOwned>(method: &str, answer: &Value) -> Result<T, CliError> {

@@ -179,6 +179,12 @@ pub static KEYS: &[Key] = &[
     ),
     key!(hot "proving.parallel", Kind::Int(1, 64), "1", "WindowPoSt proofs that run at a time."),
     key!(
+        "proving.f3",
+        Kind::Choice(&["on", "off"]),
+        "\"on\"",
+        "Participation in fast finality (F3): the full node signs for the miner under a lease; nothing is lost without."
+    ),
+    key!(
         hot "sealing.max_sealing",
         Kind::Int(0, 10_000),
         "0",

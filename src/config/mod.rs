@@ -86,6 +86,14 @@ pub struct Proving {
     pub submit_confidence: i64,
     pub max_partitions: usize,
     pub parallel: usize,
+    pub f3: Switch,
+}
+
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum Switch {
+    On,
+    Off,
 }
 
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]

@@ -41,6 +41,8 @@ pub struct Switches {
     pub refuse_gas: bool,
     /// Epochs that the next block leaves out.
     pub null_rounds: i64,
+    /// The F3 calls answer that fast finality is off.
+    pub f3_disabled: bool,
     /// Distinguishes the blocks of each reorg from those that they replace.
     pub fork: u64,
     /// Whose words refusals are in.
@@ -64,6 +66,7 @@ pub struct Core {
     pub unsaved: Batch,
     pub pool: Mempool,
     pub switches: Switches,
+    pub f3: super::f3::Leaser,
     pub clock: Clock,
     /// Valid blocks of providers for the next epoch.
     pub held: Vec<BlockHeader>,
@@ -187,6 +190,7 @@ impl Core {
             executed: HashMap::new(),
             unsaved: Batch::default(),
             switches: Switches::default(),
+            f3: Default::default(),
             clock: Clock { head_at: unix_ms(), provider_ready: false, block_held: false, stalled: false },
             held: Vec::new(),
             changes: broadcast::channel(CHANGES_BEHIND).0,

@@ -3,6 +3,7 @@
 use super::Devnet;
 use super::core::Core;
 use super::error::{ChainError, ChainResult};
+use super::f3::Leaser;
 use super::keys::Secret;
 use crate::chain::types::*;
 use crate::rpc::full_node::{FullNode, FullNodeError, RandomnessTag, Result};
@@ -16,7 +17,7 @@ use tokio::sync::mpsc;
 
 /// Lotus' full API v1, 2.3.0.
 const API_VERSION: u64 = 0x02_03_00;
-const NAME: &str = "devnet";
+pub(super) const NAME: &str = "devnet";
 
 impl Devnet {
     /// Runs `f` on the chain, away from the async threads.
@@ -188,6 +189,18 @@ impl FullNode for Devnet {
         self.ask("StateMinerInitialPledgeCollateral", move |core| core.initial_pledge(&info, &key)).await
     }
 
+    async fn state_miner_initial_pledge_for_sector(
+        &self,
+        duration: ChainEpoch,
+        sector_size: u64,
+        verified_size: u64,
+        key: &TipSetKey,
+    ) -> Result<TokenAmount> {
+        let key = key.clone();
+        let asked = move |core: &mut Core| core.initial_pledge_for_sector(duration, sector_size, verified_size, &key);
+        self.ask("StateMinerInitialPledgeForSector", asked).await
+    }
+
     async fn state_miner_creation_deposit(&self, key: &TipSetKey) -> Result<TokenAmount> {
         Devnet::state_miner_creation_deposit(self, key).await
     }
@@ -337,5 +350,31 @@ impl FullNode for Devnet {
         let verdict = self.ask("SyncSubmitBlock", move |core| core.submit_block(&block)).await;
         self.wake.notify_one();
         verdict
+    }
+
+    async fn f3_get_or_renew_participation_ticket(
+        &self,
+        miner: &Address,
+        previous: &[u8],
+        instances: u64,
+    ) -> Result<Vec<u8>> {
+        const METHOD: &str = "F3GetOrRenewParticipationTicket";
+        let miner = self.state_lookup_id(miner, &TipSetKey::default()).await?.id().unwrap_or_default();
+        let previous = previous.to_vec();
+        let lease = self.f3(METHOD, move |_, now| Leaser::ticket(&now, miner, &previous, instances)).await?;
+        lease.to_ticket().map_err(|message| FullNodeError::Rpc { node: NAME.into(), method: METHOD, code: 1, message })
+    }
+
+    async fn f3_participate(&self, ticket: &[u8]) -> Result<F3Lease> {
+        let ticket = ticket.to_vec();
+        self.f3("F3Participate", move |leaser, now| leaser.participate(&now, &ticket)).await
+    }
+
+    async fn f3_get_progress(&self) -> Result<F3Progress> {
+        self.f3("F3GetProgress", |_, now| Ok(F3Progress { instance: now.instance })).await
+    }
+
+    async fn f3_get_manifest(&self) -> Result<Option<F3Manifest>> {
+        self.f3_manifest("F3GetManifest").await
     }
 }

@@ -4,14 +4,15 @@
 //!   [`clock`] when; [`mempool`], [`gas`] messages on their way.
 //! * [`vm`] executes: the network's own state crates behind our method dispatch; [`verifier`] checks proofs.
 //! * [`store`] one redb file; [`state_tree`], [`wire`] how state, blocks and messages are encoded.
-//! * [`full_node`], [`extra`], [`extra_rpc`] what is answered, [`wording`] in whose words; [`tree`] the chain as supervised
-//!   actors.
+//! * [`full_node`], [`extra`], [`extra_rpc`], [`f3`] what is answered, [`wording`] in whose words; [`tree`] the chain as
+//!   supervised actors.
 
 pub mod clock;
 pub mod core;
 pub mod error;
 pub mod extra;
 pub mod extra_rpc;
+pub mod f3;
 mod full_node;
 mod gas;
 pub mod genesis;

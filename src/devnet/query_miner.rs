@@ -17,12 +17,16 @@ use fil_actors_shared::v19::runtime::policy_constants::MAX_SECTOR_NUMBER;
 use fvm_ipld_bitfield::BitField;
 use fvm_shared::ActorID;
 use fvm_shared::address::Address;
+use fvm_shared::clock::ChainEpoch;
 use fvm_shared::econ::TokenAmount;
-use fvm_shared::sector::RegisteredSealProof;
+use fvm_shared::sector::{RegisteredSealProof, SectorSize};
 use num_bigint::BigInt;
 
 /// Lotus asks for a tenth more than is needed now: the figures move until the message lands.
 const MARGIN: (u64, u64) = (110, 100);
+
+const SECTOR_SIZES: [SectorSize; 5] =
+    [SectorSize::_2KiB, SectorSize::_8MiB, SectorSize::_512MiB, SectorSize::_32GiB, SectorSize::_64GiB];
 
 fn miner_of(vm: &Vm<'_>, miner: &Address) -> ChainResult<(ActorID, State)> {
     let missing = || ChainError::refused(format!("failed to load miner actor: actor not found: {miner}"));
@@ -213,6 +217,32 @@ impl Core {
         // Without deals a sector counts as its size.
         let qa_power = BigInt::from(size as u64);
         Ok(with_margin(PledgeInputs::load(&vm)?.initial_pledge(&qa_power)))
+    }
+
+    /// Lotus' checks and texts (`node/impl/full/state.go`).
+    pub fn initial_pledge_for_sector(
+        &mut self,
+        duration: ChainEpoch,
+        sector_size: u64,
+        verified_size: u64,
+        key: &TipSetKey,
+    ) -> ChainResult<TokenAmount> {
+        let size = SECTOR_SIZES.iter().find(|size| **size as u64 == sector_size).copied();
+        let refused = |why: &str| Err(ChainError::refused(why));
+        match (duration, sector_size, size) {
+            (..=0, _, _) => return refused("sector duration must greater than 0"),
+            (_, 0, _) => return refused("sector size must be non-zero"),
+            _ if verified_size > sector_size => {
+                return refused("verified size must be less than or equal to sector size");
+            }
+            (_, _, None) => return refused("no such sector size"),
+            (_, _, Some(size)) => {
+                let (_, vm) = self.view(key)?;
+                let weight = BigInt::from(verified_size) * duration;
+                let qa_power = qa_power_for_weight(size, duration, &weight);
+                Ok(with_margin(PledgeInputs::load(&vm)?.initial_pledge(&qa_power)))
+            }
+        }
     }
 
     pub fn creation_deposit(&mut self, key: &TipSetKey) -> ChainResult<TokenAmount> {

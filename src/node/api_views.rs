@@ -7,6 +7,7 @@ pub use super::proving_report::{DeadlineRow, PartitionFaults, ProvingInfo};
 use crate::actors::daemon_link::messages::HeadUpdate;
 use crate::actors::seal_scheduler::Phase;
 use crate::actors::seal_scheduler::messages::SectorSummary;
+use crate::chain::network_rules::{NetworkRules, PledgeRpc};
 use crate::chain::types::{DeadlineInfo, MinerPower, TipSetKey};
 use crate::chain::{ChainEpoch, TokenAmount};
 use crate::rpc::admin::provider::ProviderReport;
@@ -36,7 +37,8 @@ pub async fn info(node: &NodeBackend, asked: &Asked) -> Value {
     put("network", Ok(json!(node.network())));
     put("version", Ok(json!(env!("CARGO_PKG_VERSION"))));
     put("full_node", asked.feed.as_ref().map(|s| json!(s)).map_err(Clone::clone));
-    put("missing_methods", missing_methods(node).await.map_err(|e| e.to_string()));
+    put("missing_methods", missing_methods(node, asked).await.map_err(|e| e.to_string()));
+    put("network_rules", asked.network.as_ref().map(|n| json!(NetworkRules::of(n.version))).map_err(Clone::clone));
     put("power", asked.power.as_ref().map(power).map_err(Clone::clone));
     let available = provider.balances.get("miner_available").ok_or(asked.balance_error.clone().unwrap_or_default());
     put("available_balance", available.map(|atto| json!(fil(atto))));
@@ -76,10 +78,17 @@ fn fil(atto: &str) -> String {
     format!("{} FIL", TokenAmount::from_atto(atto))
 }
 
-/// Methods that the full node lacks, and the substitute for each.
-async fn missing_methods(node: &NodeBackend) -> Result<Value, FullNodeError> {
+/// Methods that the full node lacks, and the substitute for each. Of the two calls for a pledge only that of the network's
+/// version counts.
+async fn missing_methods(node: &NodeBackend, asked: &Asked) -> Result<Value, FullNodeError> {
     let missing = node.full_node().missing_methods().await?;
-    Ok(missing.into_iter().map(|m| (m.method.to_string(), json!(m.instead))).collect::<Map<_, _>>().into())
+    let pledge = asked.network.as_ref().ok().map(|network| NetworkRules::of(network.version).pledge);
+    let unused = |method: &str| {
+        let calls = [PledgeRpc::ForPreCommit, PledgeRpc::ForSector];
+        calls.into_iter().any(|call| call.method() == method && pledge.is_some_and(|pledge| pledge != call))
+    };
+    let missing = missing.into_iter().filter(|missing| !unused(missing.method));
+    Ok(missing.map(|m| (m.method.to_string(), json!(m.instead))).collect::<Map<_, _>>().into())
 }
 
 fn power(power: &MinerPower) -> Value {

@@ -1,6 +1,7 @@
 //! The node behind its own API: every answer comes from an actor or the full node, within a deadline.
 
 use super::concern::Concern;
+use super::network_report::UpgradesTold;
 use super::provider_report::{self, Asked, PeriodCache};
 use super::proving_report::Concerns;
 use super::sealing_report;
@@ -8,6 +9,7 @@ use super::shards::{MissingShard, Shards};
 use super::{Refs, api_views};
 use crate::actors::daemon_link::messages::FeedInfo;
 use crate::actors::deal_handler::MarketInfo;
+use crate::actors::f3::messages::{F3Report, F3Status};
 use crate::actors::message_sender::messages::{MessageStatus, Status as MessageQuery};
 use crate::actors::seal_scheduler::messages::{
     List, Pledge, PledgeAnswer, SealingSummary, SectorDetail, SectorSummary, Status, Summary as SealingAsked,
@@ -49,6 +51,7 @@ pub struct NodeBackend {
     /// A full node this many epochs behind the best one counts as away.
     pub(super) max_behind: i64,
     pub(super) period: tokio::sync::Mutex<PeriodCache>,
+    pub(super) upgrades: tokio::sync::Mutex<UpgradesTold>,
     /// Held while an order is given.
     pub(super) ordering: tokio::sync::Mutex<()>,
     pub(super) tree: Arc<OnceLock<WeakTree>>,
@@ -155,6 +158,10 @@ impl NodeBackend {
         ask_if_up(&self.refs.winning_post, "winning_post", WinningInfo).await
     }
 
+    pub(super) async fn f3(&self) -> Result<F3Report> {
+        ask_if_up(&self.refs.f3, "F3 participation", F3Status).await
+    }
+
     /// For overviews: what is down is what they are to say, at once.
     pub(super) async fn proving_concerns(&self) -> Concerns {
         let window_post = async {
@@ -180,6 +187,17 @@ impl NodeBackend {
     /// Whether this provider has the concern at all: in a cluster any node may run it, alone only this one.
     pub(super) fn runs(&self, concern: Concern) -> bool {
         self.concerns.contains(&concern)
+    }
+
+    /// A concern that nobody runs is not waited for.
+    fn must_run(&self, concern: Concern) -> Result<()> {
+        let (name, role) = (concern.name(), concern.role().name());
+        match self.runs(concern) {
+            true => Ok(()),
+            false => {
+                Err(BackendError::Failed(format!("{name} is off here: no node of this provider has the role {role}")))
+            }
+        }
     }
 
     pub(super) fn snapshot(&self) -> Vec<ActorInfo> {
@@ -303,8 +321,18 @@ impl MinerBackend for NodeBackend {
             ReportKind::SealingJobs => json(serde_json::to_value(sealing_report::of_provider(self).await)),
             ReportKind::ProvingInfo => json(serde_json::to_value(api_views::proving_info(self).await?)),
             ReportKind::ProvingDeadlines => json(serde_json::to_value(api_views::deadlines(self).await?)),
-            ReportKind::WindowPost => json(serde_json::to_value(self.window_post().await?)),
-            ReportKind::WinningPost => json(serde_json::to_value(self.winning_post().await?)),
+            ReportKind::WindowPost => {
+                self.must_run(Concern::WindowPost)?;
+                json(serde_json::to_value(self.window_post().await?))
+            }
+            ReportKind::WinningPost => {
+                self.must_run(Concern::WinningPost)?;
+                json(serde_json::to_value(self.winning_post().await?))
+            }
+            ReportKind::F3 => {
+                self.must_run(Concern::WinningPost)?;
+                json(serde_json::to_value(self.f3().await?))
+            }
             ReportKind::Market => {
                 json(serde_json::to_value(ask(&self.refs.market, "the deal handler", MarketInfo).await?))
             }

@@ -103,9 +103,11 @@ impl ClusterView for ClusterStatus {
         let of = |concern: Concern| {
             let holder = view.holders.get(&concern.path(&self.net.miner, Some(node)))?;
             let (group, id) = concern.place(&self.net.miner);
-            Some((format!("{group}/{id}"), holder.node.clone()))
+            let companions = concern.companions().iter().map(|(group, id)| format!("{group}/{id}"));
+            let places = std::iter::once(format!("{group}/{id}")).chain(companions);
+            Some(places.map(|place| (place, holder.node.clone())).collect::<Vec<_>>())
         };
-        Concern::ALL.into_iter().filter_map(of).collect()
+        Concern::ALL.into_iter().filter_map(of).flatten().collect()
     }
 
     fn report(&self) -> ClusterReport {

@@ -101,6 +101,19 @@ impl Concern {
         }
     }
 
+    /// Further actors that run under its lease, where it runs: their groups in the tree, and their names there.
+    pub fn companions(self) -> &'static [(&'static str, &'static str)] {
+        match self {
+            // Block producers give their power to fast finality; two leases of one miner equivocate, as two blocks do.
+            Concern::WinningPost => &[("root/finality", "f3")],
+            Concern::MessageSender
+            | Concern::WindowPost
+            | Concern::Allocator
+            | Concern::SealScheduler
+            | Concern::DealHandler => &[],
+        }
+    }
+
     pub fn in_doubt(self) -> InDoubt {
         match self {
             // A proof that is not sent is a fault; the same message twice lands once.

@@ -5,6 +5,7 @@ use super::concern::Concern;
 use super::refs::Refs;
 use crate::actors::daemon_link::messages::{FeedInfo, PoolInfo};
 use crate::actors::deal_handler::MarketInfo;
+use crate::actors::f3::messages::F3Status;
 use crate::actors::message_sender::messages::{
     Cancel as CancelMessage, Enqueue, ListMessages, Pending, Replace as ReplaceMessage, Status as MessageStatus,
     Summary as MessageSummary, Withdraw,
@@ -50,6 +51,11 @@ pub fn export(concern: Concern, refs: &Refs) -> Result<Export, ExportError> {
             .done(),
         Concern::DealHandler => Export::of(&refs.market).message::<MarketInfo>().done(),
     }
+}
+
+/// The actors that run under a concern's lease beside it.
+pub fn beside(refs: &Refs) -> Result<[(Concern, Export); 1], ExportError> {
+    Ok([(Concern::WinningPost, Export::of(&refs.f3).message::<F3Status>().done()?)])
 }
 
 /// The actors that every node has for itself.

@@ -86,6 +86,9 @@ impl Net {
         for concern in Concern::ALL {
             bridge.export(exports::export(concern, refs)?, self.gate(concern));
         }
+        for (concern, export) in exports::beside(refs)? {
+            bridge.export(export, self.gate(concern));
+        }
         bridge.export(crate::actors::storage::export(&refs.storage).done()?, EpochGate::none());
         // Under no lease: they are this node's own.
         for own in exports::of_node(refs)? {

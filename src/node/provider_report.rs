@@ -3,19 +3,21 @@
 
 use super::backend::{NodeBackend, ask_if_up};
 use super::concern::Concern;
+use super::network_report::{NetworkAsked, NetworkReport, f3_part, f3_trouble};
 use super::proving_report::{self, Concerns, DeadlineRow, PartitionFaults, Period, ProvingInfo, Trouble};
 use super::shards::{Gathered, MissingShard};
 use crate::actors::daemon_link::follow::FeedStatus;
 use crate::actors::daemon_link::messages::{FeedInfo, PoolInfo};
 use crate::actors::daemon_link::pool::{Health, usable};
 use crate::actors::deal_handler::{MarketInfo, MarketReport};
+use crate::actors::f3::messages::F3Report;
 use crate::actors::message_sender::messages::{MessageSummary, Summary as MessagesAsked};
 use crate::actors::seal_agent::messages::{AgentReport, GetAgentReport as AgentAsked};
 use crate::actors::seal_scheduler::messages::{SealingSummary, Slots, Summary as SealingAsked};
 use crate::actors::window_post::messages::{Closed, WindowPostInfo, WindowPostSummary};
 use crate::actors::winning_post::messages::WinningReport;
-use crate::chain::TokenAmount;
 use crate::chain::types::{DeadlineInfo, MinerPower, TipSetKey};
+use crate::chain::{ChainEpoch, TokenAmount};
 use crate::rpc::admin::provider::*;
 use crate::rpc::api::{BackendError, MinerBackend};
 use crate::rpc::full_node::FullNodeError;
@@ -82,6 +84,7 @@ pub struct Asked {
     pub feed: Result<FeedStatus, String>,
     pub pool: Result<Vec<Health>, String>,
     pub max_behind: i64,
+    pub network: Result<NetworkReport, String>,
     pub power: Result<MinerPower, String>,
     /// attoFIL by account.
     pub balances: BTreeMap<String, String>,
@@ -89,6 +92,7 @@ pub struct Asked {
     pub period: Result<(DeadlineInfo, Vec<DeadlineRow>, Vec<PartitionFaults>), String>,
     pub concerns: Concerns,
     pub closed: Option<Result<Closed, String>>,
+    pub f3: Option<Result<F3Report, String>>,
     pub sealing: Gathered<SealingSummary>,
     pub agents: Vec<(String, Result<AgentReport, String>)>,
     pub messages: Option<Result<MessageSummary, String>>,
@@ -114,10 +118,15 @@ impl Asked {
     pub async fn of(node: &NodeBackend) -> Asked {
         let refs = &node.refs;
         let text = |e: BackendError| e.to_string();
+        let network = async {
+            let mut told = node.upgrades.lock().await;
+            NetworkAsked::read(node.full_node(), &mut told).await.map_err(|e| e.to_string())
+        };
         let period = async { node.period.lock().await.read(node).await.map_err(|e| e.to_string()) };
         let window = if_run(node, Concern::WindowPost, ask_if_up(&refs.window_post, "window_post", WindowPostInfo));
         let closed = if_run(node, Concern::WindowPost, ask_if_up(&refs.window_post, "window_post", WindowPostSummary));
         let winning = if_run(node, Concern::WinningPost, node.winning_post());
+        let f3 = if_run(node, Concern::WinningPost, node.f3());
         let sender =
             if_run(node, Concern::MessageSender, ask_if_up(&refs.messages, "the message sender", MessagesAsked));
         let market = if_run(node, Concern::DealHandler, ask_if_up(&refs.market, "the deal handler", MarketInfo));
@@ -128,23 +137,29 @@ impl Asked {
             let feed = ask_if_up(&refs.feed, "the head feed", FeedInfo);
             tokio::join!(feed, ask_if_up(&refs.pool, "the daemon pool", PoolInfo))
         };
-        let concerns = async { tokio::join!(window, closed, winning, sender, market) };
+        let concerns = async { tokio::join!(window, closed, winning, f3, sender, market) };
         let sealing = node.shards.gather(super::backend::DEADLINE, || SealingAsked);
-        let (chain, power, balances, period, concerns, sealing, agents) =
-            tokio::join!(chain, power, balances(node), period, concerns, sealing, agents(node));
-        let (window_post, closed, winning_post, messages, market) = concerns;
+        let (chain, network, power, balances, period, concerns, sealing, agents) =
+            tokio::join!(chain, network, power, balances(node), period, concerns, sealing, agents(node));
+        let feed = chain.0.as_ref().ok();
+        let block_delay = feed.and_then(|feed| feed.block_delay_secs).map(Duration::from_secs);
+        // Before the first head nobody can say which upgrade is the next.
+        let epoch = feed.and_then(|feed| feed.height).unwrap_or(ChainEpoch::MAX);
+        let (window_post, closed, winning_post, f3, messages, market) = concerns;
         Asked {
             at: unix_secs(),
             miner: miner.to_string(),
             feed: chain.0.map_err(text),
             pool: chain.1.map_err(text),
             max_behind: node.max_behind,
+            network: network.map(|asked| asked.at(epoch, block_delay)),
             power: power.map_err(|e| e.to_string()),
             balances: balances.0,
             balance_error: balances.1,
             period,
             concerns: Concerns { window_post, winning_post },
             closed,
+            f3,
             sealing,
             agents,
             messages,
@@ -171,11 +186,13 @@ impl Asked {
         };
         missing("chain", self.feed.as_ref().err());
         missing("full_nodes", self.pool.as_ref().err());
+        missing("network", self.network.as_ref().err());
         missing("power", self.power.as_ref().err());
         missing("balances", self.balance_error.as_ref());
         missing("deadlines", self.period.as_ref().err());
         missing("window_post", failed(&self.concerns.window_post).or(failed(&self.closed)));
         missing("winning_post", failed(&self.concerns.winning_post));
+        missing("f3", failed(&self.f3));
         missing("messages", failed(&self.messages));
         missing("market", failed(&self.market));
         missing("sealing", missing_shards(&self.sealing.missing).as_ref());
@@ -184,6 +201,7 @@ impl Asked {
             at: self.at,
             miner: self.miner.clone(),
             chain: self.chain(),
+            network: self.network.as_ref().ok().map(NetworkReport::part),
             power: self.power.as_ref().ok().map(|power| PowerPart {
                 raw: power.miner_power.raw_byte_power.to_string(),
                 quality_adjusted: power.miner_power.quality_adj_power.to_string(),
@@ -196,6 +214,7 @@ impl Asked {
             sealing,
             proving: self.proving_part(),
             blocks: answered(&self.concerns.winning_post).map(blocks),
+            f3: answered(&self.f3).map(f3_part),
             messages: answered(&self.messages).map(|messages| MessagesPart {
                 queued: messages.queued,
                 pushed: messages.pushed,
@@ -282,6 +301,7 @@ impl Asked {
         let mut all = Vec::new();
         all.extend(proving.as_ref().and_then(|proving| proving_report::missed_trouble(&proving.missed)));
         all.extend(self.chain_troubles());
+        all.extend(self.network.iter().flat_map(NetworkReport::troubles));
         match proving {
             Some(proving) => all.extend(proving.troubles.into_iter().skip(usize::from(!proving.missed.is_empty()))),
             None => all.extend(
@@ -292,6 +312,7 @@ impl Asked {
             ),
         }
         all.extend(self.tree.iter().filter_map(actor_trouble));
+        all.extend(answered(&self.f3).and_then(f3_trouble));
         if let Some(messages) = answered(&self.messages) {
             let stands = messages.oldest_epochs.filter(|epochs| *epochs >= MESSAGE_STANDS);
             all.extend(stands.map(|epochs| {

@@ -320,6 +320,8 @@ pub struct ProvingInfo {
     pub left_out: Vec<LeftOutSectors>,
     /// The last rounds of WinningPoSt, the latest last.
     pub rounds: Vec<RoundReport>,
+    /// The parts that no node of this provider runs: `window-post`, `winning-post`.
+    pub off: Vec<String>,
 }
 
 /// The answers of the two concerns; an error text where one does not answer. `None`: no node of this provider runs it.
@@ -331,6 +333,11 @@ pub struct Concerns {
 impl Concerns {
     fn window_post(&self) -> Option<&WindowPostReport> {
         self.window_post.as_ref()?.as_ref().ok()
+    }
+    fn off(&self) -> Vec<String> {
+        let window_post = self.window_post.is_none().then_some("window-post");
+        let winning_post = self.winning_post.is_none().then_some("winning-post");
+        window_post.into_iter().chain(winning_post).map(String::from).collect()
     }
     fn winning_post(&self) -> Option<&WinningReport> {
         self.winning_post.as_ref()?.as_ref().ok()
@@ -378,6 +385,7 @@ pub fn proving_info(miner: String, period: &Period, faults: Vec<PartitionFaults>
         missed,
         left_out: concerns.window_post().map(left_out).unwrap_or_default(),
         rounds: rounds.unwrap_or_default(),
+        off: concerns.off(),
     };
     info.troubles = troubles(&info, concerns);
     info

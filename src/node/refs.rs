@@ -5,6 +5,7 @@ use super::concern::Concern;
 use crate::actors::daemon_link::messages::HeadUpdate;
 use crate::actors::daemon_link::{DaemonPool, HeadFeed, Subscribers};
 use crate::actors::deal_handler::DealHandler;
+use crate::actors::f3::F3Participation;
 use crate::actors::message_sender::MessageSender;
 use crate::actors::seal_scheduler::SealScheduler;
 use crate::actors::sector_allocator::SectorAllocator;
@@ -25,6 +26,8 @@ pub struct Refs {
     pub messages: Ref<MessageSender>,
     pub window_post: Ref<WindowPost>,
     pub winning_post: Ref<WinningPost>,
+    /// Runs where WinningPoSt does.
+    pub f3: Ref<F3Participation>,
     pub allocator: Ref<SectorAllocator>,
     /// This node's own.
     pub sealing: Ref<SealScheduler>,
@@ -43,6 +46,8 @@ pub(super) const MAILBOX: usize = 256;
 pub const POOL: &str = "daemon-pool";
 pub const FEED: &str = "head-feed";
 pub const INFO: &str = "info";
+/// F3 participation's, below the miner.
+pub const F3: &str = "f3";
 
 impl Refs {
     /// `node`: this node's name, in a cluster.
@@ -55,6 +60,7 @@ impl Refs {
             messages: Ref::new(of(Concern::MessageSender), MAILBOX),
             window_post: Ref::new(of(Concern::WindowPost), MAILBOX),
             winning_post: Ref::new(of(Concern::WinningPost), MAILBOX),
+            f3: Ref::new(format!("/{miner}/{F3}"), MAILBOX),
             allocator: Ref::new(of(Concern::Allocator), MAILBOX),
             sealing: Ref::new(of(Concern::SealScheduler), MAILBOX),
             storage: Ref::new(storage::path(node.unwrap_or("node")), MAILBOX),

@@ -28,6 +28,8 @@ pub struct NodeSettings {
     pub messages: SenderSettings,
     pub window_post: WindowPostSettings,
     pub winning_post: WinningPostSettings,
+    /// Participate in fast finality.
+    pub f3: bool,
     pub sealing: SealSettings,
     pub market: MarketSettings,
     /// For the whole tree; the epochs follow from the boot counter.
@@ -231,6 +233,7 @@ impl NodeSettings {
                 ..WindowPostSettings::default()
             },
             winning_post: WinningPostSettings::default(),
+            f3: config.proving.f3 == config::Switch::On,
             sealing: SealSettings {
                 limits: Limits {
                     max_sealing: config.sealing.max_sealing,
@@ -276,6 +279,7 @@ impl NodeSettings {
         self.sealing.commit_confidence = 1;
         self.sealing.rules.retry_first = 5_000;
         self.sealing.rules.transient_wait = 1_000;
+        self.sealing.rules.transient_cap = 10_000;
         self.window_post.submit_confidence = 1;
         // A window is ten epochs here: a message that the node refuses must come back while it is open.
         self.messages.estimate_tries = 3;

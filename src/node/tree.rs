@@ -10,6 +10,7 @@
 
 mod admin;
 mod chain;
+mod finality;
 mod markets;
 mod net;
 mod proving;
@@ -83,6 +84,7 @@ impl Parts {
             // The provers' processes, each while it lives; a task whose process dies is the concern's to repeat.
             .child(ChildSpec::supervisor(SupervisorSpec::new("provers").dynamic(64)))
             .child(ChildSpec::supervisor(proving::group(self)))
+            .child(ChildSpec::supervisor(finality::group(self)))
             .child(ChildSpec::supervisor(sealing::group(self)))
             .children([storage::group(self).map(ChildSpec::supervisor)])
             .child(ChildSpec::supervisor(markets::group(self)))

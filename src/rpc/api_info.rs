@@ -1,4 +1,6 @@
 //! The address and token of a node's API: the `<token>:<address>` strings of `FULLNODE_API_INFO` and its kin.
+//!
+//! The whole line that `lotus auth api-info` prints is taken, too, as are quotes and an `export` around it.
 
 use reqwest::Url;
 use std::net::{IpAddr, SocketAddr};
@@ -37,9 +39,9 @@ impl std::fmt::Debug for ApiInfo {
 impl ApiInfo {
     /// `variable` is the name that errors show, such as `FULLNODE_API_INFO`.
     pub fn parse(variable: &str, text: &str) -> Result<ApiInfo, ApiInfoError> {
-        let (token, address) = split_token(text.trim());
+        let (token, address) = split_token(pasted(text));
         let fail = |why: &str| ApiInfoError { variable: variable.into(), address: address.into(), why: why.into() };
-        if token.is_some_and(|t| !t.bytes().all(|b| b.is_ascii_graphic())) {
+        if token.is_some_and(|t| !t.bytes().all(|b| b.is_ascii_graphic() && !QUOTES.contains(&b))) {
             return Err(fail("has a token with characters that no token has"));
         }
         let place = if address.is_empty() {
@@ -54,7 +56,7 @@ impl ApiInfo {
 
     /// A comma list (`;` is taken too), in order.
     pub fn parse_list(variable: &str, text: &str) -> Result<Vec<ApiInfo>, ApiInfoError> {
-        text.split([',', ';']).map(|one| ApiInfo::parse(variable, one)).collect()
+        pasted(text).split([',', ';']).map(|one| ApiInfo::parse(variable, one)).collect()
     }
 
     /// Our own API, for a client on this machine.
@@ -105,6 +107,31 @@ fn host_of(ip: IpAddr) -> String {
         IpAddr::V4(ip) => ip.to_string(),
         IpAddr::V6(ip) => format!("[{ip}]"),
     }
+}
+
+const QUOTES: [u8; 3] = [b'"', b'\'', b'`'];
+
+/// The string inside a line of a shell: `export FULLNODE_API_INFO="<token>:<address>"`.
+fn pasted(text: &str) -> &str {
+    let text = unquoted(text);
+    let text = text.strip_prefix("export ").map_or(text, |rest| unquoted(rest));
+    let is_variable = |name: &str| {
+        name.ends_with("INFO") && name.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_')
+    };
+    match text.split_once('=') {
+        Some((name, value)) if is_variable(name.trim()) => unquoted(value),
+        _ => text,
+    }
+}
+
+/// Without a pair of quotes around it.
+fn unquoted(text: &str) -> &str {
+    let text = text.trim();
+    let inner = QUOTES.iter().find_map(|quote| {
+        let quote = char::from(*quote);
+        text.strip_prefix(quote)?.strip_suffix(quote)
+    });
+    inner.map_or(text, str::trim)
 }
 
 /// As lotus `cli/util/apiinfo.go`: the colon of a URL's scheme, or one inside a multiaddress, ends no token.
@@ -186,6 +213,15 @@ mod tests {
             ("ws://localhost:1234/rpc/v0", None, "http://localhost:1234/rpc/v1"),
             ("https://api.node.glif.io/rpc/v1", None, "https://api.node.glif.io:443/rpc/v1"),
             ("wss://host/behind/proxy/rpc/v1/", None, "https://host:443/behind/proxy/rpc/v1"),
+            ("FULLNODE_API_INFO=tok:/ip4/127.0.0.1/tcp/1234/http\n", Some("tok"), "http://127.0.0.1:1234/rpc/v1"),
+            ("export FULLNODE_API_INFO=tok:/ip4/127.0.0.1/tcp/1234/http", Some("tok"), "http://127.0.0.1:1234/rpc/v1"),
+            ("MINER_API_INFO=\"tok:/ip4/127.0.0.1/tcp/2345/http\"", Some("tok"), "http://127.0.0.1:2345/rpc/v1"),
+            ("export MINER_API_INFO='tok:http://[::1]:2345'", Some("tok"), "http://[::1]:2345/rpc/v1"),
+            ("\"FULLNODE_API_INFO=tok:/dns/node/tcp/443/wss\"", Some("tok"), "https://node:443/rpc/v1"),
+            ("'tok:/ip4/127.0.0.1/tcp/1234/http'", Some("tok"), "http://127.0.0.1:1234/rpc/v1"),
+            ("FULLNODE_API_INFO=/ip4/10.0.0.7/tcp/1", None, "http://10.0.0.7:1/rpc/v1"),
+            ("b64=:/ip4/127.0.0.1/tcp/1234/http", Some("b64="), "http://127.0.0.1:1234/rpc/v1"),
+            ("MINER_AGENT_APIINFO=t:http://h:1", Some("t"), "http://h:1/rpc/v1"),
         ];
         for (text, token, url) in cases {
             let info = ApiInfo::parse("FULLNODE_API_INFO", text).expect(text);
@@ -210,6 +246,9 @@ mod tests {
             ("sesame:/ip4/127.0.0.1/tcp/1234/ftp", "ends with"),
             ("sesame:ftp://host:1", "scheme"),
             ("ses ame:/ip4/127.0.0.1/tcp/1234/http", "token"),
+            ("\"sesame:/ip4/127.0.0.1/tcp/1234/http", "token"),
+            ("FULLNODE_API_INFO=sesame:", "has no address"),
+            ("export FULLNODE_API_INFO=\"\"", "has no address"),
         ];
         for (text, why) in cases {
             let said = ApiInfo::parse("FULLNODE_API_INFO", text).expect_err(text).to_string();
@@ -222,8 +261,11 @@ mod tests {
 
     #[test]
     fn lists_and_loopback() {
-        let list =
-            ApiInfo::parse_list("X", "a:/ip4/127.0.0.1/tcp/1/http,b:http://[::1]:2;/dns4/far/tcp/3").expect("valid");
+        let list = ApiInfo::parse_list(
+            "X",
+            "FULLNODE_API_POOL_INFO=a:/ip4/127.0.0.1/tcp/1/http,b:http://[::1]:2;/dns4/far/tcp/3",
+        )
+        .expect("valid");
         let seen: Vec<_> = list.iter().map(|i| (i.name(), i.is_loopback())).collect();
         assert_eq!(seen, [("127.0.0.1:1".into(), true), ("[::1]:2".into(), true), ("far:3".into(), false)]);
         assert!(ApiInfo::parse_list("X", "/ip4/127.0.0.1/tcp/1/http,").is_err());

@@ -3,14 +3,17 @@
 //! * [`write_durably`] — the one way to write a small file.
 //! * [`lock`] — a mutex that ignores poisoning.
 //! * [`time`] — the clocks.
+//! * [`Repeats`] — errors that repeat: pauses, warnings, what is shown.
 //! * [`listen_error`] — why a libp2p host cannot listen.
 
 mod durable;
 mod listen;
+mod repeats;
 pub mod time;
 
 pub use durable::{Mode, sync_folder, write_durably, write_where_it_differs};
 pub use listen::listen_error;
+pub use repeats::{Repeat, Repeats};
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

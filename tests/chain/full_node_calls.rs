@@ -76,6 +76,11 @@ async fn every_method_of_the_trait_crosses_the_wire() {
     check!("StateMinerAllocated", whole WholeBitField, c.state_miner_allocated(&m, &k));
     check!("StateMinerPreCommitDepositForPower", whole WholeToken, c.state_miner_pre_commit_deposit_for_power(&m, &info, &k));
     check!("StateMinerInitialPledgeCollateral", whole WholeToken, c.state_miner_initial_pledge_collateral(&m, &info, &k));
+    check!("StateMinerInitialPledgeForSector", whole WholeToken, c.state_miner_initial_pledge_for_sector(9, 2048, 7, &k));
+    check!("F3GetOrRenewParticipationTicket", whole WholeBytes, c.f3_get_or_renew_participation_ticket(&m, &[], 5));
+    check!("F3Participate", F3Lease, c.f3_participate(&[7]));
+    check!("F3GetProgress", F3Progress, c.f3_get_progress());
+    check!("F3GetManifest", Option<F3Manifest>, c.f3_get_manifest());
     check!("StateSectorPreCommitInfo", Option<SectorPreCommitOnChainInfo>, c.state_sector_pre_commit_info(&m, 9, &k));
     check!("StateSectorGetInfo", Option<SectorOnChainInfo>, c.state_sector_get_info(&m, 9, &k));
     check!("StateSectorPartition", SectorLocation, c.state_sector_partition(&m, 9, &k));
@@ -107,6 +112,9 @@ async fn every_method_of_the_trait_crosses_the_wire() {
         ("StateMinerSectors", vec![json!([miner, null, k]), json!([miner, [0, 2, 7, 1], k])]),
         ("StateNetworkVersion", vec![json!([[]])]),
         ("StateMinerInitialPledgeCollateral", vec![json!([miner, info, k])]),
+        ("StateMinerInitialPledgeForSector", vec![json!([9, 2048, 7, k])]),
+        ("F3GetOrRenewParticipationTicket", vec![json!([miner, null, 5])]),
+        ("F3Participate", vec![json!(["Bw=="])]),
         ("MpoolSelect", vec![json!([k, 0.8])]),
         ("WalletSign", vec![json!([miner, "c29tZSBieXRlcw=="])]),
         ("WalletNew", vec![json!(["bls"])]),

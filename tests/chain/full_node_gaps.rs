@@ -24,6 +24,8 @@ struct Gaps {
     chain: Option<DevnetMethods>,
     lacks: Vec<&'static str>,
     says: HashMap<&'static str, Value>,
+    /// Methods that answer an error, whatever the parameters.
+    refuses: Mutex<HashMap<&'static str, RpcError>>,
     /// GasEstimateMessageGas takes `null` alone as its second parameter.
     no_spec: bool,
     seen: Arc<Mutex<Vec<String>>>,
@@ -32,13 +34,17 @@ struct Gaps {
 #[async_trait]
 impl ExtraMethods for Gaps {
     fn permission(&self, method: &str) -> Option<Perm> {
-        let ours = self.lacks.contains(&method) || self.says.contains_key(method) || self.no_spec;
+        let refused = self.refuses.lock().unwrap().contains_key(method);
+        let ours = self.lacks.contains(&method) || self.says.contains_key(method) || refused || self.no_spec;
         self.chain.as_ref().and_then(|c| c.permission(method)).or(ours.then_some(Perm::Read))
     }
     async fn call(&self, method: &str, params: Vec<Value>) -> Option<Result<Value, RpcError>> {
         self.seen.lock().unwrap().push(method.to_string());
         if self.lacks.contains(&method) {
             return Some(Err(RpcError::no_method(method)));
+        }
+        if let Some(error) = self.refuses.lock().unwrap().get(method) {
+            return Some(Err(RpcError { code: error.code, message: error.message.clone() }));
         }
         if let Some(answer) = self.says.get(method) {
             return Some(Ok(answer.clone()));
@@ -55,6 +61,7 @@ impl ExtraMethods for Gaps {
 
 struct Behind {
     node: Arc<HttpFullNode>,
+    gaps: Arc<Gaps>,
     seen: Arc<Mutex<Vec<String>>>,
     _server: ServerHandle,
 }
@@ -72,12 +79,16 @@ impl Behind {
     ) -> Behind {
         let (auth, seen) = (Arc::new(Auth::with_secret(vec![1; 32])), Arc::<Mutex<Vec<String>>>::default());
         let says = says.iter().cloned().collect();
-        let gaps = Gaps { chain, lacks: lacks.to_vec(), says, no_spec, seen: seen.clone() };
+        let refuses = Mutex::default();
+        let gaps = Arc::new(Gaps { chain, lacks: lacks.to_vec(), says, refuses, no_spec, seen: seen.clone() });
         let token = auth.token(&Perm::ALL).unwrap();
-        let service = Service { extras: Some(Arc::new(gaps)), ..Service::of_node(node, auth) };
+        let service = Service { extras: Some(gaps.clone()), ..Service::of_node(node, auth) };
         let server = serve("127.0.0.1:0".parse().unwrap(), service).unwrap();
         let node = Arc::new(HttpFullNode::new(ApiInfo::local(server.addr(), Some(token))).unwrap());
-        Behind { node, seen, _server: server }
+        Behind { node, gaps, seen, _server: server }
+    }
+    fn refuse(&self, method: &'static str, code: i64, message: &str) {
+        self.gaps.refuses.lock().unwrap().insert(method, RpcError { code, message: message.into() });
     }
     fn calls(&self, method: &str) -> usize {
         self.seen.lock().unwrap().iter().filter(|m| *m == method).count()
@@ -108,6 +119,66 @@ async fn a_node_that_is_away_is_not_taken_for_one_that_lacks_everything() {
     let node = behind.node.clone();
     drop(behind);
     assert!(node.missing_methods().await.unwrap_err().is_transient());
+}
+
+/// From network version 29 on both nodes answer the old pledge call with an error of their own, not with "no such method".
+#[tokio::test]
+async fn an_answer_unsupported_is_a_method_that_the_node_lacks() {
+    const COLLATERAL: &str = "Filecoin.StateMinerInitialPledgeCollateral";
+    let behind = Behind::net(&Net::start().await, &[], &[], false);
+    let why = "unsupported from network version 29 (FIP-0118): use StateMinerInitialPledgeForSector";
+    behind.refuse(COLLATERAL, 1, why);
+    // About something else: no word on the method.
+    behind.refuse("Filecoin.StateMinerInfo", 1, "unsupported sector size 7");
+    let missing = behind.node.missing_methods().await.unwrap();
+    assert_eq!(missing.iter().map(|m| m.method).collect::<Vec<_>>(), ["StateMinerInitialPledgeCollateral"]);
+    let info = serde_json::from_value(crate::support::full_node::samples()["StateSectorPreCommitInfo"]["Info"].clone());
+    let asked =
+        behind.node.state_miner_initial_pledge_collateral(&Address::new_id(1000), &info.unwrap(), &head()).await;
+    let error = asked.unwrap_err();
+    assert!(error.is_missing_method() && error.to_string().contains("FIP-0118"), "{error}");
+    assert!(!behind.node.state_miner_info(&Address::new_id(1000), &head()).await.unwrap_err().is_missing_method());
+}
+
+/// Lotus refuses to compute an upgrade's migration for a caller (-32002): that says nothing of the call or of the node.
+#[tokio::test]
+async fn a_refusal_at_an_upgrades_epoch_is_asked_again_and_no_ill_health() {
+    let net = Net::start().await;
+    let behind = Behind::net(&net, &[], &[], false);
+    for code in [-32002, -32005] {
+        behind.refuse("Filecoin.GasEstimateMessageGas", code, "refusing explicit call due to state fork at epoch");
+        let message = net.message(net.worker, net.owner, 0, vec![], fil(1));
+        let error = behind.node.gas_estimate_message_gas(&message, &fil(1), &head()).await.unwrap_err();
+        assert!(error.is_transient() && !error.is_missing_method(), "{code}: {error}");
+        assert!(error.to_string().contains("next tipset"), "{error}");
+    }
+    behind.refuse("Filecoin.GasEstimateMessageGas", -32001, "something else");
+    let message = net.message(net.worker, net.owner, 0, vec![], fil(1));
+    assert!(!behind.node.gas_estimate_message_gas(&message, &fil(1), &head()).await.unwrap_err().is_transient());
+}
+
+/// A receipt has three members before nv18, four since, and six with FIP-0107.
+#[tokio::test]
+async fn receipts_of_three_four_and_six_members_are_read() {
+    let found = crate::support::full_node::samples()["StateSearchMsg"].clone();
+    let with = |change: &dyn Fn(&mut serde_json::Map<String, Value>)| {
+        let mut found = found.clone();
+        change(found["Receipt"].as_object_mut().unwrap());
+        found
+    };
+    let three = with(&|receipt| drop(receipt.remove("EventsRoot")));
+    let six = with(&|receipt| {
+        receipt.insert("IpldCodec".into(), json!(0x71));
+        receipt.insert("Message".into(), json!("out of gas"));
+    });
+    let empty = with(&|receipt| drop(receipt.insert("Return".into(), Value::Null)));
+    for (answer, events) in [(found.clone(), true), (three, false), (six, true), (empty, true)] {
+        let node = crate::support::full_node::FixedNode::new();
+        let c = Behind::new(node, None, &[], &[("Filecoin.StateSearchMsg", answer.clone())], false).leak();
+        let cid = serde_json::from_value::<bulkhead::chain::lotus_json::WholeCid>(answer["Message"].clone()).unwrap().0;
+        let receipt = c.state_search_msg(&head(), &cid, -1, true).await.unwrap().unwrap().receipt;
+        assert_eq!((receipt.exit_code, receipt.gas_used, receipt.events_root.is_some()), (0, 9, events), "{answer}");
+    }
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod f3_participation;
 mod full_node_calls;
 mod full_node_gaps;
 mod full_node_head_feed;

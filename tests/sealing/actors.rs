@@ -64,7 +64,14 @@ fn house(dir: &Path, chain: &Arc<FakeChain>, prover: &Arc<ScriptedProver>) -> Ho
         let (messages, allocator) = (messages.clone(), allocator.clone());
         ChildSpec::actor("seal_scheduler", &sealing, move |cx| {
             let settings = SealSettings {
-                rules: Rules { retry_first: 10, retry_cap: 50, transient_wait: 5, tries: 3, gone_after: 50 },
+                rules: Rules {
+                    retry_first: 10,
+                    retry_cap: 50,
+                    transient_wait: 5,
+                    transient_cap: 50,
+                    tries: 3,
+                    gone_after: 50,
+                },
                 ticket_lookback: 5,
                 seed_confidence: 1,
                 commit_confidence: 2,

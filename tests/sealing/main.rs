@@ -8,6 +8,7 @@ mod agent_seals_sectors;
 mod allocator_numbers;
 mod allocator_over_partitions;
 mod cost_per_head;
+mod crosses_an_upgrade;
 mod kill_nine_in_every_phase;
 mod resume;
 mod retries;

@@ -38,12 +38,12 @@ async fn a_pledge_goes_through_every_phase_to_proving() {
             Proving
         ]
     );
-    // Ticket five epochs behind the head of epoch 10; the seed three after the pre-commit; collateral a tenth more.
+    // Ticket five epochs behind the head of epoch 10; the seed three after the pre-commit; collateral as the node says.
     assert_eq!((s.ticket.unwrap().epoch, s.pre_commit_epoch, s.seed.unwrap().epoch), (5, Some(11), 14));
     let (pre, commit) = (o.chain.executed(28), o.chain.executed(34));
     assert_eq!((pre.len(), commit.len()), (1, 1));
-    assert_eq!(pre[0].message.value, crate::support::fake_chain::fil(1100));
-    assert_eq!(commit[0].message.value, crate::support::fake_chain::fil((5000 - 1100) * 11 / 10));
+    assert_eq!(pre[0].message.value, crate::support::fake_chain::fil(1000));
+    assert_eq!(commit[0].message.value, crate::support::fake_chain::fil(50_000 - 1000));
     let waited = w.driver.detail(1, o.now).unwrap().durations;
     assert!(waited.iter().any(|(p, ms)| *p == WaitSeed && *ms >= 4000), "{waited:?}");
     let name = "s-t01000-1";

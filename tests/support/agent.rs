@@ -83,7 +83,14 @@ pub fn manager(dir: &Path, chain: &Arc<FakeChain>, prover: Arc<dyn Prover>, agen
         allocator,
         miner: miner(),
         settings: SealSettings {
-            rules: Rules { retry_first: 10, retry_cap: 50, transient_wait: 5, tries: 3, gone_after: 50 },
+            rules: Rules {
+                retry_first: 10,
+                retry_cap: 50,
+                transient_wait: 5,
+                transient_cap: 50,
+                tries: 3,
+                gone_after: 50,
+            },
             ticket_lookback: 5,
             seed_confidence: 1,
             commit_confidence: 2,

@@ -46,6 +46,8 @@ pub struct Executed {
 #[derive(Default)]
 pub struct Chain {
     pub height: ChainEpoch,
+    /// Network version 29 from here on, 28 before.
+    pub solstice: ChainEpoch,
     pub nonces: HashMap<Address, u64>,
     pub mempool: Vec<SignedMessage>,
     pub executed: Vec<Executed>,
@@ -396,10 +398,33 @@ impl FullNode for FakeChain {
         &self,
         _: &Address,
         _: &SectorPreCommitInfo,
-        _: &TipSetKey,
+        key: &TipSetKey,
     ) -> Result<TokenAmount> {
-        self.enter("StateMinerInitialPledgeCollateral").await?;
+        const METHOD: &str = "StateMinerInitialPledgeCollateral";
+        self.enter(METHOD).await?;
+        if self.state_network_version(key).await? >= 29 {
+            let why = format!(
+                "{METHOD} is unsupported from network version 29 (FIP-0118): use StateMinerInitialPledgeForSector"
+            );
+            return Err(FullNodeError::Unsupported { node: self.name(), method: METHOD, why });
+        }
         Ok(fil(5000))
+    }
+    async fn state_miner_initial_pledge_for_sector(
+        &self,
+        duration: ChainEpoch,
+        sector_size: u64,
+        verified_size: u64,
+        key: &TipSetKey,
+    ) -> Result<TokenAmount> {
+        const METHOD: &str = "StateMinerInitialPledgeForSector";
+        self.enter(METHOD).await?;
+        if duration <= 0 || sector_size == 0 || verified_size > sector_size {
+            return self.rpc(METHOD, "sector duration must greater than 0, sizes must fit");
+        }
+        // From Solstice on every byte counts ten-fold, whatever the caller says.
+        let whole = self.state_network_version(key).await? >= 29 && verified_size == sector_size;
+        Ok(fil(if whole { 50_000 } else { 5000 }))
     }
     async fn state_sector_pre_commit_info(
         &self,
@@ -563,9 +588,11 @@ impl FullNode for FakeChain {
         Ok(signed)
     }
 
-    async fn state_network_version(&self, _: &TipSetKey) -> Result<u32> {
+    async fn state_network_version(&self, key: &TipSetKey) -> Result<u32> {
         self.enter("StateNetworkVersion").await?;
-        Ok(28)
+        let c = self.state();
+        let height = (0..=c.height).rev().find(|height| tipset(*height).key() == *key).unwrap_or(c.height);
+        Ok(if height >= c.solstice { 29 } else { 28 })
     }
     async fn wallet_balance(&self, _: &Address) -> Result<TokenAmount> {
         Ok(TokenAmount::zero())

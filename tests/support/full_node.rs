@@ -221,6 +221,16 @@ impl FullNode for FixedNode {
         let params = json!([a(m), info, key]);
         self.give("StateMinerInitialPledgeCollateral", params).await.map(|WholeToken(t)| t)
     }
+    async fn state_miner_initial_pledge_for_sector(
+        &self,
+        duration: ChainEpoch,
+        sector_size: u64,
+        verified_size: u64,
+        key: &TipSetKey,
+    ) -> Result<TokenAmount> {
+        let params = json!([duration, sector_size, verified_size, key]);
+        self.give("StateMinerInitialPledgeForSector", params).await.map(|WholeToken(t)| t)
+    }
     async fn state_sector_pre_commit_info(
         &self,
         m: &Address,
@@ -319,5 +329,23 @@ impl FullNode for FixedNode {
     async fn sync_submit_block(&self, block: &BlockMsg) -> Result<()> {
         self.seen.lock().expect("lock").push(("SyncSubmitBlock".into(), json!([block])));
         Ok(())
+    }
+    async fn f3_get_or_renew_participation_ticket(
+        &self,
+        m: &Address,
+        previous: &[u8],
+        instances: u64,
+    ) -> Result<Vec<u8>> {
+        let params = json!([a(m), WholeBytes(previous.to_vec()), instances]);
+        self.give("F3GetOrRenewParticipationTicket", params).await.map(|WholeBytes(ticket)| ticket)
+    }
+    async fn f3_participate(&self, ticket: &[u8]) -> Result<F3Lease> {
+        self.give("F3Participate", json!([WholeBytes(ticket.to_vec())])).await
+    }
+    async fn f3_get_progress(&self) -> Result<F3Progress> {
+        self.give("F3GetProgress", json!([])).await
+    }
+    async fn f3_get_manifest(&self) -> Result<Option<F3Manifest>> {
+        self.give("F3GetManifest", json!([])).await
     }
 }

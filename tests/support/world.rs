@@ -31,7 +31,14 @@ impl Outside {
     pub fn new() -> Outside {
         let mortal = Arc::new(Mortal::default());
         let settings = SealSettings {
-            rules: Rules { retry_first: 2000, retry_cap: 8000, transient_wait: 1000, tries: 3, gone_after: 4 },
+            rules: Rules {
+                retry_first: 2000,
+                retry_cap: 8000,
+                transient_wait: 1000,
+                transient_cap: 4000,
+                tries: 3,
+                gone_after: 4,
+            },
             limits: Limits::default(),
             ticket_lookback: 5,
             seed_confidence: 1,
@@ -95,6 +102,7 @@ impl Outside {
             dirs: SectorDirs::of_repo(self.dir.path(), 1000),
             settings: self.settings.clone(),
             agents: Arc::new(NoAgents),
+            rules: Default::default(),
             fence: None,
             answers: AnswersByHead::default(),
         };

@@ -29,6 +29,7 @@ use crate::chain::types::TipSet;
 use crate::rpc::full_node::FullNode;
 use crate::store::{Store, StoreError};
 use crate::supervisor::{Actor, Cx, Exit, Handler, Message, Reconfigure, StartError};
+use crate::util::Repeats;
 use addresses::Purpose;
 use messages::{
     Cancel, Enqueue, EnqueueAnswer, ListMessages, MessageList, MessageStatus, MessageSummary, OrderAnswer, Pending,
@@ -37,11 +38,14 @@ use messages::{
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::time::Instant;
 
 /// A round's RPC calls have deadlines of their own; this bounds their sum.
 const ROUND_LIMIT: Duration = Duration::from_secs(120);
-/// A node that could not be asked for its head is asked again after this.
-const HEAD_RETRY: Duration = Duration::from_secs(5);
+/// Milliseconds before a round that failed is tried again without a new head; doubles up to the cap.
+const ROUND_AGAIN: u64 = 5_000;
+const ROUND_AGAIN_CAP: u64 = 60_000;
+const ROUND: &str = "a round over the open messages";
 
 pub struct SenderDeps {
     pub node: Arc<dyn FullNode>,
@@ -58,6 +62,8 @@ pub struct MessageSender {
     running: bool,
     /// Something came while a round ran: run another.
     again: bool,
+    repeats: Repeats<&'static str>,
+    began: Instant,
 }
 
 impl MessageSender {
@@ -75,7 +81,14 @@ impl MessageSender {
         };
         let open = engine.pending().map_err(|e| StartError(e.to_string()))?.len();
         tracing::info!(open, "message sender");
-        Ok(MessageSender { engine: Rc::new(engine), head: None, running: false, again: false })
+        Ok(MessageSender {
+            engine: Rc::new(engine),
+            head: None,
+            running: false,
+            again: false,
+            repeats: Repeats::new(ROUND_AGAIN, ROUND_AGAIN_CAP),
+            began: Instant::now(),
+        })
     }
 
     fn kick(&mut self, cx: &Cx<MessageSender>) {
@@ -140,16 +153,26 @@ impl Handler<RoundDone> for MessageSender {
     async fn handle(&mut self, done: RoundDone, cx: &Cx<Self>) -> Result<(), Exit> {
         self.running = false;
         match done.0 {
-            Ok(report) if report != RoundCounts::default() => tracing::debug!(?report, "messages"),
-            Ok(_) => {}
+            Ok(report) => {
+                self.repeats.over(&ROUND);
+                if report != RoundCounts::default() {
+                    tracing::debug!(?report, "messages");
+                }
+            }
             Err(RoundError::Store(e @ (StoreError::Fenced { .. } | StoreError::Corrupt { .. }))) => {
                 return Err(e.into());
             }
             Err(e) => {
-                tracing::warn!("messages wait: {e}");
-                cx.tell_after(HEAD_RETRY, Retry);
+                let now = self.began.elapsed().as_millis() as u64;
+                let repeat = self.repeats.failed(&ROUND, &e.to_string(), now);
+                match repeat.warning {
+                    Some(warning) => tracing::warn!("{warning}"),
+                    None => tracing::info!("messages wait: {e}"),
+                }
+                cx.tell_after(Duration::from_millis(repeat.pause), Retry);
             }
         }
+        cx.trouble(self.repeats.trouble());
         if std::mem::take(&mut self.again) {
             self.kick(cx);
         }

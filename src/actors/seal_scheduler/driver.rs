@@ -9,6 +9,7 @@ use super::ready::{Busy, Chosen, Pace, Ready};
 use super::sector::Sector;
 use crate::failpoint;
 use crate::store::{Record, Store, StoreError, Token};
+use crate::util::Repeats;
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
@@ -50,6 +51,16 @@ fn durations(sector: &Sector) -> impl Iterator<Item = (Action, u64)> {
     })
 }
 
+/// A sector whose actions are counted when they fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Tried(u64);
+
+impl std::fmt::Display for Tried {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "sector {}", self.0)
+    }
+}
+
 /// Something to carry out now; [`Driver::done`] takes what came of it.
 #[derive(Clone, Debug)]
 pub struct ActionRun {
@@ -82,6 +93,8 @@ pub struct Driver {
     ready: Ready,
     /// Only of sectors of which there is something to know.
     paces: HashMap<u64, Pace>,
+    /// Actions that fail in a row, by sector.
+    repeats: Repeats<Tried>,
 }
 
 impl Driver {
@@ -112,6 +125,7 @@ impl Driver {
             runs: 0,
             ready,
             paces: HashMap::new(),
+            repeats: Repeats::new(rules.transient_wait, rules.transient_cap),
         })
     }
 
@@ -221,7 +235,8 @@ impl Driver {
         if let Some(pace) = self.paces.get_mut(&number) {
             pace.until = event.not_before();
         }
-        let applied = self.apply(number, event, now);
+        let rules = self.count(number, &event, now);
+        let applied = self.apply(number, event, now, &rules);
         // It led on: it was done. An action that failed keeps the phase, or leads to one of failure.
         if let (Some(ended), Some(before), Some(after)) = (ended, before, self.sectors.phase(number))
             && ended.action.task().is_some()
@@ -237,21 +252,52 @@ impl Driver {
         applied
     }
 
+    /// An action that fails again and again backs off, and is a warning after a few tries. Gives the rules for the transition,
+    /// with that pause in them.
+    fn count(&mut self, number: u64, event: &Event, now: u64) -> Rules {
+        let Some(phase) = self.sectors.phase(number) else { return self.rules };
+        match event {
+            // The wait for another try is neither a failure nor a success.
+            Event::RetryDue => {}
+            Event::PreCommitRefused { exit_code, error } | Event::CommitRefused { exit_code, error } => {
+                tracing::warn!(sector = number, %phase, exit_code, "a message of a sector was refused: {error}");
+            }
+            event => match event.failure() {
+                Some(why) => {
+                    let repeat = self.repeats.failed(&Tried(number), &format!("{phase}: {why}"), now);
+                    if let Some(warning) = repeat.warning {
+                        tracing::warn!(sector = number, "{warning}");
+                    }
+                    return Rules { transient_wait: repeat.pause, ..self.rules };
+                }
+                None => self.repeats.over(&Tried(number)),
+            },
+        }
+        self.rules
+    }
+
+    /// The sector whose actions fail most often in a row; `None`: none does.
+    pub fn trouble(&self) -> Option<String> {
+        self.repeats.trouble()
+    }
+
     /// An operator's removal; ends what runs for the sector.
     pub fn remove(&mut self, number: u64, why: &str, even_if_proving: bool, now: u64) -> Result<(), RemoveError> {
         let phase = self.sectors.phase(number).ok_or(RemoveError::Unknown(number))?;
         if phase == Phase::Proving && !even_if_proving {
             return Err(RemoveError::Proving(number));
         }
-        self.apply(number, Event::RemoveRequested(why.to_owned()), now)?;
+        let rules = self.rules;
+        self.apply(number, Event::RemoveRequested(why.to_owned()), now, &rules)?;
         self.end_running(number);
+        self.repeats.over(&Tried(number));
         self.place(number, now);
         Ok(())
     }
 
-    fn apply(&mut self, number: u64, event: Event, now: u64) -> Result<(), StoreError> {
+    fn apply(&mut self, number: u64, event: Event, now: u64, rules: &Rules) -> Result<(), StoreError> {
         let Some(before) = self.record(number)? else { return Ok(()) };
-        let (after, follow) = machine::next(&before, event, now, &self.rules);
+        let (after, follow) = machine::next(&before, event, now, rules);
         if after == *before {
             return Ok(());
         }

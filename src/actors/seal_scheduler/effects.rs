@@ -13,9 +13,11 @@ use crate::actors::message_sender::messages::{Enqueue, EnqueueAnswer, MessageSta
 use crate::actors::seal_jobs::{self, JobFailed, SealJob, SealStep, Sealed};
 use crate::actors::sector_files::SectorDirs;
 use crate::chain::miner_messages::{self, EncodeError, MinerCall, PreCommit};
+use crate::chain::network_rules::PledgeRpc;
 use crate::chain::types::{SectorOnChainInfo, SectorPreCommitInfo, SectorPreCommitOnChainInfo, TipSet};
 use crate::chain::{Address, ChainEpoch, TokenAmount, proof_types};
 use crate::proofs::{Bytes32, Job, Output, Prover, Task};
+use crate::rpc::full_node::rules::RulesAt;
 use crate::rpc::full_node::{FullNode, FullNodeError};
 use crate::supervisor::Fence;
 use cid::Cid;
@@ -31,6 +33,8 @@ pub struct Effects {
     pub dirs: SectorDirs,
     pub settings: SealSettings,
     pub agents: Arc<dyn Agents>,
+    /// The network's version at the head in hand.
+    pub rules: Rc<RulesAt>,
     /// The fence of the incarnation that these effects belong to.
     pub fence: Option<Arc<dyn Fence>>,
     pub answers: AnswersByHead,
@@ -46,6 +50,7 @@ impl Effects {
             dirs: self.dirs.clone(),
             settings,
             agents: self.agents.clone(),
+            rules: self.rules.clone(),
             fence: self.fence.clone(),
             answers: AnswersByHead::default(),
         }
@@ -312,6 +317,36 @@ impl Effects {
         Ok(attach(&need, &available))
     }
 
+    /// The initial pledge of a pre-committed sector, with the node's margin: from the call of the network's version, else
+    /// from that of the others (a node that is older than the network, or just before or after an upgrade).
+    async fn pledge(&self, pre_commit: &SectorPreCommitInfo, head: &TipSet) -> Result<TokenAmount, Stop> {
+        let rules = self.rules.rules(self.node.as_ref(), &head.key()).await?;
+        let asked = match rules.pledge {
+            PledgeRpc::ForPreCommit => [PledgeRpc::ForPreCommit, PledgeRpc::ForSector],
+            PledgeRpc::ForSector => [PledgeRpc::ForSector, PledgeRpc::ForPreCommit],
+        };
+        let size = proof_types::sector_size(pre_commit.seal_proof).unwrap_or_default();
+        // A sector of ours is empty: it has no verified bytes.
+        let verified = rules.quality.verified_size(size, 0);
+        let duration = (pre_commit.expiration - head.height).max(1);
+        let key = head.key();
+        for call in asked {
+            let answer = match call {
+                PledgeRpc::ForPreCommit => {
+                    self.node.state_miner_initial_pledge_collateral(&self.miner, pre_commit, &key).await
+                }
+                PledgeRpc::ForSector => {
+                    self.node.state_miner_initial_pledge_for_sector(duration, size, verified, &key).await
+                }
+            };
+            match answer {
+                Err(e) if e.is_missing_method() => {}
+                answer => return Ok(answer?),
+            }
+        }
+        Ok(TokenAmount::default())
+    }
+
     async fn send_pre_commit(&self, s: &Sector, head: &TipSet) -> Done {
         let taken = self.at(head).allocated().await?.contains(s.number);
         if taken {
@@ -406,8 +441,7 @@ impl Effects {
         if Some(found.pre_commit_epoch) != s.pre_commit_epoch {
             return Ok(Event::PreCommitOnChain { epoch: found.pre_commit_epoch });
         }
-        let pledge = self.node.state_miner_initial_pledge_collateral(&self.miner, &found.info, &head.key()).await;
-        let value = self.collateral(zero_if_unknown(pledge)? - found.pre_commit_deposit, head).await?;
+        let value = self.collateral(self.pledge(&found.info, head).await? - found.pre_commit_deposit, head).await?;
         let call = miner_messages::prove_commit_sectors3(&[(s.number, s.proof.clone())])?;
         self.enqueue(s.commit_key(), call, value).await?;
         Ok(Event::CommitSent)
@@ -439,7 +473,7 @@ impl Effects {
 /// A node that cannot compute a deposit: nothing is sent along, the miner actor's own balance must cover it.
 fn zero_if_unknown(amount: Result<TokenAmount, FullNodeError>) -> Result<TokenAmount, FullNodeError> {
     match amount {
-        Err(FullNodeError::NoSuchMethod { .. }) => Ok(TokenAmount::default()),
+        Err(e) if e.is_missing_method() => Ok(TokenAmount::default()),
         amount => amount,
     }
 }

@@ -78,6 +78,14 @@ pub enum Event {
 }
 
 impl Event {
+    /// Why the try came to nothing; `None`: it did not, or there was none.
+    pub(super) fn failure(&self) -> Option<&str> {
+        match self {
+            Event::NoAnswer(why) | Event::AgentRefused(why) | Event::TaskFailed { error: why, .. } => Some(why),
+            _ => None,
+        }
+    }
+
     /// The epoch before which there is nothing new; `None`: at any head there may be.
     pub(super) fn not_before(&self) -> Option<ChainEpoch> {
         match self {
@@ -104,8 +112,9 @@ pub struct Rules {
     /// First wait after a failure, doubling up to the cap, in ms.
     pub retry_first: u64,
     pub retry_cap: u64,
-    /// Wait inside a phase after a soft failure or a silent node, in ms.
+    /// First wait inside a phase after a soft failure or a silent node, in ms; doubles up to `transient_cap`.
     pub transient_wait: u64,
+    pub transient_cap: u64,
     /// Failures of one task before the phase before it is redone (PC1: the sector is removed).
     pub tries: u32,
     /// Epochs for which a pre-commit must be missing before it counts as expired.
@@ -114,7 +123,14 @@ pub struct Rules {
 
 impl Default for Rules {
     fn default() -> Self {
-        Rules { retry_first: 60_000, retry_cap: 600_000, transient_wait: 5_000, tries: 3, gone_after: 20 }
+        Rules {
+            retry_first: 60_000,
+            retry_cap: 600_000,
+            transient_wait: 5_000,
+            transient_cap: 120_000,
+            tries: 3,
+            gone_after: 20,
+        }
     }
 }
 

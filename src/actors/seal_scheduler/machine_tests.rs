@@ -7,7 +7,8 @@ use super::plan::due_at;
 use super::sector::*;
 use proptest::prelude::*;
 
-const RULES: Rules = Rules { retry_first: 1000, retry_cap: 5000, transient_wait: 500, tries: 3, gone_after: 10 };
+const RULES: Rules =
+    Rules { retry_first: 1000, retry_cap: 5000, transient_wait: 500, transient_cap: 4000, tries: 3, gone_after: 10 };
 const NOW: u64 = 1_000_000;
 
 fn drawn(epoch: i64) -> Drawn {

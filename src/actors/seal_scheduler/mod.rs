@@ -41,6 +41,7 @@ use crate::proofs::Prover;
 use crate::rpc::full_node::FullNode;
 use crate::store::{Store, StoreError};
 use crate::supervisor::{Actor, Cx, Exit, Handler, Message, Reconfigure, Ref, StartError};
+use crate::util::Repeats;
 use messages::{
     List, Pledge, PledgeAnswer, Remove, SealingSummary, SealingTask, SectorDetail, SectorSummary, Status, Summary,
     Tasks,
@@ -55,8 +56,11 @@ use tokio::sync::oneshot;
 const NUMBER_WAIT: Duration = Duration::from_secs(6);
 /// Pledges that get their numbers together; then their sectors begin.
 const NUMBERED_AT_ONCE: usize = 64;
-const NUMBER_RETRY: Duration = Duration::from_secs(10);
-const HEAD_RETRY: Duration = Duration::from_secs(5);
+/// Milliseconds before a question that failed is asked again; doubles up to the cap.
+const ASK_AGAIN: u64 = 5_000;
+const ASK_AGAIN_CAP: u64 = 60_000;
+const HEAD: &str = "asking for the chain's head";
+const NUMBER: &str = "asking for a sector number";
 
 pub struct SealDeps {
     pub node: Arc<dyn FullNode>,
@@ -81,6 +85,8 @@ pub struct SealScheduler {
     /// The wake-up that is set, so that no second one is.
     wake_at: Option<u64>,
     numbering: bool,
+    /// Questions that concern no sector yet.
+    repeats: Repeats<&'static str>,
 }
 
 fn now_ms() -> u64 {
@@ -101,6 +107,7 @@ impl SealScheduler {
             dirs,
             settings,
             agents,
+            rules: Default::default(),
             fence: Some(Arc::new(cx.pass())),
             answers: AnswersByHead::default(),
         };
@@ -112,11 +119,22 @@ impl SealScheduler {
             cancel: HashMap::new(),
             wake_at: None,
             numbering: false,
+            repeats: Repeats::new(ASK_AGAIN, ASK_AGAIN_CAP),
         })
+    }
+
+    /// A question failed: how long to wait before it is asked again.
+    fn ask_later(&mut self, what: &'static str, why: &str) -> Duration {
+        let repeat = self.repeats.failed(&what, why, now_ms());
+        if let Some(warning) = repeat.warning {
+            tracing::warn!("{warning}");
+        }
+        Duration::from_millis(repeat.pause)
     }
 
     /// Starts what is due and sets the clock for what becomes due.
     fn dispatch(&mut self, cx: &Cx<Self>) {
+        cx.trouble(self.repeats.trouble().or_else(|| self.driver.trouble()));
         let now = now_ms();
         for work in self.driver.due(now, self.head.as_ref().map(|h| h.height)) {
             let (effects, head) = (self.effects.clone(), self.head.clone());
@@ -267,11 +285,14 @@ impl Handler<Numbered> for SealScheduler {
             }
         }
         match numbered.missing {
-            None => self.numbering = false,
+            None => {
+                self.numbering = false;
+                self.repeats.over(&NUMBER);
+            }
             // `numbering` stays set until the timer, so that nothing spins.
             Some(why) => {
-                tracing::warn!("a pledge waits for its sector number: {why}");
-                cx.tell_after(NUMBER_RETRY, NumberAgain);
+                let pause = self.ask_later(NUMBER, &why);
+                cx.tell_after(pause, NumberAgain);
             }
         }
         self.dispatch(cx);
@@ -290,13 +311,16 @@ impl Handler<NumberAgain> for SealScheduler {
 impl Handler<HeadAsked> for SealScheduler {
     async fn handle(&mut self, asked: HeadAsked, cx: &Cx<Self>) -> Result<(), Exit> {
         match asked.0 {
-            Ok(head) if self.head.is_none() => self.head = Some(Arc::new(head)),
-            Ok(_) => {}
             Err(why) if self.head.is_none() => {
-                tracing::warn!("sealing waits for the chain's head: {why}");
-                cx.tell_after(HEAD_RETRY, AskHead);
+                let pause = self.ask_later(HEAD, &why);
+                cx.tell_after(pause, AskHead);
             }
-            Err(_) => {}
+            answer => {
+                self.repeats.over(&HEAD);
+                if let (Ok(head), None) = (answer, &self.head) {
+                    self.head = Some(Arc::new(head));
+                }
+            }
         }
         self.dispatch(cx);
         Ok(())
@@ -315,6 +339,7 @@ impl Handler<AskHead> for SealScheduler {
 impl Handler<HeadUpdate> for SealScheduler {
     async fn handle(&mut self, update: HeadUpdate, cx: &Cx<Self>) -> Result<(), Exit> {
         self.head = Some(update.tipset);
+        self.repeats.over(&HEAD);
         self.dispatch(cx);
         Ok(())
     }

@@ -89,11 +89,10 @@ impl Default for SealSettings {
     }
 }
 
-/// The amount to send with the message: the node's figure plus a tenth (it moves until the message lands), less the
-/// miner's free balance. Never negative.
+/// The amount to send with the message: the node's figure, which has a margin of a tenth for the time until the message
+/// lands (lotus `node/impl/full/state.go`), less the miner's free balance. Never negative.
 pub fn attach(need: &TokenAmount, available: &TokenAmount) -> TokenAmount {
-    let with_reserve = TokenAmount::from_atto(need.atto() * 11u8 / 10u8);
-    (with_reserve - available).max(TokenAmount::zero())
+    (need - available).max(TokenAmount::zero())
 }
 
 #[cfg(test)]
@@ -101,10 +100,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn collateral_is_a_tenth_more_less_what_is_there() {
+    fn collateral_is_what_the_node_says_less_what_is_there() {
         let t = |n: i64| TokenAmount::from_atto(n);
         for (need, available, want) in
-            [(10, 100, 0), (10, 5, 6), (10, 0, 11), (10, 10, 1), (10, 11, 0), (10, 12, 0), (0, 0, 0), (-5, 0, 0)]
+            [(10, 100, 0), (10, 5, 5), (10, 0, 10), (10, 9, 1), (10, 10, 0), (10, 11, 0), (0, 0, 0), (-5, 0, 0)]
         {
             assert_eq!(attach(&t(need), &t(available)), t(want), "{need} {available}");
         }

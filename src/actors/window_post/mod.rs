@@ -30,6 +30,7 @@ use crate::proofs::Prover;
 use crate::rpc::full_node::FullNode;
 use crate::store::{Record, Store, StoreError};
 use crate::supervisor::{Actor, Cx, Exit, Handler, Message, Reconfigure, StartError};
+use crate::util::Repeats;
 use batch::{JobId, Outcome, PostStatus, Submission};
 use effects::Effects;
 use futures::FutureExt;
@@ -47,6 +48,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 use trials::Recovery;
+
+const DEADLINE: &str = "reading the proving deadline";
 
 impl Record for DeadlineRun {
     const TABLE: &'static str = "window_post";
@@ -82,6 +85,7 @@ pub struct WindowPost {
     recovering: bool,
     /// Open of the deadline for which nothing is left to declare.
     declared: Option<ChainEpoch>,
+    repeats: Repeats<&'static str>,
     missed: MissedLog,
 }
 
@@ -90,6 +94,7 @@ impl WindowPost {
         let WindowPostDeps { miner, node, prover, reader, outbox, store, jobs, settings } = deps;
         let work = Effects::new(miner, node, prover, reader, outbox, jobs, settings.clone()).map_err(StartError)?;
         let miner = work.name();
+        let repeats = Repeats::new(settings.retry_first.as_millis() as u64, settings.retry_cap.as_millis() as u64);
         // A record that cannot be read costs a second proof; refusing to start would cost a fault.
         let records = store.list::<DeadlineRun>().unwrap_or_else(|error| {
             tracing::error!(%error, "window_post starts without its records: proofs in work are made again");
@@ -112,6 +117,7 @@ impl WindowPost {
             wake_at: None,
             recovering: false,
             declared: None,
+            repeats,
             missed,
         })
     }
@@ -331,11 +337,19 @@ impl Handler<DeadlineSeen> for WindowPost {
     async fn handle(&mut self, DeadlineSeen { update, found }: DeadlineSeen, cx: &Cx<Self>) -> Result<(), Exit> {
         self.looking_up = false;
         let HeadUpdate { tipset, reverted_to } = update;
-        if let Err(error) = &found {
-            tracing::warn!(%error, height = tipset.height, "cannot read the proving deadline; going by the last known one");
-            let again = HeadUpdate { tipset: tipset.clone(), reverted_to: None };
-            cx.tell_after(self.work.settings.retry_first, LookUpAgain(again));
+        match &found {
+            Ok(_) => self.repeats.over(&DEADLINE),
+            Err(error) => {
+                let repeat = self.repeats.failed(&DEADLINE, error, self.now().as_millis() as u64);
+                match repeat.warning {
+                    Some(warning) => tracing::warn!(height = tipset.height, "{warning}; going by the last known one"),
+                    None => tracing::info!(%error, height = tipset.height, "cannot read the proving deadline"),
+                }
+                let again = HeadUpdate { tipset: tipset.clone(), reverted_to: None };
+                cx.tell_after(Duration::from_millis(repeat.pause), LookUpAgain(again));
+            }
         }
+        cx.trouble(self.repeats.trouble());
         self.head = Some(tipset.clone());
         let commands = self.scheduler.head(tipset.height, reverted_to, found.ok(), self.now());
         self.carry_out(commands, cx)?;

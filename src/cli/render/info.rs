@@ -8,7 +8,9 @@ use crate::actors::winning_post::messages::RoundReport;
 use crate::config::values::format_size;
 use crate::node::provider_report::Worker;
 use crate::node::proving_report::{DeadlineRow, OpenDeadline, Restart, Trouble};
-use crate::rpc::admin::provider::{BlocksPart, ChainPart, MessagesPart, PowerPart, ProviderReport, ProvingPart};
+use crate::rpc::admin::provider::{
+    BlocksPart, ChainPart, F3Part, MessagesPart, NetworkPart, PowerPart, ProviderReport, ProvingPart,
+};
 use serde::Deserialize;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -51,8 +53,10 @@ pub fn info(info: &Info, now: u64, all: bool) -> String {
         value.or(why).map(|value| fact(name, &value)).unwrap_or_default()
     };
     text += &part("Chain", provider.chain.as_ref().map(|part| chain(part, &info.full_node, now)), "chain");
+    text += &part("Network", provider.network.as_ref().map(upgrades), "network");
     text += &part("Proving", provider.proving.as_ref().map(|part| proving(part, info)), "deadlines");
     text += &part("Blocks", provider.blocks.as_ref().map(|part| blocks(part, &info.winning_post)), "winning_post");
+    text += &part("Finality", provider.f3.as_ref().map(finality), "f3");
     text += &part("Power", provider.power.as_ref().map(power), "power");
     text += &part("Sealing", provider.sectors.as_ref().map(|sectors| sealing(sectors, provider)), "sealing");
     for (i, worker) in info.workers.iter().take(shown).enumerate() {
@@ -88,6 +92,16 @@ fn chain(part: &ChainPart, full_node: &Value, now: u64) -> String {
     text + &format!("; {} of {} full nodes usable", part.usable, part.full_nodes)
 }
 
+fn upgrades(part: &NetworkPart) -> String {
+    let known = if part.known { part.name.as_str() } else { "not known to this version of bulkhead" };
+    let mut text = format!("version {} ({known})", part.version);
+    if let Some(next) = &part.next_upgrade {
+        let time = next.seconds.map(|s| format!(" in {}", elapsed(Duration::from_secs(s)))).unwrap_or_default();
+        text += &format!("; next upgrade{time}: {}", line(&next.line()));
+    }
+    text
+}
+
 fn proving(part: &ProvingPart, info: &Info) -> String {
     let faults = match part.faulty {
         0 => "none faulty".to_string(),
@@ -120,6 +134,12 @@ fn blocks(part: &BlocksPart, winning: &Value) -> String {
     let last = last.map(|round| format!("; round {}: {}", round.round, outcome(&round.outcome)));
     let (won, on_chain, lost) = (part.accepted, part.on_chain, part.lost);
     format!("{won} won, {on_chain} on chain, {lost} lost{}", last.unwrap_or_default())
+}
+
+fn finality(part: &F3Part) -> String {
+    let lease = part.lease_to.map(|to| format!(", lease to instance {to}")).unwrap_or_default();
+    let error = part.error.as_ref().filter(|_| part.failures > 0).map(|why| format!(": {}", line(why)));
+    format!("F3 {}{lease}{}", part.state.replace('_', " "), error.unwrap_or_default())
 }
 
 fn power(part: &PowerPart) -> String {
@@ -283,8 +303,10 @@ Health         ok
 Restart now?   yes, for 10 m 00 s: deadline 8 opens at epoch 60
 
 Chain          epoch 40, 30.0 s old, a block every 30 s; from http://127.0.0.1:1234; 1 of 2 full nodes usable
+Network        version 28 (FireHorse); next upgrade in 30 m 00 s: Solstice at epoch 100: ready
 Proving        5 sectors, 1 FAULTY (0 recovering), 2 of them not sealed here, 3 left out of proofs lately; deadline 7 of 48: 1 of 2 proven, closes in 20 m 00 s; next 8 in 10 m 00 s; lately 9 deadlines met, 1 missed
 Blocks         4 won, 3 on chain, 1 lost; round 39: no win drawn
+Finality       F3 participating, lease to instance 9
 Power          2 KiB raw, 4 KiB quality-adjusted, 25.00 % of the network
 Sealing        4 sectors: 2 PreCommit1, 2 Proving; running 2 pc1 (a restart begins them again); 1 pledge without a number
 Workers        this node: pc1 1/2

@@ -17,6 +17,9 @@ pub fn info(info: &ProvingInfo, all: bool) -> String {
     let ok = "ok: no faults, nothing missed";
     text += &health(&info.troubles, ok, shown);
     text += &fact("Restart now?", &restart(&info.restart));
+    if !info.off.is_empty() {
+        text += &fact("Off", &format!("{}: no node of this provider has the role", info.off.join(", ")));
+    }
     text += "\n";
     match &info.open_deadline {
         Some(open) => text += &open_deadline(open, shown),

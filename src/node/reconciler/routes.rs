@@ -48,6 +48,11 @@ impl Route {
         }
     }
 
+    /// To wherever the concern at `path` is held.
+    fn beside<A: Actor>(address: &Ref<A>, path: String) -> Route {
+        Route { path, ..Route::of(address) }
+    }
+
     fn of<A: Actor>(address: &Ref<A>) -> Route {
         let (path, address) = (address.path().to_string(), address.clone());
         Route { path, set: Box::new(move |carrier| address.route_to(carrier)), target: None }
@@ -58,7 +63,11 @@ impl Routes {
     pub fn new(deps: &ReconcilerDeps) -> Routes {
         let refs = &deps.refs;
         let routes = Routes {
-            concerns: Concern::ALL.into_iter().filter_map(|concern| Route::to(concern, refs)).collect(),
+            concerns: Concern::ALL
+                .into_iter()
+                .filter_map(|concern| Route::to(concern, refs))
+                .chain([Route::beside(&refs.f3, Concern::WinningPost.path(&deps.net.miner, None))])
+                .collect(),
             shards: deps.shards.clone(),
             miner: deps.net.miner,
             shard_targets: BTreeMap::new(),

@@ -61,7 +61,21 @@ async fn entered(net: &Net, tree: &TreeCell, slot: &LeaseSlot) -> Result<(), Str
     }
     slot.open();
     let (_tree, supervisor, id) = place(net, tree, slot).ok_or("its part of the tree is not up")?;
-    start(&supervisor, &id).await.map_err(|error| format!("it did not start: {error}"))
+    start(&supervisor, &id).await.map_err(|error| format!("it did not start: {error}"))?;
+    for (supervisor, id) in companions(tree, slot) {
+        // Held down by its group until it can start: the concern runs without it.
+        if let Err(error) = start(&supervisor, id).await {
+            tracing::warn!(concern, companion = id, %error, "did not start beside it");
+        }
+    }
+    Ok(())
+}
+
+/// Further actors under the concern's lease.
+fn companions(tree: &TreeCell, slot: &LeaseSlot) -> Vec<(SupervisorRef, &'static str)> {
+    let Some(tree) = tree.get().and_then(WeakTree::upgrade) else { return Vec::new() };
+    let of = |(group, id): &(&str, &'static str)| Some((tree.supervisor(group)?, *id));
+    slot.concern.companions().iter().filter_map(of).collect()
 }
 
 /// Reads the concern's state. A store that was out of reach until a moment ago is waited for: the lease is ours meanwhile.
@@ -95,6 +109,9 @@ pub async fn leave(net: &Net, tree: &TreeCell, slot: &LeaseSlot, lost: bool) -> 
     if lost {
         slot.halt();
     }
+    for (supervisor, id) in companions(tree, slot) {
+        stop(&supervisor, id, slot).await;
+    }
     let Some((_tree, supervisor, id)) = place(net, tree, slot) else {
         slot.halt();
         return PhaseEvent::Left;
@@ -107,6 +124,9 @@ pub async fn leave(net: &Net, tree: &TreeCell, slot: &LeaseSlot, lost: bool) -> 
     }
     // Its start passes now: the tree shows that it stands by, not that it was stopped.
     let _ = supervisor.restart_child(&id).await; // a group on its way down starts nothing
+    for (supervisor, id) in companions(tree, slot) {
+        let _ = supervisor.restart_child(id).await;
+    }
     tracing::info!(concern = slot.concern.name(), "not run here any more");
     PhaseEvent::Left
 }

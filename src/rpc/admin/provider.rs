@@ -12,6 +12,7 @@ pub struct ProviderReport {
     pub at: u64,
     pub miner: String,
     pub chain: Option<ChainPart>,
+    pub network: Option<NetworkPart>,
     pub power: Option<PowerPart>,
     /// attoFIL by account: `miner_available`, `worker`, `owner`, `control-0`, ..
     pub balances: BTreeMap<String, String>,
@@ -20,6 +21,7 @@ pub struct ProviderReport {
     pub sealing: Option<SealingPart>,
     pub proving: Option<ProvingPart>,
     pub blocks: Option<BlocksPart>,
+    pub f3: Option<F3Part>,
     pub messages: Option<MessagesPart>,
     /// Part -> why it is missing or incomplete.
     pub unavailable: BTreeMap<String, String>,
@@ -38,6 +40,42 @@ pub struct ChainPart {
     pub full_nodes: u64,
     /// The number that answer, are of the right network, and are not behind.
     pub usable: u64,
+}
+
+/// The network's version, and its next upgrade.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(default)]
+pub struct NetworkPart {
+    pub version: u32,
+    /// The name of the upgrade that began the version.
+    pub name: String,
+    /// Whether this program knows the version's rules.
+    pub known: bool,
+    /// `None`: the full node tells of none.
+    pub next_upgrade: Option<UpgradePart>,
+}
+
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(default)]
+pub struct UpgradePart {
+    pub name: String,
+    pub epoch: i64,
+    /// Until then; `None` while the block delay is unknown.
+    pub seconds: Option<u64>,
+    pub ready: bool,
+    /// The reasons why not; empty when ready.
+    pub because: Vec<String>,
+}
+
+impl UpgradePart {
+    /// One line: `Solstice at epoch 6470279: ready`.
+    pub fn line(&self) -> String {
+        let UpgradePart { name, epoch, because, .. } = self;
+        match self.ready {
+            true => format!("{name} at epoch {epoch}: ready"),
+            false => format!("{name} at epoch {epoch}: not ready because {}", because.join("; ")),
+        }
+    }
 }
 
 /// Bytes. Network figures are for the share.
@@ -100,6 +138,20 @@ pub struct BlocksPart {
     pub lost: u64,
     /// Outcome -> how many of the last rounds.
     pub rounds: BTreeMap<String, u64>,
+}
+
+/// Participation in fast finality.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(default)]
+pub struct F3Part {
+    /// `participating`, `disabled`, `failing`, ..
+    pub state: String,
+    /// The instance at the last answer, and the last one of the lease.
+    pub instance: Option<u64>,
+    pub lease_to: Option<u64>,
+    /// Failed tries in a row.
+    pub failures: u32,
+    pub error: Option<String>,
 }
 
 #[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq)]

@@ -16,6 +16,14 @@ pub fn render(report: &ProviderReport, now: u64) -> String {
     let unavailable = report.unavailable.keys().map(|part| (part.clone(), 1u64));
     out.each("bulkhead_part_unavailable", "1 for a part whose figures could not be had.", "part", unavailable);
     chain(&mut out, report, now);
+    if let Some(network) = &report.network {
+        out.one("bulkhead_network_version", "Version of the network at its head.", network.version);
+        if let Some(next) = &network.next_upgrade {
+            out.one("bulkhead_next_upgrade_epoch", "Epoch of the network's next upgrade.", next.epoch);
+            let help = "1 when this provider and its full node are ready for the next upgrade.";
+            out.one("bulkhead_next_upgrade_ready", help, u8::from(next.ready));
+        }
+    }
     if let Some(power) = &report.power {
         let own = [("raw", &power.raw), ("quality_adjusted", &power.quality_adjusted)];
         out.each("bulkhead_power_bytes", "Power of the miner.", "kind", own);
@@ -36,6 +44,11 @@ pub fn render(report: &ProviderReport, now: u64) -> String {
             blocks.lost,
         );
         out.each("bulkhead_rounds_recent", "The last 50 rounds of WinningPoSt.", "outcome", &blocks.rounds);
+    }
+    if let Some(f3) = &report.f3 {
+        let participates = u8::from(f3.state == "participating");
+        out.one("bulkhead_f3_participating", "1 while a lease for fast finality is held.", participates);
+        out.one("bulkhead_f3_failures", "Tries for a lease that failed in a row.", f3.failures);
     }
     if let Some(messages) = &report.messages {
         let open = [("queued", messages.queued), ("pushed", messages.pushed)];
@@ -168,6 +181,18 @@ pub fn example() -> ProviderReport {
             full_nodes: 2,
             usable: 1,
         }),
+        network: Some(NetworkPart {
+            version: 28,
+            name: "FireHorse".into(),
+            known: true,
+            next_upgrade: Some(UpgradePart {
+                name: "Solstice".into(),
+                epoch: 100,
+                seconds: Some(1800),
+                ready: true,
+                because: vec![],
+            }),
+        }),
         power: Some(PowerPart {
             raw: "2048".into(),
             quality_adjusted: "4096".into(),
@@ -199,6 +224,7 @@ pub fn example() -> ProviderReport {
             unrecorded: Some(2),
         }),
         blocks: Some(BlocksPart { accepted: 4, on_chain: 3, lost: 1, rounds: counts(&["lost", "won"]) }),
+        f3: Some(F3Part { state: "participating".into(), lease_to: Some(9), instance: Some(7), ..F3Part::default() }),
         messages: Some(MessagesPart { queued: 1, pushed: 2, oldest_epochs: Some(5), waiting: None }),
         unavailable: [("balances".to_string(), "no answer".to_string())].into(),
     }
@@ -217,6 +243,9 @@ mod tests {
             "bulkhead_chain_head_epoch 40",
             "bulkhead_chain_head_lag_seconds 30",
             "bulkhead_full_nodes_usable 1",
+            "bulkhead_network_version 28",
+            "bulkhead_next_upgrade_epoch 100",
+            "bulkhead_next_upgrade_ready 1",
             "bulkhead_power_bytes{kind=\"quality_adjusted\"} 4096",
             "bulkhead_network_power_bytes{kind=\"raw\"} 8192",
             "bulkhead_balance_fil{account=\"worker\"} 1.5",
@@ -230,6 +259,8 @@ mod tests {
             "bulkhead_blocks_won_total{stage=\"on_chain\"} 3",
             "bulkhead_blocks_lost 1",
             "bulkhead_rounds_recent{outcome=\"won\"} 2",
+            "bulkhead_f3_participating 1",
+            "bulkhead_f3_failures 0",
             "bulkhead_messages_open{state=\"pushed\"} 2",
             "bulkhead_message_oldest_epochs 5",
             "bulkhead_sectors{state=\"Proving\"} 2",

@@ -131,7 +131,9 @@ async fn live(state: Data<AdminState>) -> HttpAnswer {
 async fn ready(state: Data<AdminState>) -> HttpAnswer {
     let read = state.readers.read(Lane::Health, |views| {
         let troubles = views.tree.cluster().map(|cluster| cluster.report().troubles).unwrap_or_default();
-        Ok(readiness(&views.tree.snapshot(), &views.critical).with(troubles))
+        let provider = views.tree.provider();
+        let next = provider.and_then(|provider| Some(provider.network.as_ref()?.next_upgrade.as_ref()?.line()));
+        Ok(readiness(&views.tree.snapshot(), &views.critical).with(troubles).before(next))
     });
     let answer = match read.await {
         Err(HttpRefusal { status: StatusCode::SERVICE_UNAVAILABLE, why }) => Readiness::default().with(vec![why]),

@@ -234,12 +234,19 @@ pub struct Readiness {
     /// The faults of the concerns that this node may run, in a cluster; a sentence each.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub troubles: Vec<String>,
+    /// The network's next upgrade, and whether this node is ready for it; says nothing of being ready now.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next_upgrade: Option<String>,
 }
 
 impl Readiness {
     /// A node of a cluster is ready when every concern that its roles allow runs somewhere, and proven where it runs here.
     pub fn with(self, troubles: Vec<String>) -> Readiness {
         Readiness { ready: self.ready && troubles.is_empty(), troubles, ..self }
+    }
+
+    pub fn before(self, next_upgrade: Option<String>) -> Readiness {
+        Readiness { next_upgrade, ..self }
     }
 }
 
@@ -275,7 +282,7 @@ pub fn readiness(rows: &[ActorInfo], critical: &[String]) -> Readiness {
         }
     }
     reasons.extend(rows.iter().filter_map(|row| Some((row.path.clone(), row.held.clone()?))));
-    Readiness { ready: waiting_for.is_empty(), waiting_for, reasons, troubles: Vec::new() }
+    Readiness { ready: waiting_for.is_empty(), waiting_for, reasons, troubles: Vec::new(), next_upgrade: None }
 }
 
 fn is_within(path: &str, root: &str) -> bool {

@@ -46,6 +46,7 @@ pub enum ReportKind {
     ProvingDeadlines,
     WindowPost,
     WinningPost,
+    F3,
     Market,
 }
 

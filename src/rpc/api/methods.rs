@@ -23,7 +23,7 @@ pub enum Method {
     Report(ReportKind),
 }
 
-pub const ALL: [(&str, Method); 25] = [
+pub const ALL: [(&str, Method); 26] = [
     ("Filecoin.ActorAddress", Method::ActorAddress),
     ("Filecoin.ActorSectorSize", Method::ActorSectorSize),
     ("Filecoin.MiningBase", Method::MiningBase),
@@ -48,6 +48,7 @@ pub const ALL: [(&str, Method); 25] = [
     ("Bulkhead.ProvingDeadlines", Method::Report(ReportKind::ProvingDeadlines)),
     ("Bulkhead.WindowPost", Method::Report(ReportKind::WindowPost)),
     ("Bulkhead.WinningPost", Method::Report(ReportKind::WinningPost)),
+    ("Bulkhead.F3Status", Method::Report(ReportKind::F3)),
     ("Bulkhead.Market", Method::Report(ReportKind::Market)),
 ];
 

@@ -36,6 +36,7 @@ ids! {
     WINDOW_POST_INFO = 0x0401;
     WINDOW_POST_SUMMARY = 0x0402;
     WINNING_INFO = 0x0501;
+    F3_STATUS = 0x0502;
     // markets
     MARKET_INFO = 0x0601;
     // daemon link

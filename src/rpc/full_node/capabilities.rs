@@ -6,7 +6,6 @@
 
 use super::Result;
 use super::http::HttpFullNode;
-use crate::rpc::full_node::FullNodeError;
 use serde::Serialize;
 
 /// A method that the node lacks.
@@ -21,6 +20,9 @@ pub struct Missing {
 const NO_MESSAGES: &str = "no message can be sent";
 const NO_WINDOW_POST: &str = "WindowPoSt stops";
 const NO_SEALING: &str = "sealing stops";
+const NO_PLEDGE: &str =
+    "asked of the method for the network's other versions, else nothing is sent along with a proof of replication";
+const NO_FINALITY: &str = "the miner's power takes no part in fast finality (F3)";
 const NO_BLOCKS: &str = "no block can be made";
 
 /// Everything that the provider asks for, with the consequence.
@@ -49,7 +51,8 @@ const USED: &[(&str, &str)] = &[
     ("Filecoin.StateMinerAllocated", "read from the miner's state (StateReadState, ChainReadObj)"),
     ("Filecoin.StateMinerCreationDeposit", "init sends no deposit with CreateMiner"),
     ("Filecoin.StateMinerPreCommitDepositForPower", "nothing is sent along: the miner's own balance must cover it"),
-    ("Filecoin.StateMinerInitialPledgeCollateral", "nothing is sent along: the miner's own balance must cover it"),
+    ("Filecoin.StateMinerInitialPledgeCollateral", NO_PLEDGE),
+    ("Filecoin.StateMinerInitialPledgeForSector", NO_PLEDGE),
     ("Filecoin.StateSectorPreCommitInfo", NO_SEALING),
     ("Filecoin.StateSectorGetInfo", NO_SEALING),
     ("Filecoin.StateGetRandomnessFromTickets", NO_SEALING),
@@ -67,20 +70,25 @@ const USED: &[(&str, &str)] = &[
     ("Filecoin.MinerGetBaseInfo", NO_BLOCKS),
     ("Filecoin.MinerCreateBlock", NO_BLOCKS),
     ("Filecoin.SyncSubmitBlock", NO_BLOCKS),
+    ("Filecoin.F3GetOrRenewParticipationTicket", NO_FINALITY),
+    ("Filecoin.F3Participate", NO_FINALITY),
+    ("Filecoin.F3GetManifest", NO_FINALITY),
+    ("Filecoin.F3GetProgress", NO_FINALITY),
 ];
 
 const AT_ONCE: usize = 4;
 
 async fn has(node: &HttpFullNode, method: &'static str) -> Result<bool> {
     match node.call::<serde::de::IgnoredAny>(method, Ok(Vec::new())).await {
-        Err(FullNodeError::NoSuchMethod { .. }) => Ok(false),
+        Err(e) if e.is_missing_method() => Ok(false),
         Err(e) if e.is_transient() => Err(e),
         Ok(_) | Err(_) => Ok(true),
     }
 }
 
-/// Asks for each method. A node that does not answer gives no result at all: it is asked again another time.
-pub(super) async fn probe(node: &HttpFullNode) -> Result<Vec<Missing>> {
+/// Asks for each method. A node that does not answer gives no result at all: it is asked again another time. `before`: what
+/// it lacked when it was last asked, which is not logged again.
+pub(super) async fn probe(node: &HttpFullNode, before: &[Missing]) -> Result<Vec<Missing>> {
     let mut missing = Vec::new();
     for some in USED.chunks(AT_ONCE) {
         let asked = futures::future::try_join_all(some.iter().map(|&(method, _)| has(node, method))).await?;
@@ -89,7 +97,7 @@ pub(super) async fn probe(node: &HttpFullNode) -> Result<Vec<Missing>> {
             lacking.map(|(&(method, instead), _)| Missing { method: method.trim_start_matches("Filecoin."), instead }),
         );
     }
-    for Missing { method, instead } in &missing {
+    for Missing { method, instead } in missing.iter().filter(|missing| !before.contains(missing)) {
         tracing::warn!(node = super::FullNode::name(node), method, "the full node lacks a method: {instead}");
     }
     Ok(missing)

@@ -16,14 +16,19 @@ use fvm_shared::clock::ChainEpoch;
 use fvm_shared::econ::TokenAmount;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use tokio::sync::{OnceCell, mpsc};
+use std::time::Duration;
+use tokio::sync::{Mutex, mpsc};
+use tokio::time::Instant;
+
+/// A node's methods change when it is replaced by another version, or when the network's version does.
+const PROBE_EVERY: Duration = Duration::from_secs(600);
 
 /// One full node at an address. Calls share a connection pool; each head feed has a connection of its own.
 pub struct HttpFullNode {
     info: ApiInfo,
     client: RpcClient,
     limits: CallLimits,
-    missing: OnceCell<Vec<Missing>>,
+    missing: Mutex<Option<(Instant, Vec<Missing>)>>,
 }
 
 impl HttpFullNode {
@@ -34,7 +39,7 @@ impl HttpFullNode {
 
     pub fn with_limits(info: ApiInfo, limits: CallLimits) -> Result<HttpFullNode> {
         let client = RpcClient::new(&info, "v1").map_err(|e| in_trait_terms("Filecoin.Version", e))?;
-        Ok(HttpFullNode { info, client, limits, missing: OnceCell::new() })
+        Ok(HttpFullNode { info, client, limits, missing: Mutex::default() })
     }
 
     pub(super) async fn call<R: DeserializeOwned>(&self, method: &'static str, params: Params) -> Result<R> {
@@ -66,6 +71,18 @@ pub(super) fn addr(who: &Address) -> WholeAddress {
     WholeAddress(*who)
 }
 
+/// Lotus: the state of an upgrade's epoch is not computed for a caller.
+const EXPENSIVE_FORK: i64 = -32002;
+const LIMIT_EXCEEDED: i64 = -32005;
+
+/// Nodes say in words that a method has no meaning on the network's version (lotus#13748, forest#7599). The words must be
+/// about the method: a sector size or a proof type may be unsupported, too.
+fn is_unsupported(method: &str, message: &str) -> bool {
+    let short = method.strip_prefix("Filecoin.").unwrap_or(method);
+    let words = ["unsupported", "not supported", "no longer supported"].iter().any(|w| message.contains(w));
+    words && (message.contains(short) || message.contains("network version"))
+}
+
 pub(super) fn in_trait_terms(method: &'static str, e: RpcCallError) -> FullNodeError {
     let node = e.node;
     match e.kind {
@@ -73,6 +90,12 @@ pub(super) fn in_trait_terms(method: &'static str, e: RpcCallError) -> FullNodeE
         CallErrorKind::Timeout(after) => FullNodeError::Timeout { node, method, after },
         CallErrorKind::Unauthorized(why) => FullNodeError::Unauthorized { node, method, why },
         CallErrorKind::NoSuchMethod => FullNodeError::NoSuchMethod { node, method },
+        CallErrorKind::Rpc { code, message: why } if code == EXPENSIVE_FORK || code == LIMIT_EXCEEDED => {
+            FullNodeError::NotNow { node, method, code, why }
+        }
+        CallErrorKind::Rpc { message: why, .. } if is_unsupported(method, &why) => {
+            FullNodeError::Unsupported { node, method, why }
+        }
         CallErrorKind::Rpc { code, message } => FullNodeError::Rpc { node, method, code, message },
         CallErrorKind::BadAnswer(why) => FullNodeError::BadAnswer { node, method, why },
     }
@@ -93,7 +116,21 @@ impl FullNode for HttpFullNode {
     }
 
     async fn missing_methods(&self) -> Result<Vec<Missing>> {
-        self.missing.get_or_try_init(|| capabilities::probe(self)).await.cloned()
+        let mut known = self.missing.lock().await;
+        let (at, before) = match known.take() {
+            Some((at, missing)) if at.elapsed() < PROBE_EVERY => {
+                *known = Some((at, missing.clone()));
+                return Ok(missing);
+            }
+            Some((at, missing)) => (Some(at), missing),
+            None => (None, Vec::new()),
+        };
+        let found = capabilities::probe(self, &before).await;
+        *known = match &found {
+            Ok(missing) => Some((Instant::now(), missing.clone())),
+            Err(_) => at.map(|at| (at, before)),
+        };
+        found
     }
     async fn version(&self) -> Result<Version> {
         self.call("Filecoin.Version", params![]).await
@@ -189,6 +226,16 @@ impl FullNode for HttpFullNode {
     ) -> Result<TokenAmount> {
         let params = params![addr(miner), info, key(k)];
         self.call("Filecoin.StateMinerInitialPledgeCollateral", params).await.map(|WholeToken(t)| t)
+    }
+    async fn state_miner_initial_pledge_for_sector(
+        &self,
+        duration: ChainEpoch,
+        sector_size: u64,
+        verified_size: u64,
+        k: &TipSetKey,
+    ) -> Result<TokenAmount> {
+        let params = params![duration, sector_size, verified_size, key(k)];
+        self.call("Filecoin.StateMinerInitialPledgeForSector", params).await.map(|WholeToken(t)| t)
     }
     async fn state_miner_creation_deposit(&self, k: &TipSetKey) -> Result<TokenAmount> {
         self.call("Filecoin.StateMinerCreationDeposit", params![key(k)]).await.map(|WholeToken(t)| t)
@@ -311,6 +358,25 @@ impl FullNode for HttpFullNode {
     async fn sync_submit_block(&self, block: &BlockMsg) -> Result<()> {
         // Lotus answers null; the documentation shows {}: either is fine
         self.call::<Value>("Filecoin.SyncSubmitBlock", params![block]).await.map(|_| ())
+    }
+
+    async fn f3_get_or_renew_participation_ticket(
+        &self,
+        miner: &Address,
+        previous: &[u8],
+        instances: u64,
+    ) -> Result<Vec<u8>> {
+        let params = params![addr(miner), WholeBytes(previous.to_vec()), instances];
+        self.call("Filecoin.F3GetOrRenewParticipationTicket", params).await.map(|WholeBytes(ticket)| ticket)
+    }
+    async fn f3_participate(&self, ticket: &[u8]) -> Result<F3Lease> {
+        self.call("Filecoin.F3Participate", params![WholeBytes(ticket.to_vec())]).await
+    }
+    async fn f3_get_progress(&self) -> Result<F3Progress> {
+        self.call("Filecoin.F3GetProgress", params![]).await
+    }
+    async fn f3_get_manifest(&self) -> Result<Option<F3Manifest>> {
+        self.call("Filecoin.F3GetManifest", params![]).await
     }
 }
 

@@ -6,12 +6,14 @@
 //! * [`http`] — the calls; [`feed`] — the head feed over a WebSocket; [`limits`] — how long each may take.
 //! * [`capabilities`] — which methods a node lacks; [`workarounds`] — what is asked instead.
 //! * [`verdicts`] — errors that are answers; [`lookups`] — questions that take more than one call.
+//! * [`rules`] — the network's rules at a tipset.
 
 pub mod capabilities;
 mod feed;
 pub mod http;
 pub mod limits;
 pub mod lookups;
+pub mod rules;
 pub mod verdicts;
 mod workarounds;
 
@@ -46,6 +48,13 @@ pub enum FullNodeError {
     /// The node lacks the method (JSON-RPC -32601).
     #[error("full node {node}: it has no method {method}")]
     NoSuchMethod { node: String, method: &'static str },
+    /// The node has the method, and says that the network's version has it no longer.
+    #[error("full node {node}: {method} is not supported by it: {why}")]
+    Unsupported { node: String, method: &'static str, why: String },
+    /// The node refuses the call for the moment: an expensive migration at an upgrade's epoch (Lotus, -32002), or a quota
+    /// (-32005). Says nothing of the call, and nothing of the node's health.
+    #[error("full node {node}: {method} is refused for the moment, asked again at the next tipset: {why}")]
+    NotNow { node: String, method: &'static str, code: i64, why: String },
     /// The node answered with a JSON-RPC error.
     #[error("full node {node}: {method}: {message}")]
     Rpc { node: String, method: &'static str, code: i64, message: String },
@@ -57,7 +66,20 @@ pub enum FullNodeError {
 impl FullNodeError {
     /// The same call may succeed later or on another node; no verdict was given.
     pub fn is_transient(&self) -> bool {
-        matches!(self, FullNodeError::Unreachable { .. } | FullNodeError::Timeout { .. })
+        matches!(self, FullNodeError::Unreachable { .. } | FullNodeError::Timeout { .. } | FullNodeError::NotNow { .. })
+    }
+
+    /// The node lacks the method, on this network's version or at all.
+    pub fn is_missing_method(&self) -> bool {
+        matches!(self, FullNodeError::NoSuchMethod { .. } | FullNodeError::Unsupported { .. })
+    }
+
+    /// The JSON-RPC code of the node's own verdict.
+    pub fn code(&self) -> Option<i64> {
+        match self {
+            FullNodeError::Rpc { code, .. } => Some(*code),
+            _ => None,
+        }
     }
 }
 
@@ -209,6 +231,18 @@ pub trait FullNode: Send + Sync + 'static {
     ) -> Result<TokenAmount> {
         Err(self.lacks("StateMinerInitialPledgeCollateral"))
     }
+    /// Asked from network version 29 on, where [`Self::state_miner_initial_pledge_collateral`] is refused (FIP-0118). The
+    /// answer contains Lotus' margin of a tenth. `duration`: epochs from the tipset to the sector's expiration, above 0;
+    /// `verified_size`: the bytes that count ten-fold, at most `sector_size`.
+    async fn state_miner_initial_pledge_for_sector(
+        &self,
+        duration: ChainEpoch,
+        sector_size: u64,
+        verified_size: u64,
+        key: &TipSetKey,
+    ) -> Result<TokenAmount> {
+        Err(self.lacks("StateMinerInitialPledgeForSector"))
+    }
     /// The deposit that CreateMiner must carry (FIP-0077, network version 27 on); zero before.
     async fn state_miner_creation_deposit(&self, key: &TipSetKey) -> Result<TokenAmount> {
         Err(self.lacks("StateMinerCreationDeposit"))
@@ -326,5 +360,27 @@ pub trait FullNode: Send + Sync + 'static {
     }
     async fn sync_submit_block(&self, block: &BlockMsg) -> Result<()> {
         Err(self.lacks("SyncSubmitBlock"))
+    }
+
+    /// A ticket for an F3 participation lease of `instances` (at most 5). `previous`: the last ticket, empty without one.
+    async fn f3_get_or_renew_participation_ticket(
+        &self,
+        miner: &Address,
+        previous: &[u8],
+        instances: u64,
+    ) -> Result<Vec<u8>> {
+        Err(self.lacks("F3GetOrRenewParticipationTicket"))
+    }
+    /// Takes or prolongs the lease of a ticket: until it ends the node signs for the miner in fast finality (FIP-0086).
+    async fn f3_participate(&self, ticket: &[u8]) -> Result<F3Lease> {
+        Err(self.lacks("F3Participate"))
+    }
+    /// The instance of fast finality that the node works on.
+    async fn f3_get_progress(&self) -> Result<F3Progress> {
+        Err(self.lacks("F3GetProgress"))
+    }
+    /// `None` while the node has none yet.
+    async fn f3_get_manifest(&self) -> Result<Option<F3Manifest>> {
+        Err(self.lacks("F3GetManifest"))
     }
 }

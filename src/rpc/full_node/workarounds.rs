@@ -31,7 +31,7 @@ fn refused_params(e: &FullNodeError) -> bool {
 }
 
 pub(super) fn lacks(e: &FullNodeError) -> bool {
-    matches!(e, FullNodeError::NoSuchMethod { .. })
+    e.is_missing_method()
 }
 
 impl HttpFullNode {

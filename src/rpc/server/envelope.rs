@@ -48,6 +48,8 @@ impl From<FullNodeError> for RpcError {
     fn from(e: FullNodeError) -> Self {
         match e {
             FullNodeError::Rpc { code, message, .. } => RpcError { code, message },
+            FullNodeError::NotNow { code, why, .. } => RpcError { code, message: why },
+            FullNodeError::Unsupported { why, .. } => RpcError::verdict(why),
             FullNodeError::NoSuchMethod { method, .. } => RpcError::no_method(method),
             other => RpcError::verdict(other.to_string()),
         }

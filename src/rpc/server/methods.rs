@@ -103,6 +103,8 @@ methods! {
         WholeToken(c.node.state_miner_pre_commit_deposit_for_power(&m.0, &p, &k).await?);
     Read "StateMinerInitialPledgeCollateral" |c, m: Addr, p: SectorPreCommitInfo, k: Key|
         WholeToken(c.node.state_miner_initial_pledge_collateral(&m.0, &p, &k).await?);
+    Read "StateMinerInitialPledgeForSector" |c, duration: i64, size: u64, verified: u64, k: Key|
+        WholeToken(c.node.state_miner_initial_pledge_for_sector(duration, size, verified, &k).await?);
     Read "StateSectorPreCommitInfo" |c, m: Addr, n: u64, k: Key| c.node.state_sector_pre_commit_info(&m.0, n, &k).await?;
     Read "StateSectorGetInfo" |c, m: Addr, n: u64, k: Key|
         c.node.state_sector_get_info(&m.0, n, &k).await?.map(shapes::sector).transpose()?;
@@ -137,6 +139,12 @@ methods! {
     Read "MinerGetBaseInfo" |c, m: Addr, h: i64, k: Key| c.node.miner_get_base_info(&m.0, h, &k).await?;
     Write "MinerCreateBlock" |c, t: BlockTemplate| c.node.miner_create_block(&t).await?;
     Write "SyncSubmitBlock" |c, b: BlockMsg| c.node.sync_submit_block(&b).await?;
+
+    Sign "F3GetOrRenewParticipationTicket" |c, m: Addr, previous: Bytes, instances: u64|
+        Bytes(c.node.f3_get_or_renew_participation_ticket(&m.0, &previous.0, instances).await?);
+    Sign "F3Participate" |c, ticket: Bytes| c.node.f3_participate(&ticket.0).await?;
+    Read "F3GetProgress" |c| c.node.f3_get_progress().await?;
+    Read "F3GetManifest" |c| c.node.f3_get_manifest().await?;
 }
 
 impl SendSpec {
