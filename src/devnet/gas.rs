@@ -77,9 +77,8 @@ impl Core {
 /// Lotus (`chain/stmgr/call.go`) and Forest run no migration for a caller: a call on the tipset of an upgrade is refused.
 fn expensive_fork(epoch: ChainEpoch) -> ChainError {
     const RESOURCE_UNAVAILABLE: i64 = -32002;
-    let message = format!(
-        "required historical state unavailable: refusing explicit call due to state fork at epoch {epoch}"
-    );
+    let message =
+        format!("required historical state unavailable: refusing explicit call due to state fork at epoch {epoch}");
     ChainError::Coded { code: RESOURCE_UNAVAILABLE, message }
 }
 

@@ -12,7 +12,7 @@ use crate::chain::types::{
 use crate::rpc::json::try_json;
 use base64::Engine;
 use fil_actor_miner_state::v19 as state;
-use fil_actor_miner_state::v19::State;
+use fil_actor_miner_state::v19::{SECTOR_QUALITY_PRECISION, State, quality_for_weight};
 use fil_actors_shared::v19::runtime::policy_constants::MAX_SECTOR_NUMBER;
 use fvm_ipld_bitfield::BitField;
 use fvm_shared::ActorID;
@@ -238,8 +238,8 @@ impl Core {
             (_, _, None) => return refused("no such sector size"),
             (_, _, Some(size)) => {
                 let (_, vm) = self.view(key)?;
-                let weight = BigInt::from(verified_size) * duration;
-                let qa_power = qa_power_for_weight(size, duration, &weight);
+                let quality = quality_for_weight(size, duration, &(BigInt::from(verified_size) * duration));
+                let qa_power = (BigInt::from(sector_size) * quality) >> SECTOR_QUALITY_PRECISION;
                 Ok(with_margin(PledgeInputs::load(&vm)?.initial_pledge(&qa_power)))
             }
         }

@@ -204,7 +204,9 @@ mod tests {
     #[test]
     fn the_version_changes_after_the_upgrade_epoch() {
         let at = |upgrade_epoch| DevnetSettings { upgrade_epoch, ..Default::default() };
-        for (upgrade, height, version) in [(-1, 0, 29), (0, 0, 28), (0, 1, 29), (30, 30, 28), (30, 31, 29), (NEVER, 500, 28)] {
+        for (upgrade, height, version) in
+            [(-1, 0, 29), (0, 0, 28), (0, 1, 29), (30, 30, 28), (30, 31, 29), (NEVER, 500, 28)]
+        {
             assert_eq!(at(upgrade).network_version(height), version, "{upgrade} {height}");
         }
         // A chain that was made before the setting stays what it is.
