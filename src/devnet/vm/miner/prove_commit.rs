@@ -35,7 +35,7 @@ pub fn prove_commit3(vm: &mut Vm<'_>, call: &Call) -> ActorResult<RawBytes> {
     only_controllers(call, &info)?;
     let numbers: Vec<u64> = params.sector_activations.iter().map(|a| a.sector_number).collect();
     let pre_commits = st.get_precommitted_sectors(&vm.store, numbers).context("loading precommits")?;
-    check_shape(&params, pre_commits.len())?;
+    check_shape(&params, pre_commits.len(), vm.actors())?;
 
     let candidates = params.sector_activations.iter().zip(pre_commits).zip(&params.sector_proofs);
     let mut batch = BatchReturnGen::new(params.sector_activations.len());
@@ -70,7 +70,7 @@ pub fn prove_commit3(vm: &mut Vm<'_>, call: &Call) -> ActorResult<RawBytes> {
     returns(&ProveCommitSectors3Return { activation_results: batch.generate() })
 }
 
-fn check_shape(params: &ProveCommitSectors3Params, pre_commits: usize) -> ActorResult<()> {
+fn check_shape(params: &ProveCommitSectors3Params, pre_commits: usize, actors: Actors) -> ActorResult<()> {
     let illegal = |why: &str| Err(actor_error!(illegal_argument, why));
     if pre_commits == 0 {
         return illegal("no sectors to prove");
@@ -93,7 +93,8 @@ fn check_shape(params: &ProveCommitSectors3Params, pre_commits: usize) -> ActorR
         ));
     }
     for piece in params.sector_activations.iter().flat_map(|a| &a.pieces) {
-        if piece.verified_allocation_key.is_some() {
+        // Accepted and ignored since v19.
+        if actors == Actors::V18 && piece.verified_allocation_key.is_some() {
             return illegal("the devnet has no verified registry: no allocation can be claimed");
         }
         if params.require_notification_success && !piece.notify.is_empty() {
