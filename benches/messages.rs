@@ -63,6 +63,8 @@ impl FullNode for Node {
         Ok(MinerInfo {
             owner: Address::new_id(100),
             worker: Address::new_id(101),
+            beneficiary: None,
+            pending_owner_address: None,
             new_worker: None,
             control_addresses: vec![],
             worker_change_epoch: -1,

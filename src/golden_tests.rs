@@ -413,7 +413,7 @@ mod cluster {
 
 mod orders {
     use super::text;
-    use crate::rpc::api::{MessageState, Order};
+    use crate::rpc::api::{MessageOrder, MessageState, Order};
 
     named! { order: Order {
         Order::SetControl { .. } =>
@@ -435,6 +435,15 @@ mod orders {
             Order::RepayDebt { amount: None, from: None }, r#"{"order":"repay_debt","amount":null,"from":null}"#;
         Order::RecoverFaults { .. } =>
             Order::RecoverFaults { sectors: vec![7] }, r#"{"order":"recover_faults","sectors":[7]}"#;
+    } }
+    named! { message_order: MessageOrder {
+        MessageOrder::Ordered { .. } => MessageOrder::Ordered { nonce: 7 }, r#"{"answer":"ordered","nonce":7}"#;
+        MessageOrder::Withdrawn => MessageOrder::Withdrawn, r#"{"answer":"withdrawn"}"#;
+        MessageOrder::NotSigned => MessageOrder::NotSigned, r#"{"answer":"not_signed"}"#;
+        MessageOrder::Finished { .. } =>
+            MessageOrder::Finished { message: MessageState::Unknown },
+            r#"{"answer":"finished","message":{"state":"unknown"}}"#;
+        MessageOrder::Unknown => MessageOrder::Unknown, r#"{"answer":"unknown"}"#;
     } }
     named! { message_state: MessageState {
         MessageState::Queued { .. } => MessageState::Queued { why: text() }, r#"{"state":"queued","why":"x"}"#;

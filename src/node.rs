@@ -157,7 +157,9 @@ impl Node {
         }
         let alone = settings.cluster.is_none();
         let concerns = Concern::ALL.into_iter().filter(|concern| !alone || slots.get(*concern).is_some()).collect();
+        let reloader = Arc::new(Reloader::new(&settings, &refs));
         let backend = Arc::new(NodeBackend {
+            live: reloader.live.clone(),
             concerns,
             agents: settings.agents.clone(),
             max_behind: settings.link.max_behind,
@@ -173,7 +175,6 @@ impl Node {
             tree: tree.clone(),
             stop: stop.clone(),
         });
-        let reloader = Arc::new(Reloader::new(&settings, &refs));
         let groups = Groups::default();
         let parts = Parts {
             heads: Heads::of(&groups),

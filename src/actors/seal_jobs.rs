@@ -2,8 +2,10 @@
 //! and how it is carried out there. Small on the wire: C1's output, the one large thing, stays beside the files.
 
 use super::sector_files::SectorDirs;
+use crate::chain::proof_types;
 use crate::proofs::{ActorId, Bytes32, Job, Output, Prover, ProverError, Task};
 use crate::supervisor::{Fence, Fenced};
+use crate::util::host::{free_disk, lack};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
@@ -120,10 +122,9 @@ impl From<ProverError> for JobFailed {
     fn from(e: ProverError) -> JobFailed {
         let transient = match &e {
             ProverError::Killed { .. } | ProverError::OutOfMemory { .. } | ProverError::NotStarted { .. } => true,
-            ProverError::Failed { .. }
-            | ProverError::Aborted { .. }
-            | ProverError::Segfault { .. }
-            | ProverError::Hung { .. } => false,
+            // Disk, memory, descriptors, threads: the host's, not the sector's.
+            ProverError::Failed { why, .. } => lack(why).is_some(),
+            ProverError::Aborted { .. } | ProverError::Segfault { .. } | ProverError::Hung { .. } => false,
         };
         JobFailed { error: e.to_string(), transient }
     }
@@ -154,7 +155,8 @@ pub async fn carry_out(
         check()?;
         dirs.create()?;
         let job_dir = Some(dirs.job(job.number, kind.name(), attempt));
-        Ok(prover.run(Job { task, job_dir, max_runtime: job.max_runtime }).await?)
+        let outcome = prover.run(Job { task, job_dir, max_runtime: job.max_runtime }).await.map_err(JobFailed::from);
+        outcome.map_err(|failed| of_a_full_disk(failed, job, dirs))
     };
     let kind = job.step.kind();
     match &job.step {
@@ -203,6 +205,18 @@ pub async fn carry_out(
             check()?;
             dirs.remove_all(job.number)?;
             Ok(Output::Done)
+        }
+    }
+}
+
+/// A task that writes into mapped memory dies of a signal when the disk is full, and no error text tells why.
+fn of_a_full_disk(failed: JobFailed, job: &SealJob, dirs: &SectorDirs) -> JobFailed {
+    let free = free_disk(&dirs.sectors);
+    let full = proof_types::sector_size(job.proof_type).is_some_and(|size| free < size);
+    match failed.transient || !full {
+        true => failed,
+        false => {
+            JobFailed { error: format!("{}; the disk is full: {free} bytes are free", failed.error), transient: true }
         }
     }
 }

@@ -272,7 +272,7 @@ pub fn withdrawn(return_data: &[u8]) -> Result<TokenAmount> {
     Ok(r.amount_withdrawn)
 }
 
-/// What it repays is the message's value, and the miner's own funds.
+/// The message's value is repaid, and what the miner has itself.
 pub fn repay_debt() -> MinerCall {
     MinerCall { method: method::REPAY_DEBT, params: Vec::new() }
 }

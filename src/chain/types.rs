@@ -291,7 +291,7 @@ pub struct MinerFunds {
     pub initial_pledge: TokenAmount,
     /// Rewards that vest.
     pub vesting: TokenAmount,
-    /// What it owes the network; paid before anything can be withdrawn.
+    /// Its debt to the network; paid before anything can be withdrawn.
     pub fee_debt: TokenAmount,
 }
 

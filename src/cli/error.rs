@@ -142,7 +142,8 @@ fn unknown_command(name: &str, suggested: Option<&clap::error::ContextValue>) ->
         Some(ContextValue::String(name)) => std::slice::from_ref(name),
         _ => &[],
     };
-    let near = suggested.iter().find(|other| distance(name, other) <= (name.len() / 3).max(1));
+    let close = suggested.iter().filter(|other| distance(name, other) <= (name.len() / 3).max(1));
+    let near = close.min_by_key(|other| distance(name, other));
     let tip = match (ELSEWHERE.iter().find(|(other, _)| *other == name), near) {
         (Some((_, place)), _) => format!("; {place}"),
         (None, Some(near)) => format!("; did you mean '{near}'?"),

@@ -212,6 +212,12 @@ pub static KEYS: &[Key] = &[
     key!(hot "sealing.pc2", Kind::Int(1, 256), "1", "PC2 tasks that run at a time."),
     key!(hot "sealing.c2", Kind::Int(1, 256), "1", "C2 tasks that run at a time."),
     key!(
+        hot "sealing.keep_free",
+        Kind::Int(0, 1_000_000),
+        "1024",
+        "MiB of the repo's disk that sealing here leaves free for the store, messages and proofs: no sector is begun without room for all of it."
+    ),
+    key!(
         "sealing.place",
         Kind::Choice(&["here", "agents"]),
         "\"here\"",

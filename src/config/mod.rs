@@ -108,6 +108,8 @@ pub struct Sealing {
     pub pc1: usize,
     pub pc2: usize,
     pub c2: usize,
+    /// MiB.
+    pub keep_free: u64,
     pub place: SealPlace,
 }
 

@@ -45,7 +45,7 @@ pub struct Switches {
     pub f3_disabled: bool,
     /// Distinguishes the blocks of each reorg from those that they replace.
     pub fork: u64,
-    /// Whose words refusals are in.
+    /// The node whose words refusals are in.
     pub wording: Wording,
 }
 

@@ -160,7 +160,7 @@ impl Devnet {
         lock(&self.core).switches.refuse_gas = refuse;
     }
 
-    /// Whose words the refusals are in, where Lotus and Forest differ; Forest's at first.
+    /// Chooses whose words the refusals are in, where Lotus and Forest differ; Forest's at first.
     pub fn speak_as(&self, wording: Wording) {
         lock(&self.core).switches.wording = wording;
     }

@@ -4,6 +4,7 @@ use super::concern::Concern;
 use super::network_report::UpgradesTold;
 use super::provider_report::{self, Asked, PeriodCache};
 use super::proving_report::Concerns;
+use super::reload::Live;
 use super::sealing_report;
 use super::shards::{MissingShard, Shards};
 use super::{Refs, api_views};
@@ -21,8 +22,8 @@ use crate::chain::Address;
 use crate::chain::miner_messages::sealed_cid;
 use crate::chain::types::{TipSet, TipSetKey, Version};
 use crate::rpc::api::{
-    BackendError, MessageState, MinerBackend, Order, Plan, ReportKind, SealRandomness, SectorBrief, SectorInfo,
-    SectorLog,
+    BackendError, MessageOrder, MessageState, MinerBackend, Order, Plan, ReportKind, SealRandomness, SectorBrief,
+    SectorInfo, SectorLog,
 };
 use crate::rpc::full_node::{FullNode, FullNodeError};
 use crate::supervisor::{Actor, ActorInfo, CallError, Handler, Message, Ref, WeakTree};
@@ -51,6 +52,8 @@ pub struct NodeBackend {
     /// A full node this many epochs behind the best one counts as away.
     pub(super) max_behind: i64,
     pub(super) period: tokio::sync::Mutex<PeriodCache>,
+    /// The settings in force.
+    pub(super) live: Live,
     pub(super) upgrades: tokio::sync::Mutex<UpgradesTold>,
     /// Held while an order is given.
     pub(super) ordering: tokio::sync::Mutex<()>,
@@ -308,6 +311,18 @@ impl MinerBackend for NodeBackend {
 
     async fn message_state(&self, key: &str) -> Result<MessageState> {
         self.state_of_message(key).await
+    }
+
+    async fn messages(&self, most: u32) -> Result<Value> {
+        self.list_messages(most).await
+    }
+
+    async fn replace_message(&self, key: &str, max_fee: Option<&str>) -> Result<MessageOrder> {
+        self.order_replacement(key, max_fee).await
+    }
+
+    async fn cancel_message(&self, key: &str) -> Result<MessageOrder> {
+        self.order_cancel(key).await
     }
 
     async fn report(&self, asked: ReportKind) -> Result<Value> {

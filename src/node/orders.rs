@@ -4,11 +4,14 @@
 mod plan;
 
 use super::backend::{NodeBackend, ask};
-use crate::actors::message_sender::messages::{Enqueue, EnqueueAnswer, MessageStatus, Pending, Status as MessageQuery};
+use crate::actors::message_sender::AddressRules;
+use crate::actors::message_sender::messages::{
+    Cancel, Enqueue, EnqueueAnswer, ListMessages, MessageStatus, OrderAnswer, Pending, Replace, Status as MessageQuery,
+};
 use crate::chain::miner_messages::method;
 use crate::chain::types::{DeadlineInfo, Message, MinerFunds, MinerInfo, TipSetKey};
 use crate::chain::{Address, TokenAmount};
-use crate::rpc::api::{BackendError, MessageState, Order, Plan, PlannedMessage};
+use crate::rpc::api::{BackendError, MessageOrder, MessageState, Order, Plan, PlannedMessage};
 use crate::rpc::full_node::{FullNode, FullNodeError};
 use futures::future::join_all;
 use num_traits::Zero;
@@ -32,7 +35,7 @@ pub struct Account {
     pub id: String,
     /// `None`: not the account of one key.
     pub key: Option<String>,
-    /// What its messages are for, in lotus-miner's words.
+    /// The purposes of its messages, in lotus-miner's words.
     #[serde(rename = "use")]
     pub uses: Vec<&'static str>,
     /// attoFIL; `None`: the full node did not tell.
@@ -41,7 +44,7 @@ pub struct Account {
     pub in_wallet: Option<bool>,
 }
 
-/// What `actor control list` shows, and what an order has changed.
+/// The report that `actor control list` shows, and that an order has changed.
 #[derive(Serialize, Clone, Debug)]
 pub struct ActorReport {
     pub miner: String,
@@ -75,7 +78,7 @@ async fn look_up(node: &dyn FullNode, who: &Address) -> std::result::Result<Opti
     Ok(Some(Party { id, key, in_wallet }))
 }
 
-/// What an order asks of the chain.
+/// The chain's facts for an order.
 async fn facts(node: &dyn FullNode, miner: &Address, order: &Order) -> Result<Facts> {
     let mut asked = plan::addresses(order).map_err(failed)?;
     let tipset = node.chain_head().await?;
@@ -150,7 +153,7 @@ fn blocked(from: &Party) -> Option<String> {
     }
 }
 
-/// What the network would say to it now, and what its gas costs at most.
+/// The network's answer to it as it stands now, with the most that its gas costs.
 async fn estimate(node: &dyn FullNode, miner: &Address, draft: &Draft) -> Result<PlannedMessage> {
     let from = draft.from.key.unwrap_or(draft.from.id);
     let message = Message {
@@ -273,7 +276,8 @@ impl NodeBackend {
                 params: draft.call.params,
                 value: draft.value,
                 max_fee: TokenAmount::zero(),
-                from: Some(draft.from.id),
+                // What proving sends has addresses of its own.
+                from: (!matches!(order, Order::RecoverFaults { .. })).then_some(draft.from.id),
                 closes: None,
             };
             match ask(&self.refs.messages, SENDER, message).await? {
@@ -301,16 +305,23 @@ impl NodeBackend {
     }
 
     pub(super) async fn state_of_message(&self, key: &str) -> Result<MessageState> {
-        let status = ask(&self.refs.messages, SENDER, MessageQuery { key: key.to_string() }).await?;
-        Ok(match status {
-            MessageStatus::Queued { why_waiting } => MessageState::Queued { why: why_waiting },
-            MessageStatus::Pushed { cid, nonce, since } => MessageState::Pushed { cid: cid.to_string(), nonce, since },
-            MessageStatus::Landed { cid, epoch, return_data, .. } => {
-                MessageState::Landed { cid: cid.to_string(), epoch, return_data: hex::encode(return_data) }
-            }
-            MessageStatus::Failed { exit_code, error } => MessageState::Failed { exit_code, error },
-            MessageStatus::Unknown => MessageState::Unknown,
-        })
+        Ok(state(ask(&self.refs.messages, SENDER, MessageQuery { key: key.to_string() }).await?))
+    }
+
+    pub(super) async fn list_messages(&self, most: u32) -> Result<serde_json::Value> {
+        let list = ask(&self.refs.messages, SENDER, ListMessages { most }).await?.map_err(BackendError::Failed)?;
+        serde_json::to_value(list).map_err(|e| BackendError::Failed(e.to_string()))
+    }
+
+    pub(super) async fn order_replacement(&self, key: &str, max_fee: Option<&str>) -> Result<MessageOrder> {
+        let max_fee = max_fee.map(plan::amount).transpose().map_err(failed)?;
+        let order = Replace { key: key.to_string(), max_fee };
+        Ok(answer(ask(&self.refs.messages, SENDER, order).await?.map_err(BackendError::Failed)?))
+    }
+
+    pub(super) async fn order_cancel(&self, key: &str) -> Result<MessageOrder> {
+        let order = Cancel { key: key.to_string() };
+        Ok(answer(ask(&self.refs.messages, SENDER, order).await?.map_err(BackendError::Failed)?))
     }
 
     pub(super) async fn actor_report(&self) -> Result<ActorReport> {
@@ -318,9 +329,11 @@ impl NodeBackend {
         let tipset = node.chain_head().await?;
         let info = node.state_miner_info(&self.miner, &tipset.key()).await?;
         let named = named_accounts(&info);
+        let rules = self.live.load().messages.addresses.clone();
+        let rules = Uses::of(node, &rules).await?;
         let mut accounts = Vec::new();
         for some in named.chunks(AT_ONCE) {
-            accounts.extend(join_all(some.iter().map(|(name, who)| account(node, name, who, &info))).await);
+            accounts.extend(join_all(some.iter().map(|(name, who)| account(node, name, who, &info, &rules))).await);
         }
         let multiaddr = |text: &String| {
             use base64::Engine;
@@ -340,6 +353,28 @@ impl NodeBackend {
     }
 }
 
+fn state(status: MessageStatus) -> MessageState {
+    match status {
+        MessageStatus::Queued { why_waiting } => MessageState::Queued { why: why_waiting },
+        MessageStatus::Pushed { cid, nonce, since } => MessageState::Pushed { cid: cid.to_string(), nonce, since },
+        MessageStatus::Landed { cid, epoch, return_data, .. } => {
+            MessageState::Landed { cid: cid.to_string(), epoch, return_data: hex::encode(return_data) }
+        }
+        MessageStatus::Failed { exit_code, error } => MessageState::Failed { exit_code, error },
+        MessageStatus::Unknown => MessageState::Unknown,
+    }
+}
+
+fn answer(of_sender: OrderAnswer) -> MessageOrder {
+    match of_sender {
+        OrderAnswer::Ordered { nonce } => MessageOrder::Ordered { nonce },
+        OrderAnswer::Withdrawn => MessageOrder::Withdrawn,
+        OrderAnswer::NotSigned => MessageOrder::NotSigned,
+        OrderAnswer::Finished(status) => MessageOrder::Finished { message: state(status) },
+        OrderAnswer::Unknown => MessageOrder::Unknown,
+    }
+}
+
 fn named_accounts(info: &MinerInfo) -> Vec<(String, Address)> {
     let mut named = vec![("owner".to_string(), info.owner), ("worker".to_string(), info.worker)];
     named.extend(info.beneficiary.map(|who| ("beneficiary".to_string(), who)));
@@ -347,20 +382,54 @@ fn named_accounts(info: &MinerInfo) -> Vec<(String, Address)> {
     named
 }
 
+/// The ID addresses that the configuration names for something, with lotus-miner's words for what they are for.
+struct Uses(Vec<(&'static str, Vec<Address>)>);
+
+impl Uses {
+    /// Addresses that are not on chain send nothing.
+    async fn of(node: &dyn FullNode, rules: &AddressRules) -> std::result::Result<Uses, FullNodeError> {
+        let lists = [
+            ("precommit", &rules.pre_commit),
+            ("commit", &rules.commit),
+            ("terminate", &rules.terminate),
+            ("deals", &rules.deal_publish),
+        ];
+        let mut uses = Vec::new();
+        for (what, named) in lists {
+            let mut ids = Vec::new();
+            for who in named {
+                ids.extend(look_up(node, who).await?.map(|party| party.id));
+            }
+            uses.push((what, ids));
+        }
+        Ok(Uses(uses))
+    }
+
+    /// A control address that is named for nothing sends WindowPoSt.
+    fn of_account(&self, id: &Address, info: &MinerInfo) -> Vec<&'static str> {
+        let is_control = info.control_addresses.contains(id);
+        let named: Vec<&str> = self.0.iter().filter(|(_, ids)| ids.contains(id)).map(|(what, _)| *what).collect();
+        let mut uses = Vec::new();
+        if *id == info.worker {
+            uses.push("other");
+        }
+        if is_control && named.is_empty() {
+            uses.push("post");
+        }
+        uses.extend(named);
+        uses
+    }
+}
+
 async fn account(
     node: &dyn FullNode,
     name: &str,
     who: &Address,
     info: &MinerInfo,
+    rules: &Uses,
 ) -> std::result::Result<Account, FullNodeError> {
     let party = look_up(node, who).await?.unwrap_or(Party { id: *who, key: None, in_wallet: None });
-    let mut uses = Vec::new();
-    if *who == info.worker {
-        uses.push("other");
-    }
-    if info.control_addresses.contains(who) {
-        uses.push("post");
-    }
+    let uses = rules.of_account(&party.id, info);
     Ok(Account {
         name: name.to_string(),
         id: party.id.to_string(),

@@ -1,4 +1,4 @@
-//! What of an actor is a trouble, and in which words.
+//! The troubles that actors are reported with, and their words.
 
 use super::*;
 use crate::supervisor::Exit;

@@ -249,6 +249,7 @@ impl NodeSettings {
                     config::SealPlace::Agents => Place::Agents,
                 },
                 seed_confidence: config.sealing.seed_confidence,
+                keep_free: config.sealing.keep_free << 20,
                 ..SealSettings::default()
             },
             market: MarketSettings {

@@ -2,7 +2,10 @@
 
 use super::error::{Result, StoreError};
 use super::overlay::OverlayBackend;
-use redb::{Database, ReadTransaction, ReadableDatabase, WriteTransaction};
+use redb::backends::FileBackend;
+use redb::{Database, ReadTransaction, ReadableDatabase, StorageBackend, WriteTransaction};
+use std::fs::File;
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{RwLock, RwLockReadGuard};
@@ -22,7 +25,10 @@ pub(crate) struct Db {
 
 impl Db {
     pub(crate) fn open(path: &Path) -> Result<Db> {
-        Db::open_with(path, Box::new(|path| Database::builder().set_cache_size(CACHE).create(path)))
+        Db::open_with(
+            path,
+            Box::new(|path| Database::builder().set_cache_size(CACHE).create_with_backend(Allocated::open(path)?)),
+        )
     }
 
     pub(super) fn open_with(path: &Path, opener: Opener) -> Result<Db> {
@@ -139,5 +145,57 @@ fn unpanicked<T>(path: &Path, f: impl FnOnce() -> std::result::Result<T, redb::D
     match catch_unwind(AssertUnwindSafe(f)) {
         Ok(done) => done.map_err(|e| StoreError::opening(path, e)),
         Err(_) => Err(StoreError::damaged(path, "unreadable structure")),
+    }
+}
+
+/// A file whose blocks are the disk's as far as it reaches: what is written within it needs no space any more, so that a
+/// disk that others have filled does not refuse the next record, such as a WindowPoSt's message. redb grows a file by its
+/// own size, so that about half of it is free at most times.
+#[derive(Debug)]
+struct Allocated {
+    inner: FileBackend,
+    file: File,
+}
+
+impl Allocated {
+    fn open(path: &Path) -> std::result::Result<Allocated, redb::DatabaseError> {
+        let file = File::options().read(true).write(true).create(true).truncate(false).open(path)?;
+        let backend = Allocated { file: file.try_clone()?, inner: FileBackend::new(file)? };
+        backend.allocate(backend.inner.len()?);
+        Ok(backend)
+    }
+
+    /// Blocks come with each write, as without this, on a file system that cannot or has no room for all of them.
+    fn allocate(&self, len: u64) {
+        let Ok(len) = i64::try_from(len) else { return };
+        if len > 0 {
+            // Beyond the end of the file it keeps its size; `set_len` gives it the new one.
+            let keep_size = nix::fcntl::FallocateFlags::FALLOC_FL_KEEP_SIZE;
+            let _ = nix::fcntl::fallocate(&self.file, keep_size, 0, len);
+        }
+    }
+}
+
+impl StorageBackend for Allocated {
+    fn len(&self) -> io::Result<u64> {
+        self.inner.len()
+    }
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.inner.read(offset, out)
+    }
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        if len > self.inner.len()? {
+            self.allocate(len);
+        }
+        self.inner.set_len(len)
+    }
+    fn sync_data(&self) -> io::Result<()> {
+        self.inner.sync_data()
+    }
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.inner.write(offset, data)
+    }
+    fn close(&self) -> io::Result<()> {
+        self.inner.close()
     }
 }

@@ -244,6 +244,42 @@ fn a_full_disk_is_named_loses_nothing_and_is_over_when_there_is_space() {
     assert_eq!(store.get::<Boat>("b").unwrap(), Some(boat(2)));
 }
 
+/// A disk that others have filled takes what is written within the file.
+#[test]
+fn the_file_s_blocks_are_allocated_as_far_as_it_reaches() {
+    use std::os::unix::fs::MetadataExt;
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("bulkhead.redb");
+    let allocated = || {
+        let file = std::fs::metadata(&path).unwrap();
+        assert!(file.len() > 0 && file.blocks() * 512 >= file.len(), "{} of {}", file.blocks() * 512, file.len());
+        file.len()
+    };
+    let store = Store::open(&path).unwrap();
+    store.put(&token(1), "a", &boat(1)).unwrap();
+    let first = allocated();
+    for n in 0..1000 {
+        store.put(&token(1), &format!("{n}"), &boat(3000)).unwrap();
+        if allocated() > first {
+            break;
+        }
+    }
+    assert!(allocated() > first, "it has grown");
+    drop(store);
+    // One of an earlier version has holes where nothing was written yet.
+    let file = OpenOptions::new().read(true).write(true).open(&path).unwrap();
+    let hole = nix::fcntl::FallocateFlags::FALLOC_FL_PUNCH_HOLE | nix::fcntl::FallocateFlags::FALLOC_FL_KEEP_SIZE;
+    for (block, bytes) in std::fs::read(&path).unwrap().chunks(4096).enumerate() {
+        if bytes.iter().all(|byte| *byte == 0) {
+            nix::fcntl::fallocate(&file, hole, block as i64 * 4096, 4096).unwrap();
+        }
+    }
+    let holed = file.metadata().unwrap();
+    assert!(holed.blocks() * 512 < holed.len());
+    Store::open(&path).unwrap();
+    allocated();
+}
+
 /// A record of a known table, as a later version would write it.
 #[derive(Serialize, Deserialize)]
 struct LaterSector(u64);

@@ -1,4 +1,4 @@
-//! What a spec may choose of OTP's rules: when a child is restarted, how it is stopped, what its end does to others.
+//! The choices of a spec among OTP's rules: when a child is restarted, how it is stopped, what its end does to others.
 
 use std::time::Duration;
 

@@ -3,10 +3,12 @@
 //! * [`write_durably`] — the one way to write a small file.
 //! * [`lock`] — a mutex that ignores poisoning.
 //! * [`time`] — the clocks.
+//! * [`host`] — free disk, and what the host lacks.
 //! * [`Repeats`] — errors that repeat: pauses, warnings, what is shown.
 //! * [`listen_error`] — why a libp2p host cannot listen.
 
 mod durable;
+pub mod host;
 mod listen;
 mod repeats;
 pub mod time;

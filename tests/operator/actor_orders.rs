@@ -212,12 +212,52 @@ fn addresses_are_set_and_money_is_moved_once() {
     place.actor(&["repay-debt", "1", "--from", "t099"]).refused(1, &["controls nothing of this miner"]);
 }
 
+#[test]
+fn an_open_message_is_listed_replaced_and_taken_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let (chain_dir, repo) = (dir.path().join("devnet"), dir.path().join("repo"));
+    let chain = Chain::start(&chain_dir);
+    chain.init(&repo);
+    Lotus::at(&chain.api_info()).send(&json!("t01000"), 5);
+    chain.process.stopped();
+    // From here on no block comes: what is sent stays open.
+    let chain = Chain::start_at(&chain_dir, 0, &["--block-delay", "10m", "--warmup-delay", "10m"], &[]);
+    let _node = up(&repo, &chain.api_info());
+    let messages = |args: &[&str]| actor(&repo, &[&["messages"], args].concat());
+    shows(&messages(&["list"]).ok(), &["no message is open"]);
+    let said = actor(&repo, &["actor", "withdraw", "1", "--no-wait", "--request", "w"]).ok();
+    shows(&said, &["Ordered; follow it with `bulkhead messages status order-withdraw-w`"]);
+    let pushed = until("the message in the mempool", || {
+        let list = messages(&["list"]).ok();
+        list.out.contains("pushed").then_some(list)
+    });
+    shows(&pushed, &["order-withdraw-w", "WithdrawBalance", "AT MOST"]);
+    let cid = ask(&repo, &["messages", "list"])["rows"][0]["cid"].as_str().unwrap().to_string();
+    shows(&messages(&["status", "order-withdraw-w"]).ok(), &[&cid]);
+    shows(&messages(&["replace", "order-withdraw-w"]).ok(), &["will be replaced"]);
+    until("a higher fee", || {
+        let list = ask(&repo, &["messages", "list"]);
+        (list["rows"][0]["cid"].as_str() != Some(&cid)).then_some(())
+    });
+    shows(&messages(&["cancel", "order-withdraw-w"]).ok(), &["will be cancelled"]);
+    until("the transfer that takes its nonce", || {
+        let list = ask(&repo, &["messages", "list"]);
+        (list["rows"][0]["fills"] == true).then_some(())
+    });
+    messages(&["cancel", "nonsense"]).refused(1, &["no open message nonsense"]);
+    messages(&["replace", "order-withdraw-w", "--max-fee", "much"]).refused(1, &["\"much\" is not an amount of FIL"]);
+}
+
 /// A chain with a clock, of which a sector is faulty, in this process.
 fn faulty_chain(dir: &Path) -> (Tree, String, i64) {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    // Windows as long as a machine may take that does other work.
     let fast = DevnetSettings {
         block_delay: Duration::from_millis(200),
         warmup_delay: Duration::from_millis(200),
+        deadlines: 3,
+        challenge_window: 200,
+        dispute_window: 10,
         ..settings()
     };
     let (net, cutoff) = runtime.block_on(async {

@@ -3,8 +3,8 @@
 use async_trait::async_trait;
 use bulkhead::chain::types::{TipSet, Version};
 use bulkhead::rpc::api::{
-    ApiConfig, ApiServer, BackendError, MessageState, MinerBackend, Order, Plan, ReportKind, SectorBrief, SectorId,
-    SectorInfo,
+    ApiConfig, ApiServer, BackendError, MessageOrder, MessageState, MinerBackend, Order, Plan, ReportKind, SectorBrief,
+    SectorId, SectorInfo,
 };
 use bulkhead::rpc::api_info::ApiInfo;
 use bulkhead::rpc::auth::{Auth, Perm, RepoAuth};
@@ -63,6 +63,15 @@ impl MinerBackend for OneMiner {
     }
     async fn message_state(&self, _: &str) -> Result<MessageState, BackendError> {
         Ok(MessageState::Unknown)
+    }
+    async fn messages(&self, most: u32) -> Result<Value, BackendError> {
+        Ok(json!({ "open": 0, "rows": [], "most": most }))
+    }
+    async fn replace_message(&self, _: &str, _: Option<&str>) -> Result<MessageOrder, BackendError> {
+        Ok(MessageOrder::Unknown)
+    }
+    async fn cancel_message(&self, _: &str) -> Result<MessageOrder, BackendError> {
+        Ok(MessageOrder::Withdrawn)
     }
     async fn report(&self, report: ReportKind) -> Result<Value, BackendError> {
         Ok(json!(format!("{report:?}")))

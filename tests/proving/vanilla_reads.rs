@@ -56,13 +56,13 @@ async fn a_wrong_sector_is_named_and_the_others_are_read() {
     assert_eq!(execute(post(proofs(Some(1))), &|_| {}), Ok(Output::Skipped(vec![2])));
 
     // A file that hangs: the others are answered, the process is spent.
-    let tree = sectors[0].cache_dir.join("sc-02-data-tree-r-last.dat");
-    std::fs::remove_file(&tree).unwrap();
-    nix::unistd::mkfifo(&tree, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let p_aux = sectors[0].cache_dir.join("p_aux");
+    std::fs::remove_file(&p_aux).unwrap();
+    nix::unistd::mkfifo(&p_aux, nix::sys::stat::Mode::S_IRWXU).unwrap();
     assert!(!tainted());
     let answers = read(&sectors, Duration::from_millis(1500));
     let numbers: Vec<u64> = answers.iter().map(|(number, _)| *number).collect();
-    assert_eq!(numbers, [2, 3], "what is missing is late: {answers:?}");
+    assert_eq!(numbers, [2, 3], "what is missing is late");
     assert!(tainted());
-    let _release = std::fs::OpenOptions::new().read(true).write(true).open(&tree).unwrap();
+    let _release = std::fs::OpenOptions::new().read(true).write(true).open(&p_aux).unwrap();
 }

@@ -62,6 +62,66 @@ async fn a_killed_prover_counts_as_no_failure_of_the_sector() {
     assert!(s.log.iter().any(|l| l.text.contains("signal 9")), "{:?}", s.log);
 }
 
+/// Hours of PC1 on a ticket that no pre-commit may have any more: before PC1 another one costs nothing.
+#[tokio::test]
+async fn a_ticket_that_aged_while_the_sector_waited_is_drawn_anew_before_pc1() {
+    let mut o = Outside::new();
+    // The prover cannot work for as long as a ticket lasts.
+    for _ in 0..60 {
+        o.prover.then("PC1", Err(ProverError::NotStarted { task: "PC1".into(), why: "scripted".into() }));
+    }
+    let mut w = start(&mut o).await;
+    w.run(&mut o, 200, PROVING).await;
+    let s = w.sector(1);
+    assert_eq!((visited(&w, 1, Phase::GetTicket), visited(&w, 1, Phase::PreCommit2)), (2, 1), "{:#?}", s.log);
+    assert!(s.log.iter().any(|l| l.text.contains("too old after PC1")), "{:#?}", s.log);
+    assert_eq!((s.attempts.pc1, s.fails.pc1), (2, 0));
+}
+
+#[tokio::test]
+async fn what_the_host_lacks_never_counts_against_a_sector() {
+    let mut o = Outside::new();
+    let lacks = [
+        "cache: No space left on device (os error 28)",
+        "layer: Too many open files (os error 24)",
+        "mmap: Cannot allocate memory (os error 12)",
+        "failed to spawn thread: Resource temporarily unavailable (os error 11)",
+    ];
+    for task in ["AddPiece", "PC1", "PC2", "C1", "C2", "VerifySeal", "Finalize"] {
+        for why in lacks {
+            o.prover.then(task, Err(ProverError::Failed { task: task.into(), why: why.into() }));
+        }
+    }
+    let mut w = start(&mut o).await;
+    w.run(&mut o, 200, PROVING).await;
+    let s = w.sector(1);
+    for failed in
+        [Phase::AddPieceFailed, Phase::SealPreCommit1Failed, Phase::SealPreCommit2Failed, Phase::ComputeProofFailed]
+    {
+        assert_eq!(visited(&w, 1, failed), 0, "{failed}: {:#?}", s.log);
+    }
+    assert_eq!((s.attempts.pc1, s.attempts.c2, s.fails), (1, 1, Default::default()));
+    assert!(s.log.iter().any(|l| l.text.contains("No space left on device")), "{:?}", s.log);
+}
+
+#[tokio::test]
+async fn no_sector_is_begun_without_room_for_all_of_it() {
+    let mut o = Outside::new();
+    o.settings.keep_free = u64::MAX / 2;
+    let mut w = start(&mut o).await;
+    for _ in 0..10 {
+        w.step(o.now, &o.chain.clone()).await;
+        o.now += 1000;
+    }
+    let s = w.sector(1);
+    assert_eq!((s.phase, s.fails, s.attempts.add_piece), (Phase::AddPiece, Default::default(), 1));
+    let why = s.reason.clone().unwrap_or_default();
+    assert!(why.contains("no room on the disk") && why.contains("sealing.keep_free"), "{why}");
+    assert!(s.log.len() < 10, "said once: {:?}", s.log);
+    w.effects.settings.keep_free = 0;
+    w.run(&mut o, 100, PROVING).await;
+}
+
 #[tokio::test]
 async fn a_silent_node_stops_a_sector_only_for_as_long_as_it_is_silent() {
     let mut o = Outside::new();

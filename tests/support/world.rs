@@ -47,6 +47,7 @@ impl Outside {
             max_ticket_age: 60,
             ticket_margin: 10,
             expiration: 1000,
+            keep_free: 0,
             ..SealSettings::default()
         };
         Outside {

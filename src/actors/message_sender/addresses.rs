@@ -7,7 +7,7 @@ use crate::chain::miner_messages::method;
 use crate::chain::types::MinerInfo;
 use crate::chain::{Address, TokenAmount};
 
-/// What a message is for.
+/// The use of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Purpose {
     /// WindowPoSt, declared faults and recoveries: they go first, and have places, fees and addresses of their own.

@@ -142,7 +142,7 @@ impl Round<'_> {
         Err(Held::Why("its nonce is freed; it is signed again".into()))
     }
 
-    /// What was refused or stood in the way is not signed again at once, unless a deadline waits for it.
+    /// A message that was refused or stood in the way is not signed again at once, unless a deadline waits for it.
     fn pause(&self, key: &str, proving: bool) {
         if !proving {
             self.engine.memory.hold(key, self.head.height + self.engine.settings.rules.replace_after);
@@ -237,7 +237,7 @@ impl Round<'_> {
         Ok(Urgency::of(closes, self.head.height))
     }
 
-    /// What this message may spend: its own old version is paid no more.
+    /// The amount that this message may spend: its own old version is paid no more.
     fn bounds(&self, key: &str, open: &Open, from: &Address, max_fee: TokenAmount) -> Result<Bounds, StoreError> {
         let proving = self.engine.purpose(key, open)? == Purpose::Proving;
         Ok(Bounds {

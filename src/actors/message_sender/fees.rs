@@ -1,4 +1,4 @@
-//! What a message may pay, as pure functions: the first fee, when a fee is raised, and how far.
+//! The fees that a message may pay, as pure functions: the first fee, when a fee is raised, and how far.
 //!
 //! A block pays the base fee from the cap first and the premium from what is left (FIP-0115 moves the base fee by at most
 //! an eighth an epoch). A mempool takes another message of the same nonce only for a premium of at least

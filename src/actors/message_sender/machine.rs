@@ -30,7 +30,7 @@ pub struct SendRules {
     pub replace_after: ChainEpoch,
     /// Epochs for which a used nonce without our message must be seen before it is believed.
     pub lost_after: ChainEpoch,
-    /// Where the mempool does not tell its nonce, or a gap stands in front, the same bytes are pushed again this often.
+    /// The pause between two pushes of the same bytes where the mempool does not tell its nonce, or a gap stands in front.
     pub repush_every: ChainEpoch,
 }
 

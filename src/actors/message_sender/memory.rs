@@ -1,4 +1,4 @@
-//! What the message sender remembers between rounds without storing it: all of it is found out again after a restart.
+//! The message sender's memory between rounds, which is not stored: all of it is found out again after a restart.
 
 use super::verdict::Search;
 use crate::chain::types::MsgLookup;

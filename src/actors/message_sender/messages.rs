@@ -147,7 +147,7 @@ pub struct MessageSummary {
     pub oldest_epochs: Option<u64>,
     /// Key of the oldest that is not signed, and why it waits.
     pub waiting: Option<(String, String)>,
-    /// What keeps messages from landing and a person can change: a balance, a bound, a node that refuses.
+    /// The obstacle that keeps messages from landing and a person can remove: a balance, a bound, a node that refuses.
     pub alerts: Vec<String>,
 }
 

@@ -25,7 +25,7 @@ pub struct Open {
     pub refusals: u32,
     /// The head of the last of them.
     pub refused_at: Option<ChainEpoch>,
-    /// What the operator asked for and has not been done yet.
+    /// The operator's order that has not been carried out yet.
     pub order: Option<Order>,
     pub signed: Option<Signed>,
 }

@@ -64,7 +64,7 @@ pub(super) struct Round<'a> {
     pub pushed: HashSet<(String, u64)>,
     /// Estimates that this round may still ask for messages other than proving's.
     pub estimates: u32,
-    /// What the self-transfers of this round may cost: they are paid from the budget of the WindowPoSt that waits.
+    /// The most that the self-transfers of this round may cost: they are paid from the budget of the WindowPoSt that waits.
     pub filled: TokenAmount,
     /// A self-transfer's estimate, once asked.
     pub filler: Option<Fee>,
@@ -262,7 +262,7 @@ impl<'a> Round<'a> {
         Ok(Candidate { id, key, available, has_key: true, is_free })
     }
 
-    /// What stays on an address for proving's messages: their bound, and a fifth of the balance at most.
+    /// The amount that stays on an address for proving's messages: their bound, and a fifth of the balance at most.
     fn reserve(&self, id: &Address, key: &Address) -> TokenAmount {
         let engine = self.engine;
         let may_prove = self.info.as_ref().is_some_and(|info| {

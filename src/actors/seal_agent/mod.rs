@@ -311,7 +311,7 @@ impl Handler<GetAgentReport> for SealAgent {
             sectors: sectors.len() as u64,
             slots,
             queued: self.queue.queued(),
-            free_disk: settings::free_disk(&self.deps.repo),
+            free_disk: crate::util::host::free_disk(&self.deps.repo),
             workers: self
                 .sessions
                 .iter()

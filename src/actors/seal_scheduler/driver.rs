@@ -6,6 +6,7 @@ use super::messages::{SealingSummary, SealingTask, SectorDetail, SectorSummary, 
 use super::phase::{Action, Phase, Pool};
 use super::plan::Limits;
 use super::ready::{Busy, Chosen, Pace, Ready};
+use super::room::Promised;
 use super::sector::Sector;
 use crate::failpoint;
 use crate::store::{Record, Store, StoreError, Token};
@@ -68,6 +69,10 @@ pub struct ActionRun {
     pub action: Action,
     /// Tells this run from a later one of the same sector.
     pub run: u64,
+    /// How long the last such task took that was done, in milliseconds.
+    pub last_took: Option<u64>,
+    /// The others' promised room on the disks; only for an action that asks for room.
+    pub promised: Promised,
     /// A polling sector may read the chain without a sign that it has news for it: at a head a few of them do, in turn.
     pub may_read: bool,
 }
@@ -221,7 +226,11 @@ impl Driver {
         if let (true, Some(head)) = (action.is_poll(), head) {
             self.paces.entry(number).or_default().polled = Some(head);
         }
-        Some(ActionRun { sector, action, run, may_read })
+        let promised = match action {
+            Action::AddPiece => Promised::of(self.sectors.all_whole(), number),
+            _ => Promised::default(),
+        };
+        Some(ActionRun { sector, action, run, last_took: self.took.get(&action).copied(), promised, may_read })
     }
 
     /// Takes the result of a run: the next record is on disk when this returns. The result of an overtaken run is

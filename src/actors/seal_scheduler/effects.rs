@@ -7,6 +7,7 @@ use super::machine::Event;
 use super::phase::Action;
 use super::ports::{Agents, Outbox};
 use super::remote::{self, Remote};
+use super::room;
 use super::sector::{Drawn, Sector};
 use super::settings::{Place, SealSettings, attach};
 use crate::actors::message_sender::messages::{Enqueue, EnqueueAnswer, MessageStatus};
@@ -20,10 +21,12 @@ use crate::proofs::{Bytes32, Job, Output, Prover, Task};
 use crate::rpc::full_node::rules::RulesAt;
 use crate::rpc::full_node::{FullNode, FullNodeError};
 use crate::supervisor::Fence;
+use crate::util::host::free_disk;
 use cid::Cid;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::time::Instant;
 
 pub struct Effects {
     pub node: Arc<dyn FullNode>,
@@ -85,8 +88,8 @@ impl Effects {
         let s = &work.sector;
         let done = match (work.action, head) {
             (Action::Describe, head) => self.describe(head).await,
-            (Action::AddPiece, _) => self.add_piece(s).await,
-            (Action::Pc1, _) => self.pc1(s).await,
+            (Action::AddPiece, _) => self.add_piece(work).await,
+            (Action::Pc1, head) => self.pc1(work, head).await,
             (Action::Pc2, _) => self.pc2(s).await,
             (Action::C1, _) => self.c1(s).await,
             (Action::C2, _) => self.c2(s).await,
@@ -138,6 +141,17 @@ impl Effects {
 
     /// Here, or at the agent that has the files.
     async fn work(&self, s: &Sector, step: SealStep, attempt: u32, max_runtime: Duration) -> Result<Output, Stop> {
+        self.work_begun_by(s, step, attempt, max_runtime, None).await
+    }
+
+    async fn work_begun_by(
+        &self,
+        s: &Sector,
+        step: SealStep,
+        attempt: u32,
+        max_runtime: Duration,
+        begin_by: Option<Instant>,
+    ) -> Result<Output, Stop> {
         let proof_type = s.seal_proof.unwrap_or_default();
         let job = SealJob { miner: self.dirs.miner, number: s.number, proof_type, attempt, step, max_runtime };
         match &s.location {
@@ -145,28 +159,48 @@ impl Effects {
                 let fence = self.fence.as_deref();
                 Ok(seal_jobs::carry_out(&job, &self.dirs, self.prover.as_ref(), fence).await?)
             }
-            Some(agent) => match remote::run(self.agents.as_ref(), agent, &job).await {
+            Some(agent) => match remote::run(self.agents.as_ref(), agent, &job, begin_by).await {
                 Remote::Done(output) => Ok(output),
                 Remote::Failed(failed) => Err(failed.into()),
                 Remote::NoAnswer(why) => Err(Stop(Event::NoAnswer(why))),
                 Remote::Refused(why) => Err(Stop(Event::AgentRefused(why))),
+                Remote::Late => Err(Stop(Event::TicketTooOld)),
             },
         }
     }
 
     /// A sector that has no files yet gets its place for good.
-    async fn place(&self, s: &Sector) -> Result<Option<Event>, Stop> {
-        if s.location.is_some() || self.settings.place == Place::Here {
+    async fn place(&self, work: &ActionRun) -> Result<Option<Event>, Stop> {
+        let s = &work.sector;
+        if s.location.is_some() {
             return Ok(None);
         }
-        match remote::choose(self.agents.as_ref(), self.dirs.miner, proof_type(s)?).await {
+        if self.settings.place == Place::Here {
+            let none = self.no_room(s, work.promised.here).await?;
+            return none.map_or(Ok(None), |why| Err(Stop(Event::NoAnswer(why))));
+        }
+        match remote::choose(self.agents.as_ref(), self.dirs.miner, proof_type(s)?, &work.promised).await {
             Ok(agent) => Ok(Some(Event::Placed(agent))),
             Err(why) => Err(Stop(Event::NoAnswer(why))),
         }
     }
 
-    async fn add_piece(&self, s: &Sector) -> Done {
-        if let Some(placed) = self.place(s).await? {
+    /// Why this node's disk cannot take the sector now. A piece that is there already has its room.
+    async fn no_room(&self, s: &Sector, promised: u64) -> Result<Option<String>, Stop> {
+        let size = proof_types::sector_size(proof_type(s)?).unwrap_or(0);
+        let (dirs, number, keep) = (self.dirs.clone(), s.number, self.settings.keep_free);
+        let looked = tokio::task::spawn_blocking(move || {
+            if dirs.unsealed(number).exists() {
+                return None;
+            }
+            room::no_room(size, free_disk(&dirs.sectors), promised, keep)
+        });
+        looked.await.map_err(|e| Stop(Event::NoAnswer(format!("free disk: {e}"))))
+    }
+
+    async fn add_piece(&self, work: &ActionRun) -> Done {
+        let s = &work.sector;
+        if let Some(placed) = self.place(work).await? {
             return Ok(placed);
         }
         let runtime = self.settings.runtimes.add_piece;
@@ -176,11 +210,41 @@ impl Effects {
         }
     }
 
-    async fn pc1(&self, s: &Sector) -> Done {
-        let step = SealStep::Pc1 { ticket: have(s.ticket, "ticket")?.value };
-        match self.work(s, step, s.attempts.pc1, self.settings.runtimes.pc1).await? {
+    /// A ticket that ages while sectors wait for their turn would make PC1 in vain: hours of work on a ticket that no
+    /// pre-commit may have any more. Before PC1 another one costs nothing.
+    async fn pc1(&self, work: &ActionRun, head: Option<&TipSet>) -> Done {
+        let s = &work.sector;
+        let ticket = have(s.ticket, "ticket")?;
+        let begin_by = match head {
+            Some(head) => self.begin_by(work, ticket, head).await?,
+            None => None, // the chain is away: sealing goes on
+        };
+        let (step, attempt) = (SealStep::Pc1 { ticket: ticket.value }, s.attempts.pc1);
+        match self.work_begun_by(s, step, attempt, self.settings.runtimes.pc1, begin_by).await? {
             Output::Phase1(bytes) => Ok(Event::Pc1Done(bytes)),
             other => Err(odd("PC1", &other)),
+        }
+    }
+
+    /// The moment by which PC1 of this ticket must begin. An error: it is past, and PC1 has not begun.
+    async fn begin_by(&self, work: &ActionRun, ticket: Drawn, head: &TipSet) -> Result<Option<Instant>, Stop> {
+        let s = &work.sector;
+        let max_age = self.settings.max_ticket_age - self.settings.ticket_margin;
+        // What no pre-commit may have now is of no use, whatever has been made of it.
+        if head.height - ticket.epoch > max_age {
+            return Err(Stop(Event::TicketTooOld));
+        }
+        let Ok(network) = self.node.state_get_network_params().await else { return Ok(None) };
+        let delay = Duration::from_secs(network.block_delay_secs);
+        let took = work.last_took.map(Duration::from_millis);
+        let left = room::epochs_left(ticket.epoch, head.height, max_age, took, delay);
+        let begun = s.location.is_none() && self.dirs.job(s.number, "pc1", s.attempts.pc1).exists();
+        match u32::try_from(left) {
+            _ if begun => Ok(None),
+            Ok(epochs) if epochs > 0 => Ok(Some(Instant::now() + delay * epochs)),
+            // At an agent it may have begun: that is asked.
+            _ if s.location.is_some() => Ok(Some(Instant::now())),
+            _ => Err(Stop(Event::TicketTooOld)),
         }
     }
 

@@ -225,6 +225,10 @@ pub fn next(before: &Sector, event: Event, now: u64, rules: &Rules) -> (Sector, 
             s.gone_since = None;
             s.enter(P::WaitSeed, now, format!("pre-commit on chain at epoch {epoch}"));
         }
+        (P::PreCommit1, E::TicketTooOld) => {
+            s.ticket = None;
+            s.enter(P::GetTicket, now, "the ticket would be too old after PC1: a new one first");
+        }
         (P::PreCommitting, E::TicketTooOld) => {
             s.ticket = None;
             s.enter(P::GetTicket, now, "the ticket is too old for a pre-commit: a new one, and PC1 again");

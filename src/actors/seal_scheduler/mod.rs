@@ -18,6 +18,7 @@ mod plan;
 mod ports;
 mod ready;
 mod remote;
+mod room;
 mod sector;
 mod settings;
 

@@ -3,6 +3,7 @@
 
 use super::agent_selection::{self, AgentLoad};
 use super::ports::Agents;
+use super::room::Promised;
 use crate::actors::seal_agent::SealAgent;
 use crate::actors::seal_agent::messages::{Acknowledge, GetAgentReport, JobState, JobStatus, Run, RunAnswer};
 use crate::actors::seal_jobs::{JobFailed, SealJob};
@@ -11,6 +12,7 @@ use crate::proofs::{ActorId, Output};
 use crate::supervisor::Ref;
 use futures::future::join_all;
 use std::time::Duration;
+use tokio::time::Instant;
 
 /// Over a WAN, and while the agent writes its journal.
 const ASK_TIMEOUT: Duration = Duration::from_secs(15);
@@ -26,10 +28,12 @@ pub enum Remote {
     /// The agent cannot be reached; the step may well run.
     NoAnswer(String),
     Refused(String),
+    /// It still waits for its turn there and would begin too late.
+    Late,
 }
 
-/// Runs `job` at `name` to its end.
-pub async fn run(agents: &dyn Agents, name: &str, job: &SealJob) -> Remote {
+/// Runs `job` at `name` to its end. `begin_by`: after that it is of no use to begin it.
+pub async fn run(agents: &dyn Agents, name: &str, job: &SealJob, begin_by: Option<Instant>) -> Remote {
     let worker = match find(agents, name) {
         Ok(worker) => worker,
         Err(why) => return Remote::NoAnswer(why),
@@ -45,6 +49,7 @@ pub async fn run(agents: &dyn Agents, name: &str, job: &SealJob) -> Remote {
         tokio::time::sleep(wait).await;
         wait = (wait * 2).min(POLL_INTERVAL);
         match worker.ask(JobStatus { job: job.id() }, ASK_TIMEOUT).await {
+            Ok(JobState::Queued) if begin_by.is_some_and(|by| Instant::now() >= by) => return Remote::Late,
             Ok(JobState::Queued | JobState::Running { .. }) => unanswered = 0,
             Ok(JobState::Done(output)) => return Remote::Done(output),
             Ok(JobState::Failed(failed)) => {
@@ -71,12 +76,20 @@ fn find(agents: &dyn Agents, name: &str) -> Result<Ref<SealAgent>, String> {
     })
 }
 
-/// The agent that gets a new sector.
-pub async fn choose(agents: &dyn Agents, miner: ActorId, proof_type: i64) -> Result<String, String> {
+/// The agent that gets a new sector. `promised`: what sectors on their way there will still write.
+pub async fn choose(
+    agents: &dyn Agents,
+    miner: ActorId,
+    proof_type: i64,
+    promised: &Promised,
+) -> Result<String, String> {
     let size =
         proof_types::sector_size(proof_type).ok_or_else(|| format!("seal proof type {proof_type} is unknown"))?;
     let offers = agents.seen()?.into_iter().map(|agent| async move {
-        let report = agent.worker.ask(GetAgentReport, ASK_TIMEOUT).await.map_err(|e| e.to_string());
+        let mut report = agent.worker.ask(GetAgentReport, ASK_TIMEOUT).await.map_err(|e| e.to_string());
+        if let (Ok(report), Some(bytes)) = (&mut report, promised.agents.get(&agent.name)) {
+            report.free_disk = report.free_disk.saturating_sub(*bytes);
+        }
         AgentLoad { name: agent.name, drained: agent.drained, report }
     });
     agent_selection::choose(&join_all(offers).await, miner, size)

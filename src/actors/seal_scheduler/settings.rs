@@ -30,6 +30,8 @@ pub struct SealSettings {
     /// Pay deposit and pledge from what the miner actor has free, as far as that goes. Two sectors at a time may count
     /// on the same free balance; a message that then fails is sent again.
     pub use_miner_balance: bool,
+    /// Bytes of the disk that sealing here leaves free: for the store, messages and proofs.
+    pub keep_free: u64,
     pub runtimes: Runtimes,
     pub place: Place,
     /// The name of this scheduler among several of one miner.
@@ -74,6 +76,7 @@ impl Default for SealSettings {
             landed_grace: 20,
             // Lotus' per-sector caps: 0.02 and 0.03 FIL.
             use_miner_balance: false,
+            keep_free: 1 << 30,
             place: Place::Here,
             shard: None,
             runtimes: Runtimes {

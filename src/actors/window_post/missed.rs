@@ -10,7 +10,7 @@ use std::collections::HashSet;
 pub struct MissedLog(HashSet<(ChainEpoch, usize)>);
 
 impl MissedLog {
-    /// What an earlier incarnation has told.
+    /// The misses that an earlier incarnation has told.
     pub fn with<'a>(runs: impl Iterator<Item = &'a DeadlineRun>) -> MissedLog {
         let mut log = MissedLog::default();
         runs.for_each(|run| drop(log.newly(run)));

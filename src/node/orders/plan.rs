@@ -109,7 +109,7 @@ pub struct Faulty {
     pub recovering: BitField,
 }
 
-/// What the chain says, as far as the order asks.
+/// The chain's facts, as far as the order asks.
 pub struct Facts {
     pub info: MinerInfo,
     pub height: ChainEpoch,
@@ -136,7 +136,7 @@ pub struct Planned {
     pub drafts: Vec<Draft>,
 }
 
-/// What must be asked of the chain for an order: addresses to look up.
+/// The addresses that must be looked up for an order.
 pub fn addresses(order: &Order) -> Result<Vec<Address>, OrderError> {
     let all: Vec<&String> = match order {
         Order::SetControl { addresses } => addresses.iter().collect(),
@@ -322,7 +322,7 @@ fn set_peer_id(peer_id: &str, facts: &Facts) -> Result<Planned, OrderError> {
 }
 
 /// FIL, with the unit or without.
-fn amount(text: &str) -> Result<TokenAmount, OrderError> {
+pub fn amount(text: &str) -> Result<TokenAmount, OrderError> {
     let lower = text.trim().to_ascii_lowercase();
     let bad = || OrderError::Amount(text.to_string());
     if let Some(atto) = lower.strip_suffix("attofil") {

@@ -1,6 +1,6 @@
 //! The StorageMiner API's port to the node behind it.
 
-use super::orders::{MessageState, Order, Plan};
+use super::orders::{MessageOrder, MessageState, Order, Plan};
 use super::types::SectorInfo;
 use crate::chain::types::{TipSet, Version};
 use async_trait::async_trait;
@@ -67,11 +67,17 @@ pub trait MinerBackend: Send + Sync + 'static {
     fn version(&self) -> Version;
     /// Begins an orderly stop; returns at once.
     fn shutdown(&self);
-    /// What the order would send; nothing is sent.
+    /// The messages of an order; nothing is sent.
     async fn check_order(&self, order: &Order) -> Result<Plan, BackendError>;
     /// Gives the messages of the order to the message sender: durable when it returns, under these keys. The same
     /// `request` again is the same order, never a second one.
     async fn order(&self, order: &Order, request: &str) -> Result<Vec<String>, BackendError>;
     async fn message_state(&self, key: &str) -> Result<MessageState, BackendError>;
+    /// The open messages, the oldest first, at most so many: the message sender's list.
+    async fn messages(&self, most: u32) -> Result<Value, BackendError>;
+    /// Raises a message's fee at once. `max_fee`: FIL, its bound from now on; `None` = as it is.
+    async fn replace_message(&self, key: &str, max_fee: Option<&str>) -> Result<MessageOrder, BackendError>;
+    /// Takes a message back, if it has not landed.
+    async fn cancel_message(&self, key: &str) -> Result<MessageOrder, BackendError>;
     async fn report(&self, report: ReportKind) -> Result<Value, BackendError>;
 }

@@ -16,14 +16,17 @@ pub enum Method {
     RuntimeSubsystems,
     Version,
     Shutdown,
-    /// What an order would send; nothing is sent.
+    /// The messages of an order; nothing is sent.
     ActorCheck,
     ActorOrder,
     MessageStatus,
+    Messages,
+    MessageReplace,
+    MessageCancel,
     Report(ReportKind),
 }
 
-pub const ALL: [(&str, Method); 26] = [
+pub const ALL: [(&str, Method); 29] = [
     ("Filecoin.ActorAddress", Method::ActorAddress),
     ("Filecoin.ActorSectorSize", Method::ActorSectorSize),
     ("Filecoin.MiningBase", Method::MiningBase),
@@ -38,6 +41,9 @@ pub const ALL: [(&str, Method); 26] = [
     ("Bulkhead.ActorCheck", Method::ActorCheck),
     ("Bulkhead.ActorOrder", Method::ActorOrder),
     ("Bulkhead.MessageStatus", Method::MessageStatus),
+    ("Bulkhead.Messages", Method::Messages),
+    ("Bulkhead.MessageReplace", Method::MessageReplace),
+    ("Bulkhead.MessageCancel", Method::MessageCancel),
     ("Bulkhead.Actor", Method::Report(ReportKind::Actor)),
     ("Bulkhead.Info", Method::Report(ReportKind::Info)),
     ("Bulkhead.Tree", Method::Report(ReportKind::Tree)),
@@ -61,7 +67,7 @@ impl Method {
         match self {
             Method::PledgeSector => Perm::Write,
             // It moves the provider's money, and changes who may.
-            Method::ActorOrder | Method::Shutdown => Perm::Admin,
+            Method::ActorOrder | Method::MessageReplace | Method::MessageCancel | Method::Shutdown => Perm::Admin,
             Method::ActorAddress
             | Method::ActorSectorSize
             | Method::MiningBase
@@ -73,14 +79,20 @@ impl Method {
             | Method::Version
             | Method::ActorCheck
             | Method::MessageStatus
+            | Method::Messages
             | Method::Report(_) => Perm::Read,
         }
     }
 
     pub fn arity(self) -> usize {
         match self {
-            Method::ActorSectorSize | Method::SectorsListInStates | Method::ActorCheck | Method::MessageStatus => 1,
-            Method::SectorsStatus | Method::ActorOrder => 2,
+            Method::ActorSectorSize
+            | Method::SectorsListInStates
+            | Method::ActorCheck
+            | Method::MessageStatus
+            | Method::Messages
+            | Method::MessageCancel => 1,
+            Method::SectorsStatus | Method::ActorOrder | Method::MessageReplace => 2,
             Method::ActorAddress
             | Method::MiningBase
             | Method::PledgeSector

@@ -13,7 +13,7 @@ pub use crate::rpc::server_actor::WhereIs;
 pub use actor::{ApiConfig, ApiServer, child, start};
 pub use backend::{BackendError, MinerBackend, ReportKind, SectorBrief};
 pub use methods::{ALL as METHODS, Method};
-pub use orders::{MessageState, Order, Plan, PlannedMessage};
+pub use orders::{MessageOrder, MessageState, Order, Plan, PlannedMessage};
 pub use types::{PieceInfo, SealRandomness, SectorId, SectorInfo, SectorLog, SectorPiece};
 
 use crate::chain::lotus_json as lj;
@@ -89,6 +89,17 @@ impl StorageMinerApi {
                 let (order, request): (Order, String) = (params.required(0)?, params.required(1)?);
                 tracing::info!(target: "audit", action = order.name(), request, ?order, "API request");
                 json(backend.order(&order, &request).await?)
+            }
+            Method::Messages => Ok(backend.messages(params.required(0)?).await?),
+            Method::MessageReplace => {
+                let (key, max_fee): (String, Option<String>) = (params.required(0)?, params.required(1)?);
+                tracing::info!(target: "audit", action = "replace message", key, max_fee, "API request");
+                json(backend.replace_message(&key, max_fee.as_deref()).await?)
+            }
+            Method::MessageCancel => {
+                let key: String = params.required(0)?;
+                tracing::info!(target: "audit", action = "cancel message", key, "API request");
+                json(backend.cancel_message(&key).await?)
             }
             Method::MessageStatus => json(backend.message_state(&params.required::<String>(0)?).await?),
             Method::Report(report) => Ok(backend.report(report).await?),

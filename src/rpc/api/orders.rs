@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// What is wanted of the miner actor. Addresses, amounts and ids are text as typed: the node says which one is wrong.
+/// An operator's wish of the miner actor. Addresses, amounts and ids are text as typed: the node says which one is wrong.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(tag = "order", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Order {
@@ -61,12 +61,12 @@ impl Order {
     }
 }
 
-/// What an order comes to, checked against the chain's state.
+/// An order's messages, checked against the chain's state.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
-    /// What changes, a line each.
+    /// The changes, a line each.
     pub changes: Vec<String>,
-    /// What the chain allows and the operator should know before.
+    /// Facts that the chain allows and an operator should know before.
     pub warnings: Vec<String>,
     pub messages: Vec<PlannedMessage>,
     /// Between two epochs.
@@ -90,6 +90,25 @@ pub struct PlannedMessage {
     /// Why this node cannot send it; whoever has the key can.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub blocked: Option<String>,
+}
+
+/// What came of an order about a message.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(tag = "answer", rename_all = "snake_case")]
+pub enum MessageOrder {
+    /// On disk; carried out at the next look at the message.
+    Ordered {
+        nonce: u64,
+    },
+    /// It was not signed yet, and will never be sent.
+    Withdrawn,
+    /// It is not signed yet: there is nothing to replace; a new bound holds for it.
+    NotSigned,
+    /// Too late: this is how it stands.
+    Finished {
+        message: MessageState,
+    },
+    Unknown,
 }
 
 /// How a message stands.

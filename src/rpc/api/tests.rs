@@ -50,6 +50,15 @@ impl MinerBackend for ThreeSectors {
     async fn message_state(&self, _: &str) -> Result<MessageState, BackendError> {
         Ok(MessageState::Unknown)
     }
+    async fn messages(&self, most: u32) -> Result<Value, BackendError> {
+        Ok(json!({ "open": 0, "rows": [], "most": most }))
+    }
+    async fn replace_message(&self, _: &str, _: Option<&str>) -> Result<MessageOrder, BackendError> {
+        Ok(MessageOrder::Unknown)
+    }
+    async fn cancel_message(&self, _: &str) -> Result<MessageOrder, BackendError> {
+        Ok(MessageOrder::Withdrawn)
+    }
     async fn report(&self, report: ReportKind) -> Result<Value, BackendError> {
         match report {
             ReportKind::Market => Err(BackendError::Unavailable { what: "deal_handler", why: "it restarts".into() }),
@@ -135,7 +144,9 @@ fn permissions_are_lotus_s() {
     for (name, method) in METHODS {
         let want = match name {
             "Filecoin.PledgeSector" => Perm::Write,
-            "Filecoin.Shutdown" | "Bulkhead.ActorOrder" => Perm::Admin,
+            "Filecoin.Shutdown" | "Bulkhead.ActorOrder" | "Bulkhead.MessageReplace" | "Bulkhead.MessageCancel" => {
+                Perm::Admin
+            }
             _ => Perm::Read,
         };
         assert_eq!(method.permission(), want, "{name}");

@@ -5,7 +5,7 @@ use crate::chain::types::{SectorOnChainInfo, TipSetKey};
 use fvm_ipld_bitfield::BitField;
 use fvm_shared::address::Address;
 
-/// Those of the sectors `numbers` that are on chain. A node refuses a whole list for one number that it does not know, so
+/// The sectors of `numbers` that are on chain. A node refuses a whole list for one number that it does not know, so
 /// a refused list is halved until the unknown numbers stand alone: about `2 · unknown · log2(numbers)` calls, one when all
 /// are known.
 pub async fn sectors_on_chain(

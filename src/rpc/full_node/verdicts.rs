@@ -2,7 +2,7 @@
 
 use super::FullNodeError;
 
-/// What an error of `StateSearchMsg` says of the message.
+/// The meaning of an error of `StateSearchMsg` for the message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MessageVerdict {
     /// This node has never held a message with this CID. Another node may know it.
