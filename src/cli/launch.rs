@@ -107,6 +107,7 @@ fn devnet_settings(config: &DevnetConfig) -> DevnetSettings {
         winning_lookback: config.winning_lookback,
         dispute_window: config.dispute_window,
         account_fil: config.account_fil,
+        upgrade_epoch: config.upgrade_epoch,
         ..DevnetSettings::default()
     }
 }

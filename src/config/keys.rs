@@ -478,4 +478,10 @@ pub static KEYS: &[Key] = &[
         "Epochs after a deadline in which its proof can be disputed; must end before the deadline opens again."
     ),
     key!("devnet.account_fil", Kind::Int(1, 1_000_000_000), "100000", "Whole FIL that each genesis account holds."),
+    key!(
+        "devnet.upgrade_epoch",
+        Kind::Int(-1, 1_000_000_000),
+        "-1",
+        "The last epoch of network version 28, after which the chain migrates to 29; -1: version 29 from the start. Also\n# for a running chain, while the epoch is to come; flag --upgrade-epoch."
+    ),
 ];

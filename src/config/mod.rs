@@ -184,6 +184,7 @@ pub struct DevnetConfig {
     pub winning_lookback: i64,
     pub dispute_window: i64,
     pub account_fil: u64,
+    pub upgrade_epoch: i64,
 }
 
 impl DevnetConfig {

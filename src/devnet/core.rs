@@ -9,14 +9,14 @@ use super::rand::{Beacon, ChainRand, NoRand, load_header};
 use super::settings::DevnetSettings;
 use super::store::{Batch, ChainStore, Table};
 use super::verifier::Verifier;
-use super::vm::{Env, Vm, power, reward};
+use super::vm::{Env, Vm, migrate, power, reward};
 use super::wire;
 use super::wording::Wording;
 use crate::chain::types::{BlockHeader, HeadChange, Message, TipSet, TipSetKey};
 use crate::store::StoreError;
 use crate::util::time::unix_ms;
 use cid::Cid;
-use fil_actors_shared::v18::runtime::Policy;
+use fil_actors_shared::v19::runtime::Policy;
 use fvm_ipld_amt::Amtv0;
 use fvm_ipld_blockstore::Blockstore;
 use fvm_shared::address::Address;
@@ -137,8 +137,22 @@ impl Core {
             store.read(Table::Meta, name.as_bytes())?.ok_or_else(|| ChainError::store(format!("no {name} in it")))
         };
         let kept: DevnetSettings = serde_json::from_slice(&meta("settings")?).map_err(ChainError::store)?;
-        // Policy is the chain's for ever; clock and bounds are this run's.
+        let genesis = load_tip_set(&store, &wire::key_from_bytes(&meta("genesis")?)?)?;
+        let head = load_tip_set(&store, &wire::key_from_bytes(head)?)?;
+        // Policy is the chain's for ever; clock and bounds are this run's. An upgrade may be set while it is to come.
+        let to_come = |epoch: ChainEpoch| epoch > head.height;
+        let upgrade_epoch = match to_come(kept.upgrade_epoch) && to_come(settings.upgrade_epoch) {
+            true => settings.upgrade_epoch,
+            false => kept.upgrade_epoch,
+        };
+        if upgrade_epoch != kept.upgrade_epoch {
+            let mut batch = Batch::default();
+            let kept = DevnetSettings { upgrade_epoch, ..kept.clone() };
+            batch.put(Table::Meta, "settings", serde_json::to_vec(&kept).map_err(ChainError::store)?);
+            store.commit(&batch)?;
+        }
         let settings = DevnetSettings {
+            upgrade_epoch,
             block_delay: settings.block_delay,
             warmup_delay: settings.warmup_delay,
             mempool_limit: settings.mempool_limit,
@@ -160,8 +174,6 @@ impl Core {
             wallet.insert(secret.address(), secret);
         }
         let default_address = store.read(Table::Meta, b"default")?.and_then(|b| Address::from_bytes(&b).ok());
-        let genesis = load_tip_set(&store, &wire::key_from_bytes(&meta("genesis")?)?)?;
-        let head = load_tip_set(&store, &wire::key_from_bytes(head)?)?;
         let mut core = Core {
             policy: settings.policy(),
             beacon: Beacon(Arc::new(bls(meta("beacon")?)?)),
@@ -319,11 +331,15 @@ impl Core {
         let rand = ChainRand::new(&self.store, &self.beacon, ts);
         let env = Env { rand: &rand, ..self.read_env() };
         let mut vm = Vm::new(&self.store, &first.parent_state_root, env, parent_height + 1)?;
-        for null_round in parent_height + 1..ts.height {
-            vm.epoch = null_round;
-            power::on_epoch_end(&mut vm)?;
+        for epoch in parent_height + 1..=ts.height {
+            vm.epoch = epoch;
+            if epoch == self.settings.upgrade_epoch + 1 {
+                migrate(&mut vm)?;
+            }
+            if epoch < ts.height {
+                power::on_epoch_end(&mut vm)?; // a null round
+            }
         }
-        vm.epoch = ts.height;
         let mut receipts = Vec::new();
         let mut seen = HashSet::new();
         for block in &ts.blocks {

@@ -1,6 +1,6 @@
 //! The chain's errors, and their form for a JSON-RPC caller.
 
-use fil_actors_shared::v18::{ActorDowncast, ActorError};
+use fil_actors_shared::v19::{ActorDowncast, ActorError};
 use fvm_shared::error::ExitCode;
 
 /// Why the devnet could not be opened.

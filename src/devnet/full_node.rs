@@ -5,7 +5,6 @@ use super::core::Core;
 use super::error::{ChainError, ChainResult};
 use super::f3::Leaser;
 use super::keys::Secret;
-use super::query_chain::NETWORK_VERSION;
 use crate::chain::types::*;
 use crate::rpc::full_node::{FullNode, FullNodeError, RandomnessTag, Result};
 use async_trait::async_trait;
@@ -96,8 +95,9 @@ impl FullNode for Devnet {
         self.ask("StateNetworkName", |core| Ok(core.settings.network_name.clone())).await
     }
 
-    async fn state_network_version(&self, _key: &TipSetKey) -> Result<u32> {
-        Ok(NETWORK_VERSION)
+    async fn state_network_version(&self, key: &TipSetKey) -> Result<u32> {
+        let key = key.clone();
+        self.ask("StateNetworkVersion", move |core| Ok(core.settings.network_version(core.find(&key)?.height))).await
     }
 
     async fn state_get_network_params(&self) -> Result<NetworkParams> {

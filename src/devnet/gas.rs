@@ -8,6 +8,7 @@ use super::rand::ChainRand;
 use super::vm::{Applied, Env, Vm};
 use super::wire;
 use crate::chain::types::{Message, TipSetKey};
+use fvm_shared::clock::ChainEpoch;
 use fvm_shared::econ::TokenAmount;
 use num_traits::Zero;
 
@@ -21,6 +22,9 @@ impl Core {
     pub fn simulate(&mut self, message: &Message, key: &TipSetKey) -> ChainResult<Applied> {
         self.check_verifier(message)?;
         let ts = self.find(key)?;
+        if ts.height == self.settings.upgrade_epoch {
+            return Err(expensive_fork(ts.height));
+        }
         let root = self.executed(&ts)?.state;
         let rand = ChainRand::new(&self.store, &self.beacon, &ts);
         let env = Env { rand: &rand, ..self.read_env() };
@@ -68,6 +72,14 @@ impl Core {
         cap_fee(&mut filled, max_fee);
         Ok(filled)
     }
+}
+
+/// Lotus (`chain/stmgr/call.go`) and Forest run no migration for a caller: a call on the tipset of an upgrade is refused.
+fn expensive_fork(epoch: ChainEpoch) -> ChainError {
+    const RESOURCE_UNAVAILABLE: i64 = -32002;
+    let message =
+        format!("required historical state unavailable: refusing explicit call due to state fork at epoch {epoch}");
+    ChainError::Coded { code: RESOURCE_UNAVAILABLE, message }
 }
 
 /// Keeps fee cap × limit within `max_fee`; zero is no bound.

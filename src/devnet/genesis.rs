@@ -3,19 +3,17 @@
 use super::error::{ActorResult, ChainError, ChainResult};
 use super::keys::Secret;
 use super::settings::DevnetSettings;
-use super::state_tree::{ActorEntry, FIRST_FREE_ID, Kind, StateTree};
+use super::state_tree::{ActorEntry, Actors, FIRST_FREE_ID, Kind, StateTree};
 use super::store::ChainStore;
 use super::wire;
 use crate::chain::types::{BeaconEntry, BlockHeader, ElectionProof, Ticket};
 use cid::Cid;
-use fil_actor_account_state::v18 as account;
-use fil_actor_cron_state::v18 as cron;
-use fil_actor_init_state::v18 as init;
-use fil_actor_market_state::v18 as market;
-use fil_actor_power_state::v18 as power;
-use fil_actor_reward_state::v18 as reward;
-use fil_actor_system_state::v18 as system;
-use fil_actors_shared::v18::{
+use fil_actor_account_state::v19 as account;
+use fil_actor_cron_state::v19 as cron;
+use fil_actor_init_state::v19 as init;
+use fil_actor_power_state::v19 as power;
+use fil_actor_system_state::v19 as system;
+use fil_actors_shared::v19::{
     BURNT_FUNDS_ACTOR_ID, CRON_ACTOR_ID, DEFAULT_HAMT_CONFIG, INIT_ACTOR_ID, REWARD_ACTOR_ID, STORAGE_MARKET_ACTOR_ID,
     STORAGE_POWER_ACTOR_ADDR, STORAGE_POWER_ACTOR_ID, SYSTEM_ACTOR_ADDR, SYSTEM_ACTOR_ID,
 };
@@ -75,17 +73,30 @@ pub fn header(
 
 fn state(store: &ChainStore, settings: &DevnetSettings, keys: &Keys<'_>) -> ChainResult<Cid> {
     let mut tree = StateTree::empty(store)?;
+    let actors = settings.actors(0);
     let nothing = TokenAmount::default;
-    set(store, &mut tree, SYSTEM_ACTOR_ID, Kind::System, nothing(), &system::State::new(store)?)?;
+    set(store, (&mut tree, actors), SYSTEM_ACTOR_ID, Kind::System, nothing(), &system::State::new(store)?)?;
     let entries = vec![cron::Entry { receiver: STORAGE_POWER_ACTOR_ADDR, method_num: 5 }];
-    set(store, &mut tree, CRON_ACTOR_ID, Kind::Cron, nothing(), &cron::State { entries })?;
-    set(store, &mut tree, STORAGE_POWER_ACTOR_ID, Kind::Power, nothing(), &power::State::new(store)?)?;
-    set(store, &mut tree, STORAGE_MARKET_ACTOR_ID, Kind::Market, nothing(), &market::State::new(store)?)?;
-    let rewards = reward::State::new(0.into());
+    set(store, (&mut tree, actors), CRON_ACTOR_ID, Kind::Cron, nothing(), &cron::State { entries })?;
+    set(store, (&mut tree, actors), STORAGE_POWER_ACTOR_ID, Kind::Power, nothing(), &power::State::new(store)?)?;
     let supply = TokenAmount::from_whole(1_100_000_000);
-    set(store, &mut tree, REWARD_ACTOR_ID, Kind::Reward, supply, &rewards)?;
+    // The two actors whose state changes its shape with version 19.
+    match actors {
+        Actors::V18 => {
+            let markets = fil_actor_market_state::v18::State::new(store).map_err(ChainError::store)?;
+            set(store, (&mut tree, actors), STORAGE_MARKET_ACTOR_ID, Kind::Market, nothing(), &markets)?;
+            let rewards = fil_actor_reward_state::v18::State::new(0.into());
+            set(store, (&mut tree, actors), REWARD_ACTOR_ID, Kind::Reward, supply, &rewards)?;
+        }
+        Actors::V19 => {
+            let markets = fil_actor_market_state::v19::State::new(store).map_err(ChainError::store)?;
+            set(store, (&mut tree, actors), STORAGE_MARKET_ACTOR_ID, Kind::Market, nothing(), &markets)?;
+            let rewards = fil_actor_reward_state::v19::State::new(store, 0.into())?;
+            set(store, (&mut tree, actors), REWARD_ACTOR_ID, Kind::Reward, supply, &rewards)?;
+        }
+    }
     let burnt = account::State { address: Address::new_id(BURNT_FUNDS_ACTOR_ID) };
-    set(store, &mut tree, BURNT_FUNDS_ACTOR_ID, Kind::Account, nothing(), &burnt)?;
+    set(store, (&mut tree, actors), BURNT_FUNDS_ACTOR_ID, Kind::Account, nothing(), &burnt)?;
 
     let funds = settings.account_balance();
     let accounts = [
@@ -95,10 +106,10 @@ fn state(store: &ChainStore, settings: &DevnetSettings, keys: &Keys<'_>) -> Chai
     ];
     for (id, key, balance) in &accounts {
         let state = account::State { address: key.address() };
-        set(store, &mut tree, *id, Kind::Account, balance.clone(), &state)?;
+        set(store, (&mut tree, actors), *id, Kind::Account, balance.clone(), &state)?;
     }
     let init = init_state(store, settings, accounts.iter().map(|(id, key, _)| (key.address(), *id)))?;
-    set(store, &mut tree, INIT_ACTOR_ID, Kind::Init, nothing(), &init)?;
+    set(store, (&mut tree, actors), INIT_ACTOR_ID, Kind::Init, nothing(), &init)?;
     tree.flush()
 }
 
@@ -120,13 +131,13 @@ fn init_state(
 
 fn set<T: Serialize>(
     store: &ChainStore,
-    tree: &mut StateTree,
+    (tree, actors): (&mut StateTree, Actors),
     id: ActorID,
     kind: Kind,
     balance: TokenAmount,
     state: &T,
 ) -> ChainResult<()> {
     let head = store.put_cbor(state, Code::Blake2b256)?;
-    tree.set(id, ActorEntry { code: kind.code(), head, sequence: 0, balance, delegated_address: None });
+    tree.set(id, ActorEntry { code: kind.code(actors), head, sequence: 0, balance, delegated_address: None });
     Ok(())
 }

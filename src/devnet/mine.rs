@@ -16,8 +16,8 @@ use crate::chain::types::{
 };
 use crate::rpc::full_node::RandomnessTag;
 use cid::Cid;
-use fil_actor_miner_state::v18::State;
-use fil_actor_power_state::v18::Claim;
+use fil_actor_miner_state::v19::State;
+use fil_actor_power_state::v19::Claim;
 use fvm_ipld_bitfield::BitField;
 use fvm_shared::ActorID;
 use fvm_shared::address::{Address, Protocol};

@@ -19,12 +19,11 @@ use fvm_shared::clock::ChainEpoch;
 use fvm_shared::econ::TokenAmount;
 use fvm_shared::receipt::Receipt;
 
-/// Network version 28, "FireHorse": actors v18.
-pub const NETWORK_VERSION: u32 = 28;
 /// `hello` of test networks.
 const EIP155_CHAIN_ID: u64 = 31_415_926;
 
-/// The upgrades that `StateGetNetworkParams` tells, oldest first (lotus `api/types.go`).
+/// The upgrades that `StateGetNetworkParams` tells, oldest first (lotus `api/types.go`, forest
+/// `rpc/methods/state.rs`).
 const UPGRADES: [&str; 33] = [
     "Breeze",
     "Smoke",
@@ -58,15 +57,12 @@ const UPGRADES: [&str; 33] = [
     "Tock",
     "GoldenWeek",
     "FireHorse",
-    "Xx",
+    "Solstice",
 ];
-/// The height of an upgrade that has no date yet (lotus `buildconstants`).
-const NEVER: ChainEpoch = 999_999_999_999_999;
-
-/// `{UpgradeBreezeHeight: -33, …}`: what was in force at genesis has a negative height, as on Lotus' devnets.
-fn upgrade_heights() -> serde_json::Value {
-    let past = (1..UPGRADES.len() as ChainEpoch).rev().map(|n| -n);
-    let heights = UPGRADES.iter().zip(past.chain([NEVER]));
+/// `{UpgradeBreezeHeight: -34, …}`: what was in force at genesis has a negative height, as on Lotus' devnets.
+fn upgrade_heights(solstice: ChainEpoch) -> serde_json::Value {
+    let past = (1..UPGRADES.len() as ChainEpoch).rev().map(|n| -n - 1);
+    let heights = UPGRADES.iter().zip(past.chain([solstice]));
     let mut all: serde_json::Map<_, _> =
         heights.map(|(name, height)| (format!("Upgrade{name}Height"), height.into())).collect();
     all.insert("BreezeGasTampingDuration".into(), 0.into());
@@ -136,7 +132,7 @@ impl Core {
             consensus_miner_min_power: self.settings.minimum_power.into(),
             supported_proof_types: vec![5],
             pre_commit_challenge_delay: self.settings.pre_commit_challenge_delay,
-            fork_upgrade_params: upgrade_heights(),
+            fork_upgrade_params: upgrade_heights(self.settings.upgrade_epoch),
             eip155_chain_id: EIP155_CHAIN_ID,
             genesis_timestamp: self.genesis.min_ticket_block().timestamp,
         }

@@ -2,6 +2,7 @@
 
 use super::core::Core;
 use super::error::{ChainError, ChainResult, state_error};
+use super::settings::SOLSTICE;
 use super::vm::{Vm, miner::PledgeInputs, power};
 use crate::chain::lotus_json::CidJson;
 use crate::chain::types::{
@@ -10,9 +11,9 @@ use crate::chain::types::{
 };
 use crate::rpc::json::try_json;
 use base64::Engine;
-use fil_actor_miner_state::v18 as state;
-use fil_actor_miner_state::v18::{State, qa_power_for_weight};
-use fil_actors_shared::v18::runtime::policy_constants::MAX_SECTOR_NUMBER;
+use fil_actor_miner_state::v19 as state;
+use fil_actor_miner_state::v19::{SECTOR_QUALITY_PRECISION, State, quality_for_weight};
+use fil_actors_shared::v19::runtime::policy_constants::MAX_SECTOR_NUMBER;
 use fvm_ipld_bitfield::BitField;
 use fvm_shared::ActorID;
 use fvm_shared::address::Address;
@@ -207,9 +208,14 @@ impl Core {
 
     pub fn initial_pledge(&mut self, info: &SectorPreCommitInfo, key: &TipSetKey) -> ChainResult<TokenAmount> {
         let size = seal_size(info)?;
-        let (ts, vm) = self.view(key)?;
-        let duration = (info.expiration - ts.height).max(1);
-        let qa_power = qa_power_for_weight(size, duration, &BigInt::default());
+        let wording = self.switches.wording;
+        let version = self.settings.network_version(self.find(key)?.height);
+        if version >= SOLSTICE {
+            return Err(wording.pledge_of_pre_commit());
+        }
+        let (_, vm) = self.view(key)?;
+        // Without deals a sector counts as its size.
+        let qa_power = BigInt::from(size as u64);
         Ok(with_margin(PledgeInputs::load(&vm)?.initial_pledge(&qa_power)))
     }
 
@@ -232,8 +238,8 @@ impl Core {
             (_, _, None) => return refused("no such sector size"),
             (_, _, Some(size)) => {
                 let (_, vm) = self.view(key)?;
-                let weight = BigInt::from(verified_size) * duration;
-                let qa_power = qa_power_for_weight(size, duration, &weight);
+                let quality = quality_for_weight(size, duration, &(BigInt::from(verified_size) * duration));
+                let qa_power = (BigInt::from(sector_size) * quality) >> SECTOR_QUALITY_PRECISION;
                 Ok(with_margin(PledgeInputs::load(&vm)?.initial_pledge(&qa_power)))
             }
         }
@@ -314,7 +320,7 @@ impl Core {
         });
         let members = try_json!({
             "Balance": vm.balance(id)?.atto().to_string(),
-            "Code": CidJson::from(super::state_tree::Kind::Miner.code()),
+            "Code": CidJson::from(vm.actor(id)?.code),
             "State": state.map_err(no_json)?,
         });
         members.map_err(no_json)

@@ -1,7 +1,8 @@
 //! Settings of a devnet: clock, proving period, policy. Policy is fixed at genesis; the clock may change at every
 //! start.
 
-use fil_actors_shared::v18::runtime::{Policy, ProofSet};
+use super::state_tree::Actors;
+use fil_actors_shared::v19::runtime::{Policy, ProofSet};
 use fvm_shared::clock::ChainEpoch;
 use fvm_shared::econ::TokenAmount;
 use fvm_shared::sector::{RegisteredPoStProof, RegisteredSealProof, StoragePower};
@@ -9,6 +10,19 @@ use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
 const EPOCHS_IN_DAY: ChainEpoch = 2880;
+
+/// "FireHorse": actors v18.
+pub const FIRE_HORSE: u32 = 28;
+/// "Solstice": actors v19 (FIP-0118).
+pub const SOLSTICE: u32 = 29;
+
+/// The height of an upgrade that has no date yet (lotus `buildconstants`).
+pub const NEVER: ChainEpoch = 999_999_999_999_999;
+
+/// Of a chain that was made before there was network version 29.
+fn never() -> ChainEpoch {
+    NEVER
+}
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -40,6 +54,10 @@ pub struct DevnetSettings {
     pub winning_lookback: ChainEpoch,
     /// Bytes that a miner needs to mine once four miners have as much.
     pub minimum_power: u64,
+    /// The last epoch of network version 28: the state is migrated after it, and version 29 begins with the next one, as
+    /// with Lotus' `UpgradeXxHeight`. Negative: version 29 from genesis.
+    #[serde(default = "never")]
+    pub upgrade_epoch: ChainEpoch,
     /// Demand FIP-0077's deposit from whoever creates a miner.
     pub creation_deposit: bool,
     /// The balance of each genesis account, in whole FIL.
@@ -67,6 +85,7 @@ impl Default for DevnetSettings {
             chain_finality: 20,
             winning_lookback: 10,
             minimum_power: 2048,
+            upgrade_epoch: -1,
             creation_deposit: false,
             account_fil: 100_000,
             mempool_limit: 1000,
@@ -75,6 +94,19 @@ impl Default for DevnetSettings {
 }
 
 impl DevnetSettings {
+    /// The network version at a height.
+    pub fn network_version(&self, height: ChainEpoch) -> u32 {
+        if height > self.upgrade_epoch { SOLSTICE } else { FIRE_HORSE }
+    }
+
+    /// The version of the actors at a height.
+    pub fn actors(&self, height: ChainEpoch) -> Actors {
+        match self.network_version(height) {
+            ..SOLSTICE => Actors::V18,
+            SOLSTICE.. => Actors::V19,
+        }
+    }
+
     pub fn proving_period(&self) -> ChainEpoch {
         self.deadlines as ChainEpoch * self.challenge_window
     }
@@ -167,6 +199,19 @@ mod tests {
         for (settings, good) in table {
             assert_eq!(settings.check().is_ok(), good, "{settings:?}");
         }
+    }
+
+    #[test]
+    fn the_version_changes_after_the_upgrade_epoch() {
+        let at = |upgrade_epoch| DevnetSettings { upgrade_epoch, ..Default::default() };
+        for (upgrade, height, version) in
+            [(-1, 0, 29), (0, 0, 28), (0, 1, 29), (30, 30, 28), (30, 31, 29), (NEVER, 500, 28)]
+        {
+            assert_eq!(at(upgrade).network_version(height), version, "{upgrade} {height}");
+        }
+        // A chain that was made before the setting stays what it is.
+        let old: DevnetSettings = serde_json::from_str("{}").unwrap();
+        assert_eq!(old.network_version(1_000_000), 28);
     }
 
     #[test]

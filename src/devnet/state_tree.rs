@@ -5,7 +5,7 @@ use super::store::ChainStore;
 use super::wire;
 use cid::Cid;
 use cid::multihash::Multihash;
-use fil_actors_shared::v18::{EAM_ACTOR_ID, HAMT_BIT_WIDTH};
+use fil_actors_shared::v19::{EAM_ACTOR_ID, HAMT_BIT_WIDTH};
 use fvm_ipld_encoding::tuple::*;
 use fvm_ipld_encoding::{CborStore, IPLD_RAW};
 use fvm_ipld_hamt::{BytesKey, Hamt};
@@ -13,7 +13,7 @@ use fvm_shared::ActorID;
 use fvm_shared::address::Address;
 use fvm_shared::econ::TokenAmount;
 use multihash_codetable::Code;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 #[derive(Serialize_tuple, Deserialize_tuple, Clone, Debug, PartialEq)]
 pub struct ActorEntry {
@@ -33,6 +33,26 @@ struct StateRoot {
 
 /// `go-state-types`: StateTreeVersion5.
 const VERSION: u64 = 5;
+
+/// The versions of the built-in actors on this chain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Actors {
+    /// Network version 28.
+    V18,
+    /// Network version 29 (FIP-0118).
+    V19,
+}
+
+impl Actors {
+    const ALL: [Actors; 2] = [Actors::V18, Actors::V19];
+
+    fn number(self) -> u32 {
+        match self {
+            Actors::V18 => 18,
+            Actors::V19 => 19,
+        }
+    }
+}
 
 /// The kinds of actors on this chain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,14 +85,20 @@ impl Kind {
     }
 
     /// Native code has no WASM to hash: the name itself is in the CID, as before the FVM.
-    pub fn code(self) -> Cid {
-        let name = format!("fil/18/{}", self.name());
+    pub fn code(self, actors: Actors) -> Cid {
+        let name = format!("fil/{}/{}", actors.number(), self.name());
         let hash = Multihash::wrap(0, name.as_bytes()).expect("a short name fits a multihash");
         Cid::new_v1(IPLD_RAW, hash)
     }
 
     pub fn of(code: &Cid) -> Option<Kind> {
-        Kind::ALL.into_iter().find(|kind| kind.code() == *code)
+        Kind::and_actors(code).map(|(kind, _)| kind)
+    }
+
+    /// What an actor is, and the version of its code.
+    pub fn and_actors(code: &Cid) -> Option<(Kind, Actors)> {
+        let all = Kind::ALL.into_iter().flat_map(|kind| Actors::ALL.map(|actors| (kind, actors)));
+        all.into_iter().find(|(kind, actors)| kind.code(*actors) == *code)
     }
 }
 
@@ -118,6 +144,18 @@ impl StateTree {
         Ok(self.map()?.get(&key(id)).map_err(ChainError::store)?.cloned())
     }
 
+    /// The ids of all actors.
+    pub fn ids(&self) -> ChainResult<Vec<ActorID>> {
+        let mut ids: BTreeSet<ActorID> = self.changed.keys().copied().collect();
+        self.map()?
+            .for_each(|key, _| {
+                ids.extend(Address::from_bytes(&key.0).ok().and_then(|address| address.id().ok()));
+                Ok(())
+            })
+            .map_err(ChainError::store)?;
+        Ok(ids.into_iter().collect())
+    }
+
     pub fn set(&mut self, id: ActorID, actor: ActorEntry) {
         self.changed.insert(id, actor);
     }
@@ -159,7 +197,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let store = ChainStore::open(&dir.path().join("c.redb")).unwrap();
         let actor = |n: i64| ActorEntry {
-            code: Kind::Account.code(),
+            code: Kind::Account.code(Actors::V19),
             head: Cid::default(),
             sequence: n as u64,
             balance: TokenAmount::from_atto(n),
@@ -176,5 +214,7 @@ mod tests {
         assert_eq!(tree.get(100).unwrap(), Some(actor(1)));
         assert_eq!(tree.get(101).unwrap(), None);
         assert_eq!(Kind::of(&actor(1).code), Some(Kind::Account));
+        assert_eq!(Kind::and_actors(&Kind::Miner.code(Actors::V18)), Some((Kind::Miner, Actors::V18)));
+        assert_eq!(tree.ids().unwrap(), [100]);
     }
 }

@@ -3,7 +3,7 @@
 use super::error::ChainError;
 use crate::chain::types::Message;
 use cid::Cid;
-use fil_actors_shared::v18::ActorError;
+use fil_actors_shared::v19::ActorError;
 use fvm_shared::address::{Address, Protocol};
 use fvm_shared::sector::SectorNumber;
 
@@ -84,6 +84,16 @@ impl Wording {
             },
             || format!("Actor not found: addr={who}"),
         )
+    }
+
+    /// `StateMinerInitialPledgeCollateral` from network version 29 on (lotus#13748, forest#7599).
+    pub fn pledge_of_pre_commit(self) -> ChainError {
+        let text = || {
+            "StateMinerInitialPledgeCollateral is unsupported from network version 29 (FIP-0118): use \
+             StateMinerInitialPledgeForSector"
+                .to_string()
+        };
+        self.says(text, text)
     }
 
     /// `ChainGetTipSet` with null or `[]`, which elsewhere mean the head.

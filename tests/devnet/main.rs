@@ -5,6 +5,7 @@ mod support;
 
 mod answers;
 mod blocks;
+mod crosses_upgrade;
 mod inspection;
 mod messages;
 mod miner_owner;

@@ -194,7 +194,7 @@ async fn the_network(client: &Client) {
     is_big(&params["ConsensusMinerMinPower"]);
     assert_eq!(params["NetworkName"], "bulkhead-devnet-1");
     assert_eq!(params["NetworkName"], client.read("StateNetworkName", json!([])).await);
-    assert_eq!(client.read("StateNetworkVersion", json!([null])).await, 28);
+    assert_eq!(client.read("StateNetworkVersion", json!([null])).await, 29);
     assert!(client.read("Version", json!([])).await["APIVersion"].is_u64());
     let wallet = client.sign("WalletList", json!([])).await;
     let wallet: Vec<&str> = wallet.as_array().expect("a list").iter().filter_map(Value::as_str).collect();

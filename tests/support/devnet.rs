@@ -312,7 +312,13 @@ impl Net {
         self.must(self.worker, self.miner, 5, &params, TokenAmount::default()).await;
     }
 
+    /// Bytes of the sectors that count.
     pub async fn power(&self) -> BigInt {
+        self.devnet.state_miner_power(&self.miner, &head()).await.unwrap().miner_power.raw_byte_power
+    }
+
+    /// Those bytes times the quality of each sector.
+    pub async fn quality_adjusted(&self) -> BigInt {
         self.devnet.state_miner_power(&self.miner, &head()).await.unwrap().miner_power.quality_adj_power
     }
 

@@ -34,6 +34,9 @@ pub struct Args {
     /// Address of the chain's JSON-RPC [default: 127.0.0.1:1234]
     #[arg(long, value_name = "IP:PORT")]
     pub listen: Option<String>,
+    /// Start with network version 28 and migrate to 29 after this epoch [default: 29 from the start]
+    #[arg(long, value_name = "EPOCH")]
+    pub upgrade_epoch: Option<i64>,
     /// Only the chain: no miner, no node
     #[arg(long)]
     pub chain_only: bool,
@@ -77,7 +80,8 @@ impl Args {
             .overrides(base)
             .flag("devnet.block_delay", "--block-delay", self.block_delay.as_ref())
             .flag("devnet.warmup_delay", "--warmup-delay", self.warmup_delay.as_ref())
-            .flag("devnet.listen", "--listen", self.listen.as_ref()))
+            .flag("devnet.listen", "--listen", self.listen.as_ref())
+            .flag("devnet.upgrade_epoch", "--upgrade-epoch", self.upgrade_epoch.as_ref()))
     }
 }
 

@@ -68,7 +68,16 @@ impl Stage for Scripted {
 
 fn args(chain_only: bool, exit_after: Option<ExitAfter>) -> Args {
     let node = crate::cli::run::Args::default();
-    Args { dir: None, block_delay: None, warmup_delay: None, listen: None, chain_only, exit_after, node }
+    Args {
+        dir: None,
+        block_delay: None,
+        warmup_delay: None,
+        listen: None,
+        upgrade_epoch: None,
+        chain_only,
+        exit_after,
+        node,
+    }
 }
 
 async fn play(stage: &Scripted, args: Args) -> (Result<(), CliError>, Vec<String>) {

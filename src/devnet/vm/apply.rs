@@ -3,9 +3,9 @@
 use super::super::error::ActorResult;
 use super::super::state_tree::Kind;
 use super::{Call, Vm, miner, power, returns};
-use fil_actor_account_state::v18 as account;
-use fil_actors_shared::actor_error_v18 as actor_error;
-use fil_actors_shared::v18::{ActorError, BURNT_FUNDS_ACTOR_ID, REWARD_ACTOR_ID};
+use fil_actor_account_state::v19 as account;
+use fil_actors_shared::actor_error_v19 as actor_error;
+use fil_actors_shared::v19::{ActorError, BURNT_FUNDS_ACTOR_ID, REWARD_ACTOR_ID};
 use fvm_ipld_encoding::RawBytes;
 use fvm_shared::METHOD_SEND;
 use fvm_shared::econ::TokenAmount;

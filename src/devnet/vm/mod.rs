@@ -1,23 +1,25 @@
 //! Execution: one `Vm` runs the messages of one tipset over a state tree. Actor rules are in the files beside this one.
 
 mod apply;
+mod migration;
 pub mod miner;
 pub mod power;
 pub mod reward;
 
 pub use apply::{Applied, gas_of};
+pub use migration::migrate;
 
 use super::error::{ActorResult, ChainResult, state_error};
 use super::settings::DevnetSettings;
-use super::state_tree::{ActorEntry, Kind, StateTree};
+use super::state_tree::{ActorEntry, Actors, Kind, StateTree};
 use super::store::ChainStore;
 use super::verifier::Verifier;
 use super::wire;
 use crate::rpc::full_node::RandomnessTag;
-use fil_actor_init_state::v18 as init;
-use fil_actors_shared::actor_error_v18 as actor_error;
-use fil_actors_shared::v18::runtime::Policy;
-use fil_actors_shared::v18::{ActorError, BURNT_FUNDS_ACTOR_ID, INIT_ACTOR_ID};
+use fil_actor_init_state::v19 as init;
+use fil_actors_shared::actor_error_v19 as actor_error;
+use fil_actors_shared::v19::runtime::Policy;
+use fil_actors_shared::v19::{ActorError, BURNT_FUNDS_ACTOR_ID, INIT_ACTOR_ID};
 use fvm_ipld_encoding::{CborStore, RawBytes};
 use fvm_shared::ActorID;
 use fvm_shared::address::{Address, Protocol};
@@ -91,6 +93,11 @@ impl<'a> Vm<'a> {
         self.tree.get(id).map_err(|e| actor_error!(illegal_state, "cannot load actor {}: {}", id, e))
     }
 
+    /// The version of the actors whose rules hold.
+    pub fn actors(&self) -> Actors {
+        self.env.settings.actors(self.epoch)
+    }
+
     pub fn kind(&self, id: ActorID) -> ActorResult<Option<Kind>> {
         Ok(self.find(id)?.and_then(|a| Kind::of(&a.code)))
     }
@@ -154,7 +161,7 @@ impl<'a> Vm<'a> {
         let (id, _) = state.map_addresses_to_id(&self.store, robust, None)?;
         self.save(INIT_ACTOR_ID, &state)?;
         let actor = ActorEntry {
-            code: kind.code(),
+            code: kind.code(self.actors()),
             head,
             sequence: 0,
             balance: TokenAmount::default(),
@@ -171,7 +178,7 @@ impl<'a> Vm<'a> {
         }
         match address.protocol() {
             Protocol::BLS | Protocol::Secp256k1 => {
-                let head = self.put(&fil_actor_account_state::v18::State { address: *address })?;
+                let head = self.put(&fil_actor_account_state::v19::State { address: *address })?;
                 self.create(address, Kind::Account, head)
             }
             _ => Err(ActorError::unchecked(

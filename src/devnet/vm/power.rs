@@ -3,14 +3,14 @@
 use super::super::error::{ActorResult, state_error};
 use super::{Call, Vm, miner, returns};
 use crate::chain::randomness::blake2b256;
-use fil_actor_miner_state::v18::{PowerPair, initial_pledge_for_power};
-use fil_actor_power_state::v18 as power;
-use fil_actor_power_state::v18::{
+use fil_actor_miner_state::v19::{PowerPair, initial_pledge_for_power};
+use fil_actor_power_state::v19 as power;
+use fil_actor_power_state::v19::{
     CRON_QUEUE_AMT_BITWIDTH, CRON_QUEUE_HAMT_BITWIDTH, Claim, CreateMinerParams, CreateMinerReturn, CronEvent,
     epoch_key,
 };
-use fil_actors_shared::actor_error_v18 as actor_error;
-use fil_actors_shared::v18::{Multimap, STORAGE_POWER_ACTOR_ID};
+use fil_actors_shared::actor_error_v19 as actor_error;
+use fil_actors_shared::v19::{Multimap, STORAGE_POWER_ACTOR_ID};
 use fvm_ipld_encoding::RawBytes;
 use fvm_shared::ActorID;
 use fvm_shared::address::Address;
@@ -127,7 +127,7 @@ pub fn update_pledge(vm: &mut Vm<'_>, delta: &TokenAmount) -> ActorResult<()> {
 
 /// Rings `miner` at the end of `epoch`.
 pub fn enroll_cron(vm: &mut Vm<'_>, miner: ActorID, epoch: ChainEpoch, event_type: i64) -> ActorResult<()> {
-    let payload = fil_actor_miner_state::v18::CronEventPayload { event_type };
+    let payload = fil_actor_miner_state::v19::CronEventPayload { event_type };
     let event = CronEvent { miner_addr: Address::new_id(miner), callback_payload: returns(&payload)? };
     let mut state = load(vm)?;
     let wrong = |e: fvm_ipld_hamt::Error| actor_error!(illegal_state, "cron queue: {}", e);

@@ -5,12 +5,12 @@ use super::super::{Vm, power};
 use super::manage::apply_pending_worker;
 use super::terminate::process_early_terminations;
 use super::{PledgeInputs, check_balance, info_of};
-use fil_actor_miner_state::v18::{
+use fil_actor_miner_state::v19::{
     CRON_EVENT_PROCESS_EARLY_TERMINATIONS, CRON_EVENT_PROVING_DEADLINE, CronEventPayload, State,
     daily_proof_fee_payable, expected_reward_for_power, pledge_penalty_for_continued_fault,
 };
-use fil_actors_shared::actor_error_v18 as actor_error;
-use fil_actors_shared::v18::EPOCHS_IN_DAY;
+use fil_actors_shared::actor_error_v19 as actor_error;
+use fil_actors_shared::v19::EPOCHS_IN_DAY;
 use fvm_shared::ActorID;
 
 pub fn on_cron(vm: &mut Vm<'_>, miner: ActorID, payload: &[u8]) -> ActorResult<()> {

@@ -1,14 +1,15 @@
 //! ExtendSectorExpiration2: a later expiration for live sectors. No verified deals exist here, so no claims are weighed.
 
 use super::super::super::error::{ActorResult, state_error};
+use super::super::super::state_tree::Actors;
 use super::super::{Call, Vm, power};
 use super::{PledgeInputs, check_expiration, info_of, only_controllers};
-use fil_actor_miner_state::v18::{
+use fil_actor_miner_state::v19::{
     ExpirationExtension2, ExtendSectorExpiration2Params, MinerInfo, PowerPair, SectorOnChainInfo, Sectors, State,
     ValidatedExpirationExtension, daily_proof_fee, qa_power_for_sector,
 };
-use fil_actors_shared::actor_error_v18 as actor_error;
-use fil_actors_shared::v18::runtime::Policy;
+use fil_actors_shared::actor_error_v19 as actor_error;
+use fil_actors_shared::v19::runtime::Policy;
 use fvm_ipld_encoding::RawBytes;
 use fvm_shared::clock::ChainEpoch;
 use fvm_shared::econ::TokenAmount;
@@ -18,7 +19,7 @@ use std::collections::BTreeMap;
 pub fn extend_expiration2(vm: &mut Vm<'_>, call: &Call) -> ActorResult<RawBytes> {
     let params: ExtendSectorExpiration2Params = call.params()?;
     let policy = vm.env.policy;
-    let by_deadline = group(policy, params.extensions)?;
+    let by_deadline = group(policy, vm.actors(), params.extensions)?;
     let mut st: State = vm.load(call.to)?;
     let info = info_of(vm, &st)?;
     only_controllers(call, &info)?;
@@ -40,7 +41,10 @@ pub fn extend_expiration2(vm: &mut Vm<'_>, call: &Call) -> ActorResult<RawBytes>
             let mut partition =
                 found.ok_or_else(|| actor_error!(not_found, "no such partition {}", extension.partition))?;
             let old = sectors.load_sectors(&extension.sectors)?;
-            let extend = |s| extended(policy, vm.epoch, extension.new_expiration, &info, &circulating, s);
+            let new_expiration = extension
+                .new_expiration
+                .ok_or_else(|| actor_error!(illegal_argument, "an extension without a new expiration"))?;
+            let extend = |s| extended(policy, vm.epoch, new_expiration, &info, &circulating, s);
             let new = old.iter().map(extend).collect::<ActorResult<Vec<_>>>()?;
             sectors.store(new.clone()).map_err(state_error("failed to update sectors"))?;
             let (power, pledge, fee) = partition
@@ -51,7 +55,7 @@ pub fn extend_expiration2(vm: &mut Vm<'_>, call: &Call) -> ActorResult<RawBytes>
             power_delta += &power;
             pledge_delta += &pledge;
             partitions.set(extension.partition, partition).map_err(wrong)?;
-            reschedule.entry(extension.new_expiration).or_default().push(extension.partition);
+            reschedule.entry(new_expiration).or_default().push(extension.partition);
         }
         deadline.partitions =
             partitions.flush().map_err(|e| actor_error!(illegal_state, "failed to save partitions: {}", e))?;
@@ -74,6 +78,7 @@ pub fn extend_expiration2(vm: &mut Vm<'_>, call: &Call) -> ActorResult<RawBytes>
 
 fn group(
     policy: &Policy,
+    actors: Actors,
     extensions: Vec<ExpirationExtension2>,
 ) -> ActorResult<BTreeMap<u64, Vec<ValidatedExpirationExtension>>> {
     let mut by_deadline: BTreeMap<u64, Vec<ValidatedExpirationExtension>> = BTreeMap::new();
@@ -87,7 +92,10 @@ fn group(
                 policy.wpost_period_deadlines
             ));
         }
-        if extension.sectors_with_claims.iter().any(|s| !s.maintain_claims.is_empty() || !s.drop_claims.is_empty()) {
+        // Accepted and ignored since v19.
+        if actors == Actors::V18
+            && extension.sectors_with_claims.iter().any(|s| !s.maintain_claims.is_empty() || !s.drop_claims.is_empty())
+        {
             return Err(actor_error!(illegal_argument, "invalid claims: the devnet has no verified registry"));
         }
         partitions += 1;

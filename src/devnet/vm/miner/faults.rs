@@ -3,12 +3,12 @@
 use super::super::super::error::{ActorResult, state_error};
 use super::super::{Call, Vm, power};
 use super::{check_balance, fault_active, info_of, only_controllers, repay_debts};
-use fil_actor_miner_state::v18::{
+use fil_actor_miner_state::v19::{
     DeadlineInfo, DeadlineSectorMap, DeclareFaultsParams, DeclareFaultsRecoveredParams, PowerPair, Sectors, State,
     new_deadline_info,
 };
-use fil_actors_shared::actor_error_v18 as actor_error;
-use fil_actors_shared::v18::runtime::Policy;
+use fil_actors_shared::actor_error_v19 as actor_error;
+use fil_actors_shared::v19::runtime::Policy;
 use fvm_ipld_bitfield::BitField;
 use fvm_ipld_encoding::RawBytes;
 use fvm_shared::clock::ChainEpoch;

@@ -3,11 +3,11 @@
 use super::super::super::error::{ActorResult, state_error};
 use super::super::{Call, Vm, power, returns};
 use super::{check_balance, check_peer_info, info_of, only_controllers, repay_debts, resolve_worker};
-use fil_actor_miner_state::v18::{
+use fil_actor_miner_state::v19::{
     ChangeMultiaddrsParams, ChangeOwnerAddressParams, ChangePeerIDParams, ChangeWorkerAddressParams,
     GetControlAddressesReturn, MinerInfo, State, WithdrawBalanceParams, WithdrawBalanceReturn, WorkerKeyChange,
 };
-use fil_actors_shared::actor_error_v18 as actor_error;
+use fil_actors_shared::actor_error_v19 as actor_error;
 use fvm_ipld_encoding::RawBytes;
 use fvm_shared::address::{Address, Protocol};
 use fvm_shared::econ::TokenAmount;

@@ -15,16 +15,15 @@ pub use cron::on_cron;
 
 use super::super::error::{ActorResult, state_error};
 use super::super::state_tree::Kind;
-use super::{Call, Vm, power};
+use super::{Call, Vm, power, reward};
 use crate::chain::randomness::blake2b256;
-use fil_actor_miner_state::v18 as state;
-use fil_actor_miner_state::v18::{Method, MinerInfo, REWARD_VESTING_SPEC, State};
-use fil_actor_power_state::v18::CreateMinerParams;
-use fil_actor_reward_state::v18 as reward;
-use fil_actors_shared::actor_error_v18 as actor_error;
-use fil_actors_shared::v18::reward::FilterEstimate;
-use fil_actors_shared::v18::runtime::Policy;
-use fil_actors_shared::v18::{ActorError, REWARD_ACTOR_ID};
+use fil_actor_miner_state::v19 as state;
+use fil_actor_miner_state::v19::{Method, MinerInfo, REWARD_VESTING_SPEC, State};
+use fil_actor_power_state::v19::CreateMinerParams;
+use fil_actors_shared::actor_error_v19 as actor_error;
+use fil_actors_shared::v19::ActorError;
+use fil_actors_shared::v19::reward::FilterEstimate;
+use fil_actors_shared::v19::runtime::Policy;
 use fvm_ipld_encoding::{BytesDe, RawBytes};
 use fvm_shared::ActorID;
 use fvm_shared::address::{Address, Protocol};
@@ -96,12 +95,12 @@ pub struct PledgeInputs {
 
 impl PledgeInputs {
     pub fn load(vm: &Vm<'_>) -> ActorResult<Self> {
-        let rewards: reward::State = vm.load(REWARD_ACTOR_ID)?;
+        let rewards = reward::State::load(vm)?;
         let powers = power::load(vm)?;
         Ok(PledgeInputs {
-            reward: rewards.this_epoch_reward_smoothed,
+            reward: rewards.smoothed(),
             network_power: powers.this_epoch_qa_power_smoothed,
-            baseline: rewards.this_epoch_baseline_power,
+            baseline: rewards.baseline(),
             circulating: vm.env.settings.account_balance() * 2u64,
             epochs_since_ramp_start: vm.epoch - powers.ramp_start_epoch,
             ramp_duration: powers.ramp_duration_epochs,
@@ -181,7 +180,7 @@ fn resolve_worker(vm: &Vm<'_>, address: &Address) -> ActorResult<ActorID> {
     if vm.kind(id)? != Some(Kind::Account) {
         return Err(actor_error!(illegal_argument, "worker actor type must be an account, t0{} is not", id));
     }
-    let key = vm.load::<fil_actor_account_state::v18::State>(id)?.address;
+    let key = vm.load::<fil_actor_account_state::v19::State>(id)?.address;
     if key.protocol() != Protocol::BLS {
         return Err(actor_error!(illegal_argument, "worker account t0{} must have BLS pubkey, was {}", id, key));
     }

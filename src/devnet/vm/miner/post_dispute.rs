@@ -3,11 +3,11 @@
 use super::super::super::error::{ActorResult, state_error};
 use super::super::{Call, Vm, power};
 use super::{PledgeInputs, check_balance, info_of, window_post};
-use fil_actor_miner_state::v18::{
+use fil_actor_miner_state::v19::{
     DisputeWindowedPoStParams, Sectors, State, deadline_available_for_optimistic_post_dispute, new_deadline_info,
     pledge_penalty_for_invalid_windowpost, quant_spec_for_deadline, reward_for_disputed_window_post,
 };
-use fil_actors_shared::actor_error_v18 as actor_error;
+use fil_actors_shared::actor_error_v19 as actor_error;
 use fvm_ipld_encoding::RawBytes;
 
 pub fn dispute(vm: &mut Vm<'_>, call: &Call) -> ActorResult<RawBytes> {

@@ -3,13 +3,13 @@
 use super::super::super::error::{ActorResult, state_error};
 use super::super::{Call, Vm, power};
 use super::{PledgeInputs, check_balance, check_expiration, fault_active, info_of, only_controllers, repay_debts};
-use fil_actor_miner_state::v18::{
+use fil_actor_miner_state::v19::{
     CRON_EVENT_PROVING_DEADLINE, CollisionPolicy, PreCommitSectorBatchParams2, SectorPreCommitInfo,
     SectorPreCommitOnChainInfo, State, can_pre_commit_seal_proof, is_sealed_sector, is_unsealed_sector,
 };
-use fil_actors_shared::actor_error_v18 as actor_error;
-use fil_actors_shared::v18::runtime::Policy;
-use fil_actors_shared::v18::runtime::policy_constants::MAX_SECTOR_NUMBER;
+use fil_actors_shared::actor_error_v19 as actor_error;
+use fil_actors_shared::v19::runtime::Policy;
+use fil_actors_shared::v19::runtime::policy_constants::MAX_SECTOR_NUMBER;
 use fvm_ipld_bitfield::BitField;
 use fvm_ipld_encoding::RawBytes;
 use fvm_shared::clock::ChainEpoch;
@@ -137,7 +137,7 @@ mod tests {
     use crate::devnet::settings::DevnetSettings;
     use cid::Cid;
     use cid::multihash::Multihash;
-    use fil_actor_miner_state::v18::CompactCommD;
+    use fil_actor_miner_state::v19::CompactCommD;
     use fvm_shared::commcid::{FIL_COMMITMENT_SEALED, FIL_COMMITMENT_UNSEALED, POSEIDON_BLS12_381_A1_FC1};
     use fvm_shared::sector::RegisteredSealProof;
 

@@ -1,19 +1,19 @@
 //! ProveCommitSectors3: every PoRep is verified; what is proven becomes a sector with a pledge and a deadline.
 
 use super::super::super::error::{ActorResult, state_error};
+use super::super::super::state_tree::Actors;
 use super::super::super::verifier::SealCheck;
 use super::super::{Call, Vm, power, returns};
 use super::{PledgeInputs, check_balance, entropy, info_of, only_controllers};
 use crate::rpc::full_node::RandomnessTag;
-use fil_actor_miner_state::v18::{
+use fil_actor_miner_state::v19::{
     MinerInfo, ProveCommitSectors3Params, ProveCommitSectors3Return, SectorActivationManifest, SectorOnChainInfo,
-    SectorOnChainInfoFlags, SectorPreCommitOnChainInfo, State, daily_proof_fee, qa_power_for_weight,
+    SectorOnChainInfoFlags, SectorPreCommitOnChainInfo, State, daily_proof_fee, qa_power_for_sector,
 };
-use fil_actors_shared::actor_error_v18 as actor_error;
-use fil_actors_shared::v18::{ActorContext, BatchReturnGen};
+use fil_actors_shared::actor_error_v19 as actor_error;
+use fil_actors_shared::v19::{ActorContext, BatchReturnGen};
 use fvm_ipld_encoding::RawBytes;
 use fvm_shared::ActorID;
-use fvm_shared::bigint::BigInt;
 use fvm_shared::econ::TokenAmount;
 use fvm_shared::error::ExitCode;
 
@@ -35,7 +35,7 @@ pub fn prove_commit3(vm: &mut Vm<'_>, call: &Call) -> ActorResult<RawBytes> {
     only_controllers(call, &info)?;
     let numbers: Vec<u64> = params.sector_activations.iter().map(|a| a.sector_number).collect();
     let pre_commits = st.get_precommitted_sectors(&vm.store, numbers).context("loading precommits")?;
-    check_shape(&params, pre_commits.len())?;
+    check_shape(&params, pre_commits.len(), vm.actors())?;
 
     let candidates = params.sector_activations.iter().zip(pre_commits).zip(&params.sector_proofs);
     let mut batch = BatchReturnGen::new(params.sector_activations.len());
@@ -70,7 +70,7 @@ pub fn prove_commit3(vm: &mut Vm<'_>, call: &Call) -> ActorResult<RawBytes> {
     returns(&ProveCommitSectors3Return { activation_results: batch.generate() })
 }
 
-fn check_shape(params: &ProveCommitSectors3Params, pre_commits: usize) -> ActorResult<()> {
+fn check_shape(params: &ProveCommitSectors3Params, pre_commits: usize, actors: Actors) -> ActorResult<()> {
     let illegal = |why: &str| Err(actor_error!(illegal_argument, why));
     if pre_commits == 0 {
         return illegal("no sectors to prove");
@@ -93,7 +93,8 @@ fn check_shape(params: &ProveCommitSectors3Params, pre_commits: usize) -> ActorR
         ));
     }
     for piece in params.sector_activations.iter().flat_map(|a| &a.pieces) {
-        if piece.verified_allocation_key.is_some() {
+        // Accepted and ignored since v19.
+        if actors == Actors::V18 && piece.verified_allocation_key.is_some() {
             return illegal("the devnet has no verified registry: no allocation can be claimed");
         }
         if params.require_notification_success && !piece.notify.is_empty() {
@@ -202,17 +203,23 @@ fn new_sector(
             vm.env.policy.min_sector_expiration
         ));
     }
-    let qa_power = qa_power_for_weight(info.sector_size, duration, &BigInt::default());
-    Ok(SectorOnChainInfo {
+    // From v19 on every new sector counts ten-fold (FIP-0118).
+    let flags = match vm.actors() {
+        Actors::V18 => SectorOnChainInfoFlags::SIMPLE_QA_POWER,
+        Actors::V19 => SectorOnChainInfoFlags::SIMPLE_QA_POWER | SectorOnChainInfoFlags::FULL_QA_POWER,
+    };
+    let mut new = SectorOnChainInfo {
         sector_number: sector.sector_number,
         seal_proof: sector.seal_proof,
         sealed_cid: sector.sealed_cid,
         activation: vm.epoch,
         power_base_epoch: vm.epoch,
         expiration: sector.expiration,
-        initial_pledge: inputs.initial_pledge(&qa_power),
-        daily_fee: daily_proof_fee(vm.env.policy, &inputs.circulating, &qa_power),
-        flags: SectorOnChainInfoFlags::SIMPLE_QA_POWER,
+        flags,
         ..Default::default()
-    })
+    };
+    let qa_power = qa_power_for_sector(info.sector_size, &new);
+    new.initial_pledge = inputs.initial_pledge(&qa_power);
+    new.daily_fee = daily_proof_fee(vm.env.policy, &inputs.circulating, &qa_power);
+    Ok(new)
 }

@@ -4,11 +4,11 @@ use super::super::super::error::{ActorResult, state_error};
 use super::super::{Call, Vm, power, returns};
 use super::faults::sector_map;
 use super::{PledgeInputs, check_balance, info_of, only_controllers};
-use fil_actor_miner_state::v18::{
+use fil_actor_miner_state::v19::{
     CRON_EVENT_PROCESS_EARLY_TERMINATIONS, PowerPair, Sectors, State, TerminateSectorsParams, TerminateSectorsReturn,
     deadline_is_mutable, pledge_penalty_for_continued_fault, pledge_penalty_for_termination, qa_power_for_sector,
 };
-use fil_actors_shared::actor_error_v18 as actor_error;
+use fil_actors_shared::actor_error_v19 as actor_error;
 use fvm_ipld_encoding::RawBytes;
 use fvm_shared::ActorID;
 use fvm_shared::econ::TokenAmount;

@@ -5,11 +5,11 @@ use super::super::super::verifier::PoStCheck;
 use super::super::{Call, Vm, power};
 use super::{check_balance, entropy, info_of, only_controllers};
 use crate::rpc::full_node::RandomnessTag;
-use fil_actor_miner_state::v18::{
+use fil_actor_miner_state::v19::{
     DeadlineInfo, MinerInfo, SectorOnChainInfo, Sectors, State, SubmitWindowedPoStParams, load_partitions_sectors_max,
 };
-use fil_actors_shared::actor_error_v18 as actor_error;
-use fil_actors_shared::v18::runtime::Policy;
+use fil_actors_shared::actor_error_v19 as actor_error;
+use fil_actors_shared::v19::runtime::Policy;
 use fvm_ipld_encoding::RawBytes;
 use fvm_shared::ActorID;
 use fvm_shared::clock::ChainEpoch;
@@ -180,7 +180,7 @@ pub fn verify(
 mod tests {
     use super::*;
     use crate::devnet::settings::DevnetSettings;
-    use fil_actor_miner_state::v18::new_deadline_info;
+    use fil_actor_miner_state::v19::new_deadline_info;
     use fvm_shared::randomness::Randomness;
     use fvm_shared::sector::RegisteredPoStProof;
 
