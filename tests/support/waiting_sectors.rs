@@ -184,6 +184,7 @@ impl Waiting {
             settings: SealSettings { seed_confidence: 1, commit_confidence: 2, ..SealSettings::default() },
             agents: Arc::new(NoAgents),
             fence: None,
+            rules: Default::default(),
             answers: AnswersByHead::default(),
         };
         Waiting { chain, outbox, driver, effects }
