@@ -21,6 +21,7 @@ use fvm_ipld_amt::Amtv0;
 use fvm_ipld_blockstore::Blockstore;
 use fvm_shared::address::Address;
 use fvm_shared::clock::ChainEpoch;
+use fvm_shared::econ::TokenAmount;
 use fvm_shared::receipt::Receipt;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
@@ -45,6 +46,8 @@ pub struct Switches {
     pub f3_disabled: bool,
     /// Distinguishes the blocks of each reorg from those that they replace.
     pub fork: u64,
+    /// The base fee of the blocks to come; `None`: it follows the messages.
+    pub base_fee: Option<TokenAmount>,
     /// The node whose words refusals are in.
     pub wording: Wording,
 }

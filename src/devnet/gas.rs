@@ -1,8 +1,8 @@
 //! Gas estimates: the message is run on a copy of the state that the next block will see.
 
+use super::base_fee;
 use super::core::Core;
 use super::error::{ChainError, ChainResult};
-use super::genesis::BASE_FEE;
 use super::mempool::BLOCK_GAS_LIMIT;
 use super::rand::ChainRand;
 use super::vm::{Applied, Env, Vm};
@@ -14,8 +14,6 @@ use num_traits::Zero;
 
 /// attoFIL per unit of gas that a message offers when it names none.
 const DEFAULT_PREMIUM: u64 = 100_000;
-/// The fee cap leaves room for the base fee to grow tenfold.
-const BASE_FEE_ROOM: u64 = 10;
 
 impl Core {
     /// Runs a message after the sender's pending ones on the state after `key`; nothing is kept.
@@ -29,7 +27,7 @@ impl Core {
         let rand = ChainRand::new(&self.store, &self.beacon, &ts);
         let env = Env { rand: &rand, ..self.read_env() };
         let mut vm = Vm::new(&self.store.scratch(), &root, env, ts.height + 1)?;
-        let base_fee = TokenAmount::from_atto(BASE_FEE);
+        let base_fee = self.base_fee_after(&ts)?;
         let from = vm.resolve(&message.from)?;
         let from =
             from.ok_or_else(|| ChainError::refused(format!("getting key address: actor not found: {}", message.from)))?;
@@ -67,7 +65,9 @@ impl Core {
             filled.gas_premium = TokenAmount::from_atto(DEFAULT_PREMIUM);
         }
         if filled.gas_fee_cap.is_zero() {
-            filled.gas_fee_cap = TokenAmount::from_atto(BASE_FEE * BASE_FEE_ROOM) + &filled.gas_premium;
+            // As Lotus, from the tipset's own base fee: the next one may be higher.
+            let base_fee = self.find(key)?.min_ticket_block().parent_base_fee.clone();
+            filled.gas_fee_cap = base_fee::with_room(&base_fee) + &filled.gas_premium;
         }
         cap_fee(&mut filled, max_fee);
         Ok(filled)

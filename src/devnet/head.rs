@@ -10,7 +10,6 @@ use super::wire;
 use crate::chain::types::{HeadChange, HeadChangeType, Message, Signature, SignedMessage, TipSet};
 use cid::Cid;
 use fvm_ipld_encoding::CborStore;
-use fvm_shared::address::Address;
 use std::sync::Arc;
 
 impl Core {
@@ -70,12 +69,12 @@ impl Core {
     /// than the one by which the provider works.
     fn time_of_head(&self) -> u64 {
         let now = self.now();
-        let block = self.head.min_ticket_block();
+        let mut providers = self.head.blocks.iter().filter(|b| b.miner.id().is_ok_and(|id| id > PRODUCER_ID));
+        let Some(block) = providers.next() else { return now };
         let carried = block.timestamp.saturating_mul(1000);
         let delay = self.settings.block_delay.as_millis();
-        let built_in = block.miner == Address::new_id(PRODUCER_ID);
         let recent = carried <= now && u128::from(now - carried) < delay;
-        if recent && !built_in { carried } else { now }
+        if recent { carried } else { now }
     }
 
     /// Tipsets to revert, newest first, and to apply, oldest first.

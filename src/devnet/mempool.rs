@@ -19,8 +19,6 @@ use std::collections::BTreeMap;
 pub const BLOCK_GAS_LIMIT: u64 = 10_000_000_000;
 /// Nonces that a message may be ahead of the first one missing.
 const MAX_NONCE_GAP: u64 = 64;
-/// A replacement must offer this much more premium, in percent.
-const REPLACE_PREMIUM_PERCENT: u64 = 125;
 /// Largest encoded message.
 const MAX_MESSAGE_BYTES: usize = 64 * 1024;
 
@@ -99,21 +97,27 @@ impl Mempool {
 enum Admission {
     Add,
     Replace,
-    /// The very same bytes again: nothing to do, and no reason to complain.
+    /// The very same bytes again, which is refused although the pool holds them.
     Same,
     TooLow,
     GapTooLarge,
     PremiumTooLow(TokenAmount),
 }
 
-fn judge(state_nonce: u64, next_nonce: u64, rival: Option<&SignedMessage>, message: &SignedMessage) -> Admission {
+/// `replace_percent`: the premium of a replacement, in percent of that of its rival; one attoFIL more is asked for
+/// (lotus `ComputeMinRBF`).
+fn judge(
+    (state_nonce, next_nonce): (u64, u64),
+    rival: Option<&SignedMessage>,
+    message: &SignedMessage,
+    replace_percent: u64,
+) -> Admission {
     let nonce = message.message.nonce;
     match rival {
-        Some(rival) if rival == message => Admission::Same,
         _ if nonce < state_nonce => Admission::TooLow,
+        Some(rival) if rival == message => Admission::Same,
         Some(rival) => {
-            let least = (&rival.message.gas_premium * REPLACE_PREMIUM_PERCENT).div_ceil(100u64);
-            let least = std::cmp::max(least, &rival.message.gas_premium + TokenAmount::from_atto(1));
+            let least = (&rival.message.gas_premium * replace_percent).div_floor(100u64) + TokenAmount::from_atto(1);
             if message.message.gas_premium >= least { Admission::Replace } else { Admission::PremiumTooLow(least) }
         }
         None if nonce > next_nonce.saturating_add(MAX_NONCE_GAP) => Admission::GapTooLarge,
@@ -143,9 +147,10 @@ impl Core {
         let cid = wire::signed_cid(&message)?;
         let unsigned = wire::message_cid(&message.message)?;
         let refused = |why: String| Err(ChainError::Refused(why));
+        let wording = self.switches.wording;
         let m = &message.message;
         if bytes.len() > MAX_MESSAGE_BYTES {
-            return refused(format!("mpool message too large ({}B)", bytes.len()));
+            return Err(wording.message_too_large(bytes.len()));
         }
         if m.gas_limit <= 0 || m.gas_limit as u64 > BLOCK_GAS_LIMIT {
             return refused(format!("message has a gas limit of {}: it must be in 1..={BLOCK_GAS_LIMIT}", m.gas_limit));
@@ -154,7 +159,7 @@ impl Core {
             return refused("'GasFeeCap' less than 'GasPremium'".into());
         }
         if m.gas_fee_cap < TokenAmount::from_atto(super::genesis::BASE_FEE) {
-            return refused("gas fee cap too low: below the minimum base fee".into());
+            return Err(wording.fee_cap_too_low());
         }
         let (sender, nonce, balance) = {
             let (_, vm) = self.view(&TipSetKey::default())?;
@@ -170,35 +175,29 @@ impl Core {
         };
         let rival = self.pool.of(sender).find(|r| r.message.nonce == m.nonce);
         let next = self.pool.next_nonce(sender, nonce);
-        let entry = judge(nonce, next, rival, &message);
+        let entry = judge((nonce, next), rival, &message, self.settings.replace_percent);
+        if entry == Admission::TooLow {
+            return Err(wording.nonce_too_low(nonce, m.nonce));
+        }
+        if cost(m) > balance {
+            return Err(wording.not_enough_funds(&cost(m), &balance));
+        }
+        let others = self.pool.of(sender).filter(|r| r.message.nonce != m.nonce);
+        let required = others.fold(cost(m), |sum, r| sum + cost(&r.message));
+        if required > balance {
+            return Err(wording.not_enough_with_pending(&required, &balance));
+        }
+        // Kept before the pool decides, as Lotus and Forest do: a search for it is answered from now on.
+        wire::put_message(&self.store, &message)?;
         match entry {
-            Admission::Same => return Ok(cid),
-            Admission::TooLow => {
-                return refused(format!("message nonce too low: minimum expected nonce is {nonce}, got {}", m.nonce));
-            }
-            Admission::GapTooLarge => {
-                return refused(format!("unfulfilled nonce gap: next nonce is {next}, got {}", m.nonce));
-            }
-            Admission::PremiumTooLow(least) => {
-                return refused(format!(
-                    "message from {} with nonce {} already in mpool: replace by fee has too low GasPremium ({} < {})",
-                    m.from,
-                    m.nonce,
-                    m.gas_premium.atto(),
-                    least.atto()
-                ));
-            }
+            Admission::Same => return Err(wording.already_pending(m)),
+            Admission::GapTooLarge => return Err(wording.nonce_gap(m.nonce, next)),
+            Admission::PremiumTooLow(least) => return Err(wording.premium_too_low(m, &least)),
             Admission::Add if self.pool.len() >= limit => {
                 return refused(format!("mempool is full ({limit} messages): try again later"));
             }
-            Admission::Add | Admission::Replace => {}
+            Admission::TooLow | Admission::Add | Admission::Replace => {}
         }
-        let required =
-            self.pool.of(sender).filter(|r| r.message.nonce != m.nonce).fold(cost(m), |sum, r| sum + cost(&r.message));
-        if required > balance {
-            return refused(format!("mpool push: not enough funds: {} < {}", balance.atto(), required.atto()));
-        }
-        wire::put_message(&self.store, &message)?;
         let mut batch = Batch::default();
         let mut signature = vec![message.signature.kind];
         signature.extend(&message.signature.data);
@@ -235,6 +234,7 @@ impl Core {
     /// The messages that the next block on `ts` may contain: contiguous nonces that their senders can pay for.
     pub fn select(&mut self, ts: &TipSet) -> ChainResult<Vec<SignedMessage>> {
         let root = self.executed(ts)?.state;
+        let base_fee = self.base_fee_after(ts)?;
         let vm = self.view_root(&root, ts.height)?;
         let mut selected = Vec::new();
         let mut gas = 0;
@@ -245,7 +245,8 @@ impl Core {
                 let m = &message.message;
                 let price = cost(m);
                 gas += m.gas_limit.max(0) as u64;
-                if m.nonce != nonce || price > balance || gas > BLOCK_GAS_LIMIT {
+                // A cap below the base fee would cost the block's miner: what stands behind it waits too.
+                if m.nonce != nonce || m.gas_fee_cap < base_fee || price > balance || gas > BLOCK_GAS_LIMIT {
                     gas -= m.gas_limit.max(0) as u64;
                     break;
                 }
@@ -288,20 +289,23 @@ mod tests {
     #[test]
     fn nonces_and_premiums_are_judged_at_their_boundaries() {
         let rival = message(5, 100);
+        let least = |atto| Admission::PremiumTooLow(TokenAmount::from_atto(atto));
         let table = [
-            (4, 100, None, Admission::TooLow),
-            (5, 100, None, Admission::Add),
-            (7 + MAX_NONCE_GAP, 1, None, Admission::Add),
-            (8 + MAX_NONCE_GAP, 1, None, Admission::GapTooLarge),
-            (5, 100, Some(&rival), Admission::Same),
-            (5, 124, Some(&rival), Admission::PremiumTooLow(TokenAmount::from_atto(125))),
-            (5, 125, Some(&rival), Admission::Replace),
-            (5, 126, Some(&rival), Admission::Replace),
+            (4, 100, None, 110, Admission::TooLow),
+            (5, 100, None, 110, Admission::Add),
+            (7 + MAX_NONCE_GAP, 1, None, 110, Admission::Add),
+            (8 + MAX_NONCE_GAP, 1, None, 110, Admission::GapTooLarge),
+            (5, 100, Some(&rival), 110, Admission::Same),
+            (5, 110, Some(&rival), 110, least(111)),
+            (5, 111, Some(&rival), 110, Admission::Replace),
+            (5, 125, Some(&rival), 125, least(126)),
+            (5, 126, Some(&rival), 125, Admission::Replace),
         ];
-        for (nonce, premium, rival, want) in table {
-            assert_eq!(judge(5, 7, rival, &message(nonce, premium)), want, "{nonce} {premium}");
+        for (nonce, premium, rival, percent, want) in table {
+            assert_eq!(judge((5, 7), rival, &message(nonce, premium), percent), want, "{nonce} {premium} {percent}");
         }
         let free = message(5, 0);
-        assert_eq!(judge(5, 5, Some(&free), &message(5, 1)), Admission::Replace);
+        assert_eq!(judge((5, 5), Some(&free), &message(5, 1), 110), Admission::Replace);
+        assert_eq!(judge((6, 6), Some(&rival), &rival, 110), Admission::TooLow, "spent, though still listed");
     }
 }

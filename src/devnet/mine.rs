@@ -54,7 +54,8 @@ impl Core {
         let vm = self.view_root(&root, lookback.height)?;
         let state = power::load(&vm)?;
         let claim = state.miner_power(&vm.store, &Address::new_id(miner))?;
-        Ok(claim.map(|claim| (claim, state.current_total_power().1)))
+        let others = BigInt::from(self.settings.others_power);
+        Ok(claim.map(|claim| (claim, state.current_total_power().1 + others)))
     }
 
     /// Enough power then, and in good standing now.
@@ -241,7 +242,7 @@ impl Core {
                 let mut blocks = self.held.clone();
                 blocks.retain(|b| b.height == header.height);
                 blocks.push(header.clone());
-                let next = wire::tip_set(blocks)?;
+                let next = self.with_others(blocks)?;
                 self.set_head(next)
             }
             (false, 1) if self.held.len() < MAX_HELD => {
@@ -331,7 +332,7 @@ impl Core {
     fn check_parents(&mut self, header: &BlockHeader, parents: &TipSet) -> ChainResult<()> {
         let done = self.executed(parents)?;
         let weight = self.weight(parents)?;
-        let base_fee = fvm_shared::econ::TokenAmount::from_atto(super::genesis::BASE_FEE);
+        let base_fee = self.base_fee_after(parents)?;
         let rules = [
             (header.parent_state_root == done.state, "parent state root did not match computed state"),
             (header.parent_message_receipts == done.receipts, "parent receipts root did not match computed value"),

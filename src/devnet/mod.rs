@@ -1,12 +1,13 @@
 //! The embedded chain: a small real Filecoin network in one process, spoken to only through `Filecoin.*` JSON-RPC.
 //!
 //! * [`core`] the chain behind its lock; [`head`] moving it; [`produce`], [`mine`] making and judging blocks;
-//!   [`clock`] when; [`mempool`], [`gas`] messages on their way.
+//!   [`clock`] when; [`mempool`], [`gas`], [`base_fee`] messages on their way.
 //! * [`vm`] executes: the network's own state crates behind our method dispatch; [`verifier`] checks proofs.
 //! * [`store`] one redb file; [`state_tree`], [`wire`] how state, blocks and messages are encoded.
 //! * [`full_node`], [`extra`], [`extra_rpc`], [`f3`] what is answered, [`wording`] in whose words; [`tree`] the chain as
 //!   supervised actors.
 
+mod base_fee;
 pub mod clock;
 pub mod core;
 pub mod error;
@@ -43,6 +44,7 @@ use crate::rpc::full_node::Result as RpcResult;
 use crate::util::lock;
 use core::Core;
 use fvm_shared::address::{Address, Network, set_current_network};
+use fvm_shared::econ::TokenAmount;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -158,6 +160,12 @@ impl Devnet {
 
     pub fn refuse_gas_estimates(&self, refuse: bool) {
         lock(&self.core).switches.refuse_gas = refuse;
+    }
+
+    /// Holds the base fee of the blocks to come at a figure, as traffic of others would drive it; `None` lets it follow the
+    /// messages again.
+    pub fn hold_base_fee(&self, base_fee: Option<TokenAmount>) {
+        lock(&self.core).switches.base_fee = base_fee;
     }
 
     /// Chooses whose words the refusals are in, where Lotus and Forest differ; Forest's at first.

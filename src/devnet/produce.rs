@@ -3,7 +3,7 @@
 use super::clock::{Step, due, next_step};
 use super::core::{Core, put_header};
 use super::error::{ChainError, ChainResult};
-use super::genesis::{BASE_FEE, PRODUCER_ID};
+use super::genesis::PRODUCER_ID;
 use super::keys::{self, Secret};
 use super::vm::power;
 use super::wire;
@@ -13,7 +13,6 @@ use crate::rpc::full_node::RandomnessTag;
 use cid::Cid;
 use fvm_shared::address::Address;
 use fvm_shared::clock::ChainEpoch;
-use fvm_shared::econ::TokenAmount;
 use num_bigint::BigInt;
 
 /// A block's messages, as it refers to them.
@@ -68,7 +67,7 @@ impl Core {
             timestamp,
             block_sig: None,
             fork_signaling: 0,
-            parent_base_fee: TokenAmount::from_atto(BASE_FEE),
+            parent_base_fee: self.base_fee_after(parents)?,
         })
     }
 
@@ -95,12 +94,29 @@ impl Core {
         Ok(key.sign(&draw(base, tag as i64, round, entropy)).map_err(ChainError::store)?.data)
     }
 
-    /// The block of the built-in producer on any tipset; stored, not yet the head.
-    fn built_in_block(&mut self, parents: &TipSet, height: ChainEpoch, timestamp: u64) -> ChainResult<TipSet> {
+    /// The blocks of other miners on any tipset; stored, not yet the head. All contain the same messages, as blocks of
+    /// miners that see the same pool do.
+    fn built_in_blocks(
+        &mut self,
+        parents: &TipSet,
+        height: ChainEpoch,
+        timestamp: u64,
+    ) -> ChainResult<Vec<BlockHeader>> {
         let messages = self.select(parents)?;
         let contents = self.contents(&messages)?;
-        let miner = Address::new_id(PRODUCER_ID);
-        let mut header = self.draft(parents, miner, height, timestamp, &contents)?;
+        let miners = other_miners(self.settings.others_blocks);
+        miners.map(|miner| self.built_in_block(miner, parents, height, timestamp, &contents)).collect()
+    }
+
+    fn built_in_block(
+        &mut self,
+        miner: Address,
+        parents: &TipSet,
+        height: ChainEpoch,
+        timestamp: u64,
+        contents: &Contents,
+    ) -> ChainResult<BlockHeader> {
+        let mut header = self.draft(parents, miner, height, timestamp, contents)?;
         let base = header.beacon_entries.last().map(|b| b.data.clone()).unwrap_or_default();
         let entropy = ticket_entropy(&miner, parents);
         let ticket = self.vrf(&self.producer, RandomnessTag::TicketProduction, &base, height - 1, &entropy)?;
@@ -112,7 +128,23 @@ impl Core {
         let signed = self.producer.sign(&wire::header_signing_bytes(&header)?).map_err(ChainError::store)?;
         header.block_sig = Some(signed);
         put_header(&self.store, &header)?;
-        wire::tip_set(vec![header])
+        Ok(header)
+    }
+
+    fn built_in_tip_set(&mut self, parents: &TipSet, height: ChainEpoch, timestamp: u64) -> ChainResult<TipSet> {
+        wire::tip_set(self.built_in_blocks(parents, height, timestamp)?)
+    }
+
+    /// Blocks of providers as a tipset on the head. Where others make several blocks an epoch, they make them beside the
+    /// provider's too.
+    pub fn with_others(&mut self, mut blocks: Vec<BlockHeader>) -> ChainResult<TipSet> {
+        if self.settings.others_blocks > 1
+            && let Some((height, timestamp)) = blocks.first().map(|b| (b.height, b.timestamp))
+        {
+            let parents = self.head.clone();
+            blocks.extend(self.built_in_blocks(&parents, height, timestamp)?);
+        }
+        wire::tip_set(blocks)
     }
 
     /// The built-in producer makes the next block now.
@@ -120,7 +152,7 @@ impl Core {
         let height = self.head.height + 1 + std::mem::take(&mut self.switches.null_rounds);
         let parents = self.head.clone();
         let timestamp = self.next_timestamp();
-        let next = self.built_in_block(&parents, height, timestamp)?;
+        let next = self.built_in_tip_set(&parents, height, timestamp)?;
         self.set_head(next)
     }
 
@@ -145,7 +177,7 @@ impl Core {
         while new.height <= self.head.height {
             let timestamp = new.min_ticket_block().timestamp + 1;
             let height = new.height + 1;
-            new = self.built_in_block(&new, height, timestamp)?;
+            new = self.built_in_tip_set(&new, height, timestamp)?;
         }
         self.set_head(new)
     }
@@ -158,7 +190,7 @@ impl Core {
             Step::Wait(until) => return Ok(until),
             Step::TakeHeld => {
                 // `set_head` clears them once the new head is on disk.
-                let next = wire::tip_set(self.held.clone())?;
+                let next = self.with_others(self.held.clone())?;
                 self.set_head(next)?;
             }
             Step::Produce => self.produce()?,
@@ -180,6 +212,12 @@ impl Core {
         }
         Ok(false)
     }
+}
+
+/// The addresses of the others' blocks; no actors stand behind all but the first.
+fn other_miners(count: u64) -> impl Iterator<Item = Address> {
+    const SECOND_ID: u64 = 81;
+    std::iter::once(PRODUCER_ID).chain(SECOND_ID..).map(Address::new_id).zip(0..count).map(|(miner, _)| miner)
 }
 
 /// A ticket's entropy: the miner, and the ticket before it.

@@ -69,7 +69,9 @@ impl Core {
         let powers = power::load(&vm)?;
         let claim = powers.miner_power(&vm.store, &Address::new_id(id))?;
         let claim = claim.ok_or_else(|| ChainError::refused(format!("no claim for actor {miner}")))?;
+        let others = BigInt::from(vm.env.settings.others_power);
         let (raw, qa) = powers.current_total_power();
+        let (raw, qa) = (raw + &others, qa + others);
         let enough = powers.miner_nominal_power_meets_consensus_minimum(vm.env.policy, &vm.store, id)?.1;
         Ok(MinerPower {
             miner_power: Claim { raw_byte_power: claim.raw_byte_power, quality_adj_power: claim.quality_adj_power },

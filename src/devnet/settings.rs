@@ -62,6 +62,15 @@ pub struct DevnetSettings {
     pub creation_deposit: bool,
     /// The balance of each genesis account, in whole FIL.
     pub account_fil: u64,
+    /// The least premium of a replacement, in percent of that of the message replaced (Lotus: 110, plus 1 attoFIL).
+    pub replace_percent: u64,
+    /// Quality-adjusted bytes of other miners, who make the blocks that the provider does not win; 0: none, so that a small
+    /// miner wins nearly every epoch.
+    pub others_power: u64,
+    /// Blocks of other miners in a tipset, beside the provider's own; at least 1.
+    pub others_blocks: u64,
+    /// Sectors of a partition of a new miner; 0: those of the proof type (2 for 2 KiB sectors, 2,349 for 32 GiB).
+    pub partition_sectors: u64,
     /// Pending messages that the mempool holds at most.
     pub mempool_limit: usize,
 }
@@ -88,6 +97,10 @@ impl Default for DevnetSettings {
             upgrade_epoch: -1,
             creation_deposit: false,
             account_fil: 100_000,
+            replace_percent: 110,
+            others_power: 0,
+            others_blocks: 1,
+            partition_sectors: 0,
             mempool_limit: 1000,
         }
     }
@@ -133,6 +146,8 @@ impl DevnetSettings {
             (self.block_delay >= Duration::from_millis(10), "block_delay must be at least 10 ms"),
             (self.warmup_delay >= Duration::from_millis(10), "warmup_delay must be at least 10 ms"),
             (self.mempool_limit >= 1, "mempool_limit must be at least 1"),
+            (self.replace_percent >= 100, "replace_percent must be at least 100"),
+            ((1..=10).contains(&self.others_blocks), "others_blocks must be from 1 to 10"),
         ];
         match rules.iter().find(|(holds, _)| !holds) {
             Some((_, why)) => Err((*why).to_string()),

@@ -5,6 +5,7 @@ use crate::chain::types::Message;
 use cid::Cid;
 use fil_actors_shared::v19::ActorError;
 use fvm_shared::address::{Address, Protocol};
+use fvm_shared::econ::TokenAmount;
 use fvm_shared::sector::SectorNumber;
 
 /// The node whose words and error codes the chain uses where the two differ.
@@ -83,6 +84,95 @@ impl Wording {
                 _ => format!("resolution lookup failed ({who}): resolve address {who}: actor not found"),
             },
             || format!("Actor not found: addr={who}"),
+        )
+    }
+
+    /// A push whose fee cap × gas limit and value are more than the sender holds (lotus `checkBalance`).
+    pub fn not_enough_funds(self, required: &TokenAmount, balance: &TokenAmount) -> ChainError {
+        self.says(
+            || {
+                format!(
+                    "failed to check balance: not enough funds (required: {required} FIL, balance: {balance} FIL): not \
+                     enough funds to execute transaction"
+                )
+            },
+            || format!("Not enough funds to execute transaction, balance: {balance}, required: {required}"),
+        )
+    }
+
+    /// The same, with what the sender's other pending messages may cost.
+    pub fn not_enough_with_pending(self, required: &TokenAmount, balance: &TokenAmount) -> ChainError {
+        self.says(
+            || {
+                format!(
+                    "failed to check balance: not enough funds including pending messages (required: {required} FIL, \
+                     balance: {balance} FIL): validation failure"
+                )
+            },
+            || format!("Not enough funds to execute transaction, balance: {balance}, required: {required}"),
+        )
+    }
+
+    /// A push whose nonce is used on chain.
+    pub fn nonce_too_low(self, expected: u64, got: u64) -> ChainError {
+        self.says(
+            || format!("minimum expected nonce is {expected}, got {got}: message nonce too low"),
+            || "Message sequence too low".to_string(),
+        )
+    }
+
+    /// A push far ahead of the first nonce that is missing.
+    pub fn nonce_gap(self, nonce: u64, next: u64) -> ChainError {
+        self.says(
+            || {
+                format!(
+                    "failed to add locked: message nonce has too big a gap from expected nonce (Nonce: {nonce}, \
+                     nextNonce: {next}): unfulfilled nonce gap"
+                )
+            },
+            || "unfulfilled nonce gap".to_string(),
+        )
+    }
+
+    /// A push of a message that the pool holds already.
+    pub fn already_pending(self, m: &Message) -> ChainError {
+        self.says(
+            || {
+                format!(
+                    "failed to add locked: message from {} with nonce {} already in mpool: message with nonce already \
+                     exists",
+                    m.from, m.nonce
+                )
+            },
+            || "Message with sequence already in mempool".to_string(),
+        )
+    }
+
+    /// A replacement that does not raise the premium to `least`.
+    pub fn premium_too_low(self, m: &Message, least: &TokenAmount) -> ChainError {
+        self.says(
+            || {
+                format!(
+                    "failed to add locked: message from {} with nonce {} already in mpool, increase GasPremium to {} from \
+                     {} to trigger replace by fee: replace by fee has too low GasPremium",
+                    m.from,
+                    m.nonce,
+                    least.atto(),
+                    m.gas_premium.atto()
+                )
+            },
+            || "gas price is lower than min gas price".to_string(),
+        )
+    }
+
+    pub fn fee_cap_too_low(self) -> ChainError {
+        self.says(|| "gas fee cap too low".to_string(), || "gas fee cap is too low".to_string())
+    }
+
+    pub fn message_too_large(self, bytes: usize) -> ChainError {
+        self.says(
+            || format!("mpool message too large ({bytes}B): message too big"),
+            || "Message is too big".to_string(),
         )
     }
 

@@ -43,35 +43,38 @@ async fn pledge_of_pre_commit(net: &Net) -> Result<TokenAmount, FullNodeError> {
 
 #[tokio::test]
 async fn sectors_in_every_phase_cross_the_upgrade() {
-    // Late enough for a proven sector, one before its seed and one before its pre-commit.
-    let net = Net::start_with(DevnetSettings { upgrade_epoch: 200, ..settings() }).await;
-    let params = net.devnet.state_get_network_params().await.unwrap().fork_upgrade_params;
-    assert_eq!(params["UpgradeSolsticeHeight"], 200);
+    let mut net = Net::start_with(DevnetSettings { upgrade_epoch: 1_000, ..settings() }).await;
     net.seal(1).await;
     net.post(net.location(1).await).await;
     assert_eq!((version(&net).await, net.quality_adjusted().await), (28, BigInt::from(2048)));
     assert_eq!(sector(&net, 1).await.flags & FULL_QA_POWER, 0);
     let old_pledge = pledge_of_pre_commit(&net).await.unwrap();
-    assert!(net.height().await < 190, "{}", net.height().await);
-    net.until(190);
     net.pre_commit(2).await;
+    // One sector is proven, one waits for its seed, one is not begun. The operator sets the epoch of the upgrade.
+    let upgrade = net.height().await + 3;
+    net.settings.upgrade_epoch = upgrade;
+    let net = net.reopen();
+    let params = net.devnet.state_get_network_params().await.unwrap().fork_upgrade_params;
+    assert_eq!(params["UpgradeSolsticeHeight"], upgrade);
     let (miner_code, power_code) = (code_of(&net, net.miner).await, code_of(&net, Address::new_id(4)).await);
     let balance = net.devnet.state_miner_available_balance(&net.miner, &head()).await.unwrap();
 
     // At the upgrade's own epoch the old rules hold, and nothing is executed for a caller.
-    net.until(200);
+    net.until(upgrade);
     assert_eq!(version(&net).await, 28);
     let message = net.message(net.owner, Address::new_id(99), 0, vec![], fil(1));
     let bound = TokenAmount::default();
     match net.devnet.gas_estimate_message_gas(&message, &bound, &head()).await {
-        Err(FullNodeError::Rpc { code: -32002, message, .. }) => assert!(message.contains("state fork at epoch 200")),
+        Err(FullNodeError::Rpc { code: -32002, message, .. }) => {
+            assert!(message.contains(&format!("state fork at epoch {upgrade}")), "{message}");
+        }
         other => panic!("{other:?}"),
     }
-    net.until(201);
+    net.until(upgrade + 1);
     assert_eq!(version(&net).await, 29);
     net.devnet.gas_estimate_message_gas(&message, &bound, &head()).await.unwrap();
-    let at_200 = net.devnet.chain_get_tip_set_by_height(200, &head()).await.unwrap().key();
-    assert_eq!(net.devnet.state_network_version(&at_200).await.unwrap(), 28);
+    let before = net.devnet.chain_get_tip_set_by_height(upgrade, &head()).await.unwrap().key();
+    assert_eq!(net.devnet.state_network_version(&before).await.unwrap(), 28);
 
     assert_ne!(code_of(&net, net.miner).await, miner_code);
     assert_ne!(code_of(&net, Address::new_id(4)).await, power_code);
@@ -94,15 +97,19 @@ async fn sectors_in_every_phase_cross_the_upgrade() {
         let new = sector(&net, number).await;
         assert_eq!(new.flags & FULL_QA_POWER, FULL_QA_POWER, "{number}");
         assert!(new.initial_pledge.unwrap() * 11u64 > old_pledge.clone() * 99u64, "{number}");
-        net.post(net.location(number).await).await;
+        let at = net.location(number).await;
+        net.until_open(at.deadline).await;
+        let (power, quality) = (net.power().await, net.quality_adjusted().await);
+        let proof = net.post_params(at, GOOD).await;
+        net.must(net.worker, net.miner, 5, &proof, TokenAmount::default()).await;
+        assert_eq!(net.power().await - power, BigInt::from(2048), "{number}");
+        assert_eq!(net.quality_adjusted().await - quality, BigInt::from(20480), "{number}");
     }
-    assert_eq!(net.quality_adjusted().await, BigInt::from(2048 + 2 * 20480));
-    let power = net.devnet.state_miner_power(&net.miner, &head()).await.unwrap();
-    assert_eq!(power.miner_power.raw_byte_power, BigInt::from(3 * 2048));
 
-    // A stop in between loses nothing of it.
+    // A stop afterwards loses nothing of it.
+    let (height, quality) = (net.height().await, net.quality_adjusted().await);
     let net = net.reopen();
-    assert_eq!((version(&net).await, net.quality_adjusted().await), (29, BigInt::from(2048 + 2 * 20480)));
+    assert_eq!((version(&net).await, net.height().await, net.quality_adjusted().await), (29, height, quality));
 }
 
 #[tokio::test]

@@ -9,6 +9,7 @@ mod crosses_upgrade;
 mod inspection;
 mod messages;
 mod miner_owner;
+mod real_network;
 mod refuses_bad_proofs;
 mod restart_reorg;
 mod sector_life;

@@ -36,7 +36,7 @@ async fn messages_run_in_nonce_order_and_wait_behind_a_gap() {
     }
     assert!(net.devnet.mpool_pending(&head()).await.unwrap().is_empty());
     let spent = net.devnet.mpool_push(&first).await.unwrap_err();
-    assert!(spent.to_string().contains("nonce too low"), "{spent}");
+    assert!(spent.to_string().contains("sequence too low"), "{spent}");
 }
 
 #[tokio::test]
@@ -44,18 +44,18 @@ async fn a_replacement_needs_more_premium_and_is_found_under_the_old_cid() {
     let net = Net::bare(settings());
     let cheap = net.signed(net.message(net.owner, burnt(), 0, vec![], fil(1)), 0).await;
     let old = net.devnet.mpool_push(&cheap).await.unwrap();
-    // The same bytes again are welcome.
-    assert_eq!(net.devnet.mpool_push(&cheap).await.unwrap(), old);
+    let again = net.devnet.mpool_push(&cheap).await.unwrap_err().to_string();
+    assert!(again.contains("already in mempool"), "{again}");
     let offer = |premium: u64| {
         let mut message = cheap.message.clone();
         message.gas_premium = TokenAmount::from_atto(premium);
         message.gas_fee_cap = TokenAmount::from_atto(500_000);
         message
     };
-    let low = net.devnet.wallet_sign_message(&net.owner, &offer(124_999)).await.unwrap();
+    let low = net.devnet.wallet_sign_message(&net.owner, &offer(110_000)).await.unwrap();
     let refusal = net.devnet.mpool_push(&low).await.unwrap_err().to_string();
-    assert!(refusal.contains("replace by fee has too low GasPremium"), "{refusal}");
-    let high = net.devnet.wallet_sign_message(&net.owner, &offer(125_000)).await.unwrap();
+    assert!(refusal.contains("gas price is lower than min gas price"), "{refusal}");
+    let high = net.devnet.wallet_sign_message(&net.owner, &offer(110_001)).await.unwrap();
     let new = net.devnet.mpool_push(&high).await.unwrap();
     net.until(2);
     net.devnet.speak_as(Wording::Lotus);
@@ -81,10 +81,10 @@ async fn what_no_block_may_contain_is_refused_at_the_door() {
     for (message, want) in [
         (forged, "failed to verify signature"),
         (changed, "failed to verify signature"),
-        (poor, "not enough funds"),
+        (poor, "Not enough funds"),
         (far, "nonce gap"),
         (no_gas, "gas limit"),
-        (huge, "too large"),
+        (huge, "too big"),
     ] {
         let refusal = net.devnet.mpool_push(&message).await.unwrap_err().to_string();
         assert!(refusal.contains(want), "{refusal} does not say {want}");

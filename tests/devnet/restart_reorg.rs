@@ -24,7 +24,8 @@ async fn the_chain_resumes_at_its_head_with_keys_pool_and_power() {
     assert!(net.devnet.wallet_has(&imported).await.unwrap() && net.devnet.wallet_has(&net.worker).await.unwrap());
     let pending = net.devnet.mpool_pending(&head()).await.unwrap();
     assert_eq!(pending.len(), 1);
-    assert_eq!(net.devnet.mpool_push(&pending[0]).await.unwrap(), waiting);
+    assert!(net.devnet.mpool_push(&pending[0]).await.unwrap_err().to_string().contains("already in mempool"));
+    assert!(net.devnet.state_search_msg(&head(), &waiting, -1, true).await.unwrap().is_none());
     net.step().await;
     assert_eq!(net.height().await, old_head.height + 1);
 }

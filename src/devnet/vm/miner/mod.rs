@@ -145,7 +145,11 @@ pub fn construct(
     let owner =
         owner.ok_or_else(|| actor_error!(illegal_argument, "unable to resolve owner address: {}", params.owner))?;
     let worker = resolve_worker(vm, &params.worker)?;
-    let info = MinerInfo::new(owner, worker, vec![], params.peer, params.multiaddrs, params.window_post_proof_type)?;
+    let mut info =
+        MinerInfo::new(owner, worker, vec![], params.peer, params.multiaddrs, params.window_post_proof_type)?;
+    if vm.env.settings.partition_sectors > 0 {
+        info.window_post_partition_sectors = vm.env.settings.partition_sectors;
+    }
     // The id is only known once the actor exists; the offset of its proving period depends on it.
     let placeholder = vm.put(&info)?;
     let id = vm.create(robust, Kind::Miner, placeholder)?;
