@@ -185,7 +185,6 @@ impl Waiting {
             agents: Arc::new(NoAgents),
             rules: Default::default(),
             fence: None,
-            rules: Default::default(),
             answers: AnswersByHead::default(),
         };
         Waiting { chain, outbox, driver, effects }
