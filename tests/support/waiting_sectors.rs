@@ -183,8 +183,8 @@ impl Waiting {
             dirs: SectorDirs::of_repo(dir, 1000),
             settings: SealSettings { seed_confidence: 1, commit_confidence: 2, ..SealSettings::default() },
             agents: Arc::new(NoAgents),
-            fence: None,
             rules: Default::default(),
+            fence: None,
             answers: AnswersByHead::default(),
         };
         Waiting { chain, outbox, driver, effects }
