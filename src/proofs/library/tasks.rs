@@ -2,7 +2,7 @@
 
 use crate::task::{ActorId, Bytes32, Output, PostSector, PublicSector, Task};
 use crate::vanilla;
-pub use crate::vanilla::comm_r_of;
+pub use crate::vanilla::{SectorRead, comm_r_of};
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use filecoin_proofs::pieces::zero_padding;
 use filecoin_proofs_api::post::{
@@ -239,13 +239,13 @@ fn zero_piece(proof: RegisteredSealProof) -> Result<PieceInfo> {
     zero_padding(proof.sector_size().into())
 }
 
-/// For each sector its vanilla proof, or why there is none. A sector that is missing from the answer is late: when none was
-/// answered for `patience`, the reading ends.
+/// What was read of each sector. A sector that is missing from the answer is late: when none was answered for `patience`,
+/// the reading ends.
 pub fn read_sectors(
     proof_type: i64,
     sectors: Vec<(PostSector, Vec<u64>)>,
     patience: Duration,
-) -> Result<Vec<(u64, Result<Vec<u8>, String>)>> {
+) -> Result<Vec<SectorRead>> {
     vanilla::read(any_post_proof(proof_type)?, sectors, patience)
 }
 

@@ -20,12 +20,15 @@ const READS_AT_ONCE: usize = 16;
 /// When no sector was answered for this long, those that remain are late: their disk hangs.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
-/// For each sector its vanilla proof, or why there is none. A sector that is missing from the answer is late.
+/// A sector's number, and its vanilla proof or why there is none.
+pub type SectorRead = (u64, Result<Vec<u8>, String>);
+
+/// What was read of each sector. A sector that is missing from the answer is late.
 pub(crate) fn read(
     proof: RegisteredPoStProof,
     sectors: Vec<(PostSector, Vec<u64>)>,
     patience: Duration,
-) -> Result<Vec<(u64, Result<Vec<u8>, String>)>> {
+) -> Result<Vec<SectorRead>> {
     let pool = readers()?;
     let (tell, answers) = channel();
     for (sector, places) in sectors {
