@@ -33,7 +33,7 @@ fn next(base_fee: &TokenAmount, mut paid: Vec<(TokenAmount, u64)>) -> TokenAmoun
     max(minimum(), base_fee + change)
 }
 
-/// What a message pays above the base fee.
+/// The amount that a message pays above the base fee.
 fn effective_premium(m: &Message, base_fee: &TokenAmount) -> TokenAmount {
     let room = &m.gas_fee_cap - base_fee;
     max(TokenAmount::zero(), min(m.gas_premium.clone(), room))

@@ -19,7 +19,7 @@ pub const SOLSTICE: u32 = 29;
 /// The height of an upgrade that has no date yet (lotus `buildconstants`).
 pub const NEVER: ChainEpoch = 999_999_999_999_999;
 
-/// Of a chain that was made before there was network version 29.
+/// The value for a chain that was made before there was network version 29.
 fn never() -> ChainEpoch {
     NEVER
 }

@@ -95,7 +95,7 @@ impl Kind {
         Kind::and_actors(code).map(|(kind, _)| kind)
     }
 
-    /// What an actor is, and the version of its code.
+    /// An actor's kind, and the version of its code.
     pub fn and_actors(code: &Cid) -> Option<(Kind, Actors)> {
         let all = Kind::ALL.into_iter().flat_map(|kind| Actors::ALL.map(|actors| (kind, actors)));
         all.into_iter().find(|(kind, actors)| kind.code(*actors) == *code)

@@ -256,7 +256,7 @@ fn faulty_chain(dir: &Path) -> (Tree, String, i64) {
         block_delay: Duration::from_millis(200),
         warmup_delay: Duration::from_millis(200),
         deadlines: 3,
-        challenge_window: 200,
+        challenge_window: 60,
         dispute_window: 10,
         ..settings()
     };

@@ -99,7 +99,10 @@ impl Fault {
     fn restarts(self, rows: &Rows, victim: &str) -> Vec<String> {
         let fallen = if self == Fault::Hang { together(rows, victim) } else { vec![victim.to_string()] };
         match CHAIN.iter().position(|path| fallen.iter().any(|fell| fell == path)) {
-            Some(place) => CHAIN[place..].iter().map(|path| path.to_string()).collect(),
+            Some(place) => {
+                let rest = fallen.iter().filter(|fell| !CHAIN.contains(&fell.as_str())).cloned();
+                CHAIN[place..].iter().map(|path| path.to_string()).chain(rest).collect()
+            }
             None => fallen,
         }
     }

@@ -58,12 +58,12 @@ fn unfinished_requests_without_a_token_cost_no_memory() {
     let attacks: [(&str, String, Vec<u8>); 4] = [
         (
             "declared bodies",
-            "POST /rpc/v1 HTTP/1.1\r\nHost: localhost\r\nContent-Length: 16000000\r\n\r\n".into(),
+            "POST /rpc/v1 HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 16000000\r\n\r\n".into(),
             body.clone(),
         ),
         (
             "chunked bodies",
-            "POST /rpc/v1 HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nF00000\r\n".into(),
+            "POST /rpc/v1 HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\nF00000\r\n".into(),
             body,
         ),
         ("unfinished frames", UPGRADE.into(), frame(15 << 20)),
@@ -71,7 +71,7 @@ fn unfinished_requests_without_a_token_cost_no_memory() {
             "nested values",
             {
                 let json = "[[],".repeat(15_000);
-                format!("POST /rpc/v1 HTTP/1.1\r\nHost: localhost\r\nContent-Length: 60001\r\n\r\n{json}")
+                format!("POST /rpc/v1 HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 60001\r\n\r\n{json}")
             },
             Vec::new(),
         ),
@@ -91,7 +91,9 @@ fn the_token_is_looked_at_before_the_body_and_a_body_has_its_time() {
     let dir = tempfile::tempdir().expect("a folder");
     let chain = Chain::start(&dir.path().join("devnet"));
     let ask = |token: &str, length: usize, rest: &str, within: u64| {
-        let head = format!("POST /rpc/v1 HTTP/1.1\r\nHost: localhost\r\n{token}Content-Length: {length}\r\n\r\n{rest}");
+        let head = format!(
+            "POST /rpc/v1 HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n{token}Content-Length: {length}\r\n\r\n{rest}"
+        );
         answer(at(chain.port), head.as_bytes(), Duration::from_secs(within))
             .and_then(|answer| answer.split_whitespace().nth(1).map(str::to_string))
     };

@@ -65,7 +65,12 @@ pub fn status(addr: SocketAddr, line: &str, headers: &[&str], body: &str) -> u16
 #[track_caller]
 pub fn http(addr: SocketAddr, line: &str, headers: &[&str], body: &str) -> String {
     let length = format!("Content-Length: {}", body.len());
-    let lines = [line].iter().chain(headers).copied().chain([length.as_str(), "", body]).collect::<Vec<_>>();
+    let lines = [line]
+        .iter()
+        .chain(headers)
+        .copied()
+        .chain(["Content-Type: application/json", length.as_str(), "", body])
+        .collect::<Vec<_>>();
     let answer = answer(addr, lines.join("\r\n").as_bytes(), SOON);
     answer.unwrap_or_else(|| panic!("no answer to {line}"))
 }

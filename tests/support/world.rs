@@ -95,12 +95,14 @@ impl Outside {
         };
         let (rules, limits) = (self.settings.rules, self.settings.limits);
         let driver = Driver::load(store, token("/t01000/seal-scheduler"), "t01000".into(), rules, limits).unwrap();
+        let dirs = SectorDirs::of_repo(self.dir.path(), 1000);
+        dirs.create().expect("folders for sectors");
         let effects = Effects {
             node: self.chain.clone(),
             prover: self.prover.clone(),
             outbox: Rc::new(MortalOutbox { engine: engine.clone(), mortal: self.mortal.clone() }),
             miner: miner(),
-            dirs: SectorDirs::of_repo(self.dir.path(), 1000),
+            dirs,
             settings: self.settings.clone(),
             agents: Arc::new(NoAgents),
             rules: Default::default(),

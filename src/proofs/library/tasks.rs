@@ -239,7 +239,7 @@ fn zero_piece(proof: RegisteredSealProof) -> Result<PieceInfo> {
     zero_padding(proof.sector_size().into())
 }
 
-/// What was read of each sector. A sector that is missing from the answer is late: when none was answered for `patience`,
+/// Reads sectors for a proof. A sector that is missing from the answer is late: when none was answered for `patience`,
 /// the reading ends.
 pub fn read_sectors(
     proof_type: i64,

@@ -23,7 +23,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 /// A sector's number, and its vanilla proof or why there is none.
 pub type SectorRead = (u64, Result<Vec<u8>, String>);
 
-/// What was read of each sector. A sector that is missing from the answer is late.
+/// Reads sectors for a proof. A sector that is missing from the answer is late.
 pub(crate) fn read(
     proof: RegisteredPoStProof,
     sectors: Vec<(PostSector, Vec<u64>)>,

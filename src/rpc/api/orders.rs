@@ -92,7 +92,7 @@ pub struct PlannedMessage {
     pub blocked: Option<String>,
 }
 
-/// What came of an order about a message.
+/// The outcome of an order about a message.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(tag = "answer", rename_all = "snake_case")]
 pub enum MessageOrder {
