@@ -257,6 +257,7 @@ fn faulty_chain(dir: &Path) -> (Tree, String, i64) {
         warmup_delay: Duration::from_millis(200),
         deadlines: 3,
         challenge_window: 60,
+        min_sector_lifetime: 2000,
         dispute_window: 10,
         ..settings()
     };
@@ -266,7 +267,7 @@ fn faulty_chain(dir: &Path) -> (Tree, String, i64) {
         net.post(net.location(1).await).await;
         let proven = net.deadline().await;
         net.until(proven.close + proven.w_post_proving_period + 1);
-        (net, proven.close + 2 * proven.w_post_proving_period - 10)
+        (net, proven.fault_cutoff + 2 * proven.w_post_proving_period)
     });
     let Net { devnet, verifier, dir: chain_dir, settings, .. } = net;
     drop(devnet);

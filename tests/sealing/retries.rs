@@ -66,12 +66,12 @@ async fn a_killed_prover_counts_as_no_failure_of_the_sector() {
 #[tokio::test]
 async fn a_ticket_that_aged_while_the_sector_waited_is_drawn_anew_before_pc1() {
     let mut o = Outside::new();
-    // The prover cannot work for as long as a ticket lasts.
-    for _ in 0..60 {
+    // With the pauses between tries, the prover cannot work for as long as a ticket lasts.
+    for _ in 0..20 {
         o.prover.then("PC1", Err(ProverError::NotStarted { task: "PC1".into(), why: "scripted".into() }));
     }
     let mut w = start(&mut o).await;
-    w.run(&mut o, 200, PROVING).await;
+    w.run(&mut o, 400, PROVING).await;
     let s = w.sector(1);
     assert_eq!((visited(&w, 1, Phase::GetTicket), visited(&w, 1, Phase::PreCommit2)), (2, 1), "{:#?}", s.log);
     assert!(s.log.iter().any(|l| l.text.contains("too old after PC1")), "{:#?}", s.log);

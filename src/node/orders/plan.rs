@@ -412,7 +412,10 @@ fn recover_faults(sectors: &[u64], facts: &Facts) -> Result<Planned, OrderError>
     let (from, mut late) = (facts.controller(None)?, Vec::new());
     for (deadline, partitions) in by_deadline {
         let all: Vec<u64> = partitions.iter().flat_map(|(_, sectors)| sectors.clone()).collect();
-        let window = facts.deadline.with(facts.deadline.period_start, deadline).not_elapsed_at(facts.height);
+        let (start, period) = (facts.deadline.period_start, facts.deadline.w_post_proving_period);
+        let this = facts.deadline.with(start, deadline);
+        // Once it has closed, its next window is that of the next period.
+        let window = if this.has_elapsed_at(facts.height) { this.with(start + period, deadline) } else { this };
         // A message is executed in a later epoch than the one that is looked at.
         if window.fault_cutoff_passed_at(facts.height + 1) {
             late.push(format!(
