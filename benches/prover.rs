@@ -254,7 +254,7 @@ async fn pre_check() {
         }
     }
     let comm_r = tasks::comm_r_of(&[0; 64]).unwrap();
-    let check = |number| SectorCheck { number, size: 2048, comm_r };
+    let check = move |number| SectorCheck { number, size: 2048, comm_r };
     for look in [Duration::ZERO, SLOW_LOOK] {
         let disk = Arc::new(Disk { dirs: dirs.clone(), look });
         let checks = PathChecks::new(CheckLimits::default());

@@ -232,12 +232,10 @@ impl Core {
         let size = SECTOR_SIZES.iter().find(|size| **size as u64 == sector_size).copied();
         let refused = |why: &str| Err(ChainError::refused(why));
         match (duration, sector_size, size) {
-            (..=0, _, _) => return refused("sector duration must greater than 0"),
-            (_, 0, _) => return refused("sector size must be non-zero"),
-            _ if verified_size > sector_size => {
-                return refused("verified size must be less than or equal to sector size");
-            }
-            (_, _, None) => return refused("no such sector size"),
+            (..=0, _, _) => refused("sector duration must greater than 0"),
+            (_, 0, _) => refused("sector size must be non-zero"),
+            _ if verified_size > sector_size => refused("verified size must be less than or equal to sector size"),
+            (_, _, None) => refused("no such sector size"),
             (_, _, Some(size)) => {
                 let (_, vm) = self.view(key)?;
                 let quality = quality_for_weight(size, duration, &(BigInt::from(verified_size) * duration));

@@ -1,6 +1,8 @@
 //! An operator's orders to the miner actor: the chain is asked for what the order needs, [`plan`] decides, and the
 //! messages go to the message sender under keys of the order, so that the same order is never sent twice.
 
+#![allow(clippy::result_large_err, reason = "an order fails once, in an operator's time")]
+
 mod plan;
 
 use super::backend::{NodeBackend, ask};

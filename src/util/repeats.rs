@@ -78,7 +78,7 @@ impl<K: Ord + Clone + Display> Repeats<K> {
         if self.worst.as_ref().and_then(|worst| self.rows.get(worst)).is_none_or(|worst| worst.times <= times) {
             self.worst = Some(key.clone());
         }
-        let due = times % WARN_AFTER == 0 && (times / WARN_AFTER).is_power_of_two();
+        let due = times.is_multiple_of(WARN_AFTER) && (times / WARN_AFTER).is_power_of_two();
         let warning = due.then(|| self.warning(key, times, why, now)).flatten();
         Repeat { times, pause: self.pause(times), warning }
     }

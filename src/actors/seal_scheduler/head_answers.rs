@@ -36,6 +36,9 @@ impl<T: Clone + 'static> Once<T> {
     }
 }
 
+/// Randomness that is drawn once.
+type Draw = Rc<Once<Vec<u8>>>;
+
 /// The answers at one head.
 pub(super) struct HeadAnswers {
     node: Arc<dyn FullNode>,
@@ -44,7 +47,8 @@ pub(super) struct HeadAnswers {
     challenge_delay: Once<ChainEpoch>,
     allocated: Once<Rc<NumberSet>>,
     seal_proof: Once<Option<i64>>,
-    randomness: RefCell<HashMap<(i64, ChainEpoch), Rc<Once<Vec<u8>>>>>,
+    /// By tag and epoch.
+    randomness: RefCell<HashMap<(i64, ChainEpoch), Draw>>,
 }
 
 impl HeadAnswers {

@@ -42,10 +42,13 @@ pub struct Effects {
     block_delay: OnceLock<Duration>,
 }
 
+/// Open of a window, and a batch's partitions.
+type BatchKey = (ChainEpoch, Vec<u64>);
+
 /// Which sectors the proofs of open and recent windows leave out, and those that are late while it is being proven.
 #[derive(Default)]
 pub struct LeftOutSectors {
-    batches: Mutex<BTreeMap<(ChainEpoch, Vec<u64>), Vec<LeftOut>>>,
+    batches: Mutex<BTreeMap<BatchKey, Vec<LeftOut>>>,
 }
 
 impl LeftOutSectors {

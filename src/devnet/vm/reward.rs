@@ -13,6 +13,7 @@ use fvm_shared::econ::TokenAmount;
 use fvm_shared::sector::StoragePower;
 
 /// The actor's state; FIP-0118 gave it another shape.
+#[expect(clippy::large_enum_variant, reason = "one at a time, never kept")]
 pub enum State {
     V18(v18::State),
     V19(v19::State),
