@@ -256,8 +256,8 @@ fn faulty_chain(dir: &Path) -> (Tree, String, i64) {
         block_delay: Duration::from_millis(200),
         warmup_delay: Duration::from_millis(200),
         deadlines: 3,
-        challenge_window: 60,
-        min_sector_lifetime: 2000,
+        challenge_window: 200,
+        min_sector_lifetime: 6000,
         dispute_window: 10,
         ..settings()
     };
