@@ -87,7 +87,7 @@ pub enum Command {
         /// FIL, such as 5 or 0.05 [default: the whole fee debt]
         #[arg(value_name = "AMOUNT")]
         amount: Option<String>,
-        /// Who pays: owner, worker or a control address [default: the worker]
+        /// The payer: owner, worker or a control address [default: the worker]
         #[arg(long, value_name = "ADDRESS")]
         from: Option<String>,
         #[command(flatten)]

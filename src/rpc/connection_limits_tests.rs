@@ -1,3 +1,5 @@
+//! The shares of a surface's connections.
+
 use super::*;
 
 const LIMITS: ConnectionLimits = ConnectionLimits {

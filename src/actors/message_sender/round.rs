@@ -1,7 +1,7 @@
 //! One round over the open messages at one head: proving's messages first, then the others, each takes its step.
 //!
-//! What a round asks the node for does not grow with the open messages that only wait: an account and a nonce for each
-//! sender address, and the miner's addresses once. Steps of signed messages are in [`super::advance`].
+//! A round asks the node for an account and a nonce for each sender address, and for the miner's addresses once: open
+//! messages that only wait cost no call. Steps of signed messages are in [`super::advance`].
 
 use super::addresses::{self, Candidate, Purpose};
 use super::effects::{Engine, RoundCounts, fee_of, parse_address, parse_amount, parse_signed, to_signed};

@@ -1,3 +1,5 @@
+//! The agent's queue of tasks: who gets what, and what a dead worker leaves.
+
 use super::*;
 use crate::actors::seal_jobs::SealStep;
 use std::time::Duration;

@@ -1,3 +1,5 @@
+//! A worker: what it takes, reports and gives up.
+
 use super::*;
 use crate::actors::seal_agent::messages::Slots;
 use crate::actors::seal_jobs::SealStep;

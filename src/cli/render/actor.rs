@@ -52,7 +52,7 @@ fn one_message(message: &PlannedMessage) -> String {
     text
 }
 
-/// What came of the order; `actor`: the report after it.
+/// The order's outcome; `actor`: the report after it.
 pub fn done(order: &Order, states: &[(String, MessageState)], actor: &Value) -> String {
     let mut text = String::new();
     for (_, state) in states {
@@ -76,7 +76,7 @@ fn withdrew(asked: Option<&str>, return_data: &str) -> String {
     format!("Withdrew {moved} FIL{}\n", note.unwrap_or_default())
 }
 
-/// What the operator does next, if anything.
+/// The operator's next step; empty: there is none.
 fn next(order: &Order, actor: &Value) -> String {
     let text = |name: &str| actor[name].as_str().unwrap_or_default().to_string();
     match order {

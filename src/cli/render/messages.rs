@@ -59,7 +59,7 @@ fn row(row: &MessageRow) -> Vec<String> {
     ]
 }
 
-/// What came of an order; of one that was too late the caller makes an error.
+/// The outcome of an order; the caller makes an error of one that was too late.
 pub fn answered(key: &str, what: &str, answer: &MessageOrder) -> String {
     match answer {
         MessageOrder::Ordered { nonce } => {
