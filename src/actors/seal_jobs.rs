@@ -209,10 +209,14 @@ pub async fn carry_out(
     }
 }
 
+/// Bytes below which a disk counts as full.
+const FULL: u64 = 256 << 20;
+
 /// A task that writes into mapped memory dies of a signal when the disk is full, and no error text tells why.
 fn of_a_full_disk(failed: JobFailed, job: &SealJob, dirs: &SectorDirs) -> JobFailed {
     let free = free_disk(&dirs.sectors);
-    let full = proof_types::sector_size(job.proof_type).is_some_and(|size| free < size);
+    // Less than what stays free by plan: others took it.
+    let full = proof_types::sector_size(job.proof_type).is_some_and(|size| free < size.min(FULL));
     match failed.transient || !full {
         true => failed,
         false => {

@@ -203,7 +203,9 @@ pub async fn carry_out(order: Order, sending: Sending, node: &NodeClient, cx: &C
     if sending.dry_run {
         match cx.out.json {
             true => cx.out.answer(&json!({ "plan": plan, "sent": false }), |_| String::new()),
-            false => print("Nothing is sent: pass --really-do-it, without --dry-run, to send it"),
+            false => {
+                print("Nothing is sent: it is sent without --dry-run, with --really-do-it where the command has it")
+            }
         }
         return Ok(());
     }
@@ -213,7 +215,7 @@ pub async fn carry_out(order: Order, sending: Sending, node: &NodeClient, cx: &C
             CliError::Node { node, method, why } if why.contains("no answer") || why.contains("cannot reach") => {
                 CliError::Node { node, method, why: format!("{why}; {again}") }
             }
-            e => e,
+            e => CliError::Failed(format!("{e}; {again}")),
         }
     })?;
     let follow = |key: &String| format!("bulkhead messages status {key}");
@@ -233,10 +235,14 @@ pub async fn carry_out(order: Order, sending: Sending, node: &NodeClient, cx: &C
                 render::within(sending.timeout)
             ));
         }
-        let state = wait(key, Duration::from_secs(delay), until, node).await?;
+        let taken = |e| {
+            CliError::Failed(format!("{e}; the order was taken: do not repeat it, follow it with `{}`", follow(key)))
+        };
+        let state = wait(key, Duration::from_secs(delay), until, node).await.map_err(taken)?;
         states.push((key.clone(), state));
     }
-    let after: Value = node.call("Bulkhead.Actor", vec![]).await?;
+    // The messages' outcome is told also where the report after it cannot be had.
+    let after: Value = node.call("Bulkhead.Actor", vec![]).await.unwrap_or(Value::Null);
     let shown: Vec<Value> = states.iter().map(|(key, state)| json!({ "key": key, "message": state })).collect();
     let answer = json!({ "plan": plan, "sent": true, "messages": shown, "actor": after });
     let mut wrong = states.iter().filter_map(|(key, state)| match state {

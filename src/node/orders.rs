@@ -65,7 +65,7 @@ async fn look_up(node: &dyn FullNode, who: &Address) -> std::result::Result<Opti
     let head = TipSetKey::default();
     let id = match node.state_lookup_id(who, &head).await {
         Ok(id) => id,
-        Err(FullNodeError::Rpc { .. }) => return Ok(None),
+        Err(e) if e.names_no_actor() => return Ok(None),
         Err(e) => return Err(e),
     };
     let key = match node.state_account_key(&id, &head).await {
@@ -214,14 +214,16 @@ fn prefix(order: &Order) -> String {
 /// most likely a slip, and each ChangeWorkerAddress sets the control addresses that it was planned with.
 fn conflicting(order: &Order) -> Vec<String> {
     let same = match order {
-        Order::SetControl { .. } | Order::ProposeWorker { .. } => vec!["control-set", "propose-change-worker"],
-        Order::ConfirmWorker { .. }
-        | Order::SetOwner { .. }
+        Order::SetControl { .. } | Order::ProposeWorker { .. } | Order::ConfirmWorker { .. } => {
+            vec!["control-set", "propose-change-worker", "confirm-change-worker"]
+        }
+        // A declaration that is made twice does no harm, and one for other sectors must not miss its cutoff.
+        Order::RecoverFaults { .. } => vec![],
+        Order::SetOwner { .. }
         | Order::SetAddresses { .. }
         | Order::SetPeerId { .. }
         | Order::Withdraw { .. }
-        | Order::RepayDebt { .. }
-        | Order::RecoverFaults { .. } => vec![order.name()],
+        | Order::RepayDebt { .. } => vec![order.name()],
     };
     same.into_iter().map(|name| format!("order-{name}-")).collect()
 }
@@ -233,7 +235,12 @@ impl NodeBackend {
         let planned = plan::plan(order, &facts).map_err(failed)?;
         let mut messages = Vec::new();
         for draft in &planned.drafts {
-            messages.push(estimate(node, &self.miner, draft).await?);
+            let mut message = estimate(node, &self.miner, draft).await?;
+            if matches!(order, Order::RecoverFaults { .. }) {
+                // It goes from an address of proving's that can pay, which the message sender chooses.
+                message.blocked = None;
+            }
+            messages.push(message);
         }
         Ok((planned, messages))
     }
@@ -269,7 +276,9 @@ impl NodeBackend {
             return Err(BackendError::Failed(why));
         }
         let mut keys = Vec::new();
-        for (index, draft) in planned.drafts.into_iter().enumerate() {
+        // The first one last: where it is known, all of the order are.
+        let drafts: Vec<_> = planned.drafts.into_iter().enumerate().collect();
+        for (index, draft) in drafts.into_iter().rev() {
             let key = key_of(order, request, index);
             let message = Enqueue {
                 key: key.clone(),
@@ -283,10 +292,16 @@ impl NodeBackend {
                 closes: None,
             };
             match ask(&self.refs.messages, SENDER, message).await? {
-                EnqueueAnswer::Accepted | EnqueueAnswer::Known(_) => keys.push(key),
+                EnqueueAnswer::Accepted => keys.push(key),
+                EnqueueAnswer::Known(_) => {
+                    return Err(BackendError::Failed(format!(
+                        "{key} was taken before, other messages of the order were not: order the rest under another --request"
+                    )));
+                }
                 EnqueueAnswer::Refused(why) => return Err(BackendError::Failed(format!("not taken over: {why}"))),
             }
         }
+        keys.reverse();
         tracing::info!(target: "audit", order = order.name(), ?keys, "order given to the message sender");
         Ok(keys)
     }
@@ -317,6 +332,9 @@ impl NodeBackend {
 
     pub(super) async fn order_replacement(&self, key: &str, max_fee: Option<&str>) -> Result<MessageOrder> {
         let max_fee = max_fee.map(plan::amount).transpose().map_err(failed)?;
+        if max_fee.as_ref().is_some_and(TokenAmount::is_zero) {
+            return Err(BackendError::Failed("--max-fee 0 pays for no block: name an amount, or leave it out".into()));
+        }
         let order = Replace { key: key.to_string(), max_fee };
         Ok(answer(ask(&self.refs.messages, SENDER, order).await?.map_err(BackendError::Failed)?))
     }

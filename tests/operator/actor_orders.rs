@@ -108,7 +108,7 @@ fn control_addresses_worker_and_owner_change_as_an_operator_types_it() {
 
     let before = lotus.sent_by(&owner);
     let dry = place.actor(&["control", "set", &bls, &secp]).ok();
-    shows(&dry, &[&format!("Add {bls_id} ({bls})"), "ChangeWorkerAddress (method 3) to t01000", "pass --really-do-it"]);
+    shows(&dry, &[&format!("Add {bls_id} ({bls})"), "ChangeWorkerAddress (method 3) to t01000", "with --really-do-it"]);
     assert_eq!((lotus.sent_by(&owner), lotus.miner()["ControlAddresses"].as_array().map_or(0, Vec::len)), (before, 0));
 
     let done = place.actor(&["control", "set", "--really-do-it", &bls, &secp, "--request", "control-1"]).ok();

@@ -171,7 +171,7 @@ async fn killing_the_actors_again_and_again_costs_time_only() {
     })
     .await;
     assert_eq!((chain.executed(28).len(), chain.executed(34).len()), (3, 3));
-    assert_eq!(h.allocator.ask(Allocated, SOON).await.unwrap().unwrap().allocated, [1..=3]);
+    assert_eq!(h.allocator.ask_when_up(Allocated, SOON).await.unwrap().unwrap().allocated, [1..=3]);
     h.tree.shutdown().await;
 }
 

@@ -166,6 +166,22 @@ async fn a_proof_that_does_not_verify_is_made_again_and_never_sent() {
 }
 
 #[tokio::test]
+async fn a_pre_committed_sector_keeps_its_ticket_however_old_when_it_is_sealed_anew() {
+    let mut o = Outside::new();
+    // With the pauses between tries, longer than a ticket lasts.
+    for _ in 0..12 {
+        o.prover.then("C2", Err(ProverError::NotStarted { task: "C2".into(), why: "scripted".into() }));
+    }
+    o.prover.then("C2", Ok(Output::Proof(b"wrong".to_vec())));
+    o.prover.then("C2", Ok(Output::Proof(b"wrong again".to_vec())));
+    let mut w = start(&mut o).await;
+    w.run(&mut o, 400, PROVING).await;
+    let s = w.sector(1);
+    assert_eq!((o.prover.times("PC1"), visited(&w, 1, Phase::GetTicket)), (2, 1), "{:#?}", s.log);
+    assert_eq!(o.chain.executed(28).len(), 1, "the pre-commit on chain still fits");
+}
+
+#[tokio::test]
 async fn a_ticket_that_grew_too_old_is_replaced_before_the_pre_commit() {
     let mut o = Outside::new();
     let mut w = start(&mut o).await;

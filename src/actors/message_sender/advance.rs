@@ -125,7 +125,10 @@ impl Round<'_> {
     fn unsign(&mut self, key: &str) -> Result<(), StoreError> {
         self.engine.amend(key, |open| {
             open.signed = None;
-            open.order = None;
+            // A cancellation that came while this round was at work stays.
+            if open.order == Some(Order::Replace) {
+                open.order = None;
+            }
         })?;
         self.lines.values_mut().for_each(|line| line.leave(key));
         self.engine.memory.forget_refusal(key);
@@ -179,8 +182,11 @@ impl Round<'_> {
             return Err(Held::Why(why)); // once a head
         }
         match kind {
-            RefusalKind::Invalid => self.sign_again(key, open, signed, from, kind).await,
-            RefusalKind::Unknown if heads >= REFUSED_HEADS => self.sign_again(key, open, signed, from, kind).await,
+            RefusalKind::Invalid if heads < REFUSED_HEADS => self.sign_again(key, open, signed, from, kind).await,
+            // Other bytes were refused as well: it must not stand in front of the messages behind it.
+            RefusalKind::Invalid => self.free_nonce(key, open, signed, from, kind).await,
+            // Once: a refusal that lasts (of a token, say) is not of these bytes.
+            RefusalKind::Unknown if heads == REFUSED_HEADS => self.sign_again(key, open, signed, from, kind).await,
             RefusalKind::Unknown => self.push_stored(key, signed).await,
             RefusalKind::Funds if heads >= REFUSED_HEADS => self.free_nonce(key, open, signed, from, kind).await,
             RefusalKind::Funds => self.sign_again(key, open, signed, from, kind).await,
@@ -301,7 +307,11 @@ impl Round<'_> {
                     self.alert(format!("raise {key}"), text);
                 }
                 if open.order == Some(Order::Replace) {
-                    self.engine.amend(key, |open| open.order = None)?;
+                    self.engine.amend(key, |open| {
+                        if open.order == Some(Order::Replace) {
+                            open.order = None;
+                        }
+                    })?;
                 }
                 Err(Held::Why(match why {
                     NoRaise::Bound(_) | NoRaise::Balance(_) => format!("in the mempool; {why}"),
@@ -464,7 +474,7 @@ impl Round<'_> {
 
     async fn estimate_transfer(&self, transfer: &Message, budget: &TokenAmount) -> Result<Fee, FullNodeError> {
         let filled = self.engine.node.gas_estimate_message_gas(transfer, budget, &self.head.key()).await?;
-        Ok(Fee { cap: filled.gas_fee_cap, premium: filled.gas_premium, limit: filled.gas_limit })
+        self.fee_within_a_block(filled)
     }
 }
 

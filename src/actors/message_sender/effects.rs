@@ -363,8 +363,9 @@ impl Engine {
                 return Ok(false);
             }
             let Some(open) = tx.get::<Open>(key)? else { return Ok(false) };
-            if open.signed.is_some() {
-                return Ok(false); // an earlier try of which we were not told
+            // An earlier try of which we were not told; or a cancellation that came meanwhile, which the next round ends.
+            if open.signed.is_some() || open.order == Some(Order::Cancel) {
+                return Ok(false);
             }
             tx.put(&nonce_key, &NextNonce(signed.nonce + 1))?;
             tx.put(key, &Open { signed: Some(signed), refusals: 0, refused_at: None, ..open })?;

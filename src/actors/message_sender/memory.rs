@@ -168,6 +168,10 @@ impl Memory {
         lock(&self.0).has_key.insert(key);
     }
 
+    pub(super) fn forget_has_key(&self, key: &Address) {
+        lock(&self.0).has_key.remove(key);
+    }
+
     /// The alerts of the last round. New ones are logged.
     pub(super) fn set_alerts(&self, alerts: BTreeMap<String, String>) {
         let mut inner = lock(&self.0);

@@ -8,7 +8,7 @@ use super::effects::{Engine, RoundCounts, fee_of, parse_address, parse_amount, p
 use super::fees::{Bounds, Fee, NoFee, Urgency, fil, first_fee, may_pay};
 use super::line::{Line, Member};
 use super::memory::RefusalKind;
-use super::record::{Done, MessageOutcome, NextNonce, Open, Signed};
+use super::record::{Done, MessageOutcome, NextNonce, Open, Order, Signed};
 use super::verdict::{Estimate, Push, estimate_verdict, push_verdict};
 use crate::chain::types::{Message, MinerInfo, SignedMessage, TipSet};
 use crate::chain::{Address, TokenAmount, miner_messages};
@@ -278,6 +278,10 @@ impl<'a> Round<'a> {
     /// A message that is not signed.
     pub(super) async fn send(&mut self, key: &str, open: &Open) -> Result<(), Held> {
         let height = self.head.height;
+        if open.order == Some(Order::Cancel) && !self.engine.in_doubt(key)? {
+            let error = "cancelled before it was signed again".to_string();
+            return self.finish(key, MessageOutcome::Failed { exit_code: -1, error });
+        }
         let purpose = self.engine.purpose(key, open)?;
         if let Some(closes) = open.closes.filter(|closes| *closes <= height)
             && !self.engine.in_doubt(key)?
@@ -407,18 +411,28 @@ impl<'a> Round<'a> {
         let zero = TokenAmount::zero();
         let blank = Message { gas_limit: 0, gas_fee_cap: zero.clone(), gas_premium: zero, ..m.clone() };
         let filled = self.engine.node.gas_estimate_message_gas(&blank, max_fee, &self.head.key()).await?;
+        let fee = self.fee_within_a_block(filled)?;
+        self.engine.memory.set_gas_limit(key, fee.limit);
+        Ok(fee)
+    }
+
+    pub(super) fn fee_within_a_block(&self, filled: Message) -> Result<Fee, FullNodeError> {
         if filled.gas_limit <= 0 || filled.gas_limit > BLOCK_GAS_LIMIT {
             // Said of the node, not of the message: other estimates of the same message are right.
             let why = format!("a gas limit of {}, and a block holds {BLOCK_GAS_LIMIT}", filled.gas_limit);
             let node = self.engine.node.name();
             return Err(FullNodeError::BadAnswer { node, method: "GasEstimateMessageGas", why });
         }
-        self.engine.memory.set_gas_limit(key, filled.gas_limit);
         Ok(Fee { cap: filled.gas_fee_cap, premium: filled.gas_premium, limit: filled.gas_limit })
     }
 
     pub(super) async fn sign(&self, message: &Message) -> Result<SignedMessage, Held> {
-        let signed = self.engine.signer.sign(&message.from, message).await?;
+        let signed = self.engine.signer.sign(&message.from, message).await;
+        if signed.is_err() {
+            // The key may be gone from the wallet: it is asked again before the next message.
+            self.engine.memory.forget_has_key(&message.from);
+        }
+        let signed = signed?;
         match signed.message == *message {
             true => Ok(signed),
             false => Err(Held::Why("the wallet signed another message than it was given".into())),

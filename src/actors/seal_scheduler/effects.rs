@@ -215,7 +215,9 @@ impl Effects {
         let s = &work.sector;
         let ticket = have(s.ticket, "ticket")?;
         let begin_by = match head {
-            Some(head) => self.begin_by(work, ticket, head).await?,
+            Some(head) if s.pre_commit_epoch.is_none() => self.begin_by(work, ticket, head).await?,
+            // Pre-committed: the chain has the CommR of this ticket, and PC1 is made again to get it.
+            Some(_) => None,
             None => None, // the chain is away: sealing goes on
         };
         let (step, attempt) = (SealStep::Pc1 { ticket: ticket.value }, s.attempts.pc1);
@@ -236,11 +238,13 @@ impl Effects {
         let Ok(network) = self.node.state_get_network_params().await else { return Ok(None) };
         let delay = Duration::from_secs(network.block_delay_secs);
         let took = work.last_took.map(Duration::from_millis);
-        let left = room::epochs_left(ticket.epoch, head.height, max_age, took, delay);
+        let lookback = self.settings.ticket_lookback;
+        let left = room::epochs_left(ticket.epoch, head.height, max_age, lookback, took, delay);
         let begun = s.location.is_none() && self.dirs.job(s.number, "pc1", s.attempts.pc1).exists();
         match u32::try_from(left) {
             _ if begun => Ok(None),
-            Ok(epochs) if epochs > 0 => Ok(Some(Instant::now() + delay * epochs)),
+            // A delay that the clock cannot hold sets no limit.
+            Ok(epochs) if epochs > 0 => Ok(delay.checked_mul(epochs).and_then(|left| Instant::now().checked_add(left))),
             // At an agent it may have begun: that is asked.
             _ if s.location.is_some() => Ok(Some(Instant::now())),
             _ => Err(Stop(Event::TicketTooOld)),

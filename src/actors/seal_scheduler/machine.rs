@@ -231,6 +231,7 @@ pub fn next(before: &Sector, event: Event, now: u64, rules: &Rules) -> (Sector, 
         }
         (P::PreCommitting, E::TicketTooOld) => {
             s.ticket = None;
+            s.pre_commit_epoch = None; // the chain was asked: it has none
             s.enter(P::GetTicket, now, "the ticket is too old for a pre-commit: a new one, and PC1 again");
         }
         (P::PreCommitWait, E::PreCommitRefused { exit_code, error }) => {

@@ -52,11 +52,29 @@ impl Action {
     }
     /// Asked once a head.
     pub fn is_poll(self) -> bool {
-        matches!(self, Action::PollPreCommit | Action::PollSeed | Action::PollCommit)
+        match self {
+            Action::PollPreCommit
+            | Action::PollSeed
+            | Action::PollCommit
+            | Action::SendPreCommit
+            | Action::SendCommit => true,
+            Action::Describe
+            | Action::AddPiece
+            | Action::DrawTicket
+            | Action::Pc1
+            | Action::Pc2
+            | Action::C1
+            | Action::C2
+            | Action::Verify
+            | Action::Finalize
+            | Action::RemoveFiles
+            | Action::Retry
+            | Action::Nothing => false,
+        }
     }
     /// Needs to know the head.
     pub fn needs_head(self) -> bool {
-        self.is_poll() || matches!(self, Action::DrawTicket | Action::SendPreCommit | Action::SendCommit)
+        self.is_poll() || self == Action::DrawTicket
     }
 }
 

@@ -70,17 +70,18 @@ pub fn no_room(sector_size: u64, free: u64, promised: u64, keep: u64) -> Option<
     let wanted = need.saturating_add(promised).saturating_add(keep);
     (free < wanted).then(|| {
         format!(
-            "no room on the disk: {free} bytes are free, the sector takes {need}, those under way still write {promised}, and {keep} stay free for proofs and messages (sealing.keep_free)"
+            "no room on the disk for the {need} bytes of a sector, beside what those under way still write and the {keep} that stay free for proofs and messages (sealing.keep_free)"
         )
     })
 }
 
 /// Epochs that are left for PC1 before its ticket is of no use; at most 0: draw another one. `pc1_took`: how long the last
-/// PC1 took; a reserve of it is kept, of half the ticket's time at most.
+/// PC1 took; a reserve of it is kept, of half the time that a ticket lasts once it is drawn `lookback` epochs back at most.
 pub fn epochs_left(
     ticket: ChainEpoch,
     head: ChainEpoch,
     max_age: ChainEpoch,
+    lookback: ChainEpoch,
     pc1_took: Option<Duration>,
     block_delay: Duration,
 ) -> ChainEpoch {
@@ -88,7 +89,10 @@ pub fn epochs_left(
         (Some(took), delay) if delay > 0 => i64::try_from(took.as_millis().div_ceil(delay)).unwrap_or(i64::MAX),
         (None | Some(_), _) => 0,
     };
-    ticket.saturating_add(max_age).saturating_sub(reserve.min(max_age / 2)).saturating_sub(head)
+    let left = ticket.saturating_add(max_age).saturating_sub(head);
+    let kept = left.saturating_sub(reserve.min((max_age - lookback).max(0) / 2));
+    // One that was drawn just now is as good as another that would be drawn instead.
+    if head.saturating_sub(ticket) <= lookback { kept.max(1) } else { kept }
 }
 
 #[cfg(test)]
@@ -146,8 +150,11 @@ mod tests {
             // A PC1 that takes longer than a ticket lasts must be tried all the same.
             (1000, Some(secs(100_000)), 50),
         ] {
-            assert_eq!(epochs_left(1000, head, 100, took, secs(30)), left, "{head} {took:?}");
+            assert_eq!(epochs_left(1000, head, 100, 0, took, secs(30)), left, "{head} {took:?}");
         }
-        assert_eq!(epochs_left(1000, 1000, 100, Some(secs(600)), Duration::ZERO), 100, "the delay is not known");
+        // Drawn 90 back of 100: a long PC1 leaves it its turn, or another would be drawn for ever.
+        assert_eq!(epochs_left(910, 1000, 100, 90, Some(secs(100_000)), secs(30)), 5);
+        assert_eq!(epochs_left(900, 1000, 100, 100, Some(secs(100_000)), secs(30)), 1);
+        assert_eq!(epochs_left(1000, 1000, 100, 0, Some(secs(600)), Duration::ZERO), 100, "the delay is not known");
     }
 }

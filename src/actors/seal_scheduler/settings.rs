@@ -74,7 +74,6 @@ impl Default for SealSettings {
             seed_confidence: 6,
             commit_confidence: 10,
             landed_grace: 20,
-            // Lotus' per-sector caps: 0.02 and 0.03 FIL.
             use_miner_balance: false,
             keep_free: 1 << 30,
             place: Place::Here,

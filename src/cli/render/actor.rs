@@ -78,6 +78,9 @@ fn withdrew(asked: Option<&str>, return_data: &str) -> String {
 
 /// The operator's next step; empty: there is none.
 fn next(order: &Order, actor: &Value) -> String {
+    if actor.is_null() {
+        return "The miner actor's report cannot be had now; `bulkhead actor control list` shows it later.\n".into();
+    }
     let text = |name: &str| actor[name].as_str().unwrap_or_default().to_string();
     match order {
         Order::ProposeWorker { worker } => match actor["worker_change_epoch"].as_i64().filter(|epoch| *epoch >= 0) {

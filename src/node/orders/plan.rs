@@ -15,6 +15,8 @@ use std::collections::BTreeMap;
 
 /// `max_control_addresses`, `max_peer_id_length` and `max_multiaddr_data` of the miner actor's policy.
 const MOST_CONTROL: usize = 10;
+/// `ADDRESSED_SECTORS_MAX` of the miner actor.
+const MOST_SECTORS: usize = 25_000;
 const MOST_PEER_ID: usize = 128;
 const MOST_MULTIADDRS: usize = 1024;
 /// Partitions of one recovery: 10 full ones of 32 GiB sectors are within the 25,000 sectors that a message may address.
@@ -80,6 +82,8 @@ pub enum OrderError {
     NoBeneficiary,
     #[error("no sector is named")]
     NoSectors,
+    #[error("{0} sectors: an order takes {MOST_SECTORS} at most")]
+    TooManySectors(usize),
     #[error("not faulty by the chain: sectors {0}")]
     NotFaulty(String),
     #[error("declared recovered already: sectors {0}; the next WindowPoSt of their deadline decides")]
@@ -139,6 +143,9 @@ pub struct Planned {
 /// The addresses that must be looked up for an order.
 pub fn addresses(order: &Order) -> Result<Vec<Address>, OrderError> {
     let all: Vec<&String> = match order {
+        Order::SetControl { addresses } if addresses.len() > MOST_CONTROL => {
+            return Err(OrderError::TooManyControl(addresses.len()));
+        }
         Order::SetControl { addresses } => addresses.iter().collect(),
         Order::ProposeWorker { worker } | Order::ConfirmWorker { worker } => vec![worker],
         Order::SetOwner { new_owner, sender } => vec![new_owner, sender],
@@ -387,6 +394,9 @@ fn numbers(sectors: &[u64]) -> String {
 fn recover_faults(sectors: &[u64], facts: &Facts) -> Result<Planned, OrderError> {
     if sectors.is_empty() {
         return Err(OrderError::NoSectors);
+    }
+    if sectors.len() > MOST_SECTORS {
+        return Err(OrderError::TooManySectors(sectors.len()));
     }
     let (mut strangers, mut declared) = (Vec::new(), Vec::new());
     let mut found = BTreeMap::<(u64, u64), Vec<u64>>::new();

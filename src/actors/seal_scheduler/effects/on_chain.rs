@@ -132,13 +132,13 @@ impl Effects {
         if !matches!(self.status(&s.pre_commit_key()).await?, MessageStatus::Unknown) {
             return Ok(Event::PreCommitSent);
         }
-        let pre_commit = self.pre_commit_of(s, head)?;
-        if head.height - pre_commit.ticket_epoch > self.settings.max_ticket_age - self.settings.ticket_margin {
-            return Ok(Event::TicketTooOld);
-        }
         if taken {
             let why = "the chain has the number as used, and neither a pre-commit nor a sector under it";
             return Ok(Event::NumberSpent(why.into()));
+        }
+        let pre_commit = self.pre_commit_of(s, head)?;
+        if head.height - pre_commit.ticket_epoch > self.settings.max_ticket_age - self.settings.ticket_margin {
+            return Ok(Event::TicketTooOld);
         }
         let info = chain_info(&pre_commit)?;
         let deposit = self.node.state_miner_pre_commit_deposit_for_power(&self.miner, &info, &head.key()).await;
@@ -149,7 +149,8 @@ impl Effects {
     }
 
     pub(super) async fn poll_pre_commit(&self, s: &Sector, head: &TipSet) -> Done {
-        if self.at(head).allocated().await?.contains(s.number) {
+        let taken = self.at(head).allocated().await?.contains(s.number);
+        if taken {
             if let Some(found) = self.pre_committed(s, head).await? {
                 return Ok(Event::PreCommitOnChain { epoch: found.pre_commit_epoch });
             }
@@ -161,6 +162,10 @@ impl Effects {
             MessageStatus::Failed { exit_code, error } => Ok(Event::PreCommitRefused { exit_code, error }),
             MessageStatus::Unknown => {
                 Ok(Event::PreCommitRefused { exit_code: -1, error: "the message sender does not know it".into() })
+            }
+            MessageStatus::Landed { epoch, .. } if !taken && head.height > epoch + self.settings.landed_grace => {
+                let error = "it landed, and the chain has not taken the number".to_string();
+                Ok(Event::PreCommitRefused { exit_code: 0, error })
             }
             MessageStatus::Landed { epoch, .. } if head.height > epoch + self.settings.landed_grace => {
                 Ok(Event::NumberSpent("its pre-commit landed and is not there any more".into()))

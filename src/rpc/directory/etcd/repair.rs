@@ -22,6 +22,7 @@ const BACK_MOST: usize = 100;
 /// Nodes take a concern that they cannot load again and again, for a moment each: a gap between two of them is waited for.
 const GAP_WITHIN: Duration = Duration::from_secs(30);
 const LOOK_EVERY: Duration = Duration::from_millis(200);
+const CHANGED: &str = "it has changed meanwhile: look again";
 /// The largest decoded size of a stored transaction.
 const REDO_MOST: usize = 4 << 20;
 
@@ -187,8 +188,8 @@ async fn mend_row(
         return left("it is no row".to_string());
     };
     if options.drop == Some(key) {
-        swap(connection, key, found, None, None).await?;
-        return Ok("taken away, as ordered".to_string());
+        let gone = swap(connection, key, found, None, None).await?;
+        return Ok(if gone { "taken away, as ordered" } else { CHANGED }.to_string());
     }
     let good = |value: &[u8]| (options.check)(table, row, value).is_ok();
     let marker_key = connection.keys.marker(scope);
@@ -200,8 +201,8 @@ async fn mend_row(
     match earlier(connection, key, found, good).await? {
         Earlier::Value(value) => return put_back(connection, key, found, value).await,
         Earlier::Never if marked == Marked::Without => {
-            swap(connection, key, found, None, None).await?;
-            return Ok("taken away: no node ever wrote it".to_string());
+            let gone = swap(connection, key, found, None, None).await?;
+            return Ok(if gone { "taken away: no node ever wrote it" } else { CHANGED }.to_string());
         }
         Earlier::Never | Earlier::Compacted => {}
     }
@@ -267,7 +268,7 @@ async fn put_back(
     value: Vec<u8>,
 ) -> Result<String, DirectoryError> {
     let put = swap(connection, key, found, Some(value), None).await?;
-    Ok(if put { "its last readable value is put back" } else { "it has changed meanwhile: look again" }.to_string())
+    Ok(if put { "its last readable value is put back" } else { CHANGED }.to_string())
 }
 
 /// The state as its rows are now, under a marker that is later than any that a node may know. Nobody may hold the concern:
