@@ -105,7 +105,7 @@ impl Prover for Library {
             Task::PostFromVanilla { proofs, .. } => {
                 self.proofs.fetch_add(1, Ordering::SeqCst);
                 match proofs.iter().any(|(number, _)| *number == SPOILT) {
-                    true => Err(ProverError::Failed { task: "PostFromVanilla".into(), why: "failed to verify".into() }),
+                    true => Err(ProverError::Failed { task: "WindowPoSt".into(), why: "failed to verify".into() }),
                     false => Ok(Output::Proof(vec![42; 192])),
                 }
             }

@@ -77,7 +77,7 @@ async fn proves_and_verifies_the_sectors_of_a_batch() {
     // A proof for each circuit's sectors, each verified, then the whole.
     let jobs = s.prover.jobs.lock().unwrap();
     let names: Vec<_> = jobs.iter().map(|job| job.task.name()).collect();
-    let (prove, verify) = ("PostFromVanilla", "VerifyWindowPoSt");
+    let (prove, verify) = ("WindowPoSt", "VerifyWindowPoSt");
     assert_eq!(names, ["PostChallenges", prove, verify, prove, verify, verify]);
     let Task::PostFromVanilla { proofs, randomness, miner: 1000, proof_type: 10 } = &jobs[1].task else { panic!() };
     assert_eq!(proofs.iter().map(|(number, _)| *number).collect::<Vec<_>>(), [1, 2]);

@@ -230,7 +230,7 @@ impl Prover for ScriptedProver {
                 let poison = self.poison.lock().unwrap();
                 if proofs.iter().any(|(number, _)| poison.contains(number)) {
                     let why = "partitioned vanilla proofs failed to verify".to_string();
-                    return Err(ProverError::Failed { task: "PostFromVanilla".into(), why });
+                    return Err(ProverError::Failed { task: "WindowPoSt".into(), why });
                 }
             }
             _ => {}

@@ -375,7 +375,7 @@ impl Attempt<'_> {
                     false => Ok(PartEnd::Wrong(known)),
                 };
             }
-            Ok(other) => return Err(format!("PostFromVanilla answered {other:?}")),
+            Ok(other) => return Err(format!("WindowPoSt answered {other:?}")),
             Err(ProverError::Failed { why, .. }) => return Ok(PartEnd::Failed(why)),
             Err(error) => return Err(error.to_string()),
         };

@@ -131,6 +131,7 @@ impl Task {
         matches!(self, Task::WinningPost { .. } | Task::WindowPost { .. } | Task::PostFromVanilla { .. })
     }
 
+    /// What an operator knows it by: a PoSt is named so wherever its sectors were read.
     pub fn name(&self) -> &'static str {
         match self {
             Task::AddPiece { .. } => "AddPiece",
@@ -146,7 +147,8 @@ impl Task {
             Task::WinningChallenge { .. } => "WinningChallenge",
             Task::PostChallenges { .. } => "PostChallenges",
             Task::Vanilla { .. } => "Vanilla",
-            Task::PostFromVanilla { .. } => "PostFromVanilla",
+            Task::PostFromVanilla { proof_type, .. } if crate::tasks::is_winning(*proof_type) => "WinningPoSt",
+            Task::PostFromVanilla { .. } => "WindowPoSt",
         }
     }
 }
