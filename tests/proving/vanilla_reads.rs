@@ -61,6 +61,16 @@ async fn a_wrong_sector_is_named_and_the_others_are_read() {
     // One that was read of another sector is wrong, too, whole as it is.
     let exchanged = vec![(1, good[0].clone()), (2, good[0].clone()), (3, damaged(good[2].clone()))];
     assert_eq!(execute(post(exchanged), &|_| {}), Ok(Output::Skipped(vec![2, 3])));
+    // Its own and whole, but of other places than the challenge's; or of fewer.
+    let of_other_places = |places: Vec<u64>| {
+        let mut read = read_sectors(WINDOW, vec![(sectors[1].clone(), places)], PATIENCE).unwrap();
+        let other = read.pop().unwrap().1.unwrap();
+        post(vec![(1, good[0].clone()), (2, other), (3, good[2].clone())])
+    };
+    let moved: Vec<u64> = places[1].1.iter().map(|place| (place + 1) % 64).collect();
+    assert_eq!(execute(of_other_places(moved), &|_| {}), Ok(Output::Skipped(vec![2])));
+    let fewer = places[1].1[..places[1].1.len() - 1].to_vec();
+    assert_eq!(execute(of_other_places(fewer), &|_| {}), Ok(Output::Skipped(vec![2])));
     // Each is refuted by itself: all of them are named, so that what is proven besides is sent.
     let all_bad = proofs(None).into_iter().map(|(number, proof)| (number, damaged(proof))).collect();
     assert_eq!(execute(post(all_bad), &|_| {}), Ok(Output::Skipped(vec![1, 2, 3])));

@@ -100,6 +100,12 @@ async fn a_job_folder_is_named_after_exactly_what_is_asked() {
     let dirs: Vec<_> = s.prover.jobs.lock().unwrap().iter().filter_map(|job| job.job_dir.clone()).collect();
     assert_eq!(dirs[0], dirs[1]);
     assert_ne!(dirs[0], dirs[2]);
+    // A sector that was upgraded since has another CommR on chain: it is another proof.
+    s.files.missing.lock().unwrap().clear();
+    s.node.comm_r.lock().unwrap().insert(2, [7; 32]);
+    s.proven(&[0]).await;
+    let upgraded = s.prover.jobs.lock().unwrap().iter().filter_map(|job| job.job_dir.clone()).next_back();
+    assert!(upgraded.is_some_and(|upgraded| !dirs.contains(&upgraded)));
 }
 
 #[tokio::test]
@@ -400,6 +406,13 @@ async fn sectors_that_are_back_are_declared_recovered_once() {
     s.outbox.status.lock().unwrap().insert(key.clone(), PostStatus::Failed { why: "exit 16".into() });
     assert_eq!(s.work.recover(&target, &later).await, Ok(Recovery::Left(2)));
     assert_eq!((declared(2), s.outbox.sent.lock().unwrap()[2].key.clone()), (vec![1, 2], format!("{key}-2")));
+    // On chain at a height that this head's state does not show yet; then the chain shows it and still has the faults.
+    let key = s.outbox.sent.lock().unwrap()[2].key.clone();
+    s.outbox.status.lock().unwrap().insert(key, PostStatus::Landed { at: 12 });
+    for (height, sent) in [(11, 3), (12, 3), (13, 4)] {
+        assert_eq!(s.work.recover(&target, &tipset("c", height, "b")).await, Ok(Recovery::Left(2)));
+        assert_eq!(s.outbox.sent.lock().unwrap().len(), sent, "head {height}");
+    }
     *s.node.partitions.lock().unwrap() = Some(vec![partition(&[1], &[], &[])]);
     assert_eq!(s.work.recover(&target, &later).await, Ok(Recovery::Complete));
 }
