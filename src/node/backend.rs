@@ -334,7 +334,7 @@ impl MinerBackend for NodeBackend {
             ReportKind::Tree => json(serde_json::to_value(self.snapshot())),
             ReportKind::SealingWorkers => json(serde_json::to_value(provider_report::all_workers(self).await)),
             ReportKind::SealingJobs => json(serde_json::to_value(sealing_report::of_provider(self).await)),
-            ReportKind::ProvingInfo => json(serde_json::to_value(api_views::proving_info(self).await?)),
+            ReportKind::ProvingInfo => json(serde_json::to_value(api_views::proving_info(self).await)),
             ReportKind::ProvingDeadlines => json(serde_json::to_value(api_views::deadlines(self).await?)),
             ReportKind::WindowPost => {
                 self.must_run(Concern::WindowPost)?;

@@ -114,7 +114,7 @@ impl Parts {
 }
 
 /// A child that runs while the slot is held; without it, its start passes.
-fn leased_child<A, F, Fut>(id: String, slot: &Arc<LeaseSlot>, address: &Ref<A>, start: F) -> ChildSpec
+pub(super) fn leased_child<A, F, Fut>(id: String, slot: &Arc<LeaseSlot>, address: &Ref<A>, start: F) -> ChildSpec
 where
     A: Actor,
     F: Fn(Cx<A>, Store) -> Fut + Send + Sync + 'static,

@@ -1,6 +1,6 @@
 //! A real full node (Lotus, Forest, Venus, our devnet) behind the trait: HTTP for calls, a WebSocket for the head feed.
 
-use super::capabilities::{self, Missing};
+use super::capabilities::{Missing, Probes};
 use super::workarounds::lacks;
 use super::{FullNode, FullNodeError, RandomnessTag, Result, feed, limits::CallLimits};
 use crate::chain::lotus_json::{WholeAddress, WholeAddresses, WholeBigInt, WholeBitField, WholeBytes, WholeCid};
@@ -16,19 +16,15 @@ use fvm_shared::clock::ChainEpoch;
 use fvm_shared::econ::TokenAmount;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use std::time::Duration;
-use tokio::sync::{Mutex, mpsc};
-use tokio::time::Instant;
-
-/// A node's methods change when it is replaced by another version, or when the network's version does.
-const PROBE_EVERY: Duration = Duration::from_secs(600);
+use tokio::sync::mpsc;
 
 /// One full node at an address. Calls share a connection pool; each head feed has a connection of its own.
+#[derive(Clone)]
 pub struct HttpFullNode {
     info: ApiInfo,
     client: RpcClient,
     limits: CallLimits,
-    missing: Mutex<Option<(Instant, Vec<Missing>)>>,
+    probes: Probes,
 }
 
 impl HttpFullNode {
@@ -39,7 +35,7 @@ impl HttpFullNode {
 
     pub fn with_limits(info: ApiInfo, limits: CallLimits) -> Result<HttpFullNode> {
         let client = RpcClient::new(&info, "v1").map_err(|e| in_trait_terms("Filecoin.Version", e))?;
-        Ok(HttpFullNode { info, client, limits, missing: Mutex::default() })
+        Ok(HttpFullNode { info, client, limits, probes: Probes::default() })
     }
 
     pub(super) async fn call<R: DeserializeOwned>(&self, method: &'static str, params: Params) -> Result<R> {
@@ -116,21 +112,7 @@ impl FullNode for HttpFullNode {
     }
 
     async fn missing_methods(&self) -> Result<Vec<Missing>> {
-        let mut known = self.missing.lock().await;
-        let (at, before) = match known.take() {
-            Some((at, missing)) if at.elapsed() < PROBE_EVERY => {
-                *known = Some((at, missing.clone()));
-                return Ok(missing);
-            }
-            Some((at, missing)) => (Some(at), missing),
-            None => (None, Vec::new()),
-        };
-        let found = capabilities::probe(self, &before).await;
-        *known = match &found {
-            Ok(missing) => Some((Instant::now(), missing.clone())),
-            Err(_) => at.map(|at| (at, before)),
-        };
-        found
+        self.probes.missing(self).await
     }
     async fn version(&self) -> Result<Version> {
         self.call("Filecoin.Version", params![]).await
