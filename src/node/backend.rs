@@ -55,8 +55,7 @@ pub struct NodeBackend {
     /// The settings in force.
     pub(super) live: Live,
     pub(super) upgrades: tokio::sync::Mutex<UpgradesTold>,
-    /// Held while an order is given.
-    pub(super) ordering: tokio::sync::Mutex<()>,
+    pub(super) ordering: super::orders::OrderLocks,
     pub(super) tree: Arc<OnceLock<WeakTree>>,
     pub(super) stop: Arc<Notify>,
 }

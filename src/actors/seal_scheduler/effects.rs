@@ -235,8 +235,7 @@ impl Effects {
         if head.height - ticket.epoch > max_age {
             return Err(Stop(Event::TicketTooOld));
         }
-        let Ok(network) = self.node.state_get_network_params().await else { return Ok(None) };
-        let delay = Duration::from_secs(network.block_delay_secs);
+        let Ok(delay) = self.at(head).block_delay().await else { return Ok(None) };
         let took = work.last_took.map(Duration::from_millis);
         let lookback = self.settings.ticket_lookback;
         let left = room::epochs_left(ticket.epoch, head.height, max_age, lookback, took, delay);
