@@ -27,13 +27,14 @@ use crate::rpc::api::{
 };
 use crate::rpc::full_node::{FullNode, FullNodeError};
 use crate::supervisor::{Actor, ActorInfo, CallError, Handler, Message, Ref, WeakTree};
+use crate::util::time::since_epoch;
 use async_trait::async_trait;
 use cid::Cid;
 use fvm_shared::commcid::data_commitment_v1_to_cid;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 use tokio::sync::Notify;
 
 /// One question to one actor.
@@ -255,7 +256,7 @@ impl MinerBackend for NodeBackend {
 
     async fn pledge_sector(&self) -> Result<u64> {
         // Lotus' call has no name for the wish: each call is a new one.
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_nanos());
+        let now = since_epoch().as_nanos();
         self.pledge(format!("api-{now}")).await
     }
 

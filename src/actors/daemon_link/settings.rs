@@ -1,5 +1,6 @@
 //! Operator settings of the link to full nodes.
 
+use crate::util::Backoff;
 use std::time::Duration;
 
 #[derive(Clone, Debug, PartialEq)]
@@ -58,6 +59,6 @@ impl Default for LinkSettings {
 
 impl LinkSettings {
     pub fn pause(&self, failures: u32) -> Duration {
-        self.retry_first.saturating_mul(1 << failures.saturating_sub(1).min(16)).min(self.retry_cap)
+        Backoff::doubling(self.retry_first, self.retry_cap).after(failures)
     }
 }

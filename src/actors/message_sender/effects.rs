@@ -16,7 +16,7 @@ use super::messages::{
 };
 use super::record::{Done, MessageOutcome, NextNonce, Open, Order, Signed};
 use super::round::Round;
-use super::signer::Signer;
+use crate::actors::wallet::Wallet;
 use crate::chain::types::{SignedMessage, TipSet, TipSetKey};
 use crate::chain::{Address, TokenAmount, cbor, lotus_json, miner_messages};
 use crate::rpc::full_node::FullNode;
@@ -75,7 +75,7 @@ pub struct Engine {
     /// The miner whose worker signs messages that name no sender.
     pub miner: Option<Address>,
     pub node: Arc<dyn FullNode>,
-    pub signer: Arc<dyn Signer>,
+    pub wallet: Arc<dyn Wallet>,
     pub store: Store,
     pub token: Token,
     /// Asked right before a push: it knows of a successor before the store does.
@@ -99,7 +99,7 @@ impl Engine {
             scope: self.scope.clone(),
             miner: self.miner,
             node: self.node.clone(),
-            signer: self.signer.clone(),
+            wallet: self.wallet.clone(),
             store: self.store.clone(),
             token: self.token.clone(),
             fence: self.fence.clone(),

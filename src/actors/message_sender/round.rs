@@ -242,7 +242,7 @@ impl<'a> Round<'a> {
             key => key?,
         };
         if !self.engine.memory.has_key(&key) {
-            if !self.engine.signer.has_key(&key).await? {
+            if !self.engine.wallet.has_key(&key).await? {
                 return Ok(Candidate { key, ..unusable });
             }
             self.engine.memory.set_has_key(key);
@@ -427,7 +427,7 @@ impl<'a> Round<'a> {
     }
 
     pub(super) async fn sign(&self, message: &Message) -> Result<SignedMessage, Held> {
-        let signed = self.engine.signer.sign(&message.from, message).await;
+        let signed = self.engine.wallet.sign_message(&message.from, message).await;
         if signed.is_err() {
             // The key may be gone from the wallet: it is asked again before the next message.
             self.engine.memory.forget_has_key(&message.from);

@@ -7,11 +7,12 @@ use super::driver::ActionRun;
 use super::head_answers::{AnswersByHead, HeadAnswers};
 use super::machine::Event;
 use super::phase::Action;
-use super::ports::{Agents, Outbox};
+use super::ports::Agents;
 use super::remote::{self, Remote};
 use super::room;
 use super::sector::{Drawn, Sector};
 use super::settings::{Place, SealSettings};
+use crate::actors::message_sender::Outbox;
 use crate::actors::seal_jobs::{self, JobFailed, SealJob, SealStep, Sealed};
 use crate::actors::sector_files::SectorDirs;
 use crate::chain::miner_messages::EncodeError;
@@ -30,7 +31,7 @@ use tokio::time::Instant;
 pub struct Effects {
     pub node: Arc<dyn FullNode>,
     pub prover: Arc<dyn Prover>,
-    pub outbox: Rc<dyn Outbox>,
+    pub outbox: Arc<dyn Outbox>,
     pub miner: Address,
     pub dirs: SectorDirs,
     pub settings: SealSettings,

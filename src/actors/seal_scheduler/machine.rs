@@ -5,6 +5,7 @@
 use super::phase::Phase;
 use super::sector::{Drawn, Retry, Sector};
 use crate::chain::ChainEpoch;
+use crate::util::Backoff;
 
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
@@ -134,10 +135,9 @@ impl Default for Rules {
     }
 }
 
-/// Doubling from the first wait.
+/// Milliseconds to wait after the `fails`-th failure in a row.
 pub fn backoff(rules: &Rules, fails: u32) -> u64 {
-    let doubled = rules.retry_first.saturating_mul(1u64 << fails.saturating_sub(1).min(32));
-    doubled.min(rules.retry_cap)
+    Backoff::doubling_ms(rules.retry_first, rules.retry_cap).after_ms(fails)
 }
 
 /// Exit code of a message whose proof or params the actor refused (`ErrIllegalArgument`).

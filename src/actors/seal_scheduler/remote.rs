@@ -10,6 +10,7 @@ use crate::actors::seal_jobs::{JobFailed, SealJob};
 use crate::chain::proof_types;
 use crate::proofs::{ActorId, Output};
 use crate::supervisor::Ref;
+use crate::util::Backoff;
 use futures::future::join_all;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -17,8 +18,7 @@ use tokio::time::Instant;
 /// Over a WAN, and while the agent writes its journal.
 const ASK_TIMEOUT: Duration = Duration::from_secs(15);
 /// Between two questions about a running step; the first come sooner.
-const FIRST_LOOK: Duration = Duration::from_millis(100);
-const POLL_INTERVAL: Duration = Duration::from_secs(3);
+const POLLS: Backoff = Backoff::doubling(Duration::from_millis(100), Duration::from_secs(3));
 /// Questions in a row that go unanswered before the sector says so.
 const UNANSWERED_LIMIT: u32 = 3;
 
@@ -44,10 +44,10 @@ pub async fn run(agents: &dyn Agents, name: &str, job: &SealJob, begin_by: Optio
         Ok(RunAnswer::Refused(why)) => return Remote::Refused(format!("agent {name}: {why}")),
         Err(e) => return silent(&e),
     }
-    let (mut wait, mut unanswered) = (FIRST_LOOK, 0);
+    let (mut wait, mut unanswered) = (POLLS.first, 0);
     loop {
         tokio::time::sleep(wait).await;
-        wait = (wait * 2).min(POLL_INTERVAL);
+        wait = POLLS.next(wait);
         match worker.ask(JobStatus { job: job.id() }, ASK_TIMEOUT).await {
             Ok(JobState::Queued) if begin_by.is_some_and(|by| Instant::now() >= by) => return Remote::Late,
             Ok(JobState::Queued | JobState::Running { .. }) => unanswered = 0,

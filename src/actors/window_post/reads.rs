@@ -4,6 +4,7 @@
 use crate::actors::sector_reads::{Answers, ReadRequest, SectorRead, SectorReader};
 use crate::chain::ChainEpoch;
 use crate::proofs::Bytes32;
+use crate::util::Backoff;
 use crate::util::lock;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
@@ -12,8 +13,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 /// Before what is late is asked for again; doubles.
-const FIRST_PAUSE: Duration = Duration::from_millis(500);
-const MOST_PAUSE: Duration = Duration::from_secs(10);
+const PAUSES: Backoff = Backoff::doubling(Duration::from_millis(500), Duration::from_secs(10));
 
 /// Vanilla proofs of open windows, in memory: about 25 KB for each sector of 32 GiB.
 #[derive(Default)]
@@ -60,7 +60,7 @@ impl KeptReads {
 
 /// Asks until every sector has an answer or the time is over. Returns those that are late to the end, with the reason.
 pub async fn read_all(reader: &dyn SectorReader, mut request: ReadRequest, out: &Answers) -> BTreeMap<u64, String> {
-    let mut pause = FIRST_PAUSE;
+    let mut pause = PAUSES.first;
     let mut late: BTreeMap<u64, String> = BTreeMap::new();
     loop {
         let (tell, mut answers) = mpsc::unbounded_channel();
@@ -93,7 +93,7 @@ pub async fn read_all(reader: &dyn SectorReader, mut request: ReadRequest, out: 
             return numbers.into_iter().map(why_of(why)).collect();
         }
         tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(MOST_PAUSE);
+        pause = PAUSES.next(pause);
     }
 }
 

@@ -53,9 +53,9 @@ fn message_sender(parts: &Parts) -> Option<ChildSpec> {
     let heads = parts.heads.others.clone();
     let sender = parts.leased_child(Concern::MessageSender, &parts.refs.messages, move |cx, store| {
         cx.join(&heads);
-        let signer = Arc::new(NodeWallet(node.clone()));
+        let wallet = Arc::new(NodeWallet(node.clone()));
         let settings = live.load().messages.clone();
-        let deps = SenderDeps { node: node.clone(), signer, store, miner, settings };
+        let deps = SenderDeps { node: node.clone(), wallet, store, miner, settings };
         async move { MessageSender::start(cx, deps).await }
     });
     sender.map(|sender| sender.on(Thread::Dedicated))
