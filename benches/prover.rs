@@ -14,7 +14,7 @@ mod scripted;
 use async_trait::async_trait;
 use bulkhead::actors::daemon_link::messages::HeadUpdate;
 use bulkhead::actors::path_checks::{CheckLimits, PathChecks};
-use bulkhead::actors::sector_files::{SectorCheck, SectorDirs, SectorFiles, SectorPaths};
+use bulkhead::actors::sector_files::{SectorCheck, SectorDirs, SectorFiles, SectorPaths, Unprovable};
 use bulkhead::actors::storage::LocalReader;
 use bulkhead::actors::window_post::batch::Outcome;
 use bulkhead::actors::window_post::effects::Effects;
@@ -257,7 +257,7 @@ impl SectorFiles for Disk {
     fn storage_path(&self, number: u64) -> PathBuf {
         self.dirs.storage_path(number)
     }
-    fn check(&self, sector: &SectorCheck) -> Result<SectorPaths, String> {
+    fn check(&self, sector: &SectorCheck) -> Result<SectorPaths, Unprovable> {
         std::thread::sleep(self.look);
         self.dirs.check(sector)
     }
