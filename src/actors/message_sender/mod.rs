@@ -8,12 +8,15 @@ pub mod addresses;
 mod advance;
 mod effects;
 mod fees;
+mod in_front;
 mod line;
+mod listing;
 pub mod machine;
 mod memory;
 pub mod messages;
 pub mod record;
 mod round;
+mod senders;
 mod signer;
 mod verdict;
 
