@@ -29,8 +29,8 @@ use bulkhead::supervisor::{ChildSpec, Ref, SupervisorSpec, Tree};
 use prover_support::*;
 use scripted::{ScriptedNode, ScriptedOutbox, base_info, mainnet, partition, tipset};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 fn rounds(variable: &str, default: usize) -> usize {

@@ -342,7 +342,7 @@ impl FullNode for FakeChain {
         duration: ChainEpoch,
         sector_size: u64,
         verified_size: u64,
-        key: &TipSetKey,
+        _: &TipSetKey,
     ) -> Result<TokenAmount> {
         const METHOD: &str = "StateMinerInitialPledgeForSector";
         self.enter(METHOD).await?;

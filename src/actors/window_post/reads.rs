@@ -140,7 +140,7 @@ mod tests {
     #[tokio::test]
     async fn files_that_hang_at_the_head_of_a_path_do_not_keep_the_others_from_every_round() {
         let sectors = (0..1000).map(|number| WantedSector { number, comm_r: [0; 32], places: vec![] }).collect();
-        let until = Instant::now() + FIRST_PAUSE * 2; // for two rounds
+        let until = Instant::now() + PAUSES.first * 2; // for two rounds
         let (tell, _answers) = mpsc::unbounded_channel();
         let late = read_all(&HungInFront, ReadRequest { miner: 1, proof_type: 10, sectors, until }, &tell).await;
         assert_eq!(late.into_keys().collect::<Vec<_>>(), (0..READERS as u64).collect::<Vec<_>>());

@@ -9,7 +9,7 @@ use tokio::sync::{Mutex as Gate, MutexGuard, OwnedMutexGuard};
 /// for each other that could be given twice.
 #[derive(Default)]
 pub struct OrderLocks {
-    /// Of orders that nothing may be under way beside.
+    /// Held by an order that nothing may be under way beside.
     conflicting: Gate<()>,
     /// By the name of an order and its request.
     requests: Mutex<HashMap<String, Arc<Gate<()>>>>,
