@@ -78,6 +78,17 @@ pub trait SectorFiles: Send + Sync + 'static {
     }
 }
 
+/// The files that a step of sealing writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Writing {
+    /// AddPiece: the unsealed data.
+    Piece,
+    /// PC1: the layers, and the copy that is to be encoded.
+    Layers,
+    /// PC2: the trees of columns and of the replica.
+    Trees,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SectorPaths {
     pub sealed: PathBuf,
@@ -147,6 +158,22 @@ impl SectorDirs {
     pub fn update_cache(&self, number: u64) -> PathBuf {
         self.sectors.join("update-cache").join(self.name(number))
     }
+    /// Bytes on disk of what a step writes.
+    pub fn written(&self, number: u64, writing: Writing) -> u64 {
+        use std::os::unix::fs::MetadataExt;
+        // Files that are mapped are as long as they will be from the start: blocks count.
+        let size = |path: &Path| fs::metadata(path).map_or(0, |file| file.blocks().saturating_mul(512));
+        let cache = |wanted: fn(&str) -> bool| -> u64 {
+            let files = fs::read_dir(self.cache(number)).into_iter().flatten().flatten();
+            files.filter(|file| file.file_name().to_str().is_some_and(wanted)).map(|file| size(&file.path())).sum()
+        };
+        match writing {
+            Writing::Piece => size(&self.unsealed(number)),
+            Writing::Layers => size(&self.sealed(number)).saturating_add(cache(|_| true)),
+            Writing::Trees => cache(|name| name.starts_with("sc-02-data-tree-c") || name.contains("tree-r")),
+        }
+    }
+
     pub fn job(&self, number: u64, phase: &str, attempt: u32) -> PathBuf {
         self.jobs.join(format!("{}-{phase}-{attempt}", self.name(number)))
     }

@@ -8,9 +8,10 @@ use crate::actors::storage::{self, Seen, Storage, StorageNode, Storages};
 use crate::rpc::directory::{NodeRecord, View};
 use crate::supervisor::wire::{Carrier, Fault, OutgoingMessage, RemoteEnvelope};
 use crate::supervisor::{Actor, Down, Exit, Recipient, Ref};
+use crate::util::lock;
 use libp2p::PeerId;
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 /// Messages on their way to one remote actor wait in the bridge, not here.
 const MAILBOX: usize = 64;
@@ -91,7 +92,7 @@ impl RemoteNodes {
 
     /// The same address as long as the node has the same identity.
     fn refs(&self, node: &NodeRecord) -> (Ref<SealAgent>, Ref<Storage>) {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = lock(&self.known);
         let entry = known.get(&node.name).filter(|k| k.peer == node.peer_id);
         if let Some(k) = entry {
             return (k.worker.clone(), k.storage.clone());

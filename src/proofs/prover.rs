@@ -5,7 +5,7 @@
 
 use super::gpu::{self, Gpu, GpuLease};
 use super::pools::{ProverPool, ProverPools, Slot, Slots};
-use super::process::{Process, ProverLaunch, oom_kills};
+use super::process::{Process, ProverLaunch, error_of, oom_kills};
 use super::wire::{FromChild, PipeError, ToChild};
 use super::{Job, Output, Prover, ProverError, child, keys, result, tmp};
 use crate::supervisor::SupervisorRef;
@@ -402,9 +402,7 @@ impl ProverState {
 
     /// The pipe is closed: the child has ended or is about to.
     fn post_mortem(&self, process: &mut Process, name: &str, oom_before: Option<u64>) -> ProverError {
-        let end = process.end();
-        let oom = matches!((oom_before, oom_kills()), (Some(before), Some(after)) if after > before);
-        end.error(name, oom)
+        error_of(process.end(oom_before), name)
     }
 }
 

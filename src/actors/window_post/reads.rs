@@ -4,6 +4,7 @@
 use crate::actors::sector_reads::{Answers, ReadRequest, SectorRead, SectorReader};
 use crate::chain::ChainEpoch;
 use crate::proofs::Bytes32;
+use crate::util::Backoff;
 use crate::util::lock;
 use rand::seq::SliceRandom;
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,8 +14,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 /// Before what is late is asked for again; doubles.
-const FIRST_PAUSE: Duration = Duration::from_millis(500);
-const MOST_PAUSE: Duration = Duration::from_secs(10);
+const PAUSES: Backoff = Backoff::doubling(Duration::from_millis(500), Duration::from_secs(10));
 
 /// Vanilla proofs of open windows, in memory: about 25 KB for each sector of 32 GiB.
 #[derive(Default)]
@@ -61,7 +61,7 @@ impl KeptReads {
 
 /// Asks until every sector has an answer or the time is over. Returns those that are late to the end, with the reason.
 pub async fn read_all(reader: &dyn SectorReader, mut request: ReadRequest, out: &Answers) -> BTreeMap<u64, String> {
-    let mut pause = FIRST_PAUSE;
+    let mut pause = PAUSES.first;
     let mut late: BTreeMap<u64, String> = BTreeMap::new();
     loop {
         let (tell, mut answers) = mpsc::unbounded_channel();
@@ -96,7 +96,7 @@ pub async fn read_all(reader: &dyn SectorReader, mut request: ReadRequest, out: 
         // Files that hang at the head of a path would keep the others from every round.
         request.sectors.shuffle(&mut rand::thread_rng());
         tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(MOST_PAUSE);
+        pause = PAUSES.next(pause);
     }
 }
 
@@ -140,7 +140,7 @@ mod tests {
     #[tokio::test]
     async fn files_that_hang_at_the_head_of_a_path_do_not_keep_the_others_from_every_round() {
         let sectors = (0..1000).map(|number| WantedSector { number, comm_r: [0; 32], places: vec![] }).collect();
-        let until = Instant::now() + FIRST_PAUSE * 2; // for two rounds
+        let until = Instant::now() + PAUSES.first * 2; // for two rounds
         let (tell, _answers) = mpsc::unbounded_channel();
         let late = read_all(&HungInFront, ReadRequest { miner: 1, proof_type: 10, sectors, until }, &tell).await;
         assert_eq!(late.into_keys().collect::<Vec<_>>(), (0..READERS as u64).collect::<Vec<_>>());

@@ -3,6 +3,7 @@
 use super::settings::WindowPostSettings;
 use crate::chain::ChainEpoch;
 use crate::chain::types::DeadlineInfo;
+use crate::util::Backoff;
 use std::time::Duration;
 
 /// Settings in epochs, fitted to the network's windows.
@@ -48,8 +49,7 @@ pub fn should_abort(height: ChainEpoch, reverted_to: Option<ChainEpoch>, di: &De
 
 /// Pause after the `failures`-th failure in a row (1 for the first).
 pub fn backoff(settings: &WindowPostSettings, failures: u32) -> Duration {
-    let doublings = failures.saturating_sub(1).min(16);
-    settings.retry_first.saturating_mul(1 << doublings).min(settings.retry_cap)
+    Backoff::doubling(settings.retry_first, settings.retry_cap).after(failures)
 }
 
 /// Time until the window closes: what a proof may take at most.
