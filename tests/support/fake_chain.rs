@@ -92,6 +92,23 @@ pub struct Chain {
     pub wording: Wording,
     /// Addresses without an account on chain.
     pub strangers: HashSet<Address>,
+    /// Heads at which no migration is computed for a caller (code -32002): those before an upgrade's epoch.
+    pub forks: BTreeSet<ChainEpoch>,
+    /// Blocks of others beside the one in each tipset.
+    pub other_blocks: u64,
+}
+
+impl Chain {
+    pub fn tipset(&self, height: ChainEpoch) -> TipSet {
+        let mut tipset = tipset(height);
+        tipset.blocks[0].parent_base_fee = self.base_fee.clone();
+        for other in 0..self.other_blocks {
+            tipset.cids.push(cid_of(&format!("block {height} of {other}")));
+            let block = BlockHeader { miner: Address::new_id(2000 + other), ..tipset.blocks[0].clone() };
+            tipset.blocks.push(block);
+        }
+        tipset
+    }
 }
 
 pub struct FakeChain {
@@ -136,9 +153,7 @@ impl FakeChain {
     }
     pub fn head(&self) -> TipSet {
         let c = self.state();
-        let mut head = tipset(c.height);
-        head.blocks[0].parent_base_fee = c.base_fee.clone();
-        head
+        c.tipset(c.height)
     }
     pub fn executed(&self, method: u64) -> Vec<Executed> {
         self.state().executed.iter().filter(|e| e.message.method == method).cloned().collect()
@@ -499,7 +514,7 @@ impl FullNode for FakeChain {
                 events_root: None,
             },
             return_dec: serde_json::Value::Null,
-            tip_set: tipset(landed.height).key(),
+            tip_set: c.tipset(landed.height).key(),
             height: landed.height,
         }))
     }
@@ -573,6 +588,11 @@ impl FullNode for FakeChain {
             return self.rpc("GasEstimateMessageGas", &e);
         }
         let mut c = self.state();
+        if c.forks.contains(&c.height) {
+            let (node, method) = (self.name(), "Filecoin.GasEstimateMessageGas");
+            let why = "refusing explicit call due to state fork at epoch".to_string();
+            return Err(FullNodeError::NotNow { node, method, code: -32002, why });
+        }
         let gas_limit = if c.gas_limits.is_empty() { 1000 } else { c.gas_limits.remove(0) };
         let gas_limit = if m.method == 0 { 100 } else { gas_limit };
         Ok(Message { gas_limit, gas_fee_cap: c.base_fee.clone() + fil(100), gas_premium: fil(100), ..m.clone() })
@@ -591,7 +611,7 @@ impl FullNode for FakeChain {
     async fn state_network_version(&self, key: &TipSetKey) -> Result<u32> {
         self.enter("StateNetworkVersion").await?;
         let c = self.state();
-        let height = (0..=c.height).rev().find(|height| tipset(*height).key() == *key).unwrap_or(c.height);
+        let height = (0..=c.height).rev().find(|height| c.tipset(*height).key() == *key).unwrap_or(c.height);
         Ok(if height >= c.solstice { 29 } else { 28 })
     }
     async fn wallet_balance(&self, _: &Address) -> Result<TokenAmount> {
