@@ -6,9 +6,17 @@
 use super::randomness::blake2b256;
 use num_bigint::{BigInt, Sign};
 use std::sync::LazyLock;
+use std::time::Duration;
 
 /// Expected leaders per epoch.
 pub const BLOCKS_PER_EPOCH: u32 = 5;
+
+/// Blocks that a share of the network's quality-adjusted power mines in a day, on average. A round is won with several
+/// draws at times, and gives one block all the same.
+pub fn blocks_per_day(share: f64, block_delay: Duration) -> f64 {
+    let rounds = 86_400.0 / block_delay.as_secs_f64().max(1.0);
+    rounds * -(-share * f64::from(BLOCKS_PER_EPOCH)).exp_m1()
+}
 /// No election wins more.
 pub const MAX_WIN_COUNT: i64 = 3 * BLOCKS_PER_EPOCH as i64;
 
@@ -84,6 +92,16 @@ static DENOMINATOR: LazyLock<Vec<BigInt>> = LazyLock::new(|| {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn blocks_of_a_day_follow_the_share_and_are_one_a_round_at_most() {
+        let day = |share| blocks_per_day(share, Duration::from_secs(30));
+        assert_eq!(day(0.0), 0.0);
+        // 2880 epochs: a small share wins five times its part of them.
+        assert!((day(0.0001) - 2880.0 * 0.0005).abs() < 0.001, "{}", day(0.0001));
+        assert!((day(0.2) - 2880.0 * 0.632_12).abs() < 0.1, "{}", day(0.2));
+        assert!(day(1.0) < 2880.0 && day(1.0) > 2850.0);
+    }
 
     /// (power, total, tails): tails[k] = 2^64 · (1 − Σ_{j≤k} e^-λ λ^j / j!), λ = 5 power / total, floor; mpmath with 200 digits.
     const TAILS: &[(u64, u64, [u64; 16])] = &[

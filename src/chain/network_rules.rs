@@ -1,7 +1,8 @@
 //! The rules that depend on the network's version, in one table, and the upgrades that a node announces. Pure.
 //!
-//! Asked at the time of use with the version of the tipset in hand (`StateNetworkVersion`), never once at the start: a
-//! node crosses an upgrade epoch without a restart. Sources: the FIPs named in each row, builtin-actors' policy.
+//! The call for a pledge and the quality rule are asked for at the time of use with the version of the tipset in hand
+//! (`StateNetworkVersion`), never once at the start: a node crosses an upgrade epoch without a restart. Methods decide with
+//! them whether it is ready for an upgrade. The other columns are shown (`info`), and hold nothing up. Sources: the FIPs named in each row, builtin-actors' policy.
 
 use super::ChainEpoch;
 use super::miner_messages::method::*;
@@ -106,7 +107,9 @@ const LASTING: &[u64] = &[
     PROVE_COMMIT_SECTORS3,
 ];
 
-const LIMITS: Limits =
+/// The limits of the newest version. What WindowPoSt and orders go by is the same in every row, which a test holds: they
+/// need not ask the full node for it.
+pub const LIMITS: Limits =
     Limits { posted_partitions: 3, addressed_partitions: 3_000, addressed_sectors: 25_000, pre_commit_batch: None };
 
 const DRAGON: NetworkRules = NetworkRules {
@@ -296,7 +299,15 @@ mod tests {
         assert_eq!(seals, [false, true, true]);
         let deals = [21, 22].map(|version| NetworkRules::of(version).deal_activation);
         assert_eq!(deals, [DealActivation::DealIds, DealActivation::Notification]);
-        assert!(TABLE.iter().all(|row| row.limits.posted_partitions == 3 && row.receipt_fields == 4));
+        assert!(TABLE.iter().all(|row| row.receipt_fields == 4));
+    }
+
+    /// A row with limits of its own needs its version where they are used.
+    #[test]
+    fn the_limits_that_are_used_without_a_version_are_those_of_every_version() {
+        let used = |limits: Limits| (limits.posted_partitions, limits.addressed_partitions, limits.addressed_sectors);
+        assert!(TABLE.iter().all(|row| used(row.limits) == used(LIMITS)));
+        assert_eq!(used(LIMITS), (3, 3_000, 25_000), "builtin-actors' policy");
     }
 
     #[test]

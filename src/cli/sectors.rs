@@ -102,8 +102,10 @@ pub struct SectorLine {
 
 /// What `Bulkhead.Sectors` answers.
 #[derive(Deserialize)]
-struct AllSectors {
+struct SectorsPage {
     sectors: Vec<Row>,
+    /// The number to go on with; `None`: this is the last page.
+    next: Option<u64>,
     /// The nodes of the miner whose seal schedulers gave no answer.
     missing_shards: Vec<ShardSectors>,
     height: Option<i64>,
@@ -157,6 +159,21 @@ fn nullable<'de, T: Deserialize<'de> + Default, D: Deserializer<'de>>(d: D) -> R
     Ok(Option::<T>::deserialize(d)?.unwrap_or_default())
 }
 
+/// Page by page, with what the last one says of the chain and of the nodes.
+async fn all_sectors(node: &NodeClient) -> Result<(Vec<SectorLine>, SectorsPage), CliError> {
+    let (mut lines, mut from) = (Vec::new(), None);
+    loop {
+        // The first page is what every version of the node answers.
+        let asked = from.map(|from: u64| serde_json::json!({ "from": from })).into_iter().collect();
+        let mut page: SectorsPage = node.call("Bulkhead.Sectors", asked).await?;
+        lines.extend(std::mem::take(&mut page.sectors).into_iter().map(SectorLine::from));
+        match page.next.filter(|next| from.is_none_or(|from| *next > from)) {
+            Some(next) => from = Some(next),
+            None => return Ok((lines, page)),
+        }
+    }
+}
+
 pub async fn run(command: Command, cx: Context) -> Result<(), CliError> {
     let node = NodeClient::open(&cx)?;
     match command {
@@ -167,8 +184,7 @@ pub async fn run(command: Command, cx: Context) -> Result<(), CliError> {
             });
         }
         Command::List => {
-            let mut all: AllSectors = node.call("Bulkhead.Sectors", vec![]).await?;
-            let lines: Vec<SectorLine> = std::mem::take(&mut all.sectors).into_iter().map(SectorLine::from).collect();
+            let (lines, all) = all_sectors(&node).await?;
             let clock = render::Clock { now: unix_now(), height: all.height, block_delay_secs: all.block_delay_secs };
             cx.out.answer(&lines, |lines| render::list(lines, &clock));
             if let Some(why) = &all.chain_error {

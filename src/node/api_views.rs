@@ -11,7 +11,7 @@ use crate::chain::network_rules::{NetworkRules, PledgeRpc};
 use crate::chain::types::{MinerPower, TipSetKey};
 use crate::chain::{ChainEpoch, TokenAmount};
 use crate::rpc::admin::provider::ProviderReport;
-use crate::rpc::api::{BackendError, MinerBackend};
+use crate::rpc::api::{BackendError, MinerBackend, SectorsAsked};
 use crate::rpc::bridge::{codec, ids};
 use crate::rpc::full_node::lookups::sectors_on_chain;
 use crate::rpc::full_node::{FullNodeError, Missing};
@@ -115,10 +115,11 @@ fn winning(asked: &Asked) -> Result<Value, String> {
 /// Sectors that the full node is asked about at a time: its answer has some 600 bytes for each.
 const SECTORS_ASKED: usize = 2000;
 
-/// `{sectors: [{number, state, node, ..}], missing_shards: [{node, why}], height, block_delay_secs}`. Activation and
-/// expiration are 0 before the sector is on chain, and null where the full node did not answer.
-pub async fn sectors(node: &NodeBackend) -> Result<Value, BackendError> {
-    let list = node.sector_summaries().await?;
+/// `{sectors: [{number, state, node, ..}], next, missing_shards: [{node, why}], height, block_delay_secs}`. Activation and
+/// expiration are 0 before the sector is on chain, and null where the full node did not answer. `next`: the number to go on
+/// with, null after the last page.
+pub async fn sectors(node: &NodeBackend, asked: SectorsAsked) -> Result<Value, BackendError> {
+    let list = node.sector_summaries(asked.from, asked.bounded()).await?;
     let on_chain = list.sectors.iter().filter(|(_, sector)| may_be_on_chain(sector.phase));
     let terms = sector_terms(node, on_chain.map(|(_, sector)| sector.number)).await;
     let (terms, error) = match terms {
@@ -139,6 +140,7 @@ pub async fn sectors(node: &NodeBackend) -> Result<Value, BackendError> {
     let feed = node.feed().await.ok();
     Ok(json!({
         "sectors": list.sectors.iter().map(row).collect::<Vec<_>>(),
+        "next": list.next,
         "missing_shards": list.missing_shards,
         "height": feed.as_ref().and_then(|feed| feed.height),
         "block_delay_secs": feed.as_ref().and_then(|feed| feed.block_delay_secs),

@@ -13,7 +13,8 @@ use crate::actors::deal_handler::MarketInfo;
 use crate::actors::f3::messages::{F3Report, F3Status};
 use crate::actors::message_sender::messages::{MessageStatus, Status as MessageQuery};
 use crate::actors::seal_scheduler::messages::{
-    List, Pledge, PledgeAnswer, SealingSummary, SectorDetail, SectorSummary, Status, Summary as SealingAsked,
+    List, Pledge, PledgeAnswer, SealingSummary, SectorDetail, SectorPage, SectorSummary, Status,
+    Summary as SealingAsked,
 };
 use crate::actors::seal_scheduler::{Agents, Phase, SealScheduler, Sector};
 use crate::actors::window_post::messages::{WindowPostInfo, WindowPostReport};
@@ -94,7 +95,30 @@ where
 pub struct Sectors {
     /// In order of numbers, each with the node that seals it.
     pub sectors: Vec<(String, SectorSummary)>,
+    /// The number to go on with; `None`: these are the last.
+    pub next: Option<u64>,
     pub missing_shards: Vec<MissingShard>,
+}
+
+/// Sectors that one message asks for.
+const ASKED_AT_ONCE: usize = 1000;
+
+/// The lowest `most` sectors of one seal scheduler from a number on.
+async fn shard_sectors(shard: Ref<SealScheduler>, from: u64, most: usize) -> std::result::Result<SectorPage, String> {
+    let mut all = SectorPage::default();
+    loop {
+        let from = all.sectors.last().map_or(from, |last: &SectorSummary| last.number + 1);
+        let ask = (most - all.sectors.len()).min(ASKED_AT_ONCE);
+        let page = shard.ask(List { from, most: ask as u32 }, DEADLINE).await.map_err(|e| e.to_string())?;
+        // An older node answers with all of its sectors, whatever is asked for.
+        let wanted = page.sectors.into_iter().filter(|sector| sector.number >= from);
+        let before = all.sectors.len();
+        all.sectors.extend(wanted);
+        all.more = page.more;
+        if !page.more || all.sectors.len() >= most || all.sectors.len() == before {
+            return Ok(all);
+        }
+    }
 }
 
 /// For a question that the missing parts may hold the answer to.
@@ -117,16 +141,21 @@ impl NodeBackend {
         rows.into_iter().filter_map(|row| Some((row.path, row.held?))).collect()
     }
 
-    /// An error only if nobody answered that there is anything to ask of.
-    pub async fn sector_summaries(&self) -> Result<Sectors> {
-        let gathered = self.shards.gather(DEADLINE, || List).await;
+    /// The sectors from a number on, at most so many. An error only if nobody answered that there is anything to ask of.
+    pub async fn sector_summaries(&self, from: u64, most: usize) -> Result<Sectors> {
+        let gathered = self.shards.gather_by(|shard| shard_sectors(shard, from, most)).await;
         if gathered.found.is_empty() && !gathered.missing.is_empty() {
             return Err(unanswered(&gathered.missing));
         }
-        let rows = gathered.found.into_iter().flat_map(|(node, list)| list.into_iter().map(move |s| (node.clone(), s)));
+        let more = gathered.found.iter().any(|(_, page)| page.more);
+        let rows = gathered.found.into_iter();
+        let rows = rows.flat_map(|(node, page)| page.sectors.into_iter().map(move |s| (node.clone(), s)));
         let mut sectors: Vec<_> = rows.collect();
         sectors.sort_by_key(|(_, sector)| sector.number);
-        Ok(Sectors { sectors, missing_shards: gathered.missing })
+        let more = more || sectors.len() > most;
+        sectors.truncate(most);
+        let next = sectors.last().filter(|_| more).map(|(_, last)| last.number + 1);
+        Ok(Sectors { sectors, next, missing_shards: gathered.missing })
     }
 
     pub async fn sector_detail(&self, number: u64) -> Result<Option<SectorDetail>> {
@@ -265,7 +294,7 @@ impl MinerBackend for NodeBackend {
     }
 
     async fn sectors(&self) -> Result<Vec<SectorBrief>> {
-        let list = self.sector_summaries().await?;
+        let list = self.sector_summaries(0, usize::MAX).await?;
         for shard in &list.missing_shards {
             // Lotus' shape has no place to say so.
             tracing::warn!(node = shard.node, why = shard.why, "a list of sectors lacks those of a node");
@@ -343,7 +372,7 @@ impl MinerBackend for NodeBackend {
             ReportKind::Info => Ok(api_views::info(self, &Asked::of(self).await).await),
             ReportKind::Daemons => json(serde_json::to_value(self.pool()?.view(&self.miner.to_string()))),
             ReportKind::Actor => json(serde_json::to_value(self.actor_report().await?)),
-            ReportKind::Sectors => api_views::sectors(self).await,
+            ReportKind::Sectors(asked) => api_views::sectors(self, asked).await,
             ReportKind::Tree => json(serde_json::to_value(self.snapshot())),
             ReportKind::SealingWorkers => json(serde_json::to_value(provider_report::all_workers(self).await)),
             ReportKind::SealingJobs => json(serde_json::to_value(sealing_report::of_provider(self).await)),

@@ -24,8 +24,8 @@ use crate::actors::seal_agent::messages::AgentReport;
 use crate::actors::seal_scheduler::messages::{SealingSummary, Slots, Summary as SealingAsked};
 use crate::actors::window_post::messages::{Closed, WindowPostInfo, WindowPostSummary};
 use crate::actors::winning_post::messages::WinningReport;
-use crate::chain::ChainEpoch;
 use crate::chain::types::{MinerPower, TipSetKey};
+use crate::chain::{ChainEpoch, election};
 use crate::rpc::admin::provider::*;
 use crate::rpc::api::{BackendError, MinerBackend};
 use crate::rpc::full_node::Missing;
@@ -213,13 +213,7 @@ impl Asked {
             miner: self.miner.clone(),
             chain: self.chain(),
             network: self.network.as_ref().ok().map(NetworkReport::part),
-            power: self.power.as_ref().ok().map(|power| PowerPart {
-                raw: power.miner_power.raw_byte_power.to_string(),
-                quality_adjusted: power.miner_power.quality_adj_power.to_string(),
-                network_raw: power.total_power.raw_byte_power.to_string(),
-                network_quality_adjusted: power.total_power.quality_adj_power.to_string(),
-                has_min_power: power.has_min_power,
-            }),
+            power: self.power.as_ref().ok().map(|power| power_part(power, self.block_delay())),
             balances: self.balances.clone(),
             sectors,
             sealing,
@@ -306,6 +300,19 @@ impl Asked {
             states.filter(|(state, _)| matches!(state.as_str(), "Proving" | "FinalizeSector" | "FinalizeFailed"));
         Some(live.saturating_sub(ours.map(|(_, count)| *count).sum()))
     }
+}
+
+fn power_part(power: &MinerPower, block_delay: Option<Duration>) -> PowerPart {
+    let part = PowerPart {
+        raw: power.miner_power.raw_byte_power.to_string(),
+        quality_adjusted: power.miner_power.quality_adj_power.to_string(),
+        network_raw: power.total_power.raw_byte_power.to_string(),
+        network_quality_adjusted: power.total_power.quality_adj_power.to_string(),
+        has_min_power: power.has_min_power,
+        expected_blocks_per_day: None,
+    };
+    let share = if power.has_min_power { part.share() } else { 0.0 };
+    PowerPart { expected_blocks_per_day: block_delay.map(|delay| election::blocks_per_day(share, delay)), ..part }
 }
 
 fn answered<T>(answer: &Answer<T>) -> Option<&T> {

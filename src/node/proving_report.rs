@@ -395,7 +395,7 @@ pub fn proving_info(miner: String, period: &Period, faults: Vec<PartitionFaults>
     info
 }
 
-/// What the concerns tell where the deadlines cannot be read.
+/// The report where the deadlines cannot be read: the concerns' part of it.
 pub fn without_deadlines(miner: String, epoch: ChainEpoch, why: &str, concerns: &Concerns) -> ProvingInfo {
     let (now, rows) = (DeadlineInfo { current_epoch: epoch, ..DeadlineInfo::default() }, []);
     let period = Period { rows: &rows, now: &now, block_delay: None };

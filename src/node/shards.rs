@@ -74,15 +74,29 @@ impl Shards {
         SealScheduler: Handler<M>,
         M: Message,
     {
+        let ask = |at: Ref<SealScheduler>| {
+            let message = message();
+            async move { at.ask(message, within).await.map_err(|e: CallError<M>| e.to_string()) }
+        };
+        self.gather_by(ask).await
+    }
+
+    /// As [`Self::gather`], with questions of the caller's to each.
+    pub async fn gather_by<T, F>(&self, ask: impl Fn(Ref<SealScheduler>) -> F) -> Gathered<T>
+    where
+        F: Future<Output = Result<T, String>>,
+    {
         let shards = self.all.load_full();
         let asks = shards.iter().map(|(node, shard)| {
-            let message = message();
+            let asked = match &shard.gone {
+                Some(why) => Err(why.clone()),
+                None => Ok(ask(shard.at.clone())),
+            };
             async move {
-                let answer = match &shard.gone {
-                    Some(why) => Err(why.clone()),
-                    None => shard.at.ask(message, within).await.map_err(|e: CallError<M>| e.to_string()),
-                };
-                (node.clone(), answer)
+                match asked {
+                    Ok(asked) => (node.clone(), asked.await),
+                    Err(why) => (node.clone(), Err(why)),
+                }
             }
         });
         let mut gathered = Gathered { found: Vec::new(), missing: Vec::new() };

@@ -4,7 +4,10 @@ use bulkhead::actors::message_sender::messages::{
     Cancel, Enqueue, EnqueueAnswer, EnqueueV1, ListMessages, MessageList, MessageRow, MessageStatus, OrderAnswer,
     Replace, Withdraw, WithdrawAnswer,
 };
-use bulkhead::actors::seal_scheduler::messages::{Pledge, PledgeAnswer, Remove};
+use bulkhead::actors::seal_scheduler::Phase;
+use bulkhead::actors::seal_scheduler::messages::{
+    List, ListV1, Pledge, PledgeAnswer, Remove, SectorPage, SectorSummary,
+};
 use bulkhead::actors::sector_allocator::messages::{
     Allocate, AllocateError, Allocated, Numbers, Reserve, ReserveError,
 };
@@ -91,6 +94,25 @@ fn the_seal_schedulers_messages() {
     assert_eq!(crosses(Pledge { request: "p".into() }, PledgeAnswer::Waiting("no number".into())), "0170");
     let remove = Remove { number: 300, why: "w".into(), even_if_proving: true };
     assert_eq!(crosses(remove, Err("no".into())), "fb2c01017701");
+    let row = |number| SectorSummary {
+        number,
+        phase: Phase::Proving,
+        since: 9,
+        working: false,
+        location: None,
+        reason: None,
+        retry_at: None,
+    };
+    let page = SectorPage { sectors: vec![row(300), row(301)], more: true };
+    assert_eq!(crosses(List { from: 300, most: 2 }, page.clone()), "fb2c0102");
+    // The schema before asks for all and answers with a bare list.
+    let mut bytes = Vec::new();
+    codec::encode(&ListV1, &mut bytes).unwrap();
+    assert!(bytes.is_empty());
+    let all = codec::decode::<ListV1>(&bytes).unwrap().upgrade();
+    assert_eq!((all.from, all.most), (0, u32::MAX));
+    assert_eq!(ListV1::downgrade_reply(&page).unwrap(), page.sectors);
+    assert_eq!(ListV1::upgrade_reply(page.sectors.clone()), SectorPage { more: false, ..page });
 }
 
 /// Reports answer in their JSON shape, tagged enums included.

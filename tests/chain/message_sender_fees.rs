@@ -441,3 +441,36 @@ async fn a_proof_that_was_not_sent_before_close_ends_with_the_reason() {
         other => panic!("{other:?}"),
     }
 }
+
+/// A full node refuses to compute an upgrade's migration for a caller: no fault of the message, however often it is tried.
+#[tokio::test]
+async fn a_refusal_at_an_upgrades_epoch_counts_against_no_message() {
+    let s = setup();
+    let head = s.state().height;
+    s.state().forks = (head..head + 5).collect();
+    s.give("post", WINDOW_POST);
+    s.give("pre-commit", PRE_COMMIT);
+    s.rounds(5).await;
+    assert!(s.engine.settings.estimate_tries < 5 && s.calls("GasEstimateMessageGas") >= 5);
+    for key in ["post", "pre-commit"] {
+        assert!(s.why(key).contains("state fork"), "{key}: {}", s.why(key));
+    }
+    s.lands_within("post", 6).await;
+    s.lands_within("pre-commit", 6).await;
+    assert_eq!((s.executed(WINDOW_POST), s.executed(PRE_COMMIT), s.state().pushes), (1, 1, 2), "{}", s.alerts());
+}
+
+/// As on the main network, where some five miners win each epoch.
+#[tokio::test]
+async fn a_message_lands_once_in_a_tipset_of_several_miners() {
+    let s = setup();
+    s.state().other_blocks = 4;
+    s.give("post", WINDOW_POST);
+    s.lands_within("post", 6).await;
+    match s.status("post") {
+        MessageStatus::Landed { tipset, .. } => assert_eq!(tipset.0.len(), 5),
+        other => panic!("{other:?}"),
+    }
+    s.rounds(10).await;
+    assert_eq!((s.executed(WINDOW_POST), s.state().pushes), (1, 1));
+}

@@ -49,7 +49,7 @@ async fn seal_scheduler(stage: &Stage) {
     stage.drill("root/sealing/seal_scheduler", &sealing, first).await;
     assert_eq!(number("first").await, 1);
     let list = eventually("both sectors proving", || async {
-        let list = sealing.ask(List, SOON).await.ok()?;
+        let list = sealing.ask(List::ALL, SOON).await.ok()?.sectors;
         list.iter().all(|sector| sector.phase == Phase::Proving).then_some(list)
     })
     .await;

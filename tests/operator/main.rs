@@ -19,6 +19,7 @@ mod miner_api_serves_lotus_clients;
 mod node_reload;
 mod one_concern_never_stops_another;
 mod operator_faults;
+mod proving_info_of_parts;
 mod secrets_stay_private;
 mod starts;
 mod surfaces_of_a_node_under_attack;

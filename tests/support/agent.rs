@@ -150,8 +150,8 @@ impl Manager {
                 let update = HeadUpdate { tipset: Arc::new(self.chain.head()), reverted_to: None };
                 let _ = self.messages.tell(update.clone());
                 let _ = self.sealing.tell(update);
-                match self.sealing.ask(List, SOON).await {
-                    Ok(list) if done(&list) => return list,
+                match self.sealing.ask(List::ALL, SOON).await {
+                    Ok(list) if done(&list.sectors) => return list.sectors,
                     Ok(_) | Err(_) => {}
                 }
             }

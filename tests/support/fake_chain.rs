@@ -100,6 +100,23 @@ pub struct Chain {
     pub wording: Wording,
     /// Addresses without an account on chain.
     pub strangers: HashSet<Address>,
+    /// Heads at which no migration is computed for a caller (code -32002): those before an upgrade's epoch.
+    pub forks: BTreeSet<ChainEpoch>,
+    /// Blocks of others beside the one in each tipset.
+    pub other_blocks: u64,
+}
+
+impl Chain {
+    pub fn tipset(&self, height: ChainEpoch) -> TipSet {
+        let mut tipset = tipset(height);
+        tipset.blocks[0].parent_base_fee = self.base_fee.clone();
+        for other in 0..self.other_blocks {
+            tipset.cids.push(cid_of(&format!("block {height} of {other}")));
+            let block = BlockHeader { miner: Address::new_id(2000 + other), ..tipset.blocks[0].clone() };
+            tipset.blocks.push(block);
+        }
+        tipset
+    }
 }
 
 pub struct FakeChain {
@@ -144,9 +161,7 @@ impl FakeChain {
     }
     pub fn head(&self) -> TipSet {
         let c = self.state();
-        let mut head = tipset(c.height);
-        head.blocks[0].parent_base_fee = c.base_fee.clone();
-        head
+        c.tipset(c.height)
     }
     pub fn executed(&self, method: u64) -> Vec<Executed> {
         self.state().executed.iter().filter(|e| e.message.method == method).cloned().collect()
@@ -425,7 +440,7 @@ impl FullNode for FakeChain {
                 events_root: None,
             },
             return_dec: serde_json::Value::Null,
-            tip_set: tipset(landed.height).key(),
+            tip_set: c.tipset(landed.height).key(),
             height: landed.height,
         }))
     }
@@ -505,6 +520,11 @@ impl FullNode for FakeChain {
         if let Some(why) = c.estimate_fails(m) {
             drop(c);
             return self.rpc("GasEstimateMessageGas", &why);
+        }
+        if c.forks.contains(&c.height) {
+            let (node, method) = (self.name(), "Filecoin.GasEstimateMessageGas");
+            let why = "refusing explicit call due to state fork at epoch".to_string();
+            return Err(FullNodeError::NotNow { node, method, code: -32002, why });
         }
         let gas_limit = if c.gas_limits.is_empty() { 1000 } else { c.gas_limits.remove(0) };
         let gas_limit = if m.method == 0 { 100 } else { gas_limit };

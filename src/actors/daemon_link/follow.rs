@@ -196,7 +196,7 @@ impl<T: FnMut(HeadUpdate), S: FnMut(&FeedStatus)> Follower<'_, T, S> {
     fn measure(&mut self, batch: &[HeadChange], block_delay: Duration) {
         let applied = batch.iter().rfind(|change| change.kind == HeadChangeType::Apply);
         let Some(block) = applied.and_then(|change| change.val.blocks.first()) else { return };
-        self.skew.pushed((self.settings.clock.0)(), block.timestamp, block_delay);
+        self.skew.pushed((self.settings.clock.0)(), block.timestamp, block_delay, self.settings.max_lag);
         self.now.clock_offset_ms = self.skew.offset_ms();
         let told = self.skew.skew(block_delay).sentence();
         match (&told, &self.now.clock_skew) {

@@ -9,9 +9,8 @@ use std::time::Duration;
 const SEEN: usize = 10;
 /// Fewer say nothing of a clock that is ahead.
 const ENOUGH: usize = 5;
-/// Block delays after which a head is one of the past, such as of a node in sync: nothing is mined on it, and how far the
-/// chain lags is told in its place (`proving.max_head_lag`).
-const PAST: i64 = 10;
+/// Block delays after which a head is one of the past, at least: see [`SkewMeter::pushed`].
+const PAST: u64 = 10;
 /// Lotus' AllowableClockDriftSecs: a block that is further in the future is refused.
 const BEHIND: Duration = Duration::from_secs(1);
 
@@ -50,11 +49,12 @@ pub struct SkewMeter {
 }
 
 impl SkewMeter {
-    /// A head that the full node pushed. One from the past says nothing of clocks, nor do those before it.
-    pub fn pushed(&mut self, now: Duration, head_at: u64, block_delay: Duration) {
+    /// A head that the full node pushed. One from the past, such as of a node in sync, says nothing of clocks, nor do those
+    /// before it. `max_lag`: epochs beyond which nothing is mined, and how far the chain lags is told in its place.
+    pub fn pushed(&mut self, now: Duration, head_at: u64, block_delay: Duration, max_lag: u64) {
         let millis = |d: Duration| i64::try_from(d.as_millis()).unwrap_or(i64::MAX);
         let offset = millis(now).saturating_sub(millis(Duration::from_secs(head_at)));
-        if offset > millis(block_delay).saturating_mul(PAST) {
+        if offset > millis(block_delay).saturating_mul(i64::try_from(max_lag.max(PAST)).unwrap_or(i64::MAX)) {
             self.seen.clear();
             return;
         }
@@ -97,7 +97,7 @@ mod tests {
         let mut meter = SkewMeter::default();
         offsets.iter().for_each(|ms| {
             let now = u64::try_from(AT as i64 * 1000 + ms).unwrap();
-            meter.pushed(Duration::from_millis(now), AT, DELAY);
+            meter.pushed(Duration::from_millis(now), AT, DELAY, 10);
         });
         meter
     }
@@ -136,6 +136,9 @@ mod tests {
         }
         let lag = crate::actors::daemon_link::lag::too_far(Duration::from_secs(AT + 301), AT, DELAY, 10);
         assert!(lag.is_some(), "from there on the lag speaks");
+        let mut later = SkewMeter::default();
+        (0..5).for_each(|_| later.pushed(Duration::from_secs(AT + 400), AT, DELAY, 20));
+        assert_eq!(later.skew(DELAY), Skew::Ahead(Duration::from_secs(400)), "where more lag is allowed");
         let mut caught_up = vec![200_000; 5];
         caught_up.push(2000);
         assert_eq!(meter(&caught_up).skew(DELAY), Skew::Fine, "the first punctual head ends it");

@@ -3,7 +3,7 @@
 use super::holds::{Holds, Tried, step_of};
 use super::journal::Sectors;
 use super::machine::{self, Event, FollowUp, Rules};
-use super::messages::{SealingSummary, SealingTask, SectorDetail, SectorSummary, Slots};
+use super::messages::{List, SealingSummary, SealingTask, SectorDetail, SectorPage, SectorSummary, Slots};
 use super::phase::{Action, Phase, Pool};
 use super::plan::Limits;
 use super::ready::{Busy, Chosen, Pace, Ready};
@@ -432,8 +432,14 @@ impl Driver {
         self.sectors.phase(number)
     }
 
+    /// All sectors.
     pub fn list(&self) -> Vec<SectorSummary> {
-        self.sectors.summaries(|number| self.running.contains_key(&number))
+        let List { from, most } = List::ALL;
+        self.page(from, most).sectors
+    }
+
+    pub fn page(&self, from: u64, most: u32) -> SectorPage {
+        self.sectors.page(from, most, |number| self.running.contains_key(&number))
     }
 
     pub fn detail(&self, number: u64, now: u64) -> Option<SectorDetail> {

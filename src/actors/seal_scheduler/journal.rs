@@ -1,11 +1,16 @@
 //! The sectors of a journal as they are kept in memory: whole while something is to be done for them, in brief once they
 //! are final; and how many are where.
 
-use super::messages::SectorSummary;
+use super::messages::{SectorPage, SectorSummary};
 use super::phase::Phase;
 use super::sector::Sector;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+
+/// The texts and figures of a page; half of what a message between nodes may hold.
+const PAGE_BYTES: usize = 512 << 10;
+/// A sector in a page without its texts, at most.
+const ROW_BYTES: usize = 64;
 
 /// How many sectors are where; kept up to date with each change, so that asking costs nothing.
 #[derive(Default)]
@@ -130,9 +135,21 @@ impl Sectors {
         self.kept.get(&number).map(|kept| summary(number, kept, working))
     }
 
-    /// In order of numbers.
-    pub fn summaries(&self, working: impl Fn(u64) -> bool) -> Vec<SectorSummary> {
-        self.kept.iter().map(|(number, kept)| summary(*number, kept, working(*number))).collect()
+    /// In order of numbers, as many as one message between nodes holds; all that are left, where no number is given.
+    pub fn page(&self, from: u64, most: u32, working: impl Fn(u64) -> bool) -> SectorPage {
+        let (mut page, mut bytes) = (SectorPage::default(), 0);
+        for (number, kept) in self.kept.range(from..) {
+            let sector = summary(*number, kept, working(*number));
+            let texts = [&sector.reason, &sector.location].map(|text| text.as_ref().map_or(0, String::len));
+            bytes += ROW_BYTES + texts[0] + texts[1];
+            let full = page.sectors.len() as u64 >= u64::from(most) || (bytes > PAGE_BYTES && !page.sectors.is_empty());
+            if most < u32::MAX && full {
+                page.more = true;
+                break;
+            }
+            page.sectors.push(sector);
+        }
+        page
     }
 }
 
@@ -163,6 +180,7 @@ fn summary(number: u64, kept: &Kept, working: bool) -> SectorSummary {
 mod tests {
     use super::*;
     use crate::actors::seal_scheduler::sector::Retry;
+    use crate::rpc::bridge::codec;
 
     #[test]
     fn a_final_sector_is_kept_in_brief_and_says_the_same_in_a_list() {
@@ -190,5 +208,41 @@ mod tests {
         sectors.put(failed);
         assert_eq!((sectors.census.failing, sectors.names.len()), (1, 1));
         assert_eq!(sectors.summary(1, true).unwrap().failure(), Some("disk"));
+    }
+
+    /// All of them at once are no message between nodes any more: a body has 1 MiB at most.
+    #[test]
+    fn a_hundred_thousand_sectors_are_listed_by_pages_that_fit_in_a_message() {
+        const ALL: u64 = 100_000;
+        let mut sectors = Sectors::default();
+        for number in (0..ALL).map(|n| 2 * n) {
+            let mut sector = Sector::new(number, "r", 1_700_000_000_000);
+            // Some thousand fail, with long reasons.
+            let phase = if number % 40 == 0 { Phase::CommitFailed } else { Phase::Proving };
+            sector.enter(phase, 1_700_000_000_000, "test");
+            sector.reason = (phase == Phase::CommitFailed).then(|| "the full node refuses it; ".repeat(80));
+            sectors.put(sector);
+        }
+        let bytes = |page: &SectorPage| {
+            let mut bytes = Vec::new();
+            codec::encode(page, &mut bytes).map(|()| bytes.len())
+        };
+        assert!(bytes(&sectors.page(0, u32::MAX, |_| false)).is_err(), "the whole list is refused");
+        let (mut next, mut told, mut pages) = (0, Vec::new(), 0);
+        loop {
+            let page = sectors.page(next, 1000, |_| false);
+            assert!(bytes(&page).unwrap() < codec::BODY_LIMIT && page.sectors.len() <= 1000);
+            told.extend(page.sectors.iter().map(|sector| sector.number));
+            pages += 1;
+            next = told.last().unwrap() + 1;
+            if !page.more {
+                break;
+            }
+        }
+        assert_eq!(told, (0..ALL).map(|n| 2 * n).collect::<Vec<_>>());
+        assert!((100..=200).contains(&pages), "{pages}");
+        assert!(sectors.page(2 * ALL, 1000, |_| false) == SectorPage::default(), "past the end");
+        let one = sectors.page(7, 1, |_| false);
+        assert_eq!((one.sectors[0].number, one.sectors.len(), one.more), (8, 1, true));
     }
 }

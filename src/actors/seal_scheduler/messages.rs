@@ -2,9 +2,10 @@
 
 use super::phase::Phase;
 use super::sector::Sector;
-use crate::rpc::bridge::{codec, ids};
+use crate::rpc::bridge::codec::{self, Earlier};
+use crate::rpc::bridge::ids;
 use crate::supervisor::Message;
-use crate::supervisor::wire::WireForm;
+use crate::supervisor::wire::{WireError, WireForm};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -29,12 +30,55 @@ impl Message for Pledge {
     const WIRE: Option<WireForm<Self>> = Some(codec::form(ids::PLEDGE, 1));
 }
 
+/// Sectors in order of numbers. An answer for all of a large miner's is longer than a message between nodes may be: ask by
+/// pages.
 #[derive(Serialize, Deserialize, Clone, Debug)]
-pub struct List;
+pub struct List {
+    /// The lowest number that is wanted.
+    pub from: u64,
+    /// At most so many; `u32::MAX`: all, whatever they take.
+    pub most: u32,
+}
+
+impl List {
+    pub const ALL: List = List { from: 0, most: u32::MAX };
+}
+
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+pub struct SectorPage {
+    pub sectors: Vec<SectorSummary>,
+    /// There are others, of higher numbers.
+    pub more: bool,
+}
 
 impl Message for List {
+    type Reply = SectorPage;
+    const WIRE: Option<WireForm<Self>> =
+        Some(codec::form(ids::LIST, 2).with_previous(codec::previous::<Self, ListV1>()));
+}
+
+/// [`List`] as it was: all of them. Whoever asks an older node for a page gets those before `from`, too.
+#[derive(Serialize, Deserialize, Clone, Debug)]
+pub struct ListV1;
+
+impl Earlier<List> for ListV1 {
     type Reply = Vec<SectorSummary>;
-    const WIRE: Option<WireForm<Self>> = Some(codec::form(ids::LIST, 1));
+
+    fn upgrade(self) -> List {
+        List::ALL
+    }
+
+    fn downgrade(_: &List) -> Result<ListV1, WireError> {
+        Ok(ListV1)
+    }
+
+    fn upgrade_reply(sectors: Vec<SectorSummary>) -> SectorPage {
+        SectorPage { sectors, more: false }
+    }
+
+    fn downgrade_reply(reply: &SectorPage) -> Result<Vec<SectorSummary>, WireError> {
+        Ok(reply.sectors.clone())
+    }
 }
 
 #[derive(Serialize, Deserialize, Clone, Debug)]

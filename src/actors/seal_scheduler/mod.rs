@@ -46,8 +46,7 @@ use crate::store::{Store, StoreError};
 use crate::supervisor::{Actor, Cx, Exit, Handler, Message, Reconfigure, Ref, StartError};
 use crate::util::{Repeats, host};
 use messages::{
-    List, Pledge, PledgeAnswer, Remove, SealingSummary, SealingTask, SectorDetail, SectorSummary, Status, Summary,
-    Tasks,
+    List, Pledge, PledgeAnswer, Remove, SealingSummary, SealingTask, SectorDetail, SectorPage, Status, Summary, Tasks,
 };
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -390,8 +389,8 @@ impl Handler<Reconfigure<SealSettings>> for SealScheduler {
 }
 
 impl Handler<List> for SealScheduler {
-    async fn handle(&mut self, _: List, _: &Cx<Self>) -> Result<Vec<SectorSummary>, Exit> {
-        Ok(self.driver.list())
+    async fn handle(&mut self, List { from, most }: List, _: &Cx<Self>) -> Result<SectorPage, Exit> {
+        Ok(self.driver.page(from, most))
     }
 }
 

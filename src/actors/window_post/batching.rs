@@ -1,5 +1,6 @@
 //! Which partitions of a deadline go into one proof and one message.
 
+use crate::chain::network_rules::LIMITS;
 use crate::chain::types::Partition;
 use fvm_ipld_bitfield::BitField;
 
@@ -10,7 +11,7 @@ pub fn to_prove(partition: &Partition) -> BitField {
 }
 
 /// Partitions whose proof one message may carry; the miner actor refuses more (policy `posted_partitions_max`).
-pub const POSTED_PARTITIONS_MAX: usize = 3;
+pub const POSTED_PARTITIONS_MAX: usize = LIMITS.posted_partitions;
 
 /// Partitions in one message, from the setting: 0 is as many as the network takes.
 pub fn partition_limit(setting: usize) -> usize {

@@ -2,6 +2,7 @@
 
 use crate::chain::ChainEpoch;
 use crate::chain::miner_messages::InPartition;
+use crate::chain::network_rules::LIMITS;
 use crate::chain::types::{DeadlineInfo, Partition};
 use fvm_ipld_bitfield::BitField;
 use std::collections::BTreeSet;
@@ -21,7 +22,7 @@ pub fn undeclared(partitions: &[Partition]) -> Vec<(u64, BitField)> {
 }
 
 /// Declarations in one message; more are refused (actor policy `declarations_max`).
-const DECLARATIONS: usize = 3000;
+const DECLARATIONS: usize = LIMITS.addressed_partitions;
 
 /// Partitions in one message, from the setting: 0 is as many as the network takes.
 pub fn partition_limit(setting: usize) -> usize {

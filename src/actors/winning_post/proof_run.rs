@@ -3,12 +3,17 @@
 
 use crate::proofs::{Job, Output, Prover, ProverError, Task};
 use crate::util::lock;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
 type Proved = Result<Output, ProverError>;
+
+/// A prover that has not proven anything yet is waited for so many times as long: on a busy machine, one that is killed
+/// while it loads its parameters is replaced by one that loads them again, and no round is ever in time.
+const COLD: u32 = 15;
 
 /// Runs one proof at a time.
 pub struct ProofRuns {
@@ -17,6 +22,8 @@ pub struct ProofRuns {
     /// fresh prover needs to load its parameters.
     patience: Duration,
     last: Mutex<Option<ProofRun>>,
+    /// The prover's process has made a proof: its parameters are loaded.
+    warm: Arc<AtomicBool>,
 }
 
 /// A proof under way, or done. Dropping it ends it, and with it the prover that computes it.
@@ -34,7 +41,7 @@ impl Drop for ProofRun {
 
 impl ProofRuns {
     pub fn new(prover: Arc<dyn Prover>, patience: Duration) -> ProofRuns {
-        ProofRuns { prover, patience, last: Mutex::new(None) }
+        ProofRuns { prover, patience, last: Mutex::new(None), warm: Arc::default() }
     }
 
     /// Dropping the future abandons the proof and does not stop it.
@@ -63,7 +70,8 @@ impl ProofRuns {
     async fn wait_for_abandoned(&self) {
         let running = lock(&self.last).as_ref().map(|run| run.result.clone());
         let Some(mut running) = running else { return };
-        if tokio::time::timeout(self.patience, running.wait_for(Option::is_some)).await.is_err() {
+        let patience = if self.warm.load(Ordering::Relaxed) { self.patience } else { self.patience * COLD };
+        if tokio::time::timeout(patience, running.wait_for(Option::is_some)).await.is_err() {
             tracing::info!("the proof of an abandoned round goes on too long: its prover is replaced");
         }
     }
@@ -73,8 +81,23 @@ impl ProofRuns {
         let (prover, task) = (self.prover.clone(), job.task.clone());
         // The one before ends first: its prover has the only slot.
         let mut last = lock(&self.last);
-        *last = None;
-        let work = tokio::spawn(async move { drop(tell.send(Some(prover.run(job).await))) }).abort_handle();
+        let killed = last.take().is_some_and(|run| run.result.borrow().is_none());
+        if killed {
+            self.warm.store(false, Ordering::Relaxed);
+        }
+        let warm = self.warm.clone();
+        let work = tokio::spawn(async move {
+            let proved = prover.run(job).await;
+            match &proved {
+                Ok(Output::Proof(_)) => warm.store(true, Ordering::Relaxed),
+                // No proof was computed.
+                Ok(_) => {}
+                // It may have taken the process with it.
+                Err(_) => warm.store(false, Ordering::Relaxed),
+            }
+            drop(tell.send(Some(proved)));
+        })
+        .abort_handle();
         *last = Some(ProofRun { task, result: result.clone(), work });
         result
     }
@@ -154,6 +177,31 @@ mod tests {
             assert_eq!(runs.run(job(1)).await.unwrap(), Output::Proof(vec![7]), "after {missed:?}");
             assert_eq!(*lock(&prover.begun), 2);
         }
+    }
+
+    /// Else a busy machine has a cold prover in every round, and wins nothing until it is idle.
+    #[tokio::test]
+    async fn a_prover_that_loads_its_parameters_is_not_replaced_by_another_that_does() {
+        let patience = Duration::from_millis(20);
+        let (slow, go, runs) = slow(patience);
+        abandoned(&runs, 1).await;
+        assert!(tokio::time::timeout(patience * 5, runs.run(job(2))).await.is_err(), "the round waits");
+        assert_eq!((*lock(&slow.begun), *lock(&slow.ended)), (1, 0), "the first prover lives");
+        go.add_permits(2);
+        assert_eq!(runs.run(job(3)).await.unwrap(), Output::Proof(vec![7]));
+        assert_eq!((*lock(&slow.begun), *lock(&slow.finished)), (2, 2), "its proof was waited for");
+        // Warm by now: one that hangs is replaced soon.
+        abandoned(&runs, 4).await;
+        let began = std::time::Instant::now();
+        let release = async {
+            while *lock(&slow.begun) < 4 {
+                tokio::task::yield_now().await;
+            }
+            assert!(began.elapsed() < patience * COLD);
+            go.add_permits(1);
+        };
+        let (proved, ()) = tokio::join!(runs.run(job(5)), release);
+        assert!(proved.is_ok() && *lock(&slow.finished) == 3);
     }
 
     #[tokio::test]

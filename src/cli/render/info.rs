@@ -145,18 +145,27 @@ fn finality(part: &F3Part) -> String {
 }
 
 fn power(part: &PowerPart) -> String {
-    let number = |text: &str| text.parse::<f64>().unwrap_or_default();
-    let share = match number(&part.network_quality_adjusted) {
-        0.0 => 0.0,
-        all => 100.0 * number(&part.quality_adjusted) / all,
-    };
     let size = |text: &str| text.parse::<u64>().map_or(format!("{text} B"), format_size);
-    let may = if part.has_min_power { "" } else { "; too little to win blocks" };
+    let blocks = match part.expected_blocks_per_day {
+        _ if !part.has_min_power => "; too little to win blocks".to_string(),
+        Some(blocks) => format!("; about {} blocks a day", figure(blocks)),
+        None => String::new(),
+    };
     format!(
-        "{} raw, {} quality-adjusted, {share:.2} % of the network{may}",
+        "{} raw, {} quality-adjusted, {} % of the network{blocks}",
         size(&part.raw),
-        size(&part.quality_adjusted)
+        size(&part.quality_adjusted),
+        figure(100.0 * part.share()),
     )
+}
+
+/// Two decimals, or of a small number its first three digits: a share of a large network is never shown as none.
+fn figure(number: f64) -> String {
+    match number {
+        0.0 => "0".to_string(),
+        small if small < 0.1 => format!("{small:.0$}", (2 - small.log10().floor() as i32).clamp(2, 12) as usize),
+        number => format!("{number:.2}"),
+    }
 }
 
 fn sealing(sectors: &BTreeMap<String, u64>, provider: &ProviderReport) -> String {
@@ -309,7 +318,7 @@ Network        version 28 (FireHorse); next upgrade in 30 m 00 s: Solstice at ep
 Proving        5 sectors, 1 FAULTY (0 recovering), 2 of them not sealed here, 3 left out of proofs lately; deadline 7 of 48: 1 of 2 proven, closes in 20 m 00 s; next 8 in 10 m 00 s; lately 9 deadlines met, 1 missed
 Blocks         4 won, 3 on chain, 1 lost; round 39: no win drawn
 Finality       F3 participating, lease to instance 9
-Power          2 KiB raw, 4 KiB quality-adjusted, 25.00 % of the network
+Power          2 KiB raw, 4 KiB quality-adjusted, 25.00 % of the network; about 0.25 blocks a day
 Sealing        4 sectors: 2 PreCommit1, 2 Proving; running 2 pc1 (a restart begins them again); 1 pledge without a number
 Workers        this node: pc1 1/2
                agent a: idle, 3 queued, 1 GiB of disk free
@@ -364,5 +373,21 @@ Messages       1 to send, 2 sent and not final, the oldest for 5 epochs
         assert!(text.lines().count() <= 40 && text.contains("and 95 more: bulkhead sealing workers"), "{text}");
         assert!(text.contains("50 troubles") && text.contains("and 45 more: --all"), "{text}");
         assert!(info(&of(value), 100, true).lines().count() > 200);
+    }
+
+    #[test]
+    fn a_small_share_of_a_large_network_is_a_number_too() {
+        let whole = |number, text: &str| assert_eq!(figure(number), text);
+        whole(0.0, "0");
+        whole(25.0, "25.00");
+        whole(0.1, "0.10");
+        whole(0.03125, "0.0312");
+        whole(0.000_012_34, "0.0000123");
+        let part = |has_min_power, blocks| {
+            power(&PowerPart { has_min_power, expected_blocks_per_day: blocks, ..PowerPart::default() })
+        };
+        assert!(part(false, Some(0.0)).ends_with("0 % of the network; too little to win blocks"));
+        assert!(part(true, None).ends_with("of the network"));
+        assert!(part(true, Some(14.4)).ends_with("; about 14.40 blocks a day"));
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::chain::lotus_json::address;
 use crate::chain::miner_messages::{self as messages, EncodeError, InPartition, MinerCall};
+use crate::chain::network_rules::LIMITS;
 use crate::chain::types::{DeadlineInfo, MinerFunds, MinerInfo};
 use crate::chain::{Address, ChainEpoch, TokenAmount};
 use crate::config::values::parse_fil;
@@ -16,7 +17,7 @@ use std::collections::BTreeMap;
 /// `max_control_addresses`, `max_peer_id_length` and `max_multiaddr_data` of the miner actor's policy.
 const MOST_CONTROL: usize = 10;
 /// `ADDRESSED_SECTORS_MAX` of the miner actor.
-const MOST_SECTORS: usize = 25_000;
+const MOST_SECTORS: usize = LIMITS.addressed_sectors as usize;
 const MOST_PEER_ID: usize = 128;
 const MOST_MULTIADDRS: usize = 1024;
 /// Partitions of one recovery: 10 full ones of 32 GiB sectors are within the 25,000 sectors that a message may address.

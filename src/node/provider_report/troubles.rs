@@ -1,4 +1,4 @@
-//! What is wrong with the provider, the gravest first, and what to do about it.
+//! The troubles of the provider, the gravest first, and what to do about each.
 
 use super::{Asked, answered, missing_shards};
 use crate::actors::daemon_link::lag;

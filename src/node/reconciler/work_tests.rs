@@ -15,7 +15,7 @@ const WINNING: &str = "root/proving/winning_post";
 const F3: &str = "root/finality/f3";
 const SOON: Duration = Duration::from_secs(60);
 
-/// What WinningPoSt does when it is stopped: its group's neighbour may be restarted just then.
+/// The group that WinningPoSt restarts while it is stopped.
 type OnStop = Arc<Mutex<Option<SupervisorRef>>>;
 
 struct Main(OnStop);

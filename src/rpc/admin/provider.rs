@@ -90,6 +90,19 @@ pub struct PowerPart {
     pub network_raw: String,
     pub network_quality_adjusted: String,
     pub has_min_power: bool,
+    /// Blocks that this power wins on average; 0 with too little to win any. `None`: the block delay is unknown.
+    pub expected_blocks_per_day: Option<f64>,
+}
+
+impl PowerPart {
+    /// The part of the network's quality-adjusted power, from 0 to 1.
+    pub fn share(&self) -> f64 {
+        let number = |text: &str| text.parse::<f64>().unwrap_or_default();
+        match number(&self.network_quality_adjusted) {
+            0.0 => 0.0,
+            all => number(&self.quality_adjusted) / all,
+        }
+    }
 }
 
 #[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq)]

@@ -30,6 +30,9 @@ pub fn render(report: &ProviderReport, now: u64) -> String {
         let all = [("raw", &power.network_raw), ("quality_adjusted", &power.network_quality_adjusted)];
         out.each("bulkhead_network_power_bytes", "Power of the network.", "kind", all);
         out.one("bulkhead_has_min_power", "1 when the miner may win blocks.", u8::from(power.has_min_power));
+        if let Some(blocks) = power.expected_blocks_per_day {
+            out.one("bulkhead_expected_blocks_per_day", "Blocks that the miner's power wins on average.", blocks);
+        }
     }
     let balances = report.balances.iter().map(|(account, atto)| (account, fil(atto)));
     out.each("bulkhead_balance_fil", "FIL of the miner's accounts.", "account", balances);
@@ -204,6 +207,7 @@ pub fn example() -> ProviderReport {
             network_raw: "8192".into(),
             network_quality_adjusted: "16384".into(),
             has_min_power: true,
+            expected_blocks_per_day: Some(0.25),
         }),
         balances: [("worker".to_string(), "1500000000000000000".to_string())].into(),
         sectors: Some(counts(&["Proving", "PreCommit1"])),
@@ -254,6 +258,7 @@ mod tests {
             "bulkhead_next_upgrade_ready 1",
             "bulkhead_power_bytes{kind=\"quality_adjusted\"} 4096",
             "bulkhead_network_power_bytes{kind=\"raw\"} 8192",
+            "bulkhead_expected_blocks_per_day 0.25",
             "bulkhead_balance_fil{account=\"worker\"} 1.5",
             "bulkhead_proving_sectors{status=\"faulty\"} 1",
             "bulkhead_deadline_open 7",

@@ -6,6 +6,7 @@ use crate::chain::types::{TipSet, Version};
 use crate::rpc::full_node::pool::view::PoolChange;
 use async_trait::async_trait;
 use fvm_shared::address::Address;
+use serde::Deserialize;
 use serde_json::Value;
 
 /// Why a call has no result; the text goes to the caller as it is.
@@ -32,6 +33,29 @@ pub struct SectorBrief {
     pub state: String,
 }
 
+/// The page of sectors that is asked for.
+#[derive(Deserialize, Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[serde(default, deny_unknown_fields)]
+pub struct SectorsAsked {
+    /// The lowest number that is wanted.
+    pub from: u64,
+    /// At most so many; 0, or more than [`SectorsAsked::MOST`]: as many as a page holds.
+    pub most: u32,
+}
+
+impl SectorsAsked {
+    pub const FIRST: SectorsAsked = SectorsAsked { from: 0, most: 0 };
+    /// Rows of a page: each has some 250 bytes of JSON.
+    pub const MOST: usize = 5000;
+
+    pub fn bounded(self) -> usize {
+        match self.most as usize {
+            0 => SectorsAsked::MOST,
+            most => most.min(SectorsAsked::MOST),
+        }
+    }
+}
+
 /// The reports of the `Bulkhead.*` methods; each is JSON of the concern that answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReportKind {
@@ -41,8 +65,8 @@ pub enum ReportKind {
     Daemons,
     /// Owner, worker, control addresses: keys, balances, what is proposed.
     Actor,
-    /// The sectors of all nodes, and the nodes that did not answer.
-    Sectors,
+    /// The sectors of all nodes by pages, and the nodes that did not answer.
+    Sectors(SectorsAsked),
     /// Nodes, agents and worker processes that seal.
     SealingWorkers,
     /// The sealing tasks that run or wait, at all of them.

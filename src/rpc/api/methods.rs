@@ -1,6 +1,6 @@
 //! The methods by name, and the permission that each needs: Lotus' own, and ours under `Bulkhead.`.
 
-use super::backend::ReportKind;
+use super::backend::{ReportKind, SectorsAsked};
 use crate::rpc::auth::Perm;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,7 +54,7 @@ pub const ALL: [(&str, Method); 32] = [
     ("Bulkhead.Actor", Method::Report(ReportKind::Actor)),
     ("Bulkhead.Info", Method::Report(ReportKind::Info)),
     ("Bulkhead.Tree", Method::Report(ReportKind::Tree)),
-    ("Bulkhead.Sectors", Method::Report(ReportKind::Sectors)),
+    ("Bulkhead.Sectors", Method::Report(ReportKind::Sectors(SectorsAsked::FIRST))),
     ("Bulkhead.SealingWorkers", Method::Report(ReportKind::SealingWorkers)),
     ("Bulkhead.SealingJobs", Method::Report(ReportKind::SealingJobs)),
     ("Bulkhead.ProvingInfo", Method::Report(ReportKind::ProvingInfo)),
@@ -93,6 +93,12 @@ impl Method {
         }
     }
 
+    /// Parameters that may be left out, at the end.
+    pub fn optional(self) -> usize {
+        usize::from(matches!(self, Method::Report(ReportKind::Sectors(_))))
+    }
+
+    /// Parameters that may not.
     pub fn arity(self) -> usize {
         match self {
             Method::ActorSectorSize

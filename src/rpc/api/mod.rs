@@ -11,7 +11,7 @@ mod types;
 
 pub use crate::rpc::server_actor::WhereIs;
 pub use actor::{ApiConfig, ApiServer, child, start};
-pub use backend::{BackendError, MinerBackend, ReportKind, SectorBrief};
+pub use backend::{BackendError, MinerBackend, ReportKind, SectorBrief, SectorsAsked};
 pub use methods::{ALL as METHODS, Method};
 pub use orders::{MessageOrder, MessageState, Order, Plan, PlannedMessage};
 pub use types::{PieceInfo, SealRandomness, SectorId, SectorInfo, SectorLog, SectorPiece};
@@ -44,7 +44,7 @@ impl StorageMinerApi {
     }
 
     async fn run(&self, name: &str, method: Method, params: Vec<Value>) -> Result<Value, RpcError> {
-        let params = Params::new(name, method.arity(), params)?;
+        let params = Params::new(name, method, params)?;
         let backend = &self.backend;
         match method {
             Method::ActorAddress => json(backend.miner().to_string()),
@@ -113,6 +113,7 @@ impl StorageMinerApi {
                 tracing::info!(target: "audit", action = "read the full nodes' tokens", "API request");
                 json(backend.daemons_auth().await?)
             }
+            Method::Report(ReportKind::Sectors(_)) => Ok(backend.report(ReportKind::Sectors(params.get(0)?)).await?),
             Method::Report(report) => Ok(backend.report(report).await?),
         }
     }
@@ -143,8 +144,9 @@ struct Params<'a> {
 }
 
 impl<'a> Params<'a> {
-    fn new(name: &'a str, want: usize, list: Vec<Value>) -> Result<Params<'a>, RpcError> {
-        if list.len() == want {
+    fn new(name: &'a str, method: Method, list: Vec<Value>) -> Result<Params<'a>, RpcError> {
+        let want = method.arity();
+        if (want..=want + method.optional()).contains(&list.len()) {
             return Ok(Params { name, list });
         }
         // The words of go-jsonrpc.

@@ -203,3 +203,21 @@ async fn a_server_that_ends_by_itself_is_a_failure_and_another_serves_at_its_por
     version.call::<serde_json::Value>("Filecoin.Version", vec![], SOON).await.expect("it serves");
     assert_eq!(tree.shutdown().await, Exit::Shutdown);
 }
+
+#[tokio::test]
+async fn sectors_are_asked_for_by_bounded_pages() {
+    for (params, asked) in [
+        (json!([]), "Sectors(SectorsAsked { from: 0, most: 0 })"),
+        (json!([null]), "Sectors(SectorsAsked { from: 0, most: 0 })"),
+        (json!([{ "from": 7 }]), "Sectors(SectorsAsked { from: 7, most: 0 })"),
+        (json!([{ "from": 7, "most": 9 }]), "Sectors(SectorsAsked { from: 7, most: 9 })"),
+    ] {
+        assert_eq!(call("Bulkhead.Sectors", params.clone()).await, Ok(json!(asked)), "{params}");
+    }
+    for params in [json!([1]), json!([{ "after": 7 }]), json!([{}, {}])] {
+        assert!(call("Bulkhead.Sectors", params.clone()).await.is_err(), "{params}");
+    }
+    for (most, rows) in [(0, 5000), (1, 1), (5000, 5000), (u32::MAX, 5000)] {
+        assert_eq!(SectorsAsked { from: 0, most }.bounded(), rows);
+    }
+}
