@@ -4,7 +4,7 @@
 //! them reach two actors: the seal-worker and the storage. Its own workers come over HTTP.
 
 use super::agent_view::AgentMethods;
-use super::tree::{AGAIN, MINUTE, holding_down};
+use super::tree::parts::{AGAIN, MINUTE, holding_down};
 use crate::actors::seal_agent::worker_api::WorkerApi;
 use crate::actors::seal_agent::{self, AgentDeps, AgentSettings, SealAgent, storage_mark};
 use crate::actors::storage::{self, Storage, StorageDeps};

@@ -14,8 +14,9 @@ mod work;
 use super::concern::Concern;
 use super::lease_slot::{HeldLease, LeaseSlot, LeaseSlots};
 use super::net::Net;
-use super::refs::{MAILBOX, Refs};
+use super::refs::Refs;
 use super::shards::Shards;
+use crate::node::mailbox::MAILBOX;
 use crate::rpc::bridge::Bridge;
 use crate::rpc::directory::placement::{PlacementStep, Why, decide};
 use crate::rpc::directory::{Directory, DirectoryError, Lease, View};
@@ -24,6 +25,7 @@ use crate::supervisor::{
 };
 use compare::Seen;
 use phase::{ConcernPhase, PhaseCommand, PhaseEvent};
+use routes::ReconcilerDeps;
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -38,16 +40,6 @@ const ENTER_RETRY: Duration = Duration::from_secs(10);
 const FOLLOW_PAUSE: Duration = Duration::from_secs(600);
 /// How long leaving the cluster may take; without it the leases expire.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(5);
-
-#[derive(Clone)]
-pub struct ReconcilerDeps {
-    pub net: Arc<Net>,
-    pub refs: Refs,
-    pub slots: LeaseSlots,
-    pub shards: Arc<Shards>,
-    /// Known once the tree has started.
-    pub tree: Arc<OnceLock<WeakTree>>,
-}
 
 pub fn child(deps: ReconcilerDeps) -> ChildSpec {
     ChildSpec::actor("keeper", &Ref::new("/keeper", MAILBOX), move |_| {

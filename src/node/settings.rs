@@ -1,6 +1,5 @@
 //! The settings that a node needs before its tree is built: the configuration in the concerns' own terms.
 
-use super::reload::Origin;
 use super::roles::{Role, Roles};
 use crate::actors::daemon_link::settings::LinkSettings;
 use crate::actors::deal_handler::{AskSettings, MarketSettings};
@@ -10,6 +9,7 @@ use crate::actors::storage::{NoStorages, Storages};
 use crate::actors::window_post::settings::WindowPostSettings;
 use crate::actors::winning_post::settings::WinningPostSettings;
 use crate::chain::TokenAmount;
+use crate::config::ConfigError;
 use crate::config::{self, Config, DirectoryKind};
 use crate::proofs::ProverPools;
 use crate::supervisor::{Tree, TreeOptions};
@@ -19,6 +19,20 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
+
+/// The source of this node's settings, to read them again.
+pub trait Origin: Send + Sync {
+    /// The configuration that it was started with.
+    fn started_with(&self) -> &Config;
+    /// Blocks.
+    fn read(&self) -> Result<Config, ConfigError>;
+    /// In the concerns' terms.
+    fn settings(&self, config: &Config) -> NodeSettings {
+        NodeSettings::of(config)
+    }
+    /// Logs by that filter from now on.
+    fn log(&self, filter: &str) -> Result<(), String>;
+}
 
 #[derive(Clone)]
 pub struct NodeSettings {

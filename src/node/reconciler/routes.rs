@@ -1,17 +1,31 @@
 //! Routes every address: to this process where the concern is held here, else to its holder's.
 
-use super::ReconcilerDeps;
 use crate::chain::Address;
 use crate::node::concern::Concern;
+use crate::node::lease_slot::LeaseSlots;
+use crate::node::net::Net;
 use crate::node::refs::Refs;
 use crate::node::shards::Shards;
 use crate::rpc::bridge::Bridge;
 use crate::rpc::directory::{NodeKind, Role, View};
+use crate::supervisor::WeakTree;
 use crate::supervisor::wire::Carrier;
 use crate::supervisor::{Actor, Ref};
 use libp2p::PeerId;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::OnceLock;
+
+/// The parts of the node that the reconciler works with.
+#[derive(Clone)]
+pub struct ReconcilerDeps {
+    pub net: Arc<Net>,
+    pub refs: Refs,
+    pub slots: LeaseSlots,
+    pub shards: Arc<Shards>,
+    /// Known once the tree has started.
+    pub tree: Arc<OnceLock<WeakTree>>,
+}
 
 /// Which process an address leads to; `None`: this one, or nowhere.
 type Target = Option<(PeerId, u64)>;

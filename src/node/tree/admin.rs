@@ -1,11 +1,11 @@
 //! `admin`: the admin HTTP, the API server, and what they read. They answer when all else hangs.
 
-use super::{AGAIN, MINUTE, Parts, holding_down};
+use super::parts::{AGAIN, MINUTE, Parts, holding_down};
 use crate::node::admin_view::ProcessTrees;
 use crate::node::api_views::{InfoPublisher, Published};
 use crate::node::cluster_status::ClusterStatus;
 use crate::node::exit_log::{ExitLog, ExitLogActor};
-use crate::node::refs::MAILBOX;
+use crate::node::mailbox::MAILBOX;
 use crate::node::remote_nodes::RemoteNodes;
 use crate::rpc::admin::{self, AdminConfig, AdminViews};
 use crate::rpc::api::{self, ApiConfig};

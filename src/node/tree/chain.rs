@@ -1,6 +1,6 @@
 //! `chain`: the full nodes, the head feed, the miner's messages.
 
-use super::{Children, MINUTE, Parts, holding_down};
+use super::parts::{Children, MINUTE, Parts, holding_down};
 use crate::actors::daemon_link::pool::Pool;
 use crate::actors::daemon_link::{DaemonPool, HeadFeed};
 use crate::actors::message_sender::{MessageSender, NodeWallet, SenderDeps};

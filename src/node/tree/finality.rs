@@ -1,6 +1,6 @@
 //! `finality`: participation in fast finality (F3). Apart from `proving`: what fails here costs neither a proof nor a block.
 
-use super::{AGAIN, Children, MINUTE, Parts, holding_down, leased_child};
+use super::parts::{AGAIN, Children, MINUTE, Parts, holding_down, leased_child};
 use crate::actors::f3::{F3Deps, F3Participation, F3Settings};
 use crate::node::concern::Concern;
 use crate::supervisor::{ChildSpec, SupervisorSpec, Thread};

@@ -1,6 +1,6 @@
 //! `markets`: the libp2p host that clients talk to.
 
-use super::{AGAIN, Children, MINUTE, Parts, holding_down};
+use super::parts::{AGAIN, Children, MINUTE, Parts, holding_down};
 use crate::actors::deal_handler::{DealHandler, MarketConfig, MarketDeps, WalletSigner};
 use crate::actors::wallet::NodeWallet;
 use crate::node::concern::Concern;

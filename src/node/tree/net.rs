@@ -1,6 +1,6 @@
 //! `net`: the other nodes of the cluster; nothing for a node that is the whole provider.
 
-use super::{Children, MINUTE, Parts, holding_down};
+use super::parts::{Children, MINUTE, Parts, holding_down};
 use crate::node::net::{bridge, directory};
 use crate::node::reconciler::{self, ReconcilerDeps};
 use crate::supervisor::{Strategy, SupervisorSpec};

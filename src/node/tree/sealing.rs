@@ -1,11 +1,11 @@
 //! `sealing`: sector numbers, and the sectors that this node seals.
 
-use super::{AGAIN, Children, MINUTE, Parts, holding_down};
+use super::parts::{AGAIN, Children, MINUTE, Parts, holding_down};
 use crate::actors::seal_scheduler::{SealDeps, SealScheduler};
 use crate::actors::sector_allocator::{AllocatorDeps, AllocatorSettings, SectorAllocator};
 use crate::actors::sector_files::SectorDirs;
 use crate::node::concern::Concern;
-use crate::node::first_deployment;
+use crate::node::first_number::first_deployment;
 use crate::proofs::FencedProver;
 use crate::supervisor::{ChildSpec, StartError, SupervisorSpec, Thread};
 

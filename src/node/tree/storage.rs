@@ -1,6 +1,6 @@
 //! `storage`: the sectors on this node's disks, for the nodes that prove them; nothing for a node that is alone.
 
-use super::{AGAIN, MINUTE, Parts, holding_down};
+use super::parts::{AGAIN, MINUTE, Parts, holding_down};
 use crate::actors::storage::{Storage, StorageDeps};
 use crate::supervisor::{ChildSpec, SupervisorSpec, Thread};
 

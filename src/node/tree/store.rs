@@ -1,8 +1,8 @@
 //! `store`: the node's durable state, watched. The store itself is open before the tree starts, and stays open whatever becomes
 //! of who watches it.
 
-use super::{AGAIN, MINUTE, Parts, holding_down};
-use crate::node::refs::MAILBOX;
+use super::parts::{AGAIN, MINUTE, Parts, holding_down};
+use crate::node::mailbox::MAILBOX;
 use crate::node::store_monitor::StoreMonitor;
 use crate::supervisor::{ChildSpec, Ref, Strategy, SupervisorSpec, Thread};
 

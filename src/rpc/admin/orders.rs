@@ -1,7 +1,11 @@
 //! Orders to one actor over HTTP: token, audit line, and an answer that says whether it is done.
 
+use super::answer::HttpAnswer;
+use super::answer::refuse;
 use super::readers::Lane;
-use super::routes::{AdminState, HttpAnswer, authorize, find, refuse};
+use super::state::AdminState;
+use super::state::authorize;
+use super::state::find;
 use super::views::{AdminViews, ReloadError, TreeView};
 use crate::supervisor::{AdminError, Order};
 use actix_web::http::StatusCode;

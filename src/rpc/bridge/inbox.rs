@@ -2,7 +2,7 @@
 //!
 //! Consecutive tells of one type to one actor are delivered together: its mailbox takes a batch at a time.
 
-use super::BODY;
+use super::config::BODY;
 use super::counters::Refusal;
 use super::exports::{Exported, Exports};
 use super::frame::{self, Call, Frame, FrameError, Head, MAX_PATHS, To, UNKEPT};

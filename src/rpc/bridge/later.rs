@@ -1,7 +1,7 @@
 //! Reads what a node of a later version says of an end: a reason or fault that it added still arrives, under a name that
 //! this version has.
 
-use super::BODY;
+use super::config::BODY;
 use crate::supervisor::Exit;
 use crate::supervisor::wire::Fault;
 use serde::de::DeserializeOwned;

@@ -1,5 +1,7 @@
 //! One peer: its present session with what waits for it, and the carrier that brings messages there.
 
+use super::config::BODY;
+use super::config::PeerInfo;
 use super::counters::{Counters, Refusal};
 use super::exports::Exported;
 use super::frame::{Call, Head, TraceParent};
@@ -7,9 +9,9 @@ use super::hello::Terms;
 use super::link::{LANES, Link, Unsent, index};
 use super::pending::PendingAsks;
 use super::session::PeerState;
-use super::{BODY, PeerInfo, lock};
 use crate::supervisor::wire::{Carrier, Fault, OutgoingMessage, RemoteEnvelope, Respond, WireError, WireLane, Writer};
 use crate::supervisor::{Down, Exit, Monitor, Recipient};
+use crate::util::lock;
 use crate::util::time::clock_ms;
 use arc_swap::{ArcSwap, ArcSwapOption};
 use libp2p::PeerId;

@@ -1,5 +1,6 @@
 //! The shared view of the cluster: nodes, holders, orders; and whether it is still kept up to date.
 
+use super::holder::Holder;
 use super::record::{NodeKind, NodeRecord, Role};
 use libp2p::PeerId;
 use serde::{Deserialize, Serialize};
@@ -59,16 +60,6 @@ impl Space {
             )
         })
     }
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Holder {
-    pub node: String,
-    #[serde(with = "super::record::text")]
-    pub peer_id: PeerId,
-    pub boot: u64,
-    /// The fencing epoch: grows with every holder.
-    pub epoch: u64,
 }
 
 /// The node on which an actor runs.

@@ -5,17 +5,8 @@
 //! the head feed says whether it is subscribed.
 
 use super::Result;
-use super::http::HttpFullNode;
-use serde::Serialize;
-
-/// A method that the node lacks.
-#[derive(Serialize, Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Missing {
-    /// Without `Filecoin.`.
-    pub method: &'static str,
-    /// The substitute for the method, or the function that is missing without it.
-    pub instead: &'static str,
-}
+use super::node_client::HttpFullNode;
+use super::node_client::Missing;
 
 const NO_MESSAGES: &str = "no message can be sent";
 const NO_WINDOW_POST: &str = "WindowPoSt stops";

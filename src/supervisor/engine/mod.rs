@@ -10,43 +10,17 @@ mod work;
 
 pub use calls::{AdminError, ChildCounts};
 pub(super) use calls::{CallAnswer, SupervisorCall};
-pub(super) use child::{ChildPhase, Held, Key, Serial};
+pub(super) use child::{CallTicket, ChildPhase, ChildRules, Flags, Held, Key, Serial};
 
 use super::exit::Exit;
 use super::policy::{AutoShutdown, BudgetSpent, Restart, RestartBackoff, Shutdown, Strategy};
-use child::{Child, Ending};
+use child::{Child, Ending, Upgrade};
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use upgrade::Upgrade;
 
 /// How long a killed child may take to be gone before its thread is given up.
 pub(super) const KILL_GRACE: Duration = Duration::from_secs(1);
-
-/// A child spec, as far as the rules need it.
-#[derive(Clone, Debug)]
-pub(super) struct ChildRules {
-    pub restart: Restart,
-    pub shutdown: Shutdown,
-    pub significant: bool,
-    pub supervisor: bool,
-    pub start_timeout: Duration,
-    /// False: a first start that fails is tried again, and the supervisor comes up without it; and what holds it down never
-    /// ends its supervisor.
-    pub required: bool,
-}
-
-/// A supervisor spec, as far as the rules need it.
-#[derive(Clone, Debug)]
-pub(super) struct Flags {
-    pub strategy: Strategy,
-    pub intensity: u32,
-    pub period: Duration,
-    pub backoff: RestartBackoff,
-    pub budget_spent: BudgetSpent,
-    pub auto_shutdown: AutoShutdown,
-    pub dynamic: Option<usize>,
-}
 
 /// A start that failed: where in the tree, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -407,12 +381,4 @@ impl<P> Engine<P> {
     fn reply(&mut self, ticket: u64, result: Result<CallAnswer, AdminError>) {
         self.out.push(Command::Reply { ticket, result });
     }
-}
-
-/// A call that waits for a start.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct CallTicket {
-    pub id: u64,
-    /// Forget the spec if the start fails: start_child does, restart_child does not.
-    pub forget: bool,
 }

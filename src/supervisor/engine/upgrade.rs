@@ -3,16 +3,10 @@
 //! Flags count from now on. A child that both specs name goes on running and has the new spec's rules; one that only
 //! the new spec names is there, but not started; one that only the old spec names goes on as it was, last in order.
 
-use super::child::{Child, Key};
-use super::{AdminError, CallAnswer, ChildRules, Command, Engine, Flags, Work};
+use super::child::{Child, Key, Upgrade};
+use super::{AdminError, CallAnswer, Command, Engine, Work};
 use std::collections::HashMap;
 use std::sync::Arc;
-
-pub(super) struct Upgrade<P> {
-    pub ticket: u64,
-    pub flags: Flags,
-    pub children: Vec<(Arc<str>, ChildRules, P)>,
-}
 
 impl<P> Engine<P> {
     pub(super) fn call_upgrade(&mut self, upgrade: Upgrade<P>) -> Result<Option<CallAnswer>, AdminError> {
