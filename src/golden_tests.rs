@@ -63,7 +63,7 @@ mod supervision {
     use super::text;
     use crate::supervisor::wire::Fault;
     use crate::supervisor::wire::WireLane;
-    use crate::supervisor::{ActorState, AutoShutdown, DeadReason, Exit, Order, Restart, Strategy};
+    use crate::supervisor::{ActorOrder, ActorState, AutoShutdown, DeadReason, Exit, Restart, Strategy};
 
     pinned! { exit: Exit {
         0 = Exit::Normal => Exit::Normal, "00";
@@ -130,12 +130,12 @@ mod supervision {
         DeadReason::NodeDown => DeadReason::NodeDown, r#""node_down""#;
         DeadReason::Refused => DeadReason::Refused, r#""refused""#;
     } }
-    named! { order: Order {
-        Order::Restart => Order::Restart, r#""restart""#;
-        Order::Suspend => Order::Suspend, r#""suspend""#;
-        Order::Resume => Order::Resume, r#""resume""#;
-        Order::Stop => Order::Stop, r#""stop""#;
-        Order::Kill => Order::Kill, r#""kill""#;
+    named! { order: ActorOrder {
+        ActorOrder::Restart => ActorOrder::Restart, r#""restart""#;
+        ActorOrder::Suspend => ActorOrder::Suspend, r#""suspend""#;
+        ActorOrder::Resume => ActorOrder::Resume, r#""resume""#;
+        ActorOrder::Stop => ActorOrder::Stop, r#""stop""#;
+        ActorOrder::Kill => ActorOrder::Kill, r#""kill""#;
     } }
     named! { restart: Restart {
         Restart::Permanent => Restart::Permanent, r#""permanent""#;

@@ -241,7 +241,7 @@ pub struct InfoPublisher {
 }
 
 /// Between two looks while no head comes: that the full node is away must be seen, too.
-const LOOK_EVERY: Duration = Duration::from_secs(15);
+const PUBLISH_INTERVAL: Duration = Duration::from_secs(15);
 
 /// Between two looks at least: heads may come fast, on a chain that catches up or one for tests.
 const LOOK_PAUSE: Duration = Duration::from_secs(1);
@@ -306,7 +306,7 @@ impl Message for LookAgain {
 impl Actor for InfoPublisher {
     async fn started(&mut self, cx: &Cx<Self>) -> Result<(), Exit> {
         self.look(cx);
-        cx.tell_after(LOOK_EVERY, LookAgain);
+        cx.tell_after(PUBLISH_INTERVAL, LookAgain);
         Ok(())
     }
 }
@@ -329,7 +329,7 @@ impl Handler<LookNow> for InfoPublisher {
 impl Handler<LookAgain> for InfoPublisher {
     async fn handle(&mut self, _: LookAgain, cx: &Cx<Self>) -> Result<(), Exit> {
         self.look(cx);
-        cx.tell_after(LOOK_EVERY, LookAgain);
+        cx.tell_after(PUBLISH_INTERVAL, LookAgain);
         Ok(())
     }
 }

@@ -41,7 +41,7 @@ pub use histogram::{HANDLE_BOUNDS_US, HandleTimes};
 pub use info::{ActorInfo, TreeOptions};
 pub use inspection::{InspectError, Inspection};
 pub use monitor::{Down, Monitor};
-pub use orders::Order;
+pub use orders::ActorOrder;
 pub use policy::{AutoShutdown, BudgetSpent, Restart, RestartBackoff, Shutdown, Strategy, Thread};
 pub(crate) use shell::here;
 pub use shell::{Cx, Export, ExportError, ExportOf, OnUnreadable, Recipient, Ref};

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// Between two tries of a child that crashes again and again: proving waits for heads and for its messages.
-const AGAIN: Duration = Duration::from_secs(10);
+const CHAIN_RETRY: Duration = Duration::from_secs(10);
 
 /// A feed that has to be made anew makes the message sender look at the chain anew. A crash loop of one is held down while
 /// the others go on: proving reads the chain over a link of its own, and needs of this group its heads and its messages.
@@ -18,7 +18,7 @@ const AGAIN: Duration = Duration::from_secs(10);
 /// process's.
 pub(super) fn group(parts: &Parts) -> SupervisorSpec {
     let pool = Pool::new(vec![parts.links.chain.clone()], &parts.settings.link);
-    let group = holding_down("chain", 5, MINUTE, AGAIN)
+    let group = holding_down("chain", 5, MINUTE, CHAIN_RETRY)
         .strategy(Strategy::RestForOne)
         .on_budget_spent(BudgetSpent::HoldDown { escalate_after: Some(MINUTE * 10) });
     group.children([

@@ -55,7 +55,7 @@ pub(in crate::node) fn holding_down(id: &str, restarts: u32, within: Duration, a
 }
 
 /// Between two tries of what is held down, where nothing of proving waits for it.
-pub(in crate::node) const AGAIN: Duration = Duration::from_secs(30);
+pub(in crate::node) const HELD_DOWN_RETRY: Duration = Duration::from_secs(30);
 
 impl Parts {
     /// The present settings and addresses that concerns are started with.

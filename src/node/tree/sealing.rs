@@ -1,6 +1,6 @@
 //! `sealing`: sector numbers, and the sectors that this node seals.
 
-use super::parts::{AGAIN, Children, MINUTE, Parts, holding_down};
+use super::parts::{Children, HELD_DOWN_RETRY, MINUTE, Parts, holding_down};
 use crate::actors::seal_scheduler::{SealDeps, SealScheduler};
 use crate::actors::sector_allocator::{AllocatorDeps, AllocatorSettings, SectorAllocator};
 use crate::actors::sector_files::SectorDirs;
@@ -11,7 +11,7 @@ use crate::supervisor::{ChildSpec, StartError, SupervisorSpec, Thread};
 
 pub(super) fn group(parts: &Parts) -> SupervisorSpec {
     let children = [allocator(parts), scheduler(parts)].map(|child| child.map(ChildSpec::may_start_later));
-    holding_down("sealing", 20, MINUTE * 15, AGAIN).children(children)
+    holding_down("sealing", 20, MINUTE * 15, HELD_DOWN_RETRY).children(children)
 }
 
 fn allocator(parts: &Parts) -> Option<ChildSpec> {

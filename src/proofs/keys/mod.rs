@@ -11,7 +11,7 @@ mod condition;
 mod files;
 
 pub use bulkhead_proofs::circuits::{KEYS_2KIB, Key};
-pub use bulkhead_proofs::generator::{GenerateError, Phase, ToxicWaste, write_parameters};
+pub use bulkhead_proofs::generator::{GenerateError, GeneratorPhase, ToxicWaste, write_parameters};
 pub use check::{CheckReport, check, check_key};
 pub use condition::{CACHE_VARIABLE, Condition, KeyError};
 
@@ -153,8 +153,8 @@ pub fn ensure_key(key: Key, cache_dir: &Path, progress: &(dyn Fn(KeyProgress) + 
     let mut out = BufWriter::with_capacity(1 << 20, File::create(&part).map_err(io)?);
     let vk = key
         .generate(&ToxicWaste::random(OsRng), &mut out, &|phase| match phase {
-            Phase::Counting => say(KeyPhase::Counting, 0, 0),
-            Phase::Points { done, total } => say(KeyPhase::Points, done, total),
+            GeneratorPhase::Counting => say(KeyPhase::Counting, 0, 0),
+            GeneratorPhase::Points { done, total } => say(KeyPhase::Points, done, total),
         })
         .map_err(|source| {
             // a full disk must not stay full of half a key
