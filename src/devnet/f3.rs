@@ -25,7 +25,7 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    fn code(self) -> i64 {
+    pub fn code(self) -> i64 {
         match self {
             Refusal::Disabled => code::DISABLED,
             Refusal::TicketInvalid => code::TICKET_INVALID,

@@ -8,14 +8,11 @@ mod compare;
 #[cfg(test)]
 mod model_tests;
 pub mod phase;
-mod routes;
+pub mod routes;
 mod work;
 
 use super::concern::Concern;
-use super::lease_slot::{HeldLease, LeaseSlot, LeaseSlots};
-use super::net::Net;
-use super::refs::Refs;
-use super::shards::Shards;
+use super::lease_slot::{HeldLease, LeaseSlot};
 use crate::node::mailbox::MAILBOX;
 use crate::rpc::bridge::Bridge;
 use crate::rpc::directory::placement::{PlacementStep, Why, decide};
@@ -27,7 +24,7 @@ use compare::Seen;
 use phase::{ConcernPhase, PhaseCommand, PhaseEvent};
 use routes::ReconcilerDeps;
 use std::collections::BTreeMap;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
@@ -86,7 +83,7 @@ impl Reconciler {
             (slot.concern, ConcernState { slot: slot.clone(), phase, not_before: None, followed: None })
         };
         let concerns = deps.slots.iter().map(&mut tend).collect();
-        let routes = routes::Routes::new(&deps);
+        let routes = routes::Routes::new(&deps).map_err(|e| StartError(e.to_string()))?;
         Ok(Reconciler { deps, bridge, directory, concerns, to_do, routes })
     }
 

@@ -197,7 +197,7 @@ mod tests {
         fn started_with(&self) -> &Config {
             &self.started
         }
-        fn read(&self) -> Result<Config, ConfigError> {
+        fn read(&self) -> Result<Config, crate::config::ConfigError> {
             Ok(self.now.clone())
         }
         fn log(&self, _: &str) -> Result<(), String> {

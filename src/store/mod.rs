@@ -31,7 +31,6 @@ mod txn;
 use db::Db;
 use replica::{Marker, Replica};
 use replicated::{CommitContext, Replication, Scopes};
-use serde::de::DeserializeOwned;
 use std::path::Path;
 use std::sync::Arc;
 

@@ -15,7 +15,7 @@ pub mod setup;
 pub mod timeline;
 
 use super::{CliError, Context, logging, signals::Signals};
-use crate::config::{ConfigError, Overrides, RepoLock, load};
+use crate::config::RepoLock;
 pub use args::{Args, Dirs};
 use screen::Show;
 use std::path::PathBuf;

@@ -2,7 +2,8 @@
 
 use super::parts::{Children, MINUTE, Parts, holding_down};
 use crate::node::net::{bridge, directory};
-use crate::node::reconciler::{self, ReconcilerDeps};
+use crate::node::reconciler;
+use crate::node::reconciler::routes::ReconcilerDeps;
 use crate::supervisor::{Strategy, SupervisorSpec};
 use std::time::Duration;
 

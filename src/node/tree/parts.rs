@@ -63,7 +63,7 @@ impl Parts {
         self.reloader.live.clone()
     }
 
-    fn miner_id(&self) -> u64 {
+    pub fn miner_id(&self) -> u64 {
         self.miner.id().unwrap_or_default()
     }
 

@@ -21,7 +21,7 @@ use anyhow::Context;
 use filecoin_proofs_api::PoStType;
 use files::Files;
 use rand::rngs::OsRng;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};

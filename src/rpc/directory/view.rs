@@ -3,7 +3,6 @@
 use super::holder::Holder;
 use super::record::{NodeKind, NodeRecord, Role};
 use libp2p::PeerId;
-use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Instant;

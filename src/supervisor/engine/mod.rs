@@ -13,7 +13,7 @@ pub(super) use calls::{CallAnswer, SupervisorCall};
 pub(super) use child::{CallTicket, ChildPhase, ChildRules, Flags, Held, Key, Serial};
 
 use super::exit::Exit;
-use super::policy::{AutoShutdown, BudgetSpent, Restart, RestartBackoff, Shutdown, Strategy};
+use super::policy::{BudgetSpent, Restart};
 use child::{Child, Ending, Upgrade};
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;

@@ -26,7 +26,7 @@ use fil_actors_shared::actor_error_v19 as actor_error;
 use fil_actors_shared::v19::ActorError;
 use fil_actors_shared::v19::reward::FilterEstimate;
 use fil_actors_shared::v19::runtime::Policy;
-use fvm_ipld_encoding::{BytesDe, RawBytes};
+use fvm_ipld_encoding::BytesDe;
 use fvm_shared::ActorID;
 use fvm_shared::address::{Address, Protocol};
 use fvm_shared::clock::ChainEpoch;

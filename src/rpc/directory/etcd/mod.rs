@@ -31,7 +31,6 @@ use async_trait::async_trait;
 use etcd_client::{Compare, CompareOp, PutOptions, Txn, TxnOp, TxnOpResponse};
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use history::{Answer, Asked, History, Point};
 use holds::EtcdLease;
 use keys::Key;
 use session::{LeaseSession, SessionCommand};

@@ -11,6 +11,7 @@ mod stops;
 mod upgrades;
 
 use super::*;
+use crate::supervisor::policy::{AutoShutdown, RestartBackoff, Strategy};
 use std::time::{Duration, Instant};
 
 /// How a child behaves.
