@@ -1,7 +1,7 @@
 //! An upgrade of the network while a sector is under way: it goes on by the rules of the tipset in hand, without a restart.
 
 use crate::support::fake_chain::fil;
-use crate::support::world::{Outside, World};
+use crate::support::world::{Outside, PHASES, World};
 use bulkhead::actors::seal_scheduler::{NumberSource, Phase, allocation_key};
 
 /// One action of the sector that is due now, if any.
@@ -44,26 +44,12 @@ async fn seal_across_an_upgrade(at: Phase) -> (fvm_shared::econ::TokenAmount, fv
 
 #[tokio::test]
 async fn a_sector_in_any_phase_at_the_upgrade_reaches_proving() {
-    use Phase::*;
-    let before_the_commit = [
-        Allocated,
-        AddPiece,
-        GetTicket,
-        PreCommit1,
-        PreCommit2,
-        PreCommitting,
-        PreCommitWait,
-        WaitSeed,
-        Commit1,
-        Commit2,
-        VerifySeal,
-        SubmitCommit,
-    ];
-    for phase in before_the_commit {
+    let reached = |wanted: Phase| PHASES.iter().position(|phase| *phase == wanted).unwrap();
+    for phase in PHASES[..reached(Phase::CommitWait)].iter().copied() {
         // The pledge is that of a sector of full quality, and no margin is added to the node's own.
         assert_eq!(seal_across_an_upgrade(phase).await, (fil(1000), fil(50_000 - 1000)), "{phase}");
     }
-    for phase in [CommitWait, FinalizeSector] {
+    for phase in PHASES[reached(Phase::CommitWait)..reached(Phase::Proving)].iter().copied() {
         assert_eq!(seal_across_an_upgrade(phase).await, (fil(1000), fil(5000 - 1000)), "{phase}");
     }
 }

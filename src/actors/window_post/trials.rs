@@ -21,7 +21,7 @@ const PLACES: usize = 66;
 /// Bytes of a place, a leaf of the replica's tree.
 const LEAF: u64 = 32;
 /// A sector that failed its trial is tried again after so many epochs.
-const TRY_AGAIN_EPOCHS: ChainEpoch = 10;
+const AGAIN: ChainEpoch = 10;
 /// The most that the trials of one head may take; the rest follows on the next.
 const TIME: Duration = Duration::from_secs(300);
 /// Messages with the same content that are sent anew when one before failed on chain.
@@ -48,7 +48,7 @@ impl Trials {
         let sectors = lock(&self.sectors);
         let fresh = |number: &u64| {
             let trial = sectors.get(number).filter(|trial| trial.open == open);
-            trial.is_some_and(|trial| trial.failed.is_none() || height < trial.at + TRY_AGAIN_EPOCHS)
+            trial.is_some_and(|trial| trial.failed.is_none() || height < trial.at + AGAIN)
         };
         faulty.iter().copied().filter(|number| !fresh(number)).collect()
     }
