@@ -73,7 +73,7 @@ pub struct Node {
     /// The seal schedulers of all nodes, by the node's name.
     pub shards: Arc<Shards>,
     /// Others' disks and workers; `None`: this node is the whole provider.
-    pub far: Option<Arc<RemoteNodes>>,
+    pub remote: Option<Arc<RemoteNodes>>,
     pub tree: Tree,
     pub backend: Arc<NodeBackend>,
     pub miner: Address,
@@ -124,9 +124,9 @@ impl Node {
             }
             None => None,
         };
-        let far = net.as_ref().map(|net| Arc::new(RemoteNodes::of(net)));
-        if let Some(far) = &far {
-            (settings.agents, settings.storages) = (far.clone(), far.clone());
+        let remote = net.as_ref().map(|net| Arc::new(RemoteNodes::of(net)));
+        if let Some(remote) = &remote {
+            (settings.agents, settings.storages) = (remote.clone(), remote.clone());
         }
         let alone = settings.cluster.is_none();
         let concerns = Concern::ALL.into_iter().filter(|concern| !alone || slots.get(*concern).is_some()).collect();
@@ -174,7 +174,7 @@ impl Node {
         running.supervisor("root/provers").into_iter().for_each(|provers| prover.show_in(provers));
         // Readers of the cell that were up before this line saw an empty tree.
         let _ = tree.set(running.downgrade());
-        Ok(Node { refs, shards, far, tree: running, backend, miner, reloader, stop })
+        Ok(Node { refs, shards, remote, tree: running, backend, miner, reloader, stop })
     }
 
     /// Completes when the tree has ended: asked to from outside, or its restart budget is spent.

@@ -48,8 +48,8 @@ pub(super) fn group(parts: &Parts) -> SupervisorSpec {
             groups: parts.groups.clone(),
             provider: published.provider,
             cluster: parts.net.clone().map(|net| -> Arc<dyn admin::ClusterView> {
-                let far = RemoteNodes::of(&net);
-                Arc::new(ClusterStatus { net, slots: parts.slots.clone(), refs: parts.refs.clone(), far })
+                let remote = RemoteNodes::of(&net);
+                Arc::new(ClusterStatus { net, slots: parts.slots.clone(), refs: parts.refs.clone(), remote })
             }),
         }),
         info: published.info,

@@ -180,12 +180,12 @@ impl Inbox {
                 }
             }
             Head::Reply { corr } => {
-                peer_session.settle(corr, Ok(frame.body));
+                peer_session.complete(corr, Ok(frame.body));
                 Next::Go
             }
             Head::Fault { corr } => match later::fault(frame.body) {
                 Some(fault) => {
-                    peer_session.settle(corr, Err(fault));
+                    peer_session.complete(corr, Err(fault));
                     Next::Go
                 }
                 None => refuse(Refusal::Malformed),

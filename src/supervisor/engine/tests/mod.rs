@@ -11,7 +11,7 @@ mod stops;
 mod upgrades;
 
 use super::*;
-use crate::supervisor::policy::{AutoShutdown, RestartBackoff, Strategy};
+use crate::supervisor::policy::{AutoShutdown, RestartBackoff, Shutdown, Strategy};
 use std::time::{Duration, Instant};
 
 /// How a child behaves.
