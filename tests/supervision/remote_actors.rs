@@ -1,9 +1,9 @@
 //! A Ref's calls to an actor of another process: the same errors, deadlines and monitors, with the message given back.
 //! The carrier here hands bytes to the other side's Export at once; the bridge does the same over sockets.
 
-use bulkhead::rpc::bridge::codec;
 use bulkhead::supervisor::wire::{Carrier, Fault, OutgoingMessage, RemoteEnvelope, WireError, WireForm, WireLane};
 use bulkhead::supervisor::*;
+use bulkhead::wire::codec;
 use serde::{Deserialize, Serialize};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

@@ -3,9 +3,9 @@
 use super::pool::Health;
 use crate::chain::ChainEpoch;
 use crate::chain::types::TipSet;
-use crate::rpc::bridge::{codec, ids};
 use crate::supervisor::Message;
 use crate::supervisor::wire::WireForm;
+use crate::wire::{codec, ids};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 

@@ -2,9 +2,9 @@
 
 use super::phase::Phase;
 use super::sector::Sector;
-use crate::rpc::bridge::{codec, ids};
 use crate::supervisor::Message;
 use crate::supervisor::wire::WireForm;
+use crate::wire::{codec, ids};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 

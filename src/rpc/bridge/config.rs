@@ -1,10 +1,10 @@
 //! How a bridge is set up, and what it tells of a peer.
 
-use super::codec;
 use super::counters::Refusal;
 use super::link::Bounds;
 use super::session::{PeerState, SessionTiming};
 use crate::util::time::since_epoch;
+use crate::wire::codec;
 use libp2p::identity::Keypair;
 use libp2p::{Multiaddr, PeerId};
 use std::time::Duration;

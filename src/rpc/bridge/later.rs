@@ -97,7 +97,7 @@ mod tests {
             assert_eq!(fault(&bytes(malformed)), None, "{malformed}");
         }
         let mut encoded = Vec::new();
-        crate::rpc::bridge::codec::encode(&Fault::Exited(Exit::Normal), &mut encoded).unwrap();
+        crate::wire::codec::encode(&Fault::Exited(Exit::Normal), &mut encoded).unwrap();
         assert_eq!(u32::from(encoded[0]), EXITED);
     }
 }

@@ -6,7 +6,6 @@
 //! Decisions are pure: [`frame`], [`hello`], [`session`], [`pending`]. `hub` and `driver` do what those say.
 
 mod busy_poll;
-pub mod codec;
 mod config;
 mod counters;
 mod driver;
@@ -17,7 +16,6 @@ mod hello;
 mod hub;
 mod hub_state;
 pub mod identity;
-pub mod ids;
 mod inbox;
 mod later;
 mod link;
