@@ -25,7 +25,7 @@ async fn a_pledge_goes_through_every_phase_to_proving() {
     assert_eq!(pre[0].message.value, crate::support::fake_chain::fil(1000));
     assert_eq!(commit[0].message.value, crate::support::fake_chain::fil(50_000 - 1000));
     let waited = w.driver.detail(1, o.now).unwrap().durations;
-    assert!(waited.iter().any(|(p, ms)| *p == WaitSeed && *ms >= 4000), "{waited:?}");
+    assert!(waited.iter().any(|(p, ms)| *p == Phase::WaitSeed && *ms >= 4000), "{waited:?}");
     let name = "s-t01000-1";
     assert!(file(o.dir.path(), "sealed", name).exists() && !file(o.dir.path(), "unsealed", name).exists());
     assert_eq!(std::fs::read_dir(o.dir.path().join("jobs")).unwrap().count(), 0);

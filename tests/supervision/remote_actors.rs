@@ -100,9 +100,9 @@ impl Carrier for Wire {
                 Ok(write) => {
                     let mut bytes = Vec::new();
                     write(&mut bytes).unwrap();
-                    outgoing.settle(Ok(&bytes));
+                    outgoing.complete(Ok(&bytes));
                 }
-                Err(fault) => outgoing.settle(Err(fault)),
+                Err(fault) => outgoing.complete(Err(fault)),
             }
         });
         let schema = self.schema.unwrap_or(envelope.schemas.highest);
@@ -110,7 +110,7 @@ impl Carrier for Wire {
         if let Err((fault, _)) = refused
             && let Some(outgoing) = outgoing.lock().unwrap().take()
         {
-            outgoing.settle(Err(fault));
+            outgoing.complete(Err(fault));
         }
         Ok(())
     }
