@@ -8,7 +8,7 @@ use crate::actors::daemon_link::messages::HeadUpdate;
 use crate::actors::seal_scheduler::Phase;
 use crate::actors::seal_scheduler::messages::SectorSummary;
 use crate::chain::network_rules::{NetworkRules, PledgeRpc};
-use crate::chain::types::{DeadlineInfo, MinerPower, TipSetKey};
+use crate::chain::types::{MinerPower, TipSetKey};
 use crate::chain::{ChainEpoch, TokenAmount};
 use crate::rpc::admin::provider::ProviderReport;
 use crate::rpc::api::{BackendError, MinerBackend};
@@ -193,31 +193,25 @@ async fn sector_terms(
     Ok(terms)
 }
 
-/// Every deadline of the present period, and the partitions that have faults. Costs one call to the full node for each
-/// deadline, whatever the number of sectors.
-async fn period(node: &NodeBackend) -> Result<(DeadlineInfo, Vec<DeadlineRow>, Vec<PartitionFaults>), FullNodeError> {
-    // One tipset for all of it: the parts belong together.
-    let key = node.full_node().chain_head().await?.key();
-    let (full, miner) = (node.full_node(), node.miner());
-    let now = full.state_miner_proving_deadline(&miner, &key).await?;
-    let (mut rows, mut faults) = (Vec::new(), Vec::new());
-    for (index, deadline) in (0u64..).zip(full.state_miner_deadlines(&miner, &key).await?) {
-        let partitions = full.state_miner_partitions(&miner, index, &key).await?;
-        rows.push(DeadlineRow::of(index, &now, &deadline.post_submissions, &partitions));
-        faults.extend(PartitionFaults::of(index, &partitions));
+/// The concerns are shown also where the full node does not tell the deadlines.
+pub async fn proving_info(node: &NodeBackend) -> ProvingInfo {
+    let (read, concerns) = tokio::join!(provider_report::whole_period(node), node.proving_concerns());
+    let miner = node.miner().to_string();
+    match read {
+        Ok((now, rows, faults)) => {
+            let block_delay = node.feed().await.ok().and_then(|feed| feed.block_delay_secs).map(Duration::from_secs);
+            let period = Period { rows: &rows, now: &now, block_delay };
+            proving_report::proving_info(miner, &period, faults, &concerns)
+        }
+        Err(why) => {
+            let epoch = node.feed().await.ok().and_then(|feed| feed.height).unwrap_or_default();
+            proving_report::without_deadlines(miner, epoch, &why, &concerns)
+        }
     }
-    Ok((now, rows, faults))
-}
-
-pub async fn proving_info(node: &NodeBackend) -> Result<ProvingInfo, BackendError> {
-    let (now, rows, faults) = period(node).await?;
-    let block_delay = node.feed().await.ok().and_then(|feed| feed.block_delay_secs).map(Duration::from_secs);
-    let period = Period { rows: &rows, now: &now, block_delay };
-    Ok(proving_report::proving_info(node.miner().to_string(), &period, faults, &node.proving_concerns().await))
 }
 
 pub async fn deadlines(node: &NodeBackend) -> Result<Vec<DeadlineRow>, BackendError> {
-    Ok(period(node).await?.1)
+    provider_report::whole_period(node).await.map(|(_, rows, _)| rows).map_err(BackendError::Failed)
 }
 
 /// The provider's state as the admin HTTP shows it: reading it asks nobody.

@@ -56,8 +56,7 @@ pub struct NodeBackend {
     /// The settings in force.
     pub(super) live: Live,
     pub(super) upgrades: tokio::sync::Mutex<UpgradesTold>,
-    /// Held while an order is given.
-    pub(super) ordering: tokio::sync::Mutex<()>,
+    pub(super) ordering: super::orders::OrderLocks,
     pub(super) tree: Arc<OnceLock<WeakTree>>,
     pub(super) stop: Arc<Notify>,
 }
@@ -335,7 +334,7 @@ impl MinerBackend for NodeBackend {
             ReportKind::Tree => json(serde_json::to_value(self.snapshot())),
             ReportKind::SealingWorkers => json(serde_json::to_value(provider_report::all_workers(self).await)),
             ReportKind::SealingJobs => json(serde_json::to_value(sealing_report::of_provider(self).await)),
-            ReportKind::ProvingInfo => json(serde_json::to_value(api_views::proving_info(self).await?)),
+            ReportKind::ProvingInfo => json(serde_json::to_value(api_views::proving_info(self).await)),
             ReportKind::ProvingDeadlines => json(serde_json::to_value(api_views::deadlines(self).await?)),
             ReportKind::WindowPost => {
                 self.must_run(Concern::WindowPost)?;

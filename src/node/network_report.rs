@@ -36,22 +36,22 @@ impl UpgradesTold {
 pub struct NetworkAsked {
     version: u32,
     upgrades: Vec<Upgrade>,
-    lacks: Vec<&'static str>,
 }
 
 impl NetworkAsked {
     pub async fn read(node: &dyn FullNode, told: &mut UpgradesTold) -> Result<NetworkAsked> {
         let version = node.state_network_version(&TipSetKey::default()).await?;
         let upgrades = told.read(node).await?;
-        // A node that does not answer now is asked another time which methods it lacks.
-        let missing = node.missing_methods().await.unwrap_or_default();
-        Ok(NetworkAsked { version, upgrades, lacks: missing.iter().map(|missing| missing.method).collect() })
+        Ok(NetworkAsked { version, upgrades })
     }
 
-    pub fn at(&self, epoch: ChainEpoch, block_delay: Option<Duration>) -> NetworkReport {
-        NetworkReport { block_delay, ..NetworkReport::of(self.version, epoch, &self.upgrades, &self.lacks) }
+    pub fn at(&self, epoch: ChainEpoch, block_delay: Option<Duration>, lacks: Lacks) -> NetworkReport {
+        NetworkReport { block_delay, ..NetworkReport::of(self.version, epoch, &self.upgrades, lacks) }
     }
 }
+
+/// Methods that the full node does not have, or why that is not known.
+pub type Lacks<'a> = std::result::Result<Vec<&'static str>, &'a str>;
 
 /// The network at the head.
 #[derive(Clone, Debug)]
@@ -66,11 +66,16 @@ pub struct NetworkReport {
 }
 
 impl NetworkReport {
-    /// `lacks`: methods that the full node does not have.
-    pub fn of(version: u32, epoch: ChainEpoch, upgrades: &[Upgrade], lacks: &[&str]) -> NetworkReport {
+    pub fn of(version: u32, epoch: ChainEpoch, upgrades: &[Upgrade], lacks: Lacks) -> NetworkReport {
+        let known = lacks.as_deref().unwrap_or_default();
         // A network of our own may give no name to its version: only the number counts.
-        let unready = network_rules::unready(Some(version), lacks);
-        let next = network_rules::next_upgrade(upgrades, epoch, lacks);
+        let unready = network_rules::unready(Some(version), known);
+        let mut next = network_rules::next_upgrade(upgrades, epoch, known);
+        // Ready is what was seen to be so.
+        if let (Some(next), Err(why)) = (&mut next, &lacks) {
+            next.ready = false;
+            next.because.push(format!("which methods the full node has is not known: {why}"));
+        }
         NetworkReport { version, unready, next, epoch, block_delay: None }
     }
 
@@ -143,8 +148,9 @@ mod tests {
         let delay = Duration::from_secs(30);
         let weeks = TROUBLE_WITHIN.as_secs() as i64 / 30;
         let upgrades = [upgrade("Solstice", 1000, Some(29)), upgrade("Later", 2000 + weeks, None)];
-        let at = |epoch, lacks: &[&str]| {
-            let report = NetworkReport { block_delay: Some(delay), ..NetworkReport::of(28, epoch, &upgrades, lacks) };
+        let at = |epoch, lacks: &[&'static str]| {
+            let of = NetworkReport::of(28, epoch, &upgrades, Ok(lacks.to_vec()));
+            let report = NetworkReport { block_delay: Some(delay), ..of };
             (report.part().next_upgrade.map(|next| (next.name, next.ready)), report.troubles().len())
         };
         let named = |name: &str, ready| Some((name.to_string(), ready));
@@ -164,9 +170,21 @@ mod tests {
             (29, vec!["StateMinerInitialPledgeForSector"], 1),
             (30, vec![], 1),
         ] {
-            let report = NetworkReport::of(version, 5, &[], &lacks);
+            let report = NetworkReport::of(version, 5, &[], Ok(lacks.clone()));
             assert_eq!(report.troubles().len(), troubles, "{version} {lacks:?}");
             assert_eq!(report.part().known, version < 30);
         }
+    }
+
+    /// One of the forty-odd calls of a probe that fails says nothing of what the node has.
+    #[test]
+    fn ready_is_only_what_was_seen_to_be_so() {
+        let upgrades = [upgrade("Solstice", 1000, Some(29))];
+        let report = NetworkReport::of(28, 999, &upgrades, Err("its methods: timed out"));
+        let next = report.part().next_upgrade.unwrap();
+        assert!(!next.ready && next.because.len() == 1, "{next:?}");
+        assert!(next.because[0].ends_with("is not known: its methods: timed out"), "{next:?}");
+        assert_eq!(report.troubles().len(), 1, "of the upgrade, and none of the present version");
+        assert!(NetworkReport::of(28, 1000, &upgrades, Err("x")).troubles().is_empty(), "no upgrade is to come");
     }
 }

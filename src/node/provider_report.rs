@@ -1,84 +1,39 @@
 //! The provider's state, from the answers of its concerns and the full node: for `/metrics`, and for `info` with what
 //! is wrong and what to do about it. Costs a fixed number of questions, whatever the number of sectors.
 
+mod accounts;
+mod period;
+mod troubles;
+mod workers;
+
+pub use period::{PeriodCache, PeriodRead};
+pub use workers::{Worker, all_workers, workers, workers_of};
+
 use super::backend::{NodeBackend, ask_if_up};
 use super::concern::Concern;
-use super::network_report::{NetworkAsked, NetworkReport, f3_part, f3_trouble};
-use super::proving_report::{self, Concerns, DeadlineRow, PartitionFaults, Period, ProvingInfo, Trouble};
+use super::network_report::{NetworkAsked, NetworkReport, f3_part};
+use super::proving_report::{self, Concerns, DeadlineRow, Period, ProvingInfo};
 use super::shards::{Gathered, MissingShard};
-use crate::actors::daemon_link::lag;
 use crate::actors::daemon_link::messages::FeedStatus;
 use crate::actors::daemon_link::messages::{FeedInfo, PoolInfo};
 use crate::actors::daemon_link::pool::{Health, usable};
 use crate::actors::deal_handler::{MarketInfo, MarketReport};
 use crate::actors::f3::messages::F3Report;
 use crate::actors::message_sender::messages::{MessageSummary, Summary as MessagesAsked};
-use crate::actors::seal_agent::messages::{AgentReport, GetAgentReport as AgentAsked};
+use crate::actors::seal_agent::messages::AgentReport;
 use crate::actors::seal_scheduler::messages::{SealingSummary, Slots, Summary as SealingAsked};
 use crate::actors::window_post::messages::{Closed, WindowPostInfo, WindowPostSummary};
 use crate::actors::winning_post::messages::WinningReport;
-use crate::chain::types::{DeadlineInfo, MinerPower, TipSetKey};
-use crate::chain::{Address, ChainEpoch, TokenAmount};
+use crate::chain::ChainEpoch;
+use crate::chain::types::{MinerPower, TipSetKey};
 use crate::rpc::admin::provider::*;
 use crate::rpc::api::{BackendError, MinerBackend};
-use crate::rpc::full_node::{FullNode, FullNodeError, Missing};
-use crate::supervisor::{ActorInfo, ActorState};
+use crate::rpc::full_node::Missing;
+use crate::supervisor::ActorInfo;
 use crate::util::time::unix_secs;
-use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::time::Duration;
-
-/// For one agent, which may be far away.
-const AGENT_WITHIN: Duration = Duration::from_secs(3);
-/// Block delays after which a head that does not change is a trouble.
-const HEAD_STANDS: u64 = 5;
-/// Epochs after which a message that is not final is a trouble.
-const MESSAGE_STANDS: u64 = 30;
-/// Alerts of the message sender that are shown.
-const ALERTS_SHOWN: usize = 5;
-
-/// The deadlines of the present period as they were last read, so that a head costs one deadline and not all of them. What
-/// was read is kept when the reader is given up: the next goes on there.
-#[derive(Default)]
-pub struct PeriodCache {
-    now: DeadlineInfo,
-    rows: Vec<DeadlineRow>,
-    faults: Vec<PartitionFaults>,
-}
-
-impl PeriodCache {
-    /// All deadlines are read when another one opens; the open one is read each time.
-    async fn read(
-        &mut self,
-        full: &dyn FullNode,
-        miner: &Address,
-    ) -> Result<(DeadlineInfo, Vec<DeadlineRow>, Vec<PartitionFaults>), FullNodeError> {
-        let key = full.chain_head().await?.key();
-        let now = full.state_miner_proving_deadline(miner, &key).await?;
-        let submitted = full.state_miner_deadlines(miner, &key).await?;
-        let same =
-            |then: &DeadlineInfo| (then.period_start, then.index, then.open) == (now.period_start, now.index, now.open);
-        if !same(&self.now) || self.rows.len() > submitted.len() {
-            *self = PeriodCache::default();
-        }
-        self.now = now;
-        let known = self.rows.len() as u64;
-        for (index, deadline) in (0u64..).zip(&submitted) {
-            if index < known && index != now.index {
-                continue;
-            }
-            let partitions = full.state_miner_partitions(miner, index, &key).await?;
-            let row = DeadlineRow::of(index, &now, &deadline.post_submissions, &partitions);
-            match self.rows.get_mut(index as usize) {
-                Some(known) => *known = row,
-                None => self.rows.push(row),
-            }
-            self.faults.retain(|known| known.deadline != index);
-            self.faults.extend(PartitionFaults::of(index, &partitions));
-        }
-        Ok((now, self.rows.clone(), self.faults.clone()))
-    }
-}
+use workers::{agents, task_of};
 
 /// Everything that was asked; an error text where there was no answer, `None` for what no node of this provider runs.
 pub struct Asked {
@@ -94,7 +49,7 @@ pub struct Asked {
     /// attoFIL by account.
     pub balances: BTreeMap<String, String>,
     pub balance_error: Option<String>,
-    pub period: Result<(DeadlineInfo, Vec<DeadlineRow>, Vec<PartitionFaults>), String>,
+    pub period: Result<PeriodRead, String>,
     pub concerns: Concerns,
     pub closed: Option<Result<Closed, String>>,
     pub f3: Option<Result<F3Report, String>>,
@@ -121,12 +76,43 @@ async fn if_run<T>(
 /// For one part that the full node tells: one that hangs must not take the others along.
 const PART_WITHIN: Duration = Duration::from_secs(8);
 
+/// For all deadlines, where an operator waits for nothing else: a node far away takes a second or two for each call. Less
+/// than the command line waits.
+const PERIOD_WITHIN: Duration = Duration::from_secs(40);
+
 /// That part, or why it could not be had in time.
 pub(super) async fn part<T, E: ToString>(what: &str, asked: impl Future<Output = Result<T, E>>) -> Result<T, String> {
-    match tokio::time::timeout(PART_WITHIN, asked).await {
+    part_within(PART_WITHIN, what, asked).await
+}
+
+async fn part_within<T, E: ToString>(
+    within: Duration,
+    what: &str,
+    asked: impl Future<Output = Result<T, E>>,
+) -> Result<T, String> {
+    match tokio::time::timeout(within, asked).await {
         Ok(answer) => answer.map_err(|e| e.to_string()),
-        Err(_) => Err(format!("the full node did not tell {what} within {} s", PART_WITHIN.as_secs())),
+        Err(_) => Err(format!("the full node did not tell {what} within {} s", within.as_secs())),
     }
+}
+
+/// The deadlines as they were last read, and the open one as it is now.
+async fn last_period(node: &NodeBackend) -> Result<PeriodRead, String> {
+    part("the deadlines", async { node.period.lock().await.read(node.full_node(), &node.miner()).await }).await
+}
+
+/// Every deadline as it is now; where the full node is too slow for that, as in [`last_period`].
+pub(super) async fn whole_period(node: &NodeBackend) -> Result<PeriodRead, String> {
+    let (mut fresh, full, miner) = (PeriodCache::default(), node.full_node(), node.miner());
+    match part_within(PERIOD_WITHIN, "the deadlines", fresh.read(full, &miner)).await {
+        Ok(read) => Ok(read),
+        Err(why) => last_period(node).await.map_err(|_| why),
+    }
+}
+
+/// Names of the methods that the full node lacks, or why they are not known.
+fn lacks(missing: &Result<Vec<Missing>, String>) -> Result<Vec<&'static str>, &str> {
+    missing.as_ref().map(|all| all.iter().map(|missing| missing.method).collect()).map_err(String::as_str)
 }
 
 impl Asked {
@@ -138,8 +124,7 @@ impl Asked {
             let mut told = node.upgrades.lock().await;
             NetworkAsked::read(node.full_node(), &mut told).await
         });
-        let period =
-            part("the deadlines", async { node.period.lock().await.read(node.full_node(), &node.miner()).await });
+        let period = last_period(node);
         let window = if_run(node, Concern::WindowPost, ask_if_up(&refs.window_post, "window_post", WindowPostInfo));
         let closed = if_run(node, Concern::WindowPost, ask_if_up(&refs.window_post, "window_post", WindowPostSummary));
         let winning = if_run(node, Concern::WinningPost, node.winning_post());
@@ -161,7 +146,7 @@ impl Asked {
             chain,
             network,
             power,
-            balances(node),
+            accounts::balances(node),
             period,
             concerns,
             sealing,
@@ -179,7 +164,7 @@ impl Asked {
             feed: chain.0.map_err(text),
             pool: chain.1.map_err(text),
             max_behind: node.max_behind,
-            network: network.map(|asked| asked.at(epoch, block_delay)),
+            network: network.map(|asked| asked.at(epoch, block_delay, lacks(&missing_methods))),
             power,
             missing_methods,
             balances: balances.0,
@@ -323,124 +308,6 @@ impl Asked {
             states.filter(|(state, _)| matches!(state.as_str(), "Proving" | "FinalizeSector" | "FinalizeFailed"));
         Some(live.saturating_sub(ours.map(|(_, count)| *count).sum()))
     }
-
-    /// The gravest first: proofs that were missed, the chain, the rest of proving, then what can wait.
-    pub fn troubles(&self) -> Vec<Trouble> {
-        let proving = self.proving();
-        let mut all = Vec::new();
-        all.extend(proving.as_ref().and_then(|proving| proving_report::missed_trouble(&proving.missed)));
-        all.extend(self.chain_troubles());
-        all.extend(self.network.iter().flat_map(NetworkReport::troubles));
-        match proving {
-            Some(proving) => all.extend(proving.troubles.into_iter().skip(usize::from(!proving.missed.is_empty()))),
-            None => all.extend(
-                self.period
-                    .as_ref()
-                    .err()
-                    .map(|why| Trouble::new(format!("the deadlines cannot be read: {why}"), "see the full node's log")),
-            ),
-        }
-        all.extend(self.tree.iter().filter_map(actor_trouble));
-        all.extend(answered(&self.f3).and_then(f3_trouble));
-        if let Some(messages) = answered(&self.messages) {
-            let stands = messages.oldest_epochs.filter(|epochs| *epochs >= MESSAGE_STANDS);
-            all.extend(stands.map(|epochs| {
-                let what =
-                    format!("{} messages are open, the oldest is not on chain for {epochs} epochs", messages.pushed);
-                Trouble::new(what, "compare the network's base fee with fees.* in config.toml")
-            }));
-            let alerts = messages.alerts.iter().take(ALERTS_SHOWN);
-            all.extend(
-                alerts.map(|alert| {
-                    Trouble::new(alert.clone(), "see `bulkhead tree --inspect root/chain/message_sender`")
-                }),
-            );
-            all.extend(messages.waiting.as_ref().filter(|_| messages.queued > 1).map(|(key, why)| {
-                let what = format!("{} messages are not sent, the first is {key}: {why}", messages.queued);
-                Trouble::new(what, "see `bulkhead tree --inspect root/chain/message_sender`")
-            }));
-        }
-        let failing: u64 = self.sealing.found.iter().map(|(_, summary)| summary.failing).sum();
-        if failing > 0 {
-            let what = format!("{failing} sectors fail and are tried again");
-            all.push(Trouble::new(what, "see LAST ERROR in `bulkhead sectors list`"));
-        }
-        all.extend(missing_shards(&self.sealing.missing).map(|why| {
-            Trouble::new(format!("the sectors of a node are not known: {why}"), "see `bulkhead cluster nodes`")
-        }));
-        for (agent, report) in &self.agents {
-            all.extend(report.as_ref().err().map(|why| {
-                Trouble::new(format!("agent {agent} does not answer: {why}"), "see `bulkhead cluster nodes`")
-            }));
-        }
-        if let Some(debt) = self.balances.get("miner_fee_debt").filter(|atto| *atto != "0") {
-            let debt = TokenAmount::from_atto(debt.parse::<num_bigint::BigInt>().unwrap_or_default());
-            all.push(Trouble::new(
-                format!("the miner owes {debt} FIL of fees: nothing is pre-committed, recovered or withdrawn before that is paid"),
-                "bulkhead actor repay-debt",
-            ));
-        }
-        if self.balances.get("worker").is_some_and(|atto| atto == "0") {
-            all.push(Trouble::new(
-                "the worker has no FIL: no message can be paid",
-                "send some to the worker's address",
-            ));
-        }
-        if let Some(error) = answered(&self.market).and_then(|market| market.ask_error.as_ref()) {
-            all.push(Trouble::new(
-                format!("no new storage ask: {error}"),
-                "the worker's key must be in the full node's wallet",
-            ));
-        }
-        all
-    }
-
-    fn chain_troubles(&self) -> Vec<Trouble> {
-        let fix = "check the full node and FULLNODE_API_INFO";
-        let feed = match &self.feed {
-            Ok(feed) => feed,
-            Err(why) => return vec![Trouble::new(why.clone(), "see `bulkhead tree`")],
-        };
-        let pool = self.pool.as_deref().unwrap_or_default();
-        let away = !pool.is_empty() && !(0..pool.len()).any(|index| usable(pool, index, self.max_behind));
-        let error = pool.iter().find_map(|health| health.error.clone()).or(feed.last_error.clone());
-        if away || (feed.last_error.is_some() && !feed.subscribed && !feed.polling) {
-            return vec![Trouble::new(format!("the full node is away: {}", error.unwrap_or_default()), fix)];
-        }
-        let mut all = Vec::new();
-        if let Some((head_at, delay)) = feed.head_at.zip(feed.block_delay_secs) {
-            let (now, delay) = (Duration::from_secs(self.at), Duration::from_secs(delay.max(1)));
-            let lag = lag::too_far(now, head_at, delay, HEAD_STANDS);
-            all.extend(lag.map(|lag| {
-                let epochs = lag.as_secs() / delay.as_secs();
-                let what = format!("the newest head is {} s old: {epochs} epochs behind the clock", lag.as_secs());
-                Trouble::new(what, "is the full node in sync? is this host's clock right?")
-            }));
-        }
-        all.extend(feed.clock_skew.clone().map(|what| Trouble::new(what, "set this host's clock (NTP)")));
-        all
-    }
-}
-
-/// An actor that is down, or says what it tries again.
-fn actor_trouble(actor: &ActorInfo) -> Option<Trouble> {
-    let see = "see `bulkhead tree` and the log";
-    // Its own words are in the chain's troubles.
-    let is_link = actor.path.ends_with("/head_feed") || actor.path.ends_with("/daemon_pool");
-    match (&actor.trouble, actor.state) {
-        (Some(why), _) if !is_link => Some(Trouble::new(format!("{}: {why}", actor.path), see)),
-        (_, ActorState::Restarting) => {
-            // Held down: why that is. Else it is between two tries of its backoff.
-            let why = actor.held.clone().or_else(|| actor.last_exit.as_ref().map(ToString::to_string));
-            let why = why.map(|why| format!(": {why}")).unwrap_or_default();
-            Some(Trouble::new(format!("{} restarts{why}", actor.path), see))
-        }
-        (_, ActorState::Stopped) if !crate::rpc::admin::stands_by(actor) => {
-            let fix = format!("start it: POST /actors/{}/restart", actor.path);
-            Some(Trouble::new(format!("{} is stopped", actor.path), fix))
-        }
-        _ => None,
-    }
 }
 
 fn answered<T>(answer: &Answer<T>) -> Option<&T> {
@@ -461,140 +328,3 @@ fn blocks(report: &WinningReport) -> BlocksPart {
     report.rounds.iter().for_each(|round| *rounds.entry(round.outcome.name().to_string()).or_default() += 1);
     BlocksPart { accepted: report.blocks_accepted, on_chain: report.blocks_on_chain, lost: report.blocks_lost, rounds }
 }
-
-/// `s-t01000-7-pc1-2` -> `pc1`.
-fn task_of(job: &str) -> &str {
-    job.rsplit('-').nth(1).unwrap_or(job)
-}
-
-/// attoFIL of the miner's accounts; an account whose balance could not be had is left out, and the error told.
-async fn balances(node: &NodeBackend) -> (BTreeMap<String, String>, Option<String>) {
-    let (full, miner, head) = (node.full_node(), node.miner(), TipSetKey::default());
-    let (mut found, mut error) = (BTreeMap::new(), None);
-    let mut take = |account: &str, answer: Result<TokenAmount, String>| match answer {
-        Ok(amount) => drop(found.insert(account.to_string(), amount.atto().to_string())),
-        Err(e) => error = Some(e),
-    };
-    let available = part("the miner's balance", full.state_miner_available_balance(&miner, &head));
-    let funds = part("the miner's funds", full.state_miner_funds(&miner, &head));
-    let info = part("the miner's accounts", full.state_miner_info(&miner, &head));
-    let (available, funds, info) = tokio::join!(available, funds, info);
-    take("miner_available", available);
-    match funds {
-        Ok(funds) => {
-            take("miner_total", Ok(funds.balance));
-            take("miner_pledge", Ok(funds.initial_pledge));
-            take("miner_pre_commit", Ok(funds.pre_commit_deposits));
-            take("miner_vesting", Ok(funds.vesting));
-            take("miner_fee_debt", Ok(funds.fee_debt));
-        }
-        Err(e) => take("miner_total", Err(e)),
-    }
-    match info {
-        Ok(info) => {
-            let mut accounts = vec![("worker".to_string(), info.worker)];
-            if info.owner != info.worker {
-                accounts.push(("owner".to_string(), info.owner));
-            }
-            accounts.extend(info.control_addresses.iter().enumerate().map(|(i, c)| (format!("control-{i}"), *c)));
-            let asked = accounts.iter().map(|(_, address)| part("a balance", full.wallet_balance(address)));
-            let answers = futures::future::join_all(asked).await;
-            accounts.iter().zip(answers).for_each(|((name, _), answer)| take(name, answer));
-        }
-        Err(e) => error = Some(e),
-    }
-    (found, error)
-}
-
-async fn agents(node: &NodeBackend) -> Vec<(String, Result<AgentReport, String>)> {
-    // A provider without a directory has none, which is no error.
-    let Ok(seen) = node.agents.seen() else { return Vec::new() };
-    let asked = seen.into_iter().map(|agent| async move {
-        let report = agent.worker.ask(AgentAsked, AGENT_WITHIN).await.map_err(|e| e.to_string());
-        (agent.name, report)
-    });
-    futures::future::join_all(asked).await
-}
-
-/// A sealing worker as `info` shows it.
-#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
-#[serde(default)]
-pub struct Worker {
-    /// The node, or the agent.
-    pub at: String,
-    /// `node`, `agent` or `worker` (a process of that agent).
-    pub kind: String,
-    pub name: String,
-    /// Kind of task -> how many it runs and may run; for a worker process only what runs.
-    pub slots: BTreeMap<String, Slots>,
-    /// Tasks that wait there.
-    pub queued: u64,
-    /// Bytes; an agent's.
-    pub free_disk: Option<u64>,
-    /// Milliseconds since a worker process was last heard.
-    pub silent_for: Option<u64>,
-    /// Why nothing more is known.
-    pub error: Option<String>,
-}
-
-/// A row for each node that seals, for each agent, and for each worker process of an agent.
-pub fn workers(nodes: &Gathered<SealingSummary>, agents: &[(String, Result<AgentReport, String>)]) -> Vec<Worker> {
-    let mut rows = Vec::new();
-    for (node, summary) in &nodes.found {
-        let slots = summary.slots.clone();
-        rows.push(Worker { at: node.clone(), kind: "node".into(), name: node.clone(), slots, ..Worker::default() });
-    }
-    for MissingShard { node, why } in &nodes.missing {
-        let error = Some(why.clone());
-        rows.push(Worker { at: node.clone(), kind: "node".into(), name: node.clone(), error, ..Worker::default() });
-    }
-    for (agent, report) in agents {
-        let row = Worker { at: agent.clone(), kind: "agent".into(), name: agent.clone(), ..Worker::default() };
-        match report {
-            Ok(report) => {
-                rows.extend(workers_of(agent, report));
-            }
-            Err(why) => rows.push(Worker { error: Some(why.clone()), ..row }),
-        }
-    }
-    rows
-}
-
-pub async fn all_workers(node: &NodeBackend) -> Vec<Worker> {
-    let nodes = node.shards.gather(super::backend::DEADLINE, || SealingAsked);
-    let (nodes, agents) = tokio::join!(nodes, agents(node));
-    workers(&nodes, &agents)
-}
-
-/// An agent, and its worker processes.
-pub fn workers_of(agent: &str, report: &AgentReport) -> Vec<Worker> {
-    let slots = |running: &[String], pc1: Option<u64>| {
-        let mut slots = BTreeMap::<String, Slots>::new();
-        slots.extend(pc1.map(|all| ("pc1".to_string(), Slots { used: 0, all })));
-        running.iter().for_each(|job| slots.entry(task_of(job).to_string()).or_default().used += 1);
-        slots
-    };
-    let running: Vec<String> = report.workers.iter().flat_map(|worker| worker.running.clone()).collect();
-    let own = Worker {
-        at: agent.to_string(),
-        kind: "agent".into(),
-        name: agent.to_string(),
-        slots: slots(&running, Some(report.slots)),
-        queued: report.queued,
-        free_disk: Some(report.free_disk),
-        ..Worker::default()
-    };
-    let process = report.workers.iter().map(|worker| Worker {
-        at: agent.to_string(),
-        kind: "worker".into(),
-        name: worker.name.clone(),
-        slots: slots(&worker.running, None),
-        silent_for: Some(worker.silent_for),
-        ..Worker::default()
-    });
-    std::iter::once(own).chain(process).collect()
-}
-
-#[cfg(test)]
-#[path = "provider_report_tests.rs"]
-mod tests;

@@ -322,6 +322,9 @@ pub struct ProvingInfo {
     pub rounds: Vec<RoundReport>,
     /// The parts that no node of this provider runs: `window-post`, `winning-post`.
     pub off: Vec<String>,
+    /// Why the full node did not tell the deadlines; what follows from them is empty then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deadlines_unknown: Option<String>,
 }
 
 /// The answers of the two concerns; an error text where one does not answer. `None`: no node of this provider runs it.
@@ -386,9 +389,28 @@ pub fn proving_info(miner: String, period: &Period, faults: Vec<PartitionFaults>
         left_out: concerns.window_post().map(left_out).unwrap_or_default(),
         rounds: rounds.unwrap_or_default(),
         off: concerns.off(),
+        deadlines_unknown: None,
     };
     info.troubles = troubles(&info, concerns);
     info
+}
+
+/// What the concerns tell where the deadlines cannot be read.
+pub fn without_deadlines(miner: String, epoch: ChainEpoch, why: &str, concerns: &Concerns) -> ProvingInfo {
+    let (now, rows) = (DeadlineInfo { current_epoch: epoch, ..DeadlineInfo::default() }, []);
+    let period = Period { rows: &rows, now: &now, block_delay: None };
+    let mut info = proving_info(miner, &period, Vec::new(), concerns);
+    info.deadlines_unknown = Some(why.to_string());
+    info.deadline = String::new();
+    let unknown = "unknown: the deadlines cannot be read".to_string();
+    info.restart = Restart { safe: false, why: unknown, ..Restart::default() };
+    let place = usize::from(!info.missed.is_empty());
+    info.troubles.insert(place, deadlines_trouble(why));
+    info
+}
+
+pub fn deadlines_trouble(why: &str) -> Trouble {
+    Trouble::new(format!("the deadlines cannot be read: {why}"), "see the full node's log")
 }
 
 /// Proofs that were missed cost most, and come first of all that is said.

@@ -239,3 +239,32 @@ fn an_older_nodes_answer_is_read_and_the_older_fields_stay() {
     }
     assert_eq!(json["open_deadline"]["index"], 2, "flat, as a row of `proving deadlines`");
 }
+
+/// A full node that hangs must not hide what WindowPoSt and WinningPoSt know of themselves.
+#[test]
+fn what_the_concerns_know_is_shown_without_the_deadlines() {
+    let missed = DeadlineReport {
+        index: 3,
+        challenge: 80,
+        open: 100,
+        close: 160,
+        planning: false,
+        batches: vec![BatchReport {
+            partitions: vec![0],
+            phase: "missed".into(),
+            attempt: 2,
+            message: None,
+            landed_at: None,
+            error: Some("no disk".into()),
+            left_out: vec![],
+        }],
+        error: None,
+    };
+    let window_post = WindowPostReport { deadlines: vec![missed], ..WindowPostReport::default() };
+    let concerns = Concerns { window_post: Some(Ok(window_post)), winning_post: None };
+    let info = without_deadlines("t01000".into(), 170, "the full node did not tell the deadlines", &concerns);
+    assert_eq!((info.missed.len(), info.missed_lately, info.off), (1, 1, vec!["winning-post".to_string()]));
+    let troubles: Vec<_> = info.troubles.iter().map(|trouble| trouble.what.as_str()).collect();
+    assert!(troubles[0].contains("no disk") && troubles[1].contains("did not tell the deadlines"), "{troubles:?}");
+    assert_eq!((info.restart.safe, info.deadlines_unknown.is_some(), info.current_epoch), (false, true, 170));
+}

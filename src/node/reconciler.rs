@@ -182,10 +182,10 @@ impl Reconciler {
                 let path = slot.path.clone();
                 cx.spawn(async move { Acquired(concern, directory.acquire(&path).await) });
             }
-            PhaseCommand::Enter => cx.spawn(async move { Done(concern, work::enter(&net, &tree, &slot).await) }),
+            PhaseCommand::Enter => cx.spawn(async move { Done(concern, work::enter(&net.miner, &tree, &slot).await) }),
             PhaseCommand::Leave => {
                 let lost = entry.phase == ConcernPhase::Leaving(phase::Leave::Forget);
-                cx.spawn(async move { Done(concern, work::leave(&net, &tree, &slot, lost).await) });
+                cx.spawn(async move { Done(concern, work::leave(&net.miner, &tree, &slot, lost).await) });
             }
             PhaseCommand::Release => cx.spawn(async move { Done(concern, work::release(&slot).await) }),
             PhaseCommand::GiveBack => cx.spawn(async move { Done(concern, work::give_back(&slot, &*directory).await) }),
@@ -201,7 +201,7 @@ impl Reconciler {
 /// The state of a concern of which only the slot and the tree are known.
 fn found(deps: &ReconcilerDeps, slot: &LeaseSlot) -> (ConcernPhase, Option<PhaseCommand>) {
     let allowed = slot.held_lease().is_none_or(|held_lease| slot.concern.in_doubt().allows(held_lease.state()));
-    ConcernPhase::found(slot.held(), work::is_up(&deps.net, &deps.tree, slot), allowed)
+    ConcernPhase::found(slot.held(), work::is_up(&deps.net.miner, &deps.tree, slot), allowed)
 }
 
 /// The view has changed, or it is time.
@@ -241,7 +241,7 @@ impl Actor for Reconciler {
             return;
         }
         for entry in self.concerns.values() {
-            work::leave(&self.deps.net, &self.deps.tree, &entry.slot, false).await;
+            work::leave(&self.deps.net.miner, &self.deps.tree, &entry.slot, false).await;
             // The lease ends with the session, below; the store that it holds open is free at once.
             drop(entry.slot.vacate());
         }

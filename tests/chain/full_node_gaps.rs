@@ -29,6 +29,8 @@ struct Gaps {
     /// GasEstimateMessageGas takes `null` alone as its second parameter.
     no_spec: bool,
     seen: Arc<Mutex<Vec<String>>>,
+    /// Held by a test: no call is answered meanwhile.
+    busy: tokio::sync::RwLock<()>,
 }
 
 #[async_trait]
@@ -40,6 +42,7 @@ impl ExtraMethods for Gaps {
     }
     async fn call(&self, method: &str, params: Vec<Value>) -> Option<Result<Value, RpcError>> {
         self.seen.lock().unwrap().push(method.to_string());
+        drop(self.busy.read().await);
         if self.lacks.contains(&method) {
             return Some(Err(RpcError::no_method(method)));
         }
@@ -80,7 +83,15 @@ impl Behind {
         let (auth, seen) = (Arc::new(Auth::with_secret(vec![1; 32])), Arc::<Mutex<Vec<String>>>::default());
         let says = says.iter().cloned().collect();
         let refuses = Mutex::default();
-        let gaps = Arc::new(Gaps { chain, lacks: lacks.to_vec(), says, refuses, no_spec, seen: seen.clone() });
+        let gaps = Arc::new(Gaps {
+            chain,
+            lacks: lacks.to_vec(),
+            says,
+            refuses,
+            no_spec,
+            seen: seen.clone(),
+            busy: Default::default(),
+        });
         let token = auth.token(&Perm::ALL).unwrap();
         let service = Service { extras: Some(gaps.clone()), ..Service::of_node(node, auth) };
         let server = serve("127.0.0.1:0".parse().unwrap(), service).unwrap();
@@ -111,6 +122,32 @@ async fn what_a_node_lacks_is_probed_once_and_named_with_its_consequence() {
     }
     assert_eq!(behind.calls("Filecoin.MpoolSelect"), 1, "asked once");
     assert_eq!(net.height().await, whole.node.chain_head().await.unwrap().height, "asking changed nothing");
+}
+
+/// A look that gives up (its part of `info` has 8 s) must not make the next one begin anew, and never come to an end.
+#[tokio::test]
+async fn a_caller_that_gives_up_does_not_end_the_probe() {
+    let lacks = ["Filecoin.StateMinerAllocated"];
+    let behind = Behind::net(&Net::start().await, &lacks, &[], false);
+    let busy = behind.gaps.busy.write().await;
+    for _ in 0..3 {
+        let asked = tokio::time::timeout(Duration::from_millis(100), behind.node.missing_methods());
+        assert!(asked.await.is_err(), "the node is busy");
+    }
+    drop(busy);
+    let missing = behind.node.missing_methods().await.unwrap();
+    assert_eq!(missing.iter().map(|m| m.method).collect::<Vec<_>>(), ["StateMinerAllocated"]);
+    assert_eq!(behind.calls("Filecoin.StateMinerAllocated"), 1, "one probe for all");
+}
+
+/// One of its forty calls that fails says nothing of the others' methods, and the next look asks again.
+#[tokio::test]
+async fn a_probe_that_fails_is_no_answer_and_is_made_again() {
+    let behind = Behind::net(&Net::start().await, &["Filecoin.StateMinerAllocated"], &[], false);
+    behind.refuse("Filecoin.F3GetProgress", -32005, "limit exceeded");
+    assert!(behind.node.missing_methods().await.unwrap_err().is_transient());
+    behind.gaps.refuses.lock().unwrap().clear();
+    assert_eq!(behind.node.missing_methods().await.unwrap().len(), 1);
 }
 
 #[tokio::test]

@@ -186,6 +186,7 @@ impl Waiting {
             rules: Default::default(),
             fence: None,
             answers: AnswersByHead::default(),
+            memory: Arc::new(bulkhead::util::host::memory),
         };
         Waiting { chain, outbox, driver, effects }
     }

@@ -12,8 +12,10 @@ use bulkhead::actors::seal_scheduler::{
 };
 use bulkhead::actors::sector_allocator::{Allocator, AllocatorSettings};
 use bulkhead::store::{Store, Token};
+use bulkhead::util::host::Memory;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 pub struct Outside {
     pub dir: tempfile::TempDir,
@@ -24,6 +26,8 @@ pub struct Outside {
     /// Milliseconds; each step takes one second.
     pub now: u64,
     pub life: u64,
+    /// Bytes of memory that the host has left.
+    pub available: Arc<AtomicU64>,
 }
 
 impl Outside {
@@ -57,7 +61,13 @@ impl Outside {
             settings,
             now: 1_000_000,
             life: 0,
+            available: Arc::new(AtomicU64::new(u64::MAX)),
         }
+    }
+
+    fn memory(&self) -> Arc<dyn Fn() -> Memory + Send + Sync> {
+        let available = self.available.clone();
+        Arc::new(move || Memory { available: available.load(Ordering::SeqCst), children: 0 })
     }
 
     /// The node starts: everything is read from disk.
@@ -107,6 +117,7 @@ impl Outside {
             rules: Default::default(),
             fence: None,
             answers: AnswersByHead::default(),
+            memory: self.memory(),
         };
         World { engine, book, driver, effects, mortal: self.mortal.clone() }
     }

@@ -9,6 +9,9 @@ use std::time::Duration;
 const SEEN: usize = 10;
 /// Fewer say nothing of a clock that is ahead.
 const ENOUGH: usize = 5;
+/// Block delays after which a head is one of the past, such as of a node in sync: nothing is mined on it, and how far the
+/// chain lags is told in its place (`proving.max_head_lag`).
+const PAST: i64 = 10;
 /// Lotus' AllowableClockDriftSecs: a block that is further in the future is refused.
 const BEHIND: Duration = Duration::from_secs(1);
 
@@ -47,11 +50,12 @@ pub struct SkewMeter {
 }
 
 impl SkewMeter {
-    /// A head that the full node pushed. One from the past, such as of a node in sync, says nothing of clocks.
+    /// A head that the full node pushed. One from the past says nothing of clocks, nor do those before it.
     pub fn pushed(&mut self, now: Duration, head_at: u64, block_delay: Duration) {
         let millis = |d: Duration| i64::try_from(d.as_millis()).unwrap_or(i64::MAX);
         let offset = millis(now).saturating_sub(millis(Duration::from_secs(head_at)));
-        if offset > millis(block_delay).saturating_mul(2) {
+        if offset > millis(block_delay).saturating_mul(PAST) {
+            self.seen.clear();
             return;
         }
         self.seen.push_back(offset);
@@ -120,6 +124,20 @@ mod tests {
         let mut offsets = vec![-5000];
         offsets.extend([2000; 10]);
         assert_eq!(meter(&offsets).offset_ms(), Some(2000), "a clock that was set right");
-        assert_eq!(meter(&[60_001, 3_600_000]).offset_ms(), None, "a node that catches up");
+        assert_eq!(meter(&[2000, 300_001]).offset_ms(), None, "a node that catches up");
+    }
+
+    /// Up to the lag at which nothing is mined any more: in between every block would go out before its time, silently.
+    #[test]
+    fn a_clock_that_is_minutes_ahead_is_told_until_the_lag_of_the_chain_speaks() {
+        for seconds in [11, 59, 61, 100, 149, 151, 299, 300] {
+            let by = Duration::from_secs(seconds);
+            assert_eq!(meter(&[seconds as i64 * 1000; 5]).skew(DELAY), Skew::Ahead(by), "{seconds} s");
+        }
+        let lag = crate::actors::daemon_link::lag::too_far(Duration::from_secs(AT + 301), AT, DELAY, 10);
+        assert!(lag.is_some(), "from there on the lag speaks");
+        let mut caught_up = vec![200_000; 5];
+        caught_up.push(2000);
+        assert_eq!(meter(&caught_up).skew(DELAY), Skew::Fine, "the first punctual head ends it");
     }
 }

@@ -96,6 +96,11 @@ const BACKOFF: Backoff = Backoff::doubling(Duration::from_secs(1), Duration::fro
 const DISABLED_PAUSE: Duration = Duration::from_secs(300);
 /// Failures in a row after which a try begins again with a ticket (lotus: 13, about five minutes).
 const GIVE_UP_AFTER: u32 = 13;
+/// Between two looks at a node whose lease has no known end: one without a manifest, or with an unknown time per instance.
+const UNKNOWN_ALIGNMENT: Duration = Duration::from_secs(30);
+/// Instances that pass between two looks while others' leases are waited out. More: the node catches up with the network,
+/// and others' leases end later than its own count says.
+const MOST_PASSED: u64 = 2;
 /// Instances that a lease has left when it is renewed.
 const RENEW_WITHIN: u64 = MAX_INSTANCES / 2;
 
@@ -111,6 +116,8 @@ pub struct Participation {
     ticket: Vec<u8>,
     /// No ticket is taken before this instance has passed: until then somebody else's lease may count. `None`: nobody's can.
     wait_past: Option<u64>,
+    /// Between two looks while that is waited out. `None`: the network's time of an instance, as far as it is known.
+    look_every: Option<Duration>,
     /// Only we take leases for this miner: a start needs to wait for nobody.
     alone: bool,
     instances: u64,
@@ -128,6 +135,7 @@ impl Participation {
         Participation {
             ticket: if ours { kept } else { Vec::new() },
             wait_past: None,
+            look_every: None,
             alone,
             instances: MAX_INSTANCES,
             alignment: None,
@@ -178,8 +186,7 @@ impl Participation {
 
     /// Which leases may count at this instance.
     fn progressed(&mut self, instance: u64) -> Next {
-        let first = self.report.instance.is_none();
-        self.report.instance = Some(instance);
+        let before = self.report.instance.replace(instance);
         let end = F3Lease::of_ticket(&self.ticket).map(|lease| lease.to_instance());
         if let Some(end) = end {
             if instance <= end {
@@ -191,16 +198,28 @@ impl Participation {
             }
             self.ticket = Vec::new();
         }
-        if first && !self.alone && self.wait_past.is_none() {
+        if before.is_none() && !self.alone && self.wait_past.is_none() {
             // Whoever held this before has taken no ticket after this instance, and none for longer.
             self.wait_past = Some(instance.saturating_add(MAX_INSTANCES));
         }
-        if self.wait_past.is_some_and(|past| instance <= past) {
-            self.report.state = F3State::Waiting;
-            let pause = self.alignment.as_ref().map_or(Duration::from_secs(30), |(_, alignment)| *alignment);
-            return self.next(pause.clamp(LEAST_PAUSE, BACKOFF.cap), Ask::Progress);
+        if let Some(past) = self.wait_past {
+            let pause = self.alignment.as_ref().map_or(UNKNOWN_ALIGNMENT, |(_, alignment)| *alignment);
+            let mut pause = self.look_every.unwrap_or(pause.clamp(LEAST_PAUSE, BACKOFF.cap));
+            // That start was no count of the network's: the node catches up, or the instances begin anew.
+            let counts = before.is_none_or(|before| (before..=before.saturating_add(MOST_PASSED)).contains(&instance));
+            let past = if counts { past } else { instance.saturating_add(MAX_INSTANCES) };
+            if !counts {
+                // On a quick network that is what the looks are too seldom for.
+                pause = (pause / 2).max(LEAST_PAUSE);
+                self.look_every = Some(pause);
+            }
+            if instance <= past {
+                self.wait_past = Some(past);
+                self.report.state = F3State::Waiting;
+                return self.next(pause, Ask::Progress);
+            }
         }
-        self.wait_past = None;
+        (self.wait_past, self.look_every) = (None, None);
         match (self.ticket.is_empty(), self.report.failures) {
             (true, _) => self.ticket(Duration::ZERO),
             // A ticket that cannot be read: given up like one that has run out, once it has been refused often enough.
@@ -247,7 +266,11 @@ impl Participation {
                 // Of another network than the lease: fast finality has begun anew meanwhile.
                 if other { self.ticket(LEAST_PAUSE) } else { self.participate(LEAST_PAUSE) }
             }
-            None => self.refused(Refusal::NotReady, "the full node has no manifest yet".to_string()),
+            // One that had it may have lost it at a restart, and the lease runs out meanwhile: the next ticket tells.
+            None => {
+                self.succeeded();
+                self.ticket(UNKNOWN_ALIGNMENT)
+            }
         }
     }
 

@@ -143,13 +143,54 @@ fn pauses_grow_by_half_up_to_a_minute() {
     assert!((57.0..58.0).contains(&pauses[3]) && pauses[4..] == [60.0, 60.0], "{pauses:?}");
 }
 
+/// Forest and Lotus without a static manifest lose it at a restart: a lease whose end is not known is renewed all the same.
 #[test]
-fn a_manifest_of_another_network_ends_the_lease_and_none_is_waited_for() {
+fn a_manifest_of_another_network_or_none_leads_back_to_the_ticket() {
     let mut p = holding();
     p.answered(Answer::Lease(F3Lease { network: "net/2".into(), ..lease(1, 5) }));
-    assert_eq!(p.answered(Answer::Manifest(None)).ask, Ask::Manifest);
-    assert_eq!(p.report.state, F3State::NotReady);
     assert_eq!(p.answered(Answer::Manifest(Some(("net/3".into(), SECOND)))).ask, renew(ticket(10)));
+    let mut p = holding();
+    for renewed in 1..4 {
+        let unknown = F3Lease { network: "net/2".into(), ..lease(renewed, 5) };
+        assert_eq!(p.answered(Answer::Lease(unknown)).ask, Ask::Manifest);
+        let next = p.answered(Answer::Manifest(None));
+        assert_eq!((next.ask, next.after), (renew(ticket(10)), 30 * SECOND));
+        assert_eq!((p.report.state, p.report.failures), (F3State::Participating, 0));
+        assert_eq!(p.answered(Answer::Ticket(ticket(10))).ask, Ask::Participate { ticket: ticket(10) });
+    }
+}
+
+/// A node that catches up counts from far behind: what it says at the start is no bound for the leases of others.
+#[test]
+fn a_node_that_catches_up_or_begins_anew_does_not_shorten_the_wait() {
+    // What it says look by look -> the looks after which a ticket is taken; never within them: None
+    for (said, taken) in [
+        (vec![50, 51, 53, 54, 55, 56], Some(6)),
+        (vec![50, 56, 80, 99, 100, 101, 102, 103, 104, 105], Some(10)),
+        (vec![50, 70, 90, 110], None),
+        (vec![50, 53, 56, 59, 62], None),
+        (vec![50, 51, 0, 1, 2, 3, 4, 5], None),
+        (vec![50, 51, 0, 1, 2, 3, 4, 5, 6], Some(9)),
+    ] {
+        let mut p = Participation::new(1000, vec![], false);
+        p.begin();
+        let mut asks = said.iter().map(|instance| p.answered(Answer::Progress(*instance)).ask);
+        let found = asks.position(|ask| ask != Ask::Progress).map(|at| at + 1);
+        assert_eq!(found, taken, "{said:?}");
+    }
+}
+
+/// On a quick network more instances pass between two looks than between two of a node that catches up: it looks oftener.
+#[test]
+fn a_quick_network_is_looked_at_oftener_and_waited_out_all_the_same() {
+    let mut p = Participation::new(1000, vec![], false);
+    let (mut now, mut next) = (Duration::ZERO, p.begin());
+    while next.ask == Ask::Progress {
+        now += next.after;
+        assert!(now < 300 * SECOND, "it never takes a lease");
+        next = p.answered(Answer::Progress(now.as_secs() / 2));
+    }
+    assert_eq!(next.ask, renew(vec![]));
 }
 
 #[test]

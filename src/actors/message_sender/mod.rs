@@ -9,12 +9,15 @@ mod advance;
 mod client;
 mod effects;
 mod fees;
+mod in_front;
 mod line;
+mod listing;
 pub mod machine;
 mod memory;
 pub mod messages;
 pub mod record;
 mod round;
+mod senders;
 mod verdict;
 
 pub use crate::actors::wallet::{NodeWallet, Wallet};

@@ -15,16 +15,17 @@ pub mod worker_api;
 use crate::util::time::unix_ms;
 pub use queue::OURSELVES;
 pub use resources::disk;
+pub use resources::memory as memory_of;
 pub use settings::{AgentSettings, MARK, storage_mark};
 
-use crate::actors::seal_jobs::{JobFailed, SealJob, carry_out};
-use crate::actors::sector_files::SectorDirs;
+use crate::actors::seal_jobs::{JobFailed, SealJob, StepKind, carry_out};
+use crate::actors::sector_files::{SectorDirs, Writing};
 use crate::chain::proof_types;
 use crate::proofs::{ActorId, Output, Prover};
 use crate::store::{Record, Store, StoreError};
 use crate::supervisor::{Actor, Cx, Exit, Handler, Message, Ref, StartError};
 use messages::*;
-use queue::{Accept, Entry, FreeSlots, Queue};
+use queue::{Accept, Entry, FreeSlots, Queue, State};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
@@ -169,6 +170,23 @@ impl SealAgent {
         Ok(())
     }
 
+    /// Bytes that the steps under way have written of what their sectors were promised.
+    fn written_under_way(&self) -> u64 {
+        let written = |entry: &Entry| {
+            let writing = match entry.job.step.kind() {
+                StepKind::AddPiece => Writing::Piece,
+                StepKind::Pc1 => Writing::Layers,
+                StepKind::Pc2 => Writing::Trees,
+                StepKind::C1 | StepKind::C2 | StepKind::Finalize | StepKind::Remove => return 0,
+            };
+            match entry.state {
+                State::Queued | State::Given { .. } => self.dirs(entry.job.miner).written(entry.job.number, writing),
+                State::Done(_) => 0,
+            }
+        };
+        self.queue.entries().map(written).sum()
+    }
+
     fn works_itself(&self) -> bool {
         self.deps.settings.own_work && self.sessions.is_empty()
     }
@@ -293,6 +311,20 @@ impl Handler<Acknowledge> for SealAgent {
     }
 }
 
+impl Handler<TakeBack> for SealAgent {
+    async fn handle(&mut self, ask: TakeBack, _: &Cx<Self>) -> Result<bool, Exit> {
+        match self.queue.state(&ask.job) {
+            JobState::Queued => {
+                self.deps.store.delete::<Entry>(&self.token, &ask.job)?;
+                self.queue.remove(&ask.job);
+                Ok(true)
+            }
+            JobState::Unknown => Ok(true),
+            JobState::Running { .. } | JobState::Done(_) | JobState::Failed(_) => Ok(false),
+        }
+    }
+}
+
 impl Handler<GetAgentReport> for SealAgent {
     async fn handle(&mut self, _: GetAgentReport, _: &Cx<Self>) -> Result<AgentReport, Exit> {
         let now = unix_ms();
@@ -308,7 +340,7 @@ impl Handler<GetAgentReport> for SealAgent {
             sectors: sectors.len() as u64,
             slots,
             queued: self.queue.queued(),
-            free_disk: crate::util::host::free_disk(&self.deps.repo),
+            free_disk: crate::util::host::free_disk(&self.deps.repo).saturating_add(self.written_under_way()),
             workers: self
                 .sessions
                 .iter()
@@ -391,6 +423,7 @@ pub fn export(worker: &Ref<SealAgent>) -> crate::supervisor::ExportOf<SealAgent>
         .message::<Run>()
         .message::<JobStatus>()
         .message::<Acknowledge>()
+        .message::<TakeBack>()
         .message::<GetAgentReport>()
         .message::<Tasks>()
 }

@@ -66,6 +66,8 @@ pub enum Event {
     },
     /// Something that had to be asked did not answer.
     NoAnswer(String),
+    /// The host lacks disk or memory for it. Says nothing of the sector: its whole queue waits.
+    NoRoom(String),
     /// Asked, nothing new.
     NotYet(String),
     /// Nothing new, and nothing before the head is at that epoch: it is not asked about again until then.
@@ -153,6 +155,7 @@ pub fn next(before: &Sector, event: Event, now: u64, rules: &Rules) -> (Sector, 
         (_, E::RemoveRequested(why)) => s.enter(P::Removing, now, format!("removed by the operator: {why}")),
 
         (_, E::NoAnswer(why)) => pause(&mut s, now, rules, why),
+        (_, E::NoRoom(why)) => s.reason = Some(why),
         (_, E::TaskFailed { error, transient: true }) => pause(&mut s, now, rules, error),
         (_, E::NotYet(why) | E::NotBefore { why, .. }) => {
             // It was asked, so the failure that it paused for is over.

@@ -8,6 +8,7 @@ mod agent_selection;
 mod driver;
 mod effects;
 mod head_answers;
+mod holds;
 mod journal;
 mod machine;
 #[cfg(test)]
@@ -43,7 +44,7 @@ use crate::proofs::Prover;
 use crate::rpc::full_node::FullNode;
 use crate::store::{Store, StoreError};
 use crate::supervisor::{Actor, Cx, Exit, Handler, Message, Reconfigure, Ref, StartError};
-use crate::util::Repeats;
+use crate::util::{Repeats, host};
 use messages::{
     List, Pledge, PledgeAnswer, Remove, SealingSummary, SealingTask, SectorDetail, SectorSummary, Status, Summary,
     Tasks,
@@ -108,6 +109,7 @@ impl SealScheduler {
             rules: Default::default(),
             fence: Some(Arc::new(cx.pass())),
             answers: AnswersByHead::default(),
+            memory: Arc::new(host::memory),
         };
         Ok(SealScheduler {
             driver,

@@ -50,9 +50,7 @@ impl PostReader {
                     remote.entry(node.name.clone()).or_insert_with(|| (node.clone(), Vec::new())).1.push(sector);
                 }
                 Some(Location::Unknown(why)) => tell(SectorRead::Late(why.clone())),
-                Some(Location::Nowhere) | None => {
-                    tell(SectorRead::Unreadable("no storage has its files".to_string()));
-                }
+                None => tell(SectorRead::Late("it was not looked for".to_string())),
             }
         }
         let question = Question { miner, proof_type, until };

@@ -52,11 +52,11 @@ impl ProofRuns {
         proved.ok().flatten().unwrap_or_else(|| Err(gone()))
     }
 
-    /// The same proof, unless it failed.
+    /// The same proof, unless it failed. Sectors that could not be read are no proof either: by now they may be.
     fn known(&self, task: &Task) -> Option<watch::Receiver<Option<Proved>>> {
         let last = lock(&self.last);
         let run = last.as_ref().filter(|run| run.task == *task)?;
-        let failed = matches!(&*run.result.borrow(), Some(Err(_)));
+        let failed = matches!(&*run.result.borrow(), Some(Err(_) | Ok(Output::Skipped(_))));
         (!failed && (run.result.borrow().is_some() || !run.work.is_finished())).then(|| run.result.clone())
     }
 
@@ -93,6 +93,8 @@ mod tests {
         begun: Mutex<u32>,
         ended: Mutex<u32>,
         finished: Mutex<u32>,
+        /// What comes first instead of a proof, in this order.
+        first: Mutex<Vec<Proved>>,
     }
     struct Ends<'a>(&'a Slow);
     impl Drop for Ends<'_> {
@@ -109,7 +111,8 @@ mod tests {
                 go.acquire().await.unwrap().forget();
             }
             *lock(&self.finished) += 1;
-            Ok(Output::Proof(vec![7]))
+            let first = lock(&self.first).pop();
+            first.unwrap_or(Ok(Output::Proof(vec![7])))
         }
     }
 
@@ -138,6 +141,19 @@ mod tests {
         assert_eq!(runs.run(job(1)).await.unwrap(), Output::Proof(vec![7]));
         assert_eq!(runs.run(job(1)).await.unwrap(), Output::Proof(vec![7]), "also once it is done");
         assert_eq!(*lock(&slow.begun), 1, "proven once");
+    }
+
+    /// A disk or a host that was late for the first base of a round may be in time for the next.
+    #[tokio::test]
+    async fn what_was_not_proven_is_tried_again_by_a_round_whose_base_is_replaced() {
+        let failed = ProverError::NotStarted { task: "WinningPoSt".into(), why: "no memory".into() };
+        for missed in [Ok(Output::Skipped(vec![3])), Err(failed)] {
+            let prover = Arc::new(Slow { first: Mutex::new(vec![missed.clone()]), ..Slow::default() });
+            let runs = ProofRuns::new(prover.clone(), Duration::from_secs(60));
+            assert_eq!(runs.run(job(1)).await.is_ok(), missed.is_ok());
+            assert_eq!(runs.run(job(1)).await.unwrap(), Output::Proof(vec![7]), "after {missed:?}");
+            assert_eq!(*lock(&prover.begun), 2);
+        }
     }
 
     #[tokio::test]

@@ -21,11 +21,13 @@ pub fn info(info: &ProvingInfo, all: bool) -> String {
         text += &fact("Off", &format!("{}: no node of this provider has the role", info.off.join(", ")));
     }
     text += "\n";
+    let known = info.deadlines_unknown.is_none();
     match &info.open_deadline {
         Some(open) => text += &open_deadline(open, shown),
-        None => text += &fact("Open deadline", &format!("none before epoch {}", info.period_start)),
+        None if known => text += &fact("Open deadline", &format!("none before epoch {}", info.period_start)),
+        None => text += &fact("Open deadline", "unknown"),
     }
-    text += &fact("Faults", &faults(info));
+    text += &fact("Faults", &if known { faults(info) } else { "unknown".to_string() });
     for row in info.faults.iter().take(shown) {
         let numbers: Vec<String> = row.first.iter().map(u64::to_string).collect();
         let more = if row.faulty > row.first.len() as u64 { ", .." } else { "" };
@@ -44,7 +46,7 @@ pub fn info(info: &ProvingInfo, all: bool) -> String {
         text += &fact(name, &left_out(group));
     }
     text += &rest(info.left_out.len(), shown);
-    text += &fact("Next deadline", &next_deadline(info));
+    text += &fact("Next deadline", &if known { next_deadline(info) } else { "unknown".to_string() });
     if !info.rounds.is_empty() {
         text += "\n";
         text += &rounds(&info.rounds);
@@ -251,6 +253,15 @@ ROUND   TOOK  OUTCOME
  1199  1.5 s  no win drawn
 ";
         assert_eq!(info(&healthy(), false), expected);
+    }
+
+    #[test]
+    fn what_depends_on_deadlines_that_are_not_known_is_said_to_be_unknown() {
+        let why = Some("the full node did not tell the deadlines within 40 s".to_string());
+        let text = info(&ProvingInfo { deadlines_unknown: why, ..ProvingInfo::default() }, false);
+        for line in ["Open deadline  unknown", "Faults         unknown", "Next deadline  unknown"] {
+            assert!(text.lines().any(|l| l == line), "{line}: {text}");
+        }
     }
 
     #[test]

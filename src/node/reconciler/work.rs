@@ -1,8 +1,8 @@
 //! The work behind each command about a concern; each ends with an event of its phase.
 
 use super::phase::PhaseEvent;
+use crate::chain::Address;
 use crate::node::lease_slot::{HeldLease, LeaseSlot};
-use crate::node::net::Net;
 use crate::rpc::directory::{Directory, DirectoryError, LeaseState};
 use crate::store::{Acquired, StoreError};
 use crate::supervisor::{ActorState, AdminError, SupervisorRef, Tree, WeakTree};
@@ -19,22 +19,22 @@ const LOAD_AGAIN: Duration = Duration::from_millis(300);
 type TreeCell = Arc<OnceLock<WeakTree>>;
 
 /// The concern's supervisor, and its id there.
-fn place(net: &Net, tree: &TreeCell, slot: &LeaseSlot) -> Option<(Tree, SupervisorRef, String)> {
+fn place(miner: &Address, tree: &TreeCell, slot: &LeaseSlot) -> Option<(Tree, SupervisorRef, String)> {
     let tree = tree.get().and_then(WeakTree::upgrade)?;
-    let (group, id) = slot.concern.place(&net.miner);
+    let (group, id) = slot.concern.place(miner);
     let supervisor = tree.supervisor(group)?;
     Some((tree, supervisor, id))
 }
 
-pub fn is_up(net: &Net, tree: &TreeCell, slot: &LeaseSlot) -> bool {
-    let (group, id) = slot.concern.place(&net.miner);
+pub fn is_up(miner: &Address, tree: &TreeCell, slot: &LeaseSlot) -> bool {
+    let (group, id) = slot.concern.place(miner);
     let tree = tree.get().and_then(WeakTree::upgrade);
     tree.and_then(|tree| tree.info(&format!("{group}/{id}"))).is_some_and(|row| row.state == ActorState::Up)
 }
 
 /// Loads the concern's state under the lease, then starts its actor.
-pub async fn enter(net: &Net, tree: &TreeCell, slot: &LeaseSlot) -> PhaseEvent {
-    match entered(net, tree, slot).await {
+pub async fn enter(miner: &Address, tree: &TreeCell, slot: &LeaseSlot) -> PhaseEvent {
+    match entered(miner, tree, slot).await {
         Ok(()) => {
             slot.failed(None);
             PhaseEvent::Entered(true)
@@ -51,7 +51,7 @@ pub async fn enter(net: &Net, tree: &TreeCell, slot: &LeaseSlot) -> PhaseEvent {
     }
 }
 
-async fn entered(net: &Net, tree: &TreeCell, slot: &LeaseSlot) -> Result<(), String> {
+async fn entered(miner: &Address, tree: &TreeCell, slot: &LeaseSlot) -> Result<(), String> {
     let held_lease = slot.held_lease().ok_or("its lease was given up meanwhile")?;
     let (concern, epoch) = (slot.concern.name(), held_lease.epoch());
     match load(&held_lease, &slot.path).await {
@@ -60,7 +60,7 @@ async fn entered(net: &Net, tree: &TreeCell, slot: &LeaseSlot) -> Result<(), Str
         Err(panic) => return Err(format!("its state could not be loaded: {panic}")),
     }
     slot.open();
-    let (_tree, supervisor, id) = place(net, tree, slot).ok_or("its part of the tree is not up")?;
+    let (_tree, supervisor, id) = place(miner, tree, slot).ok_or("its part of the tree is not up")?;
     start(&supervisor, &id).await.map_err(|error| format!("it did not start: {error}"))?;
     for (supervisor, id) in companions(tree, slot) {
         // Held down by its group until it can start: the concern runs without it.
@@ -104,7 +104,7 @@ async fn start(supervisor: &SupervisorRef, id: &str) -> Result<(), AdminError> {
 }
 
 /// Stops its actor, in order. From a lost lease no effect may come any more, not even the last ones of an orderly stop.
-pub async fn leave(net: &Net, tree: &TreeCell, slot: &LeaseSlot, lost: bool) -> PhaseEvent {
+pub async fn leave(miner: &Address, tree: &TreeCell, slot: &LeaseSlot, lost: bool) -> PhaseEvent {
     slot.close();
     if lost {
         slot.halt();
@@ -112,15 +112,18 @@ pub async fn leave(net: &Net, tree: &TreeCell, slot: &LeaseSlot, lost: bool) -> 
     for (supervisor, id) in companions(tree, slot) {
         stop(&supervisor, id, slot).await;
     }
-    let Some((_tree, supervisor, id)) = place(net, tree, slot) else {
+    let Some((_tree, supervisor, id)) = place(miner, tree, slot) else {
         slot.halt();
         return PhaseEvent::Left;
     };
     stop(&supervisor, &id, slot).await;
     slot.halt();
-    // Its group may have been restarted in between, and it with it.
-    if is_up(net, tree, slot) {
+    // A group may have been restarted in between, and its part of this with it.
+    if is_up(miner, tree, slot) {
         stop(&supervisor, &id, slot).await;
+    }
+    for (supervisor, id) in companions(tree, slot) {
+        stop(&supervisor, id, slot).await;
     }
     // Its start passes now: the tree shows that it stands by, not that it was stopped.
     let _ = supervisor.restart_child(&id).await; // a group on its way down starts nothing
@@ -174,3 +177,7 @@ async fn given_back(slot: &LeaseSlot, epoch: u64, given: impl Future<Output = Re
         Err(_) => tracing::warn!(concern = slot.concern.name(), "a lease was not given back yet"),
     }
 }
+
+#[cfg(test)]
+#[path = "work_tests.rs"]
+mod tests;

@@ -81,7 +81,12 @@ impl Parts {
 }
 
 /// A child that runs while the slot is held; without it, its start passes.
-pub(super) fn leased_child<A, F, Fut>(id: String, slot: &Arc<LeaseSlot>, address: &Ref<A>, start: F) -> ChildSpec
+pub(in crate::node) fn leased_child<A, F, Fut>(
+    id: String,
+    slot: &Arc<LeaseSlot>,
+    address: &Ref<A>,
+    start: F,
+) -> ChildSpec
 where
     A: Actor,
     F: Fn(Cx<A>, Store) -> Fut + Send + Sync + 'static,

@@ -4,9 +4,13 @@
 //! so. None of them changes anything without parameters. `ChainNotify` is not probed: it exists on WebSockets only, and
 //! the head feed says whether it is subscribed.
 
-use super::Result;
-use super::node_client::HttpFullNode;
-use super::node_client::Missing;
+use super::node_client::{HttpFullNode, Missing};
+use super::{FullNodeError, Result};
+use crate::util::lock;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::time::Instant;
 
 const NO_MESSAGES: &str = "no message can be sent";
 const NO_WINDOW_POST: &str = "WindowPoSt stops";
@@ -77,9 +81,71 @@ async fn has(node: &HttpFullNode, method: &'static str) -> Result<bool> {
     }
 }
 
+/// A node's methods change when it is replaced by another version, or when the network's version does.
+const PROBE_EVERY: Duration = Duration::from_secs(600);
+/// What is known is told for as long while a new probe is under way.
+const KEPT_FOR: Duration = Duration::from_secs(1200);
+
+type Found = Result<Vec<Missing>>;
+
+/// What a node was last found to lack. One probe runs at a time, and no caller that gives up cuts it short: the next one
+/// finds its result.
+#[derive(Clone, Default)]
+pub(super) struct Probes(Arc<Mutex<Probed>>);
+
+#[derive(Default)]
+struct Probed {
+    known: Option<(Instant, Vec<Missing>)>,
+    /// The probe under way; without a sender, it was ended with its runtime.
+    running: Option<watch::Receiver<Option<Found>>>,
+}
+
+impl Probes {
+    pub async fn missing(&self, node: &HttpFullNode) -> Found {
+        let (known, mut found) = {
+            let mut probed = lock(&self.0);
+            let known = probed.known.clone();
+            if let Some((at, missing)) = &known
+                && at.elapsed() < PROBE_EVERY
+            {
+                return Ok(missing.clone());
+            }
+            let running = probed.running.clone().filter(|found| found.has_changed().is_ok());
+            let found = running.unwrap_or_else(|| self.begin(node, known.clone()));
+            probed.running = Some(found.clone());
+            (known, found)
+        };
+        if let Some((_, missing)) = known.filter(|(at, _)| at.elapsed() < KEPT_FOR) {
+            return Ok(missing);
+        }
+        let found = found.wait_for(Option::is_some).await.ok().and_then(|found| found.clone());
+        found.unwrap_or_else(|| {
+            let why = "the question which methods it has was cut short".to_string();
+            Err(FullNodeError::Unreachable { node: super::FullNode::name(node), why })
+        })
+    }
+
+    fn begin(&self, node: &HttpFullNode, known: Option<(Instant, Vec<Missing>)>) -> watch::Receiver<Option<Found>> {
+        let (tell, found) = watch::channel(None);
+        let (probes, node) = (self.clone(), node.clone());
+        let before = known.map(|(_, missing)| missing).unwrap_or_default();
+        tokio::spawn(async move {
+            let found = probe(&node, &before).await;
+            let mut probed = lock(&probes.0);
+            probed.running = None;
+            if let Ok(missing) = &found {
+                probed.known = Some((Instant::now(), missing.clone()));
+            }
+            drop(probed);
+            drop(tell.send(Some(found)));
+        });
+        found
+    }
+}
+
 /// Asks for each method. A node that does not answer gives no result at all: it is asked again another time. `before`: what
 /// it lacked when it was last asked, which is not logged again.
-pub(super) async fn probe(node: &HttpFullNode, before: &[Missing]) -> Result<Vec<Missing>> {
+async fn probe(node: &HttpFullNode, before: &[Missing]) -> Result<Vec<Missing>> {
     let mut missing = Vec::new();
     for some in USED.chunks(AT_ONCE) {
         let asked = futures::future::try_join_all(some.iter().map(|&(method, _)| has(node, method))).await?;

@@ -1,6 +1,5 @@
 //! A real full node (Lotus, Forest, Venus, our devnet) behind the trait: HTTP for calls, a WebSocket for the head feed.
 
-use super::capabilities;
 use super::node_client::{HttpFullNode, Missing, Params, addr, key, lacks, params};
 use super::{FullNode, FullNodeError, RandomnessTag, Result, feed};
 use crate::chain::lotus_json::{WholeAddress, WholeAddresses, WholeBigInt, WholeBitField, WholeBytes, WholeCid};
@@ -14,12 +13,7 @@ use fvm_shared::clock::ChainEpoch;
 use fvm_shared::econ::TokenAmount;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use std::time::Duration;
 use tokio::sync::mpsc;
-use tokio::time::Instant;
-
-/// A node's methods change when it is replaced by another version, or when the network's version does.
-const PROBE_EVERY: Duration = Duration::from_secs(600);
 
 /// Nodes that answer "there is none" with an error instead of `null`.
 fn none_if_said<T>(answer: Result<Option<T>>, phrases: &[&str]) -> Result<Option<T>> {
@@ -36,21 +30,7 @@ impl FullNode for HttpFullNode {
     }
 
     async fn missing_methods(&self) -> Result<Vec<Missing>> {
-        let mut known = self.missing.lock().await;
-        let (at, before) = match known.take() {
-            Some((at, missing)) if at.elapsed() < PROBE_EVERY => {
-                *known = Some((at, missing.clone()));
-                return Ok(missing);
-            }
-            Some((at, missing)) => (Some(at), missing),
-            None => (None, Vec::new()),
-        };
-        let found = capabilities::probe(self, &before).await;
-        *known = match &found {
-            Ok(missing) => Some((Instant::now(), missing.clone())),
-            Err(_) => at.map(|at| (at, before)),
-        };
-        found
+        self.probes.missing(self).await
     }
     async fn version(&self) -> Result<Version> {
         self.call("Filecoin.Version", params![]).await

@@ -1,5 +1,6 @@
 //! One full node at an address: its calls as they are on the wire, its errors in the trait's terms.
 
+use super::capabilities::Probes;
 use super::limits::CallLimits;
 use super::{FullNode, FullNodeError, Result};
 use crate::chain::lotus_json::WholeAddress;
@@ -10,15 +11,14 @@ use fvm_shared::address::Address;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use tokio::sync::Mutex;
-use tokio::time::Instant;
 
 /// One full node at an address. Calls share a connection pool; each head feed has a connection of its own.
+#[derive(Clone)]
 pub struct HttpFullNode {
     pub(super) info: ApiInfo,
     pub(super) client: RpcClient,
     pub(super) limits: CallLimits,
-    pub(super) missing: Mutex<Option<(Instant, Vec<Missing>)>>,
+    pub(super) probes: Probes,
 }
 
 impl HttpFullNode {
@@ -29,7 +29,7 @@ impl HttpFullNode {
 
     pub fn with_limits(info: ApiInfo, limits: CallLimits) -> Result<HttpFullNode> {
         let client = RpcClient::new(&info, "v1").map_err(|e| in_trait_terms("Filecoin.Version", e))?;
-        Ok(HttpFullNode { info, client, limits, missing: Mutex::default() })
+        Ok(HttpFullNode { info, client, limits, probes: Probes::default() })
     }
 
     pub(super) async fn call<R: DeserializeOwned>(&self, method: &'static str, params: Params) -> Result<R> {
