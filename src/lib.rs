@@ -14,6 +14,7 @@
 //! * [`devnet`] — the embedded chain; serves the full node's JSON-RPC as Lotus does.
 //! * [`failpoint`] — where a drill can kill the process.
 //! * [`config`], [`cli`] — typed configuration; one file per command group.
+//! * [`wire`] — messages between nodes as bytes: for actors and the bridge.
 //! * [`util`] — durable writes, a mutex, the clock: for every room.
 
 #[cfg(panic = "abort")]
@@ -37,3 +38,4 @@ pub mod rpc;
 pub mod store;
 pub mod supervisor;
 pub mod util;
+pub mod wire;

@@ -18,10 +18,14 @@ pub mod api_views;
 pub mod backend;
 pub mod cluster_status;
 pub mod concern;
+mod error;
 pub mod exit_log;
 mod exports;
+mod first_number;
 pub mod identity;
 pub mod lease_slot;
+mod links;
+mod mailbox;
 pub mod net;
 pub mod network_report;
 mod orders;
@@ -42,12 +46,12 @@ use crate::actors::daemon_link::settings::LinkSettings;
 use crate::chain::Address;
 use crate::proofs::Prover;
 use crate::rpc::auth::RepoAuth;
-use crate::rpc::directory::DirectoryError;
-use crate::rpc::full_node::{FullNode, FullNodeError};
-use crate::store::replica::ReplicaError;
 use crate::store::{Store, StoreError};
-use crate::supervisor::{Exit, Groups, Tree, TreeError, TreeOptions};
+use crate::supervisor::{Exit, Groups, Tree, TreeOptions};
 use crate::util::time::unix_ms;
+pub use error::NodeError;
+pub use links::Links;
+
 use backend::NodeBackend;
 use concern::Concern;
 use identity::Identity;
@@ -59,32 +63,9 @@ use reload::Reloader;
 use remote_nodes::RemoteNodes;
 use settings::NodeSettings;
 use shards::Shards;
-use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use tokio::sync::Notify;
 use tree::Parts;
-
-#[derive(Debug, thiserror::Error)]
-pub enum NodeError {
-    #[error(transparent)]
-    Identity(#[from] identity::IdentityError),
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    #[error(transparent)]
-    FullNode(#[from] FullNodeError),
-    #[error(transparent)]
-    Tree(#[from] TreeError),
-    #[error(
-        "the configuration asks for a cluster, and this build has no support for one: build it with `--features cluster`"
-    )]
-    NoClusterSupport,
-    #[error(transparent)]
-    Directory(#[from] DirectoryError),
-    #[error("the cluster's store: {0}")]
-    Replica(#[from] ReplicaError),
-    #[error("{}: {why}", path.display())]
-    Repo { path: PathBuf, why: String },
-}
 
 /// A node that runs in this process. Dropping it does not stop it: [`Node::stop`] does.
 pub struct Node {
@@ -92,21 +73,12 @@ pub struct Node {
     /// The seal schedulers of all nodes, by the node's name.
     pub shards: Arc<Shards>,
     /// Others' disks and workers; `None`: this node is the whole provider.
-    pub far: Option<Arc<RemoteNodes>>,
+    pub remote: Option<Arc<RemoteNodes>>,
     pub tree: Tree,
     pub backend: Arc<NodeBackend>,
     pub miner: Address,
     pub reloader: Arc<Reloader>,
     stop: Arc<Notify>,
-}
-
-/// One connection a group: a group that floods or breaks its own leaves the others' alone.
-pub struct Links {
-    pub chain: Arc<dyn FullNode>,
-    pub proving: Arc<dyn FullNode>,
-    pub sealing: Arc<dyn FullNode>,
-    pub markets: Arc<dyn FullNode>,
-    pub admin: Arc<dyn FullNode>,
 }
 
 impl Node {
@@ -147,13 +119,14 @@ impl Node {
         let net = match settings.cluster.clone() {
             Some(cluster) => {
                 let start = start_of(&store)?;
-                Some(Arc::new(Net::new(cluster, settings.repo.clone(), miner, boot, start, &store, slots.clone())?))
+                let stores = net::directory::stores(&cluster, &store)?;
+                Some(Arc::new(Net::new(cluster, settings.repo.clone(), miner, boot, start, stores, slots.clone())))
             }
             None => None,
         };
-        let far = net.as_ref().map(|net| Arc::new(RemoteNodes::of(net)));
-        if let Some(far) = &far {
-            (settings.agents, settings.storages) = (far.clone(), far.clone());
+        let remote = net.as_ref().map(|net| Arc::new(RemoteNodes::of(net)));
+        if let Some(remote) = &remote {
+            (settings.agents, settings.storages) = (remote.clone(), remote.clone());
         }
         let alone = settings.cluster.is_none();
         let concerns = Concern::ALL.into_iter().filter(|concern| !alone || slots.get(*concern).is_some()).collect();
@@ -195,12 +168,12 @@ impl Node {
             shards,
         };
         let options = TreeOptions { epoch_base: boot << EPOCH_SHIFT, ..parts.settings.supervision.clone() };
-        let running = Tree::start_with(parts.root(), options)?;
+        let running = Tree::start_with(tree::root(&parts), options)?;
         let Parts { refs, shards, tree, stop, backend, prover, .. } = parts;
         running.supervisor("root/provers").into_iter().for_each(|provers| prover.show_in(provers));
         // Readers of the cell that were up before this line saw an empty tree.
         let _ = tree.set(running.downgrade());
-        Ok(Node { refs, shards, far, tree: running, backend, miner, reloader, stop })
+        Ok(Node { refs, shards, remote, tree: running, backend, miner, reloader, stop })
     }
 
     /// Completes when the tree has ended: asked to from outside, or its restart budget is spent.
@@ -219,41 +192,4 @@ impl Node {
 /// The number by which other nodes tell this process from its predecessors.
 fn start_of(store: &Store) -> Result<u64, StoreError> {
     store.next_start(unix_ms())
-}
-
-/// `<repo>/sectorid`, as the distributed miner has it: a number that is greater than all sectors' at the first deployment.
-pub(in crate::node) fn first_deployment(repo: &std::path::Path) -> Result<Option<u64>, NodeError> {
-    let path = repo.join("sectorid");
-    let text = match std::fs::read_to_string(&path) {
-        Ok(text) => text,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(e) => return Err(NodeError::Repo { path, why: e.to_string() }),
-    };
-    match text.trim().parse() {
-        Ok(number) => Ok(Some(number)),
-        Err(_) => {
-            let why = format!("{:?} is no sector number: write one that is greater than every sector's", text.trim());
-            Err(NodeError::Repo { path, why })
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_sectorid_file_is_a_number_or_refused() {
-        let repo = tempfile::tempdir().unwrap();
-        let read = |text: Option<&str>| {
-            if let Some(text) = text {
-                std::fs::write(repo.path().join("sectorid"), text).unwrap();
-            }
-            first_deployment(repo.path()).map_err(|e| e.to_string())
-        };
-        assert_eq!(read(None), Ok(None));
-        assert_eq!(read(Some("1200\n")), Ok(Some(1200)));
-        let refused = read(Some("many")).unwrap_err();
-        assert!(refused.contains("sectorid") && refused.contains("greater than every sector's"), "{refused}");
-    }
 }

@@ -15,6 +15,7 @@ pub mod deadlines;
 pub mod election;
 pub mod f3;
 pub mod lotus_json;
+mod message_json;
 pub mod miner_messages;
 pub mod network;
 pub mod network_rules;

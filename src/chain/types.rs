@@ -10,7 +10,7 @@ use fvm_shared::address::Address;
 use fvm_shared::clock::ChainEpoch;
 use fvm_shared::econ::TokenAmount;
 use num_bigint::BigInt;
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// The blocks' CIDs; empty means "the heaviest tipset" where a method allows it.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, Hash, Default)]
@@ -60,38 +60,6 @@ pub struct SignedMessage {
     pub message: Message,
     pub signature: Signature,
 }
-
-/// Lotus' `mCid` / `smCid`: the derived fields of `T`, then the CID.
-macro_rules! json_with_cid {
-    ($ty:ident, $cid:path) => {
-        impl Serialize for $ty {
-            fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
-                struct Fields<'a>(&'a $ty);
-                impl Serialize for Fields<'_> {
-                    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
-                        $ty::serialize(self.0, s) // the derived one
-                    }
-                }
-                #[derive(Serialize)]
-                struct WithCid<'a> {
-                    #[serde(flatten)]
-                    fields: Fields<'a>,
-                    #[serde(rename = "CID", with = "lj::cid")]
-                    cid: Cid,
-                }
-                let cid = $cid(self).map_err(serde::ser::Error::custom)?;
-                WithCid { fields: Fields(self), cid }.serialize(s)
-            }
-        }
-        impl<'de> Deserialize<'de> for $ty {
-            fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
-                $ty::deserialize(d) // the derived one
-            }
-        }
-    };
-}
-json_with_cid!(Message, super::cbor::message_cid);
-json_with_cid!(SignedMessage, super::cbor::signed_message_cid);
 
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "PascalCase")]

@@ -1,11 +1,8 @@
 //! The whole command line.
 
+use super::context::Global;
 use super::{actor, cluster, daemons, devnet, f3, info, init, keys, messages, proving, run, sealing, sectors, tree};
 use clap::{Args, Parser, Subcommand};
-use std::path::PathBuf;
-
-/// Apart from a command's own options in its help.
-const GLOBAL: &str = "Global options";
 
 #[derive(Parser, Debug)]
 #[command(name = "bulkhead", version, about, max_term_width = 110)]
@@ -15,25 +12,6 @@ pub struct Cli {
     pub global: Global,
     #[command(subcommand)]
     pub command: Command,
-}
-
-#[derive(Args, Debug, Clone, Default)]
-pub struct Global {
-    /// The node's folder [default: $BULKHEAD_PATH, $LOTUS_MINER_PATH, $LOTUS_STORAGE_PATH or ~/.bulkhead]
-    #[arg(long, global = true, value_name = "DIR", help_heading = GLOBAL)]
-    pub repo: Option<PathBuf>,
-    /// Configuration file [default: <repo>/config.toml]
-    #[arg(long, global = true, value_name = "FILE", help_heading = GLOBAL)]
-    pub config: Option<PathBuf>,
-    /// What to log, such as info or warn,bulkhead::actors::window_post=debug [default: $RUST_LOG or info]
-    #[arg(long, global = true, value_name = "FILTER", help_heading = GLOBAL)]
-    pub log_level: Option<String>,
-    /// pretty or json
-    #[arg(long, global = true, value_name = "FORMAT", help_heading = GLOBAL)]
-    pub log_format: Option<String>,
-    /// Print JSON instead of text
-    #[arg(long, global = true, help_heading = GLOBAL)]
-    pub json: bool,
 }
 
 #[derive(Subcommand, Debug)]

@@ -1,8 +1,8 @@
 //! `bulkhead config default|show|reload`: the annotated defaults; what holds now and where each value comes from; have a
 //! running node read it anew.
 
-use super::args::Global;
 use super::client::NodeClient;
+use super::context::Global;
 use super::output::{print, print_json};
 use super::render::table::{Align, table};
 use super::{CliError, Context};

@@ -2,7 +2,7 @@
 
 use super::render::table::{Align, table};
 use super::render::time::elapsed;
-use super::wiring::{self, KeyRow};
+use super::wiring::{self, KeyRow, KeyStep};
 use super::{CliError, Context};
 use crate::config::values::{format_size, parse_sector_size};
 use crate::util::lock;
@@ -77,15 +77,6 @@ fn rows(keys: &[KeyRow]) -> String {
         })
         .collect();
     table(&columns, &rows)
-}
-
-/// The progress of key generation: `done` of `total` curve points.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct KeyStep {
-    pub key: String,
-    pub phase: String,
-    pub done: u64,
-    pub total: u64,
 }
 
 /// A bar in a terminal, a line for each tenth elsewhere.

@@ -13,6 +13,7 @@ pub mod args;
 pub mod client;
 pub mod cluster;
 pub mod config;
+pub mod context;
 mod daemons;
 pub mod devnet;
 pub mod error;
@@ -30,30 +31,23 @@ pub mod proving;
 pub mod render;
 pub mod run;
 pub mod sealing;
+pub mod sector_rows;
 pub mod sectors;
 pub mod signals;
 pub mod tree;
 pub mod wiring;
 pub mod worker;
 
+pub use context::{Context, overrides};
 pub use error::CliError;
 
 use crate::config::{Config, LogFormat, Overrides, Reading, lotus};
-use args::{Cli, Command, Global};
+use args::{Cli, Command};
 use clap::Parser;
+use context::Global;
 use output::Out;
 use std::future::Future;
 use std::process::ExitCode;
-
-/// The input of every command.
-pub struct Context {
-    pub config: Config,
-    /// The sources of that configuration.
-    pub reading: Reading,
-    pub out: Out,
-    /// `--repo` was given: it beats MINER_API_INFO.
-    pub repo_given: bool,
-}
 
 pub fn main() -> ExitCode {
     let args: Vec<std::ffi::OsString> = std::env::args_os().collect();
@@ -183,13 +177,6 @@ fn cluster(command: cluster::Command, global: &Global) -> Result<(), CliError> {
             online(global, |cx| cluster::ask(asked, cx))
         }
     }
-}
-
-/// The flags that every command has.
-pub fn overrides(global: &Global) -> Overrides {
-    Overrides { repo: global.repo.clone(), file: global.config.clone(), ..Overrides::default() }
-        .flag("node.log", "--log-level", global.log_level.as_ref())
-        .flag("node.log_format", "--log-format", global.log_format.as_ref())
 }
 
 fn context(global: &Global, overrides: Overrides) -> Result<Context, CliError> {

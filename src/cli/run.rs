@@ -9,7 +9,7 @@ use super::{CliError, Context, logging};
 use crate::config::values::{format_duration, parse_duration};
 use crate::config::{Config, ConfigError, DirectoryKind, Overrides, Reading, RepoLock};
 use crate::node::identity::NewStore;
-use crate::node::reload::Origin;
+use crate::node::settings::Origin;
 use crate::supervisor::Exit;
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -1,7 +1,6 @@
 //! How a command reaches the rest of the crate: thin, so that the commands themselves stay free of wiring.
 
 use super::CliError;
-use super::keys::KeyStep;
 use crate::chain::proof_types;
 use crate::chain::types::SignedMessage;
 use crate::config::{Config, LogFormat};
@@ -28,6 +27,15 @@ pub struct KeyRow {
     pub bytes: u64,
     pub state: String,
     pub ok: bool,
+}
+
+/// The progress of key generation: `done` of `total` curve points.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyStep {
+    pub key: String,
+    pub phase: String,
+    pub done: u64,
+    pub total: u64,
 }
 
 /// One proof in this process; before any runtime is made.

@@ -245,7 +245,7 @@ pub fn is_role(text: &str) -> bool {
 
 /// It is part of paths and of etcd's keys.
 pub fn is_node_name(text: &str) -> bool {
-    crate::rpc::directory::record::is_name(text)
+    crate::rpc::directory::is_name(text)
 }
 
 /// `ip:port` as the bridge dials it.
@@ -279,7 +279,7 @@ pub fn accept_peers(value: &toml::Value) -> Option<Vec<PeerConfig>> {
     let sound = |peer: &PeerConfig| {
         is_node_name(&peer.name)
             && is_peer_id(&peer.peer_id)
-            && peer.addrs.iter().all(|a| super::keys::is_multiaddr(a))
+            && peer.addrs.iter().all(|a| super::values::is_multiaddr(a))
             && peer.roles.iter().all(|r| is_role(r))
     };
     peers.iter().all(sound).then_some(peers)

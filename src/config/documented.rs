@@ -1,7 +1,8 @@
 //! Names of configuration files that operators bring along (`[SealAgent]`, `[API]`), in terms of our own keys.
 
 use super::cluster::is_endpoint;
-use super::keys::{self, Key};
+use super::keys::Key;
+use super::translated::{bad, ours, unknown};
 use super::{ConfigError, Source, lotus};
 use std::net::{IpAddr, SocketAddr};
 use toml::{Table, Value};
@@ -17,25 +18,6 @@ pub fn translate(
         "API" => Some(api(origin, content)),
         _ => lotus::section(origin, section, content),
     }
-}
-
-pub(super) fn bad(origin: &Source, key: &str, value: &Value, allowed: &str) -> ConfigError {
-    ConfigError::BadValue {
-        origin: origin.clone(),
-        key: key.to_string(),
-        value: value.to_string(),
-        allowed: format!("it takes {allowed}"),
-    }
-}
-
-pub(super) fn unknown(origin: &Source, key: String, hint: &str) -> ConfigError {
-    ConfigError::UnknownKey { origin: origin.clone(), key, hint: hint.to_string() }
-}
-
-/// `None`: our key does not take that value.
-pub(super) fn ours(path: &'static str, value: Value) -> Option<(&'static Key, Value)> {
-    let key = keys::find(path)?;
-    Some((key, key.kind.accept(&value)?))
 }
 
 /// etcd's endpoints, and the address at which the bridge is reached. One port is enough here.

@@ -2,6 +2,7 @@
 //! the error texts all come from this table; a test holds it against the typed [`super::Config`].
 
 pub use super::kind::Kind;
+use super::values::is_multiaddr;
 use super::{cluster, values};
 use crate::rpc::full_node::pool::{entries::PoolEntry, routes::RouteChange};
 use std::time::Duration;
@@ -68,10 +69,6 @@ fn is_log_filter(text: &str) -> bool {
 
 fn is_name(text: &str) -> bool {
     !text.is_empty() && text.len() <= 64 && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
-}
-
-pub fn is_multiaddr(text: &str) -> bool {
-    text.parse::<libp2p::Multiaddr>().is_ok_and(|m| m.iter().count() >= 2)
 }
 
 /// Empty, or what may be a path.

@@ -2,6 +2,7 @@
 
 use super::cluster::Fault;
 use super::keys::{self, KEYS, Key, SECTIONS};
+use super::values::expand_home;
 use super::{Config, ConfigError, Source, documented, lotus};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -46,14 +47,6 @@ pub fn repo(flag: Option<&Path>, env: &dyn Fn(&str) -> Option<String>) -> Result
         None => lotus::repo(env).or_else(|| expand_home("~/.bulkhead".into(), env)),
     };
     path.ok_or(ConfigError::NoHome)
-}
-
-/// A shell does not expand `~` in BULKHEAD_PATH="~/x". `None`: no home directory is known.
-pub(super) fn expand_home(path: PathBuf, env: &dyn Fn(&str) -> Option<String>) -> Option<PathBuf> {
-    match path.strip_prefix("~") {
-        Ok(rest) => Some(PathBuf::from(env("HOME").filter(|home| !home.is_empty())?).join(rest)),
-        Err(_) => Some(path),
-    }
 }
 
 /// Reads file and environment. `env` is `|name| std::env::var(name).ok()` outside of tests.
@@ -102,6 +95,12 @@ impl Reading {
 
     pub fn read(&self) -> Result<Loaded, ConfigError> {
         load(&self.overrides, &|name| self.env.get(name).cloned())
+    }
+}
+
+impl Default for Config {
+    fn default() -> Config {
+        defaults()
     }
 }
 

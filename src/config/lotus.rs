@@ -1,9 +1,9 @@
 //! The variables and configuration sections of lotus-miner, in terms of our own keys. A setting that means the same is
 //! read, the rest is answered with the key to use instead.
 
-use super::documented::{bad, ours, unknown};
 use super::keys::{KEYS, Key};
-use super::load::expand_home;
+use super::translated::{bad, ours, unknown};
+use super::values::expand_home;
 use super::values::{parse_duration, parse_fil};
 use super::{ConfigError, Source};
 use std::path::{Path, PathBuf};

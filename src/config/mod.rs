@@ -19,6 +19,7 @@ pub mod kind;
 pub mod load;
 pub mod lock;
 pub mod lotus;
+mod translated;
 pub mod values;
 
 pub use cluster::{Cluster, DirectoryConfig, DirectoryKind, PeerConfig, PlacementConfig};
@@ -204,12 +205,6 @@ impl DevnetConfig {
     /// Epochs in which every deadline comes up once.
     pub fn proving_period(&self) -> i64 {
         self.deadlines as i64 * self.challenge_window
-    }
-}
-
-impl Default for Config {
-    fn default() -> Config {
-        load::defaults()
     }
 }
 

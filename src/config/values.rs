@@ -2,6 +2,7 @@
 
 use crate::chain::proof_types::SECTOR_SIZES;
 use serde::{Deserialize, Deserializer, Serializer, de::Error};
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// `10s`, `500ms`, `1h30m`, or a bare number of seconds.
@@ -102,6 +103,18 @@ pub mod optional {
     }
     pub fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Option<String>, D::Error> {
         Ok(Some(String::deserialize(d)?).filter(|text| !text.is_empty()))
+    }
+}
+
+pub fn is_multiaddr(text: &str) -> bool {
+    text.parse::<libp2p::Multiaddr>().is_ok_and(|m| m.iter().count() >= 2)
+}
+
+/// A shell does not expand `~` in BULKHEAD_PATH="~/x". `None`: no home directory is known.
+pub(super) fn expand_home(path: PathBuf, env: &dyn Fn(&str) -> Option<String>) -> Option<PathBuf> {
+    match path.strip_prefix("~") {
+        Ok(rest) => Some(PathBuf::from(env("HOME").filter(|home| !home.is_empty())?).join(rest)),
+        Err(_) => Some(path),
     }
 }
 

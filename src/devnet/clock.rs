@@ -15,7 +15,7 @@ pub struct Clock {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Step {
+pub enum ClockStep {
     /// Nothing to do before then; `None`: until a switch is turned or a block comes.
     Wait(Option<u64>),
     /// The provider's block becomes the head.
@@ -35,19 +35,19 @@ pub fn due(settings: &DevnetSettings, clock: &Clock, ahead: u64) -> u64 {
 }
 
 /// A provider's block is taken at its epoch's time; for half a block delay after it the producer waits for one.
-pub fn next_step(now: u64, settings: &DevnetSettings, clock: &Clock) -> Step {
+pub fn next_step(now: u64, settings: &DevnetSettings, clock: &Clock) -> ClockStep {
     let due = due(settings, clock, 1);
     let patience = if clock.provider_ready { millis(settings.block_delay) / 2 } else { 0 };
     if clock.stalled {
-        Step::Wait(None)
+        ClockStep::Wait(None)
     } else if now < due {
-        Step::Wait(Some(due))
+        ClockStep::Wait(Some(due))
     } else if clock.block_held {
-        Step::TakeHeld
+        ClockStep::TakeHeld
     } else if now < due + patience {
-        Step::Wait(Some(due + patience))
+        ClockStep::Wait(Some(due + patience))
     } else {
-        Step::Produce
+        ClockStep::Produce
     }
 }
 
@@ -63,17 +63,17 @@ mod tests {
         let held = Clock { block_held: true, ..ready };
         let stalled = Clock { stalled: true, ..held };
         let table = [
-            (warm, 2999, Step::Wait(Some(3000))),
-            (warm, 3000, Step::Produce),
-            (ready, 10_999, Step::Wait(Some(11_000))),
-            (ready, 11_000, Step::Wait(Some(16_000))),
-            (ready, 15_999, Step::Wait(Some(16_000))),
-            (ready, 16_000, Step::Produce),
-            (ready, 99_000, Step::Produce),
-            (held, 10_999, Step::Wait(Some(11_000))),
-            (held, 11_000, Step::TakeHeld),
-            (held, 99_000, Step::TakeHeld),
-            (stalled, 99_000, Step::Wait(None)),
+            (warm, 2999, ClockStep::Wait(Some(3000))),
+            (warm, 3000, ClockStep::Produce),
+            (ready, 10_999, ClockStep::Wait(Some(11_000))),
+            (ready, 11_000, ClockStep::Wait(Some(16_000))),
+            (ready, 15_999, ClockStep::Wait(Some(16_000))),
+            (ready, 16_000, ClockStep::Produce),
+            (ready, 99_000, ClockStep::Produce),
+            (held, 10_999, ClockStep::Wait(Some(11_000))),
+            (held, 11_000, ClockStep::TakeHeld),
+            (held, 99_000, ClockStep::TakeHeld),
+            (stalled, 99_000, ClockStep::Wait(None)),
         ];
         for (clock, now, want) in table {
             assert_eq!(next_step(now, &settings, &clock), want, "{clock:?} at {now}");

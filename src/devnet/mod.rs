@@ -14,6 +14,7 @@ pub mod error;
 pub mod extra;
 pub mod extra_rpc;
 pub mod f3;
+mod f3_calls;
 mod full_node;
 mod gas;
 pub mod genesis;

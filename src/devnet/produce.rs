@@ -1,6 +1,6 @@
 //! Making blocks: the common part, the built-in producer, null rounds and reorgs, the clock's shell.
 
-use super::clock::{Step, due, next_step};
+use super::clock::{ClockStep, due, next_step};
 use super::core::{Core, put_header};
 use super::error::{ChainError, ChainResult};
 use super::genesis::PRODUCER_ID;
@@ -187,13 +187,13 @@ impl Core {
         self.clock.stalled = self.switches.stalled;
         self.clock.block_held = !self.held.is_empty();
         match next_step(now, &self.settings, &self.clock) {
-            Step::Wait(until) => return Ok(until),
-            Step::TakeHeld => {
+            ClockStep::Wait(until) => return Ok(until),
+            ClockStep::TakeHeld => {
                 // `set_head` clears them once the new head is on disk.
                 let next = self.with_others(self.held.clone())?;
                 self.set_head(next)?;
             }
-            Step::Produce => self.produce()?,
+            ClockStep::Produce => self.produce()?,
         }
         Ok(Some(due(&self.settings, &self.clock, 1)))
     }

@@ -4,7 +4,9 @@ use super::exit_log::ExitLog;
 use super::reload::Reloader;
 use crate::rpc::admin;
 use crate::rpc::admin::provider::ProviderReport;
-use crate::supervisor::{ActorInfo, AdminError, GroupRow, Groups, InspectError, Inspection, Order, Tree, WeakTree};
+use crate::supervisor::{
+    ActorInfo, ActorOrder, AdminError, GroupRow, Groups, InspectError, Inspection, Tree, WeakTree,
+};
 use arc_swap::ArcSwap;
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -54,7 +56,7 @@ impl admin::TreeView for ProcessTrees {
     fn dead_letters(&self) -> Option<admin::DeadLettersView> {
         self.node().as_ref().and_then(admin::TreeView::dead_letters)
     }
-    fn order(&self, path: &str, order: Order) -> BoxFuture<'static, Result<(), AdminError>> {
+    fn order(&self, path: &str, order: ActorOrder) -> BoxFuture<'static, Result<(), AdminError>> {
         match self.trees().find(|tree| tree.info(path).is_some()) {
             Some(tree) => admin::TreeView::order(&tree, path, order),
             None => std::future::ready(Err(AdminError::NotFound)).boxed(),

@@ -4,7 +4,7 @@
 //! them reach two actors: the seal-worker and the storage. Its own workers come over HTTP.
 
 use super::agent_view::AgentMethods;
-use super::tree::{AGAIN, MINUTE, holding_down};
+use super::tree::parts::{HELD_DOWN_RETRY, MINUTE, holding_down};
 use crate::actors::seal_agent::worker_api::WorkerApi;
 use crate::actors::seal_agent::{self, AgentDeps, AgentSettings, SealAgent, storage_mark};
 use crate::actors::storage::{self, Storage, StorageDeps};
@@ -166,14 +166,14 @@ impl Parts {
             ))
             // Proving reads the disks of this host whether or not it can seal.
             .child(ChildSpec::supervisor(
-                holding_down("sealing", 20, MINUTE * 15, AGAIN)
+                holding_down("sealing", 20, MINUTE * 15, HELD_DOWN_RETRY)
                     .child(seal_worker.on(Thread::Dedicated).may_start_later()),
             ))
             .child(ChildSpec::supervisor(
                 SupervisorSpec::new("net").intensity(10, MINUTE * 5).child(self.peers(worker, storage)),
             ))
             .child(ChildSpec::supervisor(
-                holding_down("api", 10, MINUTE * 5, AGAIN).child(self.api(worker, changed, api)),
+                holding_down("api", 10, MINUTE * 5, HELD_DOWN_RETRY).child(self.api(worker, changed, api)),
             ))
     }
 

@@ -12,11 +12,11 @@ use crate::chain::types::{MinerPower, TipSetKey};
 use crate::chain::{ChainEpoch, TokenAmount};
 use crate::rpc::admin::provider::ProviderReport;
 use crate::rpc::api::{BackendError, MinerBackend, SectorsAsked};
-use crate::rpc::bridge::{codec, ids};
 use crate::rpc::full_node::lookups::sectors_on_chain;
 use crate::rpc::full_node::{FullNodeError, Missing};
 use crate::supervisor::wire::WireForm;
 use crate::supervisor::{Actor, ActorInfo, Cx, Exit, Handler, Message};
+use crate::wire::{codec, ids};
 use arc_swap::ArcSwap;
 use fvm_ipld_bitfield::BitField;
 use serde::{Deserialize, Serialize};
@@ -237,7 +237,7 @@ pub struct InfoPublisher {
 }
 
 /// Between two looks while no head comes: that the full node is away must be seen, too.
-const LOOK_EVERY: Duration = Duration::from_secs(15);
+const PUBLISH_INTERVAL: Duration = Duration::from_secs(15);
 
 /// Between two looks at least: heads may come fast, on a chain that catches up or one for tests.
 const LOOK_PAUSE: Duration = Duration::from_secs(1);
@@ -302,7 +302,7 @@ impl Message for LookAgain {
 impl Actor for InfoPublisher {
     async fn started(&mut self, cx: &Cx<Self>) -> Result<(), Exit> {
         self.look(cx);
-        cx.tell_after(LOOK_EVERY, LookAgain);
+        cx.tell_after(PUBLISH_INTERVAL, LookAgain);
         Ok(())
     }
 }
@@ -325,7 +325,7 @@ impl Handler<LookNow> for InfoPublisher {
 impl Handler<LookAgain> for InfoPublisher {
     async fn handle(&mut self, _: LookAgain, cx: &Cx<Self>) -> Result<(), Exit> {
         self.look(cx);
-        cx.tell_after(LOOK_EVERY, LookAgain);
+        cx.tell_after(PUBLISH_INTERVAL, LookAgain);
         Ok(())
     }
 }

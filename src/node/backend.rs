@@ -248,7 +248,7 @@ impl NodeBackend {
         self.node.as_ref()
     }
 
-    pub(super) async fn feed(&self) -> Result<crate::actors::daemon_link::follow::FeedStatus> {
+    pub(super) async fn feed(&self) -> Result<crate::actors::daemon_link::messages::FeedStatus> {
         ask_if_up(&self.refs.feed, "the head feed", FeedInfo).await
     }
 

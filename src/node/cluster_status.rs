@@ -22,14 +22,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Another node's tree: whoever looks at it waits no longer.
-const FAR_TREE: Duration = Duration::from_secs(1);
+const REMOTE_TREE_TIMEOUT: Duration = Duration::from_secs(1);
 
 pub struct ClusterStatus {
     pub net: Arc<Net>,
     pub slots: LeaseSlots,
     /// This node's own.
     pub refs: Refs,
-    pub far: RemoteNodes,
+    pub remote: RemoteNodes,
 }
 
 impl ClusterStatus {
@@ -50,8 +50,8 @@ impl ClusterStatus {
     }
 
     /// An actor of another node's own, by the node's name.
-    fn far<A: Actor>(&self, node: &str, actor: &str) -> Result<Ref<A>, RemoteTreeError> {
-        self.far.own_of(node, actor).ok_or_else(|| RemoteTreeError::Unknown { node: node.to_string() })
+    fn address_at<A: Actor>(&self, node: &str, actor: &str) -> Result<Ref<A>, RemoteTreeError> {
+        self.remote.own_of(node, actor).ok_or_else(|| RemoteTreeError::Unknown { node: node.to_string() })
     }
 
     fn bridge_peers(&self) -> Vec<PeerInfo> {
@@ -137,10 +137,10 @@ impl ClusterView for ClusterStatus {
     }
 
     fn actors_of(&self, node: &str) -> BoxFuture<'static, Result<Vec<ActorInfo>, RemoteTreeError>> {
-        let far = self.far::<InfoPublisher>(node, INFO);
+        let publisher = self.address_at::<InfoPublisher>(node, INFO);
         let node = node.to_string();
         async move {
-            let answer = far?.ask(TreeSnapshot {}, FAR_TREE).await;
+            let answer = publisher?.ask(TreeSnapshot {}, REMOTE_TREE_TIMEOUT).await;
             answer.map_err(|e| RemoteTreeError::NoAnswer { node, why: e.to_string() })
         }
         .boxed()
@@ -150,13 +150,14 @@ impl ClusterView for ClusterStatus {
         let links = if node == self.net.settings.node {
             Ok((self.refs.feed.clone(), self.refs.pool.clone()))
         } else {
-            self.far(node, FEED).and_then(|feed| Ok((feed, self.far(node, POOL)?)))
+            self.address_at(node, FEED).and_then(|feed| Ok((feed, self.address_at(node, POOL)?)))
         };
         let node = node.to_string();
         async move {
             let (feed, pool) = links?;
             let silent = |why: String| RemoteTreeError::NoAnswer { node: node.clone(), why };
-            let (feed, pool) = tokio::join!(feed.ask(FeedInfo, FAR_TREE), pool.ask(PoolInfo, FAR_TREE));
+            let (feed, pool) =
+                tokio::join!(feed.ask(FeedInfo, REMOTE_TREE_TIMEOUT), pool.ask(PoolInfo, REMOTE_TREE_TIMEOUT));
             let feed = feed.map_err(|e| silent(format!("its head feed: {e}")))?;
             let pool = pool.map_err(|e| silent(format!("its daemon pool: {e}")))?;
             Ok(json!({ "feed": feed, "full_nodes": pool }))

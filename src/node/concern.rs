@@ -5,9 +5,28 @@ use crate::chain::Address;
 use crate::rpc::directory::LeaseState;
 use crate::rpc::directory::placement::Wanted;
 
-/// The enum and the list of its variants from one table: a concern cannot be left out of the list.
+/// Everything that the node has to know of a concern, but its messages: one row each.
+struct ConcernRow {
+    /// As paths and `[placement]` name it.
+    name: &'static str,
+    /// The role that a node needs to run it.
+    role: Role,
+    /// Its group in the tree, and its name there; `{miner}` stands for the miner's address.
+    child: (&'static str, &'static str),
+    /// Each node has one of its own, below its name.
+    per_node: bool,
+    in_doubt: InDoubt,
+    /// Its writes wait on this disk while the cluster's store is out of reach, instead of being refused.
+    journals: bool,
+    /// The concern whose host it shares, where that node can take it.
+    beside: Option<Concern>,
+    /// Further actors that run under its lease, where it runs: their groups in the tree, and their names there.
+    companions: &'static [(&'static str, &'static str)],
+}
+
+/// The enum, the list of its variants and their rows from one table: a concern cannot be left out.
 macro_rules! concerns {
-    ($($(#[$doc:meta])* $name:ident),+ $(,)?) => {
+    ($($(#[$doc:meta])* $name:ident { $($field:ident: $value:expr),+ $(,)? })+) => {
         /// A part of the provider that exactly one process runs at a time. In the order in which they start.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum Concern {
@@ -17,18 +36,79 @@ macro_rules! concerns {
         impl Concern {
             /// In the order in which they start.
             pub const ALL: [Concern; [$(Concern::$name),+].len()] = [$(Concern::$name),+];
+
+            fn row(self) -> &'static ConcernRow {
+                match self {
+                    $(Concern::$name => const { &ConcernRow { $($field: $value),+ } },)+
+                }
+            }
         }
     };
 }
 
 concerns! {
-    MessageSender,
-    WindowPost,
-    WinningPost,
-    Allocator,
+    MessageSender {
+        name: "message-sender",
+        role: Role::DaemonLink,
+        child: ("root/chain", "message_sender"),
+        per_node: false,
+        in_doubt: InDoubt::GoOn, // a proof that is not sent is a fault; the same message twice lands once
+        journals: true,
+        beside: Some(Concern::WindowPost), // between the two there should be no link that can fail
+        companions: &[],
+    }
+    WindowPost {
+        name: "window-post",
+        role: Role::WindowPost,
+        child: ("root/proving", "window_post"),
+        per_node: false,
+        in_doubt: InDoubt::GoOn, // as the message sender
+        journals: true,
+        beside: None,
+        companions: &[],
+    }
+    WinningPost {
+        name: "winning-post",
+        role: Role::WinningPost,
+        child: ("root/proving", "winning_post"),
+        per_node: false,
+        in_doubt: InDoubt::Stop, // two blocks of one epoch are slashed
+        journals: false,
+        beside: None,
+        // Block producers give their power to fast finality; two leases of one miner equivocate, as two blocks do.
+        companions: &[("root/finality", "f3")],
+    }
+    Allocator {
+        name: "sector-allocator",
+        role: Role::Allocator,
+        child: ("root/sealing", "sector_allocator"),
+        per_node: false,
+        in_doubt: InDoubt::WithinRange,
+        journals: false,
+        beside: None,
+        companions: &[],
+    }
     /// One per node: each seals sectors of its own.
-    SealScheduler,
-    DealHandler,
+    SealScheduler {
+        name: "seal-scheduler",
+        role: Role::Sealing,
+        child: ("root/sealing", "seal_scheduler"),
+        per_node: true,
+        in_doubt: InDoubt::Finish,
+        journals: true,
+        beside: None,
+        companions: &[],
+    }
+    DealHandler {
+        name: "deal-handler",
+        role: Role::Markets,
+        child: ("root/markets", "deal_handler-{miner}"),
+        per_node: false,
+        in_doubt: InDoubt::GoOn, // answers clients from what it has; what it would have to write waits
+        journals: false,
+        beside: None,
+        companions: &[],
+    }
 }
 
 /// The behaviour of a concern while etcd is out of reach, so that its lease can be neither proven nor known to be lost.
@@ -59,92 +139,57 @@ impl InDoubt {
 impl Concern {
     /// As paths and `[placement]` name it.
     pub fn name(self) -> &'static str {
-        match self {
-            Concern::MessageSender => "message-sender",
-            Concern::WindowPost => "window-post",
-            Concern::WinningPost => "winning-post",
-            Concern::Allocator => "sector-allocator",
-            Concern::SealScheduler => "seal-scheduler",
-            Concern::DealHandler => "deal-handler",
-        }
+        self.row().name
     }
 
     /// Its logical path; `node` is this node's name, in a cluster.
     pub fn path(self, miner: &Address, node: Option<&str>) -> String {
-        match (self, node) {
-            (Concern::SealScheduler, Some(node)) => format!("/{miner}/{}/{node}", self.name()),
-            _ => format!("/{miner}/{}", self.name()),
+        match node.filter(|_| self.is_per_node()) {
+            Some(node) => format!("/{miner}/{}/{node}", self.name()),
+            None => format!("/{miner}/{}", self.name()),
         }
     }
 
     /// The role that a node needs to run it.
     pub fn role(self) -> Role {
-        match self {
-            Concern::MessageSender => Role::DaemonLink,
-            Concern::WindowPost => Role::WindowPost,
-            Concern::WinningPost => Role::WinningPost,
-            Concern::Allocator => Role::Allocator,
-            Concern::SealScheduler => Role::Sealing,
-            Concern::DealHandler => Role::Markets,
-        }
+        self.row().role
     }
 
     /// Its group in the tree, and its name there.
     pub fn place(self, miner: &Address) -> (&'static str, String) {
-        match self {
-            Concern::MessageSender => ("root/chain", "message_sender".into()),
-            Concern::WindowPost => ("root/proving", "window_post".into()),
-            Concern::WinningPost => ("root/proving", "winning_post".into()),
-            Concern::Allocator => ("root/sealing", "sector_allocator".into()),
-            Concern::SealScheduler => ("root/sealing", "seal_scheduler".into()),
-            Concern::DealHandler => ("root/markets", format!("deal_handler-{miner}")),
-        }
+        let (group, child) = self.row().child;
+        (group, child.replace("{miner}", &miner.to_string()))
+    }
+
+    /// Whether each node has one of its own.
+    pub fn is_per_node(self) -> bool {
+        self.row().per_node
     }
 
     /// Further actors that run under its lease, where it runs: their groups in the tree, and their names there.
     pub fn companions(self) -> &'static [(&'static str, &'static str)] {
-        match self {
-            // Block producers give their power to fast finality; two leases of one miner equivocate, as two blocks do.
-            Concern::WinningPost => &[("root/finality", "f3")],
-            Concern::MessageSender
-            | Concern::WindowPost
-            | Concern::Allocator
-            | Concern::SealScheduler
-            | Concern::DealHandler => &[],
-        }
+        self.row().companions
     }
 
     pub fn in_doubt(self) -> InDoubt {
-        match self {
-            // A proof that is not sent is a fault; the same message twice lands once.
-            Concern::WindowPost | Concern::MessageSender => InDoubt::GoOn,
-            // Two blocks of one epoch are slashed.
-            Concern::WinningPost => InDoubt::Stop,
-            Concern::Allocator => InDoubt::WithinRange,
-            Concern::SealScheduler => InDoubt::Finish,
-            // Answers clients from what it has; what it would have to write waits.
-            Concern::DealHandler => InDoubt::GoOn,
-        }
+        self.row().in_doubt
     }
 
     /// Whether its writes wait on this disk while the cluster's store is out of reach, instead of being refused.
     pub fn journals(self) -> bool {
-        match self {
-            Concern::WindowPost | Concern::MessageSender | Concern::SealScheduler => true,
-            Concern::WinningPost | Concern::Allocator | Concern::DealHandler => false,
-        }
+        self.row().journals
     }
 
     /// The concern's description for the placement, on that node.
     pub fn wanted(self, miner: &Address, node: &str) -> Wanted {
         let path = self.path(miner, Some(node));
-        match self {
-            Concern::SealScheduler => Wanted::pinned(path, self.role(), node),
-            // A proof that reaches no sender is a fault: between the two there should be no link that can fail.
-            Concern::MessageSender => {
-                Wanted::new(path, self.role()).beside(Concern::WindowPost.path(miner, Some(node)))
-            }
-            _ => Wanted::new(path, self.role()),
+        if self.is_per_node() {
+            return Wanted::pinned(path, self.role(), node);
+        }
+        let wanted = Wanted::new(path, self.role());
+        match self.row().beside {
+            Some(other) => wanted.beside(other.path(miner, Some(node))),
+            None => wanted,
         }
     }
 }

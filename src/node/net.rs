@@ -7,9 +7,9 @@ pub mod bridge;
 pub mod directory;
 
 use super::concern::Concern;
+use super::exports;
 use super::lease_slot::LeaseSlots;
 use super::settings::ClusterSettings;
-use super::{NodeError, exports};
 use crate::chain::Address;
 use crate::node::refs::Refs;
 use crate::rpc::bridge::{Bridge, EpochGate};
@@ -47,17 +47,16 @@ impl Net {
         miner: Address,
         boot: u64,
         start: u64,
-        store: &Store,
+        stores: BTreeMap<Concern, Store>,
         slots: LeaseSlots,
-    ) -> Result<Net, NodeError> {
-        let stores = directory::stores(&settings, store)?;
+    ) -> Net {
         let wanted = |concern: Concern| -> Wanted { concern.wanted(&miner, &settings.node) };
         let placement = Placement {
             concerns: Concern::ALL.map(wanted).into(),
             prefer: settings.placement.clone(),
             ..Placement::default()
         };
-        Ok(Net {
+        Net {
             settings,
             repo,
             miner,
@@ -68,7 +67,7 @@ impl Net {
             placement,
             slots,
             stores,
-        })
+        }
     }
 
     /// The epoch under which other nodes may reach the concern.

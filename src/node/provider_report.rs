@@ -14,7 +14,7 @@ use super::concern::Concern;
 use super::network_report::{NetworkAsked, NetworkReport, f3_part};
 use super::proving_report::{self, Concerns, DeadlineRow, Period, ProvingInfo};
 use super::shards::{Gathered, MissingShard};
-use crate::actors::daemon_link::follow::FeedStatus;
+use crate::actors::daemon_link::messages::FeedStatus;
 use crate::actors::daemon_link::messages::{FeedInfo, PoolInfo};
 use crate::actors::daemon_link::pool::{Health, is_used};
 use crate::actors::deal_handler::{MarketInfo, MarketReport};

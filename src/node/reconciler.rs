@@ -8,14 +8,12 @@ mod compare;
 #[cfg(test)]
 mod model_tests;
 pub mod phase;
-mod routes;
+pub mod routes;
 mod work;
 
 use super::concern::Concern;
-use super::lease_slot::{HeldLease, LeaseSlot, LeaseSlots};
-use super::net::Net;
-use super::refs::{MAILBOX, Refs};
-use super::shards::Shards;
+use super::lease_slot::{HeldLease, LeaseSlot};
+use crate::node::mailbox::MAILBOX;
 use crate::rpc::bridge::Bridge;
 use crate::rpc::directory::placement::{PlacementStep, Why, decide};
 use crate::rpc::directory::{Directory, DirectoryError, Lease, View};
@@ -24,8 +22,9 @@ use crate::supervisor::{
 };
 use compare::Seen;
 use phase::{ConcernPhase, PhaseCommand, PhaseEvent};
+use routes::ReconcilerDeps;
 use std::collections::BTreeMap;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
@@ -38,16 +37,6 @@ const ENTER_RETRY: Duration = Duration::from_secs(10);
 const FOLLOW_PAUSE: Duration = Duration::from_secs(600);
 /// How long leaving the cluster may take; without it the leases expire.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(5);
-
-#[derive(Clone)]
-pub struct ReconcilerDeps {
-    pub net: Arc<Net>,
-    pub refs: Refs,
-    pub slots: LeaseSlots,
-    pub shards: Arc<Shards>,
-    /// Known once the tree has started.
-    pub tree: Arc<OnceLock<WeakTree>>,
-}
 
 pub fn child(deps: ReconcilerDeps) -> ChildSpec {
     ChildSpec::actor("keeper", &Ref::new("/keeper", MAILBOX), move |_| {
@@ -94,7 +83,7 @@ impl Reconciler {
             (slot.concern, ConcernState { slot: slot.clone(), phase, not_before: None, followed: None })
         };
         let concerns = deps.slots.iter().map(&mut tend).collect();
-        let routes = routes::Routes::new(&deps);
+        let routes = routes::Routes::new(&deps).map_err(|e| StartError(e.to_string()))?;
         Ok(Reconciler { deps, bridge, directory, concerns, to_do, routes })
     }
 

@@ -13,6 +13,7 @@ use crate::actors::storage::{self, Storage};
 use crate::actors::window_post::WindowPost;
 use crate::actors::winning_post::WinningPost;
 use crate::chain::Address;
+use crate::node::mailbox::MAILBOX;
 use crate::rpc::admin::AdminHttp;
 use crate::rpc::api::ApiServer;
 use crate::supervisor::{Group, Groups, Ref};
@@ -38,9 +39,6 @@ pub struct Refs {
     pub admin: Ref<AdminHttp>,
     pub api: Ref<ApiServer>,
 }
-
-/// Mailbox bound of light actors; job runners get less.
-pub(super) const MAILBOX: usize = 256;
 
 /// Each node's own, the link to the full nodes and what answers for it: its name, then one of these.
 pub const POOL: &str = "daemon-pool";

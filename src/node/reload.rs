@@ -2,12 +2,13 @@
 
 use super::refs::Refs;
 use super::settings::NodeSettings;
+use super::settings::Origin;
 use crate::actors::deal_handler::MarketSettings;
 use crate::actors::message_sender::SenderSettings;
 use crate::actors::seal_scheduler::SealSettings;
 use crate::actors::window_post::settings::WindowPostSettings;
+use crate::config::Config;
 use crate::config::change::{self, Change};
-use crate::config::{Config, ConfigError};
 use crate::proofs::Prover;
 use crate::rpc::admin::ReloadError;
 use crate::supervisor::{CallError, Handler, Reconfigure, Ref};
@@ -47,20 +48,6 @@ impl Hot {
 }
 
 pub type Live = Arc<ArcSwap<Hot>>;
-
-/// The source of this node's settings, to read them again.
-pub trait Origin: Send + Sync {
-    /// The configuration that it was started with.
-    fn started_with(&self) -> &Config;
-    /// Blocks.
-    fn read(&self) -> Result<Config, ConfigError>;
-    /// In the concerns' terms.
-    fn settings(&self, config: &Config) -> NodeSettings {
-        NodeSettings::of(config)
-    }
-    /// Logs by that filter from now on.
-    fn log(&self, filter: &str) -> Result<(), String>;
-}
 
 /// The result of a reload.
 #[derive(Serialize, Clone, Debug, Default, PartialEq)]
@@ -210,7 +197,7 @@ mod tests {
         fn started_with(&self) -> &Config {
             &self.started
         }
-        fn read(&self) -> Result<Config, ConfigError> {
+        fn read(&self) -> Result<Config, crate::config::ConfigError> {
             Ok(self.now.clone())
         }
         fn log(&self, _: &str) -> Result<(), String> {

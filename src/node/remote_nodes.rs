@@ -65,9 +65,9 @@ pub struct RemoteNodes {
 }
 
 fn remote<A: Actor>(path: String, peer: PeerId, carrier: &CarrierOf) -> Ref<A> {
-    let far = Ref::new(path, MAILBOX);
-    far.route_to(Some(carrier(peer)));
-    far
+    let address = Ref::new(path, MAILBOX);
+    address.route_to(Some(carrier(peer)));
+    address
 }
 
 impl RemoteNodes {

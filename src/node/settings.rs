@@ -1,6 +1,6 @@
 //! The settings that a node needs before its tree is built: the configuration in the concerns' own terms.
 
-use super::reload::Origin;
+use super::concern::Concern;
 use super::roles::{Role, Roles};
 use crate::actors::daemon_link::settings::LinkSettings;
 use crate::actors::deal_handler::{AskSettings, MarketSettings};
@@ -10,7 +10,8 @@ use crate::actors::storage::{NoStorages, Storages};
 use crate::actors::window_post::settings::WindowPostSettings;
 use crate::actors::winning_post::settings::WinningPostSettings;
 use crate::chain::TokenAmount;
-use crate::config::{self, Config, DirectoryKind};
+use crate::config::ConfigError;
+use crate::config::{self, Config, DirectoryKind, PlacementConfig};
 use crate::proofs::ProverPools;
 use crate::supervisor::{Tree, TreeOptions};
 use libp2p::{Multiaddr, PeerId};
@@ -19,6 +20,20 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
+
+/// The source of this node's settings, to read them again.
+pub trait Origin: Send + Sync {
+    /// The configuration that it was started with.
+    fn started_with(&self) -> &Config;
+    /// Blocks.
+    fn read(&self) -> Result<Config, ConfigError>;
+    /// In the concerns' terms.
+    fn settings(&self, config: &Config) -> NodeSettings {
+        NodeSettings::of(config)
+    }
+    /// Logs by that filter from now on.
+    fn log(&self, filter: &str) -> Result<(), String>;
+}
 
 #[derive(Clone)]
 pub struct NodeSettings {
@@ -112,6 +127,18 @@ pub struct TlsFiles {
     pub key: Option<PathBuf>,
 }
 
+/// The nodes that the configuration prefers for it; `None`: each node has one of its own.
+fn preferred(placement: &PlacementConfig, concern: Concern) -> Option<&Vec<String>> {
+    match concern {
+        Concern::WindowPost => Some(&placement.window_post),
+        Concern::WinningPost => Some(&placement.winning_post),
+        Concern::Allocator => Some(&placement.sector_allocator),
+        Concern::MessageSender => Some(&placement.message_sender),
+        Concern::DealHandler => Some(&placement.deal_handler),
+        Concern::SealScheduler => None,
+    }
+}
+
 impl ClusterSettings {
     pub const LEASE_TTL: Duration = Duration::from_secs(10);
     pub const HEARTBEAT: Duration = Duration::from_secs(1);
@@ -143,14 +170,8 @@ impl ClusterSettings {
             DirectoryKind::Static => DirectorySettings::Static(static_peers(cluster)),
             DirectoryKind::Etcd => DirectorySettings::Etcd(EtcdSettings::of(cluster)),
         };
-        let placement = [
-            ("window-post", &config.placement.window_post),
-            ("winning-post", &config.placement.winning_post),
-            ("sector-allocator", &config.placement.sector_allocator),
-            ("message-sender", &config.placement.message_sender),
-            ("deal-handler", &config.placement.deal_handler),
-        ];
-        let named = placement.into_iter().filter(|(_, nodes)| !nodes.is_empty());
+        let preferred = |concern: Concern| Some((concern.name(), preferred(&config.placement, concern)?));
+        let named = Concern::ALL.into_iter().filter_map(preferred).filter(|(_, nodes)| !nodes.is_empty());
         Some(ClusterSettings {
             name: cluster.name.clone(),
             node: cluster.node_name(),

@@ -1,7 +1,7 @@
 //! The seal schedulers of one miner, one per node: asked together, and one that does not answer is named, not left out.
 
-use super::refs::MAILBOX;
 use crate::actors::seal_scheduler::SealScheduler;
+use crate::node::mailbox::MAILBOX;
 use crate::supervisor::{CallError, Handler, Message, Ref};
 use arc_swap::ArcSwap;
 use serde::{Deserialize, Serialize};

@@ -183,10 +183,10 @@ impl Table {
 /// The table of one surface, shared by all threads that serve it.
 #[derive(Clone)]
 pub struct ConnectionLimiter {
-    shared: Arc<Shared>,
+    shared: Arc<LimiterState>,
 }
 
-struct Shared {
+struct LimiterState {
     table: Mutex<Table>,
     /// A connection has left.
     left: Notify,
@@ -194,7 +194,7 @@ struct Shared {
     closed: AtomicU64,
 }
 
-impl Shared {
+impl LimiterState {
     fn table(&self) -> MutexGuard<'_, Table> {
         lock(&self.table)
     }
@@ -205,7 +205,7 @@ impl ConnectionLimiter {
         let (refused, closed) = (AtomicU64::new(0), AtomicU64::new(0));
         let table = Mutex::new(Table::new(limits));
         let left = Notify::new();
-        ConnectionLimiter { shared: Arc::new(Shared { table, left, refused, closed }) }
+        ConnectionLimiter { shared: Arc::new(LimiterState { table, left, refused, closed }) }
     }
 
     /// `None`: the surface is full. `from` is `None` where the transport names no address; all those share one host.
@@ -288,7 +288,7 @@ impl Drop for ConnectionPermit {
 /// Names a connection to its limiter; keeps nothing open.
 #[derive(Clone)]
 pub struct Connection {
-    shared: Arc<Shared>,
+    shared: Arc<LimiterState>,
     id: ConnectionId,
     activity: Arc<Activity>,
 }

@@ -174,11 +174,11 @@ impl Replica for EtcdReplica {
 /// The result of one of our guarded transactions.
 enum Guarded {
     Done,
-    Not(Found),
+    Not(RowInTheWay),
 }
 
 /// The row that stood in the way.
-struct Found {
+struct RowInTheWay {
     /// Create revision of the lease's key.
     holder: Option<u64>,
     marker: Option<Marker>,
@@ -316,7 +316,7 @@ impl Inner {
             key: self.seq_key(scope),
             why: "an answer with parts missing".into(),
         })?;
-        Ok(Guarded::Not(Found {
+        Ok(Guarded::Not(RowInTheWay {
             holder: lease.first().map(|kv| kv.create_revision() as u64),
             marker: seq.first().map(marker_of).transpose()?,
             redo: redo.first().map(decode).transpose()?,

@@ -19,6 +19,7 @@ pub mod etcd;
 mod mirror;
 pub mod numbered;
 mod overlay;
+mod record;
 pub mod replica;
 mod replicated;
 mod table_owner;
@@ -30,7 +31,6 @@ mod txn;
 use db::Db;
 use replica::{Marker, Replica};
 use replicated::{CommitContext, Replication, Scopes};
-use serde::{Serialize, de::DeserializeOwned};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -39,25 +39,12 @@ pub use crate::supervisor::Token;
 pub(crate) use table_owner::cluster_tables;
 
 pub use error::{Result, StoreError};
+pub use record::{Record, RowCheck};
 pub use replicated::{Acquired, Policy, ScopeReport, lease_of};
 pub use txn::{Txn, read_body, readable};
 
-/// A record type and where it lives.
-pub trait Record: Serialize + DeserializeOwned {
-    const TABLE: &'static str;
-    const SCHEMA: u16 = 1;
-
-    /// Reads the body of an older schema with [`read_body`]; `None`: not known, which is refused.
-    fn read_older(_schema: u16, _body: &[u8]) -> Option<std::result::Result<Self, String>> {
-        None
-    }
-}
-
 /// Records with their keys, and the keys of those that cannot be read with the reason.
 pub type Readable<R> = (Vec<(String, R)>, Vec<(String, String)>);
-
-/// Says why a row of that table cannot be read. (table, key, value with its schema number.)
-pub type RowCheck = fn(&str, &str, &[u8]) -> std::result::Result<(), String>;
 
 /// The embedded store. Cheap to clone. Calls block for a disk write: fine on an actor's own arbiter.
 #[derive(Clone)]

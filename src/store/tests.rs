@@ -4,7 +4,7 @@ use super::db::Db;
 use super::*;
 use redb::StorageBackend;
 use redb::backends::FileBackend;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use std::fs::OpenOptions;
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -1,9 +1,10 @@
 //! Records inside one transaction: encoding, the fence, the boot counter.
 
+use super::Token;
 use super::error::{Result, StoreError};
+use super::record::Record;
 use super::replica::Op;
 use super::table_owner;
-use super::{Record, Token};
 use redb::{ReadTransaction, ReadableTable, TableDefinition, TableError, WriteTransaction};
 use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;

@@ -1,10 +1,10 @@
 //! The figures of an actor that anyone may read at any time, without asking it: atomics that outlive its incarnations.
 
 use super::dead_letters::{DeadLetters, DeadReason};
+use super::epoch_source::EpochSource;
 use super::exit::Exit;
-use super::fence::EpochSource;
 use super::histogram::Histogram;
-use super::inspect::InspectionCell;
+use super::inspection::InspectionCell;
 use super::monitor::Watchers;
 use super::shell::{StartWaiters, here};
 use crate::util::lock;

@@ -2,6 +2,7 @@
 
 use super::actor::Token;
 use super::cell::CellMeta;
+use super::epoch_source::EpochSource;
 use crate::util::lock;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -23,16 +24,6 @@ impl Fenced {
             false => "the end of its tenure".to_string(),
         }
     }
-}
-
-/// A right that reaches beyond this process: of the concern that only one of several processes may run. One for all
-/// incarnations of an address.
-pub trait EpochSource: Send + Sync + 'static {
-    /// The base of the epochs of incarnations that start now, instead of the tree's base. It grows with every right;
-    /// where it begins lower (a cluster that counts anew), `holds` refuses every earlier one.
-    fn epoch_base(&self) -> u64;
-    /// Whether an incarnation of that epoch may still cause effects.
-    fn holds(&self, epoch: u64) -> bool;
 }
 
 /// The right to cause effects: asked right before one that cannot be taken back.

@@ -104,7 +104,7 @@ pub struct Monitor {
     meta: Arc<CellMeta>,
     id: Option<u64>,
     /// For an actor of another process: what its carrier keeps as long as this.
-    _far: Option<Box<dyn Send + Sync>>,
+    _remote: Option<Box<dyn Send + Sync>>,
 }
 
 impl Monitor {
@@ -114,9 +114,9 @@ impl Monitor {
             drop(state);
             let incarnation = meta.epoch.load(Ordering::Relaxed);
             to.deliver(Down { path, incarnation, reason: Exit::NotRunning });
-            return Monitor { meta: meta.clone(), id: None, _far: None };
+            return Monitor { meta: meta.clone(), id: None, _remote: None };
         }
-        Monitor { meta: meta.clone(), id: Some(state.enter(Watcher { path, to })), _far: None }
+        Monitor { meta: meta.clone(), id: Some(state.enter(Watcher { path, to })), _remote: None }
     }
 
     /// Monitors that incarnation; `None`: it is over, or was given up.
@@ -125,11 +125,11 @@ impl Monitor {
         let lives = state.live == Some(incarnation);
         let id = lives.then(|| state.enter(Watcher { path: meta.path.to_string(), to }));
         drop(state);
-        Some(Monitor { meta: meta.clone(), id: Some(id?), _far: None })
+        Some(Monitor { meta: meta.clone(), id: Some(id?), _remote: None })
     }
 
-    pub(super) fn afar(meta: &Arc<CellMeta>, far: Box<dyn Send + Sync>) -> Monitor {
-        Monitor { meta: meta.clone(), id: None, _far: Some(far) }
+    pub(super) fn remote(meta: &Arc<CellMeta>, remote: Box<dyn Send + Sync>) -> Monitor {
+        Monitor { meta: meta.clone(), id: None, _remote: Some(remote) }
     }
 
     /// No [`Down`] is sent from now on; one that is on its way already still comes.

@@ -2,10 +2,10 @@
 
 use super::cell::CellMeta;
 use super::engine::Key;
+use super::info::ActorInfo;
 use super::policy::Restart;
 use super::spec::{Body, ChildDef, SupDef};
 use super::supervise::{Combiner, SupervisorMsg};
-use super::tree::ActorInfo;
 use crate::util::lock;
 use arc_swap::ArcSwap;
 use std::collections::BTreeMap;

@@ -3,9 +3,10 @@
 
 use super::actor::{Actor, Handler, Message};
 use super::exit::Exit;
+use super::exit::StartError;
 use super::policy::Restart;
 use super::shell::{Cx, Ref};
-use super::spec::{ChildSpec, StartError};
+use super::spec::ChildSpec;
 use crate::util::lock;
 use std::ffi::OsString;
 use std::fs;

@@ -2,12 +2,13 @@
 
 mod fault;
 
+use super::exit::StartError;
 pub use fault::{SpecError, SpecFault};
 
 use super::actor::Actor;
 use super::cell::CellMeta;
 use super::engine::{ChildRules, Flags};
-use super::fence::EpochSource;
+use super::epoch_source::EpochSource;
 use super::node::TreeNode;
 use super::policy::{AutoShutdown, BudgetSpent, Restart, RestartBackoff, Shutdown, Strategy, Thread};
 use super::shell::{Cx, Launch, Ref, launcher};
@@ -16,11 +17,6 @@ use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-
-/// A start that failed; `why` goes into the tree.
-#[derive(Debug, Clone, thiserror::Error)]
-#[error("{0}")]
-pub struct StartError(pub String);
 
 /// Looks up the node at a tree path.
 pub(super) type Before<'a> = dyn Fn(&str) -> Option<Arc<TreeNode>> + 'a;

@@ -9,7 +9,8 @@ pub(super) use control::{Control, keep};
 
 use super::cell::{ActorState, CellMeta};
 use super::engine::{
-    AdminError, CallAnswer, ChildPhase, Command, End, Engine, Event, Key, Serial, StartFailure, SupervisorCall,
+    AdminError, CallAnswer, ChildPhase, End, Engine, EngineCommand, EngineEvent, Key, Serial, StartFailure,
+    SupervisorCall,
 };
 use super::exit::Exit;
 use super::node::TreeNode;
@@ -179,27 +180,27 @@ impl Supervisor {
                     let key = self.engine.add(def.id.clone(), def.rules.clone(), def.clone());
                     self.show(key, def);
                 }
-                self.step(Event::Begin)
+                self.step(EngineEvent::Begin)
             }
             SupervisorMsg::Tick(at) => {
                 self.alarms.remove(&at);
-                self.step(Event::Tick)
+                self.step(EngineEvent::Tick)
             }
             SupervisorMsg::Child(key, serial, news) => {
                 let key = self.present(key);
                 let current = self.engine.serial(key) == Some(serial);
                 match news {
-                    ChildReport::Started => self.step(Event::Started { key, serial }),
+                    ChildReport::Started => self.step(EngineEvent::Started { key, serial }),
                     ChildReport::NotStarted(why) => {
                         self.drop_handle(key, current);
                         if current {
                             tracing::warn!(child = %why.path, why = %why.why, "did not start");
                         }
-                        self.step(Event::StartFailed { key, serial, why })
+                        self.step(EngineEvent::StartFailed { key, serial, why })
                     }
                     ChildReport::Ignored => {
                         self.drop_handle(key, current);
-                        self.step(Event::Ignored { key, serial })
+                        self.step(EngineEvent::Ignored { key, serial })
                     }
                     ChildReport::Down(exit) => {
                         self.drop_handle(key, current);
@@ -209,13 +210,13 @@ impl Supervisor {
                                 false => tracing::debug!(child = %def.path, %exit, "ended"),
                             }
                         }
-                        self.step(Event::Down { key, serial, exit })
+                        self.step(EngineEvent::Down { key, serial, exit })
                     }
                 }
             }
-            SupervisorMsg::Stop => self.step(Event::Stop(Exit::Shutdown)),
-            SupervisorMsg::Kill => self.step(Event::Kill),
-            SupervisorMsg::Over(exit) => self.step(Event::Stop(exit)),
+            SupervisorMsg::Stop => self.step(EngineEvent::Stop(Exit::Shutdown)),
+            SupervisorMsg::Kill => self.step(EngineEvent::Kill),
+            SupervisorMsg::Over(exit) => self.step(EngineEvent::Stop(exit)),
             SupervisorMsg::Upgrade(def, reply) => self.upgrade(def, reply),
             SupervisorMsg::Call(call, reply) => {
                 let ticket = self.next_ticket;
@@ -226,7 +227,7 @@ impl Supervisor {
                     _ => None,
                 };
                 let before = added.as_ref().and_then(|(id, _)| self.engine.key_of(id));
-                let (commands, over) = self.decide(Event::Call { ticket, call });
+                let (commands, over) = self.decide(EngineEvent::Call { ticket, call });
                 if let Some((id, def)) = added
                     && before.is_none()
                     && let Some(key) = self.engine.key_of(&id)
@@ -245,7 +246,7 @@ impl Supervisor {
                 if let Some(def) = self.engine.payload(key) {
                     tracing::error!(child = %def.path, %what, "hung");
                 }
-                self.step(Event::Hung { key, what })
+                self.step(EngineEvent::Hung { key, what })
             }
             SupervisorMsg::Lost { place } => {
                 let lost: Vec<Key> = self
@@ -256,7 +257,7 @@ impl Supervisor {
                     .collect();
                 for key in lost {
                     if let Some(serial) = self.engine.serial(key)
-                        && let Some(end) = self.step(Event::Lost { key, serial })
+                        && let Some(end) = self.step(EngineEvent::Lost { key, serial })
                     {
                         return Some(end);
                     }
@@ -280,13 +281,13 @@ impl Supervisor {
         }
     }
 
-    fn step(&mut self, event: Event<Arc<ChildDef>>) -> Option<End> {
+    fn step(&mut self, event: EngineEvent<Arc<ChildDef>>) -> Option<End> {
         let (commands, over) = self.decide(event);
         self.carry_out(commands);
         over
     }
 
-    fn decide(&mut self, event: Event<Arc<ChildDef>>) -> (Vec<Command>, Option<End>) {
+    fn decide(&mut self, event: EngineEvent<Arc<ChildDef>>) -> (Vec<EngineCommand>, Option<End>) {
         let now = Instant::now();
         let jitter = rand::thread_rng().gen_range(-1.0..=1.0);
         let mut commands = self.engine.step(now, event, jitter);
@@ -303,8 +304,8 @@ impl Supervisor {
             branch.budget_used.store(self.engine.budget(now).0, Ordering::Relaxed);
         }
         let over = match commands.last() {
-            Some(Command::End(_)) => match commands.pop() {
-                Some(Command::End(end)) => Some(end),
+            Some(EngineCommand::End(_)) => match commands.pop() {
+                Some(EngineCommand::End(end)) => Some(end),
                 _ => None,
             },
             _ => None,
@@ -312,31 +313,31 @@ impl Supervisor {
         (commands, over)
     }
 
-    fn carry_out(&mut self, commands: Vec<Command>) {
+    fn carry_out(&mut self, commands: Vec<EngineCommand>) {
         for command in commands {
             match command {
-                Command::Start { key, serial } => self.start(key, serial),
-                Command::Stop { key } => {
+                EngineCommand::Start { key, serial } => self.start(key, serial),
+                EngineCommand::Stop { key } => {
                     self.order(key, Ctl::Stop { again: self.engine.comes_back(key) }, SupervisorMsg::Stop)
                 }
-                Command::Kill { key } => self.order(key, Ctl::Kill, SupervisorMsg::Kill),
-                Command::Abandon { key } => self.abandon(key),
-                Command::Reply { ticket, result } => {
+                EngineCommand::Kill { key } => self.order(key, Ctl::Kill, SupervisorMsg::Kill),
+                EngineCommand::Abandon { key } => self.abandon(key),
+                EngineCommand::Reply { ticket, result } => {
                     if let Some(reply) = self.replies.remove(&ticket) {
                         let _ = reply.send(result); // the caller may have given up
                     }
                 }
-                Command::Removed { key } => {
+                EngineCommand::Removed { key } => {
                     let node = self.node.branch.as_ref().and_then(|branch| branch.remove(key));
                     if let Some(node) = node.filter(|node| node.fleeting) {
                         self.control.forget(&node.meta.path);
                     }
                 }
-                Command::Up => {
+                EngineCommand::Up => {
                     self.node.meta.set_state(ActorState::Up);
                     self.report.started();
                 }
-                Command::End(_) => {} // taken off by `decide`
+                EngineCommand::End(_) => {} // taken off by `decide`
             }
         }
     }

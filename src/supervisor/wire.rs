@@ -164,7 +164,7 @@ pub trait OutgoingMessage: Send + 'static {
     fn write(&self, into: &mut Vec<u8>) -> Result<(), WireError>;
     /// The end of what a carrier has accepted, once: the reply's bytes, or why there are none. A tell that was sent is
     /// dropped instead. May run on any thread and does not block.
-    fn settle(self: Box<Self>, answer: Result<&[u8], Fault>);
+    fn complete(self: Box<Self>, answer: Result<&[u8], Fault>);
     #[doc(hidden)]
     fn into_any(self: Box<Self>) -> Box<dyn Any>;
 }

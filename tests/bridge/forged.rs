@@ -2,8 +2,9 @@
 
 use crate::support::bridge::*;
 use bulkhead::rpc::bridge::frame::{self, Call, Head, To};
-use bulkhead::rpc::bridge::{Hello, PeerState, Refusal, codec};
+use bulkhead::rpc::bridge::{Hello, PeerState, Refusal};
 use bulkhead::supervisor::wire::Fault;
+use bulkhead::wire::codec;
 use futures::{AsyncReadExt, AsyncWriteExt};
 use libp2p::core::Endpoint;
 use libp2p::core::muxing::{StreamMuxer, StreamMuxerBox, SubstreamBox};

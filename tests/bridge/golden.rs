@@ -1,9 +1,10 @@
 //! The bytes of every kind of frame, pinned: a node of another release must read them.
 
+use bulkhead::rpc::bridge::Hello;
 use bulkhead::rpc::bridge::frame::{self, Call, Head, To, TraceParent};
-use bulkhead::rpc::bridge::{Hello, codec};
 use bulkhead::supervisor::Exit;
 use bulkhead::supervisor::wire::Fault;
+use bulkhead::wire::codec;
 
 fn hex(head: &Head, body: &[u8]) -> String {
     let mut bytes = Vec::new();

@@ -14,8 +14,8 @@ use bulkhead::actors::sector_allocator::messages::{
 use bulkhead::actors::winning_post::messages::{RoundOutcome, RoundReport, WinningInfo, WinningReport};
 use bulkhead::chain::types::TipSetKey;
 use bulkhead::chain::{Address, TokenAmount};
-use bulkhead::rpc::bridge::codec::{self, Earlier};
 use bulkhead::supervisor::Message;
+use bulkhead::wire::codec::{self, Earlier};
 use std::fmt::Debug;
 
 /// The message's bytes in hex, after it and its reply came through unchanged.

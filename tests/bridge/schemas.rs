@@ -1,9 +1,10 @@
 //! Nodes whose versions of one message differ. What each reads it says by what it exports; nothing is set by hand.
 
 use crate::support::bridge::*;
-use bulkhead::rpc::bridge::{Bridge, EpochGate, codec};
+use bulkhead::rpc::bridge::{Bridge, EpochGate};
 use bulkhead::supervisor::wire::WireError;
 use bulkhead::supervisor::*;
+use bulkhead::wire::codec;
 use libp2p::PeerId;
 
 const SHELF: &str = "/t01000/shelf";
@@ -39,9 +40,9 @@ macro_rules! shelf {
 }
 
 mod first {
-    use bulkhead::rpc::bridge::codec;
     use bulkhead::supervisor::wire::WireForm;
     use bulkhead::supervisor::*;
+    use bulkhead::wire::codec;
     use serde::{Deserialize, Serialize};
 
     #[derive(Serialize, Deserialize, Debug, PartialEq)]
@@ -54,9 +55,9 @@ mod first {
 }
 
 mod second {
-    use bulkhead::rpc::bridge::codec::{self, Earlier};
     use bulkhead::supervisor::wire::{WireError, WireForm};
     use bulkhead::supervisor::*;
+    use bulkhead::wire::codec::{self, Earlier};
     use serde::{Deserialize, Serialize};
 
     #[derive(Serialize, Deserialize, Debug, PartialEq)]
@@ -96,9 +97,9 @@ mod second {
 }
 
 mod third {
-    use bulkhead::rpc::bridge::codec::{self, Earlier};
     use bulkhead::supervisor::wire::{WireError, WireForm};
     use bulkhead::supervisor::*;
+    use bulkhead::wire::codec::{self, Earlier};
     use serde::{Deserialize, Serialize};
 
     #[derive(Serialize, Deserialize, Debug, PartialEq)]

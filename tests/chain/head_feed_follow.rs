@@ -2,7 +2,8 @@
 
 use crate::support::scripted::*;
 use bulkhead::actors::daemon_link::LinkError;
-use bulkhead::actors::daemon_link::follow::{FeedStatus, follow};
+use bulkhead::actors::daemon_link::follow::follow;
+use bulkhead::actors::daemon_link::messages::FeedStatus;
 use bulkhead::actors::daemon_link::pool::Pool;
 use bulkhead::actors::daemon_link::settings::{LinkSettings, WallClock};
 use bulkhead::chain::types::{HeadChange, HeadChangeType, TipSet};

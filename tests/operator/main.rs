@@ -14,6 +14,7 @@ mod docs_name_metrics;
 mod docs_name_tests;
 mod drill;
 mod house_style;
+mod import_circles;
 mod info_of_a_hung_node;
 mod miner_api_serves_lotus_clients;
 mod node_reload;

@@ -3,7 +3,7 @@
 use bellpepper_core::{Circuit, ConstraintSystem, SynthesisError};
 use bellperson::groth16::{Parameters, create_random_proof, generate_parameters, prepare_verifying_key, verify_proof};
 use blstrs::{Bls12, Scalar};
-use bulkhead::proofs::keys::{GenerateError, Phase, ToxicWaste, write_parameters};
+use bulkhead::proofs::keys::{GenerateError, GeneratorPhase, ToxicWaste, write_parameters};
 use ff::Field;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
@@ -118,6 +118,6 @@ fn progress_ends_with_all_points_written() {
     let seen = std::sync::Mutex::new(Vec::new());
     write_parameters(|| chain(10), &toxic, &mut Cursor::new(Vec::new()), &|p| seen.lock().unwrap().push(p)).unwrap();
     let seen = seen.into_inner().unwrap();
-    assert_eq!(seen[0], Phase::Counting);
-    assert!(matches!(seen.last(), Some(Phase::Points { done, total }) if done == total && *done > 0));
+    assert_eq!(seen[0], GeneratorPhase::Counting);
+    assert!(matches!(seen.last(), Some(GeneratorPhase::Points { done, total }) if done == total && *done > 0));
 }

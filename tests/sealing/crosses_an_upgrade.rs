@@ -1,7 +1,7 @@
 //! An upgrade of the network while a sector is under way: it goes on by the rules of the tipset in hand, without a restart.
 
 use crate::support::fake_chain::fil;
-use crate::support::world::{Outside, World};
+use crate::support::world::{Outside, PHASES, World};
 use bulkhead::actors::seal_scheduler::{NumberSource, Phase, allocation_key};
 use bulkhead::chain::{ChainEpoch, TokenAmount};
 
@@ -51,28 +51,14 @@ const NEW: u64 = 50_000 - DEPOSIT;
 
 #[tokio::test]
 async fn a_sector_in_any_phase_at_the_upgrade_reaches_proving() {
-    use Phase::*;
-    let before_the_commit = [
-        Allocated,
-        AddPiece,
-        GetTicket,
-        PreCommit1,
-        PreCommit2,
-        PreCommitting,
-        PreCommitWait,
-        WaitSeed,
-        Commit1,
-        Commit2,
-        VerifySeal,
-        SubmitCommit,
-    ];
+    let before_the_commit = PHASES.iter().copied().take_while(|phase| *phase != Phase::CommitWait);
     let once = |value| (vec![(fil(DEPOSIT), 0)], vec![(fil(value), 0)]);
     for phase in before_the_commit {
         assert_eq!(seal_across_an_upgrade(phase, true).await, once(NEW), "{phase}");
     }
-    assert_eq!(seal_across_an_upgrade(FinalizeSector, true).await, once(OLD), "proven before");
+    assert_eq!(seal_across_an_upgrade(Phase::FinalizeSector, true).await, once(OLD), "proven before");
     // Nobody knew: the message that was under way is refused for want of funds, and the next one carries what it needs.
-    let (deposits, pledges) = seal_across_an_upgrade(CommitWait, false).await;
+    let (deposits, pledges) = seal_across_an_upgrade(Phase::CommitWait, false).await;
     assert_eq!((deposits.len(), pledges), (1, vec![(fil(OLD), 19), (fil(NEW), 0)]));
 }
 

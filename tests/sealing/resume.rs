@@ -1,7 +1,7 @@
 //! A pledge becomes one proving sector, whatever point the process dies at: one number, one pre-commit, one prove-commit,
 //! no proof that was finished computed again.
 
-use crate::support::world::{Outside, World, file};
+use crate::support::world::{Outside, PHASES, World, file};
 use bulkhead::actors::seal_scheduler::Phase;
 
 async fn until_proving(world: &mut World, o: &mut Outside) {
@@ -17,27 +17,7 @@ async fn a_pledge_goes_through_every_phase_to_proving() {
     assert_eq!(w.driver.pledge("first", o.now).unwrap(), Some(1), "the same wish");
     let s = w.sector(1);
     let phases: Vec<Phase> = s.timings.iter().map(|t| t.phase).collect();
-    use Phase::*;
-    assert_eq!(
-        phases,
-        [
-            Allocated,
-            AddPiece,
-            GetTicket,
-            PreCommit1,
-            PreCommit2,
-            PreCommitting,
-            PreCommitWait,
-            WaitSeed,
-            Commit1,
-            Commit2,
-            VerifySeal,
-            SubmitCommit,
-            CommitWait,
-            FinalizeSector,
-            Proving
-        ]
-    );
+    assert_eq!(phases, PHASES);
     // Ticket five epochs behind the head of epoch 10; the seed three after the pre-commit; collateral as the node says.
     assert_eq!((s.ticket.unwrap().epoch, s.pre_commit_epoch, s.seed.unwrap().epoch), (5, Some(11), 14));
     let (pre, commit) = (o.chain.executed(28), o.chain.executed(34));
@@ -45,7 +25,7 @@ async fn a_pledge_goes_through_every_phase_to_proving() {
     assert_eq!(pre[0].message.value, crate::support::fake_chain::fil(1000));
     assert_eq!(commit[0].message.value, crate::support::fake_chain::fil(50_000 - 1000));
     let waited = w.driver.detail(1, o.now).unwrap().durations;
-    assert!(waited.iter().any(|(p, ms)| *p == WaitSeed && *ms >= 4000), "{waited:?}");
+    assert!(waited.iter().any(|(p, ms)| *p == Phase::WaitSeed && *ms >= 4000), "{waited:?}");
     let name = "s-t01000-1";
     assert!(file(o.dir.path(), "sealed", name).exists() && !file(o.dir.path(), "unsealed", name).exists());
     assert_eq!(std::fs::read_dir(o.dir.path().join("jobs")).unwrap().count(), 0);

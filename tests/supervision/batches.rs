@@ -1,8 +1,8 @@
 //! Tells that come together from another process are handled as if they had come one by one.
 
-use bulkhead::rpc::bridge::codec;
 use bulkhead::supervisor::wire::WireForm;
 use bulkhead::supervisor::*;
+use bulkhead::wire::codec;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::sync::atomic::{AtomicUsize, Ordering};

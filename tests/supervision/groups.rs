@@ -103,7 +103,7 @@ async fn members_come_and_go_with_their_incarnations() {
     assert_eq!(f.tell(1, Do::Say).await, 2);
     assert_eq!(f.members(), named(&[("/a", 1)]), "its successor has joined nothing");
     f.tell(1, Do::Join).await;
-    f.tree.order("root/a", Order::Stop).await.unwrap();
+    f.tree.order("root/a", ActorOrder::Stop).await.unwrap();
     assert_eq!(f.members(), named(&[("/b", 2)]));
     f.tree.shutdown().await;
     assert_eq!(f.members(), named(&[]));

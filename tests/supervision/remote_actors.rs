@@ -1,9 +1,9 @@
 //! A Ref's calls to an actor of another process: the same errors, deadlines and monitors, with the message given back.
 //! The carrier here hands bytes to the other side's Export at once; the bridge does the same over sockets.
 
-use bulkhead::rpc::bridge::codec;
 use bulkhead::supervisor::wire::{Carrier, Fault, OutgoingMessage, RemoteEnvelope, WireError, WireForm, WireLane};
 use bulkhead::supervisor::*;
+use bulkhead::wire::codec;
 use serde::{Deserialize, Serialize};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -100,9 +100,9 @@ impl Carrier for Wire {
                 Ok(write) => {
                     let mut bytes = Vec::new();
                     write(&mut bytes).unwrap();
-                    outgoing.settle(Ok(&bytes));
+                    outgoing.complete(Ok(&bytes));
                 }
-                Err(fault) => outgoing.settle(Err(fault)),
+                Err(fault) => outgoing.complete(Err(fault)),
             }
         });
         let schema = self.schema.unwrap_or(envelope.schemas.highest);
@@ -110,7 +110,7 @@ impl Carrier for Wire {
         if let Err((fault, _)) = refused
             && let Some(outgoing) = outgoing.lock().unwrap().take()
         {
-            outgoing.settle(Err(fault));
+            outgoing.complete(Err(fault));
         }
         Ok(())
     }

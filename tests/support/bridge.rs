@@ -1,8 +1,9 @@
 //! Nodes for the bridge's tests: an actor under a tree, exported, and a bridge on a loopback port.
 
-use bulkhead::rpc::bridge::{Bridge, BridgeConfig, EpochGate, PeerState, SessionTiming, codec};
+use bulkhead::rpc::bridge::{Bridge, BridgeConfig, EpochGate, PeerState, SessionTiming};
 use bulkhead::supervisor::wire::WireForm;
 use bulkhead::supervisor::*;
+use bulkhead::wire::codec;
 use libp2p::identity::Keypair;
 use libp2p::{Multiaddr, PeerId};
 use serde::{Deserialize, Serialize};

@@ -115,7 +115,7 @@ impl Stage {
         if !self.is_remote() {
             return self.refs().storage.clone();
         }
-        let far = self.node().far.as_ref().expect("a cluster");
+        let far = self.node().remote.as_ref().expect("a cluster");
         Storages::seen(&**far)
             .expect("a cluster")
             .nodes
@@ -130,7 +130,7 @@ impl Stage {
         if !self.is_remote() {
             return here(self.refs()).clone();
         }
-        self.node().far.as_ref().expect("a cluster").own_of(HOST, name).expect("the host is known")
+        self.node().remote.as_ref().expect("a cluster").own_of(HOST, name).expect("the host is known")
     }
     pub fn feed(&self) -> Ref<HeadFeed> {
         self.own(|refs| &refs.feed, FEED)

@@ -123,6 +123,28 @@ impl Outside {
     }
 }
 
+/// The phases of a sector for which everything goes well, in their order.
+pub const PHASES: [Phase; 15] = {
+    use Phase::*;
+    [
+        Allocated,
+        AddPiece,
+        GetTicket,
+        PreCommit1,
+        PreCommit2,
+        PreCommitting,
+        PreCommitWait,
+        WaitSeed,
+        Commit1,
+        Commit2,
+        VerifySeal,
+        SubmitCommit,
+        CommitWait,
+        FinalizeSector,
+        Proving,
+    ]
+};
+
 pub struct World {
     pub engine: Arc<Engine>,
     pub book: Allocator,

@@ -22,6 +22,11 @@ mod remote;
 #[allow(dead_code, unused_imports)]
 #[path = "../../../src/supervisor/mod.rs"]
 mod supervisor;
+/// Messages as bytes.
+#[cfg(feature = "remote")]
+#[allow(dead_code, unused_imports)]
+#[path = "../../../src/wire/mod.rs"]
+mod wire;
 /// What the bridge takes from it.
 #[cfg(feature = "remote")]
 #[allow(dead_code, unused_imports)]

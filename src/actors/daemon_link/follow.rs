@@ -2,6 +2,7 @@
 
 use super::LinkError;
 use super::feed::{Feed, FeedStep};
+use super::messages::FeedStatus;
 use super::messages::HeadUpdate;
 use super::pool::Pool;
 use super::settings::LinkSettings;
@@ -9,39 +10,11 @@ use super::skew::SkewMeter;
 use crate::chain::types::{HeadChange, HeadChangeType, NetworkParams};
 use crate::rpc::full_node::FullNode;
 use crate::util::Repeats;
-use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout_at};
 
 const FEED: &str = "the head feed";
-
-/// How the feed stands.
-#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, Default)]
-pub struct FeedStatus {
-    /// The node that is followed now.
-    pub node: Option<String>,
-    pub network: Option<String>,
-    pub block_delay_secs: Option<u64>,
-    /// False while heads come from polling.
-    pub subscribed: bool,
-    /// Heads are asked for, and come, because the node cannot push them.
-    #[serde(default)]
-    pub polling: bool,
-    pub height: Option<i64>,
-    /// Unix seconds of the blocks of that head.
-    #[serde(default)]
-    pub head_at: Option<u64>,
-    /// The least time from a head's block time to its arrival, of the last that were pushed, in milliseconds. Negative: this
-    /// host's clock is behind the chain's. `None` before the first.
-    #[serde(default)]
-    pub clock_offset_ms: Option<i64>,
-    /// The fault of this host's clock; `None`: none.
-    #[serde(default)]
-    pub clock_skew: Option<String>,
-    pub subscriptions: u64,
-    pub last_error: Option<String>,
-}
 
 /// Asks the node for its network and compares with the configured one.
 pub async fn check_network(node: &dyn FullNode, expected: Option<&str>) -> Result<NetworkParams, LinkError> {

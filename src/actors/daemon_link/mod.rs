@@ -2,6 +2,7 @@
 //!
 //! [`feed`] decides what a head means, [`follow`] keeps the subscription alive; the actors below own both.
 
+mod error;
 pub mod feed;
 pub mod follow;
 pub mod lag;
@@ -9,33 +10,15 @@ pub mod messages;
 pub mod pool;
 pub mod settings;
 pub mod skew;
-
-use crate::rpc::full_node::{FullNode, FullNodeError};
+use crate::rpc::full_node::FullNode;
 use crate::supervisor::{Actor, CallError, Cx, Exit, Handler, Message, Recipient, StartError};
-use follow::FeedStatus;
-use messages::{FeedInfo, HeadUpdate, PoolInfo};
+pub use error::LinkError;
+use messages::{FeedInfo, FeedStatus, HeadUpdate, PoolInfo};
 use pool::{Health, Pool};
 use settings::LinkSettings;
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
-
-#[derive(Debug, Clone, thiserror::Error)]
-pub enum LinkError {
-    #[error("full node {node} is on network {found}, this provider is for {expected}; check FULLNODE_API_INFO")]
-    WrongNetwork { node: String, expected: String, found: String },
-    #[error("no full node is configured for this network; set FULLNODE_API_INFO")]
-    NoNode,
-    #[error("full node {node}: the channel of head changes was closed")]
-    Closed { node: String },
-    #[error("full node {node}: no head change within {after:?}")]
-    Silent { node: String, after: Duration },
-    #[error("full node {node} is not used any more; heads come from {better}")]
-    Left { node: String, better: String },
-    #[error(transparent)]
-    Node(#[from] FullNodeError),
-}
 
 /// Checks the health of every node, so that the others know which to use.
 pub struct DaemonPool {

@@ -2,6 +2,7 @@
 
 use super::ask::{self, AskRequest, AskResponse, SignedStorageAsk};
 use super::codec::AskCodec;
+use super::inbound::HostStats;
 use super::inbound::Inbound;
 use super::runtime::{self, Stop};
 pub use super::runtime::{End, Ended};
@@ -19,7 +20,7 @@ use libp2p::{Multiaddr, PeerId, StreamProtocol, Swarm, identify, ping};
 use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -44,18 +45,6 @@ pub enum HostError {
     Build(String),
     #[error("market: the libp2p host ended before it listened: {0}")]
     Died(String),
-}
-
-/// Counts since this host started.
-#[derive(Default, Debug)]
-pub struct HostStats {
-    pub connections: AtomicU64,
-    pub connections_refused: AtomicU64,
-    pub asks_served: AtomicU64,
-    /// Asks for another miner, or before there was an ask: answered with null.
-    pub asks_without_answer: AtomicU64,
-    /// Streams that never became an ask.
-    pub bad_requests: Arc<AtomicU64>,
 }
 
 #[derive(NetworkBehaviour)]

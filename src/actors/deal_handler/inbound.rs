@@ -1,6 +1,5 @@
 //! The sockets of the market host: taken up to its limits, with a share per remote host, before any handshake.
 
-use super::host::HostStats;
 use crate::rpc::connection_limits::{Connection, ConnectionLimiter, ConnectionLimits, ConnectionPermit};
 use crate::rpc::limited_stream::LimitedStream;
 use crate::util::lock;
@@ -15,6 +14,7 @@ use libp2p::{Multiaddr, PeerId, noise, tcp, yamux};
 use std::collections::HashMap;
 use std::io;
 use std::net::IpAddr;
+use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -81,4 +81,16 @@ fn ip_of(address: &Multiaddr) -> Option<IpAddr> {
         Protocol::Ip6(ip) => Some(IpAddr::V6(ip)),
         _ => None,
     })
+}
+
+/// Counts since this host started.
+#[derive(Default, Debug)]
+pub struct HostStats {
+    pub connections: AtomicU64,
+    pub connections_refused: AtomicU64,
+    pub asks_served: AtomicU64,
+    /// Asks for another miner, or before there was an ask: answered with null.
+    pub asks_without_answer: AtomicU64,
+    /// Streams that never became an ask.
+    pub bad_requests: Arc<AtomicU64>,
 }

@@ -1,8 +1,8 @@
 //! The messages that a deal handler takes.
 
-use crate::rpc::bridge::{codec, ids};
 use crate::supervisor::Message;
 use crate::supervisor::wire::WireForm;
+use crate::wire::{codec, ids};
 use serde::{Deserialize, Serialize};
 
 /// How is the market? Answered at once, from counters.

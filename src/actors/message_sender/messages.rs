@@ -2,9 +2,9 @@
 
 use crate::chain::types::TipSetKey;
 use crate::chain::{Address, ChainEpoch, TokenAmount, compact};
-use crate::rpc::bridge::{codec, ids};
 use crate::supervisor::Message;
 use crate::supervisor::wire::{WireError, WireForm};
+use crate::wire::{codec, ids};
 use cid::Cid;
 use serde::{Deserialize, Serialize};
 

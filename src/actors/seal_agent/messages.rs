@@ -2,9 +2,9 @@
 
 use crate::actors::seal_jobs::{JobFailed, SealJob, StepKind};
 use crate::proofs::{ActorId, Output};
-use crate::rpc::bridge::{codec, ids};
 use crate::supervisor::Message;
 use crate::supervisor::wire::WireForm;
+use crate::wire::{codec, ids};
 use serde::{Deserialize, Serialize};
 
 /// Do this step. Taken durably: when this answers [`RunAnswer::Accepted`], the agent's own end does not lose it. A job of

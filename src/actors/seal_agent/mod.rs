@@ -122,7 +122,7 @@ impl SealAgent {
         }
     }
 
-    fn take_in(&mut self, job: &SealJob) -> Result<(), StoreError> {
+    fn accept(&mut self, job: &SealJob) -> Result<(), StoreError> {
         let Accept::Write { entry, gone } = self.queue.accept(job, unix_ms()) else { return Ok(()) };
         let master = match self.master {
             Some(_) => None,
@@ -281,7 +281,7 @@ impl Handler<Run> for SealAgent {
         if let Some(why) = self.refusal(&run.job) {
             return Ok(RunAnswer::Refused(why));
         }
-        match self.take_in(&run.job) {
+        match self.accept(&run.job) {
             Ok(()) => {}
             Err(e @ (StoreError::Fenced { .. } | StoreError::Corrupt { .. })) => return Err(e.into()),
             Err(e) => return Ok(RunAnswer::Refused(format!("the agent's journal: {e}"))),

@@ -180,7 +180,7 @@ fn summary(number: u64, kept: &Kept, working: bool) -> SectorSummary {
 mod tests {
     use super::*;
     use crate::actors::seal_scheduler::sector::Retry;
-    use crate::rpc::bridge::codec;
+    use crate::wire::codec;
 
     #[test]
     fn a_final_sector_is_kept_in_brief_and_says_the_same_in_a_list() {

@@ -2,10 +2,10 @@
 
 use super::phase::Phase;
 use super::sector::Sector;
-use crate::rpc::bridge::codec::{self, Earlier};
-use crate::rpc::bridge::ids;
 use crate::supervisor::Message;
 use crate::supervisor::wire::{WireError, WireForm};
+use crate::wire::codec::{self, Earlier};
+use crate::wire::ids;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 

@@ -1,8 +1,8 @@
 //! The sector allocator's public protocol.
 
-use crate::rpc::bridge::{codec, ids};
 use crate::supervisor::Message;
 use crate::supervisor::wire::WireForm;
+use crate::wire::{codec, ids};
 use serde::{Deserialize, Serialize};
 use std::ops::RangeInclusive;
 

@@ -1,9 +1,9 @@
 //! The messages that a node's storage takes: small answers about large files, which themselves never leave.
 
 use crate::proofs::{ActorId, Bytes32};
-use crate::rpc::bridge::{codec, ids};
 use crate::supervisor::Message;
 use crate::supervisor::wire::{WireError, WireForm};
+use crate::wire::{codec, ids};
 use serde::{Deserialize, Serialize};
 
 /// Which of these sectors a proof could read here.

@@ -6,9 +6,9 @@ use super::effects::LeftOutSectors;
 use super::machine::DeadlineRun;
 use crate::chain::ChainEpoch;
 use crate::chain::types::DeadlineInfo;
-use crate::rpc::bridge::{codec, ids};
 use crate::supervisor::Message;
 use crate::supervisor::wire::WireForm;
+use crate::wire::{codec, ids};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 

@@ -1,9 +1,9 @@
 //! The messages that WinningPoSt takes.
 
 use crate::chain::ChainEpoch;
-use crate::rpc::bridge::{codec, ids};
 use crate::supervisor::Message;
 use crate::supervisor::wire::WireForm;
+use crate::wire::{codec, ids};
 use serde::{Deserialize, Serialize};
 
 /// Blocks won, and how the last rounds went.

@@ -37,10 +37,6 @@ use std::time::Duration;
 /// Heads that come together count as one.
 const SETTLE: Duration = Duration::from_millis(20);
 
-impl Record for MinedBlock {
-    const TABLE: &'static str = "winning_post_blocks";
-}
-
 /// Counted over restarts; blocks themselves are forgotten after a while.
 #[derive(Serialize, Deserialize, Clone, Copy, Debug, Default)]
 pub(super) struct Totals {

@@ -2,6 +2,7 @@
 
 use crate::chain::ChainEpoch;
 use crate::chain::types::{BlockHeader, TipSet};
+use crate::store::Record;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -28,6 +29,10 @@ pub struct MinedBlock {
     pub fingerprint: [u8; 32],
     pub win_count: i64,
     pub state: BlockState,
+}
+
+impl Record for MinedBlock {
+    const TABLE: &'static str = "winning_post_blocks";
 }
 
 impl MinedBlock {

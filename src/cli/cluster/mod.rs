@@ -106,7 +106,7 @@ pub async fn ask(command: Command, cx: Context) -> Result<(), CliError> {
 
 /// Names of nodes and concerns have no letter that a URL would read otherwise; what has one is none of them.
 fn segment(name: &str) -> Result<&str, CliError> {
-    match crate::rpc::directory::record::is_name(name) {
+    match crate::rpc::directory::is_name(name) {
         true => Ok(name),
         false => Err(CliError::Usage(format!("{name:?} is no node's name; `bulkhead cluster nodes` lists them"))),
     }
@@ -114,7 +114,7 @@ fn segment(name: &str) -> Result<&str, CliError> {
 
 fn path_of(concern: &str) -> Result<&str, CliError> {
     let bare = concern.trim_start_matches('/');
-    match !bare.is_empty() && bare.split('/').all(crate::rpc::directory::record::is_name) {
+    match !bare.is_empty() && bare.split('/').all(crate::rpc::directory::is_name) {
         true => Ok(bare),
         false => Err(CliError::Usage(format!("{concern:?} is no concern; `bulkhead cluster leases` lists them"))),
     }

@@ -7,7 +7,7 @@ use crate::chain::{Address, ChainEpoch};
 use crate::cli::CliError;
 use crate::cli::client::NodeClient;
 use crate::cli::render::tree::exit_text;
-use crate::cli::sectors::SectorInfo;
+use crate::cli::sector_rows::SectorInfo;
 use crate::node::api_views::DeadlineRow;
 use crate::node::provider_report::Worker;
 use crate::node::sealing_report::{JobRow, Jobs};

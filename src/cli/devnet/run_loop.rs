@@ -1,7 +1,7 @@
 //! The devnet's course: keys, chain, miner, node, then a look once a second until it is enough, a signal came, or the
 //! tree gave up. Knows the parts only through [`Stage`].
 
-use super::Args;
+use super::args::Args;
 use super::progress::{KeyProgress, Progress, ProgressEvent, diff, reached};
 use super::screen::Show;
 use super::timeline::Timeline;

@@ -1,13 +1,13 @@
 //! The real parts of a devnet, put together: keys, the chain, its first miner, the node.
 
-use super::Dirs;
+use super::args::Dirs;
 use super::poller::{Poller, Provider};
 use super::progress::{KeyProgress, Progress};
 use super::run_loop::{ReportKeys, Stage};
 use crate::chain::lotus_json::address;
 use crate::cli::client::NodeClient;
 use crate::cli::init::{self, WantedMiner};
-use crate::cli::keys::KeyStep;
+use crate::cli::wiring::KeyStep;
 use crate::cli::wiring::{self, KeyRow};
 use crate::cli::{CliError, launch, run};
 use crate::config::Config;

@@ -2,7 +2,7 @@
 
 use super::table::{Align, table};
 use super::time::{elapsed, utc};
-use crate::cli::sectors::{SectorInfo, SectorLine};
+use crate::cli::sector_rows::{SectorInfo, SectorLine};
 use std::time::Duration;
 
 /// What turns times and epochs into "how long ago" and "in how long".

@@ -1,7 +1,8 @@
 //! The bridge as an actor: started with the node's identity, shown with the peers that it cannot reach.
 
 use super::Net;
-use crate::node::refs::{MAILBOX, Refs};
+use crate::node::mailbox::MAILBOX;
+use crate::node::refs::Refs;
 use crate::rpc::bridge::{Bridge, BridgeConfig, PeerState, SessionTiming, identity};
 use crate::supervisor::{Actor, ChildSpec, Cx, Exit, Handler, Message, Ref, StartError, Thread};
 use libp2p::Multiaddr;

@@ -1,9 +1,10 @@
 //! The directory as an actor: connects, makes this node known, and shows when the cluster is out of reach.
 
 use super::{ConnectedDirectory, Net};
-use crate::node::NodeError;
 use crate::node::concern::Concern;
-use crate::node::refs::{MAILBOX, Refs};
+use crate::node::error::NodeError;
+use crate::node::mailbox::MAILBOX;
+use crate::node::refs::Refs;
 use crate::node::roles::Roles;
 use crate::node::settings::{ClusterSettings, DirectorySettings, StaticPeer};
 use crate::rpc::directory::{Directory, DirectoryError, Fixed, Local, NodeRecord};

@@ -1,17 +1,31 @@
 //! Routes every address: to this process where the concern is held here, else to its holder's.
 
-use super::ReconcilerDeps;
 use crate::chain::Address;
 use crate::node::concern::Concern;
+use crate::node::exports;
+use crate::node::lease_slot::LeaseSlots;
+use crate::node::net::Net;
 use crate::node::refs::Refs;
 use crate::node::shards::Shards;
 use crate::rpc::bridge::Bridge;
 use crate::rpc::directory::{NodeKind, Role, View};
-use crate::supervisor::wire::Carrier;
-use crate::supervisor::{Actor, Ref};
+use crate::supervisor::WeakTree;
+use crate::supervisor::{Export, ExportError};
 use libp2p::PeerId;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::OnceLock;
+
+/// The parts of the node that the reconciler works with.
+#[derive(Clone)]
+pub struct ReconcilerDeps {
+    pub net: Arc<Net>,
+    pub refs: Refs,
+    pub slots: LeaseSlots,
+    pub shards: Arc<Shards>,
+    /// Known once the tree has started.
+    pub tree: Arc<OnceLock<WeakTree>>,
+}
 
 /// Which process an address leads to; `None`: this one, or nowhere.
 type Target = Option<(PeerId, u64)>;
@@ -26,56 +40,25 @@ pub struct Routes {
     allow: Vec<PeerId>,
 }
 
-/// Points a reference at a carrier, or back at the actor in this process.
-type SetCarrier = dyn Fn(Option<Box<dyn Carrier>>) + Send;
-
+/// Leads messages to wherever the concern at `path` is held.
 struct Route {
     path: String,
-    set: Box<SetCarrier>,
+    address: Export,
     target: Target,
 }
 
-impl Route {
-    /// `None`: there is one per node, and [`Routes::follow_shards`] leads to all of them.
-    fn to(concern: Concern, refs: &Refs) -> Option<Route> {
-        match concern {
-            Concern::MessageSender => Some(Route::of(&refs.messages)),
-            Concern::WindowPost => Some(Route::of(&refs.window_post)),
-            Concern::WinningPost => Some(Route::of(&refs.winning_post)),
-            Concern::Allocator => Some(Route::of(&refs.allocator)),
-            Concern::SealScheduler => None,
-            Concern::DealHandler => Some(Route::of(&refs.market)),
-        }
-    }
-
-    /// To wherever the concern at `path` is held.
-    fn beside<A: Actor>(address: &Ref<A>, path: String) -> Route {
-        Route { path, ..Route::of(address) }
-    }
-
-    fn of<A: Actor>(address: &Ref<A>) -> Route {
-        let (path, address) = (address.path().to_string(), address.clone());
-        Route { path, set: Box::new(move |carrier| address.route_to(carrier)), target: None }
-    }
-}
-
 impl Routes {
-    pub fn new(deps: &ReconcilerDeps) -> Routes {
-        let refs = &deps.refs;
-        let routes = Routes {
-            concerns: Concern::ALL
-                .into_iter()
-                .filter_map(|concern| Route::to(concern, refs))
-                .chain([Route::beside(&refs.f3, Concern::WinningPost.path(&deps.net.miner, None))])
-                .collect(),
+    pub fn new(deps: &ReconcilerDeps) -> Result<Routes, ExportError> {
+        let concerns = routes_of(&deps.refs, &deps.net.miner)?;
+        // An earlier incarnation's carriers belong to an earlier bridge.
+        concerns.iter().for_each(|route| route.address.route_to(None));
+        Ok(Routes {
+            concerns,
             shards: deps.shards.clone(),
             miner: deps.net.miner,
             shard_targets: BTreeMap::new(),
             allow: deps.net.settings.allow.clone(),
-        };
-        // An earlier incarnation's carriers belong to an earlier bridge.
-        routes.concerns.iter().for_each(|route| (route.set)(None));
-        routes
+        })
     }
 
     pub fn follow(&mut self, view: &View, me: &str, bridge: &Bridge) {
@@ -86,7 +69,7 @@ impl Routes {
         for route in &mut self.concerns {
             let target = target(view, me, &route.path);
             if route.target != target {
-                (route.set)(target.map(|(peer, epoch)| bridge.carrier(peer, epoch)));
+                route.address.route_to(target.map(|(peer, epoch)| bridge.carrier(peer, epoch)));
                 route.target = target;
             }
         }
@@ -116,6 +99,19 @@ impl Routes {
     }
 }
 
+/// Of every concern that runs once, and of what runs beside one. [`Routes::follow_shards`] leads to those of each node.
+fn routes_of(refs: &Refs, miner: &Address) -> Result<Vec<Route>, ExportError> {
+    let route = |path: String, address: Export| Route { path, address, target: None };
+    let mut routes = Vec::new();
+    for concern in Concern::ALL.into_iter().filter(|concern| !concern.is_per_node()) {
+        routes.push(route(concern.path(miner, None), exports::export(concern, refs)?));
+    }
+    for (concern, beside) in exports::beside(refs)? {
+        routes.push(route(concern.path(miner, None), beside));
+    }
+    Ok(routes)
+}
+
 fn target(view: &View, me: &str, path: &str) -> Target {
     let holder = view.holders.get(path).filter(|holder| holder.node != me)?;
     Some((holder.peer_id, holder.epoch))
@@ -128,10 +124,14 @@ mod tests {
     #[test]
     fn every_concern_that_runs_once_has_its_route_by_its_own_path() {
         let (miner, refs) = (Address::new_id(1000), Refs::new(&Address::new_id(1000), Some("host-a")));
+        let routes = routes_of(&refs, &miner).unwrap();
         for concern in Concern::ALL {
-            let route = Route::to(concern, &refs).map(|route| route.path);
-            let per_node = concern.wanted(&miner, "host-a").pinned.is_some();
-            assert_eq!(route, (!per_node).then(|| concern.path(&miner, Some("host-a"))), "{concern:?}");
+            let path = concern.path(&miner, Some("host-a"));
+            let own = routes.iter().filter(|route| route.path == path && **route.address.path() == path).count();
+            assert_eq!(own, usize::from(!concern.is_per_node()), "{concern:?}");
         }
+        let beside = routes.iter().filter(|route| route.path != **route.address.path());
+        let beside: Vec<_> = beside.map(|route| (route.path.as_str(), &**route.address.path())).collect();
+        assert_eq!(beside, [("/f01000/winning-post", "/f01000/f3")].map(|(a, b)| (a, b)));
     }
 }

@@ -3,7 +3,7 @@
 
 use super::*;
 use crate::node::concern::Concern;
-use crate::node::tree::leased_child;
+use crate::node::tree::parts::leased_child;
 use crate::store::Store;
 use crate::supervisor::{
     Actor, ActorInfo, ChildSpec, Cx, Exit, Fence, Handler, Message, Ref, RestartBackoff, SupervisorSpec,

@@ -1,11 +1,11 @@
 //! `admin`: the admin HTTP, the API server, and what they read. They answer when all else hangs.
 
-use super::{AGAIN, MINUTE, Parts, holding_down};
+use super::parts::{HELD_DOWN_RETRY, MINUTE, Parts, holding_down};
 use crate::node::admin_view::ProcessTrees;
 use crate::node::api_views::{InfoPublisher, Published};
 use crate::node::cluster_status::ClusterStatus;
 use crate::node::exit_log::{ExitLog, ExitLogActor};
-use crate::node::refs::MAILBOX;
+use crate::node::mailbox::MAILBOX;
 use crate::node::remote_nodes::RemoteNodes;
 use crate::rpc::admin::{self, AdminConfig, AdminViews};
 use crate::rpc::api::{self, ApiConfig};
@@ -48,8 +48,8 @@ pub(super) fn group(parts: &Parts) -> SupervisorSpec {
             groups: parts.groups.clone(),
             provider: published.provider,
             cluster: parts.net.clone().map(|net| -> Arc<dyn admin::ClusterView> {
-                let far = RemoteNodes::of(&net);
-                Arc::new(ClusterStatus { net, slots: parts.slots.clone(), refs: parts.refs.clone(), far })
+                let remote = RemoteNodes::of(&net);
+                Arc::new(ClusterStatus { net, slots: parts.slots.clone(), refs: parts.refs.clone(), remote })
             }),
         }),
         info: published.info,
@@ -65,7 +65,7 @@ pub(super) fn group(parts: &Parts) -> SupervisorSpec {
     [info, keeper, http, api]
         .into_iter()
         .map(|child| child.on(Thread::Shared("admin")).may_start_later())
-        .fold(holding_down("admin", 10, MINUTE * 5, AGAIN), SupervisorSpec::child)
+        .fold(holding_down("admin", 10, MINUTE * 5, HELD_DOWN_RETRY), SupervisorSpec::child)
 }
 
 /// `<repo>/admin`: where the command line finds the admin HTTP. Without one, another program may have its port: nobody is

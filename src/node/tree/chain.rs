@@ -1,6 +1,6 @@
 //! `chain`: the full nodes, the head feed, the miner's messages.
 
-use super::{Children, MINUTE, Parts, holding_down};
+use super::parts::{Children, MINUTE, Parts, holding_down};
 use crate::actors::daemon_link::pool::Pool;
 use crate::actors::daemon_link::{DaemonPool, HeadFeed};
 use crate::actors::message_sender::{MessageSender, NodeWallet, SenderDeps};
@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// Between two tries of a child that crashes again and again: proving waits for heads and for its messages.
-const AGAIN: Duration = Duration::from_secs(10);
+const CHAIN_RETRY: Duration = Duration::from_secs(10);
 
 /// A feed that has to be made anew makes the message sender look at the chain anew. A crash loop of one is held down while
 /// the others go on: proving reads the chain over a link of its own, and needs of this group its heads and its messages.
@@ -22,7 +22,7 @@ pub(super) fn group(parts: &Parts) -> SupervisorSpec {
         Some(pool) => Pool::of(pool.clone()),
         None => Pool::new(vec![chain.clone()], &parts.settings.link),
     };
-    let group = holding_down("chain", 5, MINUTE, AGAIN)
+    let group = holding_down("chain", 5, MINUTE, CHAIN_RETRY)
         .strategy(Strategy::RestForOne)
         .on_budget_spent(BudgetSpent::HoldDown { escalate_after: Some(MINUTE * 10) });
     group.children([

@@ -1,12 +1,13 @@
 //! `finality`: participation in fast finality (F3). Apart from `proving`: what fails here costs neither a proof nor a block.
 
-use super::{AGAIN, Children, MINUTE, Parts, holding_down, leased_child};
+use super::parts::{Children, HELD_DOWN_RETRY, MINUTE, Parts, holding_down, leased_child};
 use crate::actors::f3::{F3Deps, F3Participation, F3Settings};
 use crate::node::concern::Concern;
 use crate::supervisor::{ChildSpec, SupervisorSpec, Thread};
 
 pub(super) fn group(parts: &Parts) -> SupervisorSpec {
-    holding_down("finality", 5, MINUTE, AGAIN).children([participation(parts).map(ChildSpec::may_start_later)])
+    holding_down("finality", 5, MINUTE, HELD_DOWN_RETRY)
+        .children([participation(parts).map(ChildSpec::may_start_later)])
 }
 
 /// Under WinningPoSt's lease: on one host per miner, and not while the lease is in doubt.

@@ -1,6 +1,6 @@
 //! `markets`: the libp2p host that clients talk to.
 
-use super::{AGAIN, Children, MINUTE, Parts, holding_down};
+use super::parts::{Children, HELD_DOWN_RETRY, MINUTE, Parts, holding_down};
 use crate::actors::deal_handler::{DealHandler, MarketConfig, MarketDeps, WalletSigner};
 use crate::actors::wallet::NodeWallet;
 use crate::node::concern::Concern;
@@ -8,7 +8,8 @@ use crate::supervisor::{ChildSpec, SupervisorSpec, Thread};
 use std::sync::Arc;
 
 pub(super) fn group(parts: &Parts) -> SupervisorSpec {
-    holding_down("markets", 10, MINUTE * 5, AGAIN).children([deal_handler(parts).map(ChildSpec::may_start_later)])
+    holding_down("markets", 10, MINUTE * 5, HELD_DOWN_RETRY)
+        .children([deal_handler(parts).map(ChildSpec::may_start_later)])
 }
 
 fn deal_handler(parts: &Parts) -> Option<ChildSpec> {

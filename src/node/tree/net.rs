@@ -1,13 +1,14 @@
 //! `net`: the other nodes of the cluster; nothing for a node that is the whole provider.
 
-use super::{Children, MINUTE, Parts, holding_down};
+use super::parts::{Children, MINUTE, Parts, holding_down};
 use crate::node::net::{bridge, directory};
-use crate::node::reconciler::{self, ReconcilerDeps};
+use crate::node::reconciler;
+use crate::node::reconciler::routes::ReconcilerDeps;
 use crate::supervisor::{Strategy, SupervisorSpec};
 use std::time::Duration;
 
 /// Between two tries of a child that crashes again and again: concerns are neither taken nor given meanwhile.
-const AGAIN: Duration = Duration::from_secs(5);
+const NET_RETRY: Duration = Duration::from_secs(5);
 
 /// A child that restarts restarts those that depend on it.
 pub(super) fn group(parts: &Parts) -> Option<SupervisorSpec> {
@@ -19,7 +20,7 @@ pub(super) fn group(parts: &Parts) -> Option<SupervisorSpec> {
         shards: parts.shards.clone(),
         tree: parts.tree.clone(),
     });
-    let group = holding_down("net", 5, MINUTE, AGAIN).strategy(Strategy::RestForOne);
+    let group = holding_down("net", 5, MINUTE, NET_RETRY).strategy(Strategy::RestForOne);
     // A directory that is out of reach is waited for; one that does not start has a wrong setting (password, certificate),
     // without which this node may hold nothing: that ends the start, with its sentence.
     let directory = directory::child(net, &parts.refs, &parts.settings.roles);

@@ -1,6 +1,6 @@
 //! `proving`: WindowPoSt and WinningPoSt, each on a thread of its own.
 
-use super::{Children, MINUTE, Parts};
+use super::parts::{Children, MINUTE, Parts};
 use crate::actors::path_checks::PathChecks;
 use crate::actors::sector_files::{SectorDirs, SectorFiles};
 use crate::actors::storage::{LocalReader, PostReader, RemoteSectorProver, SectorIndex};

@@ -1,17 +1,17 @@
 //! `sealing`: sector numbers, and the sectors that this node seals.
 
-use super::{AGAIN, Children, MINUTE, Parts, holding_down};
+use super::parts::{Children, HELD_DOWN_RETRY, MINUTE, Parts, holding_down};
 use crate::actors::seal_scheduler::{SealDeps, SealScheduler};
 use crate::actors::sector_allocator::{AllocatorDeps, AllocatorSettings, SectorAllocator};
 use crate::actors::sector_files::SectorDirs;
 use crate::node::concern::Concern;
-use crate::node::first_deployment;
+use crate::node::first_number::first_deployment;
 use crate::proofs::FencedProver;
 use crate::supervisor::{ChildSpec, StartError, SupervisorSpec, Thread};
 
 pub(super) fn group(parts: &Parts) -> SupervisorSpec {
     let children = [allocator(parts), scheduler(parts)].map(|child| child.map(ChildSpec::may_start_later));
-    holding_down("sealing", 20, MINUTE * 15, AGAIN).children(children)
+    holding_down("sealing", 20, MINUTE * 15, HELD_DOWN_RETRY).children(children)
 }
 
 fn allocator(parts: &Parts) -> Option<ChildSpec> {

@@ -1,6 +1,6 @@
 //! `storage`: the sectors on this node's disks, for the nodes that prove them; nothing for a node that is alone.
 
-use super::{AGAIN, MINUTE, Parts, holding_down};
+use super::parts::{HELD_DOWN_RETRY, MINUTE, Parts, holding_down};
 use crate::actors::storage::{Storage, StorageDeps};
 use crate::supervisor::{ChildSpec, SupervisorSpec, Thread};
 
@@ -12,5 +12,5 @@ pub(super) fn group(parts: &Parts) -> Option<SupervisorSpec> {
         async move { Ok(storage) }
     });
     let disks = disks.on(Thread::Dedicated).may_start_later();
-    Some(holding_down("storage", 10, MINUTE * 5, AGAIN).child(disks))
+    Some(holding_down("storage", 10, MINUTE * 5, HELD_DOWN_RETRY).child(disks))
 }

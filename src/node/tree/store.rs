@@ -1,8 +1,8 @@
 //! `store`: the node's durable state, watched. The store itself is open before the tree starts, and stays open whatever becomes
 //! of who watches it.
 
-use super::{AGAIN, MINUTE, Parts, holding_down};
-use crate::node::refs::MAILBOX;
+use super::parts::{HELD_DOWN_RETRY, MINUTE, Parts, holding_down};
+use crate::node::mailbox::MAILBOX;
 use crate::node::store_monitor::StoreMonitor;
 use crate::supervisor::{ChildSpec, Ref, Strategy, SupervisorSpec, Thread};
 
@@ -12,5 +12,7 @@ pub(super) fn group(parts: &Parts) -> SupervisorSpec {
         let monitor = StoreMonitor::new(store.clone());
         async move { Ok(monitor) }
     });
-    holding_down("store", 5, MINUTE, AGAIN).strategy(Strategy::OneForAll).child(monitor.on(Thread::Shared("store")))
+    holding_down("store", 5, MINUTE, HELD_DOWN_RETRY)
+        .strategy(Strategy::OneForAll)
+        .child(monitor.on(Thread::Shared("store")))
 }

@@ -141,13 +141,13 @@ impl Gpu {
 }
 
 /// A place in the queue, until dropped.
-struct Place {
+struct QueuedTicket {
     path: PathBuf,
     ticket: Ticket,
     _lock: File,
 }
 
-impl Drop for Place {
+impl Drop for QueuedTicket {
     fn drop(&mut self) {
         let _ = fs::remove_file(&self.path);
     }
@@ -176,7 +176,7 @@ impl Slots {
     }
 
     /// Visible only once it is locked: what nobody has locked counts as left by a process that died.
-    fn join(&self, class: GpuClass) -> io::Result<Place> {
+    fn join(&self, class: GpuClass) -> io::Result<QueuedTicket> {
         let number = self.numbers.fetch_add(1, Ordering::Relaxed);
         let asked = u64::try_from(since_epoch().as_nanos()).unwrap_or(u64::MAX);
         let ticket = Ticket { class, asked, pid: std::process::id(), number };
@@ -184,7 +184,7 @@ impl Slots {
         new.as_file().try_lock()?;
         let path = self.folder.join(ticket.file_name());
         let lock = new.persist(&path).map_err(|e| e.error)?;
-        Ok(Place { path, ticket, _lock: lock })
+        Ok(QueuedTicket { path, ticket, _lock: lock })
     }
 
     /// The tickets of those that live; the others' files are removed.

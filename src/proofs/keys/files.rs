@@ -1,8 +1,8 @@
 //! A key on disk: is it whole, is it ours to make, written so that a reader never sees half of one.
 
-use super::Key;
-use super::{Condition, KeyError};
+use super::condition::{Condition, KeyError};
 use crate::util::{Mode, sync_folder, write_durably};
+use bulkhead_proofs::circuits::Key;
 use bulkhead_proofs::generator::vk_bytes;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom};

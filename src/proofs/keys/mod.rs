@@ -7,11 +7,13 @@
 //! Files carry the names that filecoin-proofs expects in `FIL_PROOFS_PARAMETER_CACHE`, its own loader reads them.
 
 mod check;
+mod condition;
 mod files;
 
 pub use bulkhead_proofs::circuits::{KEYS_2KIB, Key};
-pub use bulkhead_proofs::generator::{GenerateError, Phase, ToxicWaste, write_parameters};
+pub use bulkhead_proofs::generator::{GenerateError, GeneratorPhase, ToxicWaste, write_parameters};
 pub use check::{CheckReport, check, check_key};
+pub use condition::{CACHE_VARIABLE, Condition, KeyError};
 
 use super::tasks;
 use crate::chain::proof_types;
@@ -20,13 +22,12 @@ use filecoin_proofs_api::PoStType;
 use files::Files;
 use rand::rngs::OsRng;
 use std::fs::{self, File};
-use std::io::{self, BufWriter, Write};
+use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// The proofs library's default folder for keys.
 pub const DEFAULT_CACHE: &str = "/var/tmp/filecoin-proof-parameters";
-pub const CACHE_VARIABLE: &str = "FIL_PROOFS_PARAMETER_CACHE";
 pub const TEST_SECTOR_SIZE: u64 = 2048;
 
 /// The parameter cache of this process: the variable, else the library's default.
@@ -48,44 +49,6 @@ pub fn files_of(sector_size: u64) -> anyhow::Result<[PathBuf; 3]> {
         tasks::post_proof(winning, PoStType::Winning)?.cache_params_path()?,
         tasks::post_proof(window, PoStType::Window)?.cache_params_path()?,
     ])
-}
-
-#[derive(Debug, thiserror::Error)]
-pub enum KeyError {
-    #[error(
-        "proving keys for {} sectors are published, not generated: fetch them into {CACHE_VARIABLE} (for example with \
-         `lotus fetch-params {}`); keys made by one machine are for 2 KiB test sectors only", human(*size), size
-    )]
-    Published { size: u64 },
-    #[error("proving keys are generated for 2 KiB test sectors only, not for a sector size of {size} bytes")]
-    NotGenerated { size: u64 },
-    #[error("{key}: the proofs library refuses its parameters: {why}")]
-    Library { key: &'static str, why: String },
-    #[error("{key}: {source}")]
-    Generate { key: &'static str, source: GenerateError },
-    #[error("{}: {source}; free space or set {CACHE_VARIABLE} to a folder that can be written", path.display())]
-    Io { path: PathBuf, source: io::Error },
-}
-
-fn human(size: u64) -> String {
-    match size {
-        s if s >= 1 << 30 => format!("{} GiB", s >> 30),
-        s if s >= 1 << 20 => format!("{} MiB", s >> 20),
-        s => format!("{} KiB", s >> 10),
-    }
-}
-
-/// The state of one key in a parameter cache.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Condition {
-    Complete {
-        bytes: u64,
-    },
-    Absent,
-    /// The parameters are whole; verifying key or metadata must be written again from them.
-    NeedsVk(String),
-    /// Thrown away and made again by [`ensure_2kib`].
-    Damaged(String),
 }
 
 #[derive(Clone, Debug)]
@@ -190,8 +153,8 @@ pub fn ensure_key(key: Key, cache_dir: &Path, progress: &(dyn Fn(KeyProgress) + 
     let mut out = BufWriter::with_capacity(1 << 20, File::create(&part).map_err(io)?);
     let vk = key
         .generate(&ToxicWaste::random(OsRng), &mut out, &|phase| match phase {
-            Phase::Counting => say(KeyPhase::Counting, 0, 0),
-            Phase::Points { done, total } => say(KeyPhase::Points, done, total),
+            GeneratorPhase::Counting => say(KeyPhase::Counting, 0, 0),
+            GeneratorPhase::Points { done, total } => say(KeyPhase::Points, done, total),
         })
         .map_err(|source| {
             // a full disk must not stay full of half a key

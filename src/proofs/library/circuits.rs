@@ -1,6 +1,6 @@
 //! The blank circuits of the 2 KiB proofs and the file names under which filecoin-proofs looks for their keys.
 
-use crate::generator::{GenerateError, Phase, ToxicWaste, write_parameters};
+use crate::generator::{GenerateError, GeneratorPhase, ToxicWaste, write_parameters};
 use bellperson::groth16::VerifyingKey;
 use blstrs::Bls12;
 use filecoin_proofs::constants::{DefaultPieceHasher, SectorShape2KiB};
@@ -60,7 +60,7 @@ impl Key {
         self,
         toxic: &ToxicWaste,
         out: &mut W,
-        progress: &(dyn Fn(Phase) + Sync),
+        progress: &(dyn Fn(GeneratorPhase) + Sync),
     ) -> Result<VerifyingKey<Bls12>, GenerateError> {
         let bad = |e: anyhow::Error| GenerateError::Io(std::io::Error::other(format!("{e:#}")));
         match self {

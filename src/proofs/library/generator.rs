@@ -58,7 +58,7 @@ impl ToxicWaste {
 
 /// A generator's stage; `done` of `total` curve points are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Phase {
+pub enum GeneratorPhase {
     /// Synthesising the circuit to learn its size.
     Counting,
     Points {
@@ -72,13 +72,13 @@ pub fn write_parameters<C, W>(
     circuit: impl Fn() -> C + Sync,
     toxic: &ToxicWaste,
     out: &mut W,
-    progress: &(dyn Fn(Phase) + Sync),
+    progress: &(dyn Fn(GeneratorPhase) + Sync),
 ) -> Result<VerifyingKey<Bls12>, GenerateError>
 where
     C: Circuit<Scalar>,
     W: Write + Seek + Send,
 {
-    progress(Phase::Counting);
+    progress(GeneratorPhase::Counting);
     let inverse = |s: &Scalar| Option::<Scalar>::from(s.invert()).ok_or(SynthesisError::UnexpectedIdentity);
     let gamma_inverse = inverse(&toxic.gamma)?;
     let delta_inverse = inverse(&toxic.delta)?;
@@ -161,13 +161,13 @@ pub fn vk_bytes(inputs: usize) -> u64 {
 struct Counter<'a> {
     done: AtomicU64,
     total: AtomicU64,
-    progress: &'a (dyn Fn(Phase) + Sync),
+    progress: &'a (dyn Fn(GeneratorPhase) + Sync),
 }
 
 impl Counter<'_> {
     fn add(&self, points: usize) {
         let done = self.done.fetch_add(points as u64, Ordering::Relaxed) + points as u64;
-        (self.progress)(Phase::Points { done, total: self.total.load(Ordering::Relaxed).max(done) });
+        (self.progress)(GeneratorPhase::Points { done, total: self.total.load(Ordering::Relaxed).max(done) });
     }
 }
 

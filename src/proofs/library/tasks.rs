@@ -113,7 +113,7 @@ fn run(task: Task, progress: Progress) -> Result<Output> {
         }
         Task::Vanilla { proof_type, sectors } => {
             progress("reading challenged sectors");
-            Ok(Output::Vanilla(read_sectors(proof_type, sectors, vanilla::PATIENCE)?))
+            Ok(Output::Vanilla(read_sectors(proof_type, sectors, vanilla::READ_TIMEOUT)?))
         }
         Task::PostFromVanilla { proof_type, miner, randomness, proofs } => {
             ensure!(!proofs.is_empty(), "no sectors to prove");

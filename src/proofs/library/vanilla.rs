@@ -19,7 +19,7 @@ use storage_proofs_core::merkle::{MerkleProofTrait, MerkleTreeTrait};
 /// Sectors that are read at a time. A task's sectors lie on one storage path; this keeps a disk's or a server's queue full.
 const READS_AT_ONCE: usize = 16;
 /// When no sector was answered for this long, those that remain are late: their disk hangs.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const READ_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// A sector's number, and its vanilla proof or why there is none.
 pub type SectorRead = (u64, Result<Vec<u8>, String>);

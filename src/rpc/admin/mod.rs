@@ -7,6 +7,7 @@
 //! another node, and an order for the cluster.
 
 mod actor;
+mod answer;
 pub mod cluster;
 mod cluster_metrics;
 mod metrics;
@@ -16,6 +17,7 @@ pub mod provider;
 pub mod provider_metrics;
 mod readers;
 mod routes;
+mod state;
 mod views;
 
 pub use crate::rpc::server_actor::WhereIs;
@@ -39,8 +41,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
 
-/// Says whether a bearer token may administer this node.
-pub type AdminCheck = Arc<dyn Fn(&str) -> bool + Send + Sync>;
+pub use state::AdminCheck;
 
 /// The one token in the repo's `token` file, compared without telling by time how much of it was right.
 pub fn only(token: String) -> AdminCheck {
@@ -139,7 +140,7 @@ pub fn start_at(door: &SharedListener, allow: AdminCheck, views: AdminViews) -> 
         let _alive = alive; // dropped when the thread ends, by a panic too
         actix_web::rt::System::new().block_on(async move {
             let refusals = RefusalLog::default();
-            let state = actix_web::web::Data::new(routes::AdminState { views, readers, allow, refusals });
+            let state = actix_web::web::Data::new(state::AdminState { views, readers, allow, refusals });
             let surface = HttpSurface {
                 limiter: ConnectionLimiter::new(limits),
                 workers: WORKERS,

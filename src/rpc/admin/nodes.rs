@@ -1,8 +1,13 @@
 //! The cluster over HTTP: nodes, leases, peers, another node's tree, and an operator's orders.
 
+use super::answer::HttpAnswer;
+use super::answer::HttpRefusal;
+use super::answer::refuse;
 use super::cluster::{ClusterReport, ClusterView, RemoteTreeError};
 use super::readers::Lane;
-use super::routes::{AdminState, HttpAnswer, HttpRefusal, authorize, refuse, with_holders};
+use super::state::AdminState;
+use super::state::authorize;
+use super::state::with_holders;
 use super::views::{AdminViews, TreeRow};
 use crate::rpc::directory::{DirectoryError, PlacementOrder};
 use crate::supervisor::ActorInfo;

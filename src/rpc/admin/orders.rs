@@ -1,9 +1,13 @@
 //! Orders to one actor over HTTP: token, audit line, and an answer that says whether it is done.
 
+use super::answer::HttpAnswer;
+use super::answer::refuse;
 use super::readers::Lane;
-use super::routes::{AdminState, HttpAnswer, authorize, find, refuse};
+use super::state::AdminState;
+use super::state::authorize;
+use super::state::find;
 use super::views::{AdminViews, ReloadError, TreeView};
-use crate::supervisor::{AdminError, Order};
+use crate::supervisor::{ActorOrder, AdminError};
 use actix_web::http::StatusCode;
 use actix_web::web::{Data, Path};
 use actix_web::{HttpRequest, HttpResponse};
@@ -13,7 +17,7 @@ use std::time::Duration;
 /// A longer order (an orderly stop may take an actor's whole shutdown time) goes on after the answer.
 const WITHIN: Duration = Duration::from_secs(5);
 
-async fn order(state: Data<AdminState>, request: HttpRequest, path: Path<String>, order: Order) -> HttpAnswer {
+async fn order(state: Data<AdminState>, request: HttpRequest, path: Path<String>, order: ActorOrder) -> HttpAnswer {
     let name = order.name();
     authorize(&state, &request, &format!("{name} {path}"))?;
     let its = path.clone();
@@ -43,16 +47,16 @@ fn status(why: &AdminError) -> StatusCode {
 }
 
 pub async fn restart(state: Data<AdminState>, request: HttpRequest, path: Path<String>) -> HttpAnswer {
-    order(state, request, path, Order::Restart).await
+    order(state, request, path, ActorOrder::Restart).await
 }
 pub async fn suspend(state: Data<AdminState>, request: HttpRequest, path: Path<String>) -> HttpAnswer {
-    order(state, request, path, Order::Suspend).await
+    order(state, request, path, ActorOrder::Suspend).await
 }
 pub async fn resume(state: Data<AdminState>, request: HttpRequest, path: Path<String>) -> HttpAnswer {
-    order(state, request, path, Order::Resume).await
+    order(state, request, path, ActorOrder::Resume).await
 }
 pub async fn stop(state: Data<AdminState>, request: HttpRequest, path: Path<String>) -> HttpAnswer {
-    order(state, request, path, Order::Stop).await
+    order(state, request, path, ActorOrder::Stop).await
 }
 
 /// A reload that outlasts the deadline (a disk that hangs) goes on after the answer.

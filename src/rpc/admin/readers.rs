@@ -1,7 +1,8 @@
 //! The threads that read the views for the handlers: a view that blocks, or costs much, holds up neither the thread that
 //! speaks HTTP nor the answers of another [`Lane`].
 
-use super::routes::{HttpRefusal, refuse};
+use super::answer::HttpRefusal;
+use super::answer::refuse;
 use super::views::AdminViews;
 use actix_web::HttpResponse;
 use actix_web::http::StatusCode;

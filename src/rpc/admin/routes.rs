@@ -1,28 +1,28 @@
 //! The HTTP shell: paths, statuses, JSON errors, the token on what changes something.
 
-use super::readers::{Lane, Readers};
-use super::views::{AdminViews, Readiness, TreeRow, alive, readiness};
-use super::{AdminCheck, cluster_metrics, metrics, nodes, orders, provider_metrics};
-use crate::rpc::refusal_log::{RefusalLog, shortened};
-use crate::rpc::{cross_site, http_surface};
-use crate::supervisor::{ActorInfo, InspectError};
+use super::answer::HttpAnswer;
+use super::answer::HttpRefusal;
+use super::answer::caught;
+use super::answer::refuse;
+use super::readers::Lane;
+use super::state::AdminState;
+use super::state::authorize;
+use super::state::bearer;
+use super::state::find;
+use super::state::with_holders;
+use super::views::{AdminViews, Readiness, alive, readiness};
+use super::{cluster_metrics, metrics, nodes, orders, provider_metrics};
+use crate::rpc::cross_site;
+use crate::rpc::refusal_log::shortened;
+use crate::supervisor::InspectError;
 use crate::util::time::unix_secs;
 use actix_web::body::MessageBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::StatusCode;
-use actix_web::http::header::{AUTHORIZATION, WWW_AUTHENTICATE};
 use actix_web::middleware::Next;
 use actix_web::web::{self, Data, Path};
 use actix_web::{HttpRequest, HttpResponse, ResponseError};
 use serde_json::json;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-
-pub(super) struct AdminState {
-    pub views: AdminViews,
-    pub readers: Readers,
-    pub allow: AdminCheck,
-    pub refusals: RefusalLog,
-}
 
 pub(super) fn configure(config: &mut web::ServiceConfig) {
     let get = |path: &str| web::resource(path.to_string()).default_service(web::to(wrong_method));
@@ -56,46 +56,6 @@ pub(super) fn configure(config: &mut web::ServiceConfig) {
         .service(get("/cluster/drain/{node}").route(web::post().to(nodes::drain)))
         .service(get("/cluster/undrain/{node}").route(web::post().to(nodes::undrain)))
         .default_service(web::to(nothing_here));
-}
-
-/// An answer that is an error: `{"error": why}`.
-#[derive(Debug)]
-pub(super) struct HttpRefusal {
-    pub(super) status: StatusCode,
-    pub(super) why: String,
-}
-
-pub(super) fn refuse<T>(status: StatusCode, why: impl Into<String>) -> Result<T, HttpRefusal> {
-    Err(HttpRefusal { status, why: why.into() })
-}
-
-impl std::fmt::Display for HttpRefusal {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.why)
-    }
-}
-
-impl ResponseError for HttpRefusal {
-    fn status_code(&self) -> StatusCode {
-        self.status
-    }
-    fn error_response(&self) -> HttpResponse {
-        let mut response = HttpResponse::build(self.status);
-        if self.status == StatusCode::UNAUTHORIZED {
-            response.insert_header((WWW_AUTHENTICATE, "Bearer"));
-        }
-        response.json(json!({ "error": self.why }))
-    }
-}
-
-pub(super) type HttpAnswer = Result<HttpResponse, HttpRefusal>;
-
-/// For what returns at once, on the thread that speaks HTTP; the rest is read through [`Readers`]. A panic costs one
-/// answer, never the endpoint.
-fn caught<T>(at: impl FnOnce() -> T) -> Result<T, HttpRefusal> {
-    catch_unwind(AssertUnwindSafe(at)).or_else(|_| {
-        refuse(StatusCode::INTERNAL_SERVER_ERROR, "what was asked for could not be looked up; see the node's log")
-    })
 }
 
 async fn nothing_here(request: HttpRequest) -> HttpAnswer {
@@ -175,18 +135,6 @@ async fn actors(state: Data<AdminState>) -> HttpAnswer {
     state.readers.json(Lane::Reading, |views| Ok(with_holders(views, views.tree.snapshot()))).await
 }
 
-/// The rows of this node's own tree.
-pub(super) fn with_holders(views: &AdminViews, rows: Vec<ActorInfo>) -> Vec<TreeRow> {
-    let (node, holders) = match views.tree.cluster() {
-        Some(cluster) => {
-            let node = cluster.node();
-            (node.clone(), cluster.holders(&node))
-        }
-        None => Default::default(),
-    };
-    rows.into_iter().map(|row| TreeRow::of(row, &node, &holders)).collect()
-}
-
 async fn groups(state: Data<AdminState>) -> HttpAnswer {
     state.readers.json(Lane::Reading, |views| Ok(views.tree.groups())).await
 }
@@ -215,23 +163,6 @@ fn inspect_status(why: &InspectError) -> StatusCode {
     }
 }
 
-pub(super) fn find(views: &AdminViews, path: &str) -> Result<ActorInfo, HttpRefusal> {
-    if path.is_empty() || path.contains('\0') || path.starts_with('/') || path.ends_with('/') {
-        let why =
-            format!("{:?} is no actor path; they look like root/proving/window_post, see GET /actors", shortened(path));
-        return refuse(StatusCode::BAD_REQUEST, why);
-    }
-    match views.tree.snapshot().into_iter().find(|row| row.path == path) {
-        Some(row) => Ok(row),
-        None => refuse(StatusCode::NOT_FOUND, format!("no actor is at {}; GET /actors lists them", shortened(path))),
-    }
-}
-
-fn bearer(request: &HttpRequest) -> Option<&str> {
-    let header = request.headers().get(AUTHORIZATION).and_then(|v| v.to_str().ok());
-    header.and_then(|v| v.strip_prefix("Bearer ")).map(str::trim)
-}
-
 /// Health is open to every prober, by whatever name it calls this host; all else is no web page's to ask for.
 pub(super) async fn refuse_cross_site<B: MessageBody + 'static>(
     request: ServiceRequest,
@@ -249,29 +180,6 @@ pub(super) async fn refuse_cross_site<B: MessageBody + 'static>(
         }
     }
     Ok(next.call(request).await?.map_into_left_body())
-}
-
-/// Checks that the caller may change something; logs every attempt, and of those without a token a few of many.
-pub(super) fn authorize(state: &AdminState, request: &HttpRequest, action: &str) -> Result<(), HttpRefusal> {
-    let token = bearer(request);
-    let allowed = match token {
-        Some(token) => caught(|| (state.allow)(token))?,
-        None => false,
-    };
-    // Without room among the known it is served as a stranger's.
-    let _ = allowed && http_surface::identify(request);
-    let from = request.peer_addr().map(|a| a.to_string()).unwrap_or_default();
-    if let Some(left_out) = if allowed { Some(0) } else { state.refusals.take() } {
-        tracing::info!(target: "audit", action = shortened(action), from, allowed, left_out, "admin request");
-    }
-    match (allowed, token) {
-        (true, _) => Ok(()),
-        (false, Some(_)) => refuse(StatusCode::UNAUTHORIZED, "that token may not administer this node"),
-        (false, None) => refuse(
-            StatusCode::UNAUTHORIZED,
-            "this needs the admin token: send `Authorization: Bearer <token>` with what `token` in the node's repo holds",
-        ),
-    }
 }
 
 async fn kill(state: Data<AdminState>, request: HttpRequest, path: Path<String>) -> HttpAnswer {

@@ -3,8 +3,8 @@
 use super::cluster::ClusterView;
 use super::provider::ProviderReport;
 use crate::supervisor::{
-    ActorInfo, ActorState, AdminError, DeadLetter, DeadReason, Down, Exit, GroupRow, InspectError, Inspection, Order,
-    Tree,
+    ActorInfo, ActorOrder, ActorState, AdminError, DeadLetter, DeadReason, Down, Exit, GroupRow, InspectError,
+    Inspection, Tree,
 };
 use arc_swap::ArcSwap;
 use futures::FutureExt;
@@ -79,8 +79,8 @@ pub trait TreeView: Send + Sync + 'static {
         std::future::ready(Err(InspectError::ShowsNothing)).boxed()
     }
     /// Completes when it is done; what it waits for are supervisors, on a thread that runs no actor.
-    fn order(&self, path: &str, order: Order) -> BoxFuture<'static, Result<(), AdminError>> {
-        let done = order == Order::Kill && self.kill(path);
+    fn order(&self, path: &str, order: ActorOrder) -> BoxFuture<'static, Result<(), AdminError>> {
+        let done = order == ActorOrder::Kill && self.kill(path);
         std::future::ready(if done { Ok(()) } else { Err(AdminError::NotRunning) }).boxed()
     }
     /// Reads the configuration anew, and answers what of it is in force and what is not; `by` is for the audit log.
@@ -133,7 +133,7 @@ impl TreeView for Tree {
         let letters = Tree::dead_letters(self);
         Some(DeadLettersView { counts: letters.counts(), recent: letters.recent() })
     }
-    fn order(&self, path: &str, order: Order) -> BoxFuture<'static, Result<(), AdminError>> {
+    fn order(&self, path: &str, order: ActorOrder) -> BoxFuture<'static, Result<(), AdminError>> {
         let (tree, path) = (self.clone(), path.to_string());
         async move { tree.order(&path, order).await }.boxed()
     }
@@ -169,7 +169,7 @@ impl TreeView for OnceLock<Tree> {
     fn dead_letters(&self) -> Option<DeadLettersView> {
         self.get().and_then(TreeView::dead_letters)
     }
-    fn order(&self, path: &str, order: Order) -> BoxFuture<'static, Result<(), AdminError>> {
+    fn order(&self, path: &str, order: ActorOrder) -> BoxFuture<'static, Result<(), AdminError>> {
         match self.get() {
             Some(tree) => TreeView::order(tree, path, order),
             None => std::future::ready(Err(AdminError::NoSupervisor)).boxed(),

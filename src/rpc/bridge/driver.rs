@@ -1,22 +1,20 @@
 //! The one task of a connection: opens its lanes, exchanges hellos, then reads, delivers and writes until it ends.
 
-use super::BODY;
 use super::busy_poll::BusyPoll;
+use super::config::BODY;
 use super::counters::Refusal;
 use super::frame::{self, HELLO_VERSION, Head};
 use super::hello::{Hello, HelloError, MAX_HELLO, Terms};
-use super::hub::{FromConn, HubState};
+use super::hub_state::{Connection, FromConn, HubState};
 use super::inbox::{Inbox, Next};
 use super::link::Link;
 use super::peer::PeerSession;
 use super::session::{CloseReason, Rank};
 use crate::util::time::clock_ms;
 use futures::{AsyncReadExt, AsyncWriteExt};
-use libp2p::PeerId;
 use libp2p::core::muxing::{StreamMuxer, StreamMuxerBox, SubstreamBox};
 use std::future::{Future, poll_fn};
 use std::io;
-use std::net::IpAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -44,15 +42,6 @@ pub enum ConnError {
     NoLane,
     #[error("it said goodbye: {0}")]
     Unwelcome(String),
-}
-
-pub struct Connection {
-    pub id: u64,
-    pub peer: PeerId,
-    /// The serial number of our dial; `None`: the peer dialled.
-    pub dialled: Option<u64>,
-    /// The address that the peer dialled from.
-    pub from: Option<IpAddr>,
 }
 
 /// Runs a connection to its end.

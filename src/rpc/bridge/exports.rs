@@ -1,7 +1,7 @@
 //! The actors of this process that other nodes may reach, by logical path, each under the epoch it is held by.
 
-use super::lock;
 use crate::supervisor::Export;
+use crate::util::lock;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};

@@ -1,123 +1,30 @@
 //! The bridge's own task: listens, dials, and runs every peer's [`SessionState`] on a clock.
 
-use super::counters::{Counters, Refusal};
-use super::driver::{self, Connection};
-use super::exports::Exports;
+use super::config::BODY;
+use super::counters::Refusal;
+use super::driver;
 use super::frame::Head;
 use super::handshake_limits::{HandshakeLimiter, ip_of};
-use super::hello::{Hello, Terms, our_versions};
+use super::hello::Terms;
+use super::hub_state::{Connection, FromConn, HubState};
 use super::link::{LANES, Link};
 use super::peer::{Peer, PeerSession};
 use super::session::{CloseReason, PeerState, Rank, Refused, SessionAction, SessionEvent, SessionState};
-use super::transport::{AllowList, Connected};
-use super::{BODY, BridgeConfig, lock};
+use super::transport::Connected;
 use crate::rpc::refusal_log::RefusalLog;
 use crate::supervisor::wire::{WireError, WireLane};
+use crate::util::lock;
 use crate::util::time::clock_us;
 use crate::util::time::instant_of;
+use libp2p::PeerId;
 use libp2p::core::Endpoint;
 use libp2p::core::transport::{Boxed, DialOpts, PortUse, Transport, TransportEvent};
-use libp2p::{Multiaddr, PeerId};
 use std::collections::HashMap;
 use std::future::poll_fn;
-use std::net::IpAddr;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
-use tokio::sync::{Notify, mpsc, oneshot, watch};
-
-/// A report of a connection's task.
-pub enum FromConn {
-    /// Both hellos were exchanged; `admit` gets the session it belongs to, or is dropped.
-    Ready {
-        conn: Connection,
-        rank: Rank,
-        terms: Terms,
-        link: Arc<Link>,
-        admit: oneshot::Sender<Arc<PeerSession>>,
-    },
-    Failed {
-        conn: Connection,
-    },
-    DialFailed {
-        peer: PeerId,
-    },
-    Goodbye {
-        conn: u64,
-        peer: PeerId,
-        why: CloseReason,
-    },
-    Closed {
-        conn: u64,
-        peer: PeerId,
-    },
-}
-
-/// The state that all of the bridge's parts share.
-pub struct HubState {
-    pub config: BridgeConfig,
-    pub me: PeerId,
-    pub boot: u64,
-    pub exports: Exports,
-    pub allow: Arc<AllowList>,
-    /// Counters of those who never became a peer.
-    pub strangers: Arc<Counters>,
-    pub peers: Mutex<HashMap<PeerId, Arc<Peer>>>,
-    pub known: Mutex<HashMap<PeerId, Vec<Multiaddr>>>,
-    pub listening: Mutex<Vec<Multiaddr>>,
-    /// The allow-list or the known addresses have changed.
-    pub changed: Notify,
-    pub stop: AtomicBool,
-    pub events: watch::Sender<u64>,
-    to_hub: mpsc::Sender<FromConn>,
-    next_conn: AtomicU64,
-}
-
-impl HubState {
-    pub fn new(config: BridgeConfig, me: PeerId) -> (HubState, mpsc::Receiver<FromConn>) {
-        let (to_hub, from_conns) = mpsc::channel(1024);
-        let shared = HubState {
-            me,
-            boot: config.boot,
-            config,
-            exports: Exports::default(),
-            allow: Arc::default(),
-            strangers: Arc::default(),
-            peers: Mutex::default(),
-            known: Mutex::default(),
-            listening: Mutex::default(),
-            changed: Notify::new(),
-            stop: AtomicBool::new(false),
-            events: watch::Sender::new(0),
-            to_hub,
-            next_conn: AtomicU64::new(1),
-        };
-        (shared, from_conns)
-    }
-
-    pub fn peer(&self, id: PeerId) -> Arc<Peer> {
-        lock(&self.peers).entry(id).or_insert_with(|| Arc::new(Peer::new(id))).clone()
-    }
-
-    pub fn hello(&self, serial: u64) -> Hello {
-        Hello {
-            versions: self.config.versions.unwrap_or_else(our_versions),
-            boot: self.boot,
-            cluster: self.config.cluster.clone(),
-            serial,
-            max_frame: self.config.max_frame,
-            schemas: self.exports.schemas(),
-        }
-    }
-
-    pub async fn tell_hub(&self, event: FromConn) {
-        let _ = self.to_hub.send(event).await; // the hub has ended: so does all else
-    }
-
-    fn conn(&self, peer: PeerId, dialled: Option<u64>, from: Option<IpAddr>) -> Connection {
-        Connection { id: self.next_conn.fetch_add(1, Ordering::Relaxed), peer, dialled, from }
-    }
-}
+use tokio::sync::{mpsc, oneshot};
 
 pub struct Hub {
     shared: Arc<HubState>,

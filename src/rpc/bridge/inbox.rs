@@ -2,7 +2,7 @@
 //!
 //! Consecutive tells of one type to one actor are delivered together: its mailbox takes a batch at a time.
 
-use super::BODY;
+use super::config::BODY;
 use super::counters::Refusal;
 use super::exports::{Exported, Exports};
 use super::frame::{self, Call, Frame, FrameError, Head, MAX_PATHS, To, UNKEPT};
@@ -180,12 +180,12 @@ impl Inbox {
                 }
             }
             Head::Reply { corr } => {
-                peer_session.settle(corr, Ok(frame.body));
+                peer_session.complete(corr, Ok(frame.body));
                 Next::Go
             }
             Head::Fault { corr } => match later::fault(frame.body) {
                 Some(fault) => {
-                    peer_session.settle(corr, Err(fault));
+                    peer_session.complete(corr, Err(fault));
                     Next::Go
                 }
                 None => refuse(Refusal::Malformed),

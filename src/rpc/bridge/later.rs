@@ -1,7 +1,7 @@
 //! Reads what a node of a later version says of an end: a reason or fault that it added still arrives, under a name that
 //! this version has.
 
-use super::BODY;
+use super::config::BODY;
 use crate::supervisor::Exit;
 use crate::supervisor::wire::Fault;
 use serde::de::DeserializeOwned;
@@ -97,7 +97,7 @@ mod tests {
             assert_eq!(fault(&bytes(malformed)), None, "{malformed}");
         }
         let mut encoded = Vec::new();
-        crate::rpc::bridge::codec::encode(&Fault::Exited(Exit::Normal), &mut encoded).unwrap();
+        crate::wire::codec::encode(&Fault::Exited(Exit::Normal), &mut encoded).unwrap();
         assert_eq!(u32::from(encoded[0]), EXITED);
     }
 }

@@ -5,9 +5,9 @@
 //! costs more than encrypting and writing a small frame. All polls of the connection use one waker, the driver's.
 
 use super::frame::{self, FrameError, Head, MAX_PATHS, To, UNKEPT};
-use super::lock;
 use crate::supervisor::here;
 use crate::supervisor::wire::{WireError, WireLane, Writer};
+use crate::util::lock;
 use futures::AsyncWrite;
 use futures::task::AtomicWaker;
 use libp2p::core::muxing::{StreamMuxer, StreamMuxerBox, SubstreamBox};

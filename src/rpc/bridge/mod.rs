@@ -6,7 +6,7 @@
 //! Decisions are pure: [`frame`], [`hello`], [`session`], [`pending`]. `hub` and `driver` do what those say.
 
 mod busy_poll;
-pub mod codec;
+mod config;
 mod counters;
 mod driver;
 mod exports;
@@ -14,8 +14,8 @@ pub mod frame;
 mod handshake_limits;
 mod hello;
 mod hub;
+mod hub_state;
 pub mod identity;
-pub mod ids;
 mod inbox;
 mod later;
 mod link;
@@ -24,8 +24,7 @@ mod peer;
 mod pending;
 mod session;
 mod transport;
-
-use crate::util::time::since_epoch;
+pub use config::{BridgeConfig, PeerInfo};
 pub use counters::{Counters, Refusal};
 pub use exports::{EpochGate, HeldEpoch};
 pub use hello::{Hello, HelloError};
@@ -35,24 +34,16 @@ pub use session::{PeerState, SessionTiming};
 use crate::supervisor::Export;
 use crate::supervisor::wire::{Carrier, WireLane};
 use crate::util::lock;
-use hub::{Hub, HubState};
+use hub::Hub;
+use hub_state::HubState;
 use libp2p::core::transport::{ListenerId, Transport};
-use libp2p::identity::Keypair;
 use libp2p::{Multiaddr, PeerId};
 use peer::PeerCarrier;
 use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 use tokio::sync::watch;
-
-/// For the bridge's own bodies: faults, downs, goodbyes.
-const BODY: bincode::config::Configuration<
-    bincode::config::LittleEndian,
-    bincode::config::Varint,
-    bincode::config::Limit<65536>,
-> = bincode::config::standard().with_limit::<65536>();
 
 #[derive(Debug, thiserror::Error)]
 pub enum BridgeError {
@@ -70,57 +61,6 @@ pub enum BridgeError {
     Noise(String),
     #[error("no thread for the bridge: {0}")]
     Thread(std::io::Error),
-}
-
-#[derive(Clone)]
-pub struct BridgeConfig {
-    pub key: Keypair,
-    /// The listen addresses; empty: others are only dialled. `/ip4/0.0.0.0/tcp/7400`; with QUIC also
-    /// `/udp/7400/quic-v1`.
-    pub listen: Vec<Multiaddr>,
-    pub quic: bool,
-    pub cluster: String,
-    pub timing: SessionTiming,
-    /// The longest frame that is taken or sent.
-    pub max_frame: u32,
-    pub bounds: Bounds,
-    /// Grows from start to start of a node.
-    pub boot: u64,
-    /// Other versions of the protocol than this build's: for tests of rolling upgrades.
-    #[doc(hidden)]
-    pub versions: Option<(u8, u8)>,
-}
-
-impl BridgeConfig {
-    pub fn new(key: Keypair, cluster: impl Into<String>) -> BridgeConfig {
-        BridgeConfig {
-            key,
-            listen: Vec::new(),
-            quic: false,
-            cluster: cluster.into(),
-            timing: SessionTiming::default(),
-            max_frame: codec::BODY_LIMIT as u32 + 4096, // and its header
-            bounds: Bounds::default(),
-            boot: u64::try_from(since_epoch().as_micros()).unwrap_or(u64::MAX),
-            versions: None,
-        }
-    }
-}
-
-/// A peer at this moment.
-#[derive(Clone, Debug)]
-pub struct PeerInfo {
-    pub peer: PeerId,
-    pub state: PeerState,
-    /// The boot number of its present process.
-    pub boot: Option<u64>,
-    pub rtt: Option<Duration>,
-    pub pending: usize,
-    /// Bytes that wait on the control lane and on the message lane.
-    pub queued: [u64; 2],
-    pub frames_in: u64,
-    pub lives: u64,
-    pub refused: Vec<(Refusal, u64)>,
 }
 
 /// A node's end of all its connections. Dropped, it says goodbye and ends.

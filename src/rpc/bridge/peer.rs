@@ -1,5 +1,7 @@
 //! One peer: its present session with what waits for it, and the carrier that brings messages there.
 
+use super::config::BODY;
+use super::config::PeerInfo;
 use super::counters::{Counters, Refusal};
 use super::exports::Exported;
 use super::frame::{Call, Head, TraceParent};
@@ -7,9 +9,9 @@ use super::hello::Terms;
 use super::link::{LANES, Link, Unsent, index};
 use super::pending::PendingAsks;
 use super::session::PeerState;
-use super::{BODY, PeerInfo, lock};
 use crate::supervisor::wire::{Carrier, Fault, OutgoingMessage, RemoteEnvelope, Respond, WireError, WireLane, Writer};
 use crate::supervisor::{Down, Exit, Monitor, Recipient};
+use crate::util::lock;
 use crate::util::time::clock_ms;
 use arc_swap::{ArcSwap, ArcSwapOption};
 use libp2p::PeerId;
@@ -152,17 +154,17 @@ impl PeerSession {
     }
 
     /// An answer came.
-    pub fn settle(&self, corr: u64, answer: Result<&[u8], Fault>) {
+    pub fn complete(&self, corr: u64, answer: Result<&[u8], Fault>) {
         let outgoing = lock(&self.pending).take(corr);
         match outgoing {
-            Some(outgoing) => outgoing.settle(answer),
+            Some(outgoing) => outgoing.complete(answer),
             None => self.counters.refuse(Refusal::UnknownAsk),
         }
     }
 
     pub fn expire(&self) {
         let late = lock(&self.pending).expired(clock_ms());
-        late.into_iter().for_each(|outgoing| outgoing.settle(Err(Fault::Timeout)));
+        late.into_iter().for_each(|outgoing| outgoing.complete(Err(Fault::Timeout)));
     }
 
     /// Takes an ask from there to its actor here.
@@ -303,7 +305,7 @@ impl PeerSession {
         let watched = std::mem::take(&mut *lock(&self.watched));
         drop(watched);
         let pending = lock(&self.pending).drain();
-        pending.into_iter().for_each(|outgoing| outgoing.settle(Err(Fault::NodeDown { sent: true })));
+        pending.into_iter().for_each(|outgoing| outgoing.complete(Err(Fault::NodeDown { sent: true })));
         let watches = std::mem::take(&mut *lock(&self.watches));
         for (path, to) in watches.into_values() {
             to.deliver(Down { path: path.to_string(), incarnation: 0, reason: Exit::NodeDown });

@@ -3,8 +3,8 @@
 //! Its swarm is not used: there one task owns a connection, and a frame would wait for that task to wake up.
 
 use super::counters::{Counters, Refusal};
-use super::lock;
 use super::muxer::Yamux;
+use crate::util::lock;
 use futures::future::BoxFuture;
 use futures::io::BufReader;
 use futures::{AsyncRead, AsyncWrite, FutureExt};

@@ -1,6 +1,7 @@
 //! A node's record of itself: name, identity, addresses, roles.
 
-use super::DirectoryError;
+use super::error::{DirectoryError, check_concern, is_name};
+use super::text;
 use libp2p::{Multiaddr, PeerId};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -109,14 +110,6 @@ impl FromStr for Role {
     }
 }
 
-/// Letters, digits, `-`, `_`, `.`; not only dots.
-pub fn is_name(text: &str) -> bool {
-    !text.is_empty()
-        && text.len() <= 64
-        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
-        && !text.bytes().all(|b| b == b'.')
-}
-
 impl NodeRecord {
     pub fn new(name: impl Into<String>, peer_id: PeerId, boot: u64) -> NodeRecord {
         NodeRecord {
@@ -143,19 +136,7 @@ impl NodeRecord {
         if !is_name(&self.name) {
             return Err(DirectoryError::BadName { what: "node", name: self.name.clone() });
         }
-        self.serves.iter().try_for_each(|path| super::check_concern(path))
-    }
-}
-
-/// serde: by `Display` and `FromStr`.
-pub(super) mod text {
-    use serde::{Deserialize, Deserializer, Serializer, de::Error};
-    use std::{fmt::Display, str::FromStr};
-    pub fn serialize<T: Display, S: Serializer>(v: &T, s: S) -> Result<S::Ok, S::Error> {
-        s.collect_str(v)
-    }
-    pub fn deserialize<'de, T: FromStr<Err: Display>, D: Deserializer<'de>>(d: D) -> Result<T, D::Error> {
-        String::deserialize(d)?.parse().map_err(D::Error::custom)
+        self.serves.iter().try_for_each(|path| check_concern(path))
     }
 }
 

@@ -1,8 +1,8 @@
 //! The shared view of the cluster: nodes, holders, orders; and whether it is still kept up to date.
 
+use super::holder::Holder;
 use super::record::{NodeKind, NodeRecord, Role};
 use libp2p::PeerId;
-use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Instant;
@@ -59,16 +59,6 @@ impl Space {
             )
         })
     }
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Holder {
-    pub node: String,
-    #[serde(with = "super::record::text")]
-    pub peer_id: PeerId,
-    pub boot: u64,
-    /// The fencing epoch: grows with every holder.
-    pub epoch: u64,
 }
 
 /// The node on which an actor runs.

@@ -4,23 +4,13 @@
 //! so. None of them changes anything without parameters. `ChainNotify` is not probed: it exists on WebSockets only, and
 //! the head feed says whether it is subscribed.
 
-use super::http::HttpFullNode;
+use super::node_client::{HttpFullNode, Missing};
 use super::{FullNodeError, Result};
 use crate::util::lock;
-use serde::Serialize;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
-
-/// A method that the node lacks.
-#[derive(Serialize, Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Missing {
-    /// Without `Filecoin.`.
-    pub method: &'static str,
-    /// The substitute for the method, or the function that is missing without it.
-    pub instead: &'static str,
-}
 
 const NO_MESSAGES: &str = "no message can be sent";
 const NO_WINDOW_POST: &str = "WindowPoSt stops";

@@ -1,6 +1,6 @@
 //! The head feed: `Filecoin.ChainNotify` over a WebSocket of its own, in go-jsonrpc's channel protocol.
 
-use super::{Result, http::in_trait_terms, limits::CallLimits};
+use super::{Result, limits::CallLimits, node_client::in_trait_terms};
 use crate::chain::types::HeadChange;
 use crate::rpc::api_info::ApiInfo;
 use crate::rpc::client::{CallErrorKind, ErrorBody, RpcCallError, causes};

@@ -14,15 +14,16 @@ mod feed;
 pub mod http;
 pub mod limits;
 pub mod lookups;
+mod node_client;
 pub mod pool;
 pub mod rules;
 mod sync;
 pub mod verdicts;
 mod workarounds;
 
-pub use capabilities::Missing;
-pub use http::HttpFullNode;
 pub use limits::CallLimits;
+pub use node_client::HttpFullNode;
+pub use node_client::Missing;
 pub use verdicts::MessageVerdict;
 
 use crate::chain::types::*;

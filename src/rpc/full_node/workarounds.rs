@@ -1,6 +1,6 @@
 //! Substitute calls for a full node that lacks a method, or leaves out what it should tell.
 
-use super::http::{HttpFullNode, Params, addr, key, params};
+use super::node_client::{HttpFullNode, Params, addr, key, lacks, params};
 use super::{FullNode, FullNodeError, Result};
 use crate::chain::lotus_json::{CidJson, WholeBytes, WholeToken};
 use crate::chain::types::{Message, MinerFunds, NetworkParams, TipSetKey};
@@ -28,10 +28,6 @@ fn refused_params(e: &FullNodeError) -> bool {
         }
         _ => false,
     }
-}
-
-pub(super) fn lacks(e: &FullNodeError) -> bool {
-    e.is_missing_method()
 }
 
 impl HttpFullNode {

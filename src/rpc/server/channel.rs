@@ -3,7 +3,7 @@
 use super::bounds::Bounds;
 use super::dispatch::Dispatch;
 use super::envelope::{Request, RpcError, answer, as_v1, read_request};
-use super::http::read_json;
+use super::json::read_json;
 use super::shapes;
 use crate::chain::types::HeadChange;
 use crate::rpc::auth::Perm;

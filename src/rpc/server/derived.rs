@@ -1,7 +1,6 @@
 //! Methods that clients use and that are composed from the full node's others.
 
 use super::envelope::RpcError;
-use super::methods::Ctx;
 use crate::chain::lotus_json;
 use crate::chain::types::*;
 use crate::rpc::full_node::FullNode;
@@ -12,6 +11,13 @@ use fvm_shared::clock::ChainEpoch;
 use fvm_shared::econ::TokenAmount;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
+
+/// The context of a method.
+#[derive(Clone, Copy)]
+pub struct Ctx<'a> {
+    pub node: &'a dyn FullNode,
+    pub pushing: &'a tokio::sync::Mutex<()>,
+}
 
 type Result<T> = std::result::Result<T, RpcError>;
 

@@ -1,11 +1,12 @@
 //! From a method's name and a caller's permissions to an outcome.
 
 use super::envelope::RpcError;
-use super::{Service, methods, shapes};
+use super::json::{Params, to_json};
+use super::service::Service;
+use super::{derived, methods, shapes};
 use crate::chain::lotus_json::WholeBytes;
 use crate::rpc::auth::Perm;
 use futures::FutureExt;
-use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::panic::AssertUnwindSafe;
 
@@ -103,44 +104,11 @@ impl Dispatch {
                 (Some(found), Some(node)) => {
                     params.expect(found.arity)?;
                     let answer =
-                        (found.call)(methods::Ctx { node: node.as_ref(), pushing: &self.pushing }, params).await;
+                        (found.call)(derived::Ctx { node: node.as_ref(), pushing: &self.pushing }, params).await;
                     answer.map(shapes::no_empty_lists)
                 }
                 _ => Err(RpcError::no_method(method)),
             },
         }
-    }
-}
-
-pub fn to_json(value: &impl serde::Serialize) -> Result<Value, RpcError> {
-    serde_json::to_value(value).map_err(|e| RpcError::no_json(&e))
-}
-
-/// The parameters of one call, taken in order.
-pub struct Params {
-    method: String,
-    rest: std::vec::IntoIter<Value>,
-    index: usize,
-}
-
-impl Params {
-    pub fn new(method: &str, list: Vec<Value>) -> Params {
-        Params { method: method.into(), rest: list.into_iter(), index: 0 }
-    }
-
-    pub fn expect(&self, arity: usize) -> Result<(), RpcError> {
-        let given = self.rest.len();
-        if given == arity {
-            return Ok(());
-        }
-        Err(RpcError::invalid_params(format!("wrong param count (method '{}'): {given} != {arity}", self.method)))
-    }
-
-    pub fn take<T: DeserializeOwned>(&mut self) -> Result<T, RpcError> {
-        let index = self.index;
-        self.index += 1;
-        serde_json::from_value(self.rest.next().unwrap_or_default()).map_err(|e| {
-            RpcError::invalid_params(format!("unmarshaling params for '{}' (param: {index}): {e}", self.method))
-        })
     }
 }

@@ -3,7 +3,9 @@
 use super::bounds::{self, Body, BodyRoom, Bounds, KNOWN, STRANGER};
 use super::dispatch::Dispatch;
 use super::envelope::{Request, RpcError, answer, as_v1, read_request};
-use super::{Service, channel, frames};
+use super::json::read_json;
+use super::service::Service;
+use super::{channel, frames};
 use crate::rpc::auth::Perm;
 use crate::rpc::connection_limits::ConnectionLimiter;
 use crate::rpc::refusal_log::{RefusalLog, shortened};
@@ -139,14 +141,6 @@ pub async fn post(
             respond(status, answer)
         }
     }
-}
-
-/// Parses what a caller sent, once, and only what its bounds allow.
-pub fn read_json(bytes: &[u8], bounds: &Bounds) -> Result<Value, RpcError> {
-    if bounds::has_more_marks(bytes, bounds.marks) {
-        return Err(RpcError::invalid_request(format!("the request has more than {} JSON values", bounds.marks)));
-    }
-    serde_json::from_slice(bytes).map_err(|_| RpcError::parse("Parse error"))
 }
 
 /// The answer to one request and the HTTP status that goes with it; a notification has none.

@@ -1,8 +1,8 @@
 //! The table of methods: name, permission (as in lotus `api/api_full.go`), parameters, what answers them.
 
 use super::derived;
-use super::dispatch::{Params, to_json};
 use super::envelope::RpcError;
+use super::json::{Params, to_json};
 use super::shapes;
 use crate::chain::lotus_json::{
     WholeAddress as Addr, WholeAddresses, WholeBigInt, WholeBitField as Bits, WholeBytes as Bytes, WholeCid,
@@ -10,18 +10,11 @@ use crate::chain::lotus_json::{
 };
 use crate::chain::types::*;
 use crate::rpc::auth::Perm;
-use crate::rpc::full_node::{FullNode, RandomnessTag};
-use derived::SendSpec;
+use crate::rpc::full_node::RandomnessTag;
+use derived::{Ctx, SendSpec};
 use futures::future::{BoxFuture, FutureExt};
 use fvm_shared::econ::TokenAmount;
 use serde_json::Value;
-
-/// The context of a method.
-#[derive(Clone, Copy)]
-pub struct Ctx<'a> {
-    pub node: &'a dyn FullNode,
-    pub pushing: &'a tokio::sync::Mutex<()>,
-}
 
 pub struct Method {
     /// Without `Filecoin.`.

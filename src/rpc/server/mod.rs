@@ -14,52 +14,26 @@ mod dispatch;
 mod envelope;
 mod frames;
 mod http;
+mod json;
 mod methods;
+mod service;
 mod shapes;
 
 pub use envelope::RpcError;
+pub use service::{ExtraMethods, Service};
 
-use crate::rpc::auth::{Auth, Perm};
 use crate::rpc::connection_limits::ConnectionLimiter;
 use crate::rpc::descriptors::{self, Surface};
-use crate::rpc::full_node::FullNode;
 use crate::rpc::http_surface::HttpSurface;
 use crate::rpc::listener::SharedListener;
 use crate::rpc::server_actor::RunningServer;
 use actix_web::dev::ServerHandle as ActixHandle;
 use actix_web::{App, web};
-use async_trait::async_trait;
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use serde_json::Value;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
-
-/// Methods beside the full node's own. They are asked first, so that they can replace one.
-#[async_trait]
-pub trait ExtraMethods: Send + Sync + 'static {
-    /// The permission that `method` (`Filecoin.X`) needs; `None` when this set lacks it.
-    fn permission(&self, method: &str) -> Option<Perm>;
-    /// `None` when this set lacks the method.
-    async fn call(&self, method: &str, params: Vec<Value>) -> Option<Result<Value, RpcError>>;
-}
-
-/// The methods of one server, and their callers.
-#[derive(Clone)]
-pub struct Service {
-    pub auth: Arc<Auth>,
-    /// Without one only the extra methods and those about tokens are there (a storage provider's own API).
-    pub node: Option<Arc<dyn FullNode>>,
-    pub extras: Option<Arc<dyn ExtraMethods>>,
-}
-
-impl Service {
-    pub fn of_node(node: Arc<dyn FullNode>, auth: Arc<Auth>) -> Service {
-        Service { auth, node: Some(node), extras: None }
-    }
-}
 
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {

@@ -1,7 +1,7 @@
 //! Members that Lotus' answers have and our types leave out, because the provider does not need them.
 
-use super::dispatch::to_json;
 use super::envelope::RpcError;
+use super::json::to_json;
 use crate::chain::types::{Deadline, MinerInfo, SectorOnChainInfo, Version};
 use crate::rpc::json::try_json;
 use serde_json::Value;

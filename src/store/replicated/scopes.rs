@@ -2,8 +2,9 @@
 
 use super::super::db::Db;
 use super::super::error::{Result, StoreError};
+use super::super::record::RowCheck;
 use super::super::replica::Row;
-use super::super::{RowCheck, mirror, table_owner, txn};
+use super::super::{mirror, table_owner, txn};
 use crate::util::lock;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};

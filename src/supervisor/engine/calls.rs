@@ -1,7 +1,6 @@
 //! OTP's administrative calls on a supervisor: start, terminate, restart, delete, count, which.
 
-use super::child::{Child, ChildPhase, Ending, Held, Key};
-use super::upgrade::Upgrade;
+use super::child::{Child, ChildPhase, Ending, Held, Key, Upgrade};
 use super::{CallTicket, ChildRules, Engine, Flags, Work, WorkStage};
 use crate::supervisor::exit::Exit;
 use crate::supervisor::policy::Restart;

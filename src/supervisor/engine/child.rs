@@ -1,7 +1,7 @@
 //! One child in the engine's books: its phase is the whole truth about it.
 
-use super::{CallTicket, ChildRules};
 use crate::supervisor::exit::Exit;
+use crate::supervisor::policy::{AutoShutdown, BudgetSpent, Restart, RestartBackoff, Shutdown, Strategy};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -163,4 +163,43 @@ impl<P> Child<P> {
             blameless: false,
         }
     }
+}
+
+/// A call that waits for a start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::supervisor) struct CallTicket {
+    pub id: u64,
+    /// Forget the spec if the start fails: start_child does, restart_child does not.
+    pub forget: bool,
+}
+
+/// A child spec, as far as the rules need it.
+#[derive(Clone, Debug)]
+pub(in crate::supervisor) struct ChildRules {
+    pub restart: Restart,
+    pub shutdown: Shutdown,
+    pub significant: bool,
+    pub supervisor: bool,
+    pub start_timeout: Duration,
+    /// False: a first start that fails is tried again, and the supervisor comes up without it; and what holds it down never
+    /// ends its supervisor.
+    pub required: bool,
+}
+
+/// A supervisor spec, as far as the rules need it.
+#[derive(Clone, Debug)]
+pub(in crate::supervisor) struct Flags {
+    pub strategy: Strategy,
+    pub intensity: u32,
+    pub period: Duration,
+    pub backoff: RestartBackoff,
+    pub budget_spent: BudgetSpent,
+    pub auto_shutdown: AutoShutdown,
+    pub dynamic: Option<usize>,
+}
+
+pub(in crate::supervisor) struct Upgrade<P> {
+    pub ticket: u64,
+    pub flags: Flags,
+    pub children: Vec<(Arc<str>, ChildRules, P)>,
 }

@@ -10,43 +10,17 @@ mod work;
 
 pub use calls::{AdminError, ChildCounts};
 pub(super) use calls::{CallAnswer, SupervisorCall};
-pub(super) use child::{ChildPhase, Held, Key, Serial};
+pub(super) use child::{CallTicket, ChildPhase, ChildRules, Flags, Held, Key, Serial};
 
 use super::exit::Exit;
-use super::policy::{AutoShutdown, BudgetSpent, Restart, RestartBackoff, Shutdown, Strategy};
-use child::{Child, Ending};
+use super::policy::{BudgetSpent, Restart};
+use child::{Child, Ending, Upgrade};
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use upgrade::Upgrade;
 
 /// How long a killed child may take to be gone before its thread is given up.
 pub(super) const KILL_GRACE: Duration = Duration::from_secs(1);
-
-/// A child spec, as far as the rules need it.
-#[derive(Clone, Debug)]
-pub(super) struct ChildRules {
-    pub restart: Restart,
-    pub shutdown: Shutdown,
-    pub significant: bool,
-    pub supervisor: bool,
-    pub start_timeout: Duration,
-    /// False: a first start that fails is tried again, and the supervisor comes up without it; and what holds it down never
-    /// ends its supervisor.
-    pub required: bool,
-}
-
-/// A supervisor spec, as far as the rules need it.
-#[derive(Clone, Debug)]
-pub(super) struct Flags {
-    pub strategy: Strategy,
-    pub intensity: u32,
-    pub period: Duration,
-    pub backoff: RestartBackoff,
-    pub budget_spent: BudgetSpent,
-    pub auto_shutdown: AutoShutdown,
-    pub dynamic: Option<usize>,
-}
 
 /// A start that failed: where in the tree, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,7 +38,7 @@ pub(super) enum End {
 }
 
 #[derive(Debug)]
-pub(super) enum Event<P> {
+pub(super) enum EngineEvent<P> {
     /// Start the children, in order.
     Begin,
     Started {
@@ -109,7 +83,7 @@ pub(super) enum Event<P> {
 }
 
 #[derive(Debug, PartialEq)]
-pub(super) enum Command {
+pub(super) enum EngineCommand {
     Start {
         key: Key,
         serial: Serial,
@@ -142,7 +116,7 @@ pub(super) enum Command {
 /// The present activity of the supervisor as a whole.
 #[derive(Debug)]
 enum Work {
-    /// Before [`Event::Begin`].
+    /// Before [`EngineEvent::Begin`].
     Idle,
     /// The ordered first start.
     Beginning,
@@ -184,7 +158,7 @@ pub(super) struct Engine<P> {
     window: VecDeque<Instant>,
     /// Crashes seen while the supervisor was busy with an ordered start or a group restart: their turn comes after it.
     deferred: VecDeque<Key>,
-    out: Vec<Command>,
+    out: Vec<EngineCommand>,
     /// Children whose phase changed in this step.
     touched: Vec<Key>,
     /// Specs that will replace the present ones as soon as no ordered start or group restart is under way.
@@ -217,7 +191,7 @@ impl<P> Engine<P> {
         }
     }
 
-    /// A child of the supervisor's spec, in its order; before [`Event::Begin`].
+    /// A child of the supervisor's spec, in its order; before [`EngineEvent::Begin`].
     pub fn add(&mut self, id: Arc<str>, rules: ChildRules, payload: P) -> Key {
         let key = self.next_key;
         self.next_key += 1;
@@ -227,32 +201,39 @@ impl<P> Engine<P> {
     }
 
     /// The one way in. `jitter` in -1..=1 moves any backoff that this step begins.
-    pub fn step(&mut self, now: Instant, ev: Event<P>, jitter: f64) -> Vec<Command> {
+    pub fn step(&mut self, now: Instant, ev: EngineEvent<P>, jitter: f64) -> Vec<EngineCommand> {
         self.jitter = jitter;
         match ev {
-            Event::Begin => {
+            EngineEvent::Begin => {
                 for key in self.keys_from(0) {
                     self.set(key, ChildPhase::Queued { ticket: None }, None);
                 }
                 self.work = Work::Beginning;
             }
-            Event::Started { key, serial } => self.started(now, key, serial),
-            Event::Ignored { key, serial } if self.is_current(key, serial) => self.ignored(now, key),
-            Event::StartFailed { key, serial, why } if self.is_current(key, serial) => self.gone(now, key, Err(why)),
-            Event::Down { key, serial, exit } if self.is_current(key, serial) => self.gone(now, key, Ok(exit)),
-            Event::Lost { key, serial } if self.is_current(key, serial) && self.is_alive(key) => self.lost(now, key),
-            Event::Ignored { .. } | Event::StartFailed { .. } | Event::Down { .. } | Event::Lost { .. } => {}
-            Event::Hung { key, what } => self.hung(now, key, what),
-            Event::Tick => self.tick(now),
-            Event::Stop(exit) => self.close(End::Exit(exit)),
-            Event::Kill => self.kill_all(now),
-            Event::Call { ticket, call } => self.call(now, ticket, call),
+            EngineEvent::Started { key, serial } => self.started(now, key, serial),
+            EngineEvent::Ignored { key, serial } if self.is_current(key, serial) => self.ignored(now, key),
+            EngineEvent::StartFailed { key, serial, why } if self.is_current(key, serial) => {
+                self.gone(now, key, Err(why))
+            }
+            EngineEvent::Down { key, serial, exit } if self.is_current(key, serial) => self.gone(now, key, Ok(exit)),
+            EngineEvent::Lost { key, serial } if self.is_current(key, serial) && self.is_alive(key) => {
+                self.lost(now, key)
+            }
+            EngineEvent::Ignored { .. }
+            | EngineEvent::StartFailed { .. }
+            | EngineEvent::Down { .. }
+            | EngineEvent::Lost { .. } => {}
+            EngineEvent::Hung { key, what } => self.hung(now, key, what),
+            EngineEvent::Tick => self.tick(now),
+            EngineEvent::Stop(exit) => self.close(End::Exit(exit)),
+            EngineEvent::Kill => self.kill_all(now),
+            EngineEvent::Call { ticket, call } => self.call(now, ticket, call),
         }
         self.advance(now);
         std::mem::take(&mut self.out)
     }
 
-    /// When to step with [`Event::Tick`].
+    /// When to step with [`EngineEvent::Tick`].
     pub fn next_deadline(&self) -> Option<Instant> {
         let child = self.timers.first().map(|(at, _)| *at);
         let group = match &self.work {
@@ -377,7 +358,7 @@ impl<P> Engine<P> {
         self.set(key, ChildPhase::Idle, None);
         if let Some(child) = self.children.remove(&key) {
             self.ids.remove(&child.id);
-            self.out.push(Command::Removed { key });
+            self.out.push(EngineCommand::Removed { key });
         }
     }
 
@@ -401,18 +382,10 @@ impl<P> Engine<P> {
         let serial = child.serial;
         let limit = now.checked_add(child.rules.start_timeout);
         self.set(key, ChildPhase::Starting { ticket }, limit);
-        self.out.push(Command::Start { key, serial });
+        self.out.push(EngineCommand::Start { key, serial });
     }
 
     fn reply(&mut self, ticket: u64, result: Result<CallAnswer, AdminError>) {
-        self.out.push(Command::Reply { ticket, result });
+        self.out.push(EngineCommand::Reply { ticket, result });
     }
-}
-
-/// A call that waits for a start.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct CallTicket {
-    pub id: u64,
-    /// Forget the spec if the start fails: start_child does, restart_child does not.
-    pub forget: bool,
 }

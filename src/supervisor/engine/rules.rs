@@ -1,7 +1,9 @@
 //! The end of a child: who is restarted when, and when there were too many restarts.
 
 use super::child::{ChildPhase, Ending, Held, Key, Serial};
-use super::{AdminError, CallAnswer, CallTicket, Command, End, Engine, KILL_GRACE, StartFailure, Work, WorkStage};
+use super::{
+    AdminError, CallAnswer, CallTicket, End, Engine, EngineCommand, KILL_GRACE, StartFailure, Work, WorkStage,
+};
 use crate::supervisor::exit::Exit;
 use crate::supervisor::policy::{AutoShutdown, BudgetSpent, Restart, Strategy};
 use std::time::{Duration, Instant};
@@ -266,7 +268,7 @@ impl<P> Engine<P> {
         // A supervisor kills its own children and abandons the stuck ones itself: it is given the time for that.
         let grace = if supervisor { KILL_GRACE * 16 } else { KILL_GRACE };
         self.set(key, ChildPhase::Ending(Ending { killed: true, ..ending }), Some(now + grace));
-        self.out.push(Command::Kill { key });
+        self.out.push(EngineCommand::Kill { key });
     }
 
     /// Somebody else got stuck on its thread. One who was on the way down by its own fault still answers for it.
@@ -279,7 +281,7 @@ impl<P> Engine<P> {
     }
 
     pub(super) fn abandon(&mut self, now: Instant, key: Key) {
-        self.out.push(Command::Abandon { key });
+        self.out.push(EngineCommand::Abandon { key });
         if let Some(child) = self.children.get_mut(&key) {
             child.serial += 1; // whatever the abandoned one still reports is void
         }

@@ -3,16 +3,10 @@
 //! Flags count from now on. A child that both specs name goes on running and has the new spec's rules; one that only
 //! the new spec names is there, but not started; one that only the old spec names goes on as it was, last in order.
 
-use super::child::{Child, Key};
-use super::{AdminError, CallAnswer, ChildRules, Command, Engine, Flags, Work};
+use super::child::{Child, Key, Upgrade};
+use super::{AdminError, CallAnswer, Engine, EngineCommand, Work};
 use std::collections::HashMap;
 use std::sync::Arc;
-
-pub(super) struct Upgrade<P> {
-    pub ticket: u64,
-    pub flags: Flags,
-    pub children: Vec<(Arc<str>, ChildRules, P)>,
-}
 
 impl<P> Engine<P> {
     pub(super) fn call_upgrade(&mut self, upgrade: Upgrade<P>) -> Result<Option<CallAnswer>, AdminError> {
@@ -57,10 +51,10 @@ impl<P> Engine<P> {
         // What this step has commanded already is carried out after it.
         let now: HashMap<Key, Key> = keys.iter().filter_map(|(before, key)| Some(((*before)?, *key))).collect();
         for command in &mut self.out {
-            if let Command::Start { key, .. }
-            | Command::Stop { key }
-            | Command::Kill { key }
-            | Command::Abandon { key } = command
+            if let EngineCommand::Start { key, .. }
+            | EngineCommand::Stop { key }
+            | EngineCommand::Kill { key }
+            | EngineCommand::Abandon { key } = command
             {
                 *key = now.get(key).copied().unwrap_or(*key);
             }

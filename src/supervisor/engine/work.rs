@@ -1,7 +1,7 @@
 //! Works of several steps: ordered starts, group restarts, stops in reverse.
 
 use super::child::{ChildPhase, Ending, Key};
-use super::{AdminError, Command, End, Engine, Work, WorkStage};
+use super::{AdminError, End, Engine, EngineCommand, Work, WorkStage};
 use crate::supervisor::exit::Exit;
 use crate::supervisor::policy::{Restart, Shutdown};
 use std::time::{Duration, Instant};
@@ -89,7 +89,7 @@ impl<P> Engine<P> {
             return false;
         }
         if matches!(self.work, Work::Beginning) {
-            self.out.push(Command::Up);
+            self.out.push(EngineCommand::Up);
         } else if !self.queued.is_empty() {
             // Asked for by a call meanwhile, before the part that restarts: its turn is now.
             self.work = Work::Group { from: 0, stage: WorkStage::Starting, delay: Duration::ZERO };
@@ -147,16 +147,16 @@ impl<P> Engine<P> {
         match (&child.phase, shutdown) {
             (ChildPhase::Up { .. }, Shutdown::Timeout(limit)) => {
                 self.set(key, ChildPhase::Ending(ending), now.checked_add(limit));
-                self.out.push(Command::Stop { key });
+                self.out.push(EngineCommand::Stop { key });
             }
             (ChildPhase::Up { .. }, Shutdown::Infinity) => {
                 self.set(key, ChildPhase::Ending(ending), None);
-                self.out.push(Command::Stop { key });
+                self.out.push(EngineCommand::Stop { key });
             }
             (ChildPhase::Starting { ticket }, _) if child.rules.supervisor => {
                 let start_ticket = *ticket;
                 self.set(key, ChildPhase::Ending(Ending { start_ticket, ..ending }), None);
-                self.out.push(Command::Stop { key });
+                self.out.push(EngineCommand::Stop { key });
             }
             (ChildPhase::Up { .. }, Shutdown::BrutalKill) | (ChildPhase::Starting { .. }, _) => {
                 if let ChildPhase::Starting { ticket } = child.phase {
@@ -237,7 +237,7 @@ impl<P> Engine<P> {
             return false;
         }
         self.work = Work::Ended;
-        self.out.push(Command::End(end));
+        self.out.push(EngineCommand::End(end));
         false
     }
 }

@@ -28,7 +28,7 @@ pub(super) struct Slot<A: Actor> {
     pub meta: Arc<CellMeta>,
     pub up: ArcSwapOption<Up<A>>,
     /// The carrier of messages while nothing runs here.
-    pub far: ArcSwapOption<Box<dyn Carrier>>,
+    pub carrier: ArcSwapOption<Box<dyn Carrier>>,
 }
 
 /// A message that did not go, and whom it was to be answered to.
@@ -48,7 +48,7 @@ impl<A: Actor> Slot<A> {
         let up = self.up.load();
         let sent = match up.as_deref() {
             Some(up) => self.push(up, message, reply),
-            None => match self.far.load().as_deref() {
+            None => match self.carrier.load().as_deref() {
                 Some(carrier) => {
                     return remote_send::post(&**carrier, &self.meta, message, reply, within).map(|()| true);
                 }
@@ -164,22 +164,22 @@ impl<A: Actor> Ref<A> {
     /// At most `mailbox` messages wait there.
     pub fn new(path: impl Into<String>, mailbox: usize) -> Ref<A> {
         let meta = Arc::new(CellMeta::new(path.into(), mailbox));
-        Ref { slot: Arc::new(Slot { meta, up: ArcSwapOption::empty(), far: ArcSwapOption::empty() }) }
+        Ref { slot: Arc::new(Slot { meta, up: ArcSwapOption::empty(), carrier: ArcSwapOption::empty() }) }
     }
     pub fn path(&self) -> &str {
         &self.slot.meta.path
     }
     /// Sets the carrier of messages while no incarnation runs in this process; `None`: none. Every clone follows.
     pub fn route_to(&self, carrier: Option<Box<dyn Carrier>>) {
-        self.slot.far.store(carrier.map(Arc::new));
+        self.slot.carrier.store(carrier.map(Arc::new));
     }
     /// Whether a message sent now would leave this process.
     pub fn is_remote(&self) -> bool {
-        self.slot.up.load().is_none() && self.slot.far.load().is_some()
+        self.slot.up.load().is_none() && self.slot.carrier.load().is_some()
     }
     /// Whether anybody would take a message now, here or elsewhere.
     pub(super) fn has_receiver(&self) -> bool {
-        self.slot.up.load().is_some() || self.slot.far.load().is_some()
+        self.slot.up.load().is_some() || self.slot.carrier.load().is_some()
     }
     /// Queues the message; never waits.
     pub fn tell<M: Message>(&self, message: M) -> Result<(), CallError<M>>
@@ -200,9 +200,9 @@ impl<A: Actor> Ref<A> {
     /// `to` gets one [`Down`] when the present incarnation ends, or at once when none runs.
     pub fn monitor(&self, to: Recipient<Down>) -> Monitor {
         if self.slot.up.load().is_none()
-            && let Some(carrier) = self.slot.far.load().as_deref()
+            && let Some(carrier) = self.slot.carrier.load().as_deref()
         {
-            return Monitor::afar(&self.slot.meta, carrier.watch(&self.slot.meta.path, to));
+            return Monitor::remote(&self.slot.meta, carrier.watch(&self.slot.meta.path, to));
         }
         Monitor::set(&self.slot.meta, self.path().to_string(), to)
     }

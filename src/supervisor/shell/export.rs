@@ -3,7 +3,7 @@
 use super::super::actor::{Actor, Handler, Message};
 use super::super::cell::CellMeta;
 use super::super::monitor::{Down, Monitor};
-use super::super::wire::{Fault, Respond, Schemas, WireLane};
+use super::super::wire::{Carrier, Fault, Respond, Schemas, WireLane};
 use super::address::{Recipient, Ref, Slot};
 use super::batch::OnUnreadable;
 use super::reply::ReplyTo;
@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 pub struct Export {
     meta: Arc<CellMeta>,
     entries: Arc<BTreeMap<u32, Box<dyn Entry>>>,
+    route: Arc<dyn Fn(Option<Box<dyn Carrier>>) + Send + Sync>,
 }
 
 /// Two messages of one number.
@@ -36,6 +37,11 @@ impl Export {
 
     pub fn path(&self) -> &Arc<str> {
         &self.meta.path
+    }
+
+    /// As [`Ref::route_to`].
+    pub fn route_to(&self, carrier: Option<Box<dyn Carrier>>) {
+        (self.route)(carrier);
     }
 
     /// Wire id, schemas, lane and type of every message that is taken.
@@ -102,7 +108,8 @@ impl<A: Actor> ExportOf<A> {
             }
             entries.insert(id, entry);
         }
-        Ok(Export { meta: self.slot.meta.clone(), entries: Arc::new(entries) })
+        let (meta, actor) = (self.slot.meta.clone(), Ref { slot: self.slot });
+        Ok(Export { meta, entries: Arc::new(entries), route: Arc::new(move |carrier| actor.route_to(carrier)) })
     }
 }
 

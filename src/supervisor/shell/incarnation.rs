@@ -2,8 +2,8 @@
 
 use super::super::actor::Actor;
 use super::super::cell::{ActorState, CellMeta, IncarnationStats};
+use super::super::exit::StartError;
 use super::super::exit::{Exit, catch};
-use super::super::spec::StartError;
 use super::address::{Ref, Slot, Up};
 use super::busy_poll::BusyPoll;
 use super::context::{Cx, Local, Shell, ShellCx, given_up};

@@ -13,6 +13,7 @@ mod incarnation;
 mod remote_send;
 mod reply;
 mod report;
+mod start_waiters;
 
 pub use address::{Recipient, Ref};
 pub use batch::OnUnreadable;
@@ -20,9 +21,9 @@ pub use context::Cx;
 pub use export::{Export, ExportError, ExportOf};
 
 pub(super) use arbiters::{ArbiterSlot, Arbiters, run_system};
-pub(super) use ask_when_up::StartWaiters;
 pub(crate) use busy_poll::here;
 pub(super) use busy_poll::{START_SPIN, allowed as may_linger, spin_then_wait};
 pub(super) use incarnation::{Launch, launcher};
 pub(super) use reply::by;
 pub(super) use report::{ChildReport, Ctl, CtlSender, Drill, Pause, ReportSink, Reporter, StartOrder};
+pub(super) use start_waiters::StartWaiters;

@@ -88,7 +88,7 @@ impl<M: Message> OutgoingMessage for PendingRemote<M> {
             None => Err(WireError("it was settled before".into())),
         }
     }
-    fn settle(mut self: Box<Self>, answer: Result<&[u8], Fault>) {
+    fn complete(mut self: Box<Self>, answer: Result<&[u8], Fault>) {
         self.end(answer);
     }
     fn into_any(self: Box<Self>) -> Box<dyn Any> {

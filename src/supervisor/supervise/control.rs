@@ -2,10 +2,10 @@
 
 use super::super::cell::CellMeta;
 use super::super::dead_letters::DeadLetters;
+use super::super::epoch_source::EpochSource;
 use super::super::exit::Exit;
-use super::super::fence::EpochSource;
+use super::super::info::TreeOptions;
 use super::super::shell::{ArbiterSlot, Arbiters};
-use super::super::tree::TreeOptions;
 use super::combiner::Combiner;
 use super::{Supervisor, SupervisorMsg};
 use crate::util::lock;

@@ -1,6 +1,6 @@
 //! A running supervisor's move to another spec.
 
-use super::super::engine::{End, Event, Key, SupervisorCall};
+use super::super::engine::{End, EngineEvent, Key, SupervisorCall};
 use super::super::node::TreeNode;
 use super::super::spec::SupDef;
 use super::{CallReply, Supervisor};
@@ -15,7 +15,7 @@ impl Supervisor {
         let children = def.children.iter().map(|c| (c.id.clone(), c.rules.clone(), c.clone())).collect();
         let call = SupervisorCall::Upgrade { flags: def.flags.clone(), children };
         self.upgrades.push_back(def);
-        self.step(Event::Call { ticket, call })
+        self.step(EngineEvent::Call { ticket, call })
     }
 
     /// The present key of a report whose key was given at the incarnation's start.

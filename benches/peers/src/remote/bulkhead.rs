@@ -3,7 +3,7 @@
 use super::load::{Caller, Lost, drive};
 use super::plan::{Plan, Sample, Work};
 use super::substream::{multiaddr, peer_and_address, server_key};
-use crate::bridge::codec::form;
+use crate::wire::codec::form;
 use crate::bridge::{Bridge, BridgeConfig, EpochGate, PeerState};
 use crate::measure::p50_p99;
 use crate::supervisor::wire::WireForm;

@@ -2,6 +2,7 @@
 //! Deadlines, partitions and queues themselves are the network's state crate.
 
 mod cron;
+mod dispatch;
 mod extend;
 mod faults;
 mod manage;
@@ -12,6 +13,7 @@ mod terminate;
 mod window_post;
 
 pub use cron::on_cron;
+pub use dispatch::call;
 
 use super::super::error::{ActorResult, state_error};
 use super::super::state_tree::Kind;
@@ -24,7 +26,7 @@ use fil_actors_shared::actor_error_v19 as actor_error;
 use fil_actors_shared::v19::ActorError;
 use fil_actors_shared::v19::reward::FilterEstimate;
 use fil_actors_shared::v19::runtime::Policy;
-use fvm_ipld_encoding::{BytesDe, RawBytes};
+use fvm_ipld_encoding::BytesDe;
 use fvm_shared::ActorID;
 use fvm_shared::address::{Address, Protocol};
 use fvm_shared::clock::ChainEpoch;
@@ -48,40 +50,6 @@ pub const DISPUTE_WINDOWED_POST: u64 = Method::DisputeWindowedPoSt as u64;
 pub const PRE_COMMIT_BATCH2: u64 = Method::PreCommitSectorBatch2 as u64;
 pub const EXTEND_EXPIRATION2: u64 = Method::ExtendSectorExpiration2 as u64;
 pub const PROVE_COMMIT3: u64 = Method::ProveCommitSectors3 as u64;
-
-/// FRC-42's numbers for what any actor may call, beside those that only accounts use.
-const EXPORTED: [(u64, u64); 7] = [
-    (Method::ChangeWorkerAddressExported as u64, CHANGE_WORKER_ADDRESS),
-    (Method::ChangePeerIDExported as u64, CHANGE_PEER_ID),
-    (Method::WithdrawBalanceExported as u64, WITHDRAW_BALANCE),
-    (Method::ChangeMultiaddrsExported as u64, CHANGE_MULTIADDRS),
-    (Method::ConfirmChangeWorkerAddressExported as u64, CONFIRM_CHANGE_WORKER_ADDRESS),
-    (Method::RepayDebtExported as u64, REPAY_DEBT),
-    (Method::ChangeOwnerAddressExported as u64, CHANGE_OWNER_ADDRESS),
-];
-
-pub fn call(vm: &mut Vm<'_>, call: &Call) -> ActorResult<RawBytes> {
-    let exported = EXPORTED.iter().find(|(exported, _)| *exported == call.method);
-    match exported.map_or(call.method, |(_, number)| *number) {
-        CONTROL_ADDRESSES => manage::control_addresses(vm, call),
-        REPAY_DEBT => manage::repay_debt(vm, call),
-        CHANGE_OWNER_ADDRESS => manage::change_owner_address(vm, call),
-        CHANGE_WORKER_ADDRESS => manage::change_worker_address(vm, call),
-        CHANGE_PEER_ID => manage::change_peer_id(vm, call),
-        CHANGE_MULTIADDRS => manage::change_multiaddrs(vm, call),
-        CONFIRM_CHANGE_WORKER_ADDRESS => manage::confirm_change_worker_address(vm, call),
-        WITHDRAW_BALANCE => manage::withdraw_balance(vm, call),
-        SUBMIT_WINDOWED_POST => window_post::submit(vm, call),
-        DISPUTE_WINDOWED_POST => post_dispute::dispute(vm, call),
-        TERMINATE_SECTORS => terminate::terminate_sectors(vm, call),
-        DECLARE_FAULTS => faults::declare_faults(vm, call),
-        DECLARE_FAULTS_RECOVERED => faults::declare_recovered(vm, call),
-        PRE_COMMIT_BATCH2 => pre_commit::pre_commit_batch2(vm, call),
-        EXTEND_EXPIRATION2 => extend::extend_expiration2(vm, call),
-        PROVE_COMMIT3 => prove_commit::prove_commit3(vm, call),
-        other => Err(actor_error!(unhandled_message, "method {} of the miner actor is not served here", other)),
-    }
-}
 
 /// The smoothed network figures that deposits, pledges and penalties follow from.
 pub struct PledgeInputs {

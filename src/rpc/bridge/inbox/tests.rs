@@ -1,12 +1,12 @@
 //! A lane whose actor has no room.
 
 use super::*;
-use crate::rpc::bridge::codec;
 use crate::rpc::bridge::exports::EpochGate;
 use crate::rpc::bridge::hello::{Hello, our_versions};
 use crate::rpc::bridge::link::{Bounds, Link};
 use crate::supervisor::wire::WireForm;
 use crate::supervisor::{Actor, CallError, ChildSpec, Cx, Exit, Export, Handler, Message, Ref, SupervisorSpec, Tree};
+use crate::wire::codec;
 use std::sync::atomic::AtomicU64;
 use std::sync::mpsc;
 

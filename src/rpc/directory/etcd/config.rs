@@ -2,8 +2,8 @@
 
 use crate::etcd::Who;
 use crate::rpc::directory::DirectoryError;
+use crate::rpc::directory::is_name;
 use crate::rpc::directory::join::JoinToken;
-use crate::rpc::directory::record::is_name;
 use crate::store::etcd::EtcdOptions;
 use etcd_client::{Certificate, ConnectOptions, Identity, TlsOptions};
 use std::fmt;

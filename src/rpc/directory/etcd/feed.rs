@@ -1,8 +1,8 @@
 //! Keeps the view up to date: the whole table once, then every change. When the stream breaks, it goes on after the last
 //! change that was seen: a thousand nodes that all read a thousand records anew would break the next stream as well.
 
-use super::EtcdState;
 use super::history::Answer;
+use super::state::EtcdState;
 use super::table::{self, TableChange};
 use crate::rpc::directory::etcd::keys::Key;
 use crate::rpc::directory::{DirectoryError, View};

@@ -20,24 +20,23 @@ mod proof;
 pub mod repair;
 mod session;
 mod space;
+mod state;
 mod table;
-
-use crate::util::lock;
 pub use config::{EtcdConfig, Tls};
 pub use connection::Connection;
 
 use super::lease::LeaseRelease as TakesBack;
 use super::{Directory, DirectoryError, Lease, NodeRecord, PlacementOrder, View, check_concern};
 use async_trait::async_trait;
-use etcd_client::{Compare, CompareOp, PutOptions, ResponseHeader, Txn, TxnOp, TxnOpResponse, TxnResponse};
+use etcd_client::{Compare, CompareOp, PutOptions, Txn, TxnOp, TxnOpResponse};
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use history::{Answer, Asked, History, Point};
-use holds::{EtcdLease, Holds};
+use holds::EtcdLease;
 use keys::Key;
 use session::{LeaseSession, SessionCommand};
-use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::{Duration, Instant};
+use state::EtcdState;
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
 use table::LeaseRecord;
 use tokio::runtime::{Handle, Runtime};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -51,16 +50,6 @@ pub struct Etcd {
     tasks: Vec<JoinHandle<()>>,
     /// Ours to shut down.
     runtime: Option<Runtime>,
-}
-
-pub(super) struct EtcdState {
-    connection: Connection,
-    view: watch::Sender<Arc<View>>,
-    holds: Mutex<Holds>,
-    history: Mutex<History>,
-    /// When etcd was last found to be put back, if it was.
-    put_back: watch::Sender<Option<Instant>>,
-    handle: Handle,
 }
 
 /// Rounds of an acquisition: the first finds an earlier start of this node, the second takes it over, one to spare.
@@ -191,104 +180,6 @@ impl Directory for Etcd {
     async fn order(&self, order: PlacementOrder) -> Result<(), DirectoryError> {
         let shared = self.shared.clone();
         self.run(async move { orders::give(&shared, order).await }).await
-    }
-}
-
-impl EtcdState {
-    fn holds(&self) -> MutexGuard<'_, Holds> {
-        lock(&self.holds)
-    }
-
-    /// Before a question that is answered linearizably; [`EtcdState::learn`] takes it with the answer.
-    fn ask(&self) -> Asked {
-        lock(&self.history).ask()
-    }
-
-    /// From an answer to a linearizable question. If etcd was put back since, all that is held and the session end here:
-    /// they hang on a history that is gone.
-    fn learn(&self, asked: Asked, header: Option<&ResponseHeader>) -> Answer {
-        let found = header.map_or(Point::default(), |header| Point {
-            cluster: header.cluster_id(),
-            revision: table::epoch(header.revision()),
-        });
-        let answer = lock(&self.history).answered(asked, found);
-        if let Answer::PutBack { known, found } = answer {
-            tracing::warn!(
-                "etcd was put back to an earlier state (revision {found}, {known} was seen before): what this node holds \
-                 is lost, and acquired anew when every earlier lease has run out"
-            );
-            self.holds().end();
-            self.put_back.send_replace(Some(Instant::now()));
-        }
-        answer
-    }
-
-    /// A transaction that may be sent more than once, in etcd's present history.
-    async fn txn(&self, build: impl Fn() -> Txn) -> Result<TxnResponse, DirectoryError> {
-        self.in_history(self.connection.call(|mut client| {
-            let txn = build();
-            async move { client.txn(txn).await }
-        }))
-        .await
-    }
-
-    /// The same, with more time.
-    async fn txn_patiently(&self, build: impl Fn() -> Txn) -> Result<TxnResponse, DirectoryError> {
-        self.in_history(self.connection.call_patiently(|mut client| {
-            let txn = build();
-            async move { client.txn(txn).await }
-        }))
-        .await
-    }
-
-    async fn in_history(
-        &self,
-        answer: impl Future<Output = Result<TxnResponse, DirectoryError>>,
-    ) -> Result<TxnResponse, DirectoryError> {
-        let asked = self.ask();
-        let answer = answer.await?;
-        match self.learn(asked, answer.header()) {
-            Answer::GoesOn => Ok(answer),
-            Answer::PutBack { .. } | Answer::Stale => Err(DirectoryError::PutBack),
-        }
-    }
-
-    /// Whether somebody may still be proven under the history that is gone. Its proofs were begun before etcd was put back,
-    /// and none lasts longer than a lease.
-    fn is_put_back_lately(&self) -> bool {
-        let at = *self.put_back.borrow();
-        at.is_some_and(|at| Instant::now() < at + self.connection.config.ttl)
-    }
-
-    /// In place when no reader keeps a snapshot.
-    fn change(&self, with: impl FnOnce(&mut View)) {
-        self.view.send_modify(|view| with(Arc::make_mut(view)));
-    }
-
-    fn contact(&self, in_contact: bool, why: Option<&DirectoryError>) {
-        if self.view.borrow().in_contact == in_contact {
-            return;
-        }
-        match why {
-            Some(why) => tracing::warn!("the cluster is out of reach: {why}"),
-            None => tracing::info!("in contact with cluster {}", self.connection.config.cluster),
-        }
-        self.change(|view| (view.in_contact, view.since) = (in_contact, Instant::now()));
-    }
-
-    /// After the whole table was read: what we hold must be in it.
-    fn forget_lost(&self, revision: u64) {
-        let view = self.view.borrow().clone();
-        let mut holds = self.holds();
-        for (concern, _) in holds.held() {
-            holds.read(&concern, view.holders.get(&concern).map(|holder| holder.epoch), revision);
-        }
-    }
-
-    /// etcd before 3.4.28 and 3.5.10 lets a leader that wakes up from being frozen end leases that live. The holder sees
-    /// that at once; this is its time to, before another begins.
-    fn grace(&self) -> Duration {
-        (self.connection.config.ttl / 40).clamp(Duration::from_millis(50), Duration::from_millis(250))
     }
 }
 

@@ -1,7 +1,7 @@
 //! An operator's orders, left in etcd where every node sees them.
 
-use super::EtcdState;
 use super::keys::Key;
+use super::state::EtcdState;
 use crate::rpc::directory::{DirectoryError, NodeKind, NodeRecord, PlacementOrder, View, check_concern};
 use etcd_client::{Client, PutOptions};
 use std::sync::Arc;

@@ -22,7 +22,7 @@ const PAGE: i64 = 500;
 const BACK_MOST: usize = 100;
 /// Nodes take a concern that they cannot load again and again, for a moment each: a gap between two of them is waited for.
 const GAP_WITHIN: Duration = Duration::from_secs(30);
-const LOOK_EVERY: Duration = Duration::from_millis(200);
+const POLL_INTERVAL: Duration = Duration::from_millis(200);
 const CHANGED: &str = "it has changed meanwhile: look again";
 /// The largest decoded size of a stored transaction.
 const REDO_MOST: usize = 4 << 20;
@@ -290,7 +290,7 @@ async fn new_marker(connection: &Connection, key: &str, found: &KeyValue) -> Res
         if Instant::now() >= until {
             return Ok(format!("left: {concern} is held all the time; stop its holder, then run this again"));
         }
-        tokio::time::sleep(LOOK_EVERY).await;
+        tokio::time::sleep(POLL_INTERVAL).await;
     }
 }
 

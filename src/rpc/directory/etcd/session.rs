@@ -1,10 +1,10 @@
 //! The node's session with etcd: its record and its concerns hang on one lease of etcd's, which this keeps alive,
 //! proves, and replaces when it is lost.
 
-use super::EtcdState;
 use super::holds::EtcdLease;
 use super::keys::Key;
 use super::proof::{self, Judgement, KeepAlive, Read};
+use super::state::EtcdState;
 use super::table::epoch;
 use crate::rpc::directory::lease::ProvenUntil;
 use crate::rpc::directory::{DirectoryError, NodeRecord};

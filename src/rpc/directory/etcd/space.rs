@@ -1,6 +1,6 @@
 //! How full etcd's database is: at its quota it takes no writes, and grants no leases, until an operator makes room.
 
-use super::EtcdState;
+use super::state::EtcdState;
 use crate::rpc::directory::Space;
 use std::sync::Arc;
 use std::time::Duration;

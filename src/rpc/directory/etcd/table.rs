@@ -13,7 +13,7 @@ use std::time::Instant;
 pub struct LeaseRecord {
     pub schema: u16,
     pub node: String,
-    #[serde(with = "crate::rpc::directory::record::text")]
+    #[serde(with = "crate::rpc::directory::text")]
     pub peer_id: PeerId,
     pub boot: u64,
 }

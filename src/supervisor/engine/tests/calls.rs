@@ -63,7 +63,7 @@ fn an_added_child_is_last_in_order() {
     w.take_log();
     w.exit("b", crash());
     assert_eq!(w.take_log(), ["stop c", "start b", "start c"]);
-    w.feed(Event::Stop(Exit::Shutdown));
+    w.feed(EngineEvent::Stop(Exit::Shutdown));
     assert_eq!(w.take_log(), ["stop c", "stop b", "stop a"]);
 }
 
@@ -158,7 +158,7 @@ fn a_child_added_during_the_ordered_start_waits_its_turn() {
 fn calls_on_one_that_is_shutting_down() {
     let mut w = World::with(flags(Strategy::OneForOne, 2, 3600), &["a", "b"]);
     w.way("b", Way { stop_takes: secs(1), ..Way::default() });
-    w.feed(Event::Stop(Exit::Shutdown));
+    w.feed(EngineEvent::Stop(Exit::Shutdown));
     assert_eq!(w.start_child("c", Restart::Permanent), Err(AdminError::ShuttingDown));
     let ticket = w.call(SupervisorCall::Terminate { id: "b".into() });
     assert!(w.replies.is_empty());
@@ -234,11 +234,11 @@ fn whoever_asked_for_a_start_hears_of_it_whatever_ends_it() {
         let started = w.call(SupervisorCall::Start { id: "b".into(), rules, payload: "b" });
         match how {
             "hung" => {
-                w.feed(Event::Hung { key: 2, what: "x".into() });
+                w.feed(EngineEvent::Hung { key: 2, what: "x".into() });
                 w.call(SupervisorCall::Terminate { id: "b".into() });
             }
             "terminate" => drop(w.call(SupervisorCall::Terminate { id: "b".into() })),
-            _ => w.feed(Event::Kill),
+            _ => w.feed(EngineEvent::Kill),
         }
         w.advance(secs(1));
         assert!(matches!(w.replies.get(&started), Some(Err(AdminError::Start(_)))), "{supervisor} {how}");
@@ -287,7 +287,7 @@ fn a_renewal_is_one_call() {
     let mut w = World::with(f(), &["a"]);
     slow(&mut w);
     let ticket = w.call(renew("a"));
-    w.feed(Event::Stop(Exit::Shutdown));
+    w.feed(EngineEvent::Stop(Exit::Shutdown));
     w.advance(secs(1));
     assert_eq!((&w.replies[&ticket], w.end.is_some()), (&Err(AdminError::ShuttingDown), true));
 

@@ -143,7 +143,7 @@ fn a_stop_during_a_group_restart_ends_it() {
     let mut w = World::with(f, &["a", "b"]);
     w.take_log();
     w.exit("a", crash());
-    w.feed(Event::Stop(Exit::Shutdown));
+    w.feed(EngineEvent::Stop(Exit::Shutdown));
     assert_eq!(w.end, Some(End::Exit(Exit::Shutdown)));
     assert_eq!(w.take_log(), ["stop b"]);
 }

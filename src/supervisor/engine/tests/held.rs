@@ -121,7 +121,7 @@ fn one_that_is_held_down_is_started_by_a_call_and_ended_by_another() {
     w.advance(secs(3_600));
     assert_eq!((w.serial("a"), w.held("a")), (Some(1), None), "it stays down");
     let mut w = held();
-    w.feed(Event::Stop(Exit::Shutdown));
+    w.feed(EngineEvent::Stop(Exit::Shutdown));
     assert_eq!(w.end, Some(End::Exit(Exit::Shutdown)), "nobody waits for it");
 }
 

@@ -11,6 +11,7 @@ mod stops;
 mod upgrades;
 
 use super::*;
+use crate::supervisor::policy::{AutoShutdown, RestartBackoff, Shutdown, Strategy};
 use std::time::{Duration, Instant};
 
 /// How a child behaves.
@@ -125,10 +126,10 @@ impl World {
         self.ways.insert(id, way);
     }
     pub fn begin(&mut self) {
-        self.feed(Event::Begin);
+        self.feed(EngineEvent::Begin);
     }
 
-    pub fn feed(&mut self, ev: Event<&'static str>) {
+    pub fn feed(&mut self, ev: EngineEvent<&'static str>) {
         let commands = self.engine.step(self.now, ev, 0.0);
         for command in commands {
             self.obey(command);
@@ -136,11 +137,11 @@ impl World {
         self.settle(self.now);
     }
 
-    fn obey(&mut self, command: Command) {
+    fn obey(&mut self, command: EngineCommand) {
         assert!(self.end.is_none(), "{command:?} after the end");
         let way = |w: &World, key| w.ways.get(w.name(key)).cloned().unwrap_or_default();
         match command {
-            Command::Start { key, serial } => {
+            EngineCommand::Start { key, serial } => {
                 self.note("start", key);
                 let way = way(self, key);
                 let attempt = self.attempts.entry(key).or_default();
@@ -155,13 +156,13 @@ impl World {
                 };
                 self.report(way.start_takes, key, serial, news);
             }
-            Command::Stop { key } => {
+            EngineCommand::Stop { key } => {
                 self.note("stop", key);
                 let way = way(self, key);
                 let serial = self.engine.serial(key).unwrap();
                 self.report(way.stop_takes, key, serial, Err(Ok(way.exit)));
             }
-            Command::Kill { key } => {
+            EngineCommand::Kill { key } => {
                 self.note("kill", key);
                 let way = way(self, key);
                 let serial = self.engine.serial(key).unwrap();
@@ -170,11 +171,11 @@ impl World {
                     self.report(Duration::ZERO, key, serial, Err(Ok(Exit::Killed)));
                 }
             }
-            Command::Abandon { key } => self.note("abandon", key),
-            Command::Removed { .. } => {}
-            Command::Up => self.log.push("up".into()),
-            Command::Reply { ticket, result } => assert!(self.replies.insert(ticket, result).is_none()),
-            Command::End(end) => self.end = Some(end),
+            EngineCommand::Abandon { key } => self.note("abandon", key),
+            EngineCommand::Removed { .. } => {}
+            EngineCommand::Up => self.log.push("up".into()),
+            EngineCommand::Reply { ticket, result } => assert!(self.replies.insert(ticket, result).is_none()),
+            EngineCommand::End(end) => self.end = Some(end),
         }
     }
 
@@ -205,15 +206,15 @@ impl World {
             let ev = if news == Some(at) {
                 let (_, (key, serial, news)) = self.coming.pop_first().unwrap();
                 match news {
-                    Ok(()) => Event::Started { key, serial },
-                    Err(Ok(Exit::Ignored)) => Event::Ignored { key, serial },
-                    Err(Ok(exit)) => Event::Down { key, serial, exit },
+                    Ok(()) => EngineEvent::Started { key, serial },
+                    Err(Ok(Exit::Ignored)) => EngineEvent::Ignored { key, serial },
+                    Err(Ok(exit)) => EngineEvent::Down { key, serial, exit },
                     Err(Err(why)) => {
-                        Event::StartFailed { key, serial, why: StartFailure { path: self.name(key).into(), why } }
+                        EngineEvent::StartFailed { key, serial, why: StartFailure { path: self.name(key).into(), why } }
                     }
                 }
             } else {
-                Event::Tick
+                EngineEvent::Tick
             };
             for command in self.engine.step(self.now, ev, 0.0) {
                 self.obey(command);
@@ -230,13 +231,13 @@ impl World {
     pub fn exit(&mut self, id: &str, exit: Exit) {
         let key = self.engine.key_of(id).unwrap();
         let serial = self.engine.serial(key).unwrap();
-        self.feed(Event::Down { key, serial, exit });
+        self.feed(EngineEvent::Down { key, serial, exit });
     }
 
     pub fn call(&mut self, call: SupervisorCall<&'static str>) -> u64 {
         let ticket = self.next_ticket;
         self.next_ticket += 1;
-        self.feed(Event::Call { ticket, call });
+        self.feed(EngineEvent::Call { ticket, call });
         ticket
     }
     /// A call whose answer comes without time passing.

@@ -110,7 +110,7 @@ fn hanging_restart_loop() {
             answers += 1;
         }
         assert!(answers == 30 && w.end.is_none(), "{strategy:?}: five failures in any 10 s are within the budget");
-        w.feed(Event::Stop(Exit::Shutdown));
+        w.feed(EngineEvent::Stop(Exit::Shutdown));
         assert_eq!(w.end, Some(End::Exit(Exit::Shutdown)), "{strategy:?}");
     }
 }
@@ -153,7 +153,7 @@ fn scale_terminate_child_and_start_stop_many_children() {
             w.terminate(id).unwrap();
         }
         assert_eq!(w.take_log().len(), 500);
-        w.feed(Event::Stop(Exit::Shutdown));
+        w.feed(EngineEvent::Stop(Exit::Shutdown));
         assert_eq!(w.take_log().len(), crowd as usize - 500);
     }
 }

@@ -1,6 +1,7 @@
 //! Random trees of engines, dynamic ones among them, under random exits, hangs, administrative calls and other specs: what
 //! must hold after each step.
 
+mod obey;
 mod plans;
 
 use super::*;
@@ -42,7 +43,7 @@ struct Sup {
 struct Sim {
     now: Instant,
     sups: Vec<Sup>,
-    queue: BTreeMap<(Instant, u64), (usize, Event<Kid>)>,
+    queue: BTreeMap<(Instant, u64), (usize, EngineEvent<Kid>)>,
     order: u64,
     dice: u64,
 }
@@ -90,11 +91,11 @@ impl Sim {
             killed: false,
             began: false,
         });
-        self.later(0, self.sups.len() - 1, Event::Begin);
+        self.later(0, self.sups.len() - 1, EngineEvent::Begin);
         self.sups.len() - 1
     }
 
-    fn later(&mut self, after: u64, sup: usize, ev: Event<Kid>) {
+    fn later(&mut self, after: u64, sup: usize, ev: EngineEvent<Kid>) {
         self.order += 1;
         self.queue.insert((self.now + ms(after), self.order), (sup, ev));
     }
@@ -115,7 +116,7 @@ impl Sim {
                 }
                 (_, Some((at, sup))) if at <= until => {
                     self.now = self.now.max(at);
-                    self.step(sup, Event::Tick);
+                    self.step(sup, EngineEvent::Tick);
                 }
                 _ => break,
             }
@@ -123,7 +124,7 @@ impl Sim {
         self.now = until;
     }
 
-    fn step(&mut self, s: usize, ev: Event<Kid>) {
+    fn step(&mut self, s: usize, ev: EngineEvent<Kid>) {
         let now = self.now;
         let sup = &mut self.sups[s];
         if sup.ended {
@@ -131,7 +132,7 @@ impl Sim {
         }
         let mut by_call = false;
         match &ev {
-            Event::Down { key, serial, exit } if sup.alive.get(key) == Some(serial) => {
+            EngineEvent::Down { key, serial, exit } if sup.alive.get(key) == Some(serial) => {
                 sup.alive.remove(key);
                 let restart = sup.engine.children.get(key).map(|c| c.rules.restart);
                 let up = matches!(sup.engine.phase(*key), Some(ChildPhase::Up { .. }));
@@ -143,19 +144,19 @@ impl Sim {
                     sup.spared.insert(*key);
                 }
             }
-            Event::StartFailed { key, serial, .. } | Event::Ignored { key, serial }
+            EngineEvent::StartFailed { key, serial, .. } | EngineEvent::Ignored { key, serial }
                 if sup.alive.get(key) == Some(serial) =>
             {
                 sup.alive.remove(key);
             }
-            Event::Lost { key, serial }
+            EngineEvent::Lost { key, serial }
                 if sup.alive.get(key) == Some(serial)
                     && !matches!(sup.engine.phase(*key), Some(ChildPhase::Ending(e)) if e.by_rule) =>
             {
                 sup.spared.insert(*key);
             }
-            Event::Call { .. } => by_call = true,
-            Event::Kill => sup.killed = true,
+            EngineEvent::Call { .. } => by_call = true,
+            EngineEvent::Kill => sup.killed = true,
             _ => {}
         }
         let was_closing = matches!(sup.engine.work, Work::Closing { .. } | Work::Ended);
@@ -166,7 +167,7 @@ impl Sim {
         }
         for cmd in commands {
             // One step may restart a child and then find the budget spent: that start is followed by its stop.
-            assert!(!(was_closing && matches!(cmd, Command::Start { .. })), "a start while it shuts down");
+            assert!(!(was_closing && matches!(cmd, EngineCommand::Start { .. })), "a start while it shuts down");
             self.obey(s, cmd, by_call);
         }
         self.check(s);
@@ -200,142 +201,14 @@ impl Sim {
         }
         for (sup, ev) in self.queue.values_mut().filter(|(sup, _)| *sup == s) {
             debug_assert_eq!(*sup, s);
-            if let Event::Started { key, .. }
-            | Event::StartFailed { key, .. }
-            | Event::Ignored { key, .. }
-            | Event::Down { key, .. }
-            | Event::Hung { key, .. }
-            | Event::Lost { key, .. } = ev
+            if let EngineEvent::Started { key, .. }
+            | EngineEvent::StartFailed { key, .. }
+            | EngineEvent::Ignored { key, .. }
+            | EngineEvent::Down { key, .. }
+            | EngineEvent::Hung { key, .. }
+            | EngineEvent::Lost { key, .. } = ev
             {
                 *key = new(*key);
-            }
-        }
-    }
-
-    fn obey(&mut self, s: usize, cmd: Command, by_call: bool) {
-        let sup = &mut self.sups[s];
-        assert!(!sup.ended, "{cmd:?} after the end");
-        let closing = matches!(sup.engine.work, Work::Closing { .. } | Work::Ended);
-        match cmd {
-            Command::Start { key, serial } => {
-                assert!(!sup.alive.contains_key(&key), "two incarnations at once");
-                let child = &sup.engine.children[&key];
-                let (restart, kid) = (child.rules.restart, child.payload.clone());
-                let first = sup.started.insert(key);
-                // One that waits for its restart is restarted, whatever another spec makes of it.
-                assert!(first || restart != Restart::Temporary || sup.upgraded, "a temporary child was restarted");
-                let renewed = sup.renewing.values().any(|k| *k == key);
-                if renewed {
-                    sup.barred.remove(&key);
-                }
-                let (asked, spared) = (sup.asked.remove(&key) || renewed, sup.spared.remove(&key));
-                if sup.flags.strategy == Strategy::OneForOne && !first && !asked {
-                    assert!(!sup.barred.contains(&key), "restarted, though it was terminated or ended in order");
-                    let (now, period) = (self.now, sup.flags.period);
-                    sup.restarts.extend((!spared).then_some(now));
-                    while sup.restarts.front().is_some_and(|t| now - *t > period) {
-                        sup.restarts.pop_front();
-                    }
-                    // A backoff may put off restarts that were asked for earlier, so that more than one window's fall into one.
-                    let slack = if sup.flags.backoff.first.is_zero() && !sup.upgraded { 1 } else { 2 };
-                    let beyond = sup.restarts.len() > slack * sup.most_restarts;
-                    assert!(!beyond || sup.holds_down, "beyond the budget");
-                }
-                sup.barred.remove(&key); // a group's restart takes it along
-                sup.alive.insert(key, serial);
-                match kid {
-                    Kid::Worker => {
-                        let (how, after) = (self.roll(10), self.roll(3) * 400);
-                        let why = StartFailure { path: "x".into(), why: "x".into() };
-                        let ev = match how {
-                            0 => Event::StartFailed { key, serial, why },
-                            1 => Event::Ignored { key, serial },
-                            _ => Event::Started { key, serial },
-                        };
-                        self.later(after, s, ev);
-                    }
-                    Kid::Sup(plan) => {
-                        let nested = self.open(&plan, Some((s, key, serial)));
-                        self.sups[s].nested.insert(key, nested);
-                    }
-                }
-            }
-            Command::Stop { key } => {
-                let serial = *sup.alive.get(&key).expect("a stop of one that does not run");
-                // Those of a dynamic one stop side by side.
-                if closing && !by_call && !sup.killed && sup.flags.dynamic.is_none() {
-                    assert_eq!(sup.alive.last_key_value().map(|(k, _)| *k), Some(key), "stopped out of order");
-                }
-                match sup.engine.payload(key).unwrap().clone() {
-                    Kid::Worker => {
-                        // What hangs while it stops is found by the watchdog, at some time.
-                        let (stuck, after) = (self.roll(6) == 0, self.roll(4) * 1_000);
-                        match stuck {
-                            true => self.later(after, s, Event::Hung { key, what: "x".into() }),
-                            false => self.later(after, s, Event::Down { key, serial, exit: Exit::Shutdown }),
-                        }
-                    }
-                    Kid::Sup(_) => {
-                        let nested = self.sups[s].nested[&key];
-                        self.later(0, nested, Event::Stop(Exit::Shutdown));
-                    }
-                }
-            }
-            Command::Kill { key } => {
-                let serial = *sup.alive.get(&key).expect("a kill of one that does not run");
-                match sup.engine.payload(key).unwrap().clone() {
-                    Kid::Worker => {
-                        if self.roll(8) > 0 {
-                            self.later(0, s, Event::Down { key, serial, exit: Exit::Killed });
-                        }
-                    }
-                    Kid::Sup(_) => {
-                        let nested = self.sups[s].nested[&key];
-                        self.later(0, nested, Event::Kill);
-                    }
-                }
-            }
-            Command::Abandon { key } => {
-                sup.alive.remove(&key).expect("abandoned, though it does not run");
-                if let Some(nested) = sup.nested.get(&key).copied() {
-                    self.sups[nested].ended = true;
-                }
-            }
-            Command::Reply { ticket, result } => {
-                assert!(sup.answered.insert(ticket), "two answers to one call");
-                sup.renewing.remove(&ticket);
-                if let Some(key) = sup.terminating.remove(&ticket)
-                    && result == Ok(CallAnswer::Done)
-                {
-                    sup.barred.insert(key);
-                }
-            }
-            Command::Removed { key } => assert!(!sup.alive.contains_key(&key), "forgotten while it runs"),
-            Command::Up => {
-                sup.began = true;
-                if let Some((parent, key, serial)) = sup.parent {
-                    self.later(0, parent, Event::Started { key, serial });
-                }
-            }
-            Command::End(end) => {
-                let spent =
-                    matches!(&end, End::Exit(Exit::ShutdownWith(why)) if why.starts_with("restart budget spent"));
-                let never = sup.flags.budget_spent == BudgetSpent::HoldDown { escalate_after: None };
-                assert!(!(spent && never) || sup.upgraded, "a crash loop ended it, which holds them down");
-                assert!(sup.alive.is_empty(), "it left children behind: {:?}", sup.alive);
-                sup.ended = true;
-                assert_eq!(sup.answered.len() as u64, sup.tickets, "a call without an answer");
-                if let Some((parent, key, serial)) = sup.parent {
-                    let ev = match end {
-                        End::Exit(exit) if sup.began => Event::Down { key, serial, exit },
-                        End::Exit(exit) => {
-                            let why = exit.to_string();
-                            Event::StartFailed { key, serial, why: StartFailure { path: "x".into(), why } }
-                        }
-                        End::NotStarted(why) => Event::StartFailed { key, serial, why },
-                    };
-                    self.later(0, parent, ev);
-                }
             }
         }
     }
@@ -385,16 +258,16 @@ impl Sim {
                 ];
                 // Only one that is up ends by itself.
                 if let Some(ChildPhase::Up { .. } | ChildPhase::Ending(_)) = self.sups[s].engine.phase(key) {
-                    self.later(0, s, Event::Down { key, serial, exit: exits[how as usize].clone() });
+                    self.later(0, s, EngineEvent::Down { key, serial, exit: exits[how as usize].clone() });
                 }
             }
             Op::Hung(who) if !running.is_empty() => {
                 let (s, key, _) = running[who % running.len()];
-                self.later(0, s, Event::Hung { key, what: "x".into() });
+                self.later(0, s, EngineEvent::Hung { key, what: "x".into() });
             }
             Op::Lost(who) if !running.is_empty() => {
                 let (s, key, serial) = running[who % running.len()];
-                self.later(0, s, Event::Lost { key, serial });
+                self.later(0, s, EngineEvent::Lost { key, serial });
             }
             Op::Exit(..) | Op::Hung(_) | Op::Lost(_) => {}
             Op::Call(s, what, child) => {
@@ -446,7 +319,7 @@ impl Sim {
                         })),
                     },
                 };
-                self.step(s, Event::Call { ticket, call });
+                self.step(s, EngineEvent::Call { ticket, call });
             }
             Op::Upgrade(s, flags, choices, new) => {
                 let s = s % self.sups.len();
@@ -481,7 +354,7 @@ impl Sim {
                         (flags, children)
                     }
                 };
-                self.step(s, Event::Call { ticket, call: SupervisorCall::Upgrade { flags, children } });
+                self.step(s, EngineEvent::Call { ticket, call: SupervisorCall::Upgrade { flags, children } });
             }
         }
         self.run(Duration::ZERO);
@@ -499,7 +372,7 @@ proptest! {
         }
         // A stop always comes to its end, whatever is stuck.
         if !sim.sups[0].ended {
-            sim.step(0, Event::Stop(Exit::Shutdown));
+            sim.step(0, EngineEvent::Stop(Exit::Shutdown));
             sim.run(secs(100_000));
         }
         prop_assert!(sim.sups.iter().all(|sup| sup.ended));

@@ -207,8 +207,8 @@ fn reports_of_an_earlier_incarnation_are_void() {
     let mut w = World::with(flags(Strategy::OneForOne, 9, 3600), &["a"]);
     w.exit("a", crash());
     assert_eq!(w.serial("a"), Some(2));
-    w.feed(Event::Down { key: 1, serial: 1, exit: crash() });
-    w.feed(Event::Down { key: 77, serial: 1, exit: crash() });
+    w.feed(EngineEvent::Down { key: 1, serial: 1, exit: crash() });
+    w.feed(EngineEvent::Down { key: 77, serial: 1, exit: crash() });
     assert_eq!(w.serial("a"), Some(2));
 }
 
@@ -218,7 +218,7 @@ fn a_hung_child_is_killed_or_abandoned_and_replaced() {
         let mut w = World::with(flags(Strategy::OneForOne, 9, 3600), &["a", "b"]);
         w.way("a", Way { stuck, ..Way::default() });
         w.take_log();
-        w.feed(Event::Hung { key: 1, what: "x".into() });
+        w.feed(EngineEvent::Hung { key: 1, what: "x".into() });
         w.advance(KILL_GRACE - ms(1));
         assert_eq!(w.log.len(), if stuck { 1 } else { 2 });
         w.advance(ms(1));
@@ -233,9 +233,9 @@ fn a_hung_child_is_killed_or_abandoned_and_replaced() {
 fn all_on_a_lost_thread_are_given_up_at_once() {
     let mut w = World::with(flags(Strategy::OneForOne, 9, 3600), &["a", "b"]);
     w.take_log();
-    w.feed(Event::Lost { key: 2, serial: 1 });
+    w.feed(EngineEvent::Lost { key: 2, serial: 1 });
     assert_eq!(w.take_log(), ["abandon b", "start b"]);
-    w.feed(Event::Lost { key: 2, serial: 1 });
+    w.feed(EngineEvent::Lost { key: 2, serial: 1 });
     assert_eq!(w.take_log(), [""; 0]);
 }
 
@@ -246,10 +246,10 @@ fn what_another_did_to_their_thread_costs_a_child_no_budget() {
         let mut w = World::with(flags(Strategy::OneForOne, 0, 3600), &["a", "b"]);
         if own {
             w.way("b", Way { stuck: true, ..Way::default() });
-            w.feed(Event::Hung { key: 2, what: "x".into() });
+            w.feed(EngineEvent::Hung { key: 2, what: "x".into() });
         }
         w.take_log();
-        w.feed(Event::Lost { key: 2, serial: 1 });
+        w.feed(EngineEvent::Lost { key: 2, serial: 1 });
         assert_eq!(w.end.is_none(), goes_on, "{own}");
         if goes_on {
             assert_eq!(w.take_log(), ["abandon b", "start b"]);
@@ -261,7 +261,7 @@ fn what_another_did_to_their_thread_costs_a_child_no_budget() {
     let mut w = World::with(flags(Strategy::OneForOne, 0, 3600), &["a", "b"]);
     w.way("b", Way { stop_takes: secs(3), ..Way::default() });
     let ticket = w.call(SupervisorCall::Terminate { id: "b".into() });
-    w.feed(Event::Lost { key: 2, serial: 1 });
+    w.feed(EngineEvent::Lost { key: 2, serial: 1 });
     assert_eq!(w.replies[&ticket], Ok(CallAnswer::Done));
     w.call(SupervisorCall::Restart { id: "b".into() });
     w.exit("b", crash());

@@ -14,30 +14,30 @@ fn a_million_crashes_over_two_hundred_children_leak_nothing() {
         }
         let mut now = Instant::now();
         // A child reports at once what it is told.
-        let run = |engine: &mut Engine<u64>, now: Instant, ev: Event<u64>| {
+        let run = |engine: &mut Engine<u64>, now: Instant, ev: EngineEvent<u64>| {
             let mut todo = VecDeque::from([ev]);
             while let Some(ev) = todo.pop_front() {
                 for cmd in engine.step(now, ev, 0.0) {
                     match cmd {
-                        Command::Start { key, serial } => todo.push_back(Event::Started { key, serial }),
-                        Command::Stop { key } => {
+                        EngineCommand::Start { key, serial } => todo.push_back(EngineEvent::Started { key, serial }),
+                        EngineCommand::Stop { key } => {
                             let serial = engine.serial(key).unwrap();
-                            todo.push_back(Event::Down { key, serial, exit: Exit::Shutdown });
+                            todo.push_back(EngineEvent::Down { key, serial, exit: Exit::Shutdown });
                         }
-                        Command::Up => {}
+                        EngineCommand::Up => {}
                         other => panic!("{other:?}"),
                     }
                 }
             }
         };
-        run(&mut engine, now, Event::Begin);
+        run(&mut engine, now, EngineEvent::Begin);
         let crashes: u64 = if strategy == Strategy::OneForOne { 1_000_000 } else { 2_000 };
         for n in 0..crashes {
             now += Duration::from_micros(50);
             // Under rest_for_one the last few children only: else each crash is two hundred stops and starts.
             let key = 1 + if strategy == Strategy::OneForOne { n * 7 % CHILDREN } else { CHILDREN - 1 - n % 5 };
             let serial = engine.serial(key).unwrap();
-            run(&mut engine, now, Event::Down { key, serial, exit: crash() });
+            run(&mut engine, now, EngineEvent::Down { key, serial, exit: crash() });
             engine.take_touched();
         }
         let counts = engine.count();

@@ -6,7 +6,7 @@ use super::*;
 fn an_empty_supervisor_comes_up_and_stops() {
     let mut w = World::with(flags(Strategy::OneForOne, 2, 3600), &[]);
     assert_eq!(w.take_log(), ["up"]);
-    w.feed(Event::Stop(Exit::Shutdown));
+    w.feed(EngineEvent::Stop(Exit::Shutdown));
     assert_eq!(w.end, Some(End::Exit(Exit::Shutdown)));
 }
 
@@ -23,7 +23,7 @@ fn starts_in_order_one_at_a_time_and_stops_in_reverse() {
     assert_eq!(w.take_log(), ["start b", "start c"]);
     w.advance(ms(1));
     assert_eq!(w.take_log(), ["up"]);
-    w.feed(Event::Stop(Exit::Shutdown));
+    w.feed(EngineEvent::Stop(Exit::Shutdown));
     assert_eq!(w.take_log(), ["stop c"]);
     w.advance(ms(2_999));
     assert_eq!(w.take_log(), ["stop b", "stop a"]);
@@ -46,7 +46,7 @@ fn the_shutdown_time_at_its_edge() {
         }
         w.begin();
         w.take_log();
-        w.feed(Event::Stop(Exit::Shutdown));
+        w.feed(EngineEvent::Stop(Exit::Shutdown));
         w.advance(secs(2));
         let expected: &[&str] = if killed { &["stop b", "kill b", "stop a"] } else { &["stop b", "stop a"] };
         assert_eq!(w.log, expected, "{takes}");
@@ -63,7 +63,7 @@ fn infinity_waits_and_brutal_kill_does_not() {
     w.engine.add("brutal".into(), ChildRules { shutdown: Shutdown::BrutalKill, ..rules(Restart::Permanent) }, "brutal");
     w.begin();
     w.take_log();
-    w.feed(Event::Stop(Exit::Shutdown));
+    w.feed(EngineEvent::Stop(Exit::Shutdown));
     assert_eq!(w.take_log(), ["kill brutal", "stop slow"]);
     w.advance(secs(2_999));
     assert!(w.end.is_none());
@@ -76,7 +76,7 @@ fn a_child_that_cannot_be_killed_does_not_hold_up_the_shutdown() {
     let mut w = World::with(flags(Strategy::OneForOne, 2, 3600), &["a", "b"]);
     w.way("b", Way { stop_takes: secs(1_000_000), stuck: true, ..Way::default() });
     w.take_log();
-    w.feed(Event::Stop(Exit::Shutdown));
+    w.feed(EngineEvent::Stop(Exit::Shutdown));
     w.advance(secs(5) + KILL_GRACE);
     assert_eq!(w.log, ["stop b", "kill b", "abandon b", "stop a"]);
     assert_eq!(w.end, Some(End::Exit(Exit::Shutdown)));
@@ -96,7 +96,7 @@ fn exits_during_a_shutdown_restart_nobody() {
     w.engine.add("z".into(), rules(Restart::Permanent), "z");
     w.begin();
     w.take_log();
-    w.feed(Event::Stop(Exit::Shutdown));
+    w.feed(EngineEvent::Stop(Exit::Shutdown));
     w.advance(ms(200));
     for (n, id) in ids.into_iter().enumerate() {
         w.exit(id, exits[n % 4].clone());
@@ -117,7 +117,7 @@ fn dynamic_children_stop_side_by_side() {
         let rules = ChildRules { shutdown: Shutdown::Timeout(secs(2)), ..rules(Restart::Temporary) };
         w.ask(SupervisorCall::Start { id: id.into(), rules, payload: id }).unwrap();
     }
-    w.feed(Event::Stop(Exit::Shutdown));
+    w.feed(EngineEvent::Stop(Exit::Shutdown));
     w.advance(ms(1_999));
     assert!(w.end.is_none());
     w.advance(ms(1));
@@ -136,7 +136,7 @@ fn ten_brutal_dynamic_children_die_at_once() {
         w.ask(SupervisorCall::Start { id: id.into(), rules, payload: id }).unwrap();
     }
     w.take_log();
-    w.feed(Event::Stop(Exit::Shutdown));
+    w.feed(EngineEvent::Stop(Exit::Shutdown));
     assert_eq!(w.log.iter().filter(|l| l.starts_with("kill")).count(), 10);
     assert_eq!(w.end, Some(End::Exit(Exit::Shutdown)));
 }
@@ -146,8 +146,8 @@ fn killed_itself_a_supervisor_kills_its_children() {
     let mut w = World::with(flags(Strategy::OneForOne, 2, 3600), &["a", "b"]);
     w.way("b", Way { stop_takes: secs(1), ..Way::default() });
     w.take_log();
-    w.feed(Event::Stop(Exit::Shutdown));
-    w.feed(Event::Kill);
+    w.feed(EngineEvent::Stop(Exit::Shutdown));
+    w.feed(EngineEvent::Kill);
     assert_eq!(w.log, ["stop b", "kill a", "kill b"]);
     assert!(w.end.is_some());
 }
@@ -162,13 +162,13 @@ fn one_that_hangs_while_it_stops_is_killed_whatever_time_it_may_take() {
         w.engine.add("a".into(), ChildRules { shutdown, ..rules(Restart::Permanent) }, "a");
         w.begin();
         w.take_log();
-        w.feed(Event::Stop(Exit::Shutdown));
+        w.feed(EngineEvent::Stop(Exit::Shutdown));
         w.advance(secs(100));
         assert_eq!((w.take_log(), &w.end), (vec!["stop a".to_string()], &None));
         let key = w.engine.key_of("a").unwrap();
-        w.feed(Event::Hung { key, what: "test".into() });
+        w.feed(EngineEvent::Hung { key, what: "test".into() });
         if stuck {
-            w.feed(Event::Hung { key, what: "again".into() }); // puts nothing off
+            w.feed(EngineEvent::Hung { key, what: "again".into() }); // puts nothing off
         }
         w.advance(KILL_GRACE);
         let expected: &[&str] = if stuck { &["kill a", "abandon a"] } else { &["kill a"] };

@@ -98,7 +98,7 @@ fn an_upgrade_changes_the_order_and_the_restart_type() {
     assert_eq!(w.take_log(), ["stop a", "start b", "start a"]);
     w.exit("b", Exit::Normal);
     assert_eq!(w.count(), [3, 2, 0, 3], "transient now");
-    w.feed(Event::Stop(Exit::Shutdown));
+    w.feed(EngineEvent::Stop(Exit::Shutdown));
     assert_eq!(w.take_log(), ["stop a", "stop c"]);
 }
 
@@ -124,7 +124,7 @@ fn an_upgrade_waits_for_what_is_under_way() {
     assert_eq!(w.count(), [2, 2, 0, 2]);
     // None while it shuts down.
     w.way("b", Way { stop_takes: secs(1), ..Way::default() });
-    w.feed(Event::Stop(Exit::Shutdown));
+    w.feed(EngineEvent::Stop(Exit::Shutdown));
     let ticket = upgrade(&mut w, flags(Strategy::OneForOne, 9, 3600), &[]);
     assert_eq!(w.replies[&ticket], Err(AdminError::ShuttingDown));
 }
