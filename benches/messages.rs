@@ -166,7 +166,7 @@ async fn main() {
         scope: "t01000".into(),
         miner: Some(miner()),
         node: node.clone(),
-        signer: Arc::new(NodeWallet(node.clone())),
+        wallet: Arc::new(NodeWallet(node.clone())),
         store: Store::open(&dir.path().join("bulkhead.redb")).expect("a store"),
         token: Token { path: "/t01000/message-sender".into(), epoch: 1 },
         fence: None,

@@ -107,7 +107,7 @@ fn main() {
     let mut root = SupervisorSpec::new("root");
     for group in 0..ACTORS / 20 {
         let mut spec = SupervisorSpec::new(format!("group{group}"))
-            .backoff(Backoff::NONE)
+            .backoff(RestartBackoff::NONE)
             .intensity(u32::MAX, Duration::from_millis(1))
             .strategy(if group == 0 { Strategy::RestForOne } else { Strategy::OneForOne });
         for n in group * 20..group * 20 + 20 {

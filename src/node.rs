@@ -47,6 +47,7 @@ use crate::rpc::full_node::{FullNode, FullNodeError};
 use crate::store::replica::ReplicaError;
 use crate::store::{Store, StoreError};
 use crate::supervisor::{Exit, Groups, Tree, TreeError, TreeOptions};
+use crate::util::time::unix_ms;
 use backend::NodeBackend;
 use concern::Concern;
 use identity::Identity;
@@ -60,7 +61,6 @@ use settings::NodeSettings;
 use shards::Shards;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
-use std::time::{SystemTime, UNIX_EPOCH};
 use tokio::sync::Notify;
 use tree::Parts;
 
@@ -162,7 +162,6 @@ impl Node {
             live: reloader.live.clone(),
             concerns,
             agents: settings.agents.clone(),
-            max_behind: settings.link.max_behind,
             period: Default::default(),
             upgrades: Default::default(),
             ordering: Default::default(),
@@ -219,7 +218,7 @@ impl Node {
 
 /// The number by which other nodes tell this process from its predecessors.
 fn start_of(store: &Store) -> Result<u64, StoreError> {
-    store.next_start(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64))
+    store.next_start(unix_ms())
 }
 
 /// `<repo>/sectorid`, as the distributed miner has it: a number that is greater than all sectors' at the first deployment.

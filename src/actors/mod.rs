@@ -13,5 +13,6 @@ pub mod sector_allocator;
 pub mod sector_files;
 pub mod sector_reads;
 pub mod storage;
+pub mod wallet;
 pub mod window_post;
 pub mod winning_post;

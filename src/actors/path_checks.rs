@@ -18,11 +18,13 @@ pub struct CheckLimits {
     pub patience: Duration,
     /// Checks of one path that may wait; more are refused as late.
     pub queue: usize,
+    /// A look at which sectors are there takes this at most: somebody waits for all of its answers together.
+    pub look: Duration,
 }
 
 impl Default for CheckLimits {
     fn default() -> Self {
-        CheckLimits { threads: 16, patience: Duration::from_secs(10), queue: 100_000 }
+        CheckLimits { threads: 16, patience: Duration::from_secs(10), queue: 100_000, look: Duration::from_secs(5) }
     }
 }
 
@@ -90,6 +92,17 @@ impl PathChecks {
         path: &Path,
         jobs: Vec<impl FnOnce() -> T + Send + 'static>,
     ) -> Vec<Option<T>> {
+        self.run_within(path, jobs, Duration::MAX).await
+    }
+
+    /// As [`PathChecks::run`], with what is answered within `limit`: one check that hangs keeps no other answer back.
+    pub async fn run_within<T: Send + 'static>(
+        &self,
+        path: &Path,
+        jobs: Vec<impl FnOnce() -> T + Send + 'static>,
+        limit: Duration,
+    ) -> Vec<Option<T>> {
+        let began = Instant::now();
         let pool = self.pool(path);
         let mut out: Vec<Option<T>> = jobs.iter().map(|_| None).collect();
         let (tell, mut answers) = mpsc::unbounded_channel(); // as many answers as jobs
@@ -106,7 +119,8 @@ impl PathChecks {
             return out;
         }
         drop(tell);
-        while let Ok(Some((index, answer))) = tokio::time::timeout(self.limits.patience, answers.recv()).await {
+        let patience = || self.limits.patience.min(limit.saturating_sub(began.elapsed()));
+        while let Ok(Some((index, answer))) = tokio::time::timeout(patience(), answers.recv()).await {
             out[index] = Some(answer);
         }
         out
@@ -188,7 +202,12 @@ mod tests {
     use std::sync::mpsc::channel;
 
     fn checks(threads: usize) -> PathChecks {
-        PathChecks::new(CheckLimits { threads, patience: Duration::from_millis(100), queue: 1000 })
+        PathChecks::new(CheckLimits {
+            threads,
+            patience: Duration::from_millis(100),
+            queue: 1000,
+            ..Default::default()
+        })
     }
 
     #[tokio::test]
@@ -239,7 +258,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_panic_is_a_check_without_an_answer() {
-        let checks = checks(1);
+        // The text of a panic takes its time on a busy machine.
+        let checks = PathChecks::new(CheckLimits { threads: 1, ..Default::default() });
         let jobs: Vec<Box<dyn FnOnce() -> u32 + Send>> = vec![Box::new(|| panic!("a bug")), Box::new(|| 2)];
         assert_eq!(checks.run(Path::new("/p"), jobs).await, [None, Some(2)]);
     }

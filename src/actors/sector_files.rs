@@ -16,6 +16,28 @@ pub struct SectorCheck {
     pub comm_r: [u8; 32],
 }
 
+/// Why a sector's files are not to be proven from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unprovable {
+    /// They are missing, damaged, or not those of the chain.
+    Bad(String),
+    /// The disk or the share failed for now, or this process has no descriptor left: it may be asked again.
+    Passing(String),
+}
+
+impl Unprovable {
+    fn of(path: &Path, error: &io::Error) -> Unprovable {
+        let why = format!("{}: {error}", path.display());
+        if tasks::passes(error) { Unprovable::Passing(why) } else { Unprovable::Bad(why) }
+    }
+
+    pub fn why(&self) -> &str {
+        match self {
+            Unprovable::Bad(why) | Unprovable::Passing(why) => why,
+        }
+    }
+}
+
 /// Finds the files that a PoSt reads. Calls may block on a disk for ever: run them through
 /// [`PathChecks`](super::path_checks::PathChecks).
 pub trait SectorFiles: Send + Sync + 'static {
@@ -34,21 +56,37 @@ pub trait SectorFiles: Send + Sync + 'static {
     }
 
     /// The files that a proof of this sector can be expected to read, or why there are none.
-    fn check(&self, sector: &SectorCheck) -> Result<SectorPaths, String> {
+    fn check(&self, sector: &SectorCheck) -> Result<SectorPaths, Unprovable> {
         let sealed = self.locate(sector.number);
         let why = match sealed.check(sector) {
             Ok(()) => return Ok(sealed),
             Err(why) => why,
         };
         let update = self.locate_update(sector.number);
-        if !update.sealed.exists() {
-            return Err(why);
-        }
-        match update.check(sector) {
-            Ok(()) => Ok(update),
-            Err(of_update) => Err(format!("{why}; its update: {of_update}")),
-        }
+        let there = match fs::metadata(&update.sealed) {
+            Ok(_) => update.check(sector),
+            Err(error) if tasks::passes(&error) => Err(Unprovable::of(&update.sealed, &error)),
+            Err(_) => return Err(why),
+        };
+        there.map(|()| update).map_err(|of_update| {
+            let both = format!("{}; its update: {}", why.why(), of_update.why());
+            match (why, of_update) {
+                (Unprovable::Bad(_), Unprovable::Bad(_)) => Unprovable::Bad(both),
+                _ => Unprovable::Passing(both),
+            }
+        })
     }
+}
+
+/// The files that a step of sealing writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Writing {
+    /// AddPiece: the unsealed data.
+    Piece,
+    /// PC1: the layers, and the copy that is to be encoded.
+    Layers,
+    /// PC2: the trees of columns and of the replica.
+    Trees,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,19 +97,24 @@ pub struct SectorPaths {
 
 impl SectorPaths {
     /// Size of the replica, and CommR as `p_aux` gives it.
-    fn check(&self, sector: &SectorCheck) -> Result<(), String> {
-        let file = fs::metadata(&self.sealed).map_err(|e| format!("{}: {e}", self.sealed.display()))?;
+    fn check(&self, sector: &SectorCheck) -> Result<(), Unprovable> {
+        let of = |path: &Path| {
+            let path = path.to_path_buf();
+            move |error: io::Error| Unprovable::of(&path, &error)
+        };
+        let bad = |why: String| Err(Unprovable::Bad(why));
+        let file = fs::metadata(&self.sealed).map_err(of(&self.sealed))?;
         if !file.is_file() || file.len() != sector.size {
-            return Err(format!("{} has {} bytes, not {}", self.sealed.display(), file.len(), sector.size));
+            return bad(format!("{} has {} bytes, not {}", self.sealed.display(), file.len(), sector.size));
         }
         let t_aux = self.cache.join("t_aux");
-        fs::metadata(&t_aux).map_err(|e| format!("{}: {e}", t_aux.display()))?;
+        fs::metadata(&t_aux).map_err(of(&t_aux))?;
         let p_aux = self.cache.join("p_aux");
-        let bytes = fs::read(&p_aux).map_err(|e| format!("{}: {e}", p_aux.display()))?;
-        let found = tasks::comm_r_of(&bytes).map_err(|e| format!("{}: {e}", p_aux.display()))?;
+        let bytes = fs::read(&p_aux).map_err(of(&p_aux))?;
+        let found = tasks::comm_r_of(&bytes).map_err(|e| Unprovable::Bad(format!("{}: {e}", p_aux.display())))?;
         if found != sector.comm_r {
             let (found, chain) = (hex::encode(found), hex::encode(sector.comm_r));
-            return Err(format!("{} gives CommR {found}, the chain has {chain}", p_aux.display()));
+            return bad(format!("{} gives CommR {found}, the chain has {chain}", p_aux.display()));
         }
         Ok(())
     }
@@ -115,6 +158,22 @@ impl SectorDirs {
     pub fn update_cache(&self, number: u64) -> PathBuf {
         self.sectors.join("update-cache").join(self.name(number))
     }
+    /// Bytes on disk of what a step writes.
+    pub fn written(&self, number: u64, writing: Writing) -> u64 {
+        use std::os::unix::fs::MetadataExt;
+        // Files that are mapped are as long as they will be from the start: blocks count.
+        let size = |path: &Path| fs::metadata(path).map_or(0, |file| file.blocks().saturating_mul(512));
+        let cache = |wanted: fn(&str) -> bool| -> u64 {
+            let files = fs::read_dir(self.cache(number)).into_iter().flatten().flatten();
+            files.filter(|file| file.file_name().to_str().is_some_and(wanted)).map(|file| size(&file.path())).sum()
+        };
+        match writing {
+            Writing::Piece => size(&self.unsealed(number)),
+            Writing::Layers => size(&self.sealed(number)).saturating_add(cache(|_| true)),
+            Writing::Trees => cache(|name| name.starts_with("sc-02-data-tree-c") || name.contains("tree-r")),
+        }
+    }
+
     pub fn job(&self, number: u64, phase: &str, attempt: u32) -> PathBuf {
         self.jobs.join(format!("{}-{phase}-{attempt}", self.name(number)))
     }
@@ -208,7 +267,7 @@ mod tests {
         let check = |number, comm_r| dirs.check(&SectorCheck { number, size: 2048, comm_r });
         let sealed = make(&dirs.locate(1), 2048, 1);
         assert_eq!(check(1, sealed), Ok(dirs.locate(1)));
-        let why = check(1, [7; 32]).unwrap_err();
+        let Unprovable::Bad(why) = check(1, [7; 32]).unwrap_err() else { panic!("it never passes") };
         assert!(why.contains("gives CommR") && why.contains(&hex::encode([7; 32])), "{why}");
 
         // Snapped: the chain has the update's CommR, and before that message landed the sealed one's.
@@ -226,7 +285,10 @@ mod tests {
         let repo = tempfile::tempdir().unwrap();
         let dirs = SectorDirs::of_repo(repo.path(), 1000);
         let comm_r = make(&dirs.locate(1), 2048, 1);
-        let why = || dirs.check(&SectorCheck { number: 1, size: 2048, comm_r }).unwrap_err();
+        let why = || match dirs.check(&SectorCheck { number: 1, size: 2048, comm_r }).unwrap_err() {
+            Unprovable::Bad(why) => why,
+            passing => panic!("it never passes: {passing:?}"),
+        };
         fs::write(dirs.cache(1).join("p_aux"), [1; 63]).unwrap();
         assert!(why().contains("63 bytes"), "{}", why());
         fs::remove_file(dirs.cache(1).join("p_aux")).unwrap();
@@ -235,6 +297,32 @@ mod tests {
         assert!(why().contains("t_aux"), "{}", why());
         fs::write(dirs.sealed(1), [0; 2047]).unwrap();
         assert!(why().contains("has 2047 bytes, not 2048"), "{}", why());
+    }
+
+    /// A link that leads nowhere for now (EIO, ESTALE of a share: here ELOOP) says nothing of the sector.
+    #[test]
+    fn an_error_that_passes_is_told_from_a_file_that_is_missing() {
+        let repo = tempfile::tempdir().unwrap();
+        let dirs = SectorDirs::of_repo(repo.path(), 1000);
+        let comm_r = make(&dirs.locate(1), 2048, 1);
+        let passing = || match dirs.check(&SectorCheck { number: 1, size: 2048, comm_r }) {
+            Err(Unprovable::Passing(why)) => why,
+            other => panic!("{other:?}"),
+        };
+        let in_a_loop = |path: &Path| {
+            fs::remove_file(path).unwrap();
+            std::os::unix::fs::symlink(path, path).unwrap();
+        };
+        let p_aux = dirs.cache(1).join("p_aux");
+        in_a_loop(&p_aux);
+        assert!(passing().contains("p_aux"), "{}", passing());
+        in_a_loop(&dirs.sealed(1));
+        assert!(passing().contains("sealed"), "{}", passing());
+        // The sealed replica is gone for good; its update may be there.
+        fs::remove_file(dirs.sealed(1)).unwrap();
+        fs::create_dir_all(dirs.update(1).parent().unwrap()).unwrap();
+        std::os::unix::fs::symlink(dirs.update(1), dirs.update(1)).unwrap();
+        assert!(passing().contains("its update"), "{}", passing());
     }
 
     #[test]

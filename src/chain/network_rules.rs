@@ -246,6 +246,13 @@ pub fn next_upgrade(all: &[Upgrade], head: ChainEpoch, lacks: &[&str]) -> Option
     Some(Readiness { ready: because.is_empty(), upgrade, because })
 }
 
+/// The network version that an announced upgrade begins within `epochs` after `head`; of several, the last one. An upgrade at
+/// epoch `u` holds from `u + 1` on.
+pub fn version_within(all: &[Upgrade], head: ChainEpoch, epochs: ChainEpoch) -> Option<u32> {
+    let near = all.iter().filter(|upgrade| (head..=head.saturating_add(epochs)).contains(&upgrade.epoch));
+    near.filter_map(|upgrade| upgrade.version).max()
+}
+
 /// The reasons why this node cannot work on a network of that version.
 pub fn unready(version: Option<u32>, lacks: &[&str]) -> Vec<String> {
     let mut because = Vec::new();
@@ -329,6 +336,18 @@ mod tests {
         assert_eq!(next(6_470_279, &[]), Some(("Nv30".to_string(), false, 1)), "a height that we do not know");
         assert_eq!(next(7_000_000, &[]), None);
         assert!(upgrades(&serde_json::Value::Null).is_empty());
+    }
+
+    #[test]
+    fn an_upgrade_is_in_sight_from_its_distance_up_to_its_own_epoch() {
+        let at = |epoch, version| Upgrade { name: "X".into(), epoch, version };
+        let all = [at(1000, Some(28)), at(1500, Some(29)), at(1510, None)];
+        for (head, version) in
+            [(1379, None), (1380, Some(29)), (1500, Some(29)), (1501, None), (1000, Some(28)), (1001, None)]
+        {
+            assert_eq!(version_within(&all, head, 120), version, "{head}");
+        }
+        assert_eq!(version_within(&all, 1000, 500), Some(29), "the last of several");
     }
 
     #[test]

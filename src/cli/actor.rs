@@ -9,9 +9,10 @@ use super::render::actor as render;
 use super::{CliError, Context};
 use crate::config::values::parse_duration;
 use crate::rpc::api::{MessageState, Order, Plan};
+use crate::util::time::since_epoch;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 use tokio::time::Instant;
 
 #[derive(Subcommand, Debug)]
@@ -275,7 +276,7 @@ async fn given_before(order: &Order, request: &str, node: &NodeClient) -> Result
 }
 
 fn new_request() -> String {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_nanos());
+    let now = since_epoch().as_nanos();
     format!("{now}-{}", std::process::id())
 }
 

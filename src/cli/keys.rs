@@ -5,6 +5,7 @@ use super::render::time::elapsed;
 use super::wiring::{self, KeyRow};
 use super::{CliError, Context};
 use crate::config::values::{format_size, parse_sector_size};
+use crate::util::lock;
 use clap::Subcommand;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::IsTerminal;
@@ -108,7 +109,7 @@ impl Bar {
     fn show(&self, step: &KeyStep) {
         let name = format!("{} {}", step.key, step.phase);
         let tenth = (step.done * 10).checked_div(step.total).unwrap_or(0);
-        let mut last = self.last.lock().unwrap_or_else(|e| e.into_inner());
+        let mut last = lock(&self.last);
         let changed = *last != (name.clone(), tenth);
         if last.0 != name {
             self.bar.reset();

@@ -134,7 +134,11 @@ pub fn account_key(vm: &Vm<'_>, address: &Address) -> ChainResult<Address> {
     let id = vm.resolve(address)?.ok_or_else(|| ChainError::refused(format!("actor not found: {address}")))?;
     match vm.kind(id)? {
         Some(Kind::Account) => Ok(vm.load::<fil_actor_account_state::v19::State>(id)?.address),
-        Some(_) => Err(ChainError::refused(format!("{address} is not an account: it has no key"))),
+        Some(kind) => {
+            let kind = format!("{kind:?}").to_lowercase();
+            let why = format!("failed to get account actor state for {address}: actor code is not account: {kind}");
+            Err(ChainError::refused(why))
+        }
         None => Err(ChainError::refused(format!("actor not found: {address}"))),
     }
 }

@@ -94,4 +94,5 @@ pinned! { from_child: FromChild {
     3 = FromChild::Progress(_) => FromChild::Progress(text()), "030178";
     4 = FromChild::Output(_) => FromChild::Output(Output::Done), "0407";
     5 = FromChild::Failed { .. } => FromChild::Failed { why: text(), spent: true }, "05017801";
+    6 = FromChild::Last(_) => FromChild::Last(Output::Done), "0607";
 } }

@@ -3,7 +3,7 @@
 
 use super::*;
 use crate::rpc::server_actor::WhereIs;
-use crate::supervisor::Backoff;
+use crate::supervisor::RestartBackoff;
 
 const SOON: Duration = Duration::from_secs(60);
 
@@ -32,7 +32,7 @@ async fn a_server_that_ends_by_itself_is_a_failure_and_another_serves_at_its_por
         let started = start_api(&door, service, &dir);
         async move { started }
     });
-    let tree = Tree::start(SupervisorSpec::new("root").backoff(Backoff::NONE).child(child)).unwrap();
+    let tree = Tree::start(SupervisorSpec::new("root").backoff(RestartBackoff::NONE).child(child)).unwrap();
     let before = address.ask(WhereIs, SOON).await.unwrap();
     address.tell(Fall).unwrap();
     let successor = async {

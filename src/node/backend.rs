@@ -26,15 +26,18 @@ use crate::rpc::api::{
     BackendError, MessageOrder, MessageState, MinerBackend, Order, Plan, ReportKind, SealRandomness, SectorBrief,
     SectorInfo, SectorLog,
 };
+use crate::rpc::full_node::pool::NodePool;
+use crate::rpc::full_node::pool::view::PoolChange;
 use crate::rpc::full_node::{FullNode, FullNodeError};
 use crate::supervisor::{Actor, ActorInfo, CallError, Handler, Message, Ref, WeakTree};
+use crate::util::time::since_epoch;
 use async_trait::async_trait;
 use cid::Cid;
 use fvm_shared::commcid::data_commitment_v1_to_cid;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 use tokio::sync::Notify;
 
 /// One question to one actor.
@@ -50,14 +53,11 @@ pub struct NodeBackend {
     /// The concerns that a node of this provider may run.
     pub(super) concerns: BTreeSet<Concern>,
     pub(super) agents: Arc<dyn Agents>,
-    /// A full node this many epochs behind the best one counts as away.
-    pub(super) max_behind: i64,
     pub(super) period: tokio::sync::Mutex<PeriodCache>,
     /// The settings in force.
     pub(super) live: Live,
     pub(super) upgrades: tokio::sync::Mutex<UpgradesTold>,
-    /// Held while an order is given.
-    pub(super) ordering: tokio::sync::Mutex<()>,
+    pub(super) ordering: super::orders::OrderLocks,
     pub(super) tree: Arc<OnceLock<WeakTree>>,
     pub(super) stop: Arc<Notify>,
 }
@@ -182,6 +182,10 @@ impl NodeBackend {
         }
     }
 
+    fn pool(&self) -> Result<&NodePool> {
+        self.node.pool().ok_or(BackendError::NoPool)
+    }
+
     pub async fn window_post(&self) -> Result<WindowPostReport> {
         ask(&self.refs.window_post, "window_post", WindowPostInfo).await
     }
@@ -285,7 +289,7 @@ impl MinerBackend for NodeBackend {
 
     async fn pledge_sector(&self) -> Result<u64> {
         // Lotus' call has no name for the wish: each call is a new one.
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_nanos());
+        let now = since_epoch().as_nanos();
         self.pledge(format!("api-{now}")).await
     }
 
@@ -354,10 +358,19 @@ impl MinerBackend for NodeBackend {
         self.order_cancel(key).await
     }
 
+    async fn change_daemons(&self, change: PoolChange) -> Result<String> {
+        self.pool()?.apply(change).map_err(BackendError::Failed)
+    }
+
+    async fn daemons_auth(&self) -> Result<String> {
+        Ok(self.pool()?.secret_text())
+    }
+
     async fn report(&self, asked: ReportKind) -> Result<Value> {
         let json = |v: serde_json::Result<Value>| v.map_err(|e| BackendError::Failed(e.to_string()));
         match asked {
             ReportKind::Info => Ok(api_views::info(self, &Asked::of(self).await).await),
+            ReportKind::Daemons => json(serde_json::to_value(self.pool()?.view(&self.miner.to_string()))),
             ReportKind::Actor => json(serde_json::to_value(self.actor_report().await?)),
             ReportKind::Sectors(asked) => api_views::sectors(self, asked).await,
             ReportKind::Tree => json(serde_json::to_value(self.snapshot())),

@@ -3,9 +3,11 @@
 
 use crate::rpc::admin::Ended;
 use crate::supervisor::{Actor, ActorState, Cx, Down, Exit, Handler, Message, Monitor, WeakTree};
+use crate::util::lock;
+use crate::util::time::unix_secs;
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
 
 /// Ends that are kept.
 const KEPT: usize = 512;
@@ -22,11 +24,11 @@ pub struct ExitLog {
 
 impl ExitLog {
     pub fn entries(&self) -> Vec<Ended> {
-        self.ring.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+        lock(&self.ring).iter().cloned().collect()
     }
     fn keep(&self, down: Down) {
-        let at = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
-        let mut ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
+        let at = unix_secs();
+        let mut ring = lock(&self.ring);
         if ring.len() == KEPT {
             ring.pop_front();
         }
@@ -111,7 +113,7 @@ impl Handler<Down> for ExitLogActor {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::supervisor::{Backoff, ChildSpec, Ref, SupervisorSpec, Tree};
+    use crate::supervisor::{ChildSpec, Ref, RestartBackoff, SupervisorSpec, Tree};
 
     struct Mortal;
     impl Actor for Mortal {}
@@ -122,7 +124,7 @@ mod tests {
         let (cell, journal) = (Arc::new(OnceLock::new()), Arc::new(ExitLog::default()));
         let (tree, book) = (cell.clone(), journal.clone());
         let root = SupervisorSpec::new("root")
-            .backoff(Backoff::NONE)
+            .backoff(RestartBackoff::NONE)
             .child(ChildSpec::actor("mortal", &mortal, |_| async { Ok(Mortal) }))
             .child(ChildSpec::actor("journal", &log_actor, move |_| {
                 let log_actor = ExitLogActor::new(tree.clone(), book.clone());

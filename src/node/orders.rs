@@ -3,7 +3,12 @@
 
 #![allow(clippy::result_large_err, reason = "an order fails once, in an operator's time")]
 
+mod locks;
 mod plan;
+#[cfg(test)]
+mod tests;
+
+pub(super) use locks::OrderLocks;
 
 use super::backend::{NodeBackend, ask};
 use crate::actors::message_sender::AddressRules;
@@ -35,7 +40,7 @@ pub struct Account {
     /// `owner`, `worker`, `beneficiary`, `control-0`, ..
     pub name: String,
     pub id: String,
-    /// `None`: not the account of one key.
+    /// `None`: not the account of one key, or not known: see `error`.
     pub key: Option<String>,
     /// The purposes of its messages, in lotus-miner's words.
     #[serde(rename = "use")]
@@ -44,6 +49,9 @@ pub struct Account {
     pub balance: Option<String>,
     /// The full node's wallet can sign for it.
     pub in_wallet: Option<bool>,
+    /// Why the full node did not tell the key; `None`: it did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
 }
 
 /// The report that `actor control list` shows, and that an order has changed.
@@ -58,6 +66,9 @@ pub struct ActorReport {
     pub pending_owner: Option<String>,
     pub peer_id: Option<String>,
     pub multiaddrs: Vec<String>,
+    /// Named addresses that could not be looked up: what they are for is not shown.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
 }
 
 /// `None`: no such actor. A node says so with an error or with `null`.
@@ -70,7 +81,7 @@ async fn look_up(node: &dyn FullNode, who: &Address) -> std::result::Result<Opti
     };
     let key = match node.state_account_key(&id, &head).await {
         Ok(key) => Some(key),
-        Err(FullNodeError::Rpc { .. }) => None,
+        Err(e) if e.names_no_account() => None,
         Err(e) => return Err(e),
     };
     let in_wallet = match &key {
@@ -258,14 +269,13 @@ impl NodeBackend {
             let what = format!("a request is named by 1 to {MOST_REQUEST} letters, digits and dashes");
             return Err(BackendError::Failed(what));
         }
-        // Two commands at once must not both find that nothing is under way.
-        let _one_at_a_time = self.ordering.lock().await;
+        let conflicts = conflicting(order);
+        let _one_at_a_time = self.ordering.enter(&prefix(order), request, !conflicts.is_empty()).await;
         let known = self.known_keys(order, request).await?;
         if !known.is_empty() {
             return Ok(known);
         }
         let open = ask(&self.refs.messages, SENDER, Pending).await?;
-        let conflicts = conflicting(order);
         if let Some((key, _)) = open.iter().find(|(key, _)| conflicts.iter().any(|prefix| key.starts_with(prefix))) {
             return Err(BackendError::Failed(format!(
                 "{key} is still under way: follow it with `bulkhead messages status {key}`, then order again"
@@ -345,32 +355,37 @@ impl NodeBackend {
     }
 
     pub(super) async fn actor_report(&self) -> Result<ActorReport> {
-        let node = self.full_node();
-        let tipset = node.chain_head().await?;
-        let info = node.state_miner_info(&self.miner, &tipset.key()).await?;
-        let named = named_accounts(&info);
         let rules = self.live.load().messages.addresses.clone();
-        let rules = Uses::of(node, &rules).await?;
-        let mut accounts = Vec::new();
-        for some in named.chunks(AT_ONCE) {
-            accounts.extend(join_all(some.iter().map(|(name, who)| account(node, name, who, &info, &rules))).await);
-        }
-        let multiaddr = |text: &String| {
-            use base64::Engine;
-            let bytes = base64::engine::general_purpose::STANDARD.decode(text).ok()?;
-            Some(libp2p::Multiaddr::try_from(bytes).ok()?.to_string())
-        };
-        Ok(ActorReport {
-            miner: self.miner.to_string(),
-            height: tipset.height,
-            accounts: accounts.into_iter().collect::<std::result::Result<_, FullNodeError>>()?,
-            new_worker: info.new_worker.map(|a| a.to_string()),
-            worker_change_epoch: info.worker_change_epoch,
-            pending_owner: info.pending_owner_address.map(|a| a.to_string()),
-            peer_id: info.peer_id.clone(),
-            multiaddrs: info.multiaddrs.iter().map(|text| multiaddr(text).unwrap_or_else(|| text.clone())).collect(),
-        })
+        report(self.full_node(), &self.miner, &rules).await
     }
+}
+
+/// An account or a name of the configuration that cannot be looked up takes no other along.
+async fn report(node: &dyn FullNode, miner: &Address, rules: &AddressRules) -> Result<ActorReport> {
+    let tipset = node.chain_head().await?;
+    let info = node.state_miner_info(miner, &tipset.key()).await?;
+    let named = named_accounts(&info);
+    let (rules, warnings) = Uses::of(node, rules).await;
+    let mut accounts = Vec::new();
+    for some in named.chunks(AT_ONCE) {
+        accounts.extend(join_all(some.iter().map(|(name, who)| account(node, name, who, &info, &rules))).await);
+    }
+    let multiaddr = |text: &String| {
+        use base64::Engine;
+        let bytes = base64::engine::general_purpose::STANDARD.decode(text).ok()?;
+        Some(libp2p::Multiaddr::try_from(bytes).ok()?.to_string())
+    };
+    Ok(ActorReport {
+        miner: miner.to_string(),
+        height: tipset.height,
+        accounts,
+        new_worker: info.new_worker.map(|a| a.to_string()),
+        worker_change_epoch: info.worker_change_epoch,
+        pending_owner: info.pending_owner_address.map(|a| a.to_string()),
+        peer_id: info.peer_id.clone(),
+        multiaddrs: info.multiaddrs.iter().map(|text| multiaddr(text).unwrap_or_else(|| text.clone())).collect(),
+        warnings,
+    })
 }
 
 fn state(status: MessageStatus) -> MessageState {
@@ -406,23 +421,27 @@ fn named_accounts(info: &MinerInfo) -> Vec<(String, Address)> {
 struct Uses(Vec<(&'static str, Vec<Address>)>);
 
 impl Uses {
-    /// Addresses that are not on chain send nothing.
-    async fn of(node: &dyn FullNode, rules: &AddressRules) -> std::result::Result<Uses, FullNodeError> {
+    /// Addresses that are not on chain send nothing. Also says which ones could not be looked up.
+    async fn of(node: &dyn FullNode, rules: &AddressRules) -> (Uses, Vec<String>) {
         let lists = [
             ("precommit", &rules.pre_commit),
             ("commit", &rules.commit),
             ("terminate", &rules.terminate),
             ("deals", &rules.deal_publish),
         ];
-        let mut uses = Vec::new();
+        let (mut uses, mut warnings) = (Vec::new(), Vec::new());
         for (what, named) in lists {
             let mut ids = Vec::new();
             for who in named {
-                ids.extend(look_up(node, who).await?.map(|party| party.id));
+                match node.state_lookup_id(who, &TipSetKey::default()).await {
+                    Ok(id) => ids.push(id),
+                    Err(e) if e.names_no_actor() => {}
+                    Err(e) => warnings.push(format!("[addresses] names {who} for {what}: {e}")),
+                }
             }
             uses.push((what, ids));
         }
-        Ok(Uses(uses))
+        (Uses(uses), warnings)
     }
 
     /// A control address that is named for nothing sends WindowPoSt.
@@ -441,21 +460,20 @@ impl Uses {
     }
 }
 
-async fn account(
-    node: &dyn FullNode,
-    name: &str,
-    who: &Address,
-    info: &MinerInfo,
-    rules: &Uses,
-) -> std::result::Result<Account, FullNodeError> {
-    let party = look_up(node, who).await?.unwrap_or(Party { id: *who, key: None, in_wallet: None });
+async fn account(node: &dyn FullNode, name: &str, who: &Address, info: &MinerInfo, rules: &Uses) -> Account {
+    let unknown = Party { id: *who, key: None, in_wallet: None };
+    let (party, error) = match look_up(node, who).await {
+        Ok(party) => (party.unwrap_or(unknown), None),
+        Err(e) => (unknown, Some(e.to_string())),
+    };
     let uses = rules.of_account(&party.id, info);
-    Ok(Account {
+    Account {
         name: name.to_string(),
         id: party.id.to_string(),
         key: party.key.map(|key| key.to_string()),
         uses,
         balance: node.wallet_balance(who).await.ok().map(|balance| balance.atto().to_string()),
         in_wallet: party.in_wallet,
-    })
+        error,
+    }
 }

@@ -4,13 +4,14 @@
 use super::net::Net;
 use crate::actors::seal_agent::{self, SealAgent};
 use crate::actors::seal_scheduler::{Agent, Agents};
-use crate::actors::storage::{self, Storage, StorageNode, Storages};
+use crate::actors::storage::{self, Seen, Storage, StorageNode, Storages};
 use crate::rpc::directory::{NodeRecord, View};
 use crate::supervisor::wire::{Carrier, Fault, OutgoingMessage, RemoteEnvelope};
 use crate::supervisor::{Actor, Down, Exit, Recipient, Ref};
+use crate::util::lock;
 use libp2p::PeerId;
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 /// Messages on their way to one remote actor wait in the bridge, not here.
 const MAILBOX: usize = 64;
@@ -91,7 +92,7 @@ impl RemoteNodes {
 
     /// The same address as long as the node has the same identity.
     fn refs(&self, node: &NodeRecord) -> (Ref<SealAgent>, Ref<Storage>) {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = lock(&self.known);
         let entry = known.get(&node.name).filter(|k| k.peer == node.peer_id);
         if let Some(k) = entry {
             return (k.worker.clone(), k.storage.clone());
@@ -121,11 +122,13 @@ impl Agents for RemoteNodes {
 }
 
 impl Storages for RemoteNodes {
-    fn seen(&self) -> Vec<StorageNode> {
-        let Some(view) = (self.look)() else { return Vec::new() };
+    fn seen(&self) -> Option<Seen> {
+        let trouble = || Some("the directory is not in contact: who has its files is not known".to_string());
+        let Some(view) = (self.look)() else { return Some(Seen { nodes: Vec::new(), trouble: trouble() }) };
         let serves = |node: &&Arc<NodeRecord>| node.name != self.me && node.serves.contains(&storage::path(&node.name));
         let of = |node: &Arc<NodeRecord>| StorageNode { name: node.name.clone(), storage: self.refs(node).1 };
-        view.nodes.values().filter(serves).map(of).collect()
+        let nodes = view.nodes.values().filter(serves).map(of).collect();
+        Some(Seen { nodes, trouble: if view.in_contact { None } else { trouble() } })
     }
 }
 
@@ -173,13 +176,21 @@ mod tests {
             [("a", "/a/seal-worker")]
         );
         assert!(seen[0].worker.is_remote());
-        let storages = Storages::seen(&nodes);
-        assert_eq!(storages.iter().map(|s| s.name.as_str()).collect::<Vec<_>>(), ["a"], "not our own");
+        let storages = || {
+            let Seen { nodes, trouble } = Storages::seen(&nodes).expect("a cluster");
+            (nodes.into_iter().map(|node| node.name).collect::<Vec<_>>(), trouble.is_some())
+        };
+        assert_eq!(storages(), (vec!["a".to_string()], false), "not our own");
         let own = |node| nodes.own_of::<Storage>(node, "storage").map(|it| it.path().to_string());
         assert_eq!((own("a").as_deref(), own("nobody")), (Some("/a/storage"), None));
         tell.send_modify(|view| Arc::make_mut(view).in_contact = false);
         assert_eq!(Agents::seen(&nodes).unwrap().len(), 1, "the last that was known");
+        assert_eq!(storages(), (vec!["a".to_string()], true), "others may have come");
         tell.send_modify(|view| Arc::make_mut(view).nodes.clear());
         assert!(Agents::seen(&nodes).is_err());
+        // A node that has just started and has no view yet is not alone.
+        let blind = RemoteNodes::new("me", Arc::new(|| None), Arc::new(|_| Box::new(Nowhere)));
+        let Seen { nodes, trouble } = Storages::seen(&blind).expect("a cluster");
+        assert!(nodes.is_empty() && trouble.is_some());
     }
 }

@@ -31,7 +31,7 @@ use crate::proofs::Prover;
 use crate::rpc::auth::RepoAuth;
 use crate::store::Store;
 use crate::supervisor::{
-    Actor, Backoff, BudgetSpent, ChildSpec, Cx, Groups, Ref, StartError, SupervisorSpec, WeakTree,
+    Actor, BudgetSpent, ChildSpec, Cx, Groups, Ref, RestartBackoff, StartError, SupervisorSpec, WeakTree,
 };
 use std::future::Future;
 use std::sync::{Arc, OnceLock};
@@ -67,7 +67,7 @@ pub(super) const MINUTE: Duration = Duration::from_secs(60);
 pub(super) fn holding_down(id: &str, restarts: u32, within: Duration, again: Duration) -> SupervisorSpec {
     SupervisorSpec::new(id)
         .intensity(restarts, within)
-        .backoff(Backoff { first: Duration::from_millis(200), cap: again, reset_after: MINUTE })
+        .backoff(RestartBackoff { first: Duration::from_millis(200), cap: again, reset_after: MINUTE })
         .on_budget_spent(BudgetSpent::HoldDown { escalate_after: None })
 }
 

@@ -88,8 +88,8 @@ fn serve(from: &mut File, out: &Out) -> Result<(), PipeError> {
         let ran = catch_unwind(AssertUnwindSafe(|| tasks::execute(task.clone(), &progress)));
         drop(beat);
         match ran {
-            Ok(Ok(output)) => say(out, &keep(&task, job_dir.as_deref(), output))?,
-            Ok(Err(why)) => say(out, &FromChild::Failed { why, spent: false })?,
+            Ok(Ok(output)) => say(out, &told(keep(&task, job_dir.as_deref(), output), tasks::tainted()))?,
+            Ok(Err(why)) => say(out, &FromChild::Failed { why, spent: tasks::tainted() })?,
             Err(panic) => {
                 // The library may hold a poisoned lock now (its GPU lock is one): this process has done its last task.
                 let why = format!("panicked: {}", panic_text(panic.as_ref()));
@@ -100,6 +100,16 @@ fn serve(from: &mut File, out: &Out) -> Result<(), PipeError> {
         if tasks::tainted() {
             return Ok(());
         }
+    }
+}
+
+/// The node must know with the answer that no other task may be given here: a process with a thread that hangs on a disk
+/// may live on, its pipes open, long after it ended its work.
+fn told(answer: FromChild, tainted: bool) -> FromChild {
+    match answer {
+        FromChild::Output(output) if tainted => FromChild::Last(output),
+        FromChild::Failed { why, .. } if tainted => FromChild::Failed { why, spent: true },
+        answer => answer,
     }
 }
 
@@ -161,6 +171,14 @@ impl Drop for Heartbeat {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_process_that_ends_says_so_with_its_answer() {
+        let output = || FromChild::Output(Output::Done);
+        let failed = |spent| FromChild::Failed { why: "w".into(), spent };
+        assert_eq!([told(output(), false), told(output(), true)], [output(), FromChild::Last(Output::Done)]);
+        assert_eq!([told(failed(false), false), told(failed(false), true)], [failed(false), failed(true)]);
+    }
 
     #[test]
     fn a_post_that_cannot_be_kept_is_given_and_a_sealing_step_is_not() {

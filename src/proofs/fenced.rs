@@ -4,6 +4,7 @@ use super::{Job, Output, Prover, ProverError};
 use crate::supervisor::Fence;
 use async_trait::async_trait;
 use std::sync::Arc;
+use std::time::Duration;
 
 pub struct FencedProver {
     inner: Arc<dyn Prover>,
@@ -19,11 +20,14 @@ impl FencedProver {
 #[async_trait]
 impl Prover for FencedProver {
     async fn run(&self, job: Job) -> Result<Output, ProverError> {
-        let check = || {
+        self.run_timed(job).await.0
+    }
+
+    async fn run_timed(&self, job: Job) -> (Result<Output, ProverError>, Option<Duration>) {
+        if let Err(fenced) = self.fence.check() {
             let task = job.task.name().to_string();
-            self.fence.check().map_err(|fenced| ProverError::NotStarted { task, why: fenced.to_string() })
-        };
-        check()?;
-        self.inner.run(job).await
+            return (Err(ProverError::NotStarted { task, why: fenced.to_string() }), None);
+        }
+        self.inner.run_timed(job).await
     }
 }

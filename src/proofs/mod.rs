@@ -57,6 +57,13 @@ pub struct Job {
 #[async_trait]
 pub trait Prover: Send + Sync + 'static {
     async fn run(&self, job: Job) -> Result<Output, ProverError>;
+    /// As [`Prover::run`], with the time that the task ran, without the wait for a slot or a GPU; `None`: it did not run, or
+    /// its result was found.
+    async fn run_timed(&self, job: Job) -> (Result<Output, ProverError>, Option<Duration>) {
+        let began = tokio::time::Instant::now();
+        let result = self.run(job).await;
+        (result, Some(began.elapsed()))
+    }
     /// Processes that it starts from now on are children of that dynamic supervisor while they live.
     fn show_in(&self, _provers: crate::supervisor::SupervisorRef) {}
     /// From now on so many tasks may run at once: more at once, fewer as tasks end.

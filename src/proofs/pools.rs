@@ -30,12 +30,15 @@ impl ProverPool {
                 true => ProverPool::Winning,
                 false => ProverPool::Window,
             },
-            Task::PostChallenges { proof_type, .. } | Task::Vanilla { proof_type, .. } => {
-                match tasks::is_winning(*proof_type) {
-                    true => ProverPool::Winning,
-                    false => ProverPool::Read,
-                }
-            }
+            // milliseconds, which must not wait behind a disk that hangs
+            Task::PostChallenges { proof_type, .. } => match tasks::is_winning(*proof_type) {
+                true => ProverPool::Winning,
+                false => ProverPool::Verify,
+            },
+            Task::Vanilla { proof_type, .. } => match tasks::is_winning(*proof_type) {
+                true => ProverPool::Winning,
+                false => ProverPool::Read,
+            },
             Task::VerifySeal { .. } | Task::VerifyWindowPost { .. } => ProverPool::Verify,
             Task::AddPiece { .. }
             | Task::Pc1 { .. }
@@ -130,6 +133,11 @@ impl Slots {
         Ok(Slot { permit, pool })
     }
 
+    /// Slots of the pool, free or not.
+    pub fn size(&self, pool: ProverPool) -> usize {
+        lock(&self.0[&pool].size).slots
+    }
+
     /// More are there at once, fewer as tasks end.
     pub fn resize(&self, pools: ProverPools) {
         for (pool, slots) in &self.0 {
@@ -176,6 +184,12 @@ mod tests {
         };
         let pools = [ProverPool::of(&c2), ProverPool::of(&post(true)), ProverPool::of(&post(false))];
         assert_eq!(pools, [ProverPool::Seal, ProverPool::Winning, ProverPool::Window]);
+        // What reads disks has slots of its own: what only computes does not wait for it.
+        let challenges =
+            |proof_type| Task::PostChallenges { proof_type, miner: 1, randomness: [0; 32], sectors: vec![] };
+        let vanilla = |proof_type| Task::Vanilla { proof_type, sectors: vec![] };
+        let pools = [challenges(10), vanilla(10), challenges(0), vanilla(0)].map(|task| ProverPool::of(&task));
+        assert_eq!(pools, [ProverPool::Verify, ProverPool::Read, ProverPool::Winning, ProverPool::Winning]);
     }
 
     #[test]

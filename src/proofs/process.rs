@@ -3,12 +3,12 @@
 use super::ProverError;
 use super::tmp::PrivateTmp;
 use super::wire::{self, CHILD_IN, CHILD_OUT, FromChild, PipeError, ToChild};
+use crate::supervisor::Exit;
 use crate::supervisor::process::{self, ProcessHandle, Setup};
 use std::ffi::OsString;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
-use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -79,14 +79,12 @@ impl Process {
     }
 
     /// Its pipe is closed: waits for its end (a child that closed the pipe and lives is killed) and says how it came.
-    pub fn end(&mut self) -> ProcessEnd {
+    /// `oom_before`: [`oom_kills`] when its task began.
+    pub fn end(&mut self, oom_before: Option<u64>) -> Exit {
         if !self.ended_soon() {
             self.handle.kill();
         }
-        match self.handle.reap() {
-            Ok((status, killed_by_us)) => ProcessEnd { code: status.code(), signal: status.signal(), killed_by_us },
-            Err(_) => ProcessEnd { code: None, signal: None, killed_by_us: false },
-        }
+        self.handle.exit_since(oom_before)
     }
 
     /// Whether it has ended, given the moment that lies between a closed pipe and a finished exit.
@@ -113,26 +111,18 @@ impl Drop for Process {
     }
 }
 
-/// How a child ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ProcessEnd {
-    pub code: Option<i32>,
-    pub signal: Option<i32>,
-    pub killed_by_us: bool,
-}
-
-impl ProcessEnd {
-    /// The error for the task that it was running. `oom`: the kernel counted an out-of-memory kill meanwhile.
-    pub fn error(self, task: &str, oom: bool) -> ProverError {
-        let task = task.to_string();
-        match (self.signal, self.code) {
-            (Some(libc::SIGABRT), _) => ProverError::Aborted { task },
-            (Some(libc::SIGSEGV | libc::SIGBUS), _) => ProverError::Segfault { task },
-            (Some(libc::SIGKILL), _) if oom && !self.killed_by_us => ProverError::OutOfMemory { task },
-            (Some(signal), _) => ProverError::Killed { task, signal },
-            (None, Some(code)) => ProverError::Failed { task, why: format!("the prover ended with exit code {code}") },
-            (None, None) => ProverError::Failed { task, why: "the prover ended, nobody knows how".into() },
-        }
+/// The error of the task that a prover was running when it ended.
+pub fn error_of(exit: Exit, task: &str) -> ProverError {
+    let task = task.to_string();
+    match exit {
+        Exit::Aborted => ProverError::Aborted { task },
+        Exit::Segfault => ProverError::Segfault { task },
+        Exit::OutOfMemory => ProverError::OutOfMemory { task },
+        Exit::Killed => ProverError::Killed { task, signal: libc::SIGKILL },
+        Exit::Signal(signal) => ProverError::Killed { task, signal },
+        Exit::Normal => ProverError::Failed { task, why: "the prover ended with exit code 0".into() },
+        Exit::Code(code) => ProverError::Failed { task, why: format!("the prover ended with exit code {code}") },
+        other => ProverError::Failed { task, why: format!("how the prover ended cannot be told: {other}") },
     }
 }
 
@@ -175,19 +165,23 @@ mod tests {
 
     #[test]
     fn every_end_has_its_reason() {
-        let end = |signal, code, killed_by_us| ProcessEnd { signal, code, killed_by_us };
+        use crate::supervisor::process::exit_of;
+        use std::os::unix::process::ExitStatusExt;
+        let killed = |signal| std::process::ExitStatus::from_raw(signal);
         let task = || "C2".to_string();
-        for (end, oom, want) in [
-            (end(Some(libc::SIGABRT), None, false), false, ProverError::Aborted { task: task() }),
-            (end(Some(libc::SIGSEGV), None, false), false, ProverError::Segfault { task: task() }),
-            (end(Some(libc::SIGKILL), None, false), true, ProverError::OutOfMemory { task: task() }),
-            (end(Some(libc::SIGKILL), None, false), false, ProverError::Killed { task: task(), signal: 9 }),
-            (end(Some(libc::SIGKILL), None, true), true, ProverError::Killed { task: task(), signal: 9 }),
-            (end(Some(libc::SIGTERM), None, false), true, ProverError::Killed { task: task(), signal: 15 }),
+        for (signal, by_us, oom, want) in [
+            (libc::SIGABRT, false, false, ProverError::Aborted { task: task() }),
+            (libc::SIGSEGV, false, false, ProverError::Segfault { task: task() }),
+            (libc::SIGKILL, false, true, ProverError::OutOfMemory { task: task() }),
+            (libc::SIGKILL, false, false, ProverError::Killed { task: task(), signal: 9 }),
+            (libc::SIGKILL, true, true, ProverError::Killed { task: task(), signal: 9 }),
+            (libc::SIGTERM, false, true, ProverError::Killed { task: task(), signal: 15 }),
         ] {
-            assert_eq!(end.error("C2", oom), want);
+            assert_eq!(error_of(exit_of(killed(signal), by_us, oom), "C2"), want);
         }
-        let exit = end(None, Some(3), false).error("C2", false);
-        assert!(exit.to_string().contains("exit code 3"), "{exit}");
+        for code in [0, 3] {
+            let error = error_of(exit_of(killed(code << 8), false, false), "C2");
+            assert!(error.to_string().contains(&format!("exit code {code}")), "{error}");
+        }
     }
 }

@@ -5,7 +5,7 @@
 
 use super::gpu::{self, Gpu, GpuLease};
 use super::pools::{ProverPool, ProverPools, Slot, Slots};
-use super::process::{Process, ProverLaunch, oom_kills};
+use super::process::{Process, ProverLaunch, error_of, oom_kills};
 use super::wire::{FromChild, PipeError, ToChild};
 use super::{Job, Output, Prover, ProverError, child, keys, result, tmp};
 use crate::supervisor::SupervisorRef;
@@ -193,18 +193,25 @@ impl Prover for ChildProver {
     /// A finished result in `job_dir` is adopted without a child; see [`result`].
     /// `max_runtime` runs from when a slot is free.
     async fn run(&self, job: Job) -> Result<Output, ProverError> {
+        self.run_timed(job).await.0
+    }
+
+    async fn run_timed(&self, job: Job) -> (Result<Output, ProverError>, Option<Duration>) {
         let name = job.task.name();
-        let not_started = |why: String| ProverError::NotStarted { task: name.into(), why };
+        let not_started = |why: String| (Err(ProverError::NotStarted { task: name.into(), why }), None);
         if let Some(dir) = job.job_dir.clone() {
             let task = job.task.clone();
             let found = tokio::task::spawn_blocking(move || result::find(&dir, &task)).await;
             if let Ok(Some(output)) = found {
-                return Ok(output);
+                return (Ok(output), None);
             }
         }
         let pool = ProverPool::of(&job.task);
         // reserved per pool: never closed, so this only waits
-        let slot = self.shared.slots.acquire(pool).await.map_err(|e| not_started(e.to_string()))?;
+        let slot = match self.shared.slots.acquire(pool).await {
+            Ok(slot) => slot,
+            Err(e) => return not_started(e.to_string()),
+        };
         let asked = Instant::now();
         let gpu = self.shared.config.gpu.lease(&job.task, job.max_runtime).await;
         // A proof that has a deadline has less left of it now.
@@ -215,16 +222,19 @@ impl Prover for ChildProver {
         let shared = self.shared.clone();
         let max_runtime = job.max_runtime.saturating_sub(waited);
         // A thread, not a runtime's task: it belongs to no arbiter and outlives the caller until the child is reaped.
-        std::thread::Builder::new()
+        let thread = std::thread::Builder::new()
             .name(format!("prover-{}", pool.name()))
-            .spawn(move || shared.serve(pool, job, (slot, gpu), &killable, reply))
-            .map_err(|e| not_started(e.to_string()))?;
+            .spawn(move || shared.serve(pool, job, (slot, gpu), &killable, reply));
+        if let Err(e) = thread {
+            return not_started(e.to_string());
+        }
+        let began = Instant::now();
         match tokio::time::timeout(max_runtime, answer).await {
-            Ok(Ok(outcome)) => outcome,
-            Ok(Err(_)) => Err(not_started("the thread that runs it is gone".into())),
+            Ok(Ok(outcome)) => (outcome, Some(began.elapsed())),
+            Ok(Err(_)) => not_started("the thread that runs it is gone".into()),
             Err(_) => {
                 guard.end(ProcessHandle::kill);
-                Err(ProverError::Hung { task: name.into(), after: max_runtime })
+                (Err(ProverError::Hung { task: name.into(), after: max_runtime }), Some(began.elapsed()))
             }
         }
     }
@@ -307,12 +317,20 @@ impl ProverState {
         Ok(process)
     }
 
-    /// A warm child that sees that GPU alone; `None`: one that sees all.
+    /// A warm child that sees that GPU alone; `None`: one that sees all. Where none waits, the oldest of those that see
+    /// another one goes, so that no more stay warm than there are slots, each with its parameters in memory.
     fn take_idle(&self, pool: ProverPool, gpu: Option<u32>) -> Option<Process> {
         loop {
+            let slots = self.slots.size(pool);
             let mut idle = lock(&self.idle);
             let waiting = idle.get_mut(&pool)?;
-            let place = waiting.iter().rposition(|process| process.gpu == gpu)?;
+            let Some(place) = waiting.iter().rposition(|process| process.gpu == gpu) else {
+                let over = (waiting.len() + 1).saturating_sub(slots).min(waiting.len());
+                let oldest: Vec<Process> = waiting.drain(..over).collect();
+                drop(idle);
+                drop(oldest); // kills them, and waits for their end
+                return None;
+            };
             let process = waiting.remove(place);
             drop(idle);
             if process.alive() {
@@ -356,6 +374,7 @@ impl ProverState {
                     }
                 }
                 Ok(Some(FromChild::Output(output))) => return Talk::Done(Ok(output)),
+                Ok(Some(FromChild::Last(output))) => return Talk::Spent(Ok(output)),
                 Ok(Some(FromChild::Failed { why, spent })) => {
                     let failed = Err(ProverError::Failed { task: task(), why });
                     return if spent { Talk::Spent(failed) } else { Talk::Done(failed) };
@@ -383,9 +402,7 @@ impl ProverState {
 
     /// The pipe is closed: the child has ended or is about to.
     fn post_mortem(&self, process: &mut Process, name: &str, oom_before: Option<u64>) -> ProverError {
-        let end = process.end();
-        let oom = matches!((oom_before, oom_kills()), (Some(before), Some(after)) if after > before);
-        end.error(name, oom)
+        error_of(process.end(oom_before), name)
     }
 }
 

@@ -36,6 +36,8 @@ pub enum FromChild {
         why: String,
         spent: bool,
     },
+    /// As `Output`; a thread of the process hangs on a disk: it takes no other task.
+    Last(Output),
 }
 
 #[derive(Debug, thiserror::Error)]

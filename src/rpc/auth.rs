@@ -2,6 +2,7 @@
 //! permission that Lotus lacks, for the workers of an agent.
 
 use crate::rpc::api_info::ApiInfo;
+use crate::util::time::since_epoch;
 use crate::util::{Mode, write_durably, write_where_it_differs};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use rand::RngCore;
@@ -12,7 +13,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 /// A caller's permissions. A token lists each one that it gives; none implies another.
 #[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -155,8 +156,7 @@ impl Auth {
     }
 
     pub fn verify(&self, token: &str) -> Result<Vec<Perm>, AuthError> {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        self.verify_at(token, now)
+        self.verify_at(token, since_epoch())
     }
 
     /// `now`: since the Unix epoch.

@@ -3,11 +3,13 @@
 //! [`Table`] decides and is pure; [`ConnectionLimiter`] shares it. A full surface closes the quietest stranger, so that
 //! whoever holds connections without using them never keeps a newcomer out; see [`WhenFull`].
 
+use crate::util::lock;
+use crate::util::time::clock_ms;
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 use tokio::sync::Notify;
 
 /// The time that a connection that was told to close has for that, before a newcomer is refused for it.
@@ -188,17 +190,13 @@ struct Shared {
     table: Mutex<Table>,
     /// A connection has left.
     left: Notify,
-    started: Instant,
     refused: AtomicU64,
     closed: AtomicU64,
 }
 
 impl Shared {
     fn table(&self) -> MutexGuard<'_, Table> {
-        self.table.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-    fn now_ms(&self) -> u64 {
-        self.started.elapsed().as_millis() as u64
+        lock(&self.table)
     }
 }
 
@@ -207,7 +205,7 @@ impl ConnectionLimiter {
         let (refused, closed) = (AtomicU64::new(0), AtomicU64::new(0));
         let table = Mutex::new(Table::new(limits));
         let left = Notify::new();
-        ConnectionLimiter { shared: Arc::new(Shared { table, left, started: Instant::now(), refused, closed }) }
+        ConnectionLimiter { shared: Arc::new(Shared { table, left, refused, closed }) }
     }
 
     /// `None`: the surface is full. `from` is `None` where the transport names no address; all those share one host.
@@ -237,7 +235,7 @@ impl ConnectionLimiter {
 
     fn try_admit(&self, from: Option<IpAddr>) -> Option<ConnectionPermit> {
         let mut table = self.shared.table();
-        let admission = table.admit(from.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)), self.shared.now_ms());
+        let admission = table.admit(from.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)), clock_ms());
         let Admission::Admitted { id, closes } = admission else { return None };
         if let Some(quietest) = closes.and_then(|id| table.entries.get(&id)) {
             self.shared.closed.fetch_add(1, Ordering::Relaxed);
@@ -303,7 +301,7 @@ impl Connection {
 
     /// Bytes came from the other side.
     pub fn heard(&self) {
-        self.activity.heard_ms.store(self.shared.now_ms(), Ordering::Relaxed);
+        self.activity.heard_ms.store(clock_ms(), Ordering::Relaxed);
     }
 
     /// Whether the connection was told to close; if not, `cx` is woken when it is.

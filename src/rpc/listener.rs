@@ -1,9 +1,10 @@
 //! A listening socket that outlives the server which accepts on it: after a panic the next incarnation goes on at the
 //! same port, which nobody can take meanwhile, and callers wait in the backlog instead of being refused.
 
+use crate::util::lock;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 #[derive(Clone)]
 pub struct SharedListener {
@@ -28,7 +29,7 @@ impl SharedListener {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     pub fn addr(&self) -> SocketAddr {

@@ -1,6 +1,7 @@
 //! Log lines about callers without a token: few and short, whatever those send.
 
-use std::sync::{Mutex, PoisonError};
+use crate::util::lock;
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 const WINDOW: Duration = Duration::from_secs(10);
@@ -45,7 +46,7 @@ impl Default for RefusalLog {
 impl RefusalLog {
     /// `Some`: the line may be written, and that many before it were not. `None`: it may not.
     pub fn take(&self) -> Option<u64> {
-        self.window.lock().unwrap_or_else(PoisonError::into_inner).take(Instant::now())
+        lock(&self.window).take(Instant::now())
     }
 }
 

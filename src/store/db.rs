@@ -2,11 +2,13 @@
 
 use super::error::{Result, StoreError};
 use super::overlay::OverlayBackend;
+use crate::util::host::{Disk, disk};
 use redb::backends::FileBackend;
 use redb::{BackendError, Database, ReadTransaction, ReadableDatabase, StorageBackend, WriteTransaction};
 use std::fs::File;
 use std::io;
 use std::ops::Bound;
+use std::os::unix::fs::MetadataExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{RwLock, RwLockReadGuard};
@@ -156,20 +158,34 @@ fn unpanicked<T>(path: &Path, f: impl FnOnce() -> std::result::Result<T, redb::D
 struct Allocated {
     inner: FileBackend,
     file: File,
+    /// Holds the file.
+    folder: PathBuf,
+}
+
+/// Bytes of a disk that are not allocated ahead: proofs' results, logs and other stores need them. A sixteenth of a small
+/// disk.
+const RESERVE: u64 = 256 << 20;
+
+/// Whether `missing` bytes may be taken ahead of need.
+fn leaves_reserve(disk: Disk, missing: u64) -> bool {
+    disk.free >= missing.saturating_add(RESERVE.min(disk.size / 16))
 }
 
 impl Allocated {
     fn open(path: &Path) -> std::result::Result<Allocated, redb::DatabaseError> {
         let file = File::options().read(true).write(true).create(true).truncate(false).open(path)?;
-        let backend = Allocated { file: file.try_clone()?, inner: FileBackend::new(file)? };
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_owned();
+        let backend = Allocated { file: file.try_clone()?, inner: FileBackend::new(file)?, folder };
         backend.allocate(backend.inner.len()?);
         Ok(backend)
     }
 
-    /// Blocks come with each write, as without this, on a file system that cannot or has no room for all of them.
+    /// Blocks come with each write, as without this, on a file system that cannot, or where the last bytes would go.
     fn allocate(&self, len: u64) {
+        let has = self.file.metadata().map_or(0, |file| file.blocks().saturating_mul(512));
+        let missing = len.saturating_sub(has);
         let Ok(len) = i64::try_from(len) else { return };
-        if len > 0 {
+        if missing > 0 && leaves_reserve(disk(&self.folder), missing) {
             // Beyond the end of the file it keeps its size; `set_len` gives it the new one.
             let keep_size = nix::fcntl::FallocateFlags::FALLOC_FL_KEEP_SIZE;
             let _ = nix::fcntl::fallocate(&self.file, keep_size, 0, len);
@@ -217,5 +233,35 @@ impl StorageBackend for Allocated {
     }
     fn query_lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> std::result::Result<bool, BackendError> {
         self.inner.query_lock_range(start, end)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_bytes_of_a_disk_are_not_taken_ahead() {
+        let (large, small) = (1 << 40, 16 << 20);
+        for (free, size, missing, may) in [
+            (RESERVE + 99, large, 100, false),
+            (RESERVE + 100, large, 100, true),
+            (RESERVE + 101, large, 100, true),
+            ((1 << 20) + 99, small, 100, false),
+            ((1 << 20) + 100, small, 100, true),
+            (u64::MAX, large, u64::MAX, true),
+            (0, 0, 1, false),
+        ] {
+            assert_eq!(leaves_reserve(Disk { free, size }, missing), may, "{free} of {size}, {missing}");
+        }
+    }
+
+    #[test]
+    fn a_store_has_the_blocks_of_its_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("bulkhead.redb");
+        let _db = Db::open(&path).unwrap();
+        let file = std::fs::metadata(&path).unwrap();
+        assert!(file.blocks() * 512 >= file.len(), "{} blocks of {} bytes", file.blocks(), file.len());
     }
 }

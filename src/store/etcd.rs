@@ -13,10 +13,11 @@ use super::replica::{
     size_of, too_large,
 };
 use crate::etcd::{CallError, EtcdClient, Who};
+use crate::util::lock;
 use etcd_client::{Compare, CompareOp, ConnectOptions, GetOptions, KeyValue, Txn, TxnOp, TxnOpResponse};
 use std::collections::BTreeMap;
 use std::future::Future;
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
 
@@ -127,7 +128,7 @@ impl EtcdReplica {
         };
         let pause =
             matches!(answer, Err(ReplicaError::Unreachable { .. })).then(|| Instant::now() + inner.options.pause);
-        *inner.paused_until.lock().unwrap_or_else(PoisonError::into_inner) = pause;
+        *lock(&inner.paused_until) = pause;
         answer
     }
 }
@@ -190,7 +191,7 @@ impl Inner {
     }
 
     fn paused(&self) -> Option<String> {
-        let until = *self.paused_until.lock().unwrap_or_else(PoisonError::into_inner);
+        let until = *lock(&self.paused_until);
         until.is_some_and(|until| Instant::now() < until).then(|| "it gave no answer a moment ago".to_owned())
     }
 

@@ -53,6 +53,9 @@ pub trait Record: Serialize + DeserializeOwned {
     }
 }
 
+/// Records with their keys, and the keys of those that cannot be read with the reason.
+pub type Readable<R> = (Vec<(String, R)>, Vec<(String, String)>);
+
 /// Says why a row of that table cannot be read. (table, key, value with its schema number.)
 pub type RowCheck = fn(&str, &str, &[u8]) -> std::result::Result<(), String>;
 
@@ -175,6 +178,29 @@ impl Store {
     /// The same one after another, for more of them than memory is to hold.
     pub fn each_with_prefix<R: Record>(&self, prefix: &str, mut see: impl FnMut(&str, R)) -> Result<()> {
         self.db.read(|r| txn::each::<R>(r, prefix, &mut see))
+    }
+
+    /// One after another, also those that cannot be read, with the reason: one of them takes no other along.
+    pub fn each_readable<R: Record>(
+        &self,
+        prefix: &str,
+        mut see: impl FnMut(&str, std::result::Result<R, String>),
+    ) -> Result<()> {
+        let mut see = |key: &str, record: Result<R>| {
+            see(key, record.map_err(|why| why.to_string()));
+            Ok(())
+        };
+        self.db.read(|r| txn::each_answer::<R>(r, prefix, &mut see))
+    }
+
+    /// The records that can be read in key order, and the keys of the others with the reason.
+    pub fn list_readable<R: Record>(&self, prefix: &str) -> Result<Readable<R>> {
+        let (mut rows, mut damaged) = (Vec::new(), Vec::new());
+        self.each_readable(prefix, |key, record| match record {
+            Ok(record) => rows.push((key.to_owned(), record)),
+            Err(why) => damaged.push((key.to_owned(), why)),
+        })?;
+        Ok((rows, damaged))
     }
 
     pub fn put<R: Record>(&self, token: &Token, key: &str, record: &R) -> Result<()> {

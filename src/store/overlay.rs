@@ -1,12 +1,13 @@
 //! A file for redb to look at: what redb writes stays in memory, so that checking a damaged file does not change it.
 
+use crate::util::lock;
 use redb::backends::FileBackend;
 use redb::{BackendError, DatabaseError, StorageBackend};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::ops::Bound;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 
 const PAGE: u64 = 4096;
 
@@ -34,7 +35,7 @@ impl OverlayBackend {
     }
 
     fn over(&self) -> MutexGuard<'_, Overlay> {
-        self.over.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.over)
     }
 
     fn page(&self, over: &Overlay, number: u64) -> io::Result<Vec<u8>> {

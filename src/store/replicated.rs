@@ -18,7 +18,7 @@ use super::db::Db;
 use super::error::{Result, StoreError};
 use super::mirror::{self, Kind, LEASES, PendingCommit};
 use super::replica::{
-    self, COMMIT_MOST, Commit, Committed, Held, Loaded, Marker, Op, Replica, ReplicaError, WriteRight,
+    self, COMMIT_MOST, Commit, Committed, Held, Image, Loaded, Marker, Op, Replica, ReplicaError, WriteRight,
 };
 use super::txn::{self, FencePass};
 use super::{Token, Txn};
@@ -376,7 +376,13 @@ impl CommitContext<'_> {
             Loaded::Image(image) => image,
             Loaded::Fenced { holder } => return Err(fenced(path, lease << 32, holder)),
         };
-        image.rows.iter().try_for_each(|row| self.scopes.check(path, row))?;
+        let mut taken = Vec::with_capacity(image.rows.len());
+        for row in image.rows {
+            if self.scopes.check(path, &row)? {
+                taken.push(row);
+            }
+        }
+        let image = Image { rows: taken, ..image };
         let token = Token { path: scope.path.clone(), epoch: lease << 32 };
         let kept = self.db.write(|w| {
             raise(w, &token, image.marker)?;

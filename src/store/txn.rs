@@ -142,6 +142,15 @@ pub(super) fn list<R: Record>(tx: &ReadTransaction, prefix: &str) -> Result<Vec<
 }
 
 pub(super) fn each<R: Record>(tx: &ReadTransaction, prefix: &str, see: &mut impl FnMut(&str, R)) -> Result<()> {
+    each_answer(tx, prefix, &mut |key, record| record.map(|record| see(key, record)))
+}
+
+/// An error of `see` ends it.
+pub(super) fn each_answer<R: Record>(
+    tx: &ReadTransaction,
+    prefix: &str,
+    see: &mut impl FnMut(&str, Result<R>) -> Result<()>,
+) -> Result<()> {
     match tx.open_table(table::<R>()) {
         Ok(table) => each_row(&table, prefix, see),
         Err(TableError::TableDoesNotExist(_)) => Ok(()),
@@ -152,14 +161,14 @@ pub(super) fn each<R: Record>(tx: &ReadTransaction, prefix: &str, see: &mut impl
 fn each_row<R: Record>(
     table: &impl ReadableTable<&'static str, &'static [u8]>,
     prefix: &str,
-    see: &mut impl FnMut(&str, R),
+    see: &mut impl FnMut(&str, Result<R>) -> Result<()>,
 ) -> Result<()> {
     for row in table.range(prefix..).map_err(failed)? {
         let (key, value) = row.map_err(failed)?;
         if !key.value().starts_with(prefix) {
             break;
         }
-        see(key.value(), decode(key.value(), value.value())?);
+        see(key.value(), decode(key.value(), value.value()))?;
     }
     Ok(())
 }
@@ -274,7 +283,10 @@ impl<'a> Txn<'a> {
             To::Disk(tx) => {
                 let table = tx.open_table(table::<R>()).map_err(failed)?;
                 let mut found = Vec::new();
-                each_row(&table, prefix, &mut |key: &str, record| found.push((key.to_owned(), record)))?;
+                each_row(&table, prefix, &mut |key: &str, record: Result<R>| {
+                    found.push((key.to_owned(), record?));
+                    Ok(())
+                })?;
                 Ok(found)
             }
             To::Set(tx, set) => {
@@ -291,6 +303,29 @@ impl<'a> Txn<'a> {
                 Ok(rows.into_iter().collect())
             }
         }
+    }
+
+    /// The same without those that cannot be read.
+    pub fn list_readable<R: Record>(&self, prefix: &str) -> Result<Vec<(String, R)>> {
+        let mut found = BTreeMap::new();
+        let mut see = |key: &str, record: Result<R>| {
+            found.extend(record.ok().map(|record| (key.to_owned(), record)));
+            Ok(())
+        };
+        match &self.to {
+            To::Disk(tx) => each_row(&tx.open_table(table::<R>()).map_err(failed)?, prefix, &mut see)?,
+            To::Set(tx, set) => {
+                each_answer(tx, prefix, &mut see)?;
+                let from = (R::TABLE, prefix.to_owned());
+                let written = set.range(from..).take_while(|((t, k), _)| *t == R::TABLE && k.starts_with(prefix));
+                for ((_, key), value) in written {
+                    found.remove(key);
+                    let record = value.as_ref().map(|bytes| decode::<R>(key, bytes)).transpose()?;
+                    found.extend(record.map(|record| (key.clone(), record)));
+                }
+            }
+        }
+        Ok(found.into_iter().collect())
     }
 
     pub fn put<R: Record>(&mut self, key: &str, record: &R) -> Result<()> {

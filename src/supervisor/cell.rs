@@ -1,16 +1,18 @@
 //! The figures of an actor that anyone may read at any time, without asking it: atomics that outlive its incarnations.
 
-use super::dead_letters::{DeadLetters, DeadReason, unix_now};
+use super::dead_letters::{DeadLetters, DeadReason};
 use super::exit::Exit;
 use super::fence::EpochSource;
 use super::histogram::Histogram;
 use super::inspect::InspectionCell;
 use super::monitor::Watchers;
 use super::shell::{StartWaiters, here};
+use crate::util::lock;
+use crate::util::time::clock_ms;
+use crate::util::time::unix_secs;
 use serde::{Deserialize, Serialize};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::Instant;
+use std::sync::{Arc, Mutex};
 
 #[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
 #[serde(rename_all = "snake_case")]
@@ -41,17 +43,6 @@ impl ActorState {
             _ => ActorState::Stopped,
         }
     }
-}
-
-/// Milliseconds since this process first asked; never 0.
-pub(super) fn clock_ms() -> u64 {
-    static ZERO: OnceLock<Instant> = OnceLock::new();
-    ZERO.get_or_init(Instant::now).elapsed().as_millis() as u64 + 1
-}
-
-/// Ignores poisoning: the guarded value is only ever replaced as a whole.
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 pub(super) struct CellMeta {
@@ -203,7 +194,7 @@ impl CellMeta {
     }
 
     pub fn ended(&self, exit: &Exit) {
-        *lock(&self.last_exit) = Some((exit.clone(), unix_now()));
+        *lock(&self.last_exit) = Some((exit.clone(), unix_secs()));
     }
     pub fn last_exit(&self) -> Option<(Exit, u64)> {
         lock(&self.last_exit).clone()

@@ -1,10 +1,11 @@
 //! Messages that were not handled: counted per reason, the last ones kept to look at.
 
+use crate::util::lock;
+use crate::util::time::unix_secs;
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::sync::{Arc, Mutex};
 
 /// How many letters the ring keeps.
 pub const RING: usize = 1024;
@@ -59,8 +60,8 @@ pub struct DeadLetters {
 impl DeadLetters {
     pub(super) fn record(&self, to: &Arc<str>, message: &'static str, reason: DeadReason) {
         self.counts[reason as usize].fetch_add(1, Ordering::Relaxed);
-        let letter = DeadLetter { to: to.to_string(), message: message.to_string(), reason, at: unix_now() };
-        let mut ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
+        let letter = DeadLetter { to: to.to_string(), message: message.to_string(), reason, at: unix_secs() };
+        let mut ring = lock(&self.ring);
         if ring.len() == RING {
             ring.pop_front();
         }
@@ -77,12 +78,8 @@ impl DeadLetters {
 
     /// The last [`RING`] letters, oldest first.
     pub fn recent(&self) -> Vec<DeadLetter> {
-        self.ring.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+        lock(&self.ring).iter().cloned().collect()
     }
-}
-
-pub(super) fn unix_now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs())
 }
 
 #[cfg(test)]

@@ -1,7 +1,8 @@
 //! Fencing: a side effect is refused once its actor has a successor, whatever thread it still runs on.
 
 use super::actor::Token;
-use super::cell::{CellMeta, lock};
+use super::cell::CellMeta;
+use crate::util::lock;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 

@@ -2,9 +2,9 @@
 //! incarnation that ends, or is given up, is in none any more.
 
 use super::actor::{Actor, Handler, Message};
-use super::cell::lock;
 use super::monitor::Monitor;
 use super::shell::{Cx, Recipient};
+use crate::util::lock;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -36,7 +36,7 @@ pub use histogram::{HANDLE_BOUNDS_US, HandleTimes};
 pub use inspect::{InspectError, Inspection};
 pub use monitor::{Down, Monitor};
 pub use orders::Order;
-pub use policy::{AutoShutdown, Backoff, BudgetSpent, Restart, Shutdown, Strategy, Thread};
+pub use policy::{AutoShutdown, BudgetSpent, Restart, RestartBackoff, Shutdown, Strategy, Thread};
 pub(crate) use shell::here;
 pub use shell::{Cx, Export, ExportError, ExportOf, OnUnreadable, Recipient, Ref};
 pub use spec::{ChildSpec, SpecError, SpecFault, StartError, SupervisorSpec};

@@ -1,9 +1,10 @@
 //! Monitors: whoever watches an incarnation is told of its end, exactly once, also when it is over already.
 
 use super::actor::Message;
-use super::cell::{CellMeta, lock};
+use super::cell::CellMeta;
 use super::exit::Exit;
 use super::shell::Recipient;
+use crate::util::lock;
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};

@@ -1,11 +1,12 @@
 //! The tree as anyone may look at it: a node per child, changed by the supervisors, read under short locks only.
 
-use super::cell::{CellMeta, lock};
+use super::cell::CellMeta;
 use super::engine::Key;
 use super::policy::Restart;
 use super::spec::{Body, ChildDef, SupDef};
 use super::supervise::{Combiner, SupervisorMsg};
 use super::tree::ActorInfo;
+use crate::util::lock;
 use arc_swap::ArcSwap;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};

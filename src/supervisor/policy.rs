@@ -1,5 +1,6 @@
 //! The choices of a spec among OTP's rules: when a child is restarted, how it is stopped, what its end does to others.
 
+use crate::util::Backoff;
 use std::time::Duration;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -39,31 +40,32 @@ pub enum AutoShutdown {
 pub enum BudgetSpent {
     /// OTP's rule: the supervisor ends, and with it all its children.
     Escalate,
-    /// That child is held down: it is tried again, alone, after each [`Backoff::cap`], and its siblings run on. Each child
+    /// That child is held down: it is tried again, alone, after each [`RestartBackoff::cap`], and its siblings run on. Each child
     /// has the whole budget for itself.
     HoldDown {
         /// The supervisor ends after all when a child that it requires (not [`may_start_later`](super::ChildSpec::may_start_later)) was not up for
-        /// [`Backoff::reset_after`] in so long; `None`: never.
+        /// [`RestartBackoff::reset_after`] in so long; `None`: never.
         escalate_after: Option<Duration>,
     },
 }
 
 /// Exponential, with jitter; resets after `reset_after` of uptime.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Backoff {
+pub struct RestartBackoff {
     pub first: Duration,
     pub cap: Duration,
     pub reset_after: Duration,
 }
 
-impl Backoff {
+impl RestartBackoff {
     /// Restarts at once: for tests and for children whose start is cheap and harmless.
-    pub const NONE: Backoff = Backoff { first: Duration::ZERO, cap: Duration::ZERO, reset_after: Duration::ZERO };
+    pub const NONE: RestartBackoff =
+        RestartBackoff { first: Duration::ZERO, cap: Duration::ZERO, reset_after: Duration::ZERO };
 
     /// The wait before the restart that follows `failures` earlier ones; `jitter` in -1..=1 moves it by a fifth.
     pub fn delay(&self, failures: u32, jitter: f64) -> Duration {
-        let doubled = self.first.saturating_mul(1u32.checked_shl(failures.min(31)).unwrap_or(u32::MAX));
-        doubled.min(self.cap).mul_f64(1.0 + 0.2 * jitter.clamp(-1.0, 1.0))
+        let waits = Backoff::doubling(self.first, self.cap).jitter(0.2);
+        waits.after_by_chance(failures.saturating_add(1), jitter)
     }
 }
 

@@ -6,6 +6,7 @@ use super::exit::Exit;
 use super::policy::Restart;
 use super::shell::{Cx, Ref};
 use super::spec::{ChildSpec, StartError};
+use crate::util::lock;
 use std::ffi::OsString;
 use std::fs;
 use std::io;
@@ -14,7 +15,7 @@ use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Sender, channel};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
@@ -41,7 +42,7 @@ impl ProcessHandle {
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     pub fn pid(&self) -> u32 {
@@ -128,10 +129,15 @@ impl ProcessHandle {
 
     /// How it ended; waits for that.
     pub fn exit(&self) -> Exit {
+        self.exit_since(self.oom_before)
+    }
+
+    /// As [`ProcessHandle::exit`]; `oom_before`: [`oom_kills`] when what it was doing began.
+    pub fn exit_since(&self, oom_before: Option<u64>) -> Exit {
         let oom = |before, after| matches!((before, after), (Some(b), Some(a)) if a > b);
         match self.reap() {
             Ok(_) if self.lock().retired => Exit::Normal,
-            Ok((status, killed)) => exit_of(status, killed, oom(self.oom_before, oom_kills())),
+            Ok((status, killed)) => exit_of(status, killed, oom(oom_before, oom_kills())),
             Err(why) => Exit::Failed(format!("how the process ended cannot be told: {why}")),
         }
     }
@@ -174,7 +180,7 @@ pub fn on_spawner<T: Send + 'static>(start: impl FnOnce() -> io::Result<T> + Sen
     let (reply, answer) = channel();
     let job: SpawnJob = Box::new(move || drop(reply.send(start())));
     // A lost job drops its reply channel, which is seen below.
-    let _ = spawner.lock().unwrap_or_else(PoisonError::into_inner).send(job);
+    let _ = lock(&spawner).send(job);
     answer.recv().map_err(|_| io::Error::other("the thread that starts processes is gone"))?
 }
 

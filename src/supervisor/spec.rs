@@ -9,7 +9,7 @@ use super::cell::CellMeta;
 use super::engine::{ChildRules, Flags};
 use super::fence::EpochSource;
 use super::node::TreeNode;
-use super::policy::{AutoShutdown, Backoff, BudgetSpent, Restart, Shutdown, Strategy, Thread};
+use super::policy::{AutoShutdown, BudgetSpent, Restart, RestartBackoff, Shutdown, Strategy, Thread};
 use super::shell::{Cx, Launch, Ref, launcher};
 use std::collections::HashSet;
 use std::future::Future;
@@ -250,7 +250,7 @@ pub struct SupervisorSpec {
     strategy: Strategy,
     intensity: u32,
     period: Duration,
-    backoff: Backoff,
+    backoff: RestartBackoff,
     budget_spent: BudgetSpent,
     auto_shutdown: AutoShutdown,
     dynamic: Option<usize>,
@@ -265,7 +265,7 @@ impl SupervisorSpec {
             strategy: Strategy::OneForOne,
             intensity: 3,
             period: Duration::from_secs(60),
-            backoff: Backoff {
+            backoff: RestartBackoff {
                 first: Duration::from_millis(200),
                 cap: Duration::from_secs(30),
                 reset_after: Duration::from_secs(60),
@@ -285,7 +285,7 @@ impl SupervisorSpec {
         self.period = within;
         self
     }
-    pub fn backoff(mut self, backoff: Backoff) -> Self {
+    pub fn backoff(mut self, backoff: RestartBackoff) -> Self {
         self.backoff = backoff;
         self
     }
@@ -396,7 +396,7 @@ impl SupervisorSpec {
 
 /// Whether `crowd` children that crash as soon as they are up, each waiting the shortest jittered backoff,
 /// ask for more than `intensity` restarts within `period`.
-fn can_trip(intensity: u32, period: Duration, backoff: &Backoff, crowd: usize) -> bool {
+fn can_trip(intensity: u32, period: Duration, backoff: &RestartBackoff, crowd: usize) -> bool {
     if backoff.first.is_zero() {
         return true; // without a wait there is always time for one more
     }

@@ -1,9 +1,9 @@
 //! Finds actors whose thread is stuck inside them, from a thread that shares nothing with theirs.
 
-use super::cell::clock_ms;
 use super::exit::Exit;
 use super::node::{Branch, TreeNode};
 use super::supervise::SupervisorMsg;
+use crate::util::time::clock_ms;
 use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;

@@ -39,15 +39,69 @@ pub fn lack(text: &str) -> Option<Lack> {
 
 /// Bytes; 0 where it cannot be told.
 pub fn free_disk(folder: &Path) -> u64 {
+    disk(folder).free
+}
+
+/// The disk of a folder, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Disk {
+    pub free: u64,
+    pub size: u64,
+}
+
+/// Zeros where it cannot be told.
+pub fn disk(folder: &Path) -> Disk {
     use std::os::unix::ffi::OsStrExt;
-    let Ok(path) = std::ffi::CString::new(folder.as_os_str().as_bytes()) else { return 0 };
+    let Ok(path) = std::ffi::CString::new(folder.as_os_str().as_bytes()) else { return Disk::default() };
     // SAFETY: an all-zero statvfs is a valid value of that plain C struct.
     let mut stat: libc::statvfs = unsafe { std::mem::zeroed() };
     // SAFETY: the path ends with a NUL and the struct lives through the call.
     match unsafe { libc::statvfs(path.as_ptr(), &mut stat) } {
-        0 => (stat.f_bavail as u64).saturating_mul(stat.f_frsize as u64),
-        _ => 0,
+        0 => {
+            let bytes = |blocks: u64| blocks.saturating_mul(stat.f_frsize as u64);
+            Disk { free: bytes(stat.f_bavail as u64), size: bytes(stat.f_blocks as u64) }
+        }
+        _ => Disk::default(),
     }
+}
+
+/// The host's memory, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Memory {
+    /// The host can still give it; all there is where that is not known.
+    pub available: u64,
+    /// Resident in this process' children.
+    pub children: u64,
+}
+
+impl Memory {
+    /// The rest once the children that were promised `promised` bytes in all have taken them.
+    pub fn left(&self, promised: u64) -> u64 {
+        self.available.saturating_sub(promised.saturating_sub(self.children))
+    }
+}
+
+pub fn memory() -> Memory {
+    let read = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let line = read.lines().find_map(|l| l.strip_prefix("MemAvailable:"));
+    let kib = line.and_then(|l| l.trim().trim_end_matches("kB").trim().parse::<u64>().ok());
+    Memory { available: kib.map_or(u64::MAX, |kib| kib << 10), children: children_hold() }
+}
+
+/// Resident bytes of the processes whose parent is this one.
+fn children_hold() -> u64 {
+    let (ours, page) = (std::process::id().to_string(), nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE));
+    let page = page.ok().flatten().and_then(|page| u64::try_from(page).ok()).unwrap_or(4096);
+    let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let held = |folder: std::fs::DirEntry| {
+        // `pid (name) state ppid ..`, and the name may hold anything.
+        let stat = std::fs::read_to_string(folder.path().join("stat")).ok()?;
+        let fields: Vec<&str> = stat.rsplit_once(") ")?.1.split(' ').collect();
+        (*fields.get(1)? == ours).then_some(())?;
+        fields.get(21)?.parse::<u64>().ok()
+    };
+    let numbered = |folder: &std::fs::DirEntry| folder.file_name().as_encoded_bytes().iter().all(u8::is_ascii_digit);
+    processes.filter(numbered).filter_map(held).sum::<u64>().saturating_mul(page)
 }
 
 #[cfg(test)]
@@ -71,6 +125,17 @@ mod tests {
         ] {
             assert_eq!(lack(text), want, "{text}");
         }
+    }
+
+    #[test]
+    fn what_children_hold_is_seen_and_promised_once() {
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        let seen = memory();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(seen.available > 0 && seen.children > 0, "{seen:?}");
+        let memory = Memory { available: 100, children: 30 };
+        assert_eq!([0, 30, 31, 130, 200].map(|promised| memory.left(promised)), [100, 100, 99, 0, 0]);
     }
 
     #[test]

@@ -3,16 +3,19 @@
 //! * [`write_durably`] — the one way to write a small file.
 //! * [`lock`] — a mutex that ignores poisoning.
 //! * [`time`] — the clocks.
+//! * [`Backoff`] — waits between tries that fail.
 //! * [`host`] — free disk, and what the host lacks.
 //! * [`Repeats`] — errors that repeat: pauses, warnings, what is shown.
 //! * [`listen_error`] — why a libp2p host cannot listen.
 
+mod backoff;
 mod durable;
 pub mod host;
 mod listen;
 mod repeats;
 pub mod time;
 
+pub use backoff::Backoff;
 pub use durable::{Mode, sync_folder, write_durably, write_where_it_differs};
 pub use listen::listen_error;
 pub use repeats::{Repeat, Repeats};

@@ -3,6 +3,7 @@
 //! An actor counts each failed try under a key (a sector, a kind of question), says so when one succeeds, and shows
 //! [`Repeats::trouble`] in the supervision tree, from where `info` has it. Pure: the clock is the caller's.
 
+use super::Backoff;
 use std::collections::BTreeMap;
 use std::fmt::Display;
 
@@ -61,7 +62,7 @@ impl<K: Ord + Clone + Display> Repeats<K> {
 
     /// The pause after so many failures in a row.
     pub fn pause(&self, times: u32) -> u64 {
-        self.first.saturating_mul(1 << times.saturating_sub(1).min(32)).min(self.cap)
+        Backoff::doubling_ms(self.first, self.cap).after_ms(times)
     }
 
     /// A try failed. `now` in milliseconds of any clock that only grows.

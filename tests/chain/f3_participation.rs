@@ -32,7 +32,7 @@ impl Participant {
         let deps = F3Deps { miner: Address::new_id(1000), node, repo: repo.into(), settings };
         let actor = Ref::new("/t01000/f3", 64);
         let child = ChildSpec::actor("f3", &actor, move |cx| F3Participation::start(cx, deps.clone()));
-        let tree = Tree::start(SupervisorSpec::new("root").backoff(Backoff::NONE).child(child)).unwrap();
+        let tree = Tree::start(SupervisorSpec::new("root").backoff(RestartBackoff::NONE).child(child)).unwrap();
         Participant { tree, actor }
     }
 

@@ -5,9 +5,9 @@ use crate::support::fake_chain::{FakeChain, fil, miner, worker};
 use crate::support::mortal::Mortal;
 use async_trait::async_trait;
 use bulkhead::actors::message_sender::messages::{Enqueue, EnqueueAnswer, MessageStatus, WithdrawAnswer};
-use bulkhead::actors::message_sender::{Engine, NodeWallet, SendRules, SenderSettings, Signer};
+use bulkhead::actors::message_sender::{Engine, NodeWallet, SendRules, SenderSettings, Wallet};
 use bulkhead::chain::Address;
-use bulkhead::chain::types::{Message, SignedMessage};
+use bulkhead::chain::types::{Message, Signature, SignedMessage};
 use bulkhead::rpc::full_node::FullNodeError;
 use bulkhead::store::{Store, StoreError, Token};
 use bulkhead::supervisor::{Fence, Fenced};
@@ -19,7 +19,7 @@ fn engine(path: &Path, chain: &Arc<FakeChain>, epoch: u64) -> Engine {
         scope: "t01000".into(),
         miner: Some(miner()),
         node: chain.clone(),
-        signer: Arc::new(NodeWallet(chain.clone())),
+        wallet: Arc::new(NodeWallet(chain.clone())),
         store: Store::open(path).unwrap(),
         token: Token { path: "/t01000/message-sender".into(), epoch },
         fence: None,
@@ -323,10 +323,13 @@ struct Withdrawing {
 }
 
 #[async_trait]
-impl Signer for Withdrawing {
-    async fn sign(&self, who: &Address, message: &Message) -> Result<SignedMessage, FullNodeError> {
+impl Wallet for Withdrawing {
+    async fn sign_message(&self, who: &Address, message: &Message) -> Result<SignedMessage, FullNodeError> {
         assert_eq!(self.other.withdraw(self.key).unwrap(), WithdrawAnswer::Withdrawn);
-        self.other.signer.sign(who, message).await
+        self.other.wallet.sign_message(who, message).await
+    }
+    async fn sign(&self, key: &Address, bytes: &[u8]) -> Result<Signature, FullNodeError> {
+        self.other.wallet.sign(key, bytes).await
     }
 }
 
@@ -338,14 +341,14 @@ async fn a_message_that_is_withdrawn_during_a_round_is_not_sent_by_it() {
         scope: e.scope.clone(),
         miner: e.miner,
         node: e.node.clone(),
-        signer: e.signer.clone(),
+        wallet: e.wallet.clone(),
         store: e.store.clone(),
         token: e.token.clone(),
         fence: None,
         settings: e.settings.clone(),
         memory: Arc::default(),
     };
-    e.signer = Arc::new(Withdrawing { other, key: "a" });
+    e.wallet = Arc::new(Withdrawing { other, key: "a" });
     e.enqueue(&message("a")).unwrap();
     rounds(&e, &s.chain, 4).await;
     assert!(matches!(e.status("a").unwrap(), MessageStatus::Failed { exit_code: -1, .. }));

@@ -30,7 +30,7 @@ fn setup() -> Setup {
         scope: "t01000".into(),
         miner: Some(miner()),
         node: chain.clone(),
-        signer: Arc::new(NodeWallet(chain.clone())),
+        wallet: Arc::new(NodeWallet(chain.clone())),
         store: Store::open(&dir.path().join("bulkhead.redb")).unwrap(),
         token: Token { path: "/t01000/message-sender".into(), epoch: 1 },
         fence: None,

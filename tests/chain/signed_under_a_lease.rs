@@ -31,7 +31,7 @@ impl Host {
             scope: "t01000".into(),
             miner: Some(miner()),
             node: chain.clone(),
-            signer: Arc::new(NodeWallet(chain.clone())),
+            wallet: Arc::new(NodeWallet(chain.clone())),
             store,
             token: Token { path: SCOPE.into(), epoch: lease << 32 },
             fence: None,

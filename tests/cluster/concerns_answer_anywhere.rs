@@ -12,7 +12,7 @@ use bulkhead::actors::message_sender::messages::{
 use bulkhead::actors::seal_scheduler::Phase;
 use bulkhead::actors::seal_scheduler::messages::{List, Pledge, PledgeAnswer, Remove, Status};
 use bulkhead::actors::sector_allocator::messages::{Allocate, Allocated, Free, Reserve, ReserveCount, ReserveError};
-use bulkhead::actors::storage::messages::{Challenged, Has, Vanilla, VanillaAnswer};
+use bulkhead::actors::storage::messages::{Challenged, Has, HasAnswer, Vanilla, VanillaAnswer};
 use bulkhead::actors::window_post::messages::{WindowPostInfo, WindowPostReport};
 use bulkhead::actors::winning_post::messages::{RoundOutcome, WinningInfo};
 use bulkhead::chain::TokenAmount;
@@ -204,8 +204,9 @@ async fn deal_handler(stage: &Stage) {
 async fn storage(stage: &Stage) {
     let disks = stage.storage();
     let has = || Has { miner: 1000, sectors: vec![1, 2, 99] };
-    assert_eq!(disks.ask(has(), SOON).await.unwrap(), [1, 2]);
-    assert_eq!(disks.ask(Has { miner: 1001, sectors: vec![1] }, SOON).await.unwrap(), Vec::<u64>::new());
+    let here = |here: &[u64]| HasAnswer { here: here.to_vec(), unknown: vec![] };
+    assert_eq!(disks.ask(has(), SOON).await.unwrap(), here(&[1, 2]));
+    assert_eq!(disks.ask(Has { miner: 1001, sectors: vec![1] }, SOON).await.unwrap(), here(&[]));
     let challenged = |number| Challenged { number, comm_r: comm_r(), places: vec![0] };
     let question = || Vanilla { miner: 1000, proof_type: 10, sectors: vec![challenged(1), challenged(99)] };
     let read = || async {

@@ -302,7 +302,7 @@ async fn a_sector_is_sealed_by_workers_of_an_agent_and_proven_without_its_files(
     let here = SectorDirs::of_repo(&home, 1000);
     assert!(!here.sealed(1).exists() && SectorDirs::of_repo(&stage.agent_repo(), 1000).sealed(1).exists());
 
-    // WindowPoSt: the files are there, the proof is made here.
+    // The files are there, the proof is made here.
     let files = Arc::new(here);
     let local = LocalReader::new(files.clone(), ours.clone(), PathChecks::of_process());
     let reader = Arc::new(PostReader { local, index: SectorIndex::new(1000, net.far.clone()) });
@@ -325,12 +325,12 @@ async fn a_sector_is_sealed_by_workers_of_an_agent_and_proven_without_its_files(
     assert_eq!(read, [(1, true), (2, false)]);
     let post = |number: u64, max_runtime| {
         let sectors = vec![files.locate(number).post_sector(number, comm_r)];
-        let task = Task::WindowPost { proof_type: 10, miner: 1000, randomness: [7; 32], sectors };
+        let task = Task::WinningPost { proof_type: 0, miner: 1000, randomness: [7; 32], sectors };
         Job { task, job_dir: None, max_runtime }
     };
     let Output::Proof(proof) = far.run(post(1, LONG)).await.unwrap() else { panic!("no proof") };
     let public = [PublicSector { number: 1, comm_r }];
-    assert!(tasks::verify_window_post(10, 1000, [7; 32], &public, &proof).unwrap());
+    assert!(tasks::verify_winning_post(0, 1000, [7; 32], &public, &proof).unwrap());
 
     // The agent is gone: the sector is skipped and named, within its part of the time.
     agent.kill();

@@ -3,6 +3,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod damaged_rows;
 #[cfg(feature = "cluster")]
 mod etcd_members_apart;
 #[cfg(feature = "cluster")]

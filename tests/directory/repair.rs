@@ -175,3 +175,25 @@ async fn a_row_comes_back_as_its_last_writer_left_it_or_is_left_to_an_operator()
     assert_eq!(value(&etcds, ROW).await, None);
     assert_eq!(held.state(), bulkhead::rpc::directory::LeaseState::Proven, "what was good is left");
 }
+
+/// The binary itself: a store of this host that is damaged, too, costs the copy and nothing else.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_store_of_this_host_keeps_nothing_from_being_repaired() {
+    let (etcds, repo) = (Etcds::single().await, tempfile::tempdir().unwrap());
+    etcds.client().await.put(LEASE, "garbage", None).await.unwrap();
+    let keys = etcds.keys().into_iter().map(|(key, value)| format!("{key} = {value}\n")).collect::<String>();
+    let config = format!("[node]\nminer = \"t01000\"\n[cluster]\nname = \"main\"\nnode = \"a\"\n{keys}");
+    std::fs::write(repo.path().join("config.toml"), config).unwrap();
+    std::fs::write(repo.path().join("bulkhead.redb"), vec![7; 8192]).unwrap();
+    let path = repo.path().to_path_buf();
+    let said = blocking(move || {
+        let command = ["cluster", "repair", "--repo", path.to_str().unwrap()];
+        crate::support::operator::say(&command, &[]).ok()
+    });
+    let said = said.await;
+    assert!(said.out.contains(LEASE) && said.out.contains("taken away"), "{said}");
+    assert!(said.err.contains("without this host's copy") && said.err.contains("bulkhead.redb"), "{said}");
+    assert_eq!(value(&etcds, LEASE).await, None);
+    let left = std::fs::read(repo.path().join("bulkhead.redb")).unwrap();
+    assert_eq!(left, vec![7; 8192], "the damaged file stays as it was found");
+}

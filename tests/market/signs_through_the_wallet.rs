@@ -2,7 +2,9 @@
 
 use crate::support::full_node::{FixedNode, Served};
 use bulkhead::actors::deal_handler::{AskSigner, WalletSigner};
+use bulkhead::actors::wallet::NodeWallet;
 use bulkhead::chain::Address;
+use bulkhead::rpc::full_node::FullNode;
 use fvm_shared::crypto::signature::SignatureType;
 use serde_json::json;
 use std::sync::Arc;
@@ -11,7 +13,9 @@ use std::sync::Arc;
 async fn the_worker_s_key_signs_and_errors_name_the_node() {
     let served = Served::start();
     let miner = Address::new_id(1000);
-    let signer = WalletSigner { node: Arc::new(served.client()), miner };
+    let node: Arc<dyn FullNode> = Arc::new(served.client());
+    let wallet = Arc::new(NodeWallet(node.clone()));
+    let signer = WalletSigner { node, wallet, miner };
     served.node.set("ChainHead", json!(FixedNode::tip_set(77)));
 
     let now = signer.standing().await.unwrap();

@@ -36,7 +36,7 @@ struct Fixture {
 async fn fixture() -> Fixture {
     let (address, temporary, one) = (Ref::new("/worker", 4), Ref::new("/temporary", 4), Ref::new("/one", 4));
     let group = SupervisorSpec::new("group")
-        .backoff(Backoff::NONE)
+        .backoff(RestartBackoff::NONE)
         .child(worker("worker", &address))
         .child(worker("temporary", &temporary).restart(Restart::Temporary));
     let root = SupervisorSpec::new("root")

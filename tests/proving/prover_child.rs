@@ -2,6 +2,7 @@
 
 use crate::support::prover::*;
 use crate::support::test_of_this_file;
+use bulkhead::proofs::gpu::Gpu;
 use bulkhead::proofs::{ChildProver, Job, Output, Prover, ProverError, ProverPool, ProverPools, Task};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -242,6 +243,43 @@ fn a_childs_log_lines_are_written_as_the_nodes_are() {
     assert!(lines[0]["fields"]["message"].as_str().is_some_and(|m| m.contains("over the limit")), "{json}");
 }
 
+/// Frames: Ready, Started, and the answer.
+const ANSWERS: &str = r"printf '\001\000\000\000\000\001\000\000\000\001'; printf '\002\000\000\000";
+
+/// A process with a thread that hangs on a disk lives on, its pipes open: the next task would wait for it in vain.
+#[tokio::test]
+async fn a_child_that_says_its_last_word_gets_no_other_task() {
+    let dir = tempfile::tempdir().unwrap();
+    for (tag, warm) in [(r"\004", 1), (r"\006", 0)] {
+        let prover = scripted(dir.path(), &format!(r"{{ {ANSWERS}{tag}\007'; }} >&4; sleep 1000; true"));
+        assert_eq!(prover.run(job(challenge())).await, Ok(Output::Done));
+        assert_eq!(prover.idle().len(), warm, "{tag}");
+    }
+}
+
+/// Each sees its own GPU and keeps parameters in memory: no more of them stay than there are slots.
+#[tokio::test]
+async fn warm_children_of_other_gpus_do_not_pile_up() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = config(dir.path());
+    config.exe = "/bin/sh".into();
+    config.args = vec!["-c".into(), format!(r"{{ {ANSWERS}\004\007'; }} >&4; sleep 1000; true").into()];
+    config.gpu = Gpu::slots(3, dir.path().join("gpu"));
+    let (prover, others) = (ChildProver::new(config), Gpu::slots(3, dir.path().join("gpu")));
+    let winning = || Task::WinningPost { proof_type: WINNING, miner: MINER, randomness: [0; 32], sectors: vec![] };
+    let mut held = Vec::new();
+    let mut pids = Vec::new();
+    for _ in 0..3 {
+        assert_eq!(prover.run(job(winning())).await, Ok(Output::Done));
+        let [(ProverPool::Winning, pid)] = prover.idle()[..] else { panic!("{:?}", prover.idle()) };
+        pids.push(pid);
+        held.push(others.lease(&winning(), Duration::from_secs(60)).await.expect("the GPU that it had"));
+    }
+    pids.dedup();
+    assert_eq!(pids.len(), 3, "each saw another GPU");
+    until("the end of those before", || (!process_lives(pids[0]) && !process_lives(pids[1])).then_some(())).await;
+}
+
 #[tokio::test]
 async fn a_result_is_durable_before_it_is_answered() {
     let dir = tempfile::tempdir().unwrap();
@@ -254,7 +292,8 @@ async fn a_result_is_durable_before_it_is_answered() {
     let mut config = config(dir.path());
     config.exe = "/nonexistent".into();
     let nobody = ChildProver::new(config);
-    assert_eq!(nobody.run(first.clone()).await, Ok(output.clone()), "adopted without a child");
+    let adopted = nobody.run_timed(first.clone()).await;
+    assert_eq!(adopted, (Ok(output.clone()), None), "adopted without a child, and no measure of a proof");
     bulkhead::proofs::result::forget(&dir.path().join("jobs/1"), &first.task).unwrap();
     assert!(matches!(nobody.run(first).await, Err(ProverError::NotStarted { .. })));
 

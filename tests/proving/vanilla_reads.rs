@@ -43,17 +43,39 @@ async fn a_wrong_sector_is_named_and_the_others_are_read() {
     let why = answers[1].1.clone().unwrap_err();
     assert!(why.contains("its files have CommR") && why.contains("the chain has"), "{why}");
 
+    let damaged = |mut proof: Vec<u8>| {
+        let middle = proof.len() / 2;
+        proof[middle] ^= 1;
+        proof
+    };
     // One wrong vanilla proof among good ones is found before any circuit is computed.
     let proofs = |bad: Option<usize>| {
         let mut all = good.clone();
         if let Some(bad) = bad {
-            let middle = all[bad].len() / 2;
-            all[bad][middle] ^= 1;
+            all[bad] = damaged(all[bad].clone());
         }
         (1..=3).zip(all).collect::<Vec<(u64, Vec<u8>)>>()
     };
     let post = |proofs| Task::PostFromVanilla { proof_type: WINDOW, miner: MINER, randomness: RANDOMNESS, proofs };
     assert_eq!(execute(post(proofs(Some(1))), &|_| {}), Ok(Output::Skipped(vec![2])));
+    // One that was read of another sector is wrong, too, whole as it is.
+    let exchanged = vec![(1, good[0].clone()), (2, good[0].clone()), (3, damaged(good[2].clone()))];
+    assert_eq!(execute(post(exchanged), &|_| {}), Ok(Output::Skipped(vec![2, 3])));
+    // Each is refuted by itself: all of them are named, so that what is proven besides is sent.
+    let all_bad = proofs(None).into_iter().map(|(number, proof)| (number, damaged(proof))).collect();
+    assert_eq!(execute(post(all_bad), &|_| {}), Ok(Output::Skipped(vec![1, 2, 3])));
+
+    // An error that passes says nothing of the sector: it is missing from the answer.
+    let sealed = sectors[2].sealed_path.clone();
+    let aside = sealed.with_extension("aside");
+    std::fs::rename(&sealed, &aside).unwrap();
+    std::os::unix::fs::symlink(&sealed, &sealed).unwrap();
+    assert_eq!(read(&sectors, PATIENCE).iter().map(|(number, _)| *number).collect::<Vec<_>>(), [1, 2]);
+    std::fs::remove_file(&sealed).unwrap();
+    let missing = &read(&sectors, PATIENCE)[2];
+    assert!(missing.1.is_err(), "a file that is not there is named: {missing:?}");
+    std::fs::rename(&aside, &sealed).unwrap();
+    assert!(!tainted());
 
     // A file that hangs: the others are answered, the process is spent.
     let p_aux = sectors[0].cache_dir.join("p_aux");

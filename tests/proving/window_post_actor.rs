@@ -43,7 +43,7 @@ fn house(configure: impl FnOnce(&ScriptedNode, &ScriptedProver)) -> House {
     };
     let window_post = Ref::new("/t01000/window-post", 64);
     let child = ChildSpec::actor("window_post", &window_post, move |cx| WindowPost::start(cx, deps.clone()));
-    let root = SupervisorSpec::new("root").backoff(Backoff::NONE).child(child);
+    let root = SupervisorSpec::new("root").backoff(RestartBackoff::NONE).child(child);
     House { tree: Tree::start(root).unwrap(), window_post, node, prover, outbox, _dir: dir }
 }
 

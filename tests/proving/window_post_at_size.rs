@@ -6,7 +6,7 @@ use crate::support::scripted::*;
 use async_trait::async_trait;
 use bulkhead::actors::daemon_link::messages::HeadUpdate;
 use bulkhead::actors::path_checks::{CheckLimits, PathChecks};
-use bulkhead::actors::sector_files::{SectorCheck, SectorDirs, SectorFiles, SectorPaths};
+use bulkhead::actors::sector_files::{SectorCheck, SectorDirs, SectorFiles, SectorPaths, Unprovable};
 use bulkhead::actors::storage::{LocalReader, PostReader, SectorIndex, Storage, StorageDeps, StorageNode};
 use bulkhead::actors::window_post::messages::{WindowPostInfo, WindowPostReport};
 use bulkhead::actors::window_post::settings::WindowPostSettings;
@@ -70,10 +70,10 @@ impl SectorFiles for Disks {
         self.hang(number);
         number != REMOTE
     }
-    fn check(&self, sector: &SectorCheck) -> Result<SectorPaths, String> {
+    fn check(&self, sector: &SectorCheck) -> Result<SectorPaths, Unprovable> {
         self.hang(sector.number);
         match sector.number {
-            WRONG_COMM_R => Err("p_aux gives CommR 00, the chain has 01".to_string()),
+            WRONG_COMM_R => Err(Unprovable::Bad("p_aux gives CommR 00, the chain has 01".to_string())),
             number => Ok(self.locate(number)),
         }
     }

@@ -146,13 +146,13 @@ async fn provider() -> Provider {
     let heads: Subscribers = Arc::new(move || heads.to_vec());
     let sender_deps = move || SenderDeps {
         node: node.clone(),
-        signer: Arc::new(NodeWallet(node.clone())),
+        wallet: Arc::new(NodeWallet(node.clone())),
         store: store.clone(),
         miner,
         settings: SenderSettings::default(),
     };
     let root = SupervisorSpec::new("root")
-        .backoff(Backoff::NONE)
+        .backoff(RestartBackoff::NONE)
         .intensity(100_000, Duration::from_secs(60))
         .child(ChildSpec::actor("message_sender", &sender, move |cx| MessageSender::start(cx, sender_deps())))
         .child(ChildSpec::actor("window_post", &window_post, move |cx| WindowPost::start(cx, window_deps.clone())))

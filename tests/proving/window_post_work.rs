@@ -10,6 +10,7 @@ use bulkhead::chain::Address;
 use bulkhead::proofs::{Output, ProverError, Task};
 use fil_actor_miner_state::v18::{DeclareFaultsRecoveredParams, SubmitWindowedPoStParams};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 struct Setup {
@@ -187,11 +188,29 @@ async fn late_is_asked_again_while_there_is_time() {
     let Outcome::Proved(proof) = s.work.prove(&mainnet(), &[0, 1], &tipset("a", 51, "b")).await else { panic!() };
     assert!(began.elapsed() < Duration::from_secs(9), "{:?}", began.elapsed());
     assert_eq!(proof.partitions, [(0, vec![]), (1, vec![4])]);
-    assert_eq!(s.files.asked.lock().unwrap()[..3], [vec![1, 2, 3, 4], vec![2, 4], vec![2, 4]]);
+    let mut asked = s.files.asked.lock().unwrap()[..3].to_vec();
+    asked.iter_mut().for_each(|numbers| numbers.sort_unstable());
+    assert_eq!(asked, [vec![1, 2, 3, 4], vec![2, 4], vec![2, 4]]);
     let left_out = s.work.left_out.of(mainnet().open, &[0, 1]);
     assert_eq!(left_out, [LeftOut { why: "late: its host sleeps".into(), count: 1, first: vec![4] }]);
     // The first circuit's proof did not wait for the second's late sector.
     assert_eq!(s.prover.asked(), [vec![1, 2], vec![3]]);
+}
+
+#[tokio::test]
+async fn a_partition_is_proven_while_another_is_still_being_read() {
+    let s = setup();
+    s.files.late.lock().unwrap().insert(4, 1_000_000);
+    let rounds_before_the_first_proof = async {
+        while s.prover.asked().is_empty() {
+            tokio::task::yield_now().await;
+        }
+        s.files.asked.lock().unwrap().len()
+    };
+    let (outcome, rounds) = tokio::join!(prove_with_seconds_left(&s, 9, &[0, 1]), rounds_before_the_first_proof);
+    assert!(matches!(outcome, Outcome::Proved(_)), "{outcome:?}");
+    assert_eq!((rounds, s.prover.asked().len()), (1, 2));
+    assert!(s.files.asked.lock().unwrap().len() > 1, "the other was asked for again");
 }
 
 #[tokio::test]
@@ -214,6 +233,109 @@ async fn one_sector_that_spoils_a_proof_is_found_and_left_out() {
     s.prover.poison.lock().unwrap().extend(&live);
     assert!(matches!(s.prove(&[0]).await, Outcome::Failed(why) if why.contains("failed to verify")));
     assert!(s.prover.asked().len() < 10, "{} proofs", s.prover.asked().len());
+}
+
+/// A chunk in which everything is bad: the first time the host may be to blame, then the other chunks are sent.
+#[tokio::test]
+async fn a_chunk_of_which_nothing_can_be_proven_costs_no_other_chunk() {
+    let s = setup();
+    s.prover.poison.lock().unwrap().extend([1, 2]);
+    assert!(matches!(s.prove(&[0, 1]).await, Outcome::Failed(why) if why.contains("failed to verify")));
+    assert_eq!(s.proven(&[0, 1]).await.partitions, [(1, vec![])]);
+    assert_eq!(s.files.asked.lock().unwrap().len(), 1, "what was read is kept");
+    // Alone it stays a failure, which is tried again.
+    assert!(matches!(s.prove(&[0]).await, Outcome::Failed(why) if why.contains("failed to verify")));
+    assert!(matches!(s.prove(&[0]).await, Outcome::Failed(why) if why.contains("failed to verify")));
+
+    // Beside one that was proven the host is not to blame.
+    let s = setup();
+    s.prover.poison.lock().unwrap().extend([3, 4]);
+    assert_eq!(s.proven(&[0, 1]).await.partitions, [(0, vec![])]);
+
+    // The library names them all.
+    let s = setup();
+    s.prover.script.lock().unwrap().push_back(Ok(Output::Skipped(vec![1, 2])));
+    assert_eq!(s.proven(&[0, 1]).await.partitions, [(1, vec![])]);
+}
+
+/// On a GPU a sector may crash the prover whenever it is in the proof.
+#[tokio::test]
+async fn a_sector_that_crashes_the_prover_again_is_found_and_left_out() {
+    let s = setup();
+    s.prover.crashes.lock().unwrap().insert(3);
+    assert!(
+        matches!(s.prove(&[0, 1]).await, Outcome::Failed(why) if why.contains("SIGSEGV")),
+        "once it may be the host"
+    );
+    assert_eq!(s.proven(&[0, 1]).await.partitions, [(0, vec![]), (1, vec![3])]);
+    let left_out = s.work.left_out.of(mainnet().open, &[0, 1]);
+    assert!(left_out[0].why.contains("SIGSEGV"), "{left_out:?}");
+}
+
+/// The halves prove, the whole does not: the attempt ends, so that a pause follows, and in the end half of it is sent.
+#[tokio::test]
+async fn a_chunk_that_fails_only_as_a_whole_is_not_bisected_for_ever() {
+    let s = setup();
+    *s.node.partition_sectors.lock().unwrap() = Some(4);
+    *s.node.partitions.lock().unwrap() = Some(vec![partition(&[1, 2, 3, 4], &[], &[])]);
+    s.prover.most_together.store(2, Ordering::SeqCst);
+    for attempt in 1..=2 {
+        let failed = tokio::time::timeout(Duration::from_secs(20), s.prove(&[0])).await.expect("an end");
+        assert!(matches!(&failed, Outcome::Failed(why) if why.contains("failed to verify")), "{failed:?}");
+        assert_eq!(s.prover.asked().len(), 3 * attempt, "the whole, and each half once");
+    }
+    assert_eq!(s.proven(&[0]).await.partitions, [(0, vec![3, 4])]);
+}
+
+/// Epochs of a second: so many are left to Close.
+async fn prove_with_seconds_left(s: &Setup, seconds: i64, partitions: &[u64]) -> Outcome {
+    *s.node.block_delay.lock().unwrap() = Some(1);
+    s.work.prove(&mainnet(), partitions, &tipset("a", mainnet().close - seconds, "b")).await
+}
+
+/// A proof that is refused is refused at once; a good one takes more than a quarter of the time.
+#[tokio::test]
+async fn the_search_for_a_sector_leaves_time_for_the_proof() {
+    let slow = |poison: u64| {
+        let s = setup();
+        *s.prover.takes.lock().unwrap() = Duration::from_millis(1600);
+        s.prover.poison.lock().unwrap().insert(poison);
+        s
+    };
+    let one_chunk = async {
+        let s = slow(8);
+        *s.node.partition_sectors.lock().unwrap() = Some(8);
+        *s.node.partitions.lock().unwrap() = Some(vec![partition(&[1, 2, 3, 4, 5, 6, 7, 8], &[], &[])]);
+        prove_with_seconds_left(&s, 6, &[0]).await
+    };
+    let another_to_come = async {
+        let s = slow(2);
+        prove_with_seconds_left(&s, 6, &[0, 1]).await
+    };
+    let left_out = |outcome| match outcome {
+        Outcome::Proved(proof) => proof.partitions,
+        other => panic!("{other:?}"),
+    };
+    let (one, two) = tokio::join!(one_chunk, another_to_come);
+    assert_eq!(left_out(one), [(0, vec![5, 6, 7, 8])], "no time to look closer at the second half");
+    assert_eq!(left_out(two), [(0, vec![2]), (1, vec![])]);
+}
+
+/// The first attempt waits a third of the time to Close for what is late, the next an eighth.
+#[tokio::test]
+async fn an_attempt_that_fails_after_reading_costs_no_second_wait() {
+    let s = setup();
+    s.files.late.lock().unwrap().insert(4, 1_000_000);
+    let killed = || Err(ProverError::OutOfMemory { task: "WindowPoSt".into() });
+    s.prover.script.lock().unwrap().extend([killed(), killed()]);
+    let mut waits = Vec::new();
+    for _ in 0..2 {
+        let began = std::time::Instant::now();
+        let end = prove_with_seconds_left(&s, 9, &[1]).await;
+        assert!(matches!(&end, Outcome::Failed(why) if why.contains("memory")), "{end:?}");
+        waits.push(began.elapsed());
+    }
+    assert!(waits[0] > Duration::from_millis(1200) && waits[1] < Duration::from_millis(1200), "{waits:?}");
 }
 
 #[tokio::test]

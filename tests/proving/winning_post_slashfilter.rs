@@ -44,7 +44,7 @@ fn house_at(began: u64) -> House {
     };
     let winning_post = Ref::new("/t01000/winning-post", 64);
     let child = ChildSpec::actor("winning_post", &winning_post, move |cx| WinningPost::start(cx, deps.clone()));
-    let tree = Tree::start(SupervisorSpec::new("root").backoff(Backoff::NONE).child(child)).unwrap();
+    let tree = Tree::start(SupervisorSpec::new("root").backoff(RestartBackoff::NONE).child(child)).unwrap();
     House { tree, winning_post, node, prover, _dir: dir }
 }
 

@@ -10,7 +10,7 @@ use bulkhead::actors::seal_scheduler::{NoAgents, Phase, Rules, SealDeps, SealSch
 use bulkhead::actors::sector_allocator::messages::Allocated;
 use bulkhead::actors::sector_allocator::{AllocatorDeps, AllocatorSettings, SectorAllocator};
 use bulkhead::store::Store;
-use bulkhead::supervisor::{Backoff, ChildSpec, Exit, Ref, SupervisorSpec, Thread, Tree};
+use bulkhead::supervisor::{ChildSpec, Exit, Ref, RestartBackoff, SupervisorSpec, Thread, Tree};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -42,10 +42,10 @@ fn house(dir: &Path, chain: &Arc<FakeChain>, prover: &Arc<ScriptedProver>) -> Ho
                 commit_fee: fil(1_000_000),
                 ..SenderSettings::default()
             };
-            let signer = Arc::new(NodeWallet(chain.clone()));
+            let wallet = Arc::new(NodeWallet(chain.clone()));
             MessageSender::start(
                 cx,
-                SenderDeps { node: chain.clone(), signer, store: store.clone(), miner: miner(), settings },
+                SenderDeps { node: chain.clone(), wallet, store: store.clone(), miner: miner(), settings },
             )
         })
     };
@@ -94,7 +94,7 @@ fn house(dir: &Path, chain: &Arc<FakeChain>, prover: &Arc<ScriptedProver>) -> Ho
         })
     };
     let root = SupervisorSpec::new("root")
-        .backoff(Backoff::NONE)
+        .backoff(RestartBackoff::NONE)
         .intensity(1000, Duration::from_secs(60))
         .child(sender.on(Thread::Dedicated))
         .child(numbers.on(Thread::Dedicated))

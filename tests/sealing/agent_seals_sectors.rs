@@ -9,7 +9,7 @@ use bulkhead::actors::seal_agent::{AgentDeps, AgentSettings, SealAgent};
 use bulkhead::actors::seal_scheduler::SectorDirs;
 use bulkhead::actors::seal_scheduler::messages::SectorSummary;
 use bulkhead::store::Store;
-use bulkhead::supervisor::{Backoff, ChildSpec, Ref, SupervisorSpec, Thread, Tree};
+use bulkhead::supervisor::{ChildSpec, Ref, RestartBackoff, SupervisorSpec, Thread, Tree};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -26,8 +26,10 @@ fn agent(dir: &Path, name: &str, prover: &Arc<ScriptedProver>) -> (Tree, Ref<Sea
         changed: Default::default(),
     };
     let child = ChildSpec::actor("seal_worker", &worker, move |cx| SealAgent::start(cx, deps.clone()));
-    let root =
-        SupervisorSpec::new("root").backoff(Backoff::NONE).intensity(1000, SOON).child(child.on(Thread::Dedicated));
+    let root = SupervisorSpec::new("root")
+        .backoff(RestartBackoff::NONE)
+        .intensity(1000, SOON)
+        .child(child.on(Thread::Dedicated));
     let options = bulkhead::supervisor::TreeOptions { epoch_base: boot << 32, ..Default::default() };
     (Tree::start_with(root, options).unwrap(), worker)
 }

@@ -81,7 +81,7 @@ async fn a_prove_commit_is_read_when_there_is_word_of_it_and_without_word_in_tur
     waiting.chain.state().sectors.insert(100, proven(100, HEAD));
     let tipset = waiting.chain.head().key();
     let landed = MessageStatus::Landed { cid: tipset.0[0], epoch: HEAD, tipset, return_data: vec![] };
-    waiting.outbox.status.borrow_mut().insert("provecommit-90-0".into(), landed);
+    waiting.outbox.status.lock().unwrap().insert("provecommit-90-0".into(), landed);
     let cost = waiting.head(NOW).await;
     assert_eq!(cost.calls["StateSectorGetInfo"], 33);
     assert_ne!(waiting.driver.phase(90).unwrap(), Phase::CommitWait, "deep enough, and read at once");

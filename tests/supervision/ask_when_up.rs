@@ -52,7 +52,7 @@ fn specs(gate: &Arc<Semaphore>, first: &Ref<Worker>, second: &Ref<Worker>) -> Su
         }
     });
     let waits = ChildSpec::actor("second", second, |_| async { Ok(Worker) });
-    let root = SupervisorSpec::new("root").strategy(Strategy::RestForOne).backoff(Backoff::NONE);
+    let root = SupervisorSpec::new("root").strategy(Strategy::RestForOne).backoff(RestartBackoff::NONE);
     root.intensity(10, SOON).child(gated).child(waits)
 }
 

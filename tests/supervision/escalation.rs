@@ -30,7 +30,7 @@ fn worker(id: &str, address: &Ref<Worker>) -> ChildSpec {
     ChildSpec::actor(id, address, |_| async { Ok(Worker) })
 }
 fn strict(id: &str, intensity: u32) -> SupervisorSpec {
-    SupervisorSpec::new(id).backoff(Backoff::NONE).intensity(intensity, Duration::from_secs(3600))
+    SupervisorSpec::new(id).backoff(RestartBackoff::NONE).intensity(intensity, Duration::from_secs(3600))
 }
 
 async fn ping(address: &Ref<Worker>, after: u64) -> u64 {

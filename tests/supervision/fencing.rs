@@ -88,7 +88,7 @@ async fn a_zombies_late_effects_are_refused() {
     let prover = Arc::new(Counting::default());
     let address = Ref::<Worker>::new("/worker", 4);
     let child = ChildSpec::actor("worker", &address, |_| async { Ok(Worker) }).on(Thread::Dedicated);
-    let root = SupervisorSpec::new("root").backoff(Backoff::NONE).intensity(9, SOON).child(child);
+    let root = SupervisorSpec::new("root").backoff(RestartBackoff::NONE).intensity(9, SOON).child(child);
     let tree = Tree::start(root).unwrap();
 
     let (free, until) = mpsc::channel();
@@ -151,7 +151,7 @@ async fn a_pass_ends_with_its_tenure_and_a_later_tenure_has_a_higher_epoch() {
     lease.0.store(7, Ordering::SeqCst);
     let address = Ref::<Worker>::new("/worker", 4);
     let child = ChildSpec::actor("worker", &address, |_| async { Ok(Worker) }).under(lease.clone());
-    let root = SupervisorSpec::new("root").backoff(Backoff::NONE).intensity(9, SOON).child(child);
+    let root = SupervisorSpec::new("root").backoff(RestartBackoff::NONE).intensity(9, SOON).child(child);
     let options = TreeOptions { epoch_base: 3 << 32, ..TreeOptions::default() };
     let tree = Tree::start_with(root, options).unwrap();
 

@@ -51,7 +51,7 @@ fn fixture() -> Fixture {
     let groups = Groups::default();
     let group = groups.group("workers");
     let workers: Vec<Ref<Worker>> = ["/a", "/b"].into_iter().map(|path| Ref::new(path, 16)).collect();
-    let mut root = SupervisorSpec::new("root").backoff(Backoff::NONE).intensity(10, SOON);
+    let mut root = SupervisorSpec::new("root").backoff(RestartBackoff::NONE).intensity(10, SOON);
     for address in &workers {
         let its = group.clone();
         let spec = ChildSpec::actor(&address.path()[1..], address, move |_| {

@@ -71,7 +71,7 @@ async fn ping(address: &Ref<Worker>, after: u64) -> Token {
 async fn a_blocked_thread_is_given_up_and_its_actors_go_on_elsewhere() {
     let (stuck, neighbour, far) = (Ref::new("/stuck", 4), Ref::new("/neighbour", 4), Ref::new("/far", 4));
     let root = SupervisorSpec::new("root")
-        .backoff(Backoff::NONE)
+        .backoff(RestartBackoff::NONE)
         .intensity(9, Duration::from_secs(60))
         .child(worker("stuck", &stuck))
         .child(worker("neighbour", &neighbour))
@@ -103,7 +103,7 @@ async fn a_blocked_thread_is_given_up_and_its_actors_go_on_elsewhere() {
 async fn a_blocked_thread_does_not_hold_up_a_kill_or_the_shutdown() {
     let (stuck, other) = (Ref::new("/stuck", 4), Ref::new("/other", 4));
     let root = SupervisorSpec::new("root")
-        .backoff(Backoff::NONE)
+        .backoff(RestartBackoff::NONE)
         .child(worker("other", &other))
         .child(worker("stuck", &stuck).hang_after(SOON).on(Thread::Dedicated).shutdown(Shutdown::BrutalKill));
     let tree = Tree::start(root).unwrap();
@@ -136,7 +136,7 @@ async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
 #[tokio::test]
 async fn a_thread_that_comes_back_is_no_zombie_any_more() {
     let address = Ref::new("/stuck", 4);
-    let root = SupervisorSpec::new("root").backoff(Backoff::NONE).intensity(9, SOON);
+    let root = SupervisorSpec::new("root").backoff(RestartBackoff::NONE).intensity(9, SOON);
     let options = TreeOptions { max_zombies: 1, ..TreeOptions::default() };
     let tree = Tree::start_with(root.child(worker("stuck", &address)), options).unwrap();
     // More hangs than stuck threads are allowed, but one at a time.
@@ -159,9 +159,10 @@ async fn a_thread_that_comes_back_is_no_zombie_any_more() {
 async fn a_hang_on_request_takes_the_course_of_a_real_one() {
     let (stuck, neighbour) = (Ref::new("/stuck", 4), Ref::new("/neighbour", 4));
     // The neighbour on the thread may not be restarted even once for a fault of its own.
-    let beside = SupervisorSpec::new("beside").backoff(Backoff::NONE).intensity(0, SOON).child(worker("w", &neighbour));
+    let beside =
+        SupervisorSpec::new("beside").backoff(RestartBackoff::NONE).intensity(0, SOON).child(worker("w", &neighbour));
     let root = SupervisorSpec::new("root")
-        .backoff(Backoff::NONE)
+        .backoff(RestartBackoff::NONE)
         .intensity(1, SOON)
         .child(ChildSpec::supervisor(beside))
         .child(worker("stuck", &stuck));
@@ -185,7 +186,7 @@ async fn a_hang_on_request_takes_the_course_of_a_real_one() {
 async fn a_start_that_waited_on_a_given_up_thread_takes_nothing_from_its_successor() {
     let (stuck, other, watcher) = (Ref::new("/stuck", 4), Ref::new("/other", 4), Ref::new("/watcher", 4));
     let wait = Duration::from_secs(1);
-    let backoff = Backoff { first: wait, cap: wait, reset_after: SOON };
+    let backoff = RestartBackoff { first: wait, cap: wait, reset_after: SOON };
     let root = SupervisorSpec::new("root")
         .backoff(backoff)
         .intensity(9, SOON)
@@ -215,7 +216,7 @@ async fn a_start_that_waited_on_a_given_up_thread_takes_nothing_from_its_success
 async fn a_thread_that_comes_back_leaves_its_successor_alone() {
     let address = Ref::new("/stuck", 4);
     let hang_after = Duration::from_secs(1);
-    let root = SupervisorSpec::new("root").backoff(Backoff::NONE).intensity(9, SOON);
+    let root = SupervisorSpec::new("root").backoff(RestartBackoff::NONE).intensity(9, SOON);
     let tree = Tree::start(root.child(worker("stuck", &address).hang_after(hang_after))).unwrap();
     let (free, until_then) = mpsc::channel();
     let (report, tokens) = mpsc::channel();
@@ -264,7 +265,7 @@ impl Handler<BlockAndGoOn> for Worker {
 async fn a_given_up_incarnation_handles_nothing_of_its_mailbox_when_its_thread_wakes() {
     for goes_on in [false, true] {
         let address = Ref::new("/stuck", 16);
-        let root = SupervisorSpec::new("root").backoff(Backoff::NONE).intensity(9, SOON);
+        let root = SupervisorSpec::new("root").backoff(RestartBackoff::NONE).intensity(9, SOON);
         let tree = Tree::start(root.child(worker("stuck", &address).hang_after(SOON))).unwrap();
         let (free, until_then) = mpsc::channel();
         let (report, tokens) = mpsc::channel();

@@ -42,7 +42,7 @@ fn worker(id: &str, address: &Ref<Worker>) -> ChildSpec {
 /// Holds down what needs more than `restarts`.
 fn holding(id: &str, restarts: u32) -> SupervisorSpec {
     SupervisorSpec::new(id)
-        .backoff(Backoff { first: Duration::from_millis(1), cap: AGAIN, reset_after: SOON })
+        .backoff(RestartBackoff { first: Duration::from_millis(1), cap: AGAIN, reset_after: SOON })
         .intensity(restarts, SOON)
         .on_budget_spent(BudgetSpent::HoldDown { escalate_after: None })
 }

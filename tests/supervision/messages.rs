@@ -72,7 +72,7 @@ fn spec(address: &Ref<Log>) -> ChildSpec {
 
 fn house(bound: usize) -> (Tree, Ref<Log>) {
     let address = Ref::new("/log", bound);
-    let root = SupervisorSpec::new("root").backoff(Backoff::NONE).child(spec(&address));
+    let root = SupervisorSpec::new("root").backoff(RestartBackoff::NONE).child(spec(&address));
     (Tree::start(root).unwrap(), address)
 }
 
@@ -216,7 +216,7 @@ async fn tokens_grow_with_each_incarnation_from_the_given_base() {
     let address = Ref::<Log>::new("/log", 4);
     let mut last = 0;
     for boot in 1u64..=2 {
-        let root = SupervisorSpec::new("root").backoff(Backoff::NONE).child(spec(&address));
+        let root = SupervisorSpec::new("root").backoff(RestartBackoff::NONE).child(spec(&address));
         let tree = Tree::start_with(root, TreeOptions { epoch_base: boot << 32, ..TreeOptions::default() }).unwrap();
         for _ in 0..2 {
             let token = loop {

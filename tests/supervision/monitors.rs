@@ -61,7 +61,7 @@ struct Fixture {
 fn fixture(restart: Restart, mailbox: usize) -> Fixture {
     let (worker, watcher) = (Ref::new("/worker", 4), Ref::new("/watcher", mailbox));
     let (tell, downs) = tokio::sync::mpsc::unbounded_channel();
-    let group = SupervisorSpec::new("group").backoff(Backoff::NONE).intensity(9, SOON).child(
+    let group = SupervisorSpec::new("group").backoff(RestartBackoff::NONE).intensity(9, SOON).child(
         ChildSpec::actor("worker", &worker, |_| async { Ok(Worker) })
             .restart(restart)
             .hang_after(Duration::from_secs(1))

@@ -110,7 +110,7 @@ fn house() -> House {
     let (victim, sibling) = (Ref::new("/victim", 16), Ref::new("/sibling", 16));
     let (starts, sibling_starts) = <(Arc<AtomicU32>, Arc<AtomicU32>)>::default();
     let root = SupervisorSpec::new("root")
-        .backoff(Backoff::NONE)
+        .backoff(RestartBackoff::NONE)
         .child(child("victim", &victim, &starts))
         .child(child("sibling", &sibling, &sibling_starts));
     House { tree: Tree::start(root).unwrap(), victim, sibling, starts, sibling_starts }
@@ -226,7 +226,7 @@ async fn a_panic_in_started_at_a_restart_counts_and_is_tried_again() {
         let counter = counter.clone();
         async move { Ok(Second(counter)) }
     });
-    let tree = Tree::start(SupervisorSpec::new("root").backoff(Backoff::NONE).child(spec)).unwrap();
+    let tree = Tree::start(SupervisorSpec::new("root").backoff(RestartBackoff::NONE).child(spec)).unwrap();
     assert!(tree.kill("root/a"));
     let incarnation = tokio::time::timeout(SOON, async {
         loop {
@@ -291,7 +291,7 @@ async fn a_panic_on_request_ends_one_incarnation_and_no_supervisor() {
         let starts = counted.clone();
         async move { Ok(Panicky { drop: false, count: 0, starts }) }
     });
-    let group = SupervisorSpec::new("group").child(child).backoff(Backoff::NONE);
+    let group = SupervisorSpec::new("group").child(child).backoff(RestartBackoff::NONE);
     let tree = Tree::start(SupervisorSpec::new("root").child(ChildSpec::supervisor(group))).unwrap();
     for no_worker in ["root", "root/group", "root/group/other", ""] {
         assert!(!tree.panic(no_worker), "{no_worker}");
@@ -354,7 +354,7 @@ async fn destructors_that_all_panic_end_one_incarnation_only() {
             async move { Ok(Panicky { drop: false, count: 0, starts }) }
         }
     });
-    let root = SupervisorSpec::new("root").backoff(Backoff::NONE).intensity(9, SOON).child(child);
+    let root = SupervisorSpec::new("root").backoff(RestartBackoff::NONE).intensity(9, SOON).child(child);
     let tree = Tree::start(root).unwrap();
     let (began, begun) = std::sync::mpsc::channel();
     address.tell(Hold(began, Mine)).unwrap();

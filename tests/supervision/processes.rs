@@ -15,7 +15,7 @@ fn shell(script: &str) -> Program {
 fn tree(script: &str, restart: Restart) -> (Tree, Ref<OsProcess>) {
     let address = Ref::new("/process", 4);
     let child = OsProcess::child("process", &address, shell(script)).restart(restart);
-    let root = SupervisorSpec::new("root").backoff(Backoff::NONE).intensity(20, SOON).child(child);
+    let root = SupervisorSpec::new("root").backoff(RestartBackoff::NONE).intensity(20, SOON).child(child);
     (Tree::start(root).unwrap(), address)
 }
 

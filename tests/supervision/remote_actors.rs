@@ -141,7 +141,7 @@ fn far(mailbox: usize, change: impl FnOnce(&mut Wire)) -> Far {
         let gate = held.clone();
         async { Ok(Sum { total: 0, gate }) }
     });
-    let tree = Tree::start(SupervisorSpec::new("root").backoff(Backoff::NONE).child(child)).unwrap();
+    let tree = Tree::start(SupervisorSpec::new("root").backoff(RestartBackoff::NONE).child(child)).unwrap();
     let export = Export::of(&home).message::<Add>().message::<Hold>().message::<Panic>().done().unwrap();
     let lanes: Arc<Mutex<Vec<WireLane>>> = Arc::default();
     let mut wire = Wire { export, down: None, schema: None, lanes: lanes.clone() };

@@ -60,7 +60,7 @@ fn crashes_from_many_threads_lose_nobody() {
     let group = |id: &str, range: std::ops::Range<usize>, strategy| {
         let spec = SupervisorSpec::new(id)
             .strategy(strategy)
-            .backoff(Backoff::NONE)
+            .backoff(RestartBackoff::NONE)
             .intensity(u32::MAX, Duration::from_millis(1));
         range.fold(spec, |spec, n| {
             let alive = alive.clone();

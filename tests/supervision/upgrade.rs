@@ -34,7 +34,7 @@ fn child(id: &str, address: &Ref<Worker>, version: &'static str) -> ChildSpec {
 }
 
 fn spec() -> SupervisorSpec {
-    SupervisorSpec::new("group").backoff(Backoff::NONE).intensity(3, SOON)
+    SupervisorSpec::new("group").backoff(RestartBackoff::NONE).intensity(3, SOON)
 }
 
 async fn who(address: &Ref<Worker>, incarnation: u64) -> &'static str {
@@ -162,7 +162,7 @@ async fn more_stuck_threads_than_allowed_end_the_tree() {
                 spec.child(child.on(Thread::Shared(["one", "two"][n])))
             });
         // On the same thread as the first: one thread that is lost is one, whoever ran there.
-        let root = root.backoff(Backoff::NONE).child(child("beside", &beside, "x").on(Thread::Shared("one")));
+        let root = root.backoff(RestartBackoff::NONE).child(child("beside", &beside, "x").on(Thread::Shared("one")));
         let options = TreeOptions { max_zombies: allowed, ..TreeOptions::default() };
         let tree = Tree::start_with(root, options).unwrap();
         let holds: Vec<mpsc::Sender<()>> = refs

@@ -11,7 +11,7 @@ use bulkhead::actors::seal_scheduler::{
 use bulkhead::actors::sector_allocator::{AllocatorDeps, AllocatorSettings, SectorAllocator};
 use bulkhead::proofs::Prover;
 use bulkhead::store::Store;
-use bulkhead::supervisor::{Backoff, ChildSpec, Ref, SupervisorSpec, Thread, Tree};
+use bulkhead::supervisor::{ChildSpec, Ref, RestartBackoff, SupervisorSpec, Thread, Tree};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -62,8 +62,8 @@ pub fn manager(dir: &Path, chain: &Arc<FakeChain>, prover: Arc<dyn Prover>, agen
                 commit_fee: fil(1_000_000),
                 ..SenderSettings::default()
             };
-            let signer = Arc::new(NodeWallet(node.clone()));
-            let deps = SenderDeps { node: node.clone(), signer, store: store.clone(), miner: miner(), settings };
+            let wallet = Arc::new(NodeWallet(node.clone()));
+            let deps = SenderDeps { node: node.clone(), wallet, store: store.clone(), miner: miner(), settings };
             MessageSender::start(cx, deps)
         })
     };
@@ -116,7 +116,7 @@ pub fn manager(dir: &Path, chain: &Arc<FakeChain>, prover: Arc<dyn Prover>, agen
         SealScheduler::start(cx, deps)
     });
     let root = SupervisorSpec::new("root")
-        .backoff(Backoff::NONE)
+        .backoff(RestartBackoff::NONE)
         .intensity(1000, SOON)
         .child(sender.on(Thread::Dedicated))
         .child(numbers.on(Thread::Dedicated))

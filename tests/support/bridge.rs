@@ -112,7 +112,7 @@ pub struct Node {
 pub fn serve(bridge: &Bridge, mailbox: usize) -> (Tree, Ref<Sum>, Arc<AtomicU64>) {
     let home = Ref::new(PATH, mailbox);
     let child = ChildSpec::actor("sum", &home, |_| async { Ok(Sum { total: 0 }) });
-    let tree = Tree::start(SupervisorSpec::new("root").backoff(Backoff::NONE).child(child)).unwrap();
+    let tree = Tree::start(SupervisorSpec::new("root").backoff(RestartBackoff::NONE).child(child)).unwrap();
     let export = Export::of(&home).message::<Add>().message::<Echo>().message::<Hang>().message::<Crash>();
     let held = Arc::new(AtomicU64::new(0));
     bridge.export(export.done().unwrap(), EpochGate::of(held.clone()));

@@ -116,7 +116,13 @@ impl Stage {
             return self.refs().storage.clone();
         }
         let far = self.node().far.as_ref().expect("a cluster");
-        Storages::seen(&**far).into_iter().find(|node| node.name == HOST).expect("the host's storage").storage
+        Storages::seen(&**far)
+            .expect("a cluster")
+            .nodes
+            .into_iter()
+            .find(|node| node.name == HOST)
+            .expect("the host's storage")
+            .storage
     }
 
     /// One of the actors that the host has for itself.

@@ -1,6 +1,8 @@
 //! A full node that is a few maps: a mempool, accounts' nonces, pre-commits and sectors of one miner. It advances when
 //! the test says so and misbehaves as scripted. Messages are decoded with the network's own parameter types.
 
+mod execution;
+
 use super::mortal::Mortal;
 use async_trait::async_trait;
 use bulkhead::chain::cbor::signed_message_cid as message_cid;
@@ -10,7 +12,7 @@ use bulkhead::chain::{Address, ChainEpoch, TokenAmount};
 use bulkhead::devnet::{ChainError, Wording};
 use bulkhead::rpc::full_node::{FullNode, FullNodeError, RandomnessTag, Result};
 use cid::Cid;
-use fil_actor_miner_state::v18 as miner_state;
+use execution::same_call;
 use fvm_ipld_bitfield::BitField;
 use multihash_codetable::{Code, MultihashDigest};
 use num_traits::Zero;
@@ -48,6 +50,10 @@ pub struct Chain {
     pub height: ChainEpoch,
     /// Network version 29 from here on, 28 before.
     pub solstice: ChainEpoch,
+    /// The node tells the height of that upgrade beforehand.
+    pub announced: bool,
+    /// The miner actor's available balance.
+    pub available: TokenAmount,
     pub nonces: HashMap<Address, u64>,
     pub mempool: Vec<SignedMessage>,
     pub executed: Vec<Executed>,
@@ -78,6 +84,8 @@ pub struct Chain {
     pub refused: Vec<SignedMessage>,
     pub estimate_error: Option<String>,
     pub push_error: Option<String>,
+    /// `MpoolGetNonce` is the one after the last that the mempool has, as on Forest; else the first that it lacks, as on Lotus.
+    pub pool_counts_from_the_last: bool,
     /// No `MpoolPending`, as on some nodes.
     pub blind_mempool: bool,
     /// Exit codes for the next messages of a method.
@@ -219,109 +227,17 @@ impl FakeChain {
     }
 }
 
-/// Whether two messages differ in nothing but their fees.
-fn same_call(a: &Message, b: &Message) -> bool {
-    (a.to, a.from, a.nonce, a.method, &a.params, &a.value) == (b.to, b.from, b.nonce, b.method, &b.params, &b.value)
-}
-
 impl Chain {
-    fn balance(&self, who: &Address) -> TokenAmount {
-        self.balances.get(who).cloned().unwrap_or_else(|| fil(RICH))
+    /// The height of a tipset; of an unknown one, that of the head.
+    fn height_of(&self, key: &TipSetKey) -> ChainEpoch {
+        (0..=self.height).rev().find(|height| self.tipset(*height).key() == *key).unwrap_or(self.height)
     }
-    /// Lotus' `ValidForBlockInclusion` and `checkBalance`.
-    fn refuses(&self, m: &Message) -> Option<String> {
-        if m.gas_limit > self.block_gas {
-            return Some(format!(
-                "message will not be included in a block: 'GasLimit' field cannot be greater than a block's gas limit ({} > {})",
-                m.gas_limit, self.block_gas
-            ));
+    /// `ForkUpgradeParams`: an upgrade's height is the last epoch of the version before.
+    fn upgrades(&self) -> serde_json::Value {
+        match self.announced {
+            true => serde_json::json!({ "UpgradeSolsticeHeight": self.solstice - 1 }),
+            false => serde_json::Value::Null,
         }
-        let needs = |m: &Message| m.gas_fee_cap.clone() * m.gas_limit + m.value.clone();
-        let balance = self.balance(&m.from);
-        if balance < needs(m) {
-            return Some(format!(
-                "not enough funds (required: {}, balance: {balance}): not enough funds to execute transaction",
-                needs(m)
-            ));
-        }
-        let others = self.mempool.iter().map(|pooled| &pooled.message);
-        let others = others.filter(|pooled| pooled.from == m.from && pooled.nonce != m.nonce);
-        if balance < needs(m) + others.map(needs).sum::<TokenAmount>() {
-            return Some(format!(
-                "not enough funds including pending messages (balance: {balance}): validation failure"
-            ));
-        }
-        None
-    }
-    /// A message that this node has held.
-    fn message(&self, cid: &Cid) -> Option<Message> {
-        let held = self.held.contains(cid);
-        let pushed = self.pushed.iter().filter(|_| held).find(|m| message_cid(m).is_ok_and(|c| c == *cid));
-        let executed = || self.executed.iter().find(|e| e.cid == *cid).map(|e| e.message.clone());
-        pushed.map(|m| m.message.clone()).or_else(executed)
-    }
-    fn execute(&mut self, m: &Message) -> i64 {
-        if let Some(at) = self.exits.iter().position(|(method, _)| *method == m.method) {
-            return self.exits.remove(at).1;
-        }
-        match m.method {
-            _ if self.plain => 0,
-            28 => self.pre_commit(m),
-            34 => self.prove_commit(m),
-            _ => 0,
-        }
-    }
-    fn pre_commit(&mut self, m: &Message) -> i64 {
-        let p: miner_state::PreCommitSectorBatchParams2 = fvm_ipld_encoding::from_slice(&m.params).unwrap();
-        for s in p.sectors {
-            if !self.allocated.insert(s.sector_number) || s.seal_rand_epoch >= self.height {
-                return 16;
-            }
-            let info = SectorPreCommitInfo {
-                seal_proof: s.seal_proof.into(),
-                sector_number: s.sector_number,
-                sealed_cid: s.sealed_cid,
-                seal_rand_epoch: s.seal_rand_epoch,
-                deal_ids: vec![],
-                expiration: s.expiration,
-                unsealed_cid: None,
-            };
-            let found =
-                SectorPreCommitOnChainInfo { info, pre_commit_deposit: m.value.clone(), pre_commit_epoch: self.height };
-            self.pre_commits.insert(s.sector_number, found);
-        }
-        0
-    }
-    fn prove_commit(&mut self, m: &Message) -> i64 {
-        let p: miner_state::ProveCommitSectors3Params = fvm_ipld_encoding::from_slice(&m.params).unwrap();
-        for (activation, proof) in p.sector_activations.iter().zip(&p.sector_proofs) {
-            let number = activation.sector_number;
-            let Some(found) = self.pre_commits.get(&number) else { return 17 };
-            let seed = randomness(6, found.pre_commit_epoch + CHALLENGE_DELAY);
-            // A scripted proof ends with its seed. A real one has another length, and was verified before it was sent.
-            if proof.bytes().starts_with(b"proof") && !proof.bytes().ends_with(&seed) {
-                return 16;
-            }
-            let info = found.info.clone();
-            self.pre_commits.remove(&number);
-            let sector = SectorOnChainInfo {
-                sector_number: number,
-                seal_proof: info.seal_proof,
-                sealed_cid: info.sealed_cid,
-                deal_ids: vec![],
-                activation: self.height,
-                expiration: info.expiration,
-                initial_pledge: None,
-                expected_day_reward: None,
-                expected_storage_pledge: None,
-                power_base_epoch: self.height,
-                sector_key_cid: None,
-                flags: 0,
-                daily_fee: None,
-            };
-            self.sectors.insert(number, sector);
-        }
-        0
     }
 }
 
@@ -350,7 +266,7 @@ impl FullNode for FakeChain {
             consensus_miner_min_power: 0.into(),
             supported_proof_types: vec![5],
             pre_commit_challenge_delay: CHALLENGE_DELAY,
-            fork_upgrade_params: serde_json::Value::Null,
+            fork_upgrade_params: self.state().upgrades(),
             eip155_chain_id: 0,
             genesis_timestamp: 0,
         })
@@ -365,6 +281,16 @@ impl FullNode for FakeChain {
         let any = cid_of("actor");
         let balance = c.balance(who);
         Ok(Some(OnChainActor { code: any, head: any, nonce, balance, delegated_address: None }))
+    }
+    async fn state_lookup_id(&self, who: &Address, _: &TipSetKey) -> Result<Address> {
+        self.enter("StateLookupID").await?;
+        let c = self.state();
+        let known = [(100, owner()), (101, worker())].into_iter().chain(c.controls.clone());
+        match known.into_iter().find(|(_, key)| key == who) {
+            _ if who.id().is_ok() => Ok(*who),
+            Some((id, _)) => Ok(Address::new_id(id)),
+            None => Err(self.refusal("StateLookupID", c.wording.no_actor(who))),
+        }
     }
     async fn state_account_key(&self, who: &Address, _: &TipSetKey) -> Result<Address> {
         self.enter("StateAccountKey").await?;
@@ -392,7 +318,7 @@ impl FullNode for FakeChain {
     }
     async fn state_miner_available_balance(&self, _: &Address, _: &TipSetKey) -> Result<TokenAmount> {
         self.enter("StateMinerAvailableBalance").await?;
-        Ok(fil(0))
+        Ok(self.state().available.clone())
     }
     async fn state_miner_allocated(&self, _: &Address, _: &TipSetKey) -> Result<BitField> {
         self.enter("StateMinerAllocated").await?;
@@ -423,23 +349,23 @@ impl FullNode for FakeChain {
             );
             return Err(FullNodeError::Unsupported { node: self.name(), method: METHOD, why });
         }
-        Ok(fil(5000))
+        let c = self.state();
+        Ok(c.pledge(c.height_of(key), false))
     }
     async fn state_miner_initial_pledge_for_sector(
         &self,
         duration: ChainEpoch,
         sector_size: u64,
         verified_size: u64,
-        key: &TipSetKey,
+        _: &TipSetKey,
     ) -> Result<TokenAmount> {
         const METHOD: &str = "StateMinerInitialPledgeForSector";
         self.enter(METHOD).await?;
         if duration <= 0 || sector_size == 0 || verified_size > sector_size {
             return self.rpc(METHOD, "sector duration must greater than 0, sizes must fit");
         }
-        // From Solstice on every byte counts ten-fold, whatever the caller says.
-        let whole = self.state_network_version(key).await? >= 29 && verified_size == sector_size;
-        Ok(fil(if whole { 50_000 } else { 5000 }))
+        // Lotus computes it with the caller's verified size, before Solstice and after.
+        Ok(fil(if verified_size == sector_size { 50_000 } else { 5000 }))
     }
     async fn state_sector_pre_commit_info(
         &self,
@@ -527,6 +453,9 @@ impl FullNode for FakeChain {
         let chain = c.nonces.get(who).copied().unwrap_or(0);
         let pooled: HashSet<u64> =
             c.mempool.iter().filter(|m| m.message.from == *who).map(|m| m.message.nonce).collect();
+        if c.pool_counts_from_the_last {
+            return Ok(pooled.iter().map(|nonce| nonce + 1).max().unwrap_or(0).max(chain));
+        }
         Ok((chain..).find(|nonce| !pooled.contains(nonce)).unwrap())
     }
     async fn mpool_push(&self, signed: &SignedMessage) -> Result<Cid> {
@@ -593,6 +522,10 @@ impl FullNode for FakeChain {
             let why = "refusing explicit call due to state fork at epoch".to_string();
             return Err(FullNodeError::NotNow { node, method, code: -32002, why });
         }
+        if let Some(why) = c.estimate_fails(m) {
+            drop(c);
+            return self.rpc("GasEstimateMessageGas", &why);
+        }
         let gas_limit = if c.gas_limits.is_empty() { 1000 } else { c.gas_limits.remove(0) };
         let gas_limit = if m.method == 0 { 100 } else { gas_limit };
         Ok(Message { gas_limit, gas_fee_cap: c.base_fee.clone() + fil(100), gas_premium: fil(100), ..m.clone() })
@@ -611,8 +544,7 @@ impl FullNode for FakeChain {
     async fn state_network_version(&self, key: &TipSetKey) -> Result<u32> {
         self.enter("StateNetworkVersion").await?;
         let c = self.state();
-        let height = (0..=c.height).rev().find(|height| c.tipset(*height).key() == *key).unwrap_or(c.height);
-        Ok(if height >= c.solstice { 29 } else { 28 })
+        Ok(c.version(c.height_of(key)))
     }
     async fn wallet_balance(&self, _: &Address) -> Result<TokenAmount> {
         Ok(TokenAmount::zero())

@@ -11,13 +11,18 @@ const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Waits for a condition outside of this process, which nothing here can be told of.
 #[track_caller]
-pub fn until<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
+pub fn until<T>(what: &str, condition: impl FnMut() -> Option<T>) -> T {
+    until_within(PATIENCE, what, condition)
+}
+
+#[track_caller]
+pub fn until_within<T>(limit: Duration, what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
     let started = Instant::now();
     loop {
         if let Some(found) = condition() {
             return found;
         }
-        assert!(started.elapsed() < PATIENCE, "waited {PATIENCE:?} for {what}");
+        assert!(started.elapsed() < limit, "waited {limit:?} for {what}");
         std::thread::sleep(Duration::from_millis(20));
     }
 }
@@ -218,6 +223,21 @@ impl Chain {
 
     pub fn url(&self) -> String {
         format!("http://127.0.0.1:{}/rpc/v1", self.port)
+    }
+
+    /// One call of a client, with its parameters in JSON.
+    pub fn call(&self, method: &str, params: &str) -> Value {
+        let params: Vec<Value> = serde_json::from_str(params).expect("a list");
+        let info = bulkhead::rpc::api_info::ApiInfo::parse("test", &self.api_info()).expect("its address");
+        let client = bulkhead::rpc::client::RpcClient::new(&info, "v1").expect("a client");
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let method = format!("Filecoin.{method}");
+        let answer = runtime.block_on(client.call(&method, params, PATIENCE));
+        answer.unwrap_or_else(|e| panic!("{method}: {e}"))
+    }
+
+    pub fn height(&self) -> i64 {
+        self.call("ChainHead", "[]")["Height"].as_i64().expect("a height")
     }
 
     /// A miner, and the repo that is its home.

@@ -198,6 +198,12 @@ pub struct ScriptedProver {
     pub verdict: Mutex<Option<bool>>,
     /// The library refuses every proof with one of these sectors, and does not say which.
     pub poison: Mutex<BTreeSet<u64>>,
+    /// A proof with one of these sectors crashes its process.
+    pub crashes: Mutex<BTreeSet<u64>>,
+    /// A proof of more sectors fails, whichever they are; 0: of any number.
+    pub most_together: std::sync::atomic::AtomicUsize,
+    /// The time of a proof that is refused for nothing; one that is refused is refused at once.
+    pub takes: Mutex<std::time::Duration>,
     /// Each proof takes one of its permits; `None`: at once.
     pub gate: Mutex<Option<std::sync::Arc<tokio::sync::Semaphore>>>,
     /// Proofs that were dropped before their end.
@@ -215,7 +221,7 @@ impl Drop for CountsDrop {
 #[async_trait]
 impl Prover for ScriptedProver {
     async fn run(&self, job: Job) -> std::result::Result<Output, ProverError> {
-        let task = job.task.clone();
+        let (task, max_runtime) = (job.task.clone(), job.max_runtime);
         self.jobs.lock().unwrap().push(job);
         match task {
             Task::PostChallenges { sectors, .. } => {
@@ -226,11 +232,26 @@ impl Prover for ScriptedProver {
                 return scripted.unwrap_or(Ok(Output::Verified(self.verdict.lock().unwrap().unwrap_or(true))));
             }
             Task::PostFromVanilla { ref proofs, .. } => {
+                let with = |bad: &Mutex<BTreeSet<u64>>| {
+                    let bad = bad.lock().unwrap();
+                    proofs.iter().any(|(number, _)| bad.contains(number))
+                };
                 // As the proofs library does: the sectors are not named.
-                let poison = self.poison.lock().unwrap();
-                if proofs.iter().any(|(number, _)| poison.contains(number)) {
+                let most = self.most_together.load(Ordering::SeqCst);
+                if with(&self.poison) || (most > 0 && proofs.len() > most) {
                     let why = "partitioned vanilla proofs failed to verify".to_string();
                     return Err(ProverError::Failed { task: "WindowPoSt".into(), why });
+                }
+                if with(&self.crashes) {
+                    return Err(ProverError::Segfault { task: "WindowPoSt".into() });
+                }
+                let takes = *self.takes.lock().unwrap();
+                if !takes.is_zero() {
+                    let hung = ProverError::Hung { task: "WindowPoSt".into(), after: max_runtime };
+                    tokio::time::sleep(takes.min(max_runtime)).await;
+                    if takes > max_runtime {
+                        return Err(hung);
+                    }
                 }
             }
             _ => {}

@@ -4,18 +4,18 @@ use super::fake_chain::{FakeChain, miner};
 use super::mortal::Mortal;
 use super::scripted_prover::ScriptedProver;
 use async_trait::async_trait;
+use bulkhead::actors::message_sender::Outbox;
 use bulkhead::actors::message_sender::messages::{Enqueue, EnqueueAnswer, MessageStatus};
 use bulkhead::actors::seal_scheduler::{
-    AnswersByHead, Driver, Effects, Limits, NoAgents, Outbox, Phase, Rules, SealSettings, Sector, SectorDirs,
+    AnswersByHead, Driver, Effects, Limits, NoAgents, Phase, Rules, SealSettings, Sector, SectorDirs,
 };
 use bulkhead::chain::miner_messages::sealed_cid;
 use bulkhead::chain::types::{SectorOnChainInfo, SectorPreCommitInfo, SectorPreCommitOnChainInfo};
 use bulkhead::store::{Store, StoreError, Token};
-use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 const COMM_R: [u8; 32] = [3; 32];
 /// The epoch of the head at the start.
@@ -127,26 +127,26 @@ pub fn proven(number: u64, activation: i64) -> SectorOnChainInfo {
 /// A message sender whose messages are on their way until the test says otherwise.
 #[derive(Default)]
 pub struct OnTheWay {
-    pub asked: Cell<u64>,
-    pub status: RefCell<BTreeMap<String, MessageStatus>>,
+    pub asked: AtomicU64,
+    pub status: Mutex<BTreeMap<String, MessageStatus>>,
 }
 
-#[async_trait(?Send)]
+#[async_trait]
 impl Outbox for OnTheWay {
     async fn enqueue(&self, _: Enqueue) -> Result<EnqueueAnswer, String> {
         Ok(EnqueueAnswer::Accepted)
     }
     async fn status(&self, key: &str) -> Result<MessageStatus, String> {
-        self.asked.set(self.asked.get() + 1);
+        self.asked.fetch_add(1, Ordering::Relaxed);
         let queued = MessageStatus::Queued { why_waiting: "on its way".into() };
-        Ok(self.status.borrow().get(key).cloned().unwrap_or(queued))
+        Ok(self.status.lock().unwrap().get(key).cloned().unwrap_or(queued))
     }
 }
 
 /// The scheduler's parts over that miner.
 pub struct Waiting {
     pub chain: Arc<FakeChain>,
-    pub outbox: Rc<OnTheWay>,
+    pub outbox: Arc<OnTheWay>,
     pub driver: Driver,
     pub effects: Effects,
 }
@@ -172,7 +172,7 @@ impl Waiting {
 
     pub fn over(of: &Miner, store: Store, dir: &Path) -> Waiting {
         let chain = of.on_chain();
-        let outbox = Rc::new(OnTheWay::default());
+        let outbox = Arc::new(OnTheWay::default());
         let driver =
             Driver::load(store, token(1), "t01000".into(), Rules::default(), Limits::default()).expect("the journal");
         let effects = Effects {
@@ -186,6 +186,7 @@ impl Waiting {
             rules: Default::default(),
             fence: None,
             answers: AnswersByHead::default(),
+            memory: Arc::new(bulkhead::util::host::memory),
         };
         Waiting { chain, outbox, driver, effects }
     }
@@ -194,7 +195,7 @@ impl Waiting {
     pub async fn head(&mut self, now: u64) -> Cost {
         self.chain.mine();
         self.chain.state().calls.clear();
-        let (looked_at, asked) = (self.driver.looked_at(), self.outbox.asked.get());
+        let (looked_at, asked) = (self.driver.looked_at(), self.outbox.asked.load(Ordering::Relaxed));
         let head = self.chain.head();
         let mut actions = BTreeSet::new();
         loop {
@@ -213,7 +214,7 @@ impl Waiting {
         Cost {
             calls: self.chain.state().calls.clone(),
             looked_at: self.driver.looked_at() - looked_at,
-            asked: self.outbox.asked.get() - asked,
+            asked: self.outbox.asked.load(Ordering::Relaxed) - asked,
             actions,
         }
     }

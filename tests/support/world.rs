@@ -5,16 +5,17 @@ use super::mortal::Mortal;
 use super::scripted_prover::ScriptedProver;
 use async_trait::async_trait;
 use bulkhead::actors::message_sender::messages::{Enqueue, EnqueueAnswer, MessageStatus};
-use bulkhead::actors::message_sender::{Engine, NodeWallet, SendRules, SenderSettings};
+use bulkhead::actors::message_sender::{Engine, NodeWallet, Outbox, SendRules, SenderSettings};
 use bulkhead::actors::seal_scheduler::{
-    AnswersByHead, Driver, Effects, Limits, NoAgents, NumberSource, Outbox, Phase, Rules, SealSettings, Sector,
-    SectorDirs, allocation_key,
+    AnswersByHead, Driver, Effects, Limits, NoAgents, NumberSource, Phase, Rules, SealSettings, Sector, SectorDirs,
+    allocation_key,
 };
 use bulkhead::actors::sector_allocator::{Allocator, AllocatorSettings};
 use bulkhead::store::{Store, Token};
+use bulkhead::util::host::Memory;
 use std::path::PathBuf;
-use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 pub struct Outside {
     pub dir: tempfile::TempDir,
@@ -25,6 +26,8 @@ pub struct Outside {
     /// Milliseconds; each step takes one second.
     pub now: u64,
     pub life: u64,
+    /// Bytes of memory that the host has left.
+    pub available: Arc<AtomicU64>,
 }
 
 impl Outside {
@@ -58,7 +61,13 @@ impl Outside {
             settings,
             now: 1_000_000,
             life: 0,
+            available: Arc::new(AtomicU64::new(u64::MAX)),
         }
+    }
+
+    fn memory(&self) -> Arc<dyn Fn() -> Memory + Send + Sync> {
+        let available = self.available.clone();
+        Arc::new(move || Memory { available: available.load(Ordering::SeqCst), children: 0 })
     }
 
     /// The node starts: everything is read from disk.
@@ -66,11 +75,11 @@ impl Outside {
         self.life += 1;
         let store = Store::open(&self.dir.path().join("bulkhead.redb")).unwrap();
         let token = |path: &str| Token { path: path.into(), epoch: self.life };
-        let engine = Rc::new(Engine {
+        let engine = Arc::new(Engine {
             scope: "t01000".into(),
             miner: Some(miner()),
             node: self.chain.clone(),
-            signer: Arc::new(NodeWallet(self.chain.clone())),
+            wallet: Arc::new(NodeWallet(self.chain.clone())),
             store: store.clone(),
             token: token("/t01000/message-sender"),
             fence: None,
@@ -100,7 +109,7 @@ impl Outside {
         let effects = Effects {
             node: self.chain.clone(),
             prover: self.prover.clone(),
-            outbox: Rc::new(MortalOutbox { engine: engine.clone(), mortal: self.mortal.clone() }),
+            outbox: Arc::new(MortalOutbox { engine: engine.clone(), mortal: self.mortal.clone() }),
             miner: miner(),
             dirs,
             settings: self.settings.clone(),
@@ -108,13 +117,14 @@ impl Outside {
             rules: Default::default(),
             fence: None,
             answers: AnswersByHead::default(),
+            memory: self.memory(),
         };
         World { engine, book, driver, effects, mortal: self.mortal.clone() }
     }
 }
 
 pub struct World {
-    pub engine: Rc<Engine>,
+    pub engine: Arc<Engine>,
     pub book: Allocator,
     pub driver: Driver,
     pub effects: Effects,
@@ -123,11 +133,11 @@ pub struct World {
 
 /// Dies around a message's durable intake.
 struct MortalOutbox {
-    engine: Rc<Engine>,
+    engine: Arc<Engine>,
     mortal: Arc<Mortal>,
 }
 
-#[async_trait(?Send)]
+#[async_trait]
 impl Outbox for MortalOutbox {
     async fn enqueue(&self, message: Enqueue) -> Result<EnqueueAnswer, String> {
         let answer = Outbox::enqueue(&*self.engine, message).await;

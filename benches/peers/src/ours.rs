@@ -187,7 +187,7 @@ pub fn spawn(actors: usize) -> Vec<f64> {
 
 pub fn crash(times: usize) -> Vec<f64> {
     let to = Ref::new("/crash", 64);
-    let root = SupervisorSpec::new("root").backoff(Backoff::NONE).intensity(u32::MAX, Duration::from_millis(1));
+    let root = SupervisorSpec::new("root").backoff(RestartBackoff::NONE).intensity(u32::MAX, Duration::from_millis(1));
     let tree = start(root.child(child("crash", &to, 0, None)));
     let nanos = runtime().block_on(async {
         let mut nanos = Vec::new();

@@ -3,6 +3,7 @@
 use super::host::HostStats;
 use crate::rpc::connection_limits::{Connection, ConnectionLimiter, ConnectionLimits, ConnectionPermit};
 use crate::rpc::limited_stream::LimitedStream;
+use crate::util::lock;
 use futures::FutureExt;
 use libp2p::core::ConnectedPoint;
 use libp2p::core::muxing::StreamMuxerBox;
@@ -15,7 +16,7 @@ use std::collections::HashMap;
 use std::io;
 use std::net::IpAddr;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 #[derive(Clone)]
 pub struct Inbound {
@@ -31,7 +32,7 @@ impl Inbound {
     }
 
     fn pending(&self) -> MutexGuard<'_, HashMap<Multiaddr, Connection>> {
-        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.pending)
     }
 
     async fn admit(&self, point: &ConnectedPoint) -> io::Result<ConnectionPermit> {

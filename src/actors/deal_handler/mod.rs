@@ -15,6 +15,7 @@ mod runtime;
 mod settings;
 mod signer;
 
+use crate::util::Backoff;
 pub use messages::{AskReport, MarketInfo, MarketReport, PanicHost};
 pub use settings::{AskSettings, MarketSettings, SettingError};
 pub(super) use signer::AskRecord;
@@ -156,10 +157,7 @@ async fn ask_round(
     Ok(Some(StoredAsk { signed: SignedStorageAsk { ask, signature }, signer: now.worker }))
 }
 
-/// 2 s, doubled per failure, at most a minute.
-fn retry_after(failures: u32) -> Duration {
-    Duration::from_secs(2u64.saturating_pow(failures.clamp(1, 6)).min(60))
-}
+const RETRIES: Backoff = Backoff::doubling(Duration::from_secs(2), Duration::from_secs(60));
 
 struct RoundDone {
     terms_no: u64,
@@ -243,7 +241,7 @@ impl Handler<RoundDone> for DealHandler {
             }
             Err(why) => {
                 self.failures = self.failures.saturating_add(1);
-                let after = retry_after(self.failures);
+                let after = RETRIES.after(self.failures);
                 tracing::warn!(miner = %self.config.miner, why, ?after, "no new storage ask yet; trying again");
                 self.last_error = Some(why);
                 cx.tell_after(after, LookAgain(terms_no));
@@ -291,7 +289,7 @@ mod tests {
 
     #[test]
     fn retries_slow_down_to_a_minute() {
-        let secs = |n| retry_after(n).as_secs();
+        let secs = |n| RETRIES.after(n).as_secs();
         assert_eq!([0, 1, 2, 5, 6, 7, u32::MAX].map(secs), [2, 2, 4, 32, 60, 60, 60]);
     }
 }

@@ -1,6 +1,7 @@
 //! The deal handler's ports: the worker's signature, and a durable place for the ask.
 
 use super::ask::{AskBasis, SignedStorageAsk, StoredAsk};
+use crate::actors::wallet::Wallet;
 use crate::rpc::full_node::FullNode;
 use crate::store::{Record, Store, StoreError, Token};
 use async_trait::async_trait;
@@ -17,9 +18,10 @@ pub trait AskSigner: Send + Sync + 'static {
     async fn sign(&self, key: &Address, bytes: &[u8]) -> Result<Signature, String>;
 }
 
-/// Through the full node's wallet.
+/// Through the miner's wallet.
 pub struct WalletSigner {
     pub node: Arc<dyn FullNode>,
+    pub wallet: Arc<dyn Wallet>,
     pub miner: Address,
 }
 
@@ -34,7 +36,7 @@ impl AskSigner for WalletSigner {
     }
 
     async fn sign(&self, key: &Address, bytes: &[u8]) -> Result<Signature, String> {
-        let signature = self.node.wallet_sign(key, bytes).await.map_err(|e| e.to_string())?;
+        let signature = self.wallet.sign(key, bytes).await.map_err(|e| e.to_string())?;
         let sig_type = match signature.kind {
             1 => SignatureType::Secp256k1,
             2 => SignatureType::BLS,

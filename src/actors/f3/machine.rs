@@ -6,6 +6,7 @@
 
 use super::messages::{F3Report, F3State};
 use crate::chain::f3::{F3Lease, MAX_INSTANCES, code};
+use crate::util::Backoff;
 use std::time::Duration;
 
 /// A call to the full node.
@@ -90,8 +91,7 @@ pub struct Next {
 
 /// Between two rounds at least.
 const LEAST_PAUSE: Duration = Duration::from_millis(500);
-const FIRST_BACKOFF: Duration = Duration::from_secs(1);
-const BACKOFF_CAP: Duration = Duration::from_secs(60);
+const BACKOFF: Backoff = Backoff::doubling(Duration::from_secs(1), Duration::from_secs(60)).factor(1.5);
 /// A node without fast finality is asked again after this.
 const DISABLED_PAUSE: Duration = Duration::from_secs(300);
 /// Failures in a row after which a try begins again with a ticket (lotus: 13, about five minutes).
@@ -106,8 +106,7 @@ const RENEW_WITHIN: u64 = MAX_INSTANCES / 2;
 
 /// 1 s, 1.5 s, 2.25 s, .. up to a minute.
 pub fn backoff(failures: u32) -> Duration {
-    let factor = 1.5f64.powi(failures.saturating_sub(1).min(64) as i32);
-    FIRST_BACKOFF.mul_f64(factor.min(BACKOFF_CAP.as_secs_f64())).min(BACKOFF_CAP)
+    BACKOFF.after(failures)
 }
 
 /// The loop of one miner at one full node.
@@ -205,7 +204,7 @@ impl Participation {
         }
         if let Some(past) = self.wait_past {
             let pause = self.alignment.as_ref().map_or(UNKNOWN_ALIGNMENT, |(_, alignment)| *alignment);
-            let mut pause = self.look_every.unwrap_or(pause.clamp(LEAST_PAUSE, BACKOFF_CAP));
+            let mut pause = self.look_every.unwrap_or(pause.clamp(LEAST_PAUSE, BACKOFF.cap));
             // That start was no count of the network's: the node catches up, or the instances begin anew.
             let counts = before.is_none_or(|before| (before..=before.saturating_add(MOST_PASSED)).contains(&instance));
             let past = if counts { past } else { instance.saturating_add(MAX_INSTANCES) };

@@ -440,26 +440,8 @@ impl Round<'_> {
         from: &Address,
         budget: TokenAmount,
     ) -> Result<(), Held> {
-        let zero = TokenAmount::zero();
-        let transfer = Message {
-            version: 0,
-            to: *from,
-            from: *from,
-            nonce: signed.nonce,
-            value: zero.clone(),
-            gas_limit: 0,
-            gas_fee_cap: zero.clone(),
-            gas_premium: zero,
-            method: method::SEND,
-            params: Vec::new(),
-        };
-        let fresh = match &self.filler {
-            Some(fee) => fee.clone(),
-            None => {
-                let fee = self.estimate_transfer(&transfer, &budget).await?;
-                self.filler.insert(fee).clone()
-            }
-        };
+        let transfer = self_transfer(from, signed.nonce);
+        let fresh = self.estimate_transfer(&transfer, &budget).await?;
         let urgency = self.urgency(key, open, signed, from)?;
         let bounds = Bounds { maximize: false, ..self.bounds(key, open, from, budget)? };
         let fee = match (signed.held, self.parsed.get(key)) {
@@ -472,9 +454,35 @@ impl Round<'_> {
         self.put_in_place(key, open, signed, priced(transfer, &fee), true).await
     }
 
-    async fn estimate_transfer(&self, transfer: &Message, budget: &TokenAmount) -> Result<Fee, FullNodeError> {
+    /// Asked once a round: one such transfer is as good as another.
+    pub(super) async fn estimate_transfer(
+        &mut self,
+        transfer: &Message,
+        budget: &TokenAmount,
+    ) -> Result<Fee, FullNodeError> {
+        if let Some(fee) = &self.filler {
+            return Ok(fee.clone());
+        }
         let filled = self.engine.node.gas_estimate_message_gas(transfer, budget, &self.head.key()).await?;
-        self.fee_within_a_block(filled)
+        let fee = self.fee_within_a_block(filled)?;
+        Ok(self.filler.insert(fee).clone())
+    }
+}
+
+/// Uses a nonce and moves nothing.
+pub(super) fn self_transfer(from: &Address, nonce: u64) -> Message {
+    let zero = TokenAmount::zero();
+    Message {
+        version: 0,
+        to: *from,
+        from: *from,
+        nonce,
+        value: zero.clone(),
+        gas_limit: 0,
+        gas_fee_cap: zero.clone(),
+        gas_premium: zero,
+        method: method::SEND,
+        params: Vec::new(),
     }
 }
 

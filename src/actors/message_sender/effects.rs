@@ -9,14 +9,12 @@
 
 use super::addresses::{AddressRules, Purpose};
 use super::fees::Fee;
-use super::machine::{SendRules, summary};
+use super::machine::SendRules;
 use super::memory::Memory;
-use super::messages::{
-    Enqueue, EnqueueAnswer, MessageList, MessageRow, MessageStatus, MessageSummary, OrderAnswer, WithdrawAnswer,
-};
-use super::record::{Done, MessageOutcome, NextNonce, Open, Order, Signed};
+use super::messages::{Enqueue, EnqueueAnswer, MessageStatus, OrderAnswer, WithdrawAnswer};
+use super::record::{Done, MessageOutcome, NextNonce, Open, Order, Signed, UNDATED};
 use super::round::Round;
-use super::signer::Signer;
+use crate::actors::wallet::Wallet;
 use crate::chain::types::{SignedMessage, TipSet, TipSetKey};
 use crate::chain::{Address, TokenAmount, cbor, lotus_json, miner_messages};
 use crate::rpc::full_node::FullNode;
@@ -75,7 +73,7 @@ pub struct Engine {
     /// The miner whose worker signs messages that name no sender.
     pub miner: Option<Address>,
     pub node: Arc<dyn FullNode>,
-    pub signer: Arc<dyn Signer>,
+    pub wallet: Arc<dyn Wallet>,
     pub store: Store,
     pub token: Token,
     /// Asked right before a push: it knows of a successor before the store does.
@@ -99,7 +97,7 @@ impl Engine {
             scope: self.scope.clone(),
             miner: self.miner,
             node: self.node.clone(),
-            signer: self.signer.clone(),
+            wallet: self.wallet.clone(),
             store: self.store.clone(),
             token: self.token.clone(),
             fence: self.fence.clone(),
@@ -121,13 +119,13 @@ impl Engine {
         let key = self.full_key(&m.key);
         let prefix = self.prefix();
         self.store.transact(&self.token, |tx| {
-            if let Some(done) = tx.get::<Done>(&key)? {
-                return Ok(EnqueueAnswer::Known(done_status(&done)));
+            if let Some(ended) = ended(tx.get::<Done>(&key))? {
+                return Ok(EnqueueAnswer::Known(ended));
             }
             if let Some(open) = tx.get::<Open>(&key)? {
                 return Ok(EnqueueAnswer::Known(self.open_status(&key, &open)));
             }
-            let open = tx.list_prefix::<Open>(&prefix)?;
+            let open = tx.list_readable::<Open>(&prefix)?;
             let proving = Purpose::of(self.miner, m.to, m.method) == Purpose::Proving;
             let most = self.settings.max_open + if proving { self.settings.proving_places } else { 0 };
             if open.len() >= most {
@@ -155,10 +153,16 @@ impl Engine {
 
     pub fn status(&self, key: &str) -> Result<MessageStatus, StoreError> {
         let key = self.full_key(key);
-        if let Some(open) = self.store.get::<Open>(&key)? {
-            return Ok(self.open_status(&key, &open));
+        match self.store.get::<Open>(&key) {
+            Ok(Some(open)) => return Ok(self.open_status(&key, &open)),
+            Ok(None) => {}
+            // Whether it was signed is not known: it is neither sent nor sent again.
+            Err(e @ (StoreError::Corrupt { .. } | StoreError::Schema { .. })) => {
+                return Ok(MessageStatus::Queued { why_waiting: e.to_string() });
+            }
+            Err(e) => return Err(e),
         }
-        Ok(self.store.get::<Done>(&key)?.map_or(MessageStatus::Unknown, |d| done_status(&d)))
+        Ok(ended(self.store.get::<Done>(&key))?.unwrap_or(MessageStatus::Unknown))
     }
 
     /// Only what a node has said is "pushed".
@@ -187,73 +191,6 @@ impl Engine {
         Ok(self.open()?.into_iter().map(|(key, o)| (key[cut..].to_owned(), self.open_status(&key, &o))).collect())
     }
 
-    pub fn summary(&self) -> Result<MessageSummary, StoreError> {
-        let cut = self.prefix().len();
-        let open = self.open()?;
-        let rows = open.iter().map(|(key, open)| (&key[cut..], open, self.memory.why(key)));
-        Ok(MessageSummary { alerts: self.memory.alerts(), ..summary(rows, self.memory.head()) })
-    }
-
-    /// The open messages for a person, without their parameters; the oldest ones, if they are many.
-    pub(super) fn show(&self) -> serde_json::Value {
-        const MOST: usize = 100;
-        let open = match self.open() {
-            Ok(open) => open,
-            Err(why) => return serde_json::json!({ "error": why.to_string() }),
-        };
-        let cut = self.prefix().len();
-        let row = |(key, open): &(String, Open)| {
-            let signed = open.signed.as_ref();
-            serde_json::json!({
-                "key": &key[cut..], "to": open.to, "method": open.method, "max_fee": open.max_fee,
-                "why_waiting": self.memory.why(key), "refusals": open.refusals, "seen_at": self.memory.head(),
-                "cid": signed.map(|s| &s.cid), "nonce": signed.map(|s| s.nonce), "from": signed.map(|s| &s.from),
-                "pushed_at": signed.and_then(|s| s.pushed_at), "replaced": signed.map_or(0, |s| s.replaced.len()),
-            })
-        };
-        let oldest: Vec<serde_json::Value> = open.iter().take(MOST).map(row).collect();
-        serde_json::json!({ "open": open.len(), "most_open": self.settings.max_open, "max_fee": self.settings.max_fee.to_string(), "oldest": oldest })
-    }
-
-    pub fn list(&self, most: usize) -> Result<MessageList, StoreError> {
-        let open = self.open()?;
-        let rows = open.iter().take(most).map(|(key, open)| self.row(key, open)).collect::<Result<_, StoreError>>()?;
-        Ok(MessageList { open: open.len() as u64, rows })
-    }
-
-    fn row(&self, key: &str, open: &Open) -> Result<MessageRow, StoreError> {
-        let signed = open.signed.as_ref();
-        let fee = signed.map(|signed| Ok(fee_of(&parse_signed(key, signed)?))).transpose()?;
-        let state = match signed {
-            None => "queued",
-            Some(signed) if signed.pushed_at.is_none() => "signed",
-            Some(_) => "pushed",
-        };
-        Ok(MessageRow {
-            key: key[self.prefix().len()..].to_owned(),
-            state: state.into(),
-            to: open.to.clone(),
-            method: open.method,
-            value: open.value.clone(),
-            max_fee: self.max_fee(key, open)?.atto().to_string(),
-            closes: open.closes,
-            why: self.memory.why(key),
-            order: open.order.map(|order| match order {
-                Order::Replace => "replace".into(),
-                Order::Cancel => "cancel".into(),
-            }),
-            from: signed.map(|s| s.from.clone()).or(open.from.clone()),
-            nonce: signed.map(|s| s.nonce),
-            cid: signed.map(|s| s.cid.clone()),
-            gas_limit: fee.as_ref().map(|fee| fee.limit),
-            fee_cap: fee.as_ref().map(|fee| fee.cap.atto().to_string()),
-            premium: fee.as_ref().map(|fee| fee.premium.atto().to_string()),
-            signed_at: signed.map(|s| s.signed_at),
-            replaced: signed.map_or(0, |s| s.replaced.len() as u64),
-            fills: signed.is_some_and(Signed::is_filler),
-        })
-    }
-
     pub(super) fn purpose(&self, key: &str, open: &Open) -> Result<Purpose, StoreError> {
         Ok(Purpose::of(self.miner, parse_address(key, &open.to)?, open.method))
     }
@@ -272,9 +209,11 @@ impl Engine {
         })
     }
 
+    /// In the order of arrival. Messages whose records cannot be read are left alone, with an alert.
     pub(super) fn open(&self) -> Result<Vec<(String, Open)>, StoreError> {
-        let mut open = self.store.list_prefix::<Open>(&self.prefix())?;
+        let (mut open, damaged) = self.store.list_readable::<Open>(&self.prefix())?;
         open.sort_by_key(|(_, o)| o.seq);
+        self.memory.set_damaged(damaged);
         Ok(open)
     }
 
@@ -282,11 +221,12 @@ impl Engine {
     /// Only one round may run at a time.
     pub async fn round(&self, head: &TipSet) -> Result<RoundCounts, StoreError> {
         let open = self.open()?;
-        if open.is_empty() {
-            return Ok(RoundCounts::default());
-        }
         let keys: std::collections::HashSet<&str> = open.iter().map(|(key, _)| key.as_str()).collect();
         self.memory.begin(head.height, |key| keys.contains(key));
+        if open.is_empty() {
+            self.memory.keep_in_front(&[]);
+            return Ok(RoundCounts::default());
+        }
         let report = Round::new(self, head, open)?.run().await?;
         if report.finished > 0 {
             self.prune(head.height)?;
@@ -320,8 +260,8 @@ impl Engine {
         // An order that somebody else has carried out is none: the cluster must know of it.
         let store = if self.in_doubt(&key)? { self.store.under(Policy::Refuse) } else { self.store.clone() };
         store.transact(&self.token, |tx| {
-            if let Some(done) = tx.get::<Done>(&key)? {
-                return Ok(OrderAnswer::Finished(done_status(&done)));
+            if let Some(ended) = ended(tx.get::<Done>(&key))? {
+                return Ok(OrderAnswer::Finished(ended));
             }
             let Some(mut open) = tx.get::<Open>(&key)? else { return Ok(OrderAnswer::Unknown) };
             change(&mut open);
@@ -330,18 +270,19 @@ impl Engine {
         })
     }
 
-    /// Drops outcomes that nobody asks for any more.
+    /// Drops outcomes that nobody asks for any more. One that ended while no head was known gets this one's epoch.
     fn prune(&self, head: i64) -> Result<(), StoreError> {
-        let old: Vec<_> = self
-            .store
-            .list_prefix::<Done>(&self.prefix())?
-            .into_iter()
-            .filter(|(_, d)| d.at + self.settings.keep_done < head)
-            .collect();
-        if old.is_empty() {
+        let (all, damaged) = self.store.list_readable::<Done>(&self.prefix())?;
+        self.memory.set_aside(damaged);
+        let (undated, dated): (Vec<_>, Vec<_>) = all.into_iter().partition(|(_, done)| done.at == UNDATED);
+        let old: Vec<_> = dated.into_iter().filter(|(_, d)| d.at + self.settings.keep_done < head).collect();
+        if old.is_empty() && undated.is_empty() {
             return Ok(());
         }
-        self.store.transact(&self.token, |tx| old.iter().try_for_each(|(key, _)| tx.delete::<Done>(key)))
+        self.store.transact(&self.token, |tx| {
+            old.iter().try_for_each(|(key, _)| tx.delete::<Done>(key))?;
+            undated.iter().try_for_each(|(key, done)| tx.put(key, &Done { at: head, ..done.clone() }))
+        })
     }
 
     /// The store in which a message's signed bytes must be before they leave: the cluster's, unless the chain takes the
@@ -354,12 +295,19 @@ impl Engine {
         })
     }
 
-    /// The write-ahead step: the signed bytes and their nonce, together. `false` when another sender of the same
-    /// address took the nonce meanwhile (sign again), or the message was withdrawn.
-    pub(super) fn store_signed(&self, store: &Store, key: &str, signed: Signed) -> Result<bool, StoreError> {
+    /// The write-ahead step: the signed bytes and their nonce, together. `read`: the stored nonce that theirs follows from.
+    /// `false` when another sender of the same address took a nonce or gave one back meanwhile (sign again: a nonce in front
+    /// would be used by nobody), or the message was withdrawn.
+    pub(super) fn store_signed(
+        &self,
+        store: &Store,
+        key: &str,
+        signed: Signed,
+        read: Option<NextNonce>,
+    ) -> Result<bool, StoreError> {
         let nonce_key = signed.from.clone();
         store.transact(&self.token, |tx| {
-            if tx.get::<NextNonce>(&nonce_key)?.is_some_and(|next| next.0 > signed.nonce) {
+            if tx.get::<NextNonce>(&nonce_key)? != read {
                 return Ok(false);
             }
             let Some(open) = tx.get::<Open>(key)? else { return Ok(false) };
@@ -369,6 +317,24 @@ impl Engine {
             }
             tx.put(&nonce_key, &NextNonce(signed.nonce + 1))?;
             tx.put(key, &Open { signed: Some(signed), refusals: 0, refused_at: None, ..open })?;
+            Ok(true)
+        })
+    }
+
+    /// A self-transfer that nobody asked for, to be watched like a cancelled message. `false`: it is stored already.
+    pub(super) fn store_filler(&self, key: &str, filler: Open) -> Result<bool, StoreError> {
+        let Some(signed) = &filler.signed else { return Ok(false) };
+        let (nonce_key, after) = (signed.from.clone(), signed.nonce + 1);
+        let prefix = self.prefix();
+        self.store.transact(&self.token, |tx| {
+            if tx.get::<Open>(key)?.is_some() {
+                return Ok(false);
+            }
+            let seq = tx.list_readable::<Open>(&prefix)?.iter().map(|(_, open)| open.seq + 1).max().unwrap_or(0);
+            let next = tx.get::<NextNonce>(&nonce_key)?.map_or(0, |next| next.0).max(after);
+            tx.put(&nonce_key, &NextNonce(next))?;
+            tx.delete::<Done>(key)?;
+            tx.put(key, &Open { seq, ..filler })?;
             Ok(true)
         })
     }
@@ -414,8 +380,8 @@ impl Engine {
         let key = self.full_key(key);
         let store = if self.in_doubt(&key)? { self.store.under(Policy::Refuse) } else { self.store.clone() };
         store.transact(&self.token, |tx| {
-            if let Some(done) = tx.get::<Done>(&key)? {
-                return Ok(WithdrawAnswer::TooLate(done_status(&done)));
+            if let Some(ended) = ended(tx.get::<Done>(&key))? {
+                return Ok(WithdrawAnswer::TooLate(ended));
             }
             let Some(open) = tx.get::<Open>(&key)? else { return Ok(WithdrawAnswer::Unknown) };
             if open.signed.is_some() {
@@ -423,7 +389,7 @@ impl Engine {
             }
             let outcome = MessageOutcome::Failed { exit_code: -1, error: "withdrawn before it was signed".into() };
             tx.delete::<Open>(&key)?;
-            tx.put(&key, &Done { at: self.memory.head(), outcome })?;
+            tx.put(&key, &Done { at: self.memory.head().unwrap_or(UNDATED), outcome })?;
             Ok(WithdrawAnswer::Withdrawn)
         })
     }
@@ -433,6 +399,17 @@ impl Engine {
             tx.delete::<Open>(key)?;
             tx.put(key, done)
         })
+    }
+}
+
+/// How a message ended, if it did. A record of that which cannot be read says that it did.
+fn ended(done: Result<Option<Done>, StoreError>) -> Result<Option<MessageStatus>, StoreError> {
+    match done {
+        Err(e @ (StoreError::Corrupt { .. } | StoreError::Schema { .. })) => {
+            let error = format!("it ended, and how cannot be read: {e}");
+            Ok(Some(MessageStatus::Failed { exit_code: -1, error }))
+        }
+        done => Ok(done?.map(|done| done_status(&done))),
     }
 }
 

@@ -56,6 +56,13 @@ impl Line {
         self.account.as_ref()?.pool_nonce
     }
 
+    /// After something was pushed.
+    pub fn set_pool_nonce(&mut self, pool_nonce: Option<u64>) {
+        if let Some(account) = &mut self.account {
+            account.pool_nonce = pool_nonce;
+        }
+    }
+
     pub fn balance(&self) -> TokenAmount {
         self.account.as_ref().map(|account| account.balance.clone()).unwrap_or_default()
     }
@@ -87,6 +94,19 @@ impl Line {
     /// The first deadline that closes on a message of proving behind that nonce.
     pub fn closes_behind(&self, nonce: u64) -> Option<ChainEpoch> {
         self.waiting().filter(|member| member.proving && member.nonce > nonce).filter_map(|member| member.closes).min()
+    }
+
+    fn is_ours(&self, nonce: u64) -> bool {
+        self.members.iter().any(|member| member.nonce == nonce)
+    }
+
+    /// A nonce that ours wait for and that is none of ours: the first that the mempool lacks, else the first from the chain's
+    /// next one on.
+    pub fn in_front(&self) -> Option<u64> {
+        let (chain, pool) = (self.chain_nonce(), self.pool_nonce()?);
+        let waits = |nonce: &u64| *nonce >= chain && !self.is_ours(*nonce) && self.has_behind(*nonce);
+        let first = (chain..).find(|nonce| !self.is_ours(*nonce));
+        Some(pool).filter(waits).or(first.filter(waits))
     }
 
     /// Whether anything of ours waits behind that nonce.
@@ -123,5 +143,23 @@ mod tests {
         assert!(line.is_free(&t(8)), "a new version takes the place of the one before");
         line.know(5, t(10), None);
         assert_eq!(line.available(), t(0));
+        // Ours are 4, 5, 6 and 7.
+        for (chain, pool, front) in [
+            (3, Some(3), Some(3)), // nobody has 3
+            (3, Some(4), Some(3)), // somebody else has it
+            (3, Some(8), Some(3)),
+            (4, Some(8), None),
+            (5, Some(5), None), // ours, to be pushed again
+            (8, Some(8), None),
+            (3, None, None),
+        ] {
+            line.know(chain, t(10), pool);
+            assert_eq!(line.in_front(), front, "{chain} {pool:?}");
+        }
+        line.leave("k6");
+        for pool in [5, 6, 8] {
+            line.know(5, t(10), Some(pool));
+            assert_eq!(line.in_front(), Some(6), "7 waits for it: {pool}");
+        }
     }
 }

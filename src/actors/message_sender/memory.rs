@@ -1,8 +1,9 @@
 //! The message sender's memory between rounds, which is not stored: all of it is found out again after a restart.
 
+use super::addresses::Candidate;
 use super::verdict::Search;
 use crate::chain::types::MsgLookup;
-use crate::chain::{Address, ChainEpoch};
+use crate::chain::{Address, ChainEpoch, TokenAmount};
 use crate::util::lock;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Mutex;
@@ -20,6 +21,16 @@ pub(super) struct Refusal {
     pub heads: u32,
 }
 
+/// The nonce that a line of ours waits for, and that is none of ours.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct InFront {
+    pub nonce: u64,
+    /// The head at which it was first seen there.
+    pub since: ChainEpoch,
+    /// The head at which the mempool was listed, and the fee cap of its message with that nonce; `None` in it: it has none.
+    pub pooled: Option<(ChainEpoch, Option<TokenAmount>)>,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum RefusalKind {
     /// These bytes can be in no block.
@@ -32,7 +43,7 @@ pub(super) enum RefusalKind {
 
 #[derive(Debug, Default)]
 struct Inner {
-    head: ChainEpoch,
+    head: Option<ChainEpoch>,
     why: HashMap<String, String>,
     gas_limit: HashMap<String, i64>,
     refused: HashMap<String, Refusal>,
@@ -42,7 +53,14 @@ struct Inner {
     keys: HashMap<Address, Address>,
     ids: HashMap<Address, Address>,
     has_key: HashSet<Address>,
+    missed: HashMap<Address, (ChainEpoch, String)>,
+    unusable: HashMap<Address, (ChainEpoch, Candidate)>,
+    in_front: HashMap<Address, InFront>,
     alerts: BTreeMap<String, String>,
+    /// Open messages whose records cannot be read, with the reason.
+    damaged: BTreeMap<String, String>,
+    /// Outcomes of which it was said already that they cannot be read.
+    set_aside: HashSet<String>,
     urgent: bool,
 }
 
@@ -51,7 +69,7 @@ impl Memory {
     pub(super) fn begin(&self, head: ChainEpoch, is_open: impl Fn(&str) -> bool) {
         let mut inner = lock(&self.0);
         let inner = &mut *inner;
-        inner.head = inner.head.max(head);
+        inner.head = inner.head.max(Some(head));
         inner.urgent = false;
         inner.why.retain(|key, _| is_open(key));
         inner.gas_limit.retain(|key, _| is_open(key));
@@ -61,8 +79,8 @@ impl Memory {
         inner.found.retain(|key, _| is_open(key));
     }
 
-    /// The highest head of a round; 0 before the first.
-    pub(super) fn head(&self) -> ChainEpoch {
+    /// The highest head of a round; `None` before the first.
+    pub(super) fn head(&self) -> Option<ChainEpoch> {
         lock(&self.0).head
     }
 
@@ -168,6 +186,45 @@ impl Memory {
         lock(&self.0).has_key.insert(key);
     }
 
+    /// Why the chain told no ID of a named address at this head.
+    pub(super) fn missed(&self, address: &Address, head: ChainEpoch) -> Option<String> {
+        lock(&self.0).missed.get(address).filter(|(at, _)| *at == head).map(|(_, why)| why.clone())
+    }
+
+    pub(super) fn miss(&self, address: Address, head: ChainEpoch, why: String) {
+        lock(&self.0).missed.insert(address, (head, why));
+    }
+
+    /// An address that can send nothing at this head.
+    pub(super) fn unusable(&self, id: &Address, head: ChainEpoch) -> Option<Candidate> {
+        lock(&self.0).unusable.get(id).filter(|(at, _)| *at == head).map(|(_, candidate)| candidate.clone())
+    }
+
+    pub(super) fn pass_over(&self, candidate: Candidate, head: ChainEpoch) {
+        lock(&self.0).unusable.insert(candidate.id, (head, candidate));
+    }
+
+    /// Notes that this nonce, which is none of ours, is what ours wait for. Gives what is known of it.
+    pub(super) fn in_front(&self, from: Address, nonce: u64, head: ChainEpoch) -> InFront {
+        let mut inner = lock(&self.0);
+        let known = inner.in_front.entry(from).or_insert(InFront { nonce, since: head, pooled: None });
+        if known.nonce != nonce {
+            *known = InFront { nonce, since: head, pooled: None };
+        }
+        known.clone()
+    }
+
+    pub(super) fn set_pooled(&self, from: &Address, head: ChainEpoch, cap: Option<TokenAmount>) {
+        if let Some(known) = lock(&self.0).in_front.get_mut(from) {
+            known.pooled = Some((head, cap));
+        }
+    }
+
+    /// Forgets what stood in front of the lines of all others.
+    pub(super) fn keep_in_front(&self, of: &[Address]) {
+        lock(&self.0).in_front.retain(|from, _| of.contains(from));
+    }
+
     pub(super) fn forget_has_key(&self, key: &Address) {
         lock(&self.0).has_key.remove(key);
     }
@@ -184,7 +241,31 @@ impl Memory {
     }
 
     pub(super) fn alerts(&self) -> Vec<String> {
-        lock(&self.0).alerts.values().cloned().collect()
+        let inner = lock(&self.0);
+        let damaged = inner.damaged.iter().map(|(key, why)| {
+            format!("{key} is neither sent nor watched: {why}; put a backup of the store back, or order it anew")
+        });
+        inner.alerts.values().cloned().chain(damaged).collect()
+    }
+
+    /// New ones are logged.
+    pub(super) fn set_damaged(&self, damaged: Vec<(String, String)>) {
+        let mut inner = lock(&self.0);
+        for (key, why) in &damaged {
+            if !inner.damaged.contains_key(key) {
+                tracing::error!(key, "an open message is neither sent nor watched: {why}");
+            }
+        }
+        inner.damaged = damaged.into_iter().collect();
+    }
+
+    pub(super) fn set_aside(&self, damaged: Vec<(String, String)>) {
+        let mut inner = lock(&self.0);
+        for (key, why) in damaged {
+            if inner.set_aside.insert(key.clone()) {
+                tracing::warn!(key, "how a message ended cannot be read: {why}");
+            }
+        }
     }
 
     /// A message came that must not wait for a round that is under way.

@@ -6,22 +6,26 @@
 
 pub mod addresses;
 mod advance;
+mod client;
 mod effects;
 mod fees;
+mod in_front;
 mod line;
+mod listing;
 pub mod machine;
 mod memory;
 pub mod messages;
 pub mod record;
 mod round;
-mod signer;
+mod senders;
 mod verdict;
 
+pub use crate::actors::wallet::{NodeWallet, Wallet};
 pub use addresses::AddressRules;
+pub use client::Outbox;
 pub use effects::{Engine, RoundCounts, SenderSettings};
 pub use machine::SendRules;
 pub use memory::Memory;
-pub use signer::{NodeWallet, Signer};
 
 use crate::actors::daemon_link::messages::HeadUpdate;
 use crate::chain::Address;
@@ -49,7 +53,7 @@ const ROUND: &str = "a round over the open messages";
 
 pub struct SenderDeps {
     pub node: Arc<dyn FullNode>,
-    pub signer: Arc<dyn Signer>,
+    pub wallet: Arc<dyn Wallet>,
     pub store: Store,
     pub miner: Address,
     pub settings: SenderSettings,
@@ -72,7 +76,7 @@ impl MessageSender {
             scope: deps.miner.to_string(),
             miner: Some(deps.miner),
             node: deps.node,
-            signer: deps.signer,
+            wallet: deps.wallet,
             store: deps.store,
             token: cx.token(),
             fence: Some(Arc::new(cx.pass())),

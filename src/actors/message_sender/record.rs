@@ -152,9 +152,13 @@ impl OpenV1 {
     }
 }
 
+/// The epoch of what ended before any head was known; it gets one at the next look.
+pub const UNDATED: ChainEpoch = 0;
+
 /// How a message ended.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
 pub struct Done {
+    /// [`UNDATED`]: no head was known.
     pub at: ChainEpoch,
     pub outcome: MessageOutcome,
 }

@@ -3,7 +3,7 @@
 //! A round asks the node for an account and a nonce for each sender address, and for the miner's addresses once: open
 //! messages that only wait cost no call. Steps of signed messages are in [`super::advance`].
 
-use super::addresses::{self, Candidate, Purpose};
+use super::addresses::{self, Purpose};
 use super::effects::{Engine, RoundCounts, fee_of, parse_address, parse_amount, parse_signed, to_signed};
 use super::fees::{Bounds, Fee, NoFee, Urgency, fil, first_fee, may_pay};
 use super::line::{Line, Member};
@@ -58,7 +58,7 @@ pub(super) struct Round<'a> {
     pub parsed: HashMap<String, SignedMessage>,
     /// By the address form that signs.
     pub lines: HashMap<Address, Line>,
-    info: Option<MinerInfo>,
+    pub info: Option<MinerInfo>,
     /// Sender and nonce of what was pushed. Bytes that were signed with such a nonce and never pushed were thought lost when
     /// another message was signed: they must not take its place in the mempool.
     pub pushed: HashSet<(String, u64)>,
@@ -68,6 +68,8 @@ pub(super) struct Round<'a> {
     pub filled: TokenAmount,
     /// A self-transfer's estimate, once asked.
     pub filler: Option<Fee>,
+    /// The fee caps of the mempool's messages of our senders, by sender and nonce, once it was listed.
+    pub pooled: Option<HashMap<(Address, u64), TokenAmount>>,
     pub alerts: BTreeMap<String, String>,
     pub report: RoundCounts,
 }
@@ -90,20 +92,39 @@ impl<'a> Round<'a> {
             estimates: engine.settings.estimates,
             filled: TokenAmount::zero(),
             filler: None,
+            pooled: None,
             alerts: BTreeMap::new(),
             report: RoundCounts::default(),
         };
-        for (key, open) in &open {
-            let Some(signed) = &open.signed else { continue };
-            if signed.pushed_at.is_some() {
-                round.pushed.insert((signed.from.clone(), signed.nonce));
+        for (key, open) in open {
+            match round.take_in(&key, &open) {
+                Ok(()) => round.open.push((key, open)),
+                // It takes no other along.
+                Err(e @ StoreError::Corrupt { .. }) => {
+                    let text = format!("{key} is neither sent nor watched: {e}; put a backup of the store back");
+                    round.alert(format!("damaged {key}"), text);
+                }
+                Err(e) => return Err(e),
             }
-            let message = parse_signed(key, signed)?;
-            round.join_line(key, open, &message)?;
-            round.parsed.insert(key.clone(), message);
         }
-        round.open = open;
         Ok(round)
+    }
+
+    /// An error: its record is damaged.
+    fn take_in(&mut self, key: &str, open: &Open) -> Result<(), StoreError> {
+        self.engine.purpose(key, open)?;
+        self.engine.max_fee(key, open)?;
+        parse_amount(key, &open.value)?;
+        open.from.as_ref().map(|from| parse_address(key, from)).transpose()?;
+        let Some(signed) = &open.signed else { return Ok(()) };
+        let message = parse_signed(key, signed)?;
+        parse_address(key, &signed.from)?;
+        if signed.pushed_at.is_some() {
+            self.pushed.insert((signed.from.clone(), signed.nonce));
+        }
+        self.join_line(key, open, &message)?;
+        self.parsed.insert(key.to_owned(), message);
+        Ok(())
     }
 
     /// The message takes its place in its sender's line, in place of an earlier version.
@@ -138,6 +159,7 @@ impl<'a> Round<'a> {
             }
             self.step(&key, &record).await?;
         }
+        self.look_in_front().await?;
         self.engine.memory.set_alerts(self.alerts);
         Ok(self.report)
     }
@@ -174,105 +196,6 @@ impl<'a> Round<'a> {
             self.lines.entry(*from).or_default().know(nonce, balance, pool_nonce);
         }
         Ok(&self.lines[from])
-    }
-
-    async fn miner_info(&mut self, miner: &Address) -> Result<MinerInfo, FullNodeError> {
-        if let Some(info) = &self.info {
-            return Ok(info.clone());
-        }
-        let info = self.engine.node.state_miner_info(miner, &self.head.key()).await?;
-        Ok(self.info.insert(info).clone())
-    }
-
-    async fn key_of(&self, id: &Address) -> Result<Address, FullNodeError> {
-        if let Some(key) = self.engine.memory.key_of(id) {
-            return Ok(key);
-        }
-        let key = self.engine.node.state_account_key(id, &self.head.key()).await?;
-        self.engine.memory.set_key(*id, key);
-        Ok(key)
-    }
-
-    /// The named control addresses as IDs; one that cannot be looked up is passed over, with an alert.
-    async fn look_up_named(&mut self) -> Result<(), FullNodeError> {
-        let engine = self.engine;
-        for named in engine.settings.addresses.named() {
-            if engine.memory.id_of(named).is_some() {
-                continue;
-            }
-            if named.id().is_ok() {
-                engine.memory.set_id(*named, *named);
-                continue;
-            }
-            match engine.node.state_lookup_id(named, &self.head.key()).await {
-                Ok(id) => engine.memory.set_id(*named, id),
-                Err(e @ (FullNodeError::Rpc { .. } | FullNodeError::NoSuchMethod { .. })) => {
-                    self.alert(format!("address {named}"), format!("[addresses] names {named}: {e}"));
-                }
-                Err(e) => return Err(e),
-            }
-        }
-        Ok(())
-    }
-
-    /// The addresses that may send it, the preferred first.
-    async fn senders(&mut self, key: &str, open: &Open, purpose: Purpose) -> Result<Vec<Address>, Held> {
-        if let Some(from) = &open.from {
-            return Ok(vec![parse_address(key, from)?]);
-        }
-        let Some(miner) = self.engine.miner else { return Err(Held::Why("it names no sender".into())) };
-        let info = self.miner_info(&miner).await?;
-        self.look_up_named().await?;
-        let engine = self.engine;
-        for named in engine.settings.addresses.named() {
-            let strange = engine.memory.id_of(named).filter(|id| !addresses::is_of(&info, id));
-            if strange.is_some() {
-                let text = format!("[addresses] names {named}, which is no control address of {miner} on chain");
-                self.alert(format!("address {named}"), text);
-            }
-        }
-        Ok(engine.settings.addresses.candidates(purpose, &info, |named| engine.memory.id_of(named)))
-    }
-
-    /// One that the node does not know, or that has no key, sends nothing.
-    async fn candidate(&mut self, id: Address, purpose: Purpose, named: bool) -> Result<Candidate, Held> {
-        let unusable = Candidate { id, key: id, available: TokenAmount::zero(), has_key: false, is_free: false };
-        let key = match self.key_of(&id).await {
-            Err(FullNodeError::Rpc { .. }) => return Ok(unusable),
-            key => key?,
-        };
-        if !self.engine.memory.has_key(&key) {
-            if !self.engine.signer.has_key(&key).await? {
-                return Ok(Candidate { key, ..unusable });
-            }
-            self.engine.memory.set_has_key(key);
-        }
-        match self.line(&key).await {
-            Err(FullNodeError::Rpc { .. }) => return Ok(Candidate { key, ..unusable }),
-            line => line?,
-        };
-        let reserve = match named || purpose == Purpose::Proving {
-            true => TokenAmount::zero(),
-            false => self.reserve(&id, &key),
-        };
-        let line = &self.lines[&key];
-        let available = (line.available() - reserve).max(TokenAmount::zero());
-        // Sealing waits in a line that stands; it does not turn to the owner's money.
-        let is_free = purpose != Purpose::Proving || line.is_free(&self.base_fee);
-        Ok(Candidate { id, key, available, has_key: true, is_free })
-    }
-
-    /// The amount that stays on an address for proving's messages: their bound, and a fifth of the balance at most.
-    fn reserve(&self, id: &Address, key: &Address) -> TokenAmount {
-        let engine = self.engine;
-        let may_prove = self.info.as_ref().is_some_and(|info| {
-            let named = |address: &Address| engine.memory.id_of(address);
-            engine.settings.addresses.candidates(Purpose::Proving, info, named).contains(id)
-        });
-        match may_prove {
-            true => self.lines[key].balance().div_floor(5).min(engine.settings.window_post_fee.clone()),
-            false => TokenAmount::zero(),
-        }
     }
 
     /// A message that is not signed.
@@ -367,34 +290,17 @@ impl<'a> Round<'a> {
             let text = format!("{} has {} to spend: the fee is bounded by that", sender.id, fil(&sender.available));
             self.alert(format!("funds {}", sender.id), text);
         }
-        let nonce = self.next_nonce(&sender.key).await?;
+        let (nonce, read) = self.next_nonce(&sender.key).await?;
         let message = priced(Message { from: sender.key, nonce, ..message }, &fee);
         let signed = self.sign(&message).await?;
         let stored = to_signed(key, &signed, height)?;
-        if !self.engine.store_signed(&store, key, stored.clone()).map_err(unproven)? {
+        if !self.engine.store_signed(&store, key, stored.clone(), read).map_err(unproven)? {
             return Err(Held::Why("its nonce was taken meanwhile; signing again on the next head".into()));
         }
         self.join_line(key, open, &signed)?;
         self.engine.memory.forget_refusal(key);
         failpoint::hit("message", "signed");
         self.push(key, &signed, stored).await
-    }
-
-    /// Adds candidates until one is good enough.
-    async fn look_at(
-        &mut self,
-        senders: &mut impl Iterator<Item = Address>,
-        candidates: &mut Vec<Candidate>,
-        purpose: Purpose,
-        named: bool,
-        need: &TokenAmount,
-    ) -> Result<(), Held> {
-        while !candidates.iter().any(|c| c.is_good(need)) {
-            let Some(id) = senders.next() else { break };
-            let candidate = self.candidate(id, purpose, named).await?;
-            candidates.push(candidate);
-        }
-        Ok(())
     }
 
     /// A fee spike slows sealing; where it stops proving somebody must know.
@@ -427,7 +333,7 @@ impl<'a> Round<'a> {
     }
 
     pub(super) async fn sign(&self, message: &Message) -> Result<SignedMessage, Held> {
-        let signed = self.engine.signer.sign(&message.from, message).await;
+        let signed = self.engine.wallet.sign_message(&message.from, message).await;
         if signed.is_err() {
             // The key may be gone from the wallet: it is asked again before the next message.
             self.engine.memory.forget_has_key(&message.from);
@@ -439,9 +345,11 @@ impl<'a> Round<'a> {
         }
     }
 
-    async fn next_nonce(&self, from: &Address) -> Result<u64, Held> {
-        let own = self.engine.store.get::<NextNonce>(&from.to_string())?.map_or(0, |n| n.0);
-        Ok(self.engine.node.mpool_get_nonce(from).await?.max(own))
+    /// And the stored one that it follows from, which another sender of the same address may change.
+    async fn next_nonce(&self, from: &Address) -> Result<(u64, Option<NextNonce>), Held> {
+        let read = self.engine.store.get::<NextNonce>(&from.to_string())?;
+        let own = read.as_ref().map_or(0, |next| next.0);
+        Ok((self.engine.node.mpool_get_nonce(from).await?.max(own), read))
     }
 
     fn estimate_refused(&mut self, key: &str, open: &Open, e: &FullNodeError) -> Result<(), Held> {

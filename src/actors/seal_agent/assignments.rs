@@ -5,7 +5,9 @@
 //! nothing else extends the agent's lease.
 
 use super::messages::ReportResult;
+use super::resources;
 use crate::actors::seal_jobs::{JobFailed, SealJob};
+use crate::chain::proof_types;
 use crate::proofs::Output;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -15,6 +17,8 @@ pub struct Assignments {
     /// When the last heartbeat that was answered had been sent.
     heard: Instant,
     tasks: BTreeMap<String, Task>,
+    /// Bytes of memory that each task may take.
+    memory: BTreeMap<String, u64>,
     heartbeat_due: Instant,
     report_due: Instant,
 }
@@ -29,7 +33,14 @@ enum Task {
 
 impl Assignments {
     pub fn new(lease: Duration, now: Instant) -> Assignments {
-        Assignments { lease, heard: now, tasks: BTreeMap::new(), heartbeat_due: now, report_due: now }
+        Assignments {
+            lease,
+            heard: now,
+            tasks: BTreeMap::new(),
+            memory: BTreeMap::new(),
+            heartbeat_due: now,
+            report_due: now,
+        }
     }
 
     pub fn lease(&self) -> Duration {
@@ -42,9 +53,18 @@ impl Assignments {
     }
 
     pub fn taken(&mut self, job: SealJob, now: Instant) {
+        let size = proof_types::sector_size(job.proof_type).unwrap_or(0);
+        self.memory.insert(job.id(), resources::memory(job.step.kind(), size));
         // The same one anew: the agent takes what runs here for lost, and the heartbeat says so first.
         self.tasks.entry(job.id()).or_insert(Task::Waits(Box::new(job)));
         self.heartbeat_due = now;
+    }
+
+    /// Bytes of memory that what waits or runs here may take in all.
+    pub fn promised(&mut self) -> u64 {
+        let tasks = &self.tasks;
+        self.memory.retain(|id, _| matches!(tasks.get(id), Some(Task::Waits(_) | Task::Runs)));
+        self.memory.values().sum()
     }
 
     pub fn heartbeat_due(&self) -> Instant {
@@ -148,6 +168,18 @@ mod tests {
         let (begun, ended) = assignments.heartbeat_answered(sent, &named, &[]);
         assert_eq!((begun.len(), ended.len()), (2, 0));
         assignments
+    }
+
+    #[test]
+    fn memory_is_promised_until_a_task_is_done() {
+        let start = Instant::now();
+        let mut assignments = running(start, 0);
+        let each = resources::memory(job(1).step.kind(), 2048);
+        assert_eq!(assignments.promised(), 2 * each);
+        assignments.done(&job(1).id(), Ok(Output::Done), start);
+        assert_eq!(assignments.promised(), each);
+        assignments.taken(job(3), start);
+        assert_eq!(assignments.promised(), 2 * each, "what waits for its heartbeat will take it, too");
     }
 
     #[test]

@@ -60,6 +60,17 @@ impl Message for Acknowledge {
     const WIRE: Option<WireForm<Self>> = Some(codec::form(ids::SEAL_ACKNOWLEDGE, 1));
 }
 
+/// Do not begin this step: it would come too late. `false`: it has begun, and goes on.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
+pub struct TakeBack {
+    pub job: String,
+}
+
+impl Message for TakeBack {
+    type Reply = bool;
+    const WIRE: Option<WireForm<Self>> = Some(codec::form(ids::SEAL_TAKE_BACK, 1));
+}
+
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
 pub struct GetAgentReport;
 
@@ -74,7 +85,7 @@ pub struct AgentReport {
     /// PC1 tasks that it runs at a time, over all its workers.
     pub slots: u64,
     pub queued: u64,
-    /// Bytes.
+    /// Bytes, and what the steps under way have written: a scheduler takes off what it has promised them in all.
     pub free_disk: u64,
     pub workers: Vec<WorkerSeen>,
     /// It runs tasks in its own provers while no worker is there.

@@ -12,24 +12,26 @@ mod settings;
 pub mod worker;
 pub mod worker_api;
 
+use crate::util::time::unix_ms;
 pub use queue::OURSELVES;
 pub use resources::disk;
+pub use resources::memory as memory_of;
 pub use settings::{AgentSettings, MARK, storage_mark};
 
-use crate::actors::seal_jobs::{JobFailed, SealJob, carry_out};
-use crate::actors::sector_files::SectorDirs;
+use crate::actors::seal_jobs::{JobFailed, SealJob, StepKind, carry_out};
+use crate::actors::sector_files::{SectorDirs, Writing};
 use crate::chain::proof_types;
 use crate::proofs::{ActorId, Output, Prover};
 use crate::store::{Record, Store, StoreError};
 use crate::supervisor::{Actor, Cx, Exit, Handler, Message, Ref, StartError};
 use messages::*;
-use queue::{Accept, Entry, FreeSlots, Queue};
+use queue::{Accept, Entry, FreeSlots, Queue, State};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 use tokio::sync::{oneshot, watch};
 
 impl Record for Entry {
@@ -79,10 +81,6 @@ pub struct SealAgent {
     own: HashMap<String, oneshot::Sender<()>>,
 }
 
-fn now_ms() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64)
-}
-
 fn size_of(job: &SealJob) -> u64 {
     proof_types::sector_size(job.proof_type).unwrap_or_default()
 }
@@ -92,7 +90,7 @@ impl SealAgent {
         let failed = |e: StoreError| StartError(e.to_string());
         let entries = deps.store.list::<Entry>().map_err(failed)?;
         let lease = deps.settings.lease.as_millis() as u64;
-        let queue = Queue::load(entries.into_iter().map(|(_, entry)| entry), now_ms(), lease);
+        let queue = Queue::load(entries.into_iter().map(|(_, entry)| entry), unix_ms(), lease);
         let master = match (deps.settings.miner, deps.settings.sector_size) {
             (Some(miner), Some(sector_size)) => Some(Master { miner, sector_size }),
             _ => deps.store.get::<Master>(MASTER).map_err(failed)?,
@@ -125,7 +123,7 @@ impl SealAgent {
     }
 
     fn take_in(&mut self, job: &SealJob) -> Result<(), StoreError> {
-        let Accept::Write { entry, gone } = self.queue.accept(job, now_ms()) else { return Ok(()) };
+        let Accept::Write { entry, gone } = self.queue.accept(job, unix_ms()) else { return Ok(()) };
         let master = match self.master {
             Some(_) => None,
             None => {
@@ -172,6 +170,23 @@ impl SealAgent {
         Ok(())
     }
 
+    /// Bytes that the steps under way have written of what their sectors were promised.
+    fn written_under_way(&self) -> u64 {
+        let written = |entry: &Entry| {
+            let writing = match entry.job.step.kind() {
+                StepKind::AddPiece => Writing::Piece,
+                StepKind::Pc1 => Writing::Layers,
+                StepKind::Pc2 => Writing::Trees,
+                StepKind::C1 | StepKind::C2 | StepKind::Finalize | StepKind::Remove => return 0,
+            };
+            match entry.state {
+                State::Queued | State::Given { .. } => self.dirs(entry.job.miner).written(entry.job.number, writing),
+                State::Done(_) => 0,
+            }
+        };
+        self.queue.entries().map(written).sum()
+    }
+
     fn works_itself(&self) -> bool {
         self.deps.settings.own_work && self.sessions.is_empty()
     }
@@ -179,7 +194,7 @@ impl SealAgent {
     /// On disk first: after a restart it must be known that a worker may have it.
     fn give(&mut self, id: &str, worker: &str) -> Result<(), Exit> {
         let lease = self.lease();
-        self.queue.given(id, worker, now_ms(), lease);
+        self.queue.given(id, worker, unix_ms(), lease);
         self.write(id)
     }
 
@@ -204,7 +219,7 @@ impl SealAgent {
     }
 
     fn tick(&mut self) -> Result<(), Exit> {
-        let now = now_ms();
+        let now = unix_ms();
         for id in self.queue.expire(now) {
             tracing::warn!(job = id, "its worker was silent for a lease; it waits for another");
             self.write(&id)?;
@@ -296,9 +311,23 @@ impl Handler<Acknowledge> for SealAgent {
     }
 }
 
+impl Handler<TakeBack> for SealAgent {
+    async fn handle(&mut self, ask: TakeBack, _: &Cx<Self>) -> Result<bool, Exit> {
+        match self.queue.state(&ask.job) {
+            JobState::Queued => {
+                self.deps.store.delete::<Entry>(&self.token, &ask.job)?;
+                self.queue.remove(&ask.job);
+                Ok(true)
+            }
+            JobState::Unknown => Ok(true),
+            JobState::Running { .. } | JobState::Done(_) | JobState::Failed(_) => Ok(false),
+        }
+    }
+}
+
 impl Handler<GetAgentReport> for SealAgent {
     async fn handle(&mut self, _: GetAgentReport, _: &Cx<Self>) -> Result<AgentReport, Exit> {
-        let now = now_ms();
+        let now = unix_ms();
         let slots = match self.works_itself() {
             true => u64::from(self.deps.settings.slots.pc1),
             false => self.sessions.values().map(|s| u64::from(s.slots.pc1)).sum(),
@@ -311,7 +340,7 @@ impl Handler<GetAgentReport> for SealAgent {
             sectors: sectors.len() as u64,
             slots,
             queued: self.queue.queued(),
-            free_disk: crate::util::host::free_disk(&self.deps.repo),
+            free_disk: crate::util::host::free_disk(&self.deps.repo).saturating_add(self.written_under_way()),
             workers: self
                 .sessions
                 .iter()
@@ -341,7 +370,7 @@ impl Handler<Join> for SealAgent {
             return Ok(Err(why));
         }
         tracing::info!(worker = join.name, id = join.id, "a worker joined");
-        self.sessions.insert(join.id, WorkerSession { name: join.name, slots: join.slots, heard: now_ms() });
+        self.sessions.insert(join.id, WorkerSession { name: join.name, slots: join.slots, heard: unix_ms() });
         self.dispatch(cx)?;
         Ok(Ok(Joined { lease: self.lease() }))
     }
@@ -350,7 +379,7 @@ impl Handler<Join> for SealAgent {
 impl Handler<TakeTask> for SealAgent {
     async fn handle(&mut self, take: TakeTask, _: &Cx<Self>) -> Result<TakeAnswer, Exit> {
         let Some(session) = self.sessions.get_mut(&take.id) else { return Ok(TakeAnswer::JoinFirst) };
-        session.heard = now_ms();
+        session.heard = unix_ms();
         let room = FreeSlots { slots: session.slots, memory: take.memory };
         match self.queue.next(&take.id, &room, size_of).map(|e| e.job.clone()) {
             Some(job) => {
@@ -364,7 +393,7 @@ impl Handler<TakeTask> for SealAgent {
 
 impl Handler<Heartbeat> for SealAgent {
     async fn handle(&mut self, beat: Heartbeat, _: &Cx<Self>) -> Result<HeartbeatAnswer, Exit> {
-        let now = now_ms();
+        let now = unix_ms();
         let lost = self.queue.beat(&beat.id, &beat.running, now, self.deps.settings.lease.as_millis() as u64);
         let known = self.sessions.get_mut(&beat.id).map(|s| s.heard = now);
         self.deps.changed.send_modify(|n| *n += 1);
@@ -394,6 +423,7 @@ pub fn export(worker: &Ref<SealAgent>) -> crate::supervisor::ExportOf<SealAgent>
         .message::<Run>()
         .message::<JobStatus>()
         .message::<Acknowledge>()
+        .message::<TakeBack>()
         .message::<GetAgentReport>()
         .message::<Tasks>()
 }

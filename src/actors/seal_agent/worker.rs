@@ -10,6 +10,7 @@ use crate::actors::seal_jobs::{JobFailed, SealJob, carry_out};
 use crate::actors::sector_files::SectorDirs;
 use crate::proofs::{Output, Prover};
 use crate::rpc::client::{CallErrorKind, RpcCallError, RpcClient};
+use crate::util::host;
 use async_trait::async_trait;
 use futures::future::BoxFuture;
 use serde::Serialize;
@@ -110,7 +111,8 @@ impl<A: AgentCalls> Worker<A> {
         let lease = self.joined().await?;
         let mut assignments = Assignments::new(lease, Instant::now());
         let mut running = RunningTasks::default();
-        let mut asking: BoxFuture<'_, Result<Asked, WorkerError>> = Box::pin(self.take(Duration::ZERO));
+        let mut asking: BoxFuture<'_, Result<Asked, WorkerError>> =
+            Box::pin(self.take(Duration::ZERO, assignments.promised()));
         let mut beating: Option<BoxFuture<'_, HeartbeatResult>> = None;
         let mut reporting: Option<BoxFuture<'_, (String, Result<bool, RpcCallError>)>> = None;
         loop {
@@ -125,17 +127,17 @@ impl<A: AgentCalls> Worker<A> {
                 asked = &mut asking => asking = match asked? {
                     Asked::Joined(lease) => {
                         assignments.joined(lease, Instant::now());
-                        Box::pin(self.take(Duration::ZERO))
+                        Box::pin(self.take(Duration::ZERO, assignments.promised()))
                     }
                     Asked::Took(Ok(TakeAnswer::JoinFirst)) => Box::pin(async { self.joined().await.map(Asked::Joined) }),
-                    Asked::Took(Ok(TakeAnswer::Nothing)) => Box::pin(self.take(Duration::ZERO)),
+                    Asked::Took(Ok(TakeAnswer::Nothing)) => Box::pin(self.take(Duration::ZERO, assignments.promised())),
                     Asked::Took(Ok(TakeAnswer::Job(job))) => {
                         assignments.taken(*job, Instant::now());
-                        Box::pin(self.take(Duration::ZERO))
+                        Box::pin(self.take(Duration::ZERO, assignments.promised()))
                     }
                     Asked::Took(Err(e)) => {
                         tracing::warn!("{e}");
-                        Box::pin(self.take(RETRY_DELAY.min(assignments.lease() / 4)))
+                        Box::pin(self.take(RETRY_DELAY.min(assignments.lease() / 4), assignments.promised()))
                     }
                 },
                 Some(done) = running.tasks.join_next() => {
@@ -174,9 +176,10 @@ impl<A: AgentCalls> Worker<A> {
         }
     }
 
-    async fn take(&self, pause: Duration) -> Result<Asked, WorkerError> {
+    /// `promised`: bytes of memory that the tasks here may take in all.
+    async fn take(&self, pause: Duration, promised: u64) -> Result<Asked, WorkerError> {
         tokio::time::sleep(pause).await;
-        let take = TakeTask { id: self.join.id.clone(), memory: free_memory() };
+        let take = TakeTask { id: self.join.id.clone(), memory: host::memory().left(promised) };
         Ok(Asked::Took(self.call(TAKE, &take, LONGEST_WAIT + ANSWER_TIMEOUT).await))
     }
 
@@ -251,14 +254,6 @@ async fn some<T>(future: &mut Option<BoxFuture<'_, T>>) -> T {
         Some(future) => future.await,
         None => std::future::pending().await,
     }
-}
-
-/// Bytes that the machine can still give; all there is to know where /proc is not there.
-pub fn free_memory() -> u64 {
-    let read = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let line = read.lines().find_map(|l| l.strip_prefix("MemAvailable:"));
-    let kib = line.and_then(|l| l.trim().trim_end_matches("kB").trim().parse::<u64>().ok());
-    kib.map_or(u64::MAX, |kib| kib << 10)
 }
 
 #[cfg(test)]

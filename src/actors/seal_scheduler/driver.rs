@@ -1,13 +1,16 @@
 //! The journaled sectors of one miner and what runs for them: what is due, what came of it, on disk before it counts.
 
+use super::holds::{Holds, Tried, step_of};
 use super::journal::Sectors;
 use super::machine::{self, Event, FollowUp, Rules};
 use super::messages::{List, SealingSummary, SealingTask, SectorDetail, SectorPage, SectorSummary, Slots};
 use super::phase::{Action, Phase, Pool};
 use super::plan::Limits;
 use super::ready::{Busy, Chosen, Pace, Ready};
-use super::room::Promised;
+use super::room::{Began, Promised};
 use super::sector::Sector;
+use crate::actors::seal_agent::memory_of;
+use crate::chain::proof_types;
 use crate::failpoint;
 use crate::store::{Record, Store, StoreError, Token};
 use crate::util::Repeats;
@@ -40,6 +43,9 @@ struct RunningAction {
     away: bool,
     /// Unix milliseconds.
     since: u64,
+    began: Began,
+    /// Bytes that it may take of this host.
+    memory: u64,
 }
 
 /// How long each task of a sector took that was done.
@@ -50,16 +56,6 @@ fn durations(sector: &Sector) -> impl Iterator<Item = (Action, u64)> {
         let ended = done.ended.filter(|_| !failed && done.phase.action().task().is_some())?;
         Some((done.phase.action(), ended.saturating_sub(done.started)))
     })
-}
-
-/// A sector whose actions are counted when they fail.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Tried(u64);
-
-impl std::fmt::Display for Tried {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "sector {}", self.0)
-    }
 }
 
 /// Something to carry out now; [`Driver::done`] takes what came of it.
@@ -73,6 +69,10 @@ pub struct ActionRun {
     pub last_took: Option<u64>,
     /// The others' promised room on the disks; only for an action that asks for room.
     pub promised: Promised,
+    /// Bytes of memory that the tasks under way here may take in all.
+    pub memory: u64,
+    /// Set once it does not wait for its turn any more.
+    pub began: Began,
     /// A polling sector may read the chain without a sign that it has news for it: at a head a few of them do, in turn.
     pub may_read: bool,
 }
@@ -98,8 +98,11 @@ pub struct Driver {
     ready: Ready,
     /// Only of sectors of which there is something to know.
     paces: HashMap<u64, Pace>,
-    /// Actions that fail in a row, by sector.
+    /// Actions that fail in a row, by sector; looks for room that found none, by queue.
     repeats: Repeats<Tried>,
+    holds: Holds,
+    /// Keys of records that could not be read at the start, with the reason.
+    damaged: Vec<(String, String)>,
 }
 
 impl Driver {
@@ -107,11 +110,24 @@ impl Driver {
     pub fn load(store: Store, token: Token, scope: String, rules: Rules, limits: Limits) -> Result<Driver, StoreError> {
         let prefix = format!("{scope}/");
         let (mut sectors, mut took) = (Sectors::default(), HashMap::new());
-        store.each_with_prefix::<Sector>(&prefix, |_, sector| {
-            took.extend(durations(&sector));
-            sectors.put(sector);
+        let mut damaged = Vec::new();
+        store.each_readable::<Sector>(&prefix, |key, sector| match sector {
+            Ok(sector) => {
+                // The shortest of those known: a record does not tell how long a task waited for its turn.
+                for (action, ms) in durations(&sector) {
+                    let known = took.entry(action).or_insert(ms);
+                    *known = ms.min(*known);
+                }
+                sectors.put(sector);
+            }
+            Err(why) => damaged.push((key.to_owned(), why)),
         })?;
-        let pledges = store.list_prefix::<PledgeRecord>(&prefix)?.into_iter().filter(|(_, p)| p.number.is_none());
+        let (pledges, damaged_pledges) = store.list_readable::<PledgeRecord>(&prefix)?;
+        damaged.extend(damaged_pledges);
+        for (key, why) in &damaged {
+            tracing::error!(key, "its record cannot be read: it is not sealed on, and nothing of it is touched: {why}");
+        }
+        let pledges = pledges.into_iter().filter(|(_, p)| p.number.is_none());
         let unnumbered = pledges.map(|(key, p)| (key[prefix.len()..].to_owned(), p.made)).collect();
         let mut ready = Ready::default();
         sectors.all_whole().for_each(|sector| ready.place(sector, Pace::default(), 0));
@@ -131,6 +147,8 @@ impl Driver {
             ready,
             paces: HashMap::new(),
             repeats: Repeats::new(rules.transient_wait, rules.transient_cap),
+            holds: Holds::default(),
+            damaged,
         })
     }
 
@@ -212,6 +230,7 @@ impl Driver {
             self.place(number, now);
         }
         self.busy.sealing = self.sectors.census.sealing + self.describing;
+        self.busy.held = self.holds.at(now);
         let chosen = self.ready.take(head, &self.busy, &self.limits, READS_PER_HEAD);
         chosen.into_iter().filter_map(|chosen| self.begin(chosen, head, now)).collect()
     }
@@ -222,7 +241,12 @@ impl Driver {
         self.runs += 1;
         let run = self.runs;
         let away = sector.location.is_some();
-        self.set_running(number, RunningAction { action, pool, run, away, since: now });
+        let memory = self.running.values().map(|running| running.memory).sum();
+        let size = sector.seal_proof.and_then(proof_types::sector_size).unwrap_or(0);
+        let takes = step_of(action).filter(|_| !away).map_or(0, |step| memory_of(step, size));
+        let began = Began::default();
+        let running = RunningAction { action, pool, run, away, since: now, began: began.clone(), memory: takes };
+        self.set_running(number, running);
         if let (true, Some(head)) = (action.is_poll(), head) {
             self.paces.entry(number).or_default().polled = Some(head);
         }
@@ -230,7 +254,8 @@ impl Driver {
             Action::AddPiece => Promised::of(self.sectors.all_whole(), number),
             _ => Promised::default(),
         };
-        Some(ActionRun { sector, action, run, last_took: self.took.get(&action).copied(), promised, may_read })
+        let last_took = self.took.get(&action).copied();
+        Some(ActionRun { sector, action, run, last_took, promised, memory, began, may_read })
     }
 
     /// Takes the result of a run: the next record is on disk when this returns. The result of an overtaken run is
@@ -244,7 +269,13 @@ impl Driver {
         if let Some(pace) = self.paces.get_mut(&number) {
             pace.until = event.not_before();
         }
-        let rules = self.count(number, &event, now);
+        // One that did not begin frees nothing: two queues would let each other look again and again.
+        let was_done = !matches!(event, Event::NoRoom(_));
+        if was_done && ended.as_ref().is_some_and(|ended| ended.action.task().is_some()) {
+            self.holds.look_again();
+        }
+        let pool = ended.as_ref().map(|ended| ended.pool);
+        let rules = self.count(number, pool, &event, now);
         let applied = self.apply(number, event, now, &rules);
         // It led on: it was done. An action that failed keeps the phase, or leads to one of failure.
         if let (Some(ended), Some(before), Some(after)) = (ended, before, self.sectors.phase(number))
@@ -252,7 +283,8 @@ impl Driver {
             && after != before
             && after.action() != Action::Retry
         {
-            self.took.insert(ended.action, now.saturating_sub(ended.since));
+            let since_its_turn = ended.began.get().map(|at| at.elapsed().as_millis() as u64);
+            self.took.insert(ended.action, since_its_turn.unwrap_or(now.saturating_sub(ended.since)));
         }
         if applied.is_err() {
             self.paces.entry(number).or_default().held = Some(now + self.rules.transient_wait);
@@ -263,31 +295,47 @@ impl Driver {
 
     /// An action that fails again and again backs off, and is a warning after a few tries. Gives the rules for the transition,
     /// with that pause in them.
-    fn count(&mut self, number: u64, event: &Event, now: u64) -> Rules {
+    fn count(&mut self, number: u64, pool: Option<Pool>, event: &Event, now: u64) -> Rules {
         let Some(phase) = self.sectors.phase(number) else { return self.rules };
         match event {
             // The wait for another try is neither a failure nor a success.
             Event::RetryDue => {}
+            Event::NoRoom(why) => {
+                let pool = pool.unwrap_or(phase.pool());
+                let repeat = self.repeats.failed(&Tried::Room(pool), why, now);
+                if let Some(warning) = repeat.warning {
+                    tracing::warn!("{warning}");
+                }
+                self.holds.hold(pool, now + repeat.pause);
+            }
             Event::PreCommitRefused { exit_code, error } | Event::CommitRefused { exit_code, error } => {
                 tracing::warn!(sector = number, %phase, exit_code, "a message of a sector was refused: {error}");
             }
             event => match event.failure() {
                 Some(why) => {
-                    let repeat = self.repeats.failed(&Tried(number), &format!("{phase}: {why}"), now);
+                    let repeat = self.repeats.failed(&Tried::Sector(number), &format!("{phase}: {why}"), now);
                     if let Some(warning) = repeat.warning {
                         tracing::warn!(sector = number, "{warning}");
                     }
                     return Rules { transient_wait: repeat.pause, ..self.rules };
                 }
-                None => self.repeats.over(&Tried(number)),
+                None => {
+                    self.repeats.over(&Tried::Sector(number));
+                    pool.into_iter().for_each(|pool| self.repeats.over(&Tried::Room(pool)));
+                }
             },
         }
         self.rules
     }
 
-    /// The sector whose actions fail most often in a row; `None`: none does.
+    /// The sector whose actions fail most often in a row, or a record that cannot be read; `None`: nothing of that.
     pub fn trouble(&self) -> Option<String> {
-        self.repeats.trouble()
+        let damaged = || {
+            let (key, why) = self.damaged.first()?;
+            let count = self.damaged.len();
+            Some(format!("{count} records cannot be read, the first is {key}: {why}; put a backup of the store back"))
+        };
+        self.repeats.trouble().or_else(damaged)
     }
 
     /// An operator's removal; ends what runs for the sector.
@@ -299,7 +347,7 @@ impl Driver {
         let rules = self.rules;
         self.apply(number, Event::RemoveRequested(why.to_owned()), now, &rules)?;
         self.end_running(number);
-        self.repeats.over(&Tried(number));
+        self.repeats.over(&Tried::Sector(number));
         self.place(number, now);
         Ok(())
     }
@@ -359,7 +407,7 @@ impl Driver {
 
     /// The next moment at which something becomes due by time alone.
     pub fn next_wake(&self, now: u64) -> Option<u64> {
-        self.ready.next_time(now)
+        self.ready.next_time(now).into_iter().chain(self.holds.next_time(now)).min()
     }
 
     /// How many sectors were looked at so far to find what is due.

@@ -7,12 +7,14 @@ use super::driver::ActionRun;
 use super::head_answers::{AnswersByHead, HeadAnswers};
 use super::machine::Event;
 use super::phase::Action;
-use super::ports::{Agents, Outbox};
+use super::ports::Agents;
 use super::remote::{self, Remote};
-use super::room;
+use super::room::{self, Began};
 use super::sector::{Drawn, Sector};
 use super::settings::{Place, SealSettings};
-use crate::actors::seal_jobs::{self, JobFailed, SealJob, SealStep, Sealed};
+use crate::actors::message_sender::Outbox;
+use crate::actors::seal_agent::memory_of;
+use crate::actors::seal_jobs::{self, JobFailed, SealJob, SealStep, Sealed, StepKind};
 use crate::actors::sector_files::SectorDirs;
 use crate::chain::miner_messages::EncodeError;
 use crate::chain::types::TipSet;
@@ -21,7 +23,7 @@ use crate::proofs::{Job, Output, Prover, Task};
 use crate::rpc::full_node::rules::RulesAt;
 use crate::rpc::full_node::{FullNode, FullNodeError};
 use crate::supervisor::Fence;
-use crate::util::host::free_disk;
+use crate::util::host::{Memory, free_disk};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,7 +32,7 @@ use tokio::time::Instant;
 pub struct Effects {
     pub node: Arc<dyn FullNode>,
     pub prover: Arc<dyn Prover>,
-    pub outbox: Rc<dyn Outbox>,
+    pub outbox: Arc<dyn Outbox>,
     pub miner: Address,
     pub dirs: SectorDirs,
     pub settings: SealSettings,
@@ -40,6 +42,8 @@ pub struct Effects {
     /// The fence of the incarnation that these effects belong to.
     pub fence: Option<Arc<dyn Fence>>,
     pub answers: AnswersByHead,
+    /// The host's memory now.
+    pub memory: Arc<dyn Fn() -> Memory + Send + Sync>,
 }
 
 impl Effects {
@@ -55,6 +59,7 @@ impl Effects {
             rules: self.rules.clone(),
             fence: self.fence.clone(),
             answers: AnswersByHead::default(),
+            memory: self.memory.clone(),
         }
     }
 }
@@ -89,9 +94,9 @@ impl Effects {
             (Action::Describe, head) => self.describe(head).await,
             (Action::AddPiece, _) => self.add_piece(work).await,
             (Action::Pc1, head) => self.pc1(work, head).await,
-            (Action::Pc2, _) => self.pc2(s).await,
+            (Action::Pc2, _) => self.pc2(work).await,
             (Action::C1, _) => self.c1(s).await,
-            (Action::C2, _) => self.c2(s).await,
+            (Action::C2, _) => self.c2(work).await,
             (Action::Verify, _) => self.verify(s).await,
             (Action::Finalize, _) => self.finalize(s).await,
             (Action::RemoveFiles, _) => self.remove_files(s).await,
@@ -140,7 +145,7 @@ impl Effects {
 
     /// Here, or at the agent that has the files.
     async fn work(&self, s: &Sector, step: SealStep, attempt: u32, max_runtime: Duration) -> Result<Output, Stop> {
-        self.work_begun_by(s, step, attempt, max_runtime, None).await
+        self.work_begun_by(s, step, attempt, max_runtime, None, &Began::default()).await
     }
 
     async fn work_begun_by(
@@ -150,6 +155,7 @@ impl Effects {
         attempt: u32,
         max_runtime: Duration,
         begin_by: Option<Instant>,
+        began: &Began,
     ) -> Result<Output, Stop> {
         let proof_type = s.seal_proof.unwrap_or_default();
         let job = SealJob { miner: self.dirs.miner, number: s.number, proof_type, attempt, step, max_runtime };
@@ -158,7 +164,7 @@ impl Effects {
                 let fence = self.fence.as_deref();
                 Ok(seal_jobs::carry_out(&job, &self.dirs, self.prover.as_ref(), fence).await?)
             }
-            Some(agent) => match remote::run(self.agents.as_ref(), agent, &job, begin_by).await {
+            Some(agent) => match remote::run(self.agents.as_ref(), agent, &job, begin_by, began).await {
                 Remote::Done(output) => Ok(output),
                 Remote::Failed(failed) => Err(failed.into()),
                 Remote::NoAnswer(why) => Err(Stop(Event::NoAnswer(why))),
@@ -175,26 +181,40 @@ impl Effects {
             return Ok(None);
         }
         if self.settings.place == Place::Here {
-            let none = self.no_room(s, work.promised.here).await?;
-            return none.map_or(Ok(None), |why| Err(Stop(Event::NoAnswer(why))));
+            let none = self.no_room(work).await?;
+            return none.map_or(Ok(None), |why| Err(Stop(Event::NoRoom(why))));
         }
         match remote::choose(self.agents.as_ref(), self.dirs.miner, proof_type(s)?, &work.promised).await {
             Ok(agent) => Ok(Some(Event::Placed(agent))),
-            Err(why) => Err(Stop(Event::NoAnswer(why))),
+            Err(why) => Err(Stop(Event::NoRoom(why))),
         }
     }
 
     /// Why this node's disk cannot take the sector now. A piece that is there already has its room.
-    async fn no_room(&self, s: &Sector, promised: u64) -> Result<Option<String>, Stop> {
+    async fn no_room(&self, work: &ActionRun) -> Result<Option<String>, Stop> {
+        let s = &work.sector;
         let size = proof_types::sector_size(proof_type(s)?).unwrap_or(0);
         let (dirs, number, keep) = (self.dirs.clone(), s.number, self.settings.keep_free);
+        let promised = work.promised.clone();
         let looked = tokio::task::spawn_blocking(move || {
             if dirs.unsealed(number).exists() {
                 return None;
             }
-            room::no_room(size, free_disk(&dirs.sectors), promised, keep)
+            room::no_room(size, free_disk(&dirs.sectors), promised.unwritten_here(&dirs), keep)
         });
         looked.await.map_err(|e| Stop(Event::NoAnswer(format!("free disk: {e}"))))
+    }
+
+    /// Whether this host has the memory for a step; at an agent its workers look for themselves.
+    async fn has_memory(&self, work: &ActionRun, kind: StepKind) -> Result<(), Stop> {
+        if work.sector.location.is_some() {
+            return Ok(());
+        }
+        let need = memory_of(kind, proof_types::sector_size(proof_type(&work.sector)?).unwrap_or(0));
+        let memory = self.memory.clone();
+        let memory = tokio::task::spawn_blocking(move || memory()).await;
+        let memory = memory.map_err(|e| Stop(Event::NoAnswer(format!("free memory: {e}"))))?;
+        room::no_memory(need, &memory, work.memory).map_or(Ok(()), |why| Err(Stop(Event::NoRoom(why))))
     }
 
     async fn add_piece(&self, work: &ActionRun) -> Done {
@@ -220,8 +240,9 @@ impl Effects {
             Some(_) => None,
             None => None, // the chain is away: sealing goes on
         };
+        self.has_memory(work, StepKind::Pc1).await?;
         let (step, attempt) = (SealStep::Pc1 { ticket: ticket.value }, s.attempts.pc1);
-        match self.work_begun_by(s, step, attempt, self.settings.runtimes.pc1, begin_by).await? {
+        match self.work_begun_by(s, step, attempt, self.settings.runtimes.pc1, begin_by, &work.began).await? {
             Output::Phase1(bytes) => Ok(Event::Pc1Done(bytes)),
             other => Err(odd("PC1", &other)),
         }
@@ -235,8 +256,7 @@ impl Effects {
         if head.height - ticket.epoch > max_age {
             return Err(Stop(Event::TicketTooOld));
         }
-        let Ok(network) = self.node.state_get_network_params().await else { return Ok(None) };
-        let delay = Duration::from_secs(network.block_delay_secs);
+        let Ok(delay) = self.at(head).block_delay().await else { return Ok(None) };
         let took = work.last_took.map(Duration::from_millis);
         let lookback = self.settings.ticket_lookback;
         let left = room::epochs_left(ticket.epoch, head.height, max_age, lookback, took, delay);
@@ -251,7 +271,9 @@ impl Effects {
         }
     }
 
-    async fn pc2(&self, s: &Sector) -> Done {
+    async fn pc2(&self, work: &ActionRun) -> Done {
+        self.has_memory(work, StepKind::Pc2).await?;
+        let s = &work.sector;
         let step = SealStep::Pc2 { pc1: s.pc1.clone() };
         match self.work(s, step, s.attempts.pc2, self.settings.runtimes.pc2).await? {
             Output::Pc2 { comm_r, comm_d } => Ok(Event::Pc2Done { comm_r, comm_d }),
@@ -266,7 +288,9 @@ impl Effects {
         }
     }
 
-    async fn c2(&self, s: &Sector) -> Done {
+    async fn c2(&self, work: &ActionRun) -> Done {
+        self.has_memory(work, StepKind::C2).await?;
+        let s = &work.sector;
         let step = SealStep::C2 { sealed: sealed(s)?, c1_attempt: s.attempts.c1 };
         match self.work(s, step, s.attempts.c2, self.settings.runtimes.c2).await? {
             Output::Proof(proof) => Ok(Event::C2Done(proof)),

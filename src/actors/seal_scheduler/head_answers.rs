@@ -2,7 +2,8 @@
 
 use crate::actors::sector_allocator::NumberSet;
 use crate::chain::miner_messages::entropy;
-use crate::chain::types::{TipSet, TipSetKey};
+use crate::chain::network_rules::{self, Upgrade};
+use crate::chain::types::{NetworkParams, TipSet, TipSetKey};
 use crate::chain::{Address, ChainEpoch, proof_types};
 use crate::rpc::full_node::{FullNode, FullNodeError, RandomnessTag};
 use futures::FutureExt;
@@ -12,6 +13,7 @@ use std::collections::HashMap;
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 type Answer<T> = Result<T, FullNodeError>;
 
@@ -44,7 +46,7 @@ pub(super) struct HeadAnswers {
     node: Arc<dyn FullNode>,
     miner: Address,
     key: TipSetKey,
-    challenge_delay: Once<ChainEpoch>,
+    network: Once<Rc<NetworkParams>>,
     allocated: Once<Rc<NumberSet>>,
     seal_proof: Once<Option<i64>>,
     /// By tag and epoch.
@@ -54,9 +56,22 @@ pub(super) struct HeadAnswers {
 impl HeadAnswers {
     /// PreCommitChallengeDelay; 0 or less where the node does not tell it.
     pub async fn challenge_delay(&self) -> Answer<ChainEpoch> {
+        Ok(self.network().await?.pre_commit_challenge_delay)
+    }
+
+    /// Time between tipsets.
+    pub async fn block_delay(&self) -> Answer<Duration> {
+        Ok(Duration::from_secs(self.network().await?.block_delay_secs))
+    }
+
+    /// The upgrades that the node announces, past ones included.
+    pub async fn upgrades(&self) -> Answer<Vec<Upgrade>> {
+        Ok(network_rules::upgrades(&self.network().await?.fork_upgrade_params))
+    }
+
+    async fn network(&self) -> Answer<Rc<NetworkParams>> {
         let node = self.node.clone();
-        let ask = || async move { Ok(node.state_get_network_params().await?.pre_commit_challenge_delay) };
-        self.challenge_delay.get(ask).await
+        self.network.get(|| async move { Ok(Rc::new(node.state_get_network_params().await?)) }).await
     }
 
     /// The numbers that the chain has taken, each from its pre-commit on: one that is not in there is neither pre-committed
@@ -128,7 +143,7 @@ impl AnswersByHead {
             node: node.clone(),
             miner,
             key: head.key(),
-            challenge_delay: Once::default(),
+            network: Once::default(),
             allocated: Once::default(),
             seal_proof: Once::default(),
             randomness: RefCell::default(),

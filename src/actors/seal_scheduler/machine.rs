@@ -5,6 +5,7 @@
 use super::phase::Phase;
 use super::sector::{Drawn, Retry, Sector};
 use crate::chain::ChainEpoch;
+use crate::util::Backoff;
 
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
@@ -65,6 +66,8 @@ pub enum Event {
     },
     /// Something that had to be asked did not answer.
     NoAnswer(String),
+    /// The host lacks disk or memory for it. Says nothing of the sector: its whole queue waits.
+    NoRoom(String),
     /// Asked, nothing new.
     NotYet(String),
     /// Nothing new, and nothing before the head is at that epoch: it is not asked about again until then.
@@ -134,10 +137,9 @@ impl Default for Rules {
     }
 }
 
-/// Doubling from the first wait.
+/// Milliseconds to wait after the `fails`-th failure in a row.
 pub fn backoff(rules: &Rules, fails: u32) -> u64 {
-    let doubled = rules.retry_first.saturating_mul(1u64 << fails.saturating_sub(1).min(32));
-    doubled.min(rules.retry_cap)
+    Backoff::doubling_ms(rules.retry_first, rules.retry_cap).after_ms(fails)
 }
 
 /// Exit code of a message whose proof or params the actor refused (`ErrIllegalArgument`).
@@ -153,6 +155,7 @@ pub fn next(before: &Sector, event: Event, now: u64, rules: &Rules) -> (Sector, 
         (_, E::RemoveRequested(why)) => s.enter(P::Removing, now, format!("removed by the operator: {why}")),
 
         (_, E::NoAnswer(why)) => pause(&mut s, now, rules, why),
+        (_, E::NoRoom(why)) => s.reason = Some(why),
         (_, E::TaskFailed { error, transient: true }) => pause(&mut s, now, rules, error),
         (_, E::NotYet(why) | E::NotBefore { why, .. }) => {
             // It was asked, so the failure that it paused for is over.

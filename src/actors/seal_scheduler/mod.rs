@@ -8,6 +8,7 @@ mod agent_selection;
 mod driver;
 mod effects;
 mod head_answers;
+mod holds;
 mod journal;
 mod machine;
 #[cfg(test)]
@@ -23,13 +24,14 @@ mod sector;
 mod settings;
 
 pub use crate::actors::sector_files::SectorDirs;
+use crate::util::time::unix_ms;
 pub use driver::{ActionRun, Driver, PledgeRecord, RemoveError};
 pub use effects::Effects;
 pub use head_answers::AnswersByHead;
 pub use machine::{Event, Rules};
 pub use phase::{Action, Phase, Pool};
 pub use plan::Limits;
-pub use ports::{Agent, Agents, NoAgents, NumberSource, Outbox};
+pub use ports::{Agent, Agents, NoAgents, NumberSource};
 pub use sector::{Attempts, Drawn, LogLine, Sector, Timing};
 pub use settings::{Place, Runtimes, SealSettings};
 
@@ -42,14 +44,14 @@ use crate::proofs::Prover;
 use crate::rpc::full_node::FullNode;
 use crate::store::{Store, StoreError};
 use crate::supervisor::{Actor, Cx, Exit, Handler, Message, Reconfigure, Ref, StartError};
-use crate::util::Repeats;
+use crate::util::{Repeats, host};
 use messages::{
     List, Pledge, PledgeAnswer, Remove, SealingSummary, SealingTask, SectorDetail, SectorPage, Status, Summary, Tasks,
 };
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 use tokio::sync::oneshot;
 
 /// How long a pledge waits for its number before it answers that the number will come.
@@ -89,10 +91,6 @@ pub struct SealScheduler {
     repeats: Repeats<&'static str>,
 }
 
-fn now_ms() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64)
-}
-
 impl SealScheduler {
     pub async fn start(cx: Cx<SealScheduler>, deps: SealDeps) -> Result<SealScheduler, StartError> {
         let SealDeps { node, prover, store, messages, allocator, miner, settings, dirs, agents } = deps;
@@ -102,7 +100,7 @@ impl SealScheduler {
         let effects = Effects {
             node,
             prover,
-            outbox: Rc::new(messages),
+            outbox: Arc::new(messages),
             miner,
             dirs,
             settings,
@@ -110,6 +108,7 @@ impl SealScheduler {
             rules: Default::default(),
             fence: Some(Arc::new(cx.pass())),
             answers: AnswersByHead::default(),
+            memory: Arc::new(host::memory),
         };
         Ok(SealScheduler {
             driver,
@@ -125,7 +124,7 @@ impl SealScheduler {
 
     /// A question failed: how long to wait before it is asked again.
     fn ask_later(&mut self, what: &'static str, why: &str) -> Duration {
-        let repeat = self.repeats.failed(&what, why, now_ms());
+        let repeat = self.repeats.failed(&what, why, unix_ms());
         if let Some(warning) = repeat.warning {
             tracing::warn!("{warning}");
         }
@@ -135,7 +134,7 @@ impl SealScheduler {
     /// Starts what is due and sets the clock for what becomes due.
     fn dispatch(&mut self, cx: &Cx<Self>) {
         cx.trouble(self.repeats.trouble().or_else(|| self.driver.trouble()));
-        let now = now_ms();
+        let now = unix_ms();
         for work in self.driver.due(now, self.head.as_ref().map(|h| h.height)) {
             let (effects, head) = (self.effects.clone(), self.head.clone());
             let (cancel, cancelled) = oneshot::channel::<()>();
@@ -218,7 +217,7 @@ impl Actor for SealScheduler {
             "head": self.head.as_ref().map(|head| head.height),
             "driver": self.driver.show(),
             "asking_for_numbers": self.numbering,
-            "wakes_in_ms": self.wake_at.map(|at| at.saturating_sub(now_ms())),
+            "wakes_in_ms": self.wake_at.map(|at| at.saturating_sub(unix_ms())),
         }))
     }
 }
@@ -260,7 +259,7 @@ impl Handler<RunDone> for SealScheduler {
         if self.driver.is_running(done.number, done.run) {
             self.cancel.remove(&done.number);
             let event = done.event.unwrap_or_else(|| Event::NoAnswer("the run was cancelled".into()));
-            if let Err(e) = self.driver.done(done.number, done.run, event, now_ms()) {
+            if let Err(e) = self.driver.done(done.number, done.run, event, unix_ms()) {
                 fatal(e)?;
             }
         }
@@ -280,7 +279,7 @@ impl Handler<Wake> for SealScheduler {
 impl Handler<Numbered> for SealScheduler {
     async fn handle(&mut self, numbered: Numbered, cx: &Cx<Self>) -> Result<(), Exit> {
         for (request, number) in numbered.given {
-            if let Err(e) = self.driver.numbered(&request, number, now_ms()) {
+            if let Err(e) = self.driver.numbered(&request, number, unix_ms()) {
                 fatal(e)?;
             }
         }
@@ -347,7 +346,7 @@ impl Handler<HeadUpdate> for SealScheduler {
 
 impl Handler<Pledge> for SealScheduler {
     async fn handle(&mut self, pledge: Pledge, cx: &Cx<Self>) -> Result<PledgeAnswer, Exit> {
-        match self.driver.pledge(&pledge.request, now_ms()) {
+        match self.driver.pledge(&pledge.request, unix_ms()) {
             Ok(Some(number)) => return Ok(PledgeAnswer::Sector(number)),
             Ok(None) => {}
             Err(e) => {
@@ -359,7 +358,7 @@ impl Handler<Pledge> for SealScheduler {
         let key = allocation_key(self.effects.settings.shard.as_deref(), &pledge.request);
         let asked = tokio::time::timeout(NUMBER_WAIT, self.numbers.allocate(&key)).await;
         let answer = match asked {
-            Ok(Ok(number)) => match self.driver.numbered(&pledge.request, number, now_ms()) {
+            Ok(Ok(number)) => match self.driver.numbered(&pledge.request, number, unix_ms()) {
                 Ok(()) => PledgeAnswer::Sector(number),
                 Err(e) => {
                     let why = e.to_string();
@@ -409,13 +408,13 @@ impl Handler<Tasks> for SealScheduler {
 
 impl Handler<Status> for SealScheduler {
     async fn handle(&mut self, ask: Status, _: &Cx<Self>) -> Result<Option<SectorDetail>, Exit> {
-        Ok(self.driver.detail(ask.number, now_ms()))
+        Ok(self.driver.detail(ask.number, unix_ms()))
     }
 }
 
 impl Handler<Remove> for SealScheduler {
     async fn handle(&mut self, m: Remove, cx: &Cx<Self>) -> Result<Result<(), String>, Exit> {
-        let answer = self.driver.remove(m.number, &m.why, m.even_if_proving, now_ms());
+        let answer = self.driver.remove(m.number, &m.why, m.even_if_proving, unix_ms());
         if answer.is_ok() {
             // Before the files go, the child that writes them must.
             self.cancel.remove(&m.number);

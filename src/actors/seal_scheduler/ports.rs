@@ -1,8 +1,6 @@
 //! The seal scheduler's ports to other actors, as traits: an actor's address is one implementation, the plain engine
 //! behind it another.
 
-use crate::actors::message_sender::messages::{Enqueue, EnqueueAnswer, MessageStatus, Status};
-use crate::actors::message_sender::{Engine, MessageSender};
 use crate::actors::seal_agent::SealAgent;
 use crate::actors::sector_allocator::messages::Allocate;
 use crate::actors::sector_allocator::{Allocator, SectorAllocator};
@@ -14,35 +12,9 @@ use std::time::Duration;
 const ASK_TIMEOUT: Duration = Duration::from_secs(10);
 
 #[async_trait(?Send)]
-pub trait Outbox {
-    async fn enqueue(&self, message: Enqueue) -> Result<EnqueueAnswer, String>;
-    async fn status(&self, key: &str) -> Result<MessageStatus, String>;
-}
-
-#[async_trait(?Send)]
 pub trait NumberSource {
     /// The same request gets the same number.
     async fn allocate(&self, request: &str) -> Result<u64, String>;
-}
-
-#[async_trait(?Send)]
-impl Outbox for Ref<MessageSender> {
-    async fn enqueue(&self, message: Enqueue) -> Result<EnqueueAnswer, String> {
-        self.ask_when_up(message, ASK_TIMEOUT).await.map_err(|e| format!("message sender: {e}"))
-    }
-    async fn status(&self, key: &str) -> Result<MessageStatus, String> {
-        self.ask_when_up(Status { key: key.to_owned() }, ASK_TIMEOUT).await.map_err(|e| format!("message sender: {e}"))
-    }
-}
-
-#[async_trait(?Send)]
-impl Outbox for Engine {
-    async fn enqueue(&self, message: Enqueue) -> Result<EnqueueAnswer, String> {
-        Engine::enqueue(self, &message).map_err(|e| e.to_string())
-    }
-    async fn status(&self, key: &str) -> Result<MessageStatus, String> {
-        Engine::status(self, key).map_err(|e| e.to_string())
-    }
 }
 
 #[async_trait(?Send)]

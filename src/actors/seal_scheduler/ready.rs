@@ -51,6 +51,8 @@ pub(super) struct Busy {
     pub pools: HashMap<Pool, usize>,
     /// Sectors past `Allocated` and not final, and those that are on their way there.
     pub sealing: usize,
+    /// Queues that the host has no room for now.
+    pub held: BTreeSet<Pool>,
 }
 
 /// The idle sectors that may act at some time by themselves. Those that run, and those that nothing moves, are not in it.
@@ -136,6 +138,7 @@ impl Ready {
             let room = match queue {
                 Queue::New if limits.max_sealing == 0 => usize::MAX,
                 Queue::New => limits.max_sealing.saturating_sub(busy.sealing),
+                Queue::Slot(pool) if busy.held.contains(pool) => 0,
                 Queue::Slot(pool) => limits.of(*pool).map_or(usize::MAX, |limit| {
                     limit.max(1).saturating_sub(busy.pools.get(pool).copied().unwrap_or(0))
                 }),

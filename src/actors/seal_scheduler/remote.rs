@@ -3,13 +3,14 @@
 
 use super::agent_selection::{self, AgentLoad};
 use super::ports::Agents;
-use super::room::Promised;
+use super::room::{Began, Promised};
 use crate::actors::seal_agent::SealAgent;
-use crate::actors::seal_agent::messages::{Acknowledge, GetAgentReport, JobState, JobStatus, Run, RunAnswer};
+use crate::actors::seal_agent::messages::{Acknowledge, GetAgentReport, JobState, JobStatus, Run, RunAnswer, TakeBack};
 use crate::actors::seal_jobs::{JobFailed, SealJob};
 use crate::chain::proof_types;
 use crate::proofs::{ActorId, Output};
 use crate::supervisor::Ref;
+use crate::util::Backoff;
 use futures::future::join_all;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -17,8 +18,7 @@ use tokio::time::Instant;
 /// Over a WAN, and while the agent writes its journal.
 const ASK_TIMEOUT: Duration = Duration::from_secs(15);
 /// Between two questions about a running step; the first come sooner.
-const FIRST_LOOK: Duration = Duration::from_millis(100);
-const POLL_INTERVAL: Duration = Duration::from_secs(3);
+const POLLS: Backoff = Backoff::doubling(Duration::from_millis(100), Duration::from_secs(3));
 /// Questions in a row that go unanswered before the sector says so.
 const UNANSWERED_LIMIT: u32 = 3;
 
@@ -32,8 +32,9 @@ pub enum Remote {
     Late,
 }
 
-/// Runs `job` at `name` to its end. `begin_by`: after that it is of no use to begin it.
-pub async fn run(agents: &dyn Agents, name: &str, job: &SealJob, begin_by: Option<Instant>) -> Remote {
+/// Runs `job` at `name` to its end. `begin_by`: after that it is of no use to begin it. `began` is set to when it was last
+/// seen to wait for its turn there.
+pub async fn run(agents: &dyn Agents, name: &str, job: &SealJob, begin_by: Option<Instant>, began: &Began) -> Remote {
     let worker = match find(agents, name) {
         Ok(worker) => worker,
         Err(why) => return Remote::NoAnswer(why),
@@ -44,13 +45,25 @@ pub async fn run(agents: &dyn Agents, name: &str, job: &SealJob, begin_by: Optio
         Ok(RunAnswer::Refused(why)) => return Remote::Refused(format!("agent {name}: {why}")),
         Err(e) => return silent(&e),
     }
-    let (mut wait, mut unanswered) = (FIRST_LOOK, 0);
+    let (mut wait, mut unanswered) = (POLLS.first, 0);
+    began.set(Instant::now());
     loop {
         tokio::time::sleep(wait).await;
-        wait = (wait * 2).min(POLL_INTERVAL);
+        wait = POLLS.next(wait);
         match worker.ask(JobStatus { job: job.id() }, ASK_TIMEOUT).await {
-            Ok(JobState::Queued) if begin_by.is_some_and(|by| Instant::now() >= by) => return Remote::Late,
-            Ok(JobState::Queued | JobState::Running { .. }) => unanswered = 0,
+            Ok(JobState::Queued) if begin_by.is_some_and(|by| Instant::now() >= by) => {
+                // Left there it would take a worker for hours, for a ticket that is of no use.
+                match worker.ask(TakeBack { job: job.id() }, ASK_TIMEOUT).await {
+                    Ok(false) => unanswered = 0, // it has begun meanwhile
+                    // An agent of an earlier version keeps it until the next job of the sector.
+                    Ok(true) | Err(_) => return Remote::Late,
+                }
+            }
+            Ok(JobState::Queued) => {
+                unanswered = 0;
+                began.set(Instant::now());
+            }
+            Ok(JobState::Running { .. }) => unanswered = 0,
             Ok(JobState::Done(output)) => return Remote::Done(output),
             Ok(JobState::Failed(failed)) => {
                 // A later try has a name of its own, or begins this one again.
@@ -93,4 +106,57 @@ pub async fn choose(
         AgentLoad { name: agent.name, drained: agent.drained, report }
     });
     agent_selection::choose(&join_all(offers).await, miner, size)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::ports::Agent;
+    use super::*;
+    use crate::actors::seal_agent::{AgentDeps, AgentSettings};
+    use crate::actors::seal_jobs::SealStep;
+    use crate::proofs::{Job, Prover, ProverError};
+    use crate::store::Store;
+    use crate::supervisor::{ChildSpec, SupervisorSpec, Thread, Tree};
+    use std::sync::Arc;
+
+    struct Idle;
+
+    #[async_trait::async_trait]
+    impl Prover for Idle {
+        async fn run(&self, _: Job) -> Result<Output, ProverError> {
+            std::future::pending().await
+        }
+    }
+
+    fn job(number: u64) -> SealJob {
+        let step = SealStep::Pc1 { ticket: [1; 32] };
+        SealJob { miner: 1000, number, proof_type: 5, attempt: 1, step, max_runtime: Duration::from_secs(600) }
+    }
+
+    #[tokio::test]
+    async fn a_job_that_would_begin_too_late_is_taken_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let worker: Ref<SealAgent> = Ref::new("/a/seal-worker", 64);
+        let deps = AgentDeps {
+            store: Store::open(&dir.path().join("agent.redb")).unwrap(),
+            prover: Arc::new(Idle),
+            repo: dir.path().to_path_buf(),
+            settings: AgentSettings::default(),
+            changed: Default::default(),
+        };
+        let child = ChildSpec::actor("seal_worker", &worker, move |cx| SealAgent::start(cx, deps.clone()));
+        let tree = Tree::start(SupervisorSpec::new("root").child(child.on(Thread::Dedicated))).unwrap();
+        let agents = vec![Agent { name: "a".into(), drained: false, worker: worker.clone() }];
+        // The one slot is taken for ever.
+        worker.ask(Run { job: job(1) }, ASK_TIMEOUT).await.unwrap();
+        let began = Began::default();
+        let ended = run(&agents, "a", &job(2), Some(Instant::now()), &began).await;
+        assert!(matches!(ended, Remote::Late));
+        let state = async |number| worker.ask(JobStatus { job: job(number).id() }, ASK_TIMEOUT).await.unwrap();
+        assert_eq!(state(2).await, JobState::Unknown, "no worker begins it when the slot is free");
+        // What has begun goes on.
+        assert!(!worker.ask(TakeBack { job: job(1).id() }, ASK_TIMEOUT).await.unwrap());
+        assert!(matches!(state(1).await, JobState::Running { .. }));
+        tree.shutdown().await;
+    }
 }

@@ -3,16 +3,44 @@
 use super::phase::Phase;
 use super::sector::Sector;
 use crate::actors::seal_agent::disk;
+use crate::actors::sector_files::{SectorDirs, Writing};
 use crate::chain::{ChainEpoch, proof_types};
+use crate::util::host::Memory;
+use std::cell::Cell;
 use std::collections::BTreeMap;
+use std::rc::Rc;
 use std::time::Duration;
+use tokio::time::Instant;
 
-/// Bytes that sectors under way have been promised and have not written yet.
+/// The moment from which on a run did not wait for its turn any more; `None`: not known, and when it was handed over counts.
+#[derive(Clone, Debug, Default)]
+pub struct Began(Rc<Cell<Option<Instant>>>);
+
+impl Began {
+    pub fn set(&self, at: Instant) {
+        self.0.set(Some(at));
+    }
+
+    pub fn get(&self) -> Option<Instant> {
+        self.0.get()
+    }
+}
+
+/// Bytes that a step of a sector under way writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Promise {
+    pub number: u64,
+    pub writing: Writing,
+    /// As if the step had written nothing yet.
+    pub bytes: u64,
+}
+
+/// Bytes that sectors under way have been promised, as if the steps they are in had written nothing yet.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Promised {
     /// On this node's disk.
-    pub here: u64,
-    /// By agent.
+    pub here: Vec<Promise>,
+    /// By agent; an agent counts as free what these steps have written.
     pub agents: BTreeMap<String, u64>,
 }
 
@@ -22,13 +50,45 @@ impl Promised {
         let mut all = Promised::default();
         for sector in sectors.filter(|sector| sector.number != but) {
             let bytes = unwritten(sector);
-            match &sector.location {
+            match (&sector.location, writing(sector.phase)) {
                 _ if bytes == 0 => {}
-                None => all.here = all.here.saturating_add(bytes),
-                Some(agent) => *all.agents.entry(agent.clone()).or_default() += bytes,
+                (None, Some(writing)) => all.here.push(Promise { number: sector.number, writing, bytes }),
+                (None, None) => {}
+                (Some(agent), _) => *all.agents.entry(agent.clone()).or_default() += bytes,
             }
         }
         all
+    }
+
+    /// Bytes that are promised on this node's disk and not written yet: the rest is not free any more.
+    pub fn unwritten_here(&self, dirs: &SectorDirs) -> u64 {
+        let left = |p: &Promise| p.bytes.saturating_sub(dirs.written(p.number, p.writing));
+        self.here.iter().map(left).fold(0, u64::saturating_add)
+    }
+}
+
+/// The files that a sector's step writes; `None`: none to speak of.
+fn writing(phase: Phase) -> Option<Writing> {
+    match phase {
+        Phase::Allocated | Phase::AddPiece | Phase::AddPieceFailed => Some(Writing::Piece),
+        Phase::GetTicket | Phase::PreCommit1 | Phase::SealPreCommit1Failed => Some(Writing::Layers),
+        Phase::PreCommit2 | Phase::SealPreCommit2Failed => Some(Writing::Trees),
+        Phase::PreCommitting
+        | Phase::PreCommitWait
+        | Phase::PreCommitFailed
+        | Phase::WaitSeed
+        | Phase::Commit1
+        | Phase::Commit2
+        | Phase::VerifySeal
+        | Phase::ComputeProofFailed
+        | Phase::SubmitCommit
+        | Phase::CommitWait
+        | Phase::CommitFailed
+        | Phase::FinalizeSector
+        | Phase::FinalizeFailed
+        | Phase::Proving
+        | Phase::Removing
+        | Phase::Removed => None,
     }
 }
 
@@ -71,6 +131,17 @@ pub fn no_room(sector_size: u64, free: u64, promised: u64, keep: u64) -> Option<
     (free < wanted).then(|| {
         format!(
             "no room on the disk for the {need} bytes of a sector, beside what those under way still write and the {keep} that stay free for proofs and messages (sealing.keep_free)"
+        )
+    })
+}
+
+/// `None`: there is memory for `need` bytes. `promised`: what the tasks under way may take in all.
+pub fn no_memory(need: u64, memory: &Memory, promised: u64) -> Option<String> {
+    let left = memory.left(promised);
+    (left < need).then(|| {
+        let (need, available, left) = (need >> 20, memory.available >> 20, left >> 20);
+        format!(
+            "waits for memory: it may take {need} MiB, {available} MiB are available, {left} MiB beside what the tasks under way may still take"
         )
     })
 }
@@ -121,9 +192,40 @@ mod tests {
         ];
         let (whole, size) = (disk(2048), 2048);
         let promised = Promised::of(all.iter(), 8);
-        assert_eq!(promised.here, whole - size + size * 3 / 2);
+        let dir = tempfile::tempdir().unwrap();
+        let dirs = SectorDirs::of_repo(dir.path(), 1000);
+        assert_eq!(promised.unwritten_here(&dirs), whole - size + size * 3 / 2);
         assert_eq!(promised.agents, BTreeMap::from([("a".to_string(), 2 * whole - size)]));
-        assert_eq!(Promised::of(all.iter(), 1).here, whole - size + size * 3 / 2);
+        assert_eq!(Promised::of(all.iter(), 1).unwritten_here(&dirs), whole - size + size * 3 / 2);
+
+        // What a running PC1 has written is not promised any more: the free disk is smaller by it already.
+        dirs.create().unwrap();
+        std::fs::create_dir_all(dirs.cache(1)).unwrap();
+        std::fs::write(dirs.cache(1).join("sc-02-data-layer-1.dat"), vec![1; 8192]).unwrap();
+        assert_eq!(promised.unwritten_here(&dirs), (whole - size - 8192) + size * 3 / 2);
+        // PC2 finds the layers there, and promised its trees only.
+        std::fs::create_dir_all(dirs.cache(2)).unwrap();
+        std::fs::write(dirs.cache(2).join("sc-02-data-layer-1.dat"), vec![1; 65536]).unwrap();
+        assert_eq!(promised.unwritten_here(&dirs), (whole - size - 8192) + size * 3 / 2);
+        std::fs::write(dirs.cache(2).join("sc-02-data-tree-c.dat"), vec![1; 65536]).unwrap();
+        std::fs::write(dirs.cache(1).join("sc-02-data-layer-2.dat"), vec![1; 65536]).unwrap();
+        assert_eq!(promised.unwritten_here(&dirs), 0, "more than was thought takes nothing from the others");
+    }
+
+    #[test]
+    fn memory_is_refused_at_its_boundary_and_what_is_held_counts_once() {
+        for (available, promised, children, room) in [
+            (100, 0, 0, true),
+            (99, 0, 0, false),
+            (150, 50, 0, true),
+            (149, 50, 0, false),
+            (120, 50, 30, true),
+            (119, 50, 30, false),
+            (100, 50, 80, true),
+        ] {
+            let memory = Memory { available, children };
+            assert_eq!(no_memory(100, &memory, promised).is_none(), room, "{memory:?} {promised}");
+        }
     }
 
     #[test]

@@ -1,9 +1,9 @@
 //! How long a storage path is left alone after reads that it did not answer. Pure.
 
+use crate::util::Backoff;
 use std::time::Duration;
 
-const FIRST: Duration = Duration::from_secs(2);
-const MOST: Duration = Duration::from_secs(300);
+const PAUSES: Backoff = Backoff::doubling(Duration::from_secs(2), Duration::from_secs(300));
 
 /// One path's breaker. Times are since any fixed moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -28,8 +28,7 @@ impl Breaker {
     /// A read that gave none in its time.
     pub fn hung(&mut self, now: Duration) {
         self.failures = self.failures.saturating_add(1);
-        let doublings = self.failures.saturating_sub(1).min(16);
-        self.open_until = now + FIRST.saturating_mul(1 << doublings).min(MOST);
+        self.open_until = now + PAUSES.after(self.failures);
     }
 }
 

@@ -2,12 +2,12 @@
 
 use super::Storage;
 use super::local_reader::LocalReader;
-use super::messages::Has;
+use super::messages::{Has, HasAnswer};
 use crate::proofs::ActorId;
 use crate::supervisor::Ref;
 use crate::util::lock;
 use futures::future::join_all;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
@@ -25,24 +25,33 @@ pub struct StorageNode {
     pub storage: Ref<Storage>,
 }
 
+/// The storages of a cluster, without this node's.
+#[derive(Clone, Default)]
+pub struct Seen {
+    /// Registered now. A storage that restarts, or whose record was lost, is missing for a while.
+    pub nodes: Vec<StorageNode>,
+    /// Why `nodes` may be out of date; `None`: the directory is in contact.
+    pub trouble: Option<String>,
+}
+
 pub trait Storages: Send + Sync + 'static {
-    /// The storages that are registered now, without this node's.
-    fn seen(&self) -> Vec<StorageNode>;
+    /// `None`: there is no cluster, files are on this node or nowhere.
+    fn seen(&self) -> Option<Seen>;
 }
 
 /// A node that is alone.
 pub struct NoStorages;
 
 impl Storages for NoStorages {
-    fn seen(&self) -> Vec<StorageNode> {
-        Vec::new()
+    fn seen(&self) -> Option<Seen> {
+        None
     }
 }
 
 /// For one process: storages that were put there by hand.
 impl Storages for Vec<StorageNode> {
-    fn seen(&self) -> Vec<StorageNode> {
-        self.clone()
+    fn seen(&self) -> Option<Seen> {
+        Some(Seen { nodes: self.clone(), trouble: None })
     }
 }
 
@@ -50,9 +59,7 @@ impl Storages for Vec<StorageNode> {
 pub enum Location {
     Here,
     Node(StorageNode),
-    /// Every storage said that it has no files of it.
-    Nowhere,
-    /// Nobody has it of those that answered; why others did not.
+    /// Nobody says that it has it, and why somebody may have it all the same: in a cluster never an end.
     Unknown(String),
 }
 
@@ -72,67 +79,80 @@ impl SectorIndex {
         lock(&self.known)
     }
 
-    /// For each sector its home. Nodes that do not answer in time have nothing, unless they said so shortly before.
+    /// For each sector its home. Alone, every sector is here: nobody else could have it. In a cluster one that nobody has
+    /// may be on a host that is about to register again, so that it is late, never lost.
     pub async fn find(&self, local: &LocalReader, numbers: &[u64]) -> BTreeMap<u64, Location> {
-        let nodes = self.storages.seen();
-        if nodes.is_empty() {
-            // Nobody else could have them.
+        let Some(Seen { nodes, trouble }) = self.storages.seen() else {
             return numbers.iter().map(|n| (*n, Location::Here)).collect();
-        }
-        let here = local.present(numbers).await.into_iter().map(|here| match here {
-            Ok(true) => Location::Here,
-            Ok(false) => Location::Nowhere,
-            Err(why) => Location::Unknown(why),
-        });
-        let mut homes: BTreeMap<u64, Location> = numbers.iter().copied().zip(here).collect();
-        let missing = |homes: &BTreeMap<u64, Location>| -> Vec<u64> {
-            let without = |home: &Location| matches!(home, Location::Nowhere | Location::Unknown(_));
-            homes.iter().filter(|(_, home)| without(home)).map(|(n, _)| *n).collect()
         };
-        for number in missing(&homes) {
-            let said = self.known().get(&number).cloned().filter(|(_, when)| when.elapsed() < FRESH);
-            let node = said.and_then(|(name, _)| nodes.iter().find(|node| node.name == name));
-            if let Some(node) = node {
-                homes.insert(number, Location::Node(node.clone()));
-            }
-        }
-        let unknown = missing(&homes);
-        if unknown.is_empty() {
-            return homes;
-        }
-        let unknown = &unknown;
-        let miner = self.miner;
-        let answers = join_all(nodes.iter().map(|node| async move {
-            let (mut had, mut silent) = (Vec::new(), false);
-            for batch in unknown.chunks(BATCH) {
-                match node.storage.ask(Has { miner, sectors: batch.to_vec() }, ASK_TIMEOUT).await {
-                    Ok(some) => had.extend(some),
-                    Err(e) => {
-                        tracing::warn!(node = node.name, "its storage does not say what it has: {e}");
-                        silent = true;
-                        break;
-                    }
+        let mut homes: BTreeMap<u64, Location> = BTreeMap::new();
+        let mut wanted: Vec<u64> = Vec::new();
+        let mut whys: HashMap<u64, String> = HashMap::new();
+        for (number, here) in numbers.iter().copied().zip(local.present(numbers).await) {
+            match here {
+                Ok(true) => drop(homes.insert(number, Location::Here)),
+                Ok(false) => wanted.push(number),
+                Err(why) => {
+                    wanted.push(number);
+                    whys.insert(number, why);
                 }
             }
-            (node, had, silent)
-        }))
-        .await;
-        let silent: Vec<&str> =
-            answers.iter().filter(|(_, _, silent)| *silent).map(|(node, _, _)| node.name.as_str()).collect();
-        let silent = silent.join(", ");
-        let mut known = self.known();
-        for (node, had, _) in answers {
-            for number in had {
-                let Some(home) = homes.get_mut(&number) else { continue };
+        }
+        wanted.retain(|number| {
+            let said = self.known().get(number).cloned().filter(|(_, when)| when.elapsed() < FRESH);
+            let node = said.and_then(|(name, _)| nodes.iter().find(|node| node.name == name));
+            if let Some(node) = node {
+                homes.insert(*number, Location::Node(node.clone()));
+            }
+            node.is_none()
+        });
+        if wanted.is_empty() {
+            return homes;
+        }
+        let answers = join_all(nodes.iter().map(|node| self.ask(node, &wanted))).await;
+        let wanted: BTreeSet<u64> = wanted.into_iter().collect();
+        let mut silent: Vec<&str> = Vec::new();
+        for (node, (said, whole)) in nodes.iter().zip(answers) {
+            if !whole {
+                silent.push(&node.name);
+            }
+            let mut known = self.known();
+            for number in said.here.into_iter().filter(|number| wanted.contains(number)) {
                 known.insert(number, (node.name.clone(), Instant::now()));
-                *home = Location::Node(node.clone());
+                homes.insert(number, Location::Node(node.clone()));
+            }
+            for number in said.unknown {
+                whys.insert(number, format!("a disk of {} does not answer", node.name));
             }
         }
-        if !silent.is_empty() {
-            let nowhere = homes.values_mut().filter(|home| matches!(home, Location::Nowhere));
-            nowhere.for_each(|home| *home = Location::Unknown(format!("the storage of {silent} does not answer")));
+        let nobody = match (trouble, silent.is_empty()) {
+            (Some(trouble), _) => trouble,
+            (None, false) => format!("the storage of {} does not answer", silent.join(", ")),
+            (None, true) => "no storage that is registered has its files".to_string(),
+        };
+        for number in wanted {
+            let why = whys.remove(&number).unwrap_or_else(|| nobody.clone());
+            homes.entry(number).or_insert(Location::Unknown(why));
         }
         homes
+    }
+
+    /// What a node's storage says of these sectors; false: it did not answer for all of them.
+    async fn ask(&self, node: &StorageNode, numbers: &[u64]) -> (HasAnswer, bool) {
+        let mut said = HasAnswer::default();
+        for batch in numbers.chunks(BATCH) {
+            match node.storage.ask(Has { miner: self.miner, sectors: batch.to_vec() }, ASK_TIMEOUT).await {
+                Ok(HasAnswer { here, unknown }) => {
+                    said.here.extend(here);
+                    said.unknown.extend(unknown);
+                }
+                Err(e) => {
+                    tracing::warn!(node = node.name, "its storage does not say what it has: {e}");
+                    return (said, false);
+                }
+            }
+        }
+        (said, true)
     }
 
     /// Drops a cached location that proved wrong.

@@ -3,7 +3,7 @@
 
 use super::breaker::Breaker;
 use crate::actors::path_checks::PathChecks;
-use crate::actors::sector_files::{SectorCheck, SectorFiles, SectorPaths};
+use crate::actors::sector_files::{SectorCheck, SectorFiles, SectorPaths, Unprovable};
 use crate::actors::sector_reads::{Answers, ReadRequest, SectorRead, SectorReader, WantedSector};
 use crate::chain::proof_types;
 use crate::proofs::{ActorId, Job, Output, PostSector, Prover, ProverError, Task};
@@ -39,16 +39,20 @@ impl LocalReader {
         &self.files
     }
 
-    /// Whether each of these sectors has files here, or why its disk does not say.
+    /// Whether each of these sectors has files here, or why its disk does not say. Takes `look` of the limits at most; a disk
+    /// or a file that hangs keeps no other's answer back.
     pub async fn present(&self, numbers: &[u64]) -> Vec<Result<bool, String>> {
+        let look = self.checks.limits().look;
+        let until = Instant::now() + look;
         let mut out = vec![Err("the node's own folder hangs".to_string()); numbers.len()];
-        let by_path = self.by_path(numbers).await;
+        let by_path = self.by_path(numbers, look).await;
         let look = by_path.iter().map(|(path, places)| async move {
             let jobs = places.iter().map(|place| {
                 let (files, number) = (self.files.clone(), numbers[*place]);
                 move || files.present(number)
             });
-            (path, places, self.checks.run(path, jobs.collect()).await)
+            let left = until.saturating_duration_since(Instant::now());
+            (path, places, self.checks.run_within(path, jobs.collect(), left).await)
         });
         for (path, places, answers) in join_all(look).await {
             for (place, answer) in places.iter().zip(answers) {
@@ -59,11 +63,12 @@ impl LocalReader {
     }
 
     /// The places in `numbers` of the sectors of each storage path; without those whose path cannot be told.
-    async fn by_path(&self, numbers: &[u64]) -> BTreeMap<PathBuf, Vec<usize>> {
+    async fn by_path(&self, numbers: &[u64], limit: Duration) -> BTreeMap<PathBuf, Vec<usize>> {
         let (files, all) = (self.files.clone(), numbers.to_vec());
         // Reads links of the repo's own folder, which may hang, too.
         let look = move || all.into_iter().map(|number| files.storage_path(number)).collect::<Vec<_>>();
-        let paths = self.checks.run(Path::new("links"), vec![look]).await.pop().flatten().unwrap_or_default();
+        let paths = self.checks.run_within(Path::new("links"), vec![look], limit).await;
+        let paths = paths.into_iter().flatten().next().unwrap_or_default();
         let mut by_path: BTreeMap<PathBuf, Vec<usize>> = BTreeMap::new();
         for (place, path) in paths.into_iter().enumerate() {
             by_path.entry(path).or_default().push(place);
@@ -112,7 +117,8 @@ impl LocalReader {
                 Some(Ok(paths)) => {
                     readable.push((paths.post_sector(sector.number, sector.comm_r), sector.places.clone()));
                 }
-                Some(Err(why)) => tell(sector.number, SectorRead::Unreadable(why)),
+                Some(Err(Unprovable::Bad(why))) => tell(sector.number, SectorRead::Unreadable(why)),
+                Some(Err(Unprovable::Passing(why))) => tell(sector.number, SectorRead::Late(why)),
                 None => {
                     unanswered += 1;
                     tell(sector.number, SectorRead::Late(hangs()));
@@ -122,14 +128,19 @@ impl LocalReader {
         if readable.is_empty() {
             return if unanswered > 0 && self.checks.hangs(path) { Err(hangs()) } else { Ok(()) };
         }
-        let answered = self.read_halves(ask, readable, answers).await;
+        let verdict = self.read_halves(ask, readable, answers).await;
         let mut breakers = lock(&self.breakers);
         let breaker = breakers.entry(path.to_path_buf()).or_default();
-        match answered {
-            true => breaker.answered(),
-            false => breaker.hung(self.began.elapsed()),
+        match verdict {
+            PathVerdict::Answers => breaker.answered(),
+            PathVerdict::Hangs => breaker.hung(self.began.elapsed()),
+            PathVerdict::Unknown(_) => {}
         }
-        if answered { Ok(()) } else { Err(format!("{} does not answer reads", path.display())) }
+        match verdict {
+            PathVerdict::Answers => Ok(()),
+            PathVerdict::Hangs => Err(format!("{} does not answer reads", path.display())),
+            PathVerdict::Unknown(why) => Err(why),
+        }
     }
 
     async fn check(
@@ -137,7 +148,7 @@ impl LocalReader {
         path: &Path,
         ask: &PathRequest,
         batch: &[WantedSector],
-    ) -> Vec<Option<Result<SectorPaths, String>>> {
+    ) -> Vec<Option<Result<SectorPaths, Unprovable>>> {
         let jobs = batch.iter().map(|sector| {
             let check = SectorCheck { number: sector.number, size: ask.size, comm_r: sector.comm_r };
             let files = self.files.clone();
@@ -146,49 +157,67 @@ impl LocalReader {
         self.checks.run(path, jobs.collect()).await
     }
 
-    /// A batch in which the prover crashes is read in halves, down to the sector. False: not one sector was answered.
-    async fn read_halves(&self, ask: &PathRequest, all: Vec<(PostSector, Vec<u64>)>, answers: &Answers) -> bool {
-        let mut answered = false;
+    /// A batch in which the prover crashes is read in halves, down to the sector. Any other end of a prover is the host's
+    /// matter: it says nothing of a sector, which is late then, never unreadable.
+    async fn read_halves(&self, ask: &PathRequest, all: Vec<(PostSector, Vec<u64>)>, answers: &Answers) -> PathVerdict {
+        let (mut answered, mut hung, mut host) = (false, false, "its disk was not read".to_string());
         let mut todo = vec![all];
         while let Some(mut batch) = todo.pop() {
             let tell = |number: u64, read: SectorRead| drop(answers.send((number, read)));
+            let late = |why: &str| batch.iter().for_each(|(s, _)| tell(s.number, SectorRead::Late(why.to_string())));
             let left = ask.until.saturating_duration_since(Instant::now());
             let task = Task::Vanilla { proof_type: ask.proof_type, sectors: batch.clone() };
             match self.prover.run(Job { task, job_dir: None, max_runtime: READ.min(left) }).await {
                 Ok(Output::Vanilla(read)) => {
-                    answered |= !read.is_empty();
+                    (answered, hung) = (answered || !read.is_empty(), hung || read.is_empty());
                     let mut read: HashMap<u64, Result<Vec<u8>, String>> = read.into_iter().collect();
                     for (sector, _) in &batch {
-                        tell(
-                            sector.number,
-                            match read.remove(&sector.number) {
-                                Some(Ok(proof)) => SectorRead::Proof(proof),
-                                Some(Err(why)) => SectorRead::Unreadable(why),
-                                None => SectorRead::Late("its disk did not answer in time".to_string()),
-                            },
-                        );
+                        let answer = match read.remove(&sector.number) {
+                            Some(Ok(proof)) => SectorRead::Proof(proof),
+                            Some(Err(why)) => SectorRead::Unreadable(why),
+                            None => SectorRead::Late("its disk did not answer in time, or failed for now".to_string()),
+                        };
+                        tell(sector.number, answer);
                     }
                 }
-                // The time of a whole batch is over: halves would wait as long again.
-                Err(error @ (ProverError::Hung { .. } | ProverError::NotStarted { .. })) => {
-                    batch.iter().for_each(|(s, _)| tell(s.number, SectorRead::Late(error.to_string())));
-                }
-                Err(_) if batch.len() > 1 => {
+                Err(ProverError::Segfault { .. } | ProverError::Aborted { .. }) if batch.len() > 1 => {
                     let second = batch.split_off(batch.len() / 2);
                     todo.extend([second, batch]);
                 }
-                Err(error) => {
+                // The path answers, and what it says crashes the prover; or the host has no memory: late, too.
+                Err(error @ (ProverError::Segfault { .. } | ProverError::Aborted { .. })) => {
                     answered = true;
-                    tell(batch[0].0.number, SectorRead::Unreadable(error.to_string()));
+                    late(&error.to_string());
+                }
+                Err(error @ ProverError::Hung { .. }) if left >= READ => {
+                    hung = true;
+                    late(&error.to_string());
+                }
+                Err(error) => {
+                    host = error.to_string();
+                    late(&host);
                 }
                 Ok(other) => {
-                    let why = format!("the prover answered {other:?}");
-                    batch.iter().for_each(|(s, _)| tell(s.number, SectorRead::Late(why.clone())));
+                    host = format!("the prover answered {other:?}");
+                    late(&host);
                 }
             }
         }
-        answered
+        match (answered, hung) {
+            (true, _) => PathVerdict::Answers,
+            (false, true) => PathVerdict::Hangs,
+            (false, false) => PathVerdict::Unknown(host),
+        }
     }
+}
+
+/// What a read says of its storage path.
+enum PathVerdict {
+    Answers,
+    /// A whole read went by without an answer.
+    Hangs,
+    /// Nothing: the prover was killed, not started, or had too little time; why.
+    Unknown(String),
 }
 
 struct PathRequest {
@@ -209,7 +238,7 @@ impl SectorReader for LocalReader {
             return;
         };
         let numbers: Vec<u64> = sectors.iter().map(|sector| sector.number).collect();
-        let by_path = self.by_path(&numbers).await;
+        let by_path = self.by_path(&numbers, Duration::MAX).await;
         if by_path.is_empty() {
             let late = || SectorRead::Late("the node's own folder hangs".to_string());
             numbers.iter().for_each(|number| drop(answers.send((*number, late()))));

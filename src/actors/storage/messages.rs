@@ -3,7 +3,7 @@
 use crate::proofs::{ActorId, Bytes32};
 use crate::rpc::bridge::{codec, ids};
 use crate::supervisor::Message;
-use crate::supervisor::wire::WireForm;
+use crate::supervisor::wire::{WireError, WireForm};
 use serde::{Deserialize, Serialize};
 
 /// Which of these sectors a proof could read here.
@@ -13,9 +13,47 @@ pub struct Has {
     pub sectors: Vec<u64>,
 }
 
+/// A sector in neither list has no files here.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+pub struct HasAnswer {
+    pub here: Vec<u64>,
+    /// Their disk did not say in time whether it has them.
+    pub unknown: Vec<u64>,
+}
+
 impl Message for Has {
+    type Reply = HasAnswer;
+    const WIRE: Option<WireForm<Self>> =
+        Some(codec::form(ids::STORAGE_HAS, 2).with_previous(codec::previous::<Self, HasV1>()));
+}
+
+/// Schema 1: the reply lists what is here.
+#[derive(Serialize, Deserialize)]
+pub struct HasV1 {
+    miner: ActorId,
+    sectors: Vec<u64>,
+}
+
+impl codec::Earlier<Has> for HasV1 {
     type Reply = Vec<u64>;
-    const WIRE: Option<WireForm<Self>> = Some(codec::form(ids::STORAGE_HAS, 1));
+
+    fn upgrade(self) -> Has {
+        let HasV1 { miner, sectors } = self;
+        Has { miner, sectors }
+    }
+
+    fn downgrade(message: &Has) -> Result<HasV1, WireError> {
+        let Has { miner, sectors } = message.clone();
+        Ok(HasV1 { miner, sectors })
+    }
+
+    fn upgrade_reply(here: Vec<u64>) -> HasAnswer {
+        HasAnswer { here, unknown: Vec::new() }
+    }
+
+    fn downgrade_reply(reply: &HasAnswer) -> Result<Vec<u64>, WireError> {
+        Ok(reply.here.clone())
+    }
 }
 
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]

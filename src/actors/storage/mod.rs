@@ -10,8 +10,10 @@ mod local_reader;
 pub mod messages;
 mod post_reader;
 mod remote_prover;
+#[cfg(test)]
+mod tests;
 
-pub use index::{Location, NoStorages, SectorIndex, StorageNode, Storages};
+pub use index::{Location, NoStorages, SectorIndex, Seen, StorageNode, Storages};
 pub use local_reader::LocalReader;
 pub use post_reader::PostReader;
 pub use remote_prover::RemoteSectorProver;
@@ -19,15 +21,13 @@ pub use remote_prover::RemoteSectorProver;
 use crate::actors::sector_reads::{ReadRequest, SectorRead, SectorReader, WantedSector};
 use crate::proofs::{ActorId, Prover};
 use crate::supervisor::{Actor, Cx, Exit, Export, ExportOf, Handler, Message, Ref};
-use messages::{Challenged, Has, Vanilla, VanillaAnswer};
+use messages::{Challenged, Has, HasAnswer, Vanilla, VanillaAnswer};
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
-/// A disk that does not say within this what it has holds nothing that can be proven now.
-const LOOK: Duration = Duration::from_secs(5);
 /// Reading a batch of challenged sectors; what is not read by then is asked for again.
 const READ: Duration = Duration::from_secs(60);
 /// An answer is kept for askers whose connection broke.
@@ -90,10 +90,17 @@ impl Message for ReadDone {
 }
 
 impl Handler<Has> for Storage {
-    async fn handle(&mut self, ask: Has, _: &Cx<Self>) -> Result<Vec<u64>, Exit> {
-        let reader = self.reader(ask.miner);
-        let look = tokio::time::timeout(LOOK, reader.present(&ask.sectors)).await.unwrap_or_default();
-        Ok(ask.sectors.into_iter().zip(look).filter(|(_, here)| *here == Ok(true)).map(|(n, _)| n).collect())
+    async fn handle(&mut self, ask: Has, _: &Cx<Self>) -> Result<HasAnswer, Exit> {
+        let look = self.reader(ask.miner).present(&ask.sectors).await;
+        let mut answer = HasAnswer::default();
+        for (number, here) in ask.sectors.into_iter().zip(look) {
+            match here {
+                Ok(true) => answer.here.push(number),
+                Ok(false) => {}
+                Err(_) => answer.unknown.push(number),
+            }
+        }
+        Ok(answer)
     }
 }
 

@@ -6,6 +6,7 @@ use super::local_reader::LocalReader;
 use super::messages::{Challenged, Vanilla, VanillaAnswer};
 use crate::actors::sector_reads::{Answers, ReadRequest, SectorRead, SectorReader, WantedSector};
 use crate::proofs::ActorId;
+use crate::util::Backoff;
 use async_trait::async_trait;
 use futures::StreamExt;
 use futures::future::join_all;
@@ -14,9 +15,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 const ASK_TIMEOUT: Duration = Duration::from_secs(10);
-/// Between two questions for the same sectors; doubles while the node does not answer, up to [`MOST_DELAY`].
-const RETRY_DELAY: Duration = Duration::from_millis(200);
-const MOST_DELAY: Duration = Duration::from_secs(5);
+/// Between two questions for the same sectors; doubles while the node does not answer.
+const ASK_AGAIN: Backoff = Backoff::doubling(Duration::from_millis(200), Duration::from_secs(5));
 /// Challenged places in one question: an answer must fit a message, and a place of a 32 GiB sector takes about 2.5 KB.
 const PLACES: usize = 160;
 /// Questions to one node at a time.
@@ -50,9 +50,7 @@ impl PostReader {
                     remote.entry(node.name.clone()).or_insert_with(|| (node.clone(), Vec::new())).1.push(sector);
                 }
                 Some(Location::Unknown(why)) => tell(SectorRead::Late(why.clone())),
-                Some(Location::Nowhere) | None => {
-                    tell(SectorRead::Unreadable("no storage has its files".to_string()));
-                }
+                None => tell(SectorRead::Late("it was not looked for".to_string())),
             }
         }
         let question = Question { miner, proof_type, until };
@@ -108,17 +106,17 @@ async fn ask_until_ready(
     };
     let Question { miner, proof_type, .. } = question;
     let ask = Vanilla { miner, proof_type, sectors: batch.iter().map(challenged).collect() };
-    let mut delay = RETRY_DELAY;
+    let mut delay = ASK_AGAIN.first;
     let mut told = false;
     loop {
         match node.storage.ask(ask.clone(), ASK_TIMEOUT).await {
             Ok(VanillaAnswer::Ready(answers)) => return answers,
-            Ok(VanillaAnswer::NotYet) => delay = RETRY_DELAY,
+            Ok(VanillaAnswer::NotYet) => delay = ASK_AGAIN.first,
             Err(e) => {
                 if !std::mem::replace(&mut told, true) {
                     tracing::warn!(node = node.name, "its storage: {e}; asking again");
                 }
-                delay = (delay * 2).min(MOST_DELAY);
+                delay = ASK_AGAIN.next(delay);
             }
         }
         tokio::time::sleep(delay).await;

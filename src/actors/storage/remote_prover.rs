@@ -1,5 +1,5 @@
-//! A prover for PoSts over sectors wherever their files are: what is elsewhere is read there, and the proof is made here.
-//! A sector that cannot be read in time is skipped and named.
+//! A prover for WinningPoSts over sectors wherever their files are: what is elsewhere is read there, and the proof is made
+//! here. A sector that cannot be read in time is skipped and named.
 
 use super::index::Location;
 use super::post_reader::PostReader;
@@ -24,9 +24,7 @@ impl Prover for RemoteSectorProver {
     }
 
     async fn run(&self, job: Job) -> Result<Output, ProverError> {
-        let (Task::WindowPost { sectors, .. } | Task::WinningPost { sectors, .. }) = &job.task else {
-            return self.inner.run(job).await;
-        };
+        let Task::WinningPost { sectors, .. } = &job.task else { return self.inner.run(job).await };
         let numbers: Vec<u64> = sectors.iter().map(|s| s.number).collect();
         let homes = self.reader.index.find(&self.reader.local, &numbers).await;
         if homes.values().all(|home| matches!(home, Location::Here)) {
@@ -41,9 +39,7 @@ impl RemoteSectorProver {
         let began = Instant::now();
         let max_runtime = job.max_runtime;
         let left = || max_runtime.saturating_sub(began.elapsed());
-        let (Task::WindowPost { proof_type, miner, randomness, sectors }
-        | Task::WinningPost { proof_type, miner, randomness, sectors }) = job.task
-        else {
+        let Task::WinningPost { proof_type, miner, randomness, sectors } = job.task else {
             return self.inner.run(job).await;
         };
         let numbers: Vec<u64> = sectors.iter().map(|s| s.number).collect();

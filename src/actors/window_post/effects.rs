@@ -3,6 +3,7 @@
 use super::batch::{Outcome, ReadyProof, Submission};
 use super::batching;
 use super::chunks::LeftOut;
+use super::memory::AttemptMemory;
 use super::outbox::{PostMessage, PostMessages, Taken};
 use super::reads::KeptReads;
 use super::settings::WindowPostSettings;
@@ -37,7 +38,8 @@ pub struct Effects {
     pub(super) kept: Arc<KeptReads>,
     pub left_out: Arc<LeftOutSectors>,
     pub(super) trials: Arc<Trials>,
-    /// Milliseconds that the last chunk's proof took; 0 before the first.
+    pub(super) memory: Arc<AttemptMemory>,
+    /// Milliseconds that the last chunk's proof took to compute; 0 before the first.
     last_chunk: Arc<AtomicU64>,
     block_delay: OnceLock<Duration>,
 }
@@ -93,6 +95,7 @@ impl Effects {
             kept: Arc::default(),
             left_out: Arc::default(),
             trials: Arc::default(),
+            memory: Arc::default(),
             last_chunk: Arc::default(),
             block_delay: OnceLock::new(),
         })
@@ -111,6 +114,7 @@ impl Effects {
             kept: self.kept.clone(),
             left_out: self.left_out.clone(),
             trials: self.trials.clone(),
+            memory: self.memory.clone(),
             last_chunk: self.last_chunk.clone(),
             block_delay: self.block_delay.clone(),
         }

@@ -8,9 +8,11 @@ pub mod batching;
 pub mod chunks;
 pub mod effects;
 pub mod machine;
+mod memory;
 pub mod messages;
 mod missed;
 pub mod outbox;
+mod parts;
 mod proving;
 mod reads;
 pub mod recoveries;
@@ -96,13 +98,14 @@ impl WindowPost {
         let miner = work.name();
         let repeats = Repeats::new(settings.retry_first.as_millis() as u64, settings.retry_cap.as_millis() as u64);
         // A record that cannot be read costs a second proof; refusing to start would cost a fault.
-        let records = store.list::<DeadlineRun>().unwrap_or_else(|error| {
+        let (records, damaged) = store.list_readable::<DeadlineRun>(&format!("{miner}/")).unwrap_or_else(|error| {
             tracing::error!(%error, "window_post starts without its records: proofs in work are made again");
-            Vec::new()
+            Default::default()
         });
-        let ours = format!("{miner}/");
-        let records: Vec<DeadlineRun> =
-            records.into_iter().filter(|(key, _)| key.starts_with(&ours)).map(|(_, run)| run).collect();
+        for (key, error) in damaged {
+            tracing::warn!(key, error, "window_post starts without this record: its proof is made again");
+        }
+        let records: Vec<DeadlineRun> = records.into_iter().map(|(_, run)| run).collect();
         let missed = MissedLog::with(records.iter());
         Ok(WindowPost {
             miner: miner.clone(),

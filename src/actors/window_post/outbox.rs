@@ -1,14 +1,10 @@
-//! WindowPoSt's port to the message sender: hand a message over once, read its status.
+//! The message sender in WindowPoSt's terms: hand a message over once, read its status.
 
 use super::batch::PostStatus;
-use crate::actors::message_sender::messages::{Enqueue, EnqueueAnswer, MessageStatus, Status};
+use crate::actors::message_sender::Outbox;
+use crate::actors::message_sender::messages::{Enqueue, EnqueueAnswer, MessageStatus};
 use crate::chain::{Address, ChainEpoch, TokenAmount};
-use crate::supervisor::{Handler, Ref};
 use async_trait::async_trait;
-use std::time::Duration;
-
-/// The sender answers from its store; longer than this it hangs, and is asked again.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct PostMessage {
@@ -36,26 +32,23 @@ pub trait PostMessages: Send + Sync + 'static {
     async fn status(&self, key: &str) -> Result<PostStatus, String>;
 }
 
-/// The miner's message sender.
+/// In the message sender's terms.
 #[async_trait]
-impl<A: Handler<Enqueue> + Handler<Status>> PostMessages for Ref<A> {
+impl<S: Outbox> PostMessages for S {
     async fn enqueue(&self, message: PostMessage) -> Result<Taken, String> {
         let PostMessage { key, to, method, params, closes } = message;
         // The sender's settings bound the fee, so that a bound that is raised holds for messages that wait already.
         let (value, max_fee) = (TokenAmount::default(), TokenAmount::default());
         let enqueue = Enqueue { key, to, method, params, value, max_fee, from: None, closes: Some(closes) };
-        // A pause of ours after a failure may be longer than the sender's restart.
-        match self.ask_when_up(enqueue, ANSWER_TIMEOUT).await {
-            Ok(EnqueueAnswer::Accepted) => Ok(Taken::New),
-            Ok(EnqueueAnswer::Known(_)) => Ok(Taken::Known),
-            Ok(EnqueueAnswer::Refused(why)) => Err(format!("the message sender takes no message: {why}")),
-            Err(error) => Err(format!("message sender: {error}")),
+        match Outbox::enqueue(self, enqueue).await? {
+            EnqueueAnswer::Accepted => Ok(Taken::New),
+            EnqueueAnswer::Known(_) => Ok(Taken::Known),
+            EnqueueAnswer::Refused(why) => Err(format!("the message sender takes no message: {why}")),
         }
     }
 
     async fn status(&self, key: &str) -> Result<PostStatus, String> {
-        let status = self.ask(Status { key: key.to_string() }, ANSWER_TIMEOUT).await;
-        Ok(match status.map_err(|error| format!("message sender: {error}"))? {
+        Ok(match Outbox::status(self, key).await? {
             MessageStatus::Unknown => PostStatus::Unknown,
             MessageStatus::Queued { why_waiting } => PostStatus::Unsent { why: why_waiting },
             MessageStatus::Pushed { .. } => PostStatus::Waiting,

@@ -1,47 +1,36 @@
 //! One attempt at the proof of a batch. First the sectors are read; a prover's slot is taken for each chunk once its
-//! sectors are there. A sector that spoils a chunk is found and left out.
+//! sectors are there. A sector that spoils a chunk is found and left out ([`parts`](super::parts)).
 
 use super::batch::ReadyProof;
 use super::chunks::{self, NextChunk, SectorState};
 use super::effects::{Effects, Why, why};
+use super::parts::{ChunkEnd, ChunkPlace};
 use super::{batching, reads, schedule};
 use crate::actors::sector_reads::{ReadRequest, SectorRead, WantedSector};
 use crate::chain::miner_messages::comm_r;
 use crate::chain::types::{DeadlineInfo, TipSet};
-use crate::proofs::{Bytes32, Job, Output, ProverError, PublicSector, Task, result};
+use crate::proofs::{Bytes32, Job, Output, Task};
 use fvm_ipld_bitfield::BitField;
-use std::collections::{BTreeMap, VecDeque};
-use std::path::PathBuf;
+use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 /// To verify a proof takes milliseconds; a prover that hangs must not take the window with it.
-const VERIFY: Duration = Duration::from_secs(120);
-/// A verification that ends without a verdict is begun again so often.
-const VERIFY_TRIES: usize = 3;
+pub(super) const VERIFY: Duration = Duration::from_secs(120);
 /// The first window proof type whose challenges do not depend on which other sectors are proven (FIP-0061).
 const FIRST_INDEPENDENT: i64 = 10;
-/// When this many parts of a chunk that fails have failed and none was proven, no sector is to blame.
-const HOPELESS: usize = 6;
 
 /// A batch under proof.
-struct Attempt<'a> {
-    effects: &'a Effects,
-    di: &'a DeadlineInfo,
-    partitions: &'a [u64],
-    proof_type: i64,
-    randomness: Bytes32,
+pub(super) struct Attempt<'a> {
+    pub effects: &'a Effects,
+    pub di: &'a DeadlineInfo,
+    pub partitions: &'a [u64],
+    pub proof_type: i64,
+    pub randomness: Bytes32,
     /// CommR of each sector.
-    comm_r: BTreeMap<u64, Bytes32>,
+    pub comm_r: BTreeMap<u64, Bytes32>,
     close_at: Instant,
-}
-
-/// How the proof of a chunk ended.
-enum ChunkEnd {
-    Proof(Vec<u8>),
-    /// To be proven without these sectors, each with the reason.
-    Without(BTreeMap<u64, String>),
 }
 
 impl Effects {
@@ -59,6 +48,7 @@ impl Effects {
         let randomness = self.challenge(di, &key).await?;
         let close_at = began + schedule::time_left(head.height, di, self.block_delay().await?);
         self.kept.drop_closed(head.height);
+        self.memory.drop_closed(head.height);
 
         let mut due: BTreeMap<u64, Vec<u64>> = BTreeMap::new();
         for index in wanted {
@@ -128,13 +118,19 @@ impl Effects {
 }
 
 impl Attempt<'_> {
-    fn left(&self) -> Duration {
+    pub(super) fn left(&self) -> Duration {
         self.close_at.saturating_duration_since(Instant::now())
     }
 
     fn read_until(&self, sectors: usize, size: usize) -> Instant {
         let chunks = sectors.div_ceil(size.min(sectors).max(1));
-        Instant::now() + schedule::time_to_read(self.left(), self.effects.last_chunk(), chunks)
+        let waited = size != usize::MAX && self.effects.memory.has_waited(self.di.close, self.partitions);
+        Instant::now() + schedule::time_to_read(self.left(), self.effects.last_chunk(), chunks, waited)
+    }
+
+    fn nothing_to_prove(&self, sectors: &BTreeMap<u64, SectorState>) -> Why {
+        let why = chunks::left_out(sectors).into_iter().next().map_or_else(String::new, |group| group.why);
+        format!("none of the {} sectors of partitions {:?} can be proven: {why}", sectors.len(), self.partitions)
     }
 
     async fn prove(&self, sectors: &mut BTreeMap<u64, SectorState>, size: usize) -> Result<Vec<u8>, Why> {
@@ -144,8 +140,7 @@ impl Attempt<'_> {
             let alive = sectors.iter().filter(|(_, state)| !matches!(state, SectorState::LeftOut(_)));
             let alive: Vec<u64> = alive.map(|(number, _)| *number).collect();
             if alive.is_empty() {
-                let partitions = self.partitions;
-                return Err(format!("none of the {} sectors of partitions {partitions:?} can be read", sectors.len()));
+                return Err(self.nothing_to_prove(sectors));
             }
             let mut places = self.challenges(&alive).await?;
             let mut wanted = Vec::new();
@@ -164,8 +159,7 @@ impl Attempt<'_> {
             }
         }
         if proven.is_empty() {
-            let partitions = self.partitions;
-            return Err(format!("none of the {} sectors of partitions {partitions:?} can be read", sectors.len()));
+            return Err(self.nothing_to_prove(sectors));
         }
         if done > 1 {
             // The chunks' proofs are the batch's proof in a row; what is sent is verified as the network would.
@@ -205,7 +199,9 @@ impl Attempt<'_> {
                     NextChunk::Prove(numbers) if size == usize::MAX && reading => drop(numbers),
                     NextChunk::Prove(numbers) => {
                         in_proof = numbers.clone();
-                        chunk = Some(Box::pin(self.prove_chunk(numbers, *done > 0)));
+                        let chunks = (sectors.len() - out(sectors)).div_ceil(size.max(1));
+                        let place = ChunkPlace { others: *done > 0, to_come: chunks.saturating_sub(*done + 1) };
+                        chunk = Some(Box::pin(self.prove_chunk(numbers, place)));
                     }
                     NextChunk::Done if !reading => return Ok(false),
                     NextChunk::Done | NextChunk::Wait => {}
@@ -233,6 +229,9 @@ impl Attempt<'_> {
                     while let Ok((number, answer)) = answers.try_recv() {
                         self.answered(sectors, &places, number, answer);
                     }
+                    if !late.is_empty() {
+                        self.effects.memory.wait_is_over(self.di.close, self.partitions);
+                    }
                     for (number, why) in late {
                         sectors.insert(number, SectorState::LeftOut(format!("late: {why}")));
                     }
@@ -253,6 +252,13 @@ impl Attempt<'_> {
                             for (number, why) in bad {
                                 sectors.insert(number, SectorState::LeftOut(why));
                             }
+                            if size == usize::MAX {
+                                return Ok(true);
+                            }
+                        }
+                        ChunkEnd::Hopeless(numbers, why) => {
+                            let why = SectorState::LeftOut(format!("a proof with it fails: {why}"));
+                            sectors.extend(numbers.into_iter().map(|number| (number, why.clone())));
                             if size == usize::MAX {
                                 return Ok(true);
                             }
@@ -296,137 +302,4 @@ impl Attempt<'_> {
             other => Err(format!("PostChallenges answered {other:?}")),
         }
     }
-
-    /// `others`: a chunk before this one was proven.
-    async fn prove_chunk(&self, numbers: Vec<u64>, others: bool) -> Result<ChunkEnd, Why> {
-        let began = Instant::now();
-        match self.prove_part(&numbers).await? {
-            PartEnd::Proof(proof) => {
-                self.effects.chunk_took(began.elapsed());
-                Ok(ChunkEnd::Proof(proof))
-            }
-            PartEnd::Wrong(bad) => {
-                let why = "what was read of it does not prove its CommR";
-                Ok(ChunkEnd::Without(bad.into_iter().map(|number| (number, why.to_string())).collect()))
-            }
-            PartEnd::Failed(error) if numbers.len() == 1 && !others => Err(error),
-            PartEnd::Failed(error) if numbers.len() == 1 => {
-                Ok(ChunkEnd::Without([(numbers[0], format!("a proof with it fails: {error}"))].into()))
-            }
-            PartEnd::Failed(error) => self.bisect(numbers, error, began.elapsed()).await,
-        }
-    }
-
-    /// Finds the sectors without which the rest can be proven: in halves, as far as the time goes; a part for which it does
-    /// not is left out whole.
-    async fn bisect(&self, numbers: Vec<u64>, error: Why, took: Duration) -> Result<ChunkEnd, Why> {
-        let (deadline, count) = (self.di.index, numbers.len());
-        tracing::warn!(deadline, count, %error, "a proof fails: looking for the sectors that spoil it");
-        let mut parts = VecDeque::from(chunks::halves(numbers));
-        let (mut bad, mut failed, mut proven) = (BTreeMap::new(), 0, false);
-        while let Some(part) = parts.pop_front() {
-            let end = match self.left() > took.saturating_mul(3) {
-                true => self.prove_part(&part).await?,
-                false => PartEnd::Failed("no time is left to look closer".to_string()),
-            };
-            match end {
-                PartEnd::Proof(_) => proven = true,
-                PartEnd::Wrong(wrong) => {
-                    proven = true;
-                    let why = "what was read of it does not prove its CommR";
-                    bad.extend(wrong.into_iter().map(|number| (number, why.to_string())));
-                }
-                PartEnd::Failed(why) => {
-                    failed += 1;
-                    if !proven && failed >= HOPELESS {
-                        return Err(error);
-                    }
-                    if part.len() == 1 || self.left() <= took.saturating_mul(3) {
-                        let why = format!("a proof with it fails: {why}");
-                        bad.extend(part.into_iter().map(|number| (number, why.clone())));
-                    } else {
-                        parts.extend(chunks::halves(part));
-                    }
-                }
-            }
-        }
-        if !proven { Err(error) } else { Ok(ChunkEnd::Without(bad)) }
-    }
-
-    /// One proof over these sectors, verified. An error is one of the prover or of the host: no sector is to blame.
-    async fn prove_part(&self, numbers: &[u64]) -> Result<PartEnd, Why> {
-        let task = || Task::PostFromVanilla {
-            proof_type: self.proof_type,
-            miner: self.effects.actor_id,
-            randomness: self.randomness,
-            proofs: self.effects.kept.proofs(self.di.close, numbers),
-        };
-        let job_dir = self.job_dir(numbers);
-        let job = Job { task: task(), job_dir: job_dir.clone(), max_runtime: self.left() };
-        if !matches!(&job.task, Task::PostFromVanilla { proofs, .. } if proofs.len() == numbers.len()) {
-            return Err("what was read is gone; reading again".to_string());
-        }
-        let proof = match self.effects.prover.run(job).await {
-            Ok(Output::Proof(proof)) => proof,
-            Ok(Output::Skipped(bad)) => {
-                let known: Vec<u64> = bad.iter().copied().filter(|number| numbers.contains(number)).collect();
-                return match known.is_empty() {
-                    true => Err(format!("the prover skips sectors {bad:?}, which it was not given")),
-                    false => Ok(PartEnd::Wrong(known)),
-                };
-            }
-            Ok(other) => return Err(format!("WindowPoSt answered {other:?}")),
-            Err(ProverError::Failed { why, .. }) => return Ok(PartEnd::Failed(why)),
-            Err(error) => return Err(error.to_string()),
-        };
-        if self.verify(numbers, proof.clone()).await? {
-            return Ok(PartEnd::Proof(proof));
-        }
-        // A proof that is wrong must not be adopted again.
-        if let Some(dir) = job_dir
-            && let Err(error) = result::forget(&dir, &task())
-        {
-            tracing::warn!(dir = %dir.display(), %error, "cannot remove a wrong proof");
-        }
-        Ok(PartEnd::Failed("our own proof does not verify; it is not sent".to_string()))
-    }
-
-    /// The network takes a window proof unseen and lets others dispute it: never send one that we would dispute.
-    async fn verify(&self, numbers: &[u64], proof: Vec<u8>) -> Result<bool, Why> {
-        let sectors: Vec<PublicSector> =
-            numbers.iter().map(|number| PublicSector { number: *number, comm_r: self.comm_r[number] }).collect();
-        let (proof_type, miner, randomness) = (self.proof_type, self.effects.actor_id, self.randomness);
-        let task = Task::VerifyWindowPost { proof_type, miner, randomness, sectors, proof };
-        let mut last = String::new();
-        for _ in 0..VERIFY_TRIES {
-            let max_runtime = VERIFY.min(self.left());
-            match self.effects.prover.run(Job { task: task.clone(), job_dir: None, max_runtime }).await {
-                Ok(Output::Verified(verdict)) => return Ok(verdict),
-                Ok(other) => last = format!("VerifyWindowPoSt answered {other:?}"),
-                Err(error) => last = error.to_string(),
-            }
-        }
-        Err(last)
-    }
-
-    /// Named after exactly what is asked, whichever attempt asks it: a finished proof is adopted until its window is over.
-    fn job_dir(&self, numbers: &[u64]) -> Option<PathBuf> {
-        let mut hash = blake2b_simd::Params::new().hash_length(8).to_state();
-        hash.update(&self.proof_type.to_le_bytes()).update(&self.randomness);
-        for number in numbers {
-            hash.update(&number.to_le_bytes()).update(&self.comm_r[number]);
-        }
-        let first = self.partitions.first().copied().unwrap_or_default();
-        let name = format!("wdpost-{}-{}-{first}-{}", self.effects.name(), self.di.open, hash.finalize().to_hex());
-        Some(self.effects.jobs.as_ref()?.join(name))
-    }
-}
-
-/// How a proof over a part of a chunk ended.
-enum PartEnd {
-    Proof(Vec<u8>),
-    /// The vanilla proofs of these sectors are wrong.
-    Wrong(Vec<u64>),
-    /// The library refuses what it was given, or the proof does not verify.
-    Failed(String),
 }

@@ -4,7 +4,9 @@
 use crate::actors::sector_reads::{Answers, ReadRequest, SectorRead, SectorReader};
 use crate::chain::ChainEpoch;
 use crate::proofs::Bytes32;
+use crate::util::Backoff;
 use crate::util::lock;
+use rand::seq::SliceRandom;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
 use std::time::Duration;
@@ -12,8 +14,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 /// Before what is late is asked for again; doubles.
-const FIRST_PAUSE: Duration = Duration::from_millis(500);
-const MOST_PAUSE: Duration = Duration::from_secs(10);
+const PAUSES: Backoff = Backoff::doubling(Duration::from_millis(500), Duration::from_secs(10));
 
 /// Vanilla proofs of open windows, in memory: about 25 KB for each sector of 32 GiB.
 #[derive(Default)]
@@ -60,7 +61,7 @@ impl KeptReads {
 
 /// Asks until every sector has an answer or the time is over. Returns those that are late to the end, with the reason.
 pub async fn read_all(reader: &dyn SectorReader, mut request: ReadRequest, out: &Answers) -> BTreeMap<u64, String> {
-    let mut pause = FIRST_PAUSE;
+    let mut pause = PAUSES.first;
     let mut late: BTreeMap<u64, String> = BTreeMap::new();
     loop {
         let (tell, mut answers) = mpsc::unbounded_channel();
@@ -92,11 +93,56 @@ pub async fn read_all(reader: &dyn SectorReader, mut request: ReadRequest, out: 
             let numbers: Vec<u64> = request.sectors.iter().map(|sector| sector.number).collect();
             return numbers.into_iter().map(why_of(why)).collect();
         }
+        // Files that hang at the head of a path would keep the others from every round.
+        request.sectors.shuffle(&mut rand::thread_rng());
         tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(MOST_PAUSE);
+        pause = PAUSES.next(pause);
     }
 }
 
 fn why_of(mut why: impl FnMut(u64) -> String) -> impl FnMut(u64) -> (u64, String) {
     move |number| (number, why(number))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::actors::sector_reads::WantedSector;
+    use async_trait::async_trait;
+
+    const READERS: usize = 16;
+    const BATCH: usize = 128;
+
+    /// One storage path: each of its files 0..16 takes a reader for good; without readers nothing more is answered.
+    struct HungInFront;
+
+    #[async_trait]
+    impl SectorReader for HungInFront {
+        async fn read(&self, request: ReadRequest, answers: &Answers) {
+            let mut gives_up = false;
+            for batch in request.sectors.chunks(BATCH) {
+                let mut stuck = 0; // each batch has a process of its own
+                let mut read = 0;
+                for sector in batch {
+                    stuck += usize::from(sector.number < READERS as u64);
+                    let answer = match gives_up || stuck >= READERS || sector.number < READERS as u64 {
+                        true => SectorRead::Late("hangs".into()),
+                        false => SectorRead::Proof(vec![]),
+                    };
+                    read += usize::from(!matches!(answer, SectorRead::Late(_)));
+                    answers.send((sector.number, answer)).unwrap();
+                }
+                gives_up |= read == 0;
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn files_that_hang_at_the_head_of_a_path_do_not_keep_the_others_from_every_round() {
+        let sectors = (0..1000).map(|number| WantedSector { number, comm_r: [0; 32], places: vec![] }).collect();
+        let until = Instant::now() + PAUSES.first * 2; // for two rounds
+        let (tell, _answers) = mpsc::unbounded_channel();
+        let late = read_all(&HungInFront, ReadRequest { miner: 1, proof_type: 10, sectors, until }, &tell).await;
+        assert_eq!(late.into_keys().collect::<Vec<_>>(), (0..READERS as u64).collect::<Vec<_>>());
+    }
 }

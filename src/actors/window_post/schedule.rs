@@ -3,6 +3,7 @@
 use super::settings::WindowPostSettings;
 use crate::chain::ChainEpoch;
 use crate::chain::types::DeadlineInfo;
+use crate::util::Backoff;
 use std::time::Duration;
 
 /// Settings in epochs, fitted to the network's windows.
@@ -48,8 +49,7 @@ pub fn should_abort(height: ChainEpoch, reverted_to: Option<ChainEpoch>, di: &De
 
 /// Pause after the `failures`-th failure in a row (1 for the first).
 pub fn backoff(settings: &WindowPostSettings, failures: u32) -> Duration {
-    let doublings = failures.saturating_sub(1).min(16);
-    settings.retry_first.saturating_mul(1 << doublings).min(settings.retry_cap)
+    Backoff::doubling(settings.retry_first, settings.retry_cap).after(failures)
 }
 
 /// Time until the window closes: what a proof may take at most.
@@ -58,8 +58,12 @@ pub fn time_left(height: ChainEpoch, di: &DeadlineInfo, block_delay: Duration) -
 }
 
 /// The time that the reading of a batch may take, of what is `left` to Close: a third, less where its `chunks` proofs need
-/// the rest, by what the last one took. Never less than an eighth: without reading there is nothing to prove.
-pub fn time_to_read(left: Duration, last_chunk: Duration, chunks: usize) -> Duration {
+/// the rest, by what the last one took. Never less than an eighth: without reading there is nothing to prove. No more than
+/// that once the batch has `waited` for what is late: an attempt that failed later costs no second wait.
+pub fn time_to_read(left: Duration, last_chunk: Duration, chunks: usize, waited: bool) -> Duration {
+    if waited {
+        return left / 8;
+    }
     let chunks = u32::try_from(chunks).unwrap_or(u32::MAX).saturating_add(1);
     let proofs = last_chunk.saturating_mul(chunks);
     (left / 3).min(left.saturating_sub(proofs)).max(left / 8)
@@ -151,11 +155,12 @@ mod tests {
     #[test]
     fn reading_gets_a_third_or_what_the_proofs_leave_and_never_nothing() {
         let minutes = |minutes: u64| Duration::from_secs(60 * minutes);
-        let read = |last, chunks| time_to_read(minutes(24), minutes(last), chunks).as_secs() / 60;
+        let read = |last, chunks| time_to_read(minutes(24), minutes(last), chunks, false).as_secs() / 60;
         assert_eq!(
             [(0, 3), (4, 3), (5, 3), (6, 3), (60, 3), (4, usize::MAX)].map(|(l, c)| read(l, c)),
             [8, 8, 4, 3, 3, 3]
         );
+        assert_eq!(time_to_read(minutes(24), minutes(0), 3, true), minutes(3));
     }
 
     #[test]

@@ -16,7 +16,7 @@ use crate::chain::types::TipSet;
 use crate::chain::{Address, ChainEpoch};
 use crate::proofs::Prover;
 use crate::rpc::full_node::{FullNode, FullNodeError};
-use crate::store::{Record, Store};
+use crate::store::{Record, Store, StoreError};
 use crate::supervisor::{Actor, Cx, Exit, Fence, Handler, Message, StartError};
 use effects::{Mined, Miner, ReadyBlock};
 use futures::FutureExt;
@@ -103,8 +103,14 @@ impl WinningPost {
         let mined =
             records.into_iter().filter(|(key, _)| key.starts_with(&ours)).map(|(_, block)| (block.epoch, block));
         let mined = mined.collect();
-        let totals = store.get::<Totals>(&format!("t0{actor_id}")).map_err(refuse)?.unwrap_or_default();
-        let proofs = ProofRuns::new(prover, settings.abandoned_proof);
+        let totals = match store.get::<Totals>(&format!("t0{actor_id}")) {
+            Err(error @ (StoreError::Corrupt { .. } | StoreError::Schema { .. })) => {
+                tracing::warn!(%error, "winning_post counts its blocks from 0 on again");
+                Totals::default()
+            }
+            totals => totals.map_err(refuse)?.unwrap_or_default(),
+        };
+        let proofs = Arc::new(ProofRuns::new(prover, settings.abandoned_proof));
         Ok(WinningPost {
             miner: Arc::new(Miner { address: miner, actor_id, node, proofs, files, clock }),
             store,
@@ -161,7 +167,7 @@ impl WinningPost {
         let Some(timing) = self.rounds.as_ref().map(|rounds| *rounds.timing()) else { return };
         let (handle, registration) = AbortHandle::new_pair();
         self.working = Some(Working { id, base: base.clone(), began: self.now(), handle });
-        let (miner, latest) = (self.miner.clone(), self.latest.clone());
+        let (miner, latest) = (self.miner.for_one_round(), self.latest.clone());
         cx.spawn(async move {
             let work = async { miner.mine(&base, &timing, || latest.borrow().clone()).await };
             let end = match Abortable::new(AssertUnwindSafe(work).catch_unwind(), registration).await {

@@ -1,7 +1,8 @@
 //! Operator settings of WinningPoSt, and its clock.
 
 use crate::chain::ChainEpoch;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use crate::util::time::since_epoch;
+use std::time::Duration;
 use tokio::time::Instant;
 
 #[derive(Clone, Debug, PartialEq)]
@@ -43,7 +44,7 @@ pub struct SystemClock;
 
 impl Clock for SystemClock {
     fn unix(&self) -> Duration {
-        SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+        since_epoch()
     }
 }
 

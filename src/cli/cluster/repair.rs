@@ -21,7 +21,7 @@ pub async fn run(_: Args, _: &Context) -> Result<(), CliError> {
 pub async fn run(args: Args, cx: &Context) -> Result<(), CliError> {
     use crate::rpc::directory::etcd::Connection;
     use crate::rpc::directory::etcd::repair::{RepairOptions, Repaired, repair};
-    use crate::store::{Store, StoreError};
+    use crate::store::Store;
 
     if cx.config.cluster.etcd.is_empty() {
         return Err(CliError::Failed(format!(
@@ -31,12 +31,10 @@ pub async fn run(args: Args, cx: &Context) -> Result<(), CliError> {
     }
     let failed = |e: crate::rpc::directory::DirectoryError| CliError::Failed(e.to_string());
     let connection = Connection::new(crate::cli::wiring::etcd_config(&cx.config)?).map_err(failed)?;
-    // Open while the node runs: then there is etcd's history alone.
-    let mirror = match Store::open_existing(&cx.config.store_file()) {
-        Ok(store) => Some(store),
-        Err(StoreError::Missing { .. } | StoreError::Locked { .. }) => None,
-        Err(error) => return Err(CliError::Failed(error.to_string())),
-    };
+    let (mirror, without) = copy_of(Store::open_existing(&cx.config.store_file()));
+    if let Some(why) = without {
+        crate::cli::output::print_error(&why);
+    }
     let options = RepairOptions {
         dry_run: args.dry_run,
         check: crate::actors::records::check,
@@ -55,5 +53,20 @@ pub async fn run(args: Args, cx: &Context) -> Result<(), CliError> {
     match args.drop.filter(|key| !found.iter().any(|one| one.key == *key)) {
         Some(key) => Err(CliError::Failed(format!("--drop {key}: no row of that key is damaged; it stays as it is"))),
         None => Ok(()),
+    }
+}
+
+/// This host's copy of the cluster's rows, where it can be read, and the sentence that says why it is not used otherwise: what
+/// etcd's history has is repaired all the same.
+#[cfg(feature = "cluster")]
+fn copy_of(
+    opened: Result<crate::store::Store, crate::store::StoreError>,
+) -> (Option<crate::store::Store>, Option<String>) {
+    use crate::store::StoreError;
+    match opened {
+        Ok(store) => (Some(store), None),
+        // Open while the node runs.
+        Err(StoreError::Missing { .. } | StoreError::Locked { .. }) => (None, None),
+        Err(why) => (None, Some(format!("repaired from etcd's history alone, without this host's copy: {why}"))),
     }
 }

@@ -125,7 +125,11 @@ pub fn control_list(report: &Value, verbose: bool) -> String {
         let uses: Vec<&str> = account["use"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
         let balance = account["balance"].as_str().map_or("unknown".to_string(), fil);
         let missing = account["in_wallet"] == false;
-        let balance = if missing { format!("{balance}  (its key is not in the full node's wallet)") } else { balance };
+        let balance = match (missing, account["error"].as_str()) {
+            (true, _) => format!("{balance}  (its key is not in the full node's wallet)"),
+            (false, Some(why)) => format!("{balance}  (its key is not known: {why})"),
+            (false, None) => balance,
+        };
         vec![text("name"), text("id"), key, uses.join(" "), balance]
     };
     let mut text = table(&left, &accounts.iter().map(row).collect::<Vec<_>>());
@@ -135,6 +139,9 @@ pub fn control_list(report: &Value, verbose: bool) -> String {
     }
     if let Some(owner) = report["pending_owner"].as_str() {
         text += &format!("\nOwner {owner} is proposed and has not confirmed\n");
+    }
+    for warning in report["warnings"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+        text += &format!("\n  ! {warning}\n");
     }
     text
 }
@@ -211,12 +218,15 @@ control-0  t0102             post   unknown
         let mut changing = report();
         (changing["new_worker"], changing["worker_change_epoch"]) = (json!("t0105"), json!(940));
         (changing["pending_owner"], changing["accounts"][0]["in_wallet"]) = (json!("t0106"), json!(false));
+        (changing["accounts"][1]["error"], changing["warnings"]) = (json!("no answer"), json!(["t0107: no answer"]));
         let text = control_list(&changing, true);
         for part in [
             "t3owner0000",
             "1.0 FIL  (its key is not in the full node's wallet)",
             "\nWorker t0105 is proposed and can be confirmed from epoch 940 on\n",
             "\nOwner t0106 is proposed and has not confirmed\n",
+            "0.5 FIL  (its key is not known: no answer)",
+            "\n  ! t0107: no answer\n",
         ] {
             assert!(text.contains(part), "{part}\n{text}");
         }

@@ -280,3 +280,18 @@ fn recoveries_go_by_deadline_and_a_late_one_takes_no_other_along() {
     let all: Vec<u64> = (0..21).collect();
     assert_eq!(plan(&recover(&all), &many).unwrap().drafts.len(), 3);
 }
+
+/// As many sectors as an order takes, every other one of 43 full partitions of 32 GiB sectors: done before a cutoff.
+#[test]
+fn a_recovery_of_25_000_sectors_is_planned_at_once() {
+    let mut many = facts();
+    let bits = |of: u64| BitField::try_from_bits((0..2349).map(|i| 2 * (of * 2349 + i))).unwrap();
+    many.faults =
+        (0..43).map(|n| Faulty { partition: n, deadline: 3, faulty: bits(n), recovering: BitField::new() }).collect();
+    // Those of the last partitions.
+    let all: Vec<u64> = (0..25_000).map(|i| 2 * (43 * 2349 - 1 - i)).collect();
+    let began = std::time::Instant::now();
+    let planned = plan(&Order::RecoverFaults { sectors: all }, &many).unwrap();
+    assert_eq!(planned.drafts.len(), 2, "eleven partitions, ten at once");
+    assert!(began.elapsed() < std::time::Duration::from_secs(5), "{:?}", began.elapsed());
+}

@@ -5,7 +5,10 @@ use super::*;
 use crate::node::concern::Concern;
 use crate::node::tree::leased_child;
 use crate::store::Store;
-use crate::supervisor::{Actor, ActorInfo, Backoff, ChildSpec, Cx, Exit, Fence, Handler, Message, Ref, SupervisorSpec};
+use crate::supervisor::{
+    Actor, ActorInfo, ChildSpec, Cx, Exit, Fence, Handler, Message, Ref, RestartBackoff, SupervisorSpec,
+};
+
 use std::sync::Mutex;
 
 const WINNING: &str = "root/proving/winning_post";
@@ -72,8 +75,9 @@ impl Stage {
             async move { Ok(main) }
         });
         let companion = leased_child("f3".into(), &slot, &side, |_, _| async { Ok(Side) });
-        let group =
-            |name: &str, child| ChildSpec::supervisor(SupervisorSpec::new(name).backoff(Backoff::NONE).child(child));
+        let group = |name: &str, child| {
+            ChildSpec::supervisor(SupervisorSpec::new(name).backoff(RestartBackoff::NONE).child(child))
+        };
         let root = SupervisorSpec::new("root").child(group("proving", main)).child(group("finality", companion));
         let tree = Tree::start(root).unwrap();
         let cell = TreeCell::default();

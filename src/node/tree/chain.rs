@@ -17,7 +17,11 @@ const AGAIN: Duration = Duration::from_secs(10);
 /// Without a stable feed or sender for ten minutes the group is made anew; the fourth such end within an hour is the
 /// process's.
 pub(super) fn group(parts: &Parts) -> SupervisorSpec {
-    let pool = Pool::new(vec![parts.links.chain.clone()], &parts.settings.link);
+    let chain = &parts.links.chain;
+    let pool = match chain.pool() {
+        Some(pool) => Pool::of(pool.clone()),
+        None => Pool::new(vec![chain.clone()], &parts.settings.link),
+    };
     let group = holding_down("chain", 5, MINUTE, AGAIN)
         .strategy(Strategy::RestForOne)
         .on_budget_spent(BudgetSpent::HoldDown { escalate_after: Some(MINUTE * 10) });
@@ -53,9 +57,9 @@ fn message_sender(parts: &Parts) -> Option<ChildSpec> {
     let heads = parts.heads.others.clone();
     let sender = parts.leased_child(Concern::MessageSender, &parts.refs.messages, move |cx, store| {
         cx.join(&heads);
-        let signer = Arc::new(NodeWallet(node.clone()));
+        let wallet = Arc::new(NodeWallet(node.clone()));
         let settings = live.load().messages.clone();
-        let deps = SenderDeps { node: node.clone(), signer, store, miner, settings };
+        let deps = SenderDeps { node: node.clone(), wallet, store, miner, settings };
         async move { MessageSender::start(cx, deps).await }
     });
     sender.map(|sender| sender.on(Thread::Dedicated))

@@ -2,6 +2,7 @@
 
 use super::{AGAIN, Children, MINUTE, Parts, holding_down};
 use crate::actors::deal_handler::{DealHandler, MarketConfig, MarketDeps, WalletSigner};
+use crate::actors::wallet::NodeWallet;
 use crate::node::concern::Concern;
 use crate::supervisor::{ChildSpec, SupervisorSpec, Thread};
 use std::sync::Arc;
@@ -17,7 +18,9 @@ fn deal_handler(parts: &Parts) -> Option<ChildSpec> {
         sector_size: parts.sector_size,
         settings: parts.settings.market.clone(),
     };
-    let signer = Arc::new(WalletSigner { node: parts.links.markets.clone(), miner: parts.miner });
+    let node = parts.links.markets.clone();
+    let wallet = Arc::new(NodeWallet(node.clone()));
+    let signer = Arc::new(WalletSigner { node, wallet, miner: parts.miner });
     let live = parts.live();
     let child = parts.leased_child(Concern::DealHandler, &parts.refs.market, move |_, store| {
         let deps = MarketDeps { signer: signer.clone(), book: Arc::new(store) };

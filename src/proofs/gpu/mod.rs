@@ -13,7 +13,7 @@ use queue::{GpuClass, Ticket};
 use std::ffi::OsString;
 use std::fs::{self, File, TryLockError};
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -67,7 +67,7 @@ pub fn visible(gpu: u32) -> [(OsString, OsString); 2] {
     [given("CUDA_VISIBLE_DEVICES"), given("GPU_DEVICE_ORDINAL")]
 }
 
-/// The GPUs that this host's driver shows; 0 in a build that uses none.
+/// The GPUs that this process may use, of those that this host's driver shows; 0 in a build that uses none.
 pub fn detected() -> u32 {
     if !BUILT_IN {
         return 0;
@@ -75,8 +75,15 @@ pub fn detected() -> u32 {
     let nvidia = fs::read_dir("/proc/driver/nvidia/gpus").map_or(0, |gpus| gpus.flatten().count());
     match nvidia {
         0 => u32::from(Path::new("/dev/kfd").exists()),
-        count => u32::try_from(count).unwrap_or(u32::MAX),
+        count => allowed(count, std::env::var("CUDA_VISIBLE_DEVICES").ok().as_deref()),
     }
+}
+
+/// Of `count` GPUs those that a list in CUDA_VISIBLE_DEVICES leaves: CUDA reads it up to the first entry that names none.
+fn allowed(count: usize, list: Option<&str>) -> u32 {
+    let names = |entry: &&str| !entry.is_empty() && !entry.starts_with('-') && *entry != "NoDevFiles";
+    let listed = list.map_or(count, |list| list.split(',').map(str::trim).take_while(names).count());
+    u32::try_from(count.min(listed)).unwrap_or(u32::MAX)
 }
 
 /// In memory, so that no disk that hangs holds a proof up.
@@ -86,6 +93,14 @@ pub fn default_folder() -> PathBuf {
     let shm = Path::new("/dev/shm");
     let root = if shm.is_dir() { shm.to_path_buf() } else { std::env::temp_dir() };
     root.join(format!("bulkhead-gpu-{me}"))
+}
+
+/// Anybody may write beside the default folder, and so make it first: another user's tickets there would hold every proof up.
+fn private(folder: &Path) -> io::Result<()> {
+    let found = fs::symlink_metadata(folder)?;
+    // SAFETY: geteuid always succeeds.
+    let ours = found.is_dir() && found.uid() == unsafe { libc::geteuid() } && found.mode() & 0o022 == 0;
+    if ours { Ok(()) } else { Err(io::Error::other("it is not this user's own, or others may write to it")) }
 }
 
 impl Gpu {
@@ -141,6 +156,9 @@ impl Drop for Place {
 impl Slots {
     async fn wait(&self, class: GpuClass) -> io::Result<GpuLease> {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.folder)?;
+        if self.folder == default_folder() {
+            private(&self.folder)?;
+        }
         let place = self.join(class)?;
         let mut say_at = Instant::now() + SAY_EVERY;
         loop {
@@ -222,6 +240,29 @@ mod tests {
         if !BUILT_IN {
             assert_eq!(detected(), 0);
         }
+    }
+
+    #[test]
+    fn gpus_that_this_process_may_not_use_are_no_slots() {
+        let two = |list| allowed(2, list);
+        let found = [None, Some("0"), Some("1,0"), Some("0, 1,2"), Some(""), Some("-1"), Some("0,-1,1")].map(two);
+        assert_eq!(found, [2, 1, 2, 2, 0, 0, 1]);
+        assert_eq!(two(Some("GPU-8932f937,GPU-1")), 2);
+    }
+
+    #[test]
+    fn a_default_folder_that_others_may_write_to_is_refused() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let allow = |mode| fs::set_permissions(folder.path(), fs::Permissions::from_mode(mode)).unwrap();
+        for (mode, ours) in [(0o700, true), (0o755, true), (0o770, false), (0o777, false)] {
+            allow(mode);
+            assert_eq!(private(folder.path()).is_ok(), ours, "{mode:o}");
+        }
+        allow(0o700);
+        let link = folder.path().join("link");
+        std::os::unix::fs::symlink(folder.path(), &link).unwrap();
+        assert!(private(&link).is_err(), "whoever made the link can move it");
     }
 
     #[tokio::test]

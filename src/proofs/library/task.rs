@@ -74,6 +74,8 @@ pub enum Task {
         randomness: Bytes32,
         sectors: Vec<PostSector>,
     },
+    /// Reads and proves in one. A node reads first ([`Task::Vanilla`]) and takes the prover's slot late
+    /// ([`Task::PostFromVanilla`]); this one is for comparisons with that.
     WindowPost {
         proof_type: i64,
         miner: ActorId,

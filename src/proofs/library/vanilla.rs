@@ -10,6 +10,7 @@ use filecoin_proofs_api::{RegisteredPoStProof, SectorId};
 use rayon::prelude::*;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use std::collections::BTreeMap;
+use std::io;
 use std::sync::OnceLock;
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::Duration;
@@ -23,7 +24,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 /// A sector's number, and its vanilla proof or why there is none.
 pub type SectorRead = (u64, Result<Vec<u8>, String>);
 
-/// Reads sectors for a proof. A sector that is missing from the answer is late.
+/// Reads sectors for a proof. A sector that is missing from the answer is late: its disk hangs, or failed for now.
 pub(crate) fn read(
     proof: RegisteredPoStProof,
     sectors: Vec<(PostSector, Vec<u64>)>,
@@ -35,8 +36,12 @@ pub(crate) fn read(
         let tell = tell.clone();
         pool.spawn(move || {
             let read = vanilla_proof(proof, SectorId::from(sector.number), &sector, &places);
-            // nobody listens any more once the task was given up
-            let _ = tell.send((sector.number, read.map_err(|e| format!("{e:#}"))));
+            let passing = |e: &anyhow::Error| e.chain().any(|e| e.downcast_ref::<io::Error>().is_some_and(passes));
+            match read {
+                Err(e) if passing(&e) => tracing::warn!("sector {} cannot be read for now: {e:#}", sector.number),
+                // nobody listens any more once the task was given up
+                read => drop(tell.send((sector.number, read.map_err(|e| format!("{e:#}"))))),
+            }
         });
     }
     drop(tell);
@@ -51,6 +56,14 @@ pub(crate) fn read(
             }
         }
     }
+}
+
+/// An error of the disk, the share or this process, after which the same file may be read: not that it is missing.
+pub fn passes(error: &io::Error) -> bool {
+    use io::ErrorKind::*;
+    // Invalid input: the map of a file that is empty.
+    let of_the_file = matches!(error.kind(), NotFound | NotADirectory | IsADirectory | PermissionDenied | InvalidInput);
+    error.raw_os_error().is_some() && !of_the_file
 }
 
 /// Threads of their own: the proofs library's pool has one for each core, and a disk answers many readers at once.

@@ -3,6 +3,7 @@
 use super::orders::{MessageOrder, MessageState, Order, Plan};
 use super::types::SectorInfo;
 use crate::chain::types::{TipSet, Version};
+use crate::rpc::full_node::pool::view::PoolChange;
 use async_trait::async_trait;
 use fvm_shared::address::Address;
 use serde::Deserialize;
@@ -13,6 +14,8 @@ use serde_json::Value;
 pub enum BackendError {
     #[error("sector {0} is not known to this miner; `sectors list` shows those that are")]
     NoSuchSector(u64),
+    #[error("there is no pool of full nodes here")]
+    NoPool,
     #[error("{0} is not the miner of this node")]
     OtherMiner(String),
     /// An actor restarts or its mailbox is full: the same call may succeed later.
@@ -58,6 +61,8 @@ impl SectorsAsked {
 pub enum ReportKind {
     Info,
     Tree,
+    /// The pool of full nodes.
+    Daemons,
     /// Owner, worker, control addresses: keys, balances, what is proposed.
     Actor,
     /// The sectors of all nodes by pages, and the nodes that did not answer.
@@ -103,5 +108,13 @@ pub trait MinerBackend: Send + Sync + 'static {
     async fn replace_message(&self, key: &str, max_fee: Option<&str>) -> Result<MessageOrder, BackendError>;
     /// Takes a message back, if it has not landed.
     async fn cancel_message(&self, key: &str) -> Result<MessageOrder, BackendError>;
+    /// Changes the pool of full nodes until the process ends; what was changed.
+    async fn change_daemons(&self, _change: PoolChange) -> Result<String, BackendError> {
+        Err(BackendError::NoPool)
+    }
+    /// The value of `FULLNODE_API_POOL_INFO` for this pool, tokens included.
+    async fn daemons_auth(&self) -> Result<String, BackendError> {
+        Err(BackendError::NoPool)
+    }
     async fn report(&self, report: ReportKind) -> Result<Value, BackendError>;
 }

@@ -144,9 +144,12 @@ fn permissions_are_lotus_s() {
     for (name, method) in METHODS {
         let want = match name {
             "Filecoin.PledgeSector" => Perm::Write,
-            "Filecoin.Shutdown" | "Bulkhead.ActorOrder" | "Bulkhead.MessageReplace" | "Bulkhead.MessageCancel" => {
-                Perm::Admin
-            }
+            "Filecoin.Shutdown"
+            | "Bulkhead.ActorOrder"
+            | "Bulkhead.MessageReplace"
+            | "Bulkhead.MessageCancel"
+            | "Bulkhead.DaemonsSet"
+            | "Bulkhead.DaemonsAuth" => Perm::Admin,
             _ => Perm::Read,
         };
         assert_eq!(method.permission(), want, "{name}");
@@ -170,7 +173,7 @@ impl crate::supervisor::Handler<Fall> for ApiServer {
 #[tokio::test]
 async fn a_server_that_ends_by_itself_is_a_failure_and_another_serves_at_its_port() {
     use crate::rpc::auth::RepoAuth;
-    use crate::supervisor::{Backoff, Exit, Ref, SupervisorSpec, Tree};
+    use crate::supervisor::{Exit, Ref, RestartBackoff, SupervisorSpec, Tree};
     use std::time::Duration;
     const SOON: Duration = Duration::from_secs(60);
 
@@ -179,7 +182,7 @@ async fn a_server_that_ends_by_itself_is_a_failure_and_another_serves_at_its_por
     let listen = "127.0.0.1:0".parse().unwrap();
     let config = ApiConfig { listen, repo: repo.path().into(), auth };
     let address = Ref::<ApiServer>::new("/api", 4);
-    let root = SupervisorSpec::new("root").backoff(Backoff::NONE);
+    let root = SupervisorSpec::new("root").backoff(RestartBackoff::NONE);
     let tree = Tree::start(root.child(child(config, Arc::new(ThreeSectors), &address))).unwrap();
     let before = address.ask(WhereIs, SOON).await.unwrap();
 

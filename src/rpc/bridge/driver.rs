@@ -1,5 +1,6 @@
 //! The one task of a connection: opens its lanes, exchanges hellos, then reads, delivers and writes until it ends.
 
+use super::BODY;
 use super::busy_poll::BusyPoll;
 use super::counters::Refusal;
 use super::frame::{self, HELLO_VERSION, Head};
@@ -9,7 +10,7 @@ use super::inbox::{Inbox, Next};
 use super::link::Link;
 use super::peer::PeerSession;
 use super::session::{CloseReason, Rank};
-use super::{BODY, clock_ms};
+use crate::util::time::clock_ms;
 use futures::{AsyncReadExt, AsyncWriteExt};
 use libp2p::PeerId;
 use libp2p::core::muxing::{StreamMuxer, StreamMuxerBox, SubstreamBox};

@@ -48,6 +48,7 @@ ids! {
     SEAL_ACKNOWLEDGE = 0x0803;
     AGENT_REPORT = 0x0804;
     AGENT_TASKS = 0x0805;
+    SEAL_TAKE_BACK = 0x0806;
     // storage
     STORAGE_HAS = 0x0901;
     STORAGE_VANILLA = 0x0902;

@@ -2,6 +2,7 @@
 //!
 //! Consecutive tells of one type to one actor are delivered together: its mailbox takes a batch at a time.
 
+use super::BODY;
 use super::counters::Refusal;
 use super::exports::{Exported, Exports};
 use super::frame::{self, Call, Frame, FrameError, Head, MAX_PATHS, To, UNKEPT};
@@ -10,9 +11,9 @@ use super::link::LANES;
 use super::peer::{PeerSession, refusal_of};
 use super::pending::PendingAsks;
 use super::session::CloseReason;
-use super::{BODY, clock_us};
 use crate::supervisor::OnUnreadable;
 use crate::supervisor::wire::{Fault, WireLane};
+use crate::util::time::clock_us;
 use futures::AsyncRead;
 use std::io;
 use std::pin::Pin;

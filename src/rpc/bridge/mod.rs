@@ -25,6 +25,7 @@ mod pending;
 mod session;
 mod transport;
 
+use crate::util::time::since_epoch;
 pub use counters::{Counters, Refusal};
 pub use exports::{EpochGate, HeldEpoch};
 pub use hello::{Hello, HelloError};
@@ -41,9 +42,9 @@ use libp2p::{Multiaddr, PeerId};
 use peer::PeerCarrier;
 use std::collections::HashSet;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 use tokio::sync::watch;
 
 /// For the bridge's own bodies: faults, downs, goodbyes.
@@ -92,7 +93,6 @@ pub struct BridgeConfig {
 
 impl BridgeConfig {
     pub fn new(key: Keypair, cluster: impl Into<String>) -> BridgeConfig {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         BridgeConfig {
             key,
             listen: Vec::new(),
@@ -101,7 +101,7 @@ impl BridgeConfig {
             timing: SessionTiming::default(),
             max_frame: codec::BODY_LIMIT as u32 + 4096, // and its header
             bounds: Bounds::default(),
-            boot: u64::try_from(since.as_micros()).unwrap_or(u64::MAX),
+            boot: u64::try_from(since_epoch().as_micros()).unwrap_or(u64::MAX),
             versions: None,
         }
     }
@@ -258,19 +258,4 @@ fn prepare(shared: &Arc<HubState>) -> Result<Hub, BridgeError> {
         transport.listen_on(ListenerId::next(), address.clone()).map_err(why)?;
     }
     Ok(Hub::new(shared.clone(), transport))
-}
-
-fn zero() -> Instant {
-    static ZERO: OnceLock<Instant> = OnceLock::new();
-    *ZERO.get_or_init(Instant::now)
-}
-/// Since this process first asked.
-fn clock_us() -> u64 {
-    u64::try_from(zero().elapsed().as_micros()).unwrap_or(u64::MAX)
-}
-fn clock_ms() -> u64 {
-    clock_us() / 1000
-}
-fn instant_of(ms: u64) -> Instant {
-    zero() + Duration::from_millis(ms)
 }

@@ -5,6 +5,7 @@
 //! once, are one session: both sides rank them alike, keep the better one and say goodbye on the other; it is closed
 //! once both did, so nothing on its way is lost.
 
+use crate::util::Backoff;
 use std::time::{Duration, Instant};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -249,8 +250,8 @@ impl SessionState {
         let wait = match self.failures {
             0 => Duration::ZERO,
             n => {
-                let doubled = self.timing.backoff_min.saturating_mul(1 << (n - 1).min(16));
-                doubled.min(self.timing.backoff_max).mul_f64(0.8 + 0.4 * dice)
+                let waits = Backoff::doubling(self.timing.backoff_min, self.timing.backoff_max).jitter(0.2);
+                waits.after_by_chance(n, 2.0 * dice - 1.0)
             }
         };
         self.next_dial = Some(now + courtesy + wait);

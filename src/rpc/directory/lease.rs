@@ -2,9 +2,10 @@
 
 use super::DirectoryError;
 use crate::supervisor::{Fence, Fenced};
+use crate::util::lock;
 use futures::future::BoxFuture;
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
@@ -33,17 +34,17 @@ impl ProvenUntil {
     }
     /// Moves the end; a proof that was overtaken by a later one changes nothing.
     pub fn extend(&self, to: Instant) {
-        if let Some(at) = self.0.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
+        if let Some(at) = lock(&self.0).as_mut() {
             *at = to.max(*at);
         }
     }
     /// As if the time had passed.
     #[cfg(test)]
     pub(crate) fn run_out(&self) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+        *lock(&self.0) = Some(Instant::now());
     }
     pub fn get(&self) -> Instant {
-        let at = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let at = *lock(&self.0);
         at.unwrap_or_else(|| Instant::now() + Duration::from_secs(365 * 24 * 3600))
     }
 }

@@ -4,11 +4,12 @@
 use super::fixed::Fixed;
 use super::lease::{LeaseRelease, ProvenUntil};
 use super::{Directory, DirectoryError, Holder, Lease, NodeRecord, PlacementOrder, View, check_concern};
+use crate::util::lock;
 use async_trait::async_trait;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 use tokio::sync::watch;
 
@@ -51,7 +52,7 @@ impl Inner {
 impl Directory for Local {
     async fn register(&self, me: NodeRecord) -> Result<(), DirectoryError> {
         me.check()?;
-        let before = self.0.me.lock().unwrap_or_else(PoisonError::into_inner).replace(me.clone());
+        let before = lock(&self.0.me).replace(me.clone());
         let theirs = self.0.others.holders(&me);
         self.0.change(|view| {
             before.map(|before| view.nodes.remove(&before.name));
@@ -63,11 +64,11 @@ impl Directory for Local {
     }
 
     async fn leave(&self) -> Result<(), DirectoryError> {
-        let held = std::mem::take(&mut *self.0.held.lock().unwrap_or_else(PoisonError::into_inner));
+        let held = std::mem::take(&mut *lock(&self.0.held));
         for lost in held.values() {
             lost.send_replace(true);
         }
-        let me = self.0.me.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let me = lock(&self.0.me).take();
         self.0.change(|view| {
             me.map(|me| view.nodes.remove(&me.name));
             view.holders.clear();
@@ -81,12 +82,12 @@ impl Directory for Local {
 
     async fn acquire(&self, concern: &str) -> Result<Lease, DirectoryError> {
         check_concern(concern)?;
-        let me = self.0.me.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let me = lock(&self.0.me).clone();
         let me = me.ok_or_else(|| DirectoryError::NotRegistered { concern: concern.to_string() })?;
         if let Some(holder) = self.0.others.holders(&me).remove(concern) {
             return Err(DirectoryError::Held { concern: concern.to_string(), holder: Box::new(holder) });
         }
-        let mut held = self.0.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut held = lock(&self.0.held);
         let holder = Holder { node: me.name, peer_id: me.peer_id, boot: me.boot, epoch: me.boot };
         if held.contains_key(concern) {
             return Err(DirectoryError::Held { concern: concern.to_string(), holder: Box::new(holder) });
@@ -108,7 +109,7 @@ impl Directory for Local {
 
 impl LeaseRelease for Inner {
     fn give_back(self: Arc<Self>, concern: &str, _: u64) -> BoxFuture<'static, Result<(), DirectoryError>> {
-        if let Some(lost) = self.held.lock().unwrap_or_else(PoisonError::into_inner).remove(concern) {
+        if let Some(lost) = lock(&self.held).remove(concern) {
             lost.send_replace(true);
             self.change(|view| {
                 view.holders.remove(concern);

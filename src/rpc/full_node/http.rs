@@ -1,8 +1,9 @@
 //! A real full node (Lotus, Forest, Venus, our devnet) behind the trait: HTTP for calls, a WebSocket for the head feed.
 
 use super::capabilities::{Missing, Probes};
+use super::pool::{NodePool, calls::PooledCalls};
 use super::workarounds::lacks;
-use super::{FullNode, FullNodeError, RandomnessTag, Result, feed, limits::CallLimits};
+use super::{FullNode, FullNodeError, GossipPeers, RandomnessTag, Result, feed, limits::CallLimits, sync};
 use crate::chain::lotus_json::{WholeAddress, WholeAddresses, WholeBigInt, WholeBitField, WholeBytes, WholeCid};
 use crate::chain::lotus_json::{WholeOptAddress, WholeToken};
 use crate::chain::types::*;
@@ -16,15 +17,23 @@ use fvm_shared::clock::ChainEpoch;
 use fvm_shared::econ::TokenAmount;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use std::sync::Arc;
 use tokio::sync::mpsc;
 
-/// One full node at an address. Calls share a connection pool; each head feed has a connection of its own.
+/// One full node at an address, or a pool of them. Calls share a connection pool; each head feed has a connection of its
+/// own.
 #[derive(Clone)]
 pub struct HttpFullNode {
-    info: ApiInfo,
-    client: RpcClient,
+    way: Way,
     limits: CallLimits,
     probes: Probes,
+}
+
+/// Where the calls go.
+#[derive(Clone)]
+enum Way {
+    One { info: ApiInfo, client: RpcClient },
+    Pool(Arc<PooledCalls>),
 }
 
 impl HttpFullNode {
@@ -35,16 +44,30 @@ impl HttpFullNode {
 
     pub fn with_limits(info: ApiInfo, limits: CallLimits) -> Result<HttpFullNode> {
         let client = RpcClient::new(&info, "v1").map_err(|e| in_trait_terms("Filecoin.Version", e))?;
-        Ok(HttpFullNode { info, client, limits, probes: Probes::default() })
+        Ok(HttpFullNode { way: Way::One { info, client }, limits, probes: Probes::default() })
     }
 
-    pub(super) async fn call<R: DeserializeOwned>(&self, method: &'static str, params: Params) -> Result<R> {
+    /// The nodes of a pool as one.
+    pub fn pooled(calls: PooledCalls) -> HttpFullNode {
+        HttpFullNode { way: Way::Pool(Arc::new(calls)), limits: CallLimits::default(), probes: Probes::default() }
+    }
+
+    pub(super) async fn call<R: DeserializeOwned + Send + 'static>(
+        &self,
+        method: &'static str,
+        params: Params,
+    ) -> Result<R> {
         let params = params.map_err(|why| FullNodeError::BadAnswer {
             node: self.name(),
             method,
             why: format!("a parameter cannot be written as JSON: {why}"),
         })?;
-        self.client.call(method, params, self.limits.deadline(method)).await.map_err(|e| in_trait_terms(method, e))
+        let within = self.limits.deadline(method);
+        let answer = match &self.way {
+            Way::One { client, .. } => client.call(method, params, within).await,
+            Way::Pool(calls) => calls.call(method, params, within).await,
+        };
+        answer.map_err(|e| in_trait_terms(method, e))
     }
 }
 
@@ -108,7 +131,24 @@ fn none_if_said<T>(answer: Result<Option<T>>, phrases: &[&str]) -> Result<Option
 #[async_trait]
 impl FullNode for HttpFullNode {
     fn name(&self) -> String {
-        self.info.name()
+        match &self.way {
+            Way::One { info, .. } => info.name(),
+            Way::Pool(calls) => calls.name(),
+        }
+    }
+
+    fn pool(&self) -> Option<&NodePool> {
+        match &self.way {
+            Way::One { .. } => None,
+            Way::Pool(calls) => Some(calls.pool()),
+        }
+    }
+
+    fn pinned_for(&self, method: &'static str) -> Option<Arc<dyn FullNode>> {
+        let Way::Pool(calls) = &self.way else { return None };
+        let limits = self.limits;
+        let calls = calls.pinned_for(method)?;
+        Some(Arc::new(HttpFullNode { way: Way::Pool(Arc::new(calls)), limits, probes: Probes::default() }))
     }
 
     async fn missing_methods(&self) -> Result<Vec<Missing>> {
@@ -121,7 +161,15 @@ impl FullNode for HttpFullNode {
         self.call("Filecoin.ChainHead", params![]).await
     }
     async fn chain_notify(&self) -> Result<mpsc::Receiver<Vec<HeadChange>>> {
-        feed::subscribe(&self.info, &self.limits).await
+        match &self.way {
+            Way::One { info, .. } => feed::subscribe(info, &self.limits).await,
+            Way::Pool(calls) => {
+                let method = "Filecoin.ChainNotify";
+                let lone = calls.pinned_for(method).and_then(|one| one.address());
+                let none = || FullNodeError::Unreachable { node: self.name(), why: calls.pool().why_none() };
+                feed::subscribe(&lone.ok_or_else(none)?, &self.limits).await
+            }
+        }
     }
     async fn chain_get_tip_set(&self, k: &TipSetKey) -> Result<TipSet> {
         self.call("Filecoin.ChainGetTipSet", params![key(k)]).await
@@ -131,6 +179,19 @@ impl FullNode for HttpFullNode {
     }
     async fn chain_tip_set_weight(&self, k: &TipSetKey) -> Result<num_bigint::BigInt> {
         self.call("Filecoin.ChainTipSetWeight", params![key(k)]).await.map(|WholeBigInt(n)| n)
+    }
+
+    async fn sync_behind(&self) -> Result<Option<ChainEpoch>> {
+        match self.call::<sync::SyncState>("Filecoin.SyncState", params![]).await {
+            Err(error) if error.is_missing_method() => Ok(None), // Forest
+            answer => answer.map(|state| Some(state.behind())),
+        }
+    }
+    async fn gossip_peers(&self) -> Result<Option<GossipPeers>> {
+        match self.call::<Vec<sync::PubsubScore>>("Filecoin.NetPubsubScores", params![]).await {
+            Err(error) if error.is_missing_method() => Ok(None), // Forest, the devnet
+            answer => answer.map(|scores| Some(sync::gossip_peers(&scores))),
+        }
     }
 
     async fn state_network_name(&self) -> Result<String> {
@@ -364,7 +425,7 @@ impl FullNode for HttpFullNode {
 
 impl HttpFullNode {
     /// Go writes an empty list as `null`.
-    async fn list<T: DeserializeOwned>(&self, method: &'static str, params: Params) -> Result<Vec<T>> {
+    async fn list<T: DeserializeOwned + Send + 'static>(&self, method: &'static str, params: Params) -> Result<Vec<T>> {
         self.call::<Option<Vec<T>>>(method, params).await.map(Option::unwrap_or_default)
     }
 

@@ -36,6 +36,18 @@ impl FullNodeError {
         self.says(&["actor not found", "Actor not found"])
     }
 
+    /// The actor asked about with `StateAccountKey` is not the account of one key (lotus `account.Load`, older ones
+    /// `ResolveToKeyAddr`; forest `account::State::load`).
+    pub fn names_no_account(&self) -> bool {
+        const SAID: [&str; 4] = [
+            "actor code is not account",
+            "unknown actor code",
+            "nknown account actor code",
+            "was not for an account actor",
+        ];
+        self.says(&SAID)
+    }
+
     /// One of the numbers given to `StateMinerSectors` is no sector on chain (exit code 17, `ErrNotFound`).
     pub fn names_unknown_sector(&self) -> bool {
         self.says(&["sector not found", "can't find sector"])
@@ -77,6 +89,10 @@ mod tests {
         assert!(rpc(1, "resolution lookup failed (f3x): resolve address f3x: actor not found").names_no_actor());
         assert!(rpc(-32603, "Actor not found: addr=f3x").names_no_actor());
         assert!(!rpc(1, "loading tipset: block not found").names_no_actor());
+        let lotus = "failed to get account actor state for f01000: actor code is not account: multisig";
+        assert!(rpc(1, lotus).names_no_account());
+        assert!(rpc(-32603, "Unknown account actor code bafk2bz").names_no_account());
+        assert!(!rpc(1, "failed to load tipset: context deadline exceeded").names_no_account());
         assert!(rpc(1, "failed to load sectors: can't find sector 9").names_unknown_sector());
         assert!(
             rpc(-32603, "ActorError(exit_code: ExitCode { value: 17 }, msg: sector not found: 9)")

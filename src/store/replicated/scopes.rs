@@ -3,11 +3,14 @@
 use super::super::db::Db;
 use super::super::error::{Result, StoreError};
 use super::super::replica::Row;
-use super::super::{RowCheck, mirror, txn};
+use super::super::{RowCheck, mirror, table_owner, txn};
 use crate::util::lock;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
+
+/// Schemas count up from 1: a higher number was never one.
+const HIGHEST_SCHEMA: u16 = 255;
 
 /// How a scope stands; for the admin views.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
@@ -53,14 +56,25 @@ impl Scopes {
         let _ = self.check.set(check); // there is one
     }
 
-    pub fn check(&self, path: &str, row: &Row) -> Result<()> {
-        // A later version's row is refused by its schema.
-        txn::check_row(&row.table, &row.key, &row.value)?;
-        let Some(check) = self.check.get() else { return Ok(()) };
-        check(&row.table, &row.key, &row.value).map_err(|why| {
-            let (path, table, key) = (path.to_owned(), row.table.clone(), row.key.clone());
-            StoreError::Unreadable { path, table, key, why }
-        })
+    /// Whether the row is taken over. One that cannot be read and may be lost is set aside.
+    pub fn check(&self, path: &str, row: &Row) -> Result<bool> {
+        let may_be_lost = table_owner::may_be_lost(&row.table);
+        let why = match txn::check_row(&row.table, &row.key, &row.value) {
+            Ok(()) => self.check.get().and_then(|check| check(&row.table, &row.key, &row.value).err()),
+            // No version's: something else was written over it.
+            Err(StoreError::Schema { found, .. }) if may_be_lost && found > HIGHEST_SCHEMA => {
+                Some(format!("it has no schema: {found}"))
+            }
+            // A later version's row is refused by its schema.
+            Err(e) => return Err(e),
+        };
+        let Some(why) = why else { return Ok(true) };
+        let (path, table, key) = (path.to_owned(), row.table.clone(), row.key.clone());
+        if !may_be_lost {
+            return Err(StoreError::Unreadable { path, table, key, why });
+        }
+        tracing::warn!(path, table, key, "the cluster's row cannot be read and is set aside: {why}");
+        Ok(false)
     }
 
     pub fn of(&self, path: &str) -> Arc<Scope> {

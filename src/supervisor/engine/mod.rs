@@ -13,7 +13,7 @@ pub(super) use calls::{CallAnswer, SupervisorCall};
 pub(super) use child::{ChildPhase, Held, Key, Serial};
 
 use super::exit::Exit;
-use super::policy::{AutoShutdown, Backoff, BudgetSpent, Restart, Shutdown, Strategy};
+use super::policy::{AutoShutdown, BudgetSpent, Restart, RestartBackoff, Shutdown, Strategy};
 use child::{Child, Ending};
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
@@ -42,7 +42,7 @@ pub(super) struct Flags {
     pub strategy: Strategy,
     pub intensity: u32,
     pub period: Duration,
-    pub backoff: Backoff,
+    pub backoff: RestartBackoff,
     pub budget_spent: BudgetSpent,
     pub auto_shutdown: AutoShutdown,
     pub dynamic: Option<usize>,

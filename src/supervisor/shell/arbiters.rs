@@ -1,9 +1,9 @@
 //! The threads actors run on: an actix system for the supervisors, arbiters for the actors.
 
-use super::super::cell::lock;
 use super::super::exit::catch;
 use super::super::policy::Thread;
 use super::busy_poll::{START_SPIN, spin_then_wait};
+use crate::util::lock;
 use actix_rt::{Arbiter, ArbiterHandle, System};
 use std::cell::RefCell;
 use std::collections::HashMap;

@@ -4,8 +4,8 @@
 //! tables, a thread mostly having one for itself. The timer thread sleeps until the earliest deadline that it saw when it last
 //! looked, and is woken for an earlier one only. It needs no runtime, and serves callers on any.
 
-use super::super::cell::lock;
 use super::super::exit::catch;
+use crate::util::lock;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, OnceLock};
 use std::task::{Context, Waker};

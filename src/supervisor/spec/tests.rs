@@ -29,7 +29,7 @@ fn field(spec: SupervisorSpec) -> &'static str {
 #[test]
 fn each_fault_names_its_field() {
     let s = Duration::from_secs;
-    let backoff = |first, cap| Backoff { first: s(first), cap: s(cap), reset_after: s(60) };
+    let backoff = |first, cap| RestartBackoff { first: s(first), cap: s(cap), reset_after: s(60) };
     let zero = Duration::ZERO;
     let table: Vec<(&str, SupervisorSpec)> = vec![
         ("ok", root()),
@@ -97,7 +97,7 @@ fn each_fault_is_a_type_of_its_own() {
 fn an_intensity_that_can_never_trip_is_refused() {
     let ms = Duration::from_millis;
     let with = |intensity, period, crowd: usize| {
-        let backoff = Backoff { first: ms(1000), cap: ms(1000), reset_after: ms(60_000) };
+        let backoff = RestartBackoff { first: ms(1000), cap: ms(1000), reset_after: ms(60_000) };
         let spec = root().intensity(intensity, ms(period)).backoff(backoff);
         field((0..crowd).fold(spec, |s, n| s.child(child(&n.to_string()))))
     };
@@ -112,7 +112,7 @@ fn an_intensity_that_can_never_trip_is_refused() {
     assert_eq!(with(0, 1, 1), "ok");
     assert_eq!(with(9, 1, 0), "ok");
     // Without a backoff there is always time for one more.
-    assert_eq!(field(root().intensity(u32::MAX, ms(1)).backoff(Backoff::NONE)), "ok");
+    assert_eq!(field(root().intensity(u32::MAX, ms(1)).backoff(RestartBackoff::NONE)), "ok");
 }
 
 #[test]

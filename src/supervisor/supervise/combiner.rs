@@ -4,10 +4,10 @@
 //! never block: while one thread runs the supervisor, others only queue events, which that thread then handles. No user
 //! code runs in here, so a hung actor can never hold up a supervisor.
 
-use super::super::cell::lock;
 use super::super::exit::catch;
 use super::control::ControlTask;
 use super::{Supervisor, SupervisorMsg};
+use crate::util::lock;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 

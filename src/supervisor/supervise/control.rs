@@ -1,6 +1,6 @@
 //! The state that the supervisors of a tree share, and the control thread's part: it keeps their deadlines.
 
-use super::super::cell::{CellMeta, lock};
+use super::super::cell::CellMeta;
 use super::super::dead_letters::DeadLetters;
 use super::super::exit::Exit;
 use super::super::fence::EpochSource;
@@ -8,6 +8,7 @@ use super::super::shell::{ArbiterSlot, Arbiters};
 use super::super::tree::TreeOptions;
 use super::combiner::Combiner;
 use super::{Supervisor, SupervisorMsg};
+use crate::util::lock;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, Weak};

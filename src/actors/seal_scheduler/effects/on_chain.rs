@@ -6,12 +6,15 @@ use super::super::settings::attach;
 use super::{Done, Effects, Stop, have, proof_type};
 use crate::actors::message_sender::messages::{Enqueue, EnqueueAnswer, MessageStatus};
 use crate::chain::miner_messages::{self, MinerCall, PreCommit};
-use crate::chain::network_rules::PledgeRpc;
+use crate::chain::network_rules::{self, NetworkRules, PledgeRpc};
 use crate::chain::types::{SectorOnChainInfo, SectorPreCommitInfo, SectorPreCommitOnChainInfo, TipSet};
 use crate::chain::{ChainEpoch, TokenAmount, proof_types};
 use crate::proofs::Bytes32;
 use crate::rpc::full_node::FullNodeError;
 use cid::Cid;
+
+/// Epochs before an announced upgrade from which on a message may be executed only after it: an hour on mainnet.
+const UPGRADE_IN_SIGHT: ChainEpoch = 120;
 
 impl Effects {
     pub(super) async fn draw_ticket(&self, head: &TipSet) -> Done {
@@ -88,10 +91,27 @@ impl Effects {
         Ok(attach(&need, &available))
     }
 
-    /// The initial pledge of a pre-committed sector, with the node's margin: from the call of the network's version, else
-    /// from that of the others (a node that is older than the network, or just before or after an upgrade).
+    /// The initial pledge of a pre-committed sector, with the node's margin. Close to an upgrade that is announced it is the
+    /// greater one of both versions: the message may land on either side, and what is too much stays with the miner.
     async fn pledge(&self, pre_commit: &SectorPreCommitInfo, head: &TipSet) -> Result<TokenAmount, Stop> {
-        let rules = self.rules.rules(self.node.as_ref(), &head.key()).await?;
+        let now = self.rules.rules(self.node.as_ref(), &head.key()).await?;
+        let pledge = self.pledge_by(now, pre_commit, head).await?;
+        let upgrades = self.at(head).upgrades().await?;
+        let next = network_rules::version_within(&upgrades, head.height, UPGRADE_IN_SIGHT).map(NetworkRules::of);
+        match next.filter(|next| (next.pledge, next.quality) != (now.pledge, now.quality)) {
+            Some(next) => Ok(pledge.max(self.pledge_by(next, pre_commit, head).await?)),
+            None => Ok(pledge),
+        }
+    }
+
+    /// By the rules of a version: from its call, else from that of the others (a node that is older than the network, or
+    /// just before or after an upgrade).
+    async fn pledge_by(
+        &self,
+        rules: &NetworkRules,
+        pre_commit: &SectorPreCommitInfo,
+        head: &TipSet,
+    ) -> Result<TokenAmount, Stop> {
         let asked = match rules.pledge {
             PledgeRpc::ForPreCommit => [PledgeRpc::ForPreCommit, PledgeRpc::ForSector],
             PledgeRpc::ForSector => [PledgeRpc::ForSector, PledgeRpc::ForPreCommit],

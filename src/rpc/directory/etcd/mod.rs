@@ -22,6 +22,7 @@ mod session;
 mod space;
 mod table;
 
+use crate::util::lock;
 pub use config::{EtcdConfig, Tls};
 pub use connection::Connection;
 
@@ -35,7 +36,7 @@ use history::{Answer, Asked, History, Point};
 use holds::{EtcdLease, Holds};
 use keys::Key;
 use session::{LeaseSession, SessionCommand};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 use table::LeaseRecord;
 use tokio::runtime::{Handle, Runtime};
@@ -195,12 +196,12 @@ impl Directory for Etcd {
 
 impl EtcdState {
     fn holds(&self) -> MutexGuard<'_, Holds> {
-        self.holds.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.holds)
     }
 
     /// Before a question that is answered linearizably; [`EtcdState::learn`] takes it with the answer.
     fn ask(&self) -> Asked {
-        self.history.lock().unwrap_or_else(PoisonError::into_inner).ask()
+        lock(&self.history).ask()
     }
 
     /// From an answer to a linearizable question. If etcd was put back since, all that is held and the session end here:
@@ -210,7 +211,7 @@ impl EtcdState {
             cluster: header.cluster_id(),
             revision: table::epoch(header.revision()),
         });
-        let answer = self.history.lock().unwrap_or_else(PoisonError::into_inner).answered(asked, found);
+        let answer = lock(&self.history).answered(asked, found);
         if let Answer::PutBack { known, found } = answer {
             tracing::warn!(
                 "etcd was put back to an earlier state (revision {found}, {known} was seen before): what this node holds \

@@ -10,10 +10,11 @@ use super::table::LeaseRecord;
 use crate::rpc::directory::{DirectoryError, NodeRecord};
 use crate::store::replica::{Marker, Op};
 use crate::store::{RowCheck, Store};
+use crate::util::time::unix_ms;
 use etcd_client::{Client, Compare, CompareOp, GetOptions, KeyValue, Txn, TxnOp};
 use serde::Serialize;
 use std::fmt;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 /// Keys in one answer.
 const PAGE: i64 = 500;
@@ -276,8 +277,7 @@ async fn put_back(
 async fn new_marker(connection: &Connection, key: &str, found: &KeyValue) -> Result<String, DirectoryError> {
     let Some((_, concern)) = connection.keys.split(key) else { return Ok("left".to_string()) };
     let lease = connection.keys.key(Key::Lease(concern));
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
-    let marker = Marker { seq: u64::try_from(since).unwrap_or(u64::MAX / 2), id: rand::random(), void: false };
+    let marker = Marker { seq: unix_ms(), id: rand::random(), void: false };
     let until = Instant::now() + GAP_WITHIN;
     loop {
         let free = Compare::create_revision(lease.clone(), CompareOp::Equal, 0);

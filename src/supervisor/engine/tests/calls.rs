@@ -105,7 +105,7 @@ fn max_children_at_its_edge() {
 #[test]
 fn a_restarting_child_still_counts_and_can_be_terminated() {
     let mut f = flags(Strategy::OneForOne, 9, 3600);
-    f.backoff = Backoff { first: secs(1), cap: secs(8), reset_after: secs(60) };
+    f.backoff = RestartBackoff { first: secs(1), cap: secs(8), reset_after: secs(60) };
     f.dynamic = Some(1);
     let mut w = World::new(f);
     w.begin();
@@ -124,7 +124,7 @@ fn a_restarting_child_still_counts_and_can_be_terminated() {
 fn the_api_answers_while_restarts_hang() {
     for strategy in [Strategy::OneForOne, Strategy::RestForOne] {
         let mut f = flags(strategy, 8, 3600);
-        f.backoff = Backoff { first: secs(5), cap: secs(5), reset_after: secs(60) };
+        f.backoff = RestartBackoff { first: secs(5), cap: secs(5), reset_after: secs(60) };
         let mut w = World::with(f, &["a", "b"]);
         w.exit("b", crash());
         assert_eq!(w.start_child("b", Restart::Permanent), Err(AdminError::AlreadyPresent));

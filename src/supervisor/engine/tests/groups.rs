@@ -31,7 +31,7 @@ fn rest_for_one_leaves_the_earlier_alone() {
 #[test]
 fn the_group_waits_for_the_backoff_after_its_stop() {
     let mut f = flags(Strategy::OneForAll, 9, 3600);
-    f.backoff = Backoff { first: secs(1), cap: secs(8), reset_after: secs(60) };
+    f.backoff = RestartBackoff { first: secs(1), cap: secs(8), reset_after: secs(60) };
     let mut w = World::with(f, &["a", "b"]);
     w.way("b", Way { stop_takes: secs(2), ..Way::default() });
     w.take_log();
@@ -139,7 +139,7 @@ fn temporary_children_go_with_the_group_and_do_not_come_back() {
 #[test]
 fn a_stop_during_a_group_restart_ends_it() {
     let mut f = flags(Strategy::OneForAll, 9, 3600);
-    f.backoff = Backoff { first: secs(1), cap: secs(8), reset_after: secs(60) };
+    f.backoff = RestartBackoff { first: secs(1), cap: secs(8), reset_after: secs(60) };
     let mut w = World::with(f, &["a", "b"]);
     w.take_log();
     w.exit("a", crash());

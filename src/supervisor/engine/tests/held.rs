@@ -3,10 +3,10 @@
 
 use super::*;
 
-/// Backoff 1 s, 2 s, 4 s, 8 s, then 10 s; up for a minute is stable.
+/// RestartBackoff 1 s, 2 s, 4 s, 8 s, then 10 s; up for a minute is stable.
 fn holding(strategy: Strategy, intensity: u32, escalate_after: Option<Duration>) -> Flags {
     Flags {
-        backoff: Backoff { first: secs(1), cap: secs(10), reset_after: secs(60) },
+        backoff: RestartBackoff { first: secs(1), cap: secs(10), reset_after: secs(60) },
         budget_spent: BudgetSpent::HoldDown { escalate_after },
         ..flags(strategy, intensity, 60)
     }

@@ -65,7 +65,7 @@ pub(super) fn flags(strategy: Strategy, intensity: u32, period: u64) -> Flags {
         strategy,
         intensity,
         period: Duration::from_secs(period),
-        backoff: Backoff::NONE,
+        backoff: RestartBackoff::NONE,
         budget_spent: BudgetSpent::Escalate,
         auto_shutdown: AutoShutdown::Never,
         dynamic: None,

@@ -32,7 +32,7 @@ fn count_restarting_children() {
     assert_eq!(w.count(), [1, 3, 0, 3]);
     let mut f = flags(Strategy::OneForOne, 20, 10);
     f.dynamic = Some(100);
-    f.backoff = Backoff { first: ms(100), cap: ms(100), reset_after: secs(60) };
+    f.backoff = RestartBackoff { first: ms(100), cap: ms(100), reset_after: secs(60) };
     w = World::new(f);
     w.begin();
     for id in ids {
@@ -91,7 +91,7 @@ fn hanging_restart_loop() {
     // A restart that fails after 2 s, for ever: the supervisor answers all along, and stops at once.
     for strategy in [Strategy::OneForOne, Strategy::RestForOne, Strategy::OneForAll] {
         let mut f = flags(strategy, 8, 10);
-        f.backoff = Backoff { first: ms(10), cap: ms(10), reset_after: secs(60) };
+        f.backoff = RestartBackoff { first: ms(10), cap: ms(10), reset_after: secs(60) };
         let mut w = World::with(f, &["a", "b"]);
         w.way("b", Way { starts: vec![false], start_takes: secs(2), ..Way::default() });
         w.exit("b", crash());

@@ -128,7 +128,7 @@ fn failed_restarts_consume_the_budget() {
 #[test]
 fn the_backoff_doubles_to_its_cap_and_starts_over_after_quiet() {
     let mut f = flags(Strategy::OneForOne, 100, 3600);
-    f.backoff = Backoff { first: ms(200), cap: ms(1000), reset_after: secs(60) };
+    f.backoff = RestartBackoff { first: ms(200), cap: ms(1000), reset_after: secs(60) };
     let mut w = World::with(f, &["a"]);
     for (wait, serial) in [(200, 2), (400, 3), (800, 4), (1000, 5), (1000, 6)] {
         w.exit("a", crash());
@@ -150,12 +150,12 @@ fn the_backoff_doubles_to_its_cap_and_starts_over_after_quiet() {
 
 #[test]
 fn jitter_moves_the_backoff_by_a_fifth() {
-    let backoff = Backoff { first: ms(1000), cap: secs(30), reset_after: secs(60) };
+    let backoff = RestartBackoff { first: ms(1000), cap: secs(30), reset_after: secs(60) };
     for (jitter, expected) in [(-1.0, 800), (0.0, 1000), (1.0, 1200), (7.0, 1200)] {
         assert_eq!(backoff.delay(0, jitter), ms(expected));
     }
     assert_eq!(backoff.delay(u32::MAX, 0.0), secs(30));
-    assert_eq!(Backoff::NONE.delay(9, 1.0), Duration::ZERO);
+    assert_eq!(RestartBackoff::NONE.delay(9, 1.0), Duration::ZERO);
 }
 
 #[test]
@@ -271,7 +271,7 @@ fn what_another_did_to_their_thread_costs_a_child_no_budget() {
 #[test]
 fn an_end_that_is_told_twice_does_not_stop_the_backoff() {
     let mut f = flags(Strategy::OneForOne, 9, 3600);
-    f.backoff = Backoff { first: secs(1), cap: secs(8), reset_after: secs(60) };
+    f.backoff = RestartBackoff { first: secs(1), cap: secs(8), reset_after: secs(60) };
     let mut w = World::with(f, &["a"]);
     w.exit("a", crash());
     w.exit("a", crash());

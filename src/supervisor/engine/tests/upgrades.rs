@@ -105,7 +105,7 @@ fn an_upgrade_changes_the_order_and_the_restart_type() {
 #[test]
 fn an_upgrade_waits_for_what_is_under_way() {
     let mut f = flags(Strategy::OneForAll, 9, 3600);
-    f.backoff = Backoff { first: secs(1), cap: secs(8), reset_after: secs(60) };
+    f.backoff = RestartBackoff { first: secs(1), cap: secs(8), reset_after: secs(60) };
     let mut w = World::with(f.clone(), &["a", "b"]);
     w.exit("a", crash());
     let r = || rules(Restart::Permanent);

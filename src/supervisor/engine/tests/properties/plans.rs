@@ -52,7 +52,7 @@ fn flags_() -> impl Strategy_<Value = Flags> {
     ];
     let make = |(strategy, intensity, period, auto_shutdown, first, budget_spent)| Flags {
         // One who holds down waits between tries: its spec would be refused otherwise.
-        backoff: Backoff { first: ms(first), cap: ms((first * 8).max(100)), reset_after: secs(10) },
+        backoff: RestartBackoff { first: ms(first), cap: ms((first * 8).max(100)), reset_after: secs(10) },
         budget_spent,
         auto_shutdown,
         ..flags(strategy, intensity, period)
