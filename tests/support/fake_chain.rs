@@ -230,7 +230,7 @@ impl FakeChain {
 impl Chain {
     /// The height of a tipset; of an unknown one, that of the head.
     fn height_of(&self, key: &TipSetKey) -> ChainEpoch {
-        (0..=self.height).rev().find(|height| tipset(*height).key() == *key).unwrap_or(self.height)
+        (0..=self.height).rev().find(|height| self.tipset(*height).key() == *key).unwrap_or(self.height)
     }
     /// `ForkUpgradeParams`: an upgrade's height is the last epoch of the version before.
     fn upgrades(&self) -> serde_json::Value {
@@ -517,14 +517,14 @@ impl FullNode for FakeChain {
             return self.rpc("GasEstimateMessageGas", &e);
         }
         let mut c = self.state();
-        if let Some(why) = c.estimate_fails(m) {
-            drop(c);
-            return self.rpc("GasEstimateMessageGas", &why);
-        }
         if c.forks.contains(&c.height) {
             let (node, method) = (self.name(), "Filecoin.GasEstimateMessageGas");
             let why = "refusing explicit call due to state fork at epoch".to_string();
             return Err(FullNodeError::NotNow { node, method, code: -32002, why });
+        }
+        if let Some(why) = c.estimate_fails(m) {
+            drop(c);
+            return self.rpc("GasEstimateMessageGas", &why);
         }
         let gas_limit = if c.gas_limits.is_empty() { 1000 } else { c.gas_limits.remove(0) };
         let gas_limit = if m.method == 0 { 100 } else { gas_limit };

@@ -116,7 +116,7 @@ mod tests {
         begun: Mutex<u32>,
         ended: Mutex<u32>,
         finished: Mutex<u32>,
-        /// What comes first instead of a proof, in this order.
+        /// The results that come first, instead of a proof, the last of them first.
         first: Mutex<Vec<Proved>>,
     }
     struct Ends<'a>(&'a Slow);
