@@ -84,18 +84,7 @@ impl Place {
     }
 
     fn actor(&self, args: &[&str]) -> Said {
-        actor(&self.repo, &[&["actor"], args].concat())
-    }
-}
-
-fn actor(repo: &Path, args: &[&str]) -> Said {
-    say(&[args, &["--repo", text(repo)]].concat(), &[])
-}
-
-#[track_caller]
-fn shows(said: &Said, parts: &[&str]) {
-    for part in parts {
-        assert!(said.out.contains(part), "{part:?} is missing: {said}");
+        typed(&self.repo, &[&["actor"], args].concat())
     }
 }
 
@@ -200,13 +189,13 @@ fn addresses_are_set_and_money_is_moved_once() {
     assert!(told.iter().any(|text| second.err.contains(text)), "{second}");
     let key = slow.err.split_whitespace().find(|word| word.starts_with("order-withdraw-")).unwrap().to_string();
     until("the withdrawal", || {
-        let said = actor(&place.repo, &["messages", "status", &key]).ok();
+        let said = typed(&place.repo, &["messages", "status", &key]).ok();
         said.out.contains("is on chain at epoch").then_some(())
     });
     let none = lotus.call("StateMinerAvailableBalance", json!(["t01000", null]));
     assert_eq!(none, json!("0"));
     place.actor(&["repay-debt"]).refused(1, &["the miner has no fee debt"]);
-    actor(&place.repo, &["messages", "status", "nonsense"]).refused(1, &["no message nonsense"]);
+    typed(&place.repo, &["messages", "status", "nonsense"]).refused(1, &["no message nonsense"]);
     let info = ask(&place.repo, &["info"]);
     for part in ["miner_available", "miner_pledge", "miner_vesting", "miner_fee_debt", "worker"] {
         assert!(info["provider"]["balances"][part].is_string(), "{part}: {info:#}");
@@ -227,9 +216,9 @@ fn an_open_message_is_listed_replaced_and_taken_back() {
     // From here on no block comes: what is sent stays open.
     let chain = Chain::start_at(&chain_dir, 0, &["--block-delay", "10m", "--warmup-delay", "10m"], &[]);
     let _node = up(&repo, &chain.api_info());
-    let messages = |args: &[&str]| actor(&repo, &[&["messages"], args].concat());
+    let messages = |args: &[&str]| typed(&repo, &[&["messages"], args].concat());
     shows(&messages(&["list"]).ok(), &["no message is open"]);
-    let said = actor(&repo, &["actor", "withdraw", "1", "--no-wait", "--request", "w"]).ok();
+    let said = typed(&repo, &["actor", "withdraw", "1", "--no-wait", "--request", "w"]).ok();
     shows(&said, &["Ordered; follow it with `bulkhead messages status order-withdraw-w`"]);
     let pushed = until("the message in the mempool", || {
         let list = messages(&["list"]).ok();
@@ -300,16 +289,16 @@ fn faults_are_declared_recovered_by_hand() {
     let mut node = run(&repo, &api_info, &["--window-post=false", "--winning-post=false"]);
     node.says("the node is up");
     let lotus = Lotus::at(&api_info);
-    actor(&repo, &["proving", "recover-faults", "7"]).refused(1, &["not faulty by the chain: sectors 7"]);
-    actor(&repo, &["proving", "recover-faults"]).refused(2, &["SECTOR"]);
+    typed(&repo, &["proving", "recover-faults", "7"]).refused(1, &["not faulty by the chain: sectors 7"]);
+    typed(&repo, &["proving", "recover-faults"]).refused(2, &["SECTOR"]);
     let height = lotus.call("ChainHead", json!([]))["Height"].as_i64().unwrap();
     assert!(height < cutoff, "{height}: this machine is too slow for the cutoff at {cutoff}");
-    let said = actor(&repo, &["proving", "recover-faults", "1"]).ok();
+    let said = typed(&repo, &["proving", "recover-faults", "1"]).ok();
     shows(
         &said,
         &["Declare recovered in deadline", "sectors 1", "DeclareFaultsRecovered (method 11)", "On chain at epoch"],
     );
     assert_eq!(lotus.call("StateMinerRecoveries", json!(["t01000", null])), json!([1, 1]));
-    actor(&repo, &["proving", "recover-faults", "1"]).refused(1, &["declared recovered already"]);
+    typed(&repo, &["proving", "recover-faults", "1"]).refused(1, &["declared recovered already"]);
     node.stopped();
 }

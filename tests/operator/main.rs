@@ -10,6 +10,7 @@ mod admin_orders;
 mod cli_bad_input;
 mod cluster_cli_asks_a_node;
 mod cluster_cli_joins;
+mod daemons;
 mod docs_name_metrics;
 mod docs_name_tests;
 mod drill;

@@ -299,6 +299,18 @@ pub fn up(repo: &Path, api_info: &str) -> Running {
     node
 }
 
+/// A command to the node in `repo`, as it is typed.
+pub fn typed(repo: &Path, args: &[&str]) -> Said {
+    say(&[args, &["--repo", text(repo)]].concat(), &[])
+}
+
+#[track_caller]
+pub fn shows(said: &Said, parts: &[&str]) {
+    for part in parts {
+        assert!(said.out.contains(part), "{part:?} is missing: {said}");
+    }
+}
+
 /// The JSON answer of a command to the node in `repo`.
 #[track_caller]
 pub fn ask(repo: &Path, command: &[&str]) -> Value {

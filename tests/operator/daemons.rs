@@ -1,0 +1,55 @@
+//! A node behind several full nodes: one that is dead from the start, and what `bulkhead daemons` shows and changes.
+
+use crate::support::operator::*;
+use serde_json::json;
+
+#[test]
+fn a_dead_node_of_the_pool_stops_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let (chain_dir, repo) = (dir.path().join("devnet"), dir.path().join("repo"));
+    let chain = Chain::start(&chain_dir);
+    chain.init(&repo);
+    let dead = {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.local_addr().unwrap()
+    };
+    let dead_info = format!("t.o.k:/ip4/127.0.0.1/tcp/{}/http", dead.port());
+    let _node = up(&repo, &format!("{dead_info},{}", chain.api_info()));
+    let daemons = |args: &[&str]| typed(&repo, &[&["fpool"], args].concat());
+
+    let nodes = until("the dead node is known", || {
+        let nodes = ask(&repo, &["daemons", "nodes"]);
+        (nodes[0]["disabled"].is_string() && nodes[1]["head"].is_i64()).then_some(nodes)
+    });
+    assert_eq!((&nodes[0]["addr"], &nodes[1]["disabled"]), (&json!(dead.to_string()), &json!(null)), "{nodes:#}");
+    let shown = daemons(&["nodes"]).ok();
+    shows(&shown, &["Node ", ", host ", "Status: {Primary:(", "Epochs:(Head:", "Not used: "]);
+    until("the head feed of the other", || {
+        let info = ask(&repo, &["info"]);
+        (!info.to_string().contains("is away")).then_some(())
+    });
+
+    let list = daemons(&["api", "list"]).ok();
+    assert!(list.out.starts_with("Cate"), "{list}");
+    shows(&list, &["StateMinerInfo", "OneBySeedRound", "all"]);
+    shows(&daemons(&["api", "types"]).ok(), &["chain\n", "mpool\n", "wallet\n"]);
+    daemons(&["api", "set", "--api=ChainHead", "--key=policy", "--val=OneByIndexAsc"]).ok();
+    daemons(&["api", "set", "--api=ChainHead", "--key=policy", "--val=Luck"]).refused(1, &["OneBySeedRound"]);
+    daemons(&["config", "set", "--key=MaxSyncBehind", "--val=1"]).ok();
+    shows(&daemons(&["config", "show"]).ok(), &["MaxSyncBehind    1", "DefaultPolicy    OneBySeedRound"]);
+    let nid = nodes[1]["id"].as_str().unwrap();
+    daemons(&["primary", "set", "--seed=t01000", &format!("--nid={nid}")]).ok();
+    shows(&daemons(&["primary", "list"]).ok(), &["t01000", nid, "running"]);
+    shows(
+        &daemons(&["auth", "api-pool-info"]).ok(),
+        &["FULLNODE_API_USE_POOL=true\n", "FULLNODE_API_POOL_INFO=", &dead_info],
+    );
+
+    daemons(&["node", "set", &format!("--nid={}", nodes[0]["id"].as_str().unwrap()), "--key=status", "--val=exit"])
+        .ok();
+    daemons(&["node", "set", &format!("--nid={nid}"), "--key=status", "--val=pause"]).refused(1, &["last node"]);
+    daemons(&["node", "add", &format!("--api=/ip4/127.0.0.1/tcp/{}/http", dead.port()), "--token=t.o.k"]).ok();
+    let again = ask(&repo, &["daemons", "nodes"]);
+    assert_eq!(again.as_array().map(Vec::len), Some(2), "{again:#}");
+    assert!(again[0]["primary"].as_bool() == Some(true), "{again:#}");
+}
