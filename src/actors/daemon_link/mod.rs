@@ -57,7 +57,7 @@ pub async fn check_all(pool: &Pool, settings: &LinkSettings) {
     pool.shared().report(futures::future::join_all(checks).await);
 }
 
-/// What a node says of itself. Of what it need not know (weight, peers, sync) a failure leaves a `None`.
+/// One node's own account of itself. A failure of the optional questions (weight, peers, sync) leaves a `None`.
 async fn check(node: &dyn FullNode, settings: &LinkSettings) -> Health {
     let mut health = Health::of(&node.name());
     let asked = async {

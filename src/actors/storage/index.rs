@@ -137,7 +137,7 @@ impl SectorIndex {
         homes
     }
 
-    /// What a node's storage says of these sectors; false: it did not answer for all of them.
+    /// A storage's answer about these sectors; false: it did not answer for all of them.
     async fn ask(&self, node: &StorageNode, numbers: &[u64]) -> (HasAnswer, bool) {
         let mut said = HasAnswer::default();
         for batch in numbers.chunks(BATCH) {

@@ -211,7 +211,7 @@ impl LocalReader {
     }
 }
 
-/// What a read says of its storage path.
+/// The verdict of a read on its storage path.
 enum PathVerdict {
     Answers,
     /// A whole read went by without an answer.

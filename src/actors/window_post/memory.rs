@@ -1,4 +1,4 @@
-//! What the attempts at the proofs of open windows learnt from one another: which chunks failed and how, and which batches
+//! The attempts' memory of the proofs of open windows: which chunks failed and how, and which batches
 //! have waited for their late sectors. In memory: after a restart it is learnt again.
 
 use crate::chain::ChainEpoch;

@@ -79,7 +79,7 @@ pub fn detected() -> u32 {
     }
 }
 
-/// Of `count` GPUs those that a list in CUDA_VISIBLE_DEVICES leaves: CUDA reads it up to the first entry that names none.
+/// The GPUs, of `count`, that a list in CUDA_VISIBLE_DEVICES leaves: CUDA reads it up to the first entry that names none.
 fn allowed(count: usize, list: Option<&str>) -> u32 {
     let names = |entry: &&str| !entry.is_empty() && !entry.starts_with('-') && *entry != "NoDevFiles";
     let listed = list.map_or(count, |list| list.split(',').map(str::trim).take_while(names).count());

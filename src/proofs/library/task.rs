@@ -133,7 +133,7 @@ impl Task {
         matches!(self, Task::WinningPost { .. } | Task::WindowPost { .. } | Task::PostFromVanilla { .. })
     }
 
-    /// What an operator knows it by: a PoSt is named so wherever its sectors were read.
+    /// The name that an operator knows: a PoSt has it wherever its sectors were read.
     pub fn name(&self) -> &'static str {
         match self {
             Task::AddPiece { .. } => "AddPiece",

@@ -83,12 +83,12 @@ async fn has(node: &HttpFullNode, method: &'static str) -> Result<bool> {
 
 /// A node's methods change when it is replaced by another version, or when the network's version does.
 const PROBE_EVERY: Duration = Duration::from_secs(600);
-/// What is known is told for as long while a new probe is under way.
+/// A known answer is told for as long while a new probe is under way.
 const KEPT_FOR: Duration = Duration::from_secs(1200);
 
 type Found = Result<Vec<Missing>>;
 
-/// What a node was last found to lack. One probe runs at a time, and no caller that gives up cuts it short: the next one
+/// The methods that a node was last found to lack. One probe runs at a time, and no caller that gives up cuts it short: the next one
 /// finds its result.
 #[derive(Clone, Default)]
 pub(super) struct Probes(Arc<Mutex<Probed>>);

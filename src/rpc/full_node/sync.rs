@@ -1,4 +1,4 @@
-//! What a node says of its own sync and of its peers, as Lotus writes it (`api/api_full.go`, `api/api_net.go`).
+//! A node's account of its own sync and of its peers, as Lotus writes it (`api/api_full.go`, `api/api_net.go`).
 
 use super::GossipPeers;
 use crate::chain::ChainEpoch;
@@ -30,7 +30,7 @@ struct Height {
 const AT_WORK: [i64; 4] = [1, 2, 3, 6];
 
 impl SyncState {
-    /// Of the syncs at work, the most epochs from the tipset that it stands on to the one that it syncs to.
+    /// The most epochs, over the syncs at work, from the tipset that one stands on to its target.
     pub(super) fn behind(&self) -> ChainEpoch {
         let syncs = self.active_syncs.iter().flatten().filter(|sync| AT_WORK.contains(&sync.stage));
         let behind = syncs.filter_map(|sync| Some(sync.target.as_ref()?.height - sync.base.as_ref()?.height));

@@ -25,7 +25,7 @@ const HEDGE_UNKNOWN: Duration = Duration::from_secs(2);
 /// A caller's own connections to the nodes of a pool.
 pub struct PooledCalls {
     pool: NodePool,
-    /// Whose primary is asked first: the miner's or a wallet's address.
+    /// The address (miner or wallet) whose primary is asked first.
     seed: Arc<str>,
     /// By the node's id; made at the first call to it.
     clients: Mutex<HashMap<String, RpcClient>>,
@@ -54,7 +54,7 @@ impl PooledCalls {
         Some(PooledCalls { pool: self.pool.clone(), seed: self.seed.clone(), clients, pinned: Some(pinned) })
     }
 
-    /// Of the node that it is pinned to.
+    /// The address of the node that it is pinned to.
     pub fn address(&self) -> Option<ApiInfo> {
         self.pinned.as_ref()?.info.clone()
     }

@@ -72,7 +72,7 @@ const GOOD_CHECKS: u32 = 2;
 /// A node that is lighter at the same height so many times in a row is on a fork of its own: once is a block on its way.
 const LIGHT_CHECKS: u32 = 3;
 
-/// What is remembered of a node between its checks.
+/// A node's record between its checks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Streak {
     /// It was not used after its last check.

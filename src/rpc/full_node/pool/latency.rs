@@ -1,4 +1,4 @@
-//! What is remembered of one method at one node: how long it takes there, and whether it fails there.
+//! One method at one node: how long it takes there, and whether it fails there.
 
 use std::time::Duration;
 use tokio::time::Instant;

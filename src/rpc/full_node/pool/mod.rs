@@ -32,12 +32,12 @@ use tokio::time::Instant;
 /// Methods whose calls are counted and timed; of further ones nothing is remembered.
 const METHODS: usize = 1024;
 
-/// What an operator sets; all of it may change while the pool is used.
+/// An operator's settings; all of them may change while the pool is used.
 #[derive(Clone, Debug, PartialEq, Default)]
 pub struct PoolSettings {
     pub bounds: Bounds,
     pub routes: Routes,
-    /// Of every caller without a primary of its own (PrimarySeed, `FPOOL_PRIMARY_SEED`); `None`: the miner's number.
+    /// The seed of every caller without a primary of its own (PrimarySeed, `FPOOL_PRIMARY_SEED`); `None`: the miner's number.
     pub primary_seed: Option<u64>,
 }
 
@@ -52,7 +52,7 @@ pub enum Status {
 
 /// One node of the pool.
 pub struct Member {
-    /// Of its address, so that it stays the same over restarts.
+    /// Made from its address, so that it stays the same over restarts.
     pub id: String,
     pub host: String,
     /// `None`: it is no node behind an address (a node inside a test).
@@ -151,7 +151,7 @@ struct Inner {
     suspected: Notify,
 }
 
-/// Where a call goes: the nodes in the order in which they are asked.
+/// A call's route, and the nodes in the order in which they are asked.
 pub struct Plan {
     pub route: Route,
     pub nodes: Vec<Arc<Member>>,
@@ -162,7 +162,7 @@ impl NodePool {
         NodePool::of(entries.iter().map(Member::of_entry), settings)
     }
 
-    /// Of nodes that are no addresses.
+    /// A pool of nodes that are no addresses.
     pub fn of_names(names: impl Iterator<Item = String>, settings: PoolSettings) -> NodePool {
         NodePool::of(names.map(|name| Member::new(name.clone(), name, None)), settings)
     }
@@ -232,7 +232,7 @@ impl NodePool {
         self.report(vec![health]);
     }
 
-    /// Where `method` goes for `seed`; counts the call.
+    /// The plan of a call of `method` for `seed`; counts the call.
     pub fn plan(&self, method: &str, seed: &str) -> Plan {
         let method = routes::short(method);
         let mut state = lock(&self.inner.state);

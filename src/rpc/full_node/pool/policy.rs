@@ -1,4 +1,4 @@
-//! In which order the nodes of a pool are asked: the eight policies of the pool's manual.
+//! The order in which the nodes of a pool are asked: the eight policies of the pool's manual.
 
 use crate::chain::ChainEpoch;
 use std::fmt;
@@ -78,7 +78,7 @@ pub struct Candidate {
     /// Its place among all nodes of the pool, also those that can't be used now.
     pub index: usize,
     pub head: Option<ChainEpoch>,
-    /// Of its head's chain.
+    /// The weight of its head's chain.
     pub weight: Option<num_bigint::BigInt>,
     pub message_peers: Option<u64>,
     pub block_peers: Option<u64>,

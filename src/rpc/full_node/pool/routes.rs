@@ -24,7 +24,7 @@ pub struct Route {
     pub timeout: Duration,
 }
 
-/// What an operator set for one method; `None` leaves the default.
+/// An operator's setting of one method; `None` leaves the default.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct RouteChange {
     pub policy: Option<Policy>,

@@ -1,4 +1,4 @@
-//! What an operator sees of a pool, and changes while it is used.
+//! The operator's view of a pool, and the changes that it takes while it is used.
 
 use super::routes::{Filter, category, short};
 use super::{Member, NodePool, Place, Status};
@@ -14,7 +14,7 @@ pub struct PoolView {
     pub nodes: Vec<NodeRow>,
     /// Methods that were called, or have a route of their own; by category and name.
     pub apis: Vec<ApiRow>,
-    /// Who has a primary: miners and wallets.
+    /// The miners and wallets that have a primary.
     pub primaries: Vec<PrimaryRow>,
     pub config: ConfigView,
 }
@@ -195,7 +195,7 @@ impl NodePool {
         members.iter().filter_map(text).collect::<Vec<_>>().join(",")
     }
 
-    /// What was changed, in one sentence; or why it can't be.
+    /// Carries out a change: one sentence that says what it is, or why it can't be.
     pub fn apply(&self, change: PoolChange) -> Result<String, String> {
         let told = self.change(|state| match change {
             PoolChange::AddNode { node } => {
