@@ -135,7 +135,6 @@ impl Node {
             live: reloader.live.clone(),
             concerns,
             agents: settings.agents.clone(),
-            max_behind: settings.link.max_behind,
             period: Default::default(),
             upgrades: Default::default(),
             ordering: Default::default(),

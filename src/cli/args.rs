@@ -1,7 +1,7 @@
 //! The whole command line.
 
 use super::context::Global;
-use super::{actor, cluster, devnet, f3, info, init, keys, messages, proving, run, sealing, sectors, tree};
+use super::{actor, cluster, daemons, devnet, f3, info, init, keys, messages, proving, run, sealing, sectors, tree};
 use clap::{Args, Parser, Subcommand};
 
 #[derive(Parser, Debug)]
@@ -39,6 +39,9 @@ pub enum Command {
     /// WindowPoSt and WinningPoSt of the running node
     #[command(subcommand)]
     Proving(proving::Command),
+    /// The full nodes behind this provider, used as one
+    #[command(subcommand, alias = "fpool")]
+    Daemons(daemons::Command),
     /// Participation in fast finality
     #[command(subcommand)]
     F3(f3::Command),

@@ -12,7 +12,8 @@ use crate::node::{Links, Node};
 use crate::proofs::ChildProver;
 use crate::rpc::api_info::ApiInfo;
 use crate::rpc::auth::{Auth, Perm};
-use crate::rpc::full_node::{FullNode, HttpFullNode};
+use crate::rpc::full_node::pool::entries::PoolEntry;
+use crate::rpc::full_node::pool::{NodePool, PoolSettings};
 use crate::rpc::server_actor::WhereIs;
 use crate::supervisor::{ActorInfo, ActorState, Ref, Tree};
 use std::path::{Path, PathBuf};
@@ -65,26 +66,30 @@ pub async fn chain(config: &DevnetConfig, dir: &Path) -> Result<Chain, CliError>
 
 /// Builds the tree and starts it. The caller holds the repo's lock.
 pub async fn node(config: &Config, origin: Option<Arc<dyn Origin>>, new: NewStore) -> Result<Node, CliError> {
-    let Some(info) = &config.full_node.api_info else {
-        return Err(CliError::NoFullNode { file: config.config_file() });
-    };
-    let info = ApiInfo::parse("FULLNODE_API_INFO", info).map_err(failed)?;
-    node_behind(config, NodeSettings { origin, ..NodeSettings::of(config) }, &info, new).await
+    let pool = wiring::node_pool(config)?;
+    node_behind(config, NodeSettings { origin, ..NodeSettings::of(config) }, &pool, new).await
 }
 
 /// As [`node`], on the devnet's chain; the chain's actors are shown beside the node's.
 pub async fn node_on(chain: &Chain, config: &Config, new: NewStore) -> Result<Node, CliError> {
     let settings = NodeSettings { beside: Some(chain.tree.clone()), ..NodeSettings::of(config).for_devnet() };
-    node_behind(config, settings, &chain.info, new).await
+    let pool = NodePool::new(&[PoolEntry::of(chain.info.clone())], PoolSettings::default());
+    node_behind(config, settings, &pool, new).await
 }
 
-async fn node_behind(config: &Config, settings: NodeSettings, info: &ApiInfo, new: NewStore) -> Result<Node, CliError> {
+async fn node_behind(
+    config: &Config,
+    settings: NodeSettings,
+    pool: &NodePool,
+    new: NewStore,
+) -> Result<Node, CliError> {
     let Some(miner) = &config.node.miner else {
         return Err(CliError::NotInitialised { repo: config.repo.clone() });
     };
     let miner = address::parse(miner).map_err(CliError::Failed)?;
-    let link = || -> Result<Arc<dyn FullNode>, CliError> { Ok(Arc::new(HttpFullNode::new(info.clone())?)) };
-    let links = Links { chain: link()?, proving: link()?, sealing: link()?, markets: link()?, admin: link()? };
+    let seed = miner.to_string();
+    let link = || wiring::pooled(pool, &seed);
+    let links = Links { chain: link(), proving: link(), sealing: link(), markets: link(), admin: link() };
     let identity = Identity::establish_with(&config.repo, miner, &links.chain, new).await.map_err(failed)?;
     wiring::keys_ready(&config.proving.parameter_cache, identity.sector_size)?;
     let provers = wiring::provers(config)?;

@@ -14,6 +14,7 @@ pub mod client;
 pub mod cluster;
 pub mod config;
 pub mod context;
+mod daemons;
 pub mod devnet;
 pub mod error;
 pub mod f3;
@@ -137,6 +138,7 @@ fn dispatch(cli: Cli) -> Result<(), CliError> {
         Command::Sectors(command) => online(&global, |cx| sectors::run(command, cx)),
         Command::Sealing(command) => online(&global, |cx| sealing::run(command, cx)),
         Command::Proving(command) => online(&global, |cx| proving::run(command, cx)),
+        Command::Daemons(command) => online(&global, |cx| daemons::run(command, cx)),
         Command::F3(command) => online(&global, |cx| f3::run(command, cx)),
         Command::Actor(command) => online(&global, |cx| actor::run(command, cx)),
         Command::Messages(command) => online(&global, |cx| messages::run(command, cx)),

@@ -111,7 +111,7 @@ pub fn ready(config: &Config) -> Result<(), CliError> {
     if config.node.miner.is_none() {
         return Err(CliError::NotInitialised { repo: config.repo.clone() });
     }
-    if config.full_node.api_info.is_none() {
+    if config.full_node.api_info.is_none() && config.full_node.pool_info.is_none() {
         return Err(CliError::NoFullNode { file: config.config_file() });
     }
     if config.cluster.kind() == DirectoryKind::Etcd && !cfg!(feature = "cluster") {

@@ -7,7 +7,11 @@ use crate::config::{Config, LogFormat};
 use crate::proofs::ChildConfig;
 use crate::proofs::gpu::{self, Gpu};
 use crate::proofs::keys::{self, Condition, KeyPhase};
-use crate::rpc::api_info::ApiInfo;
+use crate::rpc::full_node::pool::calls::PooledCalls;
+use crate::rpc::full_node::pool::entries::PoolEntry;
+use crate::rpc::full_node::pool::judge::Bounds;
+use crate::rpc::full_node::pool::routes::{self, RouteChange, Routes};
+use crate::rpc::full_node::pool::{NodePool, PoolSettings};
 use crate::rpc::full_node::{FullNode, HttpFullNode};
 use cid::Cid;
 use serde::Serialize;
@@ -145,13 +149,57 @@ pub fn message_cid(signed: &SignedMessage) -> Result<Cid, CliError> {
     crate::chain::cbor::signed_message_cid(signed).map_err(failed)
 }
 
-/// The full node that the configuration names; connects at the first call.
-pub fn full_node(config: &Config) -> Result<Arc<dyn FullNode>, CliError> {
-    let Some(info) = &config.full_node.api_info else {
-        return Err(CliError::NoFullNode { file: config.config_file() });
+/// The full nodes that the configuration names, as a pool.
+pub fn node_pool(config: &Config) -> Result<NodePool, CliError> {
+    let full_node = &config.full_node;
+    let listed = |variable: &str, text: &Option<String>| {
+        let text = text.as_deref().unwrap_or_default();
+        PoolEntry::parse_list(variable, text).map_err(failed)
     };
-    let info = ApiInfo::parse("FULLNODE_API_INFO", info).map_err(failed)?;
-    Ok(Arc::new(HttpFullNode::new(info)?))
+    let mut entries = listed("FULLNODE_API_INFO", &full_node.api_info)?;
+    match full_node.use_pool {
+        true => {
+            for entry in listed("FULLNODE_API_POOL_INFO", &full_node.pool_info)? {
+                match entries.iter_mut().find(|known| known.info.name() == entry.info.name()) {
+                    Some(known) => known.host = entry.host,
+                    None => entries.push(entry),
+                }
+            }
+        }
+        false => entries.truncate(1),
+    }
+    if entries.is_empty() {
+        return Err(CliError::NoFullNode { file: config.config_file() });
+    }
+    let variables =
+        std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    let mut routes =
+        Routes { default_policy: full_node.default_policy.parse().map_err(CliError::Failed)?, ..Routes::default() };
+    for route in &full_node.routes {
+        let (method, route) = route.split_once('=').unwrap_or((route, ""));
+        let change = RouteChange::parse(route).map_err(|why| failed(format!("full_node.routes: {method}: {why}")))?;
+        routes.changes.insert(method.to_string(), change);
+    }
+    routes.changes.extend(routes::of_variables(variables).map_err(CliError::Failed)?);
+    let bounds = Bounds {
+        max_sync_behind: full_node.max_sync_behind,
+        max_behind_diff: full_node.max_behind_diff,
+        min_message_peers: full_node.min_message_peers,
+        min_block_peers: full_node.min_block_peers,
+    };
+    let primary_seed = full_node.primary_seed.as_ref().and_then(|seed| seed.parse().ok());
+    Ok(NodePool::new(&entries, PoolSettings { bounds, routes, primary_seed }))
+}
+
+/// A caller's own connections to the pool. `seed`: the miner whose primary is asked first.
+pub fn pooled(pool: &NodePool, seed: &str) -> Arc<dyn FullNode> {
+    Arc::new(HttpFullNode::pooled(PooledCalls::new(pool.clone(), seed)))
+}
+
+/// The full nodes that the configuration names; connects at the first call.
+pub fn full_node(config: &Config) -> Result<Arc<dyn FullNode>, CliError> {
+    let seed = config.node.miner.as_deref().unwrap_or_default();
+    Ok(pooled(&node_pool(config)?, seed))
 }
 
 /// How the configuration reaches etcd.

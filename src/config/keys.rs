@@ -4,6 +4,7 @@
 pub use super::kind::Kind;
 use super::values::is_multiaddr;
 use super::{cluster, values};
+use crate::rpc::full_node::pool::{entries::PoolEntry, routes::RouteChange};
 use std::time::Duration;
 
 pub struct Key {
@@ -42,7 +43,7 @@ pub fn find(path: &str) -> Option<&'static Key> {
 
 /// True for values that must not reach an error text, a log, a bug report.
 pub fn is_secret(path: &str) -> bool {
-    matches!(path, "full_node.api_info" | "cluster.etcd_password")
+    matches!(path, "full_node.api_info" | "full_node.pool_info" | "cluster.etcd_password")
 }
 
 const fn secs(s: u64) -> Duration {
@@ -80,6 +81,15 @@ const FIL: Kind = Kind::Text("an amount of FIL such as 0.05, 18 decimals at most
 const ADDRESSES: Kind = Kind::List("a list of addresses such as t3..., f1... or t01001", |s| {
     crate::chain::lotus_json::address::parse(s).is_ok()
 });
+
+/// A list of full nodes, one or more.
+fn is_nodes(text: &str) -> bool {
+    PoolEntry::parse_list("", text).is_ok_and(|nodes| !nodes.is_empty())
+}
+
+fn is_route(text: &str) -> bool {
+    text.split_once('=').is_some_and(|(method, route)| is_name(method) && RouteChange::parse(route).is_ok())
+}
 
 const NODES: Kind = Kind::List("a list of nodes' names, in order of preference", cluster::is_node_name);
 
@@ -144,10 +154,80 @@ pub static KEYS: &[Key] = &[
     ),
     key!(
         "full_node.api_info",
-        Kind::Text("<token>:/ip4/127.0.0.1/tcp/1234/http or <token>:http://host:port", |s| is_empty_or(s, |s| crate::rpc::api_info::ApiInfo::parse("", s).is_ok())),
+        Kind::Text("<token>:/ip4/127.0.0.1/tcp/1234/http or <token>:http://host:port", |s| is_empty_or(s, is_nodes)),
         "\"\"",
         env "FULLNODE_API_INFO",
-        "Where the full node is, with a token of admin permission (Lotus: `lotus auth api-info --perm admin`)."
+        "Where the full node is, with a token of admin permission (Lotus: `lotus auth api-info --perm admin`); several, with a comma between them, are a pool."
+    ),
+    key!(
+        "full_node.pool_info",
+        Kind::Text("<token>:<address>:<hostname>, several with a comma or semicolon between them", |s| is_empty_or(s, is_nodes)),
+        "\"\"",
+        env "FULLNODE_API_POOL_INFO",
+        "Further full nodes of the pool, each <token>:<address>:<hostname>."
+    ),
+    key!(
+        "full_node.use_pool",
+        Kind::Bool,
+        "true",
+        env "FULLNODE_API_USE_POOL",
+        "Uses all full nodes that are named; false: the first of api_info alone."
+    ),
+    key!(
+        "full_node.primary_seed",
+        Kind::Text("a whole number, or nothing", |s| is_empty_or(s, |s| s.parse::<u64>().is_ok())),
+        "\"\"",
+        env "FPOOL_PRIMARY_SEED",
+        "Which node of the pool is asked first: this number modulo the number of nodes; empty: the miner's number."
+    ),
+    key!(
+        "full_node.default_policy",
+        Kind::Choice(&[
+            "OneBySeedRound",
+            "OneByIdRound",
+            "OneByIndexAsc",
+            "OneByIndexDesc",
+            "OneByChainHeadDesc",
+            "OneByMessagePeersDesc",
+            "OneByBlockPeersDesc",
+            "AllWithFirstSucceed"
+        ]),
+        "\"OneBySeedRound\"",
+        "In which order the nodes of the pool are asked, unless a method has a route of its own."
+    ),
+    key!(
+        "full_node.routes",
+        Kind::List("a list of <method>=<policy>,<nohang>,<timeout>, such as ChainHead=OneByIdRound,false,0s", is_route),
+        "[]",
+        "Methods with a route of their own; a variable <method>_APIRT_CONFIG counts more."
+    ),
+    key!(
+        "full_node.max_sync_behind",
+        Kind::Int(0, 100_000),
+        "2",
+        env "FPOOL_MAX_SYNC_BEHIND",
+        "Epochs that a node of the pool may have left to sync; beyond it another one is used."
+    ),
+    key!(
+        "full_node.max_behind_diff",
+        Kind::Int(0, 100_000),
+        "2",
+        env "FPOOL_MAX_BEHIND_DIFF",
+        "Epochs that a node of the pool may be behind the best one."
+    ),
+    key!(
+        "full_node.min_message_peers",
+        Kind::Int(0, 100_000),
+        "1",
+        env "FPOOL_MIN_MESSAGE_PEERS",
+        "Peers that pass on messages to a node of the pool; with fewer another one is used. A node that does not tell counts as having them."
+    ),
+    key!(
+        "full_node.min_block_peers",
+        Kind::Int(0, 100_000),
+        "1",
+        env "FPOOL_MIN_BLOCK_PEERS",
+        "Peers that pass on blocks to a node of the pool, in the same way."
     ),
     key!(
         "proving.parameter_cache",

@@ -77,6 +77,19 @@ pub struct FullNodeConfig {
     /// `<token>:/ip4/../tcp/../http`.
     #[serde(with = "optional")]
     pub api_info: Option<String>,
+    /// `<token>:<address>:<hostname>`, several.
+    #[serde(with = "optional")]
+    pub pool_info: Option<String>,
+    pub use_pool: bool,
+    #[serde(with = "optional")]
+    pub primary_seed: Option<String>,
+    pub default_policy: String,
+    /// `<method>=<policy>,<nohang>,<timeout>`.
+    pub routes: Vec<String>,
+    pub max_sync_behind: i64,
+    pub max_behind_diff: i64,
+    pub min_message_peers: u64,
+    pub min_block_peers: u64,
 }
 
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]

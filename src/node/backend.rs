@@ -25,6 +25,8 @@ use crate::rpc::api::{
     BackendError, MessageOrder, MessageState, MinerBackend, Order, Plan, ReportKind, SealRandomness, SectorBrief,
     SectorInfo, SectorLog,
 };
+use crate::rpc::full_node::pool::NodePool;
+use crate::rpc::full_node::pool::view::PoolChange;
 use crate::rpc::full_node::{FullNode, FullNodeError};
 use crate::supervisor::{Actor, ActorInfo, CallError, Handler, Message, Ref, WeakTree};
 use crate::util::time::since_epoch;
@@ -50,8 +52,6 @@ pub struct NodeBackend {
     /// The concerns that a node of this provider may run.
     pub(super) concerns: BTreeSet<Concern>,
     pub(super) agents: Arc<dyn Agents>,
-    /// A full node this many epochs behind the best one counts as away.
-    pub(super) max_behind: i64,
     pub(super) period: tokio::sync::Mutex<PeriodCache>,
     /// The settings in force.
     pub(super) live: Live,
@@ -151,6 +151,10 @@ impl NodeBackend {
             }
             None => Err(unanswered(&gathered.missing)),
         }
+    }
+
+    fn pool(&self) -> Result<&NodePool> {
+        self.node.pool().ok_or(BackendError::NoPool)
     }
 
     pub async fn window_post(&self) -> Result<WindowPostReport> {
@@ -325,10 +329,19 @@ impl MinerBackend for NodeBackend {
         self.order_cancel(key).await
     }
 
+    async fn change_daemons(&self, change: PoolChange) -> Result<String> {
+        self.pool()?.apply(change).map_err(BackendError::Failed)
+    }
+
+    async fn daemons_auth(&self) -> Result<String> {
+        Ok(self.pool()?.secret_text())
+    }
+
     async fn report(&self, asked: ReportKind) -> Result<Value> {
         let json = |v: serde_json::Result<Value>| v.map_err(|e| BackendError::Failed(e.to_string()));
         match asked {
             ReportKind::Info => Ok(api_views::info(self, &Asked::of(self).await).await),
+            ReportKind::Daemons => json(serde_json::to_value(self.pool()?.view(&self.miner.to_string()))),
             ReportKind::Actor => json(serde_json::to_value(self.actor_report().await?)),
             ReportKind::Sectors => api_views::sectors(self).await,
             ReportKind::Tree => json(serde_json::to_value(self.snapshot())),

@@ -16,7 +16,7 @@ use super::proving_report::{self, Concerns, DeadlineRow, Period, ProvingInfo};
 use super::shards::{Gathered, MissingShard};
 use crate::actors::daemon_link::messages::FeedStatus;
 use crate::actors::daemon_link::messages::{FeedInfo, PoolInfo};
-use crate::actors::daemon_link::pool::{Health, usable};
+use crate::actors::daemon_link::pool::{Health, is_used};
 use crate::actors::deal_handler::{MarketInfo, MarketReport};
 use crate::actors::f3::messages::F3Report;
 use crate::actors::message_sender::messages::{MessageSummary, Summary as MessagesAsked};
@@ -41,7 +41,6 @@ pub struct Asked {
     pub miner: String,
     pub feed: Result<FeedStatus, String>,
     pub pool: Result<Vec<Health>, String>,
-    pub max_behind: i64,
     pub network: Result<NetworkReport, String>,
     pub power: Result<MinerPower, String>,
     /// Methods that the full node lacks.
@@ -163,7 +162,6 @@ impl Asked {
             miner: miner.to_string(),
             feed: chain.0.map_err(text),
             pool: chain.1.map_err(text),
-            max_behind: node.max_behind,
             network: network.map(|asked| asked.at(epoch, block_delay, lacks(&missing_methods))),
             power,
             missing_methods,
@@ -248,7 +246,7 @@ impl Asked {
             clock_offset_ms: feed.clock_offset_ms,
             subscribed: feed.subscribed,
             full_nodes: pool.len() as u64,
-            usable: (0..pool.len()).filter(|index| usable(pool, *index, self.max_behind)).count() as u64,
+            usable: pool.iter().filter(|health| is_used(health)).count() as u64,
         })
     }
 

@@ -81,6 +81,16 @@ impl RpcClient {
         params: Vec<Value>,
         deadline: Duration,
     ) -> Result<R, RpcCallError> {
+        self.call_with(method, &params, deadline).await
+    }
+
+    /// As [`Self::call`], for parameters that are sent more than once.
+    pub async fn call_with<R: DeserializeOwned>(
+        &self,
+        method: &str,
+        params: &[Value],
+        deadline: Duration,
+    ) -> Result<R, RpcCallError> {
         let outcome = match tokio::time::timeout(deadline, self.exchange(method, params)).await {
             Ok(Ok((status, body))) => read_answer(status, &body),
             Ok(Err(kind)) => Err(kind),
@@ -89,9 +99,9 @@ impl RpcClient {
         outcome.map_err(|kind| RpcCallError { node: self.node.clone(), method: method.into(), kind })
     }
 
-    async fn exchange(&self, method: &str, params: Vec<Value>) -> Result<(u16, Vec<u8>), CallErrorKind> {
+    async fn exchange(&self, method: &str, params: &[Value]) -> Result<(u16, Vec<u8>), CallErrorKind> {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed) + 1;
-        let mut request = self.http.post(&self.url).json(&Request { jsonrpc: "2.0", id, method, params: &params });
+        let mut request = self.http.post(&self.url).json(&Request { jsonrpc: "2.0", id, method, params });
         if let Some(token) = &self.token {
             request = request.bearer_auth(token);
         }

@@ -13,4 +13,5 @@ mod lotus_json_shapes;
 mod message_sender_crash;
 mod message_sender_fees;
 mod message_sender_lines;
+mod pool_calls;
 mod signed_under_a_lease;

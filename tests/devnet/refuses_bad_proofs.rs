@@ -248,7 +248,7 @@ async fn block(world: &World, dir: &Path) {
         address: net.miner,
         actor_id: MINER,
         node: net.devnet.clone(),
-        proofs: ProofRuns::new(Arc::new(Unhurried(crate::support::prover::prover(dir))), Duration::ZERO),
+        proofs: Arc::new(ProofRuns::new(Arc::new(Unhurried(crate::support::prover::prover(dir))), Duration::ZERO)),
         files: Arc::new(SectorDirs::of_repo(dir, MINER)),
         clock: Arc::new(Late),
     };

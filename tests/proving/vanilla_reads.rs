@@ -58,6 +58,9 @@ async fn a_wrong_sector_is_named_and_the_others_are_read() {
     };
     let post = |proofs| Task::PostFromVanilla { proof_type: WINDOW, miner: MINER, randomness: RANDOMNESS, proofs };
     assert_eq!(execute(post(proofs(Some(1))), &|_| {}), Ok(Output::Skipped(vec![2])));
+    // One that was read of another sector is wrong, too, whole as it is.
+    let exchanged = vec![(1, good[0].clone()), (2, good[0].clone()), (3, damaged(good[2].clone()))];
+    assert_eq!(execute(post(exchanged), &|_| {}), Ok(Output::Skipped(vec![2, 3])));
     // Each is refuted by itself: all of them are named, so that what is proven besides is sent.
     let all_bad = proofs(None).into_iter().map(|(number, proof)| (number, damaged(proof))).collect();
     assert_eq!(execute(post(all_bad), &|_| {}), Ok(Output::Skipped(vec![1, 2, 3])));

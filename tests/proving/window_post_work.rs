@@ -198,6 +198,22 @@ async fn late_is_asked_again_while_there_is_time() {
 }
 
 #[tokio::test]
+async fn a_partition_is_proven_while_another_is_still_being_read() {
+    let s = setup();
+    s.files.late.lock().unwrap().insert(4, 1_000_000);
+    let rounds_before_the_first_proof = async {
+        while s.prover.asked().is_empty() {
+            tokio::task::yield_now().await;
+        }
+        s.files.asked.lock().unwrap().len()
+    };
+    let (outcome, rounds) = tokio::join!(prove_with_seconds_left(&s, 9, &[0, 1]), rounds_before_the_first_proof);
+    assert!(matches!(outcome, Outcome::Proved(_)), "{outcome:?}");
+    assert_eq!((rounds, s.prover.asked().len()), (1, 2));
+    assert!(s.files.asked.lock().unwrap().len() > 1, "the other was asked for again");
+}
+
+#[tokio::test]
 async fn one_sector_that_spoils_a_proof_is_found_and_left_out() {
     let s = setup();
     *s.node.partition_sectors.lock().unwrap() = Some(100);

@@ -41,7 +41,7 @@ fn setup() -> Setup {
         address: Address::new_id(1000),
         actor_id: 1000,
         node: node.clone(),
-        proofs: ProofRuns::new(prover.clone(), Duration::from_secs(2)),
+        proofs: Arc::new(ProofRuns::new(prover.clone(), Duration::from_secs(2))),
         files: Arc::new(ScriptedFiles::default()),
         clock: Arc::new(TokioClock { began, at: Instant::now() }),
     };

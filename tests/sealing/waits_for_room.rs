@@ -22,6 +22,27 @@ async fn steps(w: &mut World, o: &mut Outside, count: u32) {
     }
 }
 
+/// Each sector one action at a time, until the first is in such a phase.
+async fn one_by_one(w: &mut World, o: &mut Outside, until: impl Fn(Phase) -> bool) {
+    for _ in 0..200 {
+        if w.phase(1).is_some_and(&until) {
+            return;
+        }
+        let head = o.chain.head();
+        let works = w.driver.due(o.now, Some(head.height));
+        if works.is_empty() {
+            w.engine.round(&head).await.unwrap();
+            o.chain.mine();
+            o.now += 1000;
+        }
+        for work in works {
+            let event = w.effects.run(&work, Some(&head)).await;
+            w.driver.done(work.sector.number, work.run, event, o.now).unwrap();
+        }
+    }
+    panic!("{:#?}", w.driver.list());
+}
+
 #[tokio::test]
 async fn a_disk_without_room_is_looked_at_once_for_all_that_wait() {
     let mut o = Outside::new();
@@ -48,17 +69,7 @@ async fn a_host_without_memory_waits_before_each_step_that_takes_much() {
     for (before, task) in [(Phase::PreCommit1, "PC1"), (Phase::PreCommit2, "PC2"), (Phase::Commit2, "C2")] {
         // 2 MiB are what each of them may take of a sector of 2 KiB.
         o.available.store(2 << 20, Ordering::SeqCst);
-        while w.phase(1) != Some(before) {
-            let head = o.chain.head();
-            if let Some(work) = w.driver.due(o.now, Some(head.height)).pop() {
-                let event = w.effects.run(&work, Some(&head)).await;
-                w.driver.done(1, work.run, event, o.now).unwrap();
-                continue;
-            }
-            w.engine.round(&head).await.unwrap();
-            o.chain.mine();
-            o.now += 1000;
-        }
+        one_by_one(&mut w, &mut o, |phase| phase == before).await;
         o.available.store((2 << 20) - 1, Ordering::SeqCst);
         let done = o.prover.times(task);
         for _ in 0..10 {
@@ -70,12 +81,33 @@ async fn a_host_without_memory_waits_before_each_step_that_takes_much() {
         let why = s.reason.unwrap_or_default();
         assert!(why.starts_with("waits for memory: it may take 2 MiB, 1 MiB are available"), "{task}: {why}");
         o.available.store(2 << 20, Ordering::SeqCst);
-        w.run(&mut o, 60, |w| w.phase(1) != Some(before)).await;
+        one_by_one(&mut w, &mut o, |phase| phase != before).await;
         assert_eq!(o.prover.times(task), done + 1, "{task}");
     }
     o.available.store(u64::MAX, Ordering::SeqCst);
     w.run(&mut o, 60, |w| w.phase(1) == Some(Phase::Proving)).await;
     assert_eq!((w.sector(1).attempts.pc1, w.sector(1).attempts.c2), (1, 1));
+}
+
+/// Each look of a queue that finds no room is followed by a pause, whatever the other queues find.
+#[tokio::test]
+async fn two_queues_without_room_do_not_wake_each_other() {
+    let mut o = Outside::new();
+    let mut w = pledged(&mut o, 3).await;
+    // The first one waits before PC1, the last before AddPiece.
+    one_by_one(&mut w, &mut o, |phase| phase == Phase::PreCommit1).await;
+    o.available.store(0, Ordering::SeqCst);
+    w.effects.settings.keep_free = u64::MAX / 2;
+    let mut looks = 0;
+    for _ in 0..100 {
+        for work in w.driver.due(o.now, Some(o.chain.head().height)) {
+            let event = w.effects.run(&work, Some(&o.chain.head())).await;
+            w.driver.done(work.sector.number, work.run, event, o.now).unwrap();
+            looks += 1;
+        }
+    }
+    // What does not wait for room comes on top.
+    assert!(looks <= 6, "{looks} looks at one moment: {:#?}", w.driver.list());
 }
 
 /// What a task is said to take decides for how long a ticket must last: not the hours for which it waited for its turn.

@@ -13,6 +13,8 @@ pub enum LinkError {
     Closed { node: String },
     #[error("full node {node}: no head change within {after:?}")]
     Silent { node: String, after: Duration },
+    #[error("full node {node} is not used any more; heads come from {better}")]
+    Left { node: String, better: String },
     #[error(transparent)]
     Node(#[from] FullNodeError),
 }

@@ -12,7 +12,7 @@ use crate::rpc::full_node::FullNode;
 use crate::util::Repeats;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, timeout_at};
 
 const FEED: &str = "the head feed";
 
@@ -46,7 +46,7 @@ pub async fn follow(
     loop {
         let Some(node) = pool.pick() else { return LinkError::NoNode };
         let before = follower.now.subscriptions;
-        let error = follower.one_subscription(node).await;
+        let error = follower.one_subscription(pool, node).await;
         if let LinkError::WrongNetwork { node, .. } = &error {
             pool.exclude(node, error.to_string());
         }
@@ -87,14 +87,18 @@ impl<T: FnMut(HeadUpdate), S: FnMut(&FeedStatus)> Follower<'_, T, S> {
     }
 
     /// From connecting to the end of the channel; returns why it ended.
-    async fn one_subscription(&mut self, node: Arc<dyn FullNode>) -> LinkError {
-        match self.try_subscription(&*node).await {
+    async fn one_subscription(&mut self, pool: &Pool, node: Arc<dyn FullNode>) -> LinkError {
+        match self.try_subscription(pool, &*node).await {
             Ok(never) => match never {},
             Err(error) => error,
         }
     }
 
-    async fn try_subscription(&mut self, node: &dyn FullNode) -> Result<std::convert::Infallible, LinkError> {
+    async fn try_subscription(
+        &mut self,
+        pool: &Pool,
+        node: &dyn FullNode,
+    ) -> Result<std::convert::Infallible, LinkError> {
         let params = check_network(node, self.settings.network.as_deref()).await?;
         let block_delay = Duration::from_secs(params.block_delay_secs.max(1));
         self.now.node = Some(node.name());
@@ -122,9 +126,22 @@ impl<T: FnMut(HeadUpdate), S: FnMut(&FeedStatus)> Follower<'_, T, S> {
         }
 
         let silence = block_delay.saturating_mul(self.settings.silent_block_delays.max(1));
-        let mut silent = false;
+        let (mut silent, mut silent_at) = (false, Instant::now() + silence);
+        let mut pool_changed = pool.shared().watch();
         loop {
-            match timeout(silence, channel.recv()).await {
+            let heard = tokio::select! {
+                biased;
+                heard = timeout_at(silent_at, channel.recv()) => heard,
+                // Every check of the nodes ends here: the feed leaves a node that is not used any more, at once.
+                Ok(()) = pool_changed.changed() => {
+                    if let Some(better) = pool.better_than(&node_name) {
+                        return Err(LinkError::Left { node: node_name, better });
+                    }
+                    continue;
+                }
+            };
+            silent_at = Instant::now() + silence;
+            match heard {
                 Ok(Some(batch)) => {
                     silent = false;
                     self.measure(&batch, block_delay);

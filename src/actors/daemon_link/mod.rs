@@ -10,6 +10,7 @@ pub mod messages;
 pub mod pool;
 pub mod settings;
 pub mod skew;
+use crate::rpc::full_node::FullNode;
 use crate::supervisor::{Actor, CallError, Cx, Exit, Handler, Message, Recipient, StartError};
 pub use error::LinkError;
 use messages::{FeedInfo, FeedStatus, HeadUpdate, PoolInfo};
@@ -31,39 +32,58 @@ impl DaemonPool {
             loop {
                 check_all(&watched, &settings).await;
                 let (health, now) = (watched.health(), (settings.clock.0)());
-                let lagging = pool::lagging(&health, now, settings.max_behind, settings.max_lag);
-                // Soon again: the node counts as not ready until it is over.
-                let pause = if lagging.is_some() { settings.check_lagging_every } else { settings.check_every };
-                myself.trouble(pool::all_away(&health, settings.max_behind).or(lagging));
-                tokio::time::sleep(pause).await;
+                let lagging = pool::lagging(&health, now, settings.max_lag);
+                let away = pool::all_away(&health);
+                // Soon again: the node counts as not ready until it is over, and calls wait for a node.
+                let soon = lagging.is_some() || away.is_some();
+                let pause = if soon { settings.check_lagging_every } else { settings.check_every };
+                myself.trouble(away.or(lagging));
+                let checked = tokio::time::Instant::now();
+                let _ = tokio::time::timeout(pause, watched.shared().suspected()).await;
+                tokio::time::sleep_until(checked + pause.min(settings.check_lagging_every)).await;
             }
         });
         Ok(DaemonPool { pool })
     }
 }
 
-/// One round over all nodes, at the same time.
+/// One round over all nodes, at the same time. A node that hangs is not waited for longer than the others need to be known.
 pub async fn check_all(pool: &Pool, settings: &LinkSettings) {
-    let checks = pool.nodes().iter().enumerate().map(|(index, node)| async move {
-        let checked = async {
-            let params = follow::check_network(&**node, settings.network.as_deref()).await?;
-            Ok::<_, LinkError>((node.chain_head().await?, params.block_delay_secs))
-        };
-        let mut health = Health { node: node.name(), ..Default::default() };
-        match checked.await {
-            Ok((head, block_delay_secs)) => {
-                health.height = Some(head.height);
-                health.head_at = head.blocks.first().map(|block| block.timestamp);
-                health.block_delay_secs = Some(block_delay_secs);
-            }
-            Err(error) => {
-                health.wrong_network = matches!(error, LinkError::WrongNetwork { .. });
-                health.error = Some(error.to_string());
+    let checks = pool.nodes().into_iter().map(|node| async move {
+        let checked = tokio::time::timeout(settings.check_within, check(&*node, settings)).await;
+        let failed = |error: String| Health { error: Some(error), ..Health::of(&node.name()) };
+        checked.unwrap_or_else(|_| failed(format!("no answer to a check within {:?}", settings.check_within)))
+    });
+    pool.shared().report(futures::future::join_all(checks).await);
+}
+
+/// What a node says of itself. Of what it need not know (weight, peers, sync) a failure leaves a `None`.
+async fn check(node: &dyn FullNode, settings: &LinkSettings) -> Health {
+    let mut health = Health::of(&node.name());
+    let asked = async {
+        let params = follow::check_network(node, settings.network.as_deref()).await?;
+        Ok::<_, LinkError>((node.chain_head().await?, params.block_delay_secs))
+    };
+    match asked.await {
+        Ok((head, block_delay_secs)) => {
+            health.height = Some(head.height);
+            health.head_at = head.blocks.first().map(|block| block.timestamp);
+            health.block_delay_secs = Some(block_delay_secs);
+            let key = head.key();
+            let (weight, sync, peers) =
+                tokio::join!(node.chain_tip_set_weight(&key), node.sync_behind(), node.gossip_peers());
+            health.weight = weight.ok().map(|weight| weight.to_string());
+            health.sync_behind = sync.ok().flatten();
+            if let Ok(Some(peers)) = peers {
+                (health.message_peers, health.block_peers) = (Some(peers.messages), Some(peers.blocks));
             }
         }
-        pool.report(index, health);
-    });
-    futures::future::join_all(checks).await;
+        Err(error) => {
+            health.wrong_network = matches!(error, LinkError::WrongNetwork { .. });
+            health.error = Some(error.to_string());
+        }
+    }
+    health
 }
 
 impl Actor for DaemonPool {

@@ -1,160 +1,140 @@
-//! The full nodes behind this provider and which of them is usable.
+//! The full nodes behind this provider and which of them the head feed follows.
 
 use super::lag;
 use super::settings::LinkSettings;
-use crate::chain::ChainEpoch;
-use crate::rpc::full_node::FullNode;
+use crate::rpc::full_node::pool::judge::Bounds;
+use crate::rpc::full_node::pool::{NodePool, PoolSettings};
+use crate::rpc::full_node::{FullNode, HttpFullNode};
 use crate::util::lock;
-use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-/// The result of a node's last check.
-#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, Default)]
-pub struct Health {
-    pub node: String,
-    /// `None` before the first check and after a failed one.
-    pub height: Option<ChainEpoch>,
-    /// Unix seconds of the blocks of that head.
-    #[serde(default)]
-    pub head_at: Option<u64>,
-    /// Seconds; of its network.
-    #[serde(default)]
-    pub block_delay_secs: Option<u64>,
-    pub error: Option<String>,
-    /// Another network than the configured one: not used.
-    pub wrong_network: bool,
-}
+pub use crate::rpc::full_node::pool::judge::Health;
 
-/// Usable: answered, right network, not too far behind the best. A node that was not checked yet counts as usable.
-pub fn usable(all: &[Health], index: usize, max_behind: ChainEpoch) -> bool {
-    let Some(health) = all.get(index) else { return false };
-    if health.wrong_network || health.error.is_some() {
-        return false;
-    }
-    let best = all.iter().filter(|other| !other.wrong_network).filter_map(|other| other.height).max();
-    match (health.height, best) {
-        (Some(height), Some(best)) => best - height <= max_behind,
-        _ => true,
-    }
-}
-
-/// Why no node is usable; `None` while one is.
-pub fn all_away(all: &[Health], max_behind: ChainEpoch) -> Option<String> {
-    if (0..all.len()).any(|index| usable(all, index, max_behind)) {
+/// Why no node is usable; `None` while one is, and before the first check.
+pub fn all_away(all: &[Health]) -> Option<String> {
+    if !all.is_empty() && all.iter().any(is_used) {
         return None;
     }
-    let why: Vec<&str> = all.iter().filter_map(|health| health.error.as_deref()).collect();
+    let why: Vec<&str> = all.iter().filter_map(|health| health.disabled.as_deref()).collect();
     Some(format!("no full node can be used: {}", why.join("; ")))
 }
 
+/// In use after its last check; a node that was not checked yet is.
+pub fn is_used(health: &Health) -> bool {
+    health.disabled.is_none() && !health.wrong_network
+}
+
 /// A sentence, when the newest head of the usable nodes lags the clock too far.
-pub fn lagging(all: &[Health], now: Duration, max_behind: ChainEpoch, max_lag: u64) -> Option<String> {
-    let in_use = (0..all.len()).filter(|index| usable(all, *index, max_behind)).map(|index| &all[index]);
+pub fn lagging(all: &[Health], now: Duration, max_lag: u64) -> Option<String> {
+    let in_use = all.iter().filter(|health| health.disabled.is_none());
     let heads = in_use.filter_map(|health| Some((health.head_at?, health.block_delay_secs?)));
     let (head_at, delay) = heads.max()?;
     let delay = Duration::from_secs(delay.max(1));
     lag::too_far(now, head_at, delay, max_lag).map(|lag| lag::sentence(lag, delay))
 }
 
-struct Nodes {
-    nodes: Vec<Arc<dyn FullNode>>,
-    health: Mutex<Vec<Health>>,
-    max_behind: ChainEpoch,
-}
-
-/// Shared by all who talk to full nodes. Cheap to clone.
+/// One by one, over connections of this group's own. Cheap to clone.
 #[derive(Clone)]
 pub struct Pool {
-    inner: Arc<Nodes>,
+    pool: NodePool,
+    /// By name; one behind an address is made when it is first needed.
+    nodes: Arc<Mutex<HashMap<String, Arc<dyn FullNode>>>>,
 }
 
 impl Pool {
-    pub fn new(nodes: Vec<Arc<dyn FullNode>>, settings: &LinkSettings) -> Pool {
-        let health = nodes.iter().map(|node| Health { node: node.name(), ..Default::default() }).collect();
-        Pool { inner: Arc::new(Nodes { nodes, health: Mutex::new(health), max_behind: settings.max_behind }) }
+    /// The nodes of `pool`.
+    pub fn of(pool: NodePool) -> Pool {
+        Pool { pool, nodes: Arc::default() }
     }
 
-    pub fn nodes(&self) -> &[Arc<dyn FullNode>] {
-        &self.inner.nodes
+    /// Nodes that are no addresses.
+    pub fn new(nodes: Vec<Arc<dyn FullNode>>, settings: &LinkSettings) -> Pool {
+        let bounds = Bounds { max_behind_diff: settings.max_behind, ..Bounds::default() };
+        let pool_settings = PoolSettings { bounds, ..PoolSettings::default() };
+        let pool = NodePool::of_names(nodes.iter().map(|node| node.name()), pool_settings);
+        let nodes = nodes.into_iter().map(|node| (node.name(), node)).collect();
+        Pool { pool, nodes: Arc::new(Mutex::new(nodes)) }
+    }
+
+    pub fn shared(&self) -> &NodePool {
+        &self.pool
+    }
+
+    /// In the order of the pool.
+    pub fn nodes(&self) -> Vec<Arc<dyn FullNode>> {
+        let members = self.pool.members();
+        let mut nodes = lock(&self.nodes);
+        nodes.retain(|name, _| members.iter().any(|member| &member.name == name));
+        for member in &members {
+            let Some(info) = member.info.as_ref().filter(|_| !nodes.contains_key(&member.name)) else { continue };
+            match HttpFullNode::new(info.clone()) {
+                Ok(node) => drop(nodes.insert(member.name.clone(), Arc::new(node))),
+                Err(error) => tracing::warn!(node = member.name, %error, "a full node of the pool can't be used"),
+            }
+        }
+        members.iter().filter_map(|member| nodes.get(&member.name).cloned()).collect()
     }
 
     pub fn health(&self) -> Vec<Health> {
-        lock(&self.inner.health).clone()
+        self.pool.health()
     }
 
-    pub fn report(&self, index: usize, health: Health) {
-        let mut all = lock(&self.inner.health);
-        if let Some(place) = all.get_mut(index) {
-            *place = health;
-        }
-    }
-
-    /// A node that was found to be of another network between two checks.
     pub fn exclude(&self, name: &str, why: String) {
-        let mut all = lock(&self.inner.health);
-        for health in all.iter_mut().filter(|health| health.node == name) {
-            *health =
-                Health { node: name.to_string(), error: Some(why.clone()), wrong_network: true, ..Health::default() };
-        }
+        self.pool.exclude(name, why);
     }
 
-    /// The first usable node; when none is, the first that is not of a wrong network, else the first: to try is better than
-    /// to stop, and whoever takes one asks for its network before anything else.
+    /// The node to follow instead of one that is not used any more; `None`: it is used, or no other is.
+    pub fn better_than(&self, name: &str) -> Option<String> {
+        if self.pool.is_used(name) { None } else { self.pool.best() }
+    }
+
+    /// The node to follow: of those in use the one with the heaviest chain. While none is in use, the first that is not of a
+    /// wrong network, else the first: to try is better than to stop, and whoever takes one asks for its network first.
     pub fn pick(&self) -> Option<Arc<dyn FullNode>> {
-        let health = self.health();
-        let indices = || 0..self.inner.nodes.len();
-        let found = indices().find(|index| usable(&health, *index, self.inner.max_behind));
-        let found = found.or_else(|| indices().find(|index| !health[*index].wrong_network)).or(indices().next());
-        found.map(|index| self.inner.nodes[index].clone())
+        let (health, nodes) = (self.health(), self.nodes());
+        let best = self.pool.best();
+        let right = || health.iter().find(|health| !health.wrong_network).map(|health| health.node.clone());
+        let name = best.or_else(right);
+        let named = name.and_then(|name| nodes.iter().find(|node| node.name() == name).cloned());
+        named.or_else(|| nodes.into_iter().next())
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::chain::ChainEpoch;
 
     fn at(height: ChainEpoch) -> Health {
         Health { height: Some(height), ..Default::default() }
     }
 
-    #[test]
-    fn a_node_too_far_behind_the_best_is_not_used() {
-        for (height, expected) in [(97, false), (98, true), (99, true), (100, true)] {
-            assert_eq!(usable(&[at(height), at(100)], 0, 2), expected, "height {height}");
-        }
+    fn failed() -> Health {
+        Health { error: Some("refused".into()), disabled: Some("refused".into()), ..Default::default() }
     }
 
     #[test]
     fn the_newest_head_of_the_usable_nodes_tells_the_lag() {
         let head = |height, head_at| Health { head_at: Some(head_at), block_delay_secs: Some(30), ..at(height) };
         let now = Duration::from_secs(100_000);
-        let told = |all: &[Health]| lagging(all, now, 2, 10);
+        let told = |all: &[Health]| lagging(all, now, 10);
         assert_eq!(told(&[head(100, 99_700)]), None, "ten epochs");
         let why = told(&[head(100, 99_699)]).unwrap();
         assert!(why.contains("lags the clock by 301 s (10 epochs)"), "{why}");
         assert!(told(&[head(0, 0)]).is_some(), "started anew");
         assert_eq!(told(&[head(0, 0), head(100, 99_990)]), None, "another one is in sync");
-        let broken = Health { error: Some("refused".into()), ..Health::default() };
-        assert!(told(&[broken, head(90, 99_000)]).is_some(), "the one in sync does not answer");
+        assert!(told(&[failed(), head(90, 99_000)]).is_some(), "the one in sync does not answer");
         assert_eq!(told(&[at(5)]), None, "not known");
-        assert_eq!(lagging(&[head(0, 0)], now, 2, 0), None, "no limit");
+        assert_eq!(lagging(&[head(0, 0)], now, 0), None, "no limit");
     }
 
     #[test]
     fn all_are_away_when_the_last_one_is() {
-        let failed = || Health { error: Some("refused".into()), ..Default::default() };
-        assert_eq!(all_away(&[failed(), at(7)], 2), None);
-        assert_eq!(all_away(&[Health::default()], 2), None, "not checked yet");
-        assert_eq!(all_away(&[failed(), failed()], 2).as_deref(), Some("no full node can be used: refused; refused"));
-        assert!(all_away(&[], 2).is_some());
-    }
-
-    #[test]
-    fn errors_and_wrong_networks_count_out() {
-        let failed = Health { error: Some("refused".into()), ..Default::default() };
-        let wrong = Health { wrong_network: true, ..at(1_000_000) };
-        let all = [failed, wrong, Health::default(), at(100)];
-        assert_eq!([0, 1, 2, 3, 4].map(|index| usable(&all, index, 2)), [false, false, true, true, false]);
+        assert_eq!(all_away(&[failed(), at(7)]), None);
+        assert_eq!(all_away(&[Health::default()]), None, "not checked yet");
+        assert_eq!(all_away(&[failed(), failed()]).as_deref(), Some("no full node can be used: refused; refused"));
+        assert!(all_away(&[]).is_some());
     }
 }

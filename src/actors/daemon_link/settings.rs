@@ -14,6 +14,8 @@ pub struct LinkSettings {
     pub retry_cap: Duration,
     /// Between two health checks of each node.
     pub check_every: Duration,
+    /// For a whole check of one node.
+    pub check_within: Duration,
     /// A node this many epochs behind the best one is not used.
     pub max_behind: i64,
     /// Epochs that the head may lag the clock; beyond it nothing is mined on it, and the node is not ready. 0: any number.
@@ -47,6 +49,7 @@ impl Default for LinkSettings {
             retry_first: Duration::from_millis(500),
             retry_cap: Duration::from_secs(30),
             check_every: Duration::from_secs(15),
+            check_within: Duration::from_secs(20),
             max_behind: 2,
             max_lag: 10,
             check_lagging_every: Duration::from_secs(2),

@@ -55,7 +55,11 @@ fn ticket_file(deps: &F3Deps) -> PathBuf {
 }
 
 impl F3Participation {
-    pub async fn start(_cx: Cx<Self>, deps: F3Deps) -> Result<Self, StartError> {
+    pub async fn start(_cx: Cx<Self>, mut deps: F3Deps) -> Result<Self, StartError> {
+        // Of a pool, one node alone: a lease at a second one would sign twice.
+        if let Some(one) = deps.node.pinned_for("Filecoin.F3Participate") {
+            deps.node = one;
+        }
         let id = deps.miner.id().map_err(|_| StartError(format!("miner {}: give its ID address", deps.miner)))?;
         // One that cannot be read is as good as none: what it stands for is waited out.
         let kept = std::fs::read(ticket_file(&deps)).unwrap_or_default();

@@ -269,7 +269,9 @@ impl Driver {
         if let Some(pace) = self.paces.get_mut(&number) {
             pace.until = event.not_before();
         }
-        if ended.as_ref().is_some_and(|ended| ended.action.task().is_some()) {
+        // One that did not begin frees nothing: two queues would let each other look again and again.
+        let was_done = !matches!(event, Event::NoRoom(_));
+        if was_done && ended.as_ref().is_some_and(|ended| ended.action.task().is_some()) {
             self.holds.look_again();
         }
         let pool = ended.as_ref().map(|ended| ended.pool);

@@ -199,7 +199,7 @@ impl Attempt<'_> {
                     NextChunk::Prove(numbers) if size == usize::MAX && reading => drop(numbers),
                     NextChunk::Prove(numbers) => {
                         in_proof = numbers.clone();
-                        let chunks = (sectors.len() - out(sectors)).div_ceil(size);
+                        let chunks = (sectors.len() - out(sectors)).div_ceil(size.max(1));
                         let place = ChunkPlace { others: *done > 0, to_come: chunks.saturating_sub(*done + 1) };
                         chunk = Some(Box::pin(self.prove_chunk(numbers, place)));
                     }

@@ -44,12 +44,26 @@ pub struct Miner {
     pub address: Address,
     pub actor_id: ActorId,
     pub node: Arc<dyn FullNode>,
-    pub proofs: ProofRuns,
+    pub proofs: Arc<ProofRuns>,
     pub files: Arc<dyn SectorFiles>,
     pub clock: Arc<dyn Clock>,
 }
 
 impl Miner {
+    /// For one round: of a pool, one node alone answers from its base info to its block, so that all of it stands on one
+    /// chain.
+    pub fn for_one_round(&self) -> Miner {
+        let pinned = self.node.pinned_for("Filecoin.MinerGetBaseInfo");
+        Miner {
+            address: self.address,
+            actor_id: self.actor_id,
+            node: pinned.unwrap_or_else(|| self.node.clone()),
+            proofs: self.proofs.clone(),
+            files: self.files.clone(),
+            clock: self.clock.clone(),
+        }
+    }
+
     /// `latest` gives the newest head, to see whether blocks of the base were ejected meanwhile. Returns the block
     /// at its time, not before. Dropping the future leaves its proof to finish: see [`ProofRuns`].
     pub async fn mine(

@@ -106,7 +106,7 @@ impl WinningPost {
             }
             totals => totals.map_err(refuse)?.unwrap_or_default(),
         };
-        let proofs = ProofRuns::new(prover, settings.abandoned_proof);
+        let proofs = Arc::new(ProofRuns::new(prover, settings.abandoned_proof));
         Ok(WinningPost {
             miner: Arc::new(Miner { address: miner, actor_id, node, proofs, files, clock }),
             store,
@@ -163,7 +163,7 @@ impl WinningPost {
         let Some(timing) = self.rounds.as_ref().map(|rounds| *rounds.timing()) else { return };
         let (handle, registration) = AbortHandle::new_pair();
         self.working = Some(Working { id, base: base.clone(), began: self.now(), handle });
-        let (miner, latest) = (self.miner.clone(), self.latest.clone());
+        let (miner, latest) = (self.miner.for_one_round(), self.latest.clone());
         cx.spawn(async move {
             let work = async { miner.mine(&base, &timing, || latest.borrow().clone()).await };
             let end = match Abortable::new(AssertUnwindSafe(work).catch_unwind(), registration).await {

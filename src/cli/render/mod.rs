@@ -3,6 +3,7 @@
 pub mod actor;
 pub mod agent;
 pub mod cluster;
+pub mod daemons;
 pub mod deadlines;
 pub mod facts;
 pub mod info;

@@ -2,7 +2,7 @@
 
 use super::{Asked, answered, missing_shards};
 use crate::actors::daemon_link::lag;
-use crate::actors::daemon_link::pool::usable;
+use crate::actors::daemon_link::pool::is_used;
 use crate::chain::TokenAmount;
 use crate::node::network_report::{NetworkReport, f3_trouble};
 use crate::node::proving_report::{self, Trouble};
@@ -90,7 +90,7 @@ impl Asked {
             Err(why) => return vec![Trouble::new(why.clone(), "see `bulkhead tree`")],
         };
         let pool = self.pool.as_deref().unwrap_or_default();
-        let away = !pool.is_empty() && !(0..pool.len()).any(|index| usable(pool, index, self.max_behind));
+        let away = !pool.is_empty() && !pool.iter().any(is_used);
         let error = pool.iter().find_map(|health| health.error.clone()).or(feed.last_error.clone());
         if away || (feed.last_error.is_some() && !feed.subscribed && !feed.polling) {
             return vec![Trouble::new(format!("the full node is away: {}", error.unwrap_or_default()), fix)];

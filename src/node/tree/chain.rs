@@ -17,7 +17,11 @@ const CHAIN_RETRY: Duration = Duration::from_secs(10);
 /// Without a stable feed or sender for ten minutes the group is made anew; the fourth such end within an hour is the
 /// process's.
 pub(super) fn group(parts: &Parts) -> SupervisorSpec {
-    let pool = Pool::new(vec![parts.links.chain.clone()], &parts.settings.link);
+    let chain = &parts.links.chain;
+    let pool = match chain.pool() {
+        Some(pool) => Pool::of(pool.clone()),
+        None => Pool::new(vec![chain.clone()], &parts.settings.link),
+    };
     let group = holding_down("chain", 5, MINUTE, CHAIN_RETRY)
         .strategy(Strategy::RestForOne)
         .on_budget_spent(BudgetSpent::HoldDown { escalate_after: Some(MINUTE * 10) });

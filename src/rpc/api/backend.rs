@@ -3,6 +3,7 @@
 use super::orders::{MessageOrder, MessageState, Order, Plan};
 use super::types::SectorInfo;
 use crate::chain::types::{TipSet, Version};
+use crate::rpc::full_node::pool::view::PoolChange;
 use async_trait::async_trait;
 use fvm_shared::address::Address;
 use serde_json::Value;
@@ -12,6 +13,8 @@ use serde_json::Value;
 pub enum BackendError {
     #[error("sector {0} is not known to this miner; `sectors list` shows those that are")]
     NoSuchSector(u64),
+    #[error("there is no pool of full nodes here")]
+    NoPool,
     #[error("{0} is not the miner of this node")]
     OtherMiner(String),
     /// An actor restarts or its mailbox is full: the same call may succeed later.
@@ -34,6 +37,8 @@ pub struct SectorBrief {
 pub enum ReportKind {
     Info,
     Tree,
+    /// The pool of full nodes.
+    Daemons,
     /// Owner, worker, control addresses: keys, balances, what is proposed.
     Actor,
     /// The sectors of all nodes, and the nodes that did not answer.
@@ -79,5 +84,13 @@ pub trait MinerBackend: Send + Sync + 'static {
     async fn replace_message(&self, key: &str, max_fee: Option<&str>) -> Result<MessageOrder, BackendError>;
     /// Takes a message back, if it has not landed.
     async fn cancel_message(&self, key: &str) -> Result<MessageOrder, BackendError>;
+    /// Changes the pool of full nodes until the process ends; what was changed.
+    async fn change_daemons(&self, _change: PoolChange) -> Result<String, BackendError> {
+        Err(BackendError::NoPool)
+    }
+    /// The value of `FULLNODE_API_POOL_INFO` for this pool, tokens included.
+    async fn daemons_auth(&self) -> Result<String, BackendError> {
+        Err(BackendError::NoPool)
+    }
     async fn report(&self, report: ReportKind) -> Result<Value, BackendError>;
 }

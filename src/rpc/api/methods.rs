@@ -23,10 +23,14 @@ pub enum Method {
     Messages,
     MessageReplace,
     MessageCancel,
+    /// A change of the pool of full nodes.
+    DaemonsSet,
+    /// The pool's nodes with their tokens.
+    DaemonsAuth,
     Report(ReportKind),
 }
 
-pub const ALL: [(&str, Method); 29] = [
+pub const ALL: [(&str, Method); 32] = [
     ("Filecoin.ActorAddress", Method::ActorAddress),
     ("Filecoin.ActorSectorSize", Method::ActorSectorSize),
     ("Filecoin.MiningBase", Method::MiningBase),
@@ -44,6 +48,9 @@ pub const ALL: [(&str, Method); 29] = [
     ("Bulkhead.Messages", Method::Messages),
     ("Bulkhead.MessageReplace", Method::MessageReplace),
     ("Bulkhead.MessageCancel", Method::MessageCancel),
+    ("Bulkhead.DaemonsSet", Method::DaemonsSet),
+    ("Bulkhead.DaemonsAuth", Method::DaemonsAuth),
+    ("Bulkhead.Daemons", Method::Report(ReportKind::Daemons)),
     ("Bulkhead.Actor", Method::Report(ReportKind::Actor)),
     ("Bulkhead.Info", Method::Report(ReportKind::Info)),
     ("Bulkhead.Tree", Method::Report(ReportKind::Tree)),
@@ -68,6 +75,8 @@ impl Method {
             Method::PledgeSector => Perm::Write,
             // It moves the provider's money, and changes who may.
             Method::ActorOrder | Method::MessageReplace | Method::MessageCancel | Method::Shutdown => Perm::Admin,
+            // Whom the provider believes, and the full nodes' own tokens.
+            Method::DaemonsSet | Method::DaemonsAuth => Perm::Admin,
             Method::ActorAddress
             | Method::ActorSectorSize
             | Method::MiningBase
@@ -91,7 +100,8 @@ impl Method {
             | Method::ActorCheck
             | Method::MessageStatus
             | Method::Messages
-            | Method::MessageCancel => 1,
+            | Method::MessageCancel
+            | Method::DaemonsSet => 1,
             Method::SectorsStatus | Method::ActorOrder | Method::MessageReplace => 2,
             Method::ActorAddress
             | Method::MiningBase
@@ -101,6 +111,7 @@ impl Method {
             | Method::RuntimeSubsystems
             | Method::Version
             | Method::Shutdown
+            | Method::DaemonsAuth
             | Method::Report(_) => 0,
         }
     }

@@ -18,6 +18,7 @@ pub use types::{PieceInfo, SealRandomness, SectorId, SectorInfo, SectorLog, Sect
 
 use crate::chain::lotus_json as lj;
 use crate::rpc::auth::Perm;
+use crate::rpc::full_node::pool::view::PoolChange;
 use crate::rpc::server::{ExtraMethods, RpcError};
 use async_trait::async_trait;
 use serde::Serialize;
@@ -102,6 +103,16 @@ impl StorageMinerApi {
                 json(backend.cancel_message(&key).await?)
             }
             Method::MessageStatus => json(backend.message_state(&params.required::<String>(0)?).await?),
+            Method::DaemonsSet => {
+                let change: PoolChange = params.required(0)?;
+                // Not `?change`: an added node has its token in it.
+                tracing::info!(target: "audit", action = "change the pool of full nodes", "API request");
+                json(backend.change_daemons(change).await?)
+            }
+            Method::DaemonsAuth => {
+                tracing::info!(target: "audit", action = "read the full nodes' tokens", "API request");
+                json(backend.daemons_auth().await?)
+            }
             Method::Report(report) => Ok(backend.report(report).await?),
         }
     }

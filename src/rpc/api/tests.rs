@@ -144,9 +144,12 @@ fn permissions_are_lotus_s() {
     for (name, method) in METHODS {
         let want = match name {
             "Filecoin.PledgeSector" => Perm::Write,
-            "Filecoin.Shutdown" | "Bulkhead.ActorOrder" | "Bulkhead.MessageReplace" | "Bulkhead.MessageCancel" => {
-                Perm::Admin
-            }
+            "Filecoin.Shutdown"
+            | "Bulkhead.ActorOrder"
+            | "Bulkhead.MessageReplace"
+            | "Bulkhead.MessageCancel"
+            | "Bulkhead.DaemonsSet"
+            | "Bulkhead.DaemonsAuth" => Perm::Admin,
             _ => Perm::Read,
         };
         assert_eq!(method.permission(), want, "{name}");

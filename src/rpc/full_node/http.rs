@@ -1,7 +1,9 @@
 //! A real full node (Lotus, Forest, Venus, our devnet) behind the trait: HTTP for calls, a WebSocket for the head feed.
 
-use super::node_client::{HttpFullNode, Missing, Params, addr, key, lacks, params};
-use super::{FullNode, FullNodeError, RandomnessTag, Result, feed};
+use super::capabilities::Probes;
+use super::node_client::{HttpFullNode, Missing, Params, Way, addr, key, lacks, params};
+use super::pool::NodePool;
+use super::{FullNode, FullNodeError, GossipPeers, RandomnessTag, Result, feed, sync};
 use crate::chain::lotus_json::{WholeAddress, WholeAddresses, WholeBigInt, WholeBitField, WholeBytes, WholeCid};
 use crate::chain::lotus_json::{WholeOptAddress, WholeToken};
 use crate::chain::types::*;
@@ -13,6 +15,7 @@ use fvm_shared::clock::ChainEpoch;
 use fvm_shared::econ::TokenAmount;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use std::sync::Arc;
 use tokio::sync::mpsc;
 
 /// Nodes that answer "there is none" with an error instead of `null`.
@@ -26,7 +29,24 @@ fn none_if_said<T>(answer: Result<Option<T>>, phrases: &[&str]) -> Result<Option
 #[async_trait]
 impl FullNode for HttpFullNode {
     fn name(&self) -> String {
-        self.info.name()
+        match &self.way {
+            Way::One { info, .. } => info.name(),
+            Way::Pool(calls) => calls.name(),
+        }
+    }
+
+    fn pool(&self) -> Option<&NodePool> {
+        match &self.way {
+            Way::One { .. } => None,
+            Way::Pool(calls) => Some(calls.pool()),
+        }
+    }
+
+    fn pinned_for(&self, method: &'static str) -> Option<Arc<dyn FullNode>> {
+        let Way::Pool(calls) = &self.way else { return None };
+        let limits = self.limits;
+        let calls = calls.pinned_for(method)?;
+        Some(Arc::new(HttpFullNode { way: Way::Pool(Arc::new(calls)), limits, probes: Probes::default() }))
     }
 
     async fn missing_methods(&self) -> Result<Vec<Missing>> {
@@ -39,7 +59,15 @@ impl FullNode for HttpFullNode {
         self.call("Filecoin.ChainHead", params![]).await
     }
     async fn chain_notify(&self) -> Result<mpsc::Receiver<Vec<HeadChange>>> {
-        feed::subscribe(&self.info, &self.limits).await
+        match &self.way {
+            Way::One { info, .. } => feed::subscribe(info, &self.limits).await,
+            Way::Pool(calls) => {
+                let method = "Filecoin.ChainNotify";
+                let lone = calls.pinned_for(method).and_then(|one| one.address());
+                let none = || FullNodeError::Unreachable { node: self.name(), why: calls.pool().why_none() };
+                feed::subscribe(&lone.ok_or_else(none)?, &self.limits).await
+            }
+        }
     }
     async fn chain_get_tip_set(&self, k: &TipSetKey) -> Result<TipSet> {
         self.call("Filecoin.ChainGetTipSet", params![key(k)]).await
@@ -49,6 +77,19 @@ impl FullNode for HttpFullNode {
     }
     async fn chain_tip_set_weight(&self, k: &TipSetKey) -> Result<num_bigint::BigInt> {
         self.call("Filecoin.ChainTipSetWeight", params![key(k)]).await.map(|WholeBigInt(n)| n)
+    }
+
+    async fn sync_behind(&self) -> Result<Option<ChainEpoch>> {
+        match self.call::<sync::SyncState>("Filecoin.SyncState", params![]).await {
+            Err(error) if error.is_missing_method() => Ok(None), // Forest
+            answer => answer.map(|state| Some(state.behind())),
+        }
+    }
+    async fn gossip_peers(&self) -> Result<Option<GossipPeers>> {
+        match self.call::<Vec<sync::PubsubScore>>("Filecoin.NetPubsubScores", params![]).await {
+            Err(error) if error.is_missing_method() => Ok(None), // Forest, the devnet
+            answer => answer.map(|scores| Some(sync::gossip_peers(&scores))),
+        }
     }
 
     async fn state_network_name(&self) -> Result<String> {
@@ -282,7 +323,7 @@ impl FullNode for HttpFullNode {
 
 impl HttpFullNode {
     /// Go writes an empty list as `null`.
-    async fn list<T: DeserializeOwned>(&self, method: &'static str, params: Params) -> Result<Vec<T>> {
+    async fn list<T: DeserializeOwned + Send + 'static>(&self, method: &'static str, params: Params) -> Result<Vec<T>> {
         self.call::<Option<Vec<T>>>(method, params).await.map(Option::unwrap_or_default)
     }
 

@@ -7,6 +7,7 @@
 //! * [`capabilities`] — which methods a node lacks; [`workarounds`] — what is asked instead.
 //! * [`verdicts`] — errors that are answers; [`lookups`] — questions that take more than one call.
 //! * [`rules`] — the network's rules at a tipset.
+//! * [`pool`] — several nodes that are used as one.
 
 pub mod capabilities;
 mod feed;
@@ -14,7 +15,9 @@ pub mod http;
 pub mod limits;
 pub mod lookups;
 mod node_client;
+pub mod pool;
 pub mod rules;
+mod sync;
 pub mod verdicts;
 mod workarounds;
 
@@ -30,6 +33,7 @@ use fvm_ipld_bitfield::BitField;
 use fvm_shared::address::Address;
 use fvm_shared::clock::ChainEpoch;
 use fvm_shared::econ::TokenAmount;
+use std::sync::Arc;
 use tokio::sync::mpsc;
 
 /// Why a call to a full node gave no result.
@@ -123,12 +127,30 @@ impl TryFrom<i64> for RandomnessTag {
     }
 }
 
+/// Peers of a node's gossip, by what they pass on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct GossipPeers {
+    pub messages: u64,
+    pub blocks: u64,
+}
+
 /// A method that an implementation leaves out is one that the node lacks.
 #[async_trait]
 #[allow(unused_variables)] // of the methods that are left out
 pub trait FullNode: Send + Sync + 'static {
     /// How logs and errors name this node (`host:port`).
     fn name(&self) -> String;
+
+    /// The node alone to which `method` would go now, for calls that must all go to one node: a round of WinningPoSt, an F3
+    /// lease. `None`: this is one node.
+    fn pinned_for(&self, method: &'static str) -> Option<Arc<dyn FullNode>> {
+        None
+    }
+
+    /// The pool behind it; `None`: this is one node.
+    fn pool(&self) -> Option<&pool::NodePool> {
+        None
+    }
 
     /// How a node says that it lacks `method`.
     fn lacks(&self, method: &'static str) -> FullNodeError {
@@ -158,6 +180,15 @@ pub trait FullNode: Send + Sync + 'static {
     }
     async fn chain_tip_set_weight(&self, key: &TipSetKey) -> Result<num_bigint::BigInt> {
         Err(self.lacks("ChainTipSetWeight"))
+    }
+
+    /// Epochs that it has left to sync by its own word, 0 when it is in sync; `None`: it does not tell.
+    async fn sync_behind(&self) -> Result<Option<ChainEpoch>> {
+        Ok(None)
+    }
+    /// Peers that pass on messages and blocks to it; `None`: it does not tell.
+    async fn gossip_peers(&self) -> Result<Option<GossipPeers>> {
+        Ok(None)
     }
 
     async fn state_network_name(&self) -> Result<String> {

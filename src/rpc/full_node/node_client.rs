@@ -2,6 +2,7 @@
 
 use super::capabilities::Probes;
 use super::limits::CallLimits;
+use super::pool::calls::PooledCalls;
 use super::{FullNode, FullNodeError, Result};
 use crate::chain::lotus_json::WholeAddress;
 use crate::chain::types::TipSetKey;
@@ -11,14 +12,22 @@ use fvm_shared::address::Address;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use std::sync::Arc;
 
-/// One full node at an address. Calls share a connection pool; each head feed has a connection of its own.
+/// One full node at an address, or a pool of them. Calls share a connection pool; each head feed has a connection of its
+/// own.
 #[derive(Clone)]
 pub struct HttpFullNode {
-    pub(super) info: ApiInfo,
-    pub(super) client: RpcClient,
+    pub(super) way: Way,
     pub(super) limits: CallLimits,
     pub(super) probes: Probes,
+}
+
+/// Where the calls go.
+#[derive(Clone)]
+pub(super) enum Way {
+    One { info: ApiInfo, client: RpcClient },
+    Pool(Arc<PooledCalls>),
 }
 
 impl HttpFullNode {
@@ -29,16 +38,30 @@ impl HttpFullNode {
 
     pub fn with_limits(info: ApiInfo, limits: CallLimits) -> Result<HttpFullNode> {
         let client = RpcClient::new(&info, "v1").map_err(|e| in_trait_terms("Filecoin.Version", e))?;
-        Ok(HttpFullNode { info, client, limits, probes: Probes::default() })
+        Ok(HttpFullNode { way: Way::One { info, client }, limits, probes: Probes::default() })
     }
 
-    pub(super) async fn call<R: DeserializeOwned>(&self, method: &'static str, params: Params) -> Result<R> {
+    /// The nodes of a pool as one.
+    pub fn pooled(calls: PooledCalls) -> HttpFullNode {
+        HttpFullNode { way: Way::Pool(Arc::new(calls)), limits: CallLimits::default(), probes: Probes::default() }
+    }
+
+    pub(super) async fn call<R: DeserializeOwned + Send + 'static>(
+        &self,
+        method: &'static str,
+        params: Params,
+    ) -> Result<R> {
         let params = params.map_err(|why| FullNodeError::BadAnswer {
             node: self.name(),
             method,
             why: format!("a parameter cannot be written as JSON: {why}"),
         })?;
-        self.client.call(method, params, self.limits.deadline(method)).await.map_err(|e| in_trait_terms(method, e))
+        let within = self.limits.deadline(method);
+        let answer = match &self.way {
+            Way::One { client, .. } => client.call(method, params, within).await,
+            Way::Pool(calls) => calls.call(method, params, within).await,
+        };
+        answer.map_err(|e| in_trait_terms(method, e))
     }
 }
 

@@ -1,0 +1,246 @@
+//! One call through a pool: the nodes of its plan one after the other, a second one beside a slow first, all within one
+//! deadline.
+
+use super::policy::Policy;
+use super::retry::{self, Next};
+use super::routes::short;
+use super::{Member, NodePool};
+use crate::rpc::api_info::ApiInfo;
+use crate::rpc::client::{CallErrorKind, RpcCallError, RpcClient};
+use crate::util::lock;
+use futures::stream::{FuturesUnordered, StreamExt};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep_until, timeout_at};
+
+/// A second node is asked when the first takes longer than it mostly does, but never sooner than this.
+const HEDGE_LEAST: Duration = Duration::from_millis(100);
+/// While it is not known how long the first mostly takes.
+const HEDGE_UNKNOWN: Duration = Duration::from_secs(2);
+
+/// A caller's own connections to the nodes of a pool.
+pub struct PooledCalls {
+    pool: NodePool,
+    /// Whose primary is asked first: the miner's or a wallet's address.
+    seed: Arc<str>,
+    /// By the node's id; made at the first call to it.
+    clients: Mutex<HashMap<String, RpcClient>>,
+    /// Every call goes to this node alone.
+    pinned: Option<Arc<Member>>,
+}
+
+type Try<R> = (Arc<Member>, Duration, Result<R, RpcCallError>);
+
+impl PooledCalls {
+    pub fn new(pool: NodePool, seed: &str) -> PooledCalls {
+        PooledCalls { pool, seed: seed.into(), clients: Mutex::default(), pinned: None }
+    }
+
+    pub fn pool(&self) -> &NodePool {
+        &self.pool
+    }
+
+    /// The same connections' kind, to the node alone that `method` would be sent to first; `None`: none can be used.
+    pub fn pinned_for(&self, method: &str) -> Option<PooledCalls> {
+        let pinned = match self.pool.only() {
+            Some(only) => only,
+            None => self.pool.plan(method, &self.seed).nodes.into_iter().next()?,
+        };
+        let clients = Mutex::new(lock(&self.clients).clone());
+        Some(PooledCalls { pool: self.pool.clone(), seed: self.seed.clone(), clients, pinned: Some(pinned) })
+    }
+
+    /// Of the node that it is pinned to.
+    pub fn address(&self) -> Option<ApiInfo> {
+        self.pinned.as_ref()?.info.clone()
+    }
+
+    /// How logs and errors name what is behind it.
+    pub fn name(&self) -> String {
+        if let Some(pinned) = &self.pinned {
+            return pinned.name.clone();
+        }
+        match self.pool.members().as_slice() {
+            [] => "an empty pool of full nodes".to_string(),
+            [only] => only.name.clone(),
+            [first, rest @ ..] => format!("{} and {} more", first.name, rest.len()),
+        }
+    }
+
+    fn client(&self, member: &Member) -> Result<RpcClient, RpcCallError> {
+        let mut clients = lock(&self.clients);
+        if let Some(client) = clients.get(&member.id) {
+            return Ok(client.clone());
+        }
+        let Some(info) = &member.info else {
+            let kind = CallErrorKind::Unreachable("it has no address".into());
+            return Err(RpcCallError { node: member.name.clone(), method: "connect".into(), kind });
+        };
+        let client = RpcClient::new(info, "v1")?;
+        clients.insert(member.id.clone(), client.clone());
+        Ok(client)
+    }
+
+    fn error(&self, method: &str, kind: CallErrorKind) -> RpcCallError {
+        RpcCallError { node: self.name(), method: method.into(), kind }
+    }
+
+    /// `within`: how long a call of this kind may take, over all tries, unless its route says otherwise.
+    pub async fn call<R: DeserializeOwned + Send + 'static>(
+        &self,
+        method: &str,
+        params: Vec<Value>,
+        within: Duration,
+    ) -> Result<R, RpcCallError> {
+        if let Some(only) = self.pinned.clone().or_else(|| self.pool.only()) {
+            only.called();
+            return self.client(&only)?.call(method, params, within).await;
+        }
+        let began = Instant::now();
+        let mut changed = self.pool.watch();
+        let params: Arc<[Value]> = params.into();
+        loop {
+            changed.borrow_and_update();
+            let plan = self.pool.plan(method, &self.seed);
+            let within = if plan.route.timeout.is_zero() { within } else { plan.route.timeout };
+            if !plan.nodes.is_empty() {
+                let until = began + within;
+                let answer = match plan.route.policy {
+                    Policy::AllWithFirstSucceed => self.ask_all(method, params, plan.nodes, until).await,
+                    _ => self.ask(method, params, plan.nodes, until).await,
+                };
+                return answer
+                    .map_err(|told| told.unwrap_or_else(|| self.error(method, CallErrorKind::Timeout(within))));
+            }
+            self.pool.suspect();
+            let wait = async { changed.changed().await };
+            if plan.route.no_hang || timeout_at(began + within, wait).await.is_err() {
+                return Err(self.error(method, CallErrorKind::Unreachable(self.pool.why_none())));
+            }
+        }
+    }
+
+    fn attempt<R: DeserializeOwned + Send + 'static>(
+        &self,
+        member: Arc<Member>,
+        method: &str,
+        params: &Arc<[Value]>,
+        until: Instant,
+    ) -> impl Future<Output = Try<R>> + Send + 'static {
+        let (client, method, params) = (self.client(&member), method.to_string(), params.clone());
+        member.called();
+        async move {
+            let began = Instant::now();
+            let answer = match client {
+                Ok(client) => client.call_with(&method, &params, until.saturating_duration_since(began)).await,
+                Err(error) => Err(error),
+            };
+            (member, began.elapsed(), answer)
+        }
+    }
+
+    /// Remembers how a try ended; the error, and how the pool goes on after it.
+    fn ended<R>(&self, method: &str, (member, took, answer): Try<R>) -> Result<R, (Next, RpcCallError)> {
+        let error = match answer {
+            Ok(value) => {
+                member.remember(method, |known| known.answered(took));
+                return Ok(value);
+            }
+            Err(error) => error,
+        };
+        let next = retry::next(method, &error.kind);
+        match next {
+            Next::OtherNode => {
+                member.remember(method, |known| known.failed(Instant::now()));
+                self.pool.suspect();
+            }
+            Next::Answer | Next::OtherMayKnow => member.remember(method, |known| known.answered(took)),
+        }
+        Err((next, error))
+    }
+
+    /// Asks `nodes` until one gives an answer that counts.
+    async fn ask<R: DeserializeOwned + Send + 'static>(
+        &self,
+        method: &str,
+        params: Arc<[Value]>,
+        nodes: Vec<Arc<Member>>,
+        until: Instant,
+    ) -> Result<R, Option<RpcCallError>> {
+        let name = short(method);
+        let hedges = retry::may_repeat(name);
+        let mut waiting = nodes.into_iter();
+        let mut running = FuturesUnordered::new();
+        let (mut hedge_at, mut told) = (until, Told::default());
+        loop {
+            if (running.is_empty() || (hedges && Instant::now() >= hedge_at))
+                && let Some(member) = waiting.next()
+            {
+                hedge_at = Instant::now() + member.p95(name).map_or(HEDGE_UNKNOWN, |p95| p95.max(HEDGE_LEAST));
+                running.push(self.attempt::<R>(member, method, &params, until));
+            }
+            let hedge = async {
+                match hedges && waiting.len() > 0 {
+                    true => sleep_until(hedge_at).await,
+                    false => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                ended = running.next() => match ended.map(|ended| self.ended(name, ended)) {
+                    None => return Err(told.0.map(|(_, error)| error)),
+                    Some(Ok(value)) => return Ok(value),
+                    Some(Err((Next::Answer, error))) => return Err(Some(error)),
+                    Some(Err(failed)) => told.hear(failed),
+                },
+                () = hedge => {}
+                () = sleep_until(until) => return Err(told.0.map(|(_, error)| error)),
+            }
+        }
+    }
+
+    /// Asks all `nodes` at once, for the first success. The others go on after it, so that each gets what was sent.
+    async fn ask_all<R: DeserializeOwned + Send + 'static>(
+        &self,
+        method: &str,
+        params: Arc<[Value]>,
+        nodes: Vec<Arc<Member>>,
+        until: Instant,
+    ) -> Result<R, Option<RpcCallError>> {
+        let (tell, mut answers) = mpsc::channel(nodes.len().max(1));
+        for member in nodes {
+            let (attempt, tell) = (self.attempt::<R>(member, method, &params, until), tell.clone());
+            tokio::spawn(async move {
+                let _ = tell.send(attempt.await).await;
+            });
+        }
+        drop(tell);
+        let mut told = Told::default();
+        while let Ok(Some(ended)) = timeout_at(until, answers.recv()).await {
+            match self.ended(short(method), ended) {
+                Ok(value) => return Ok(value),
+                Err(failed) => told.hear(failed),
+            }
+        }
+        Err(told.0.map(|(_, error)| error))
+    }
+}
+
+/// The error that is told when no node answers: a verdict before a fault, of equals the first.
+#[derive(Default)]
+struct Told(Option<(Next, RpcCallError)>);
+
+impl Told {
+    fn hear(&mut self, (next, error): (Next, RpcCallError)) {
+        let is_better = match &self.0 {
+            None => true,
+            Some((before, _)) => *before == Next::OtherNode && next != Next::OtherNode,
+        };
+        if is_better {
+            self.0 = Some((next, error));
+        }
+    }
+}

@@ -1,0 +1,334 @@
+//! A pool of full nodes that its callers use as one: where each call goes, and what happens when a node fails it.
+//!
+//! * [`entries`] — which nodes there are; [`routes`] and [`policy`] — the order in which a method asks them.
+//! * [`judge`] — which of them are used; [`latency`] — a method that is slow or broken at one node.
+//! * [`retry`] — whether another node is asked after an error; [`calls`] — one call through the pool.
+//! * [`view`] — what an operator sees and changes.
+
+pub mod calls;
+pub mod entries;
+pub mod judge;
+pub mod latency;
+pub mod policy;
+pub mod retry;
+pub mod routes;
+pub mod view;
+
+use crate::rpc::api_info::ApiInfo;
+use crate::util::lock;
+use entries::PoolEntry;
+use judge::{Bounds, Health, Streak};
+use latency::MethodAtNode;
+use policy::Candidate;
+use routes::{Filter, Route, Routes};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
+
+/// Methods whose calls are counted and timed; of further ones nothing is remembered.
+const METHODS: usize = 1024;
+
+/// What an operator sets; all of it may change while the pool is used.
+#[derive(Clone, Debug, PartialEq, Default)]
+pub struct PoolSettings {
+    pub bounds: Bounds,
+    pub routes: Routes,
+    /// Of every caller without a primary of its own (PrimarySeed, `FPOOL_PRIMARY_SEED`); `None`: the miner's number.
+    pub primary_seed: Option<u64>,
+}
+
+/// Set by an operator (`daemons node set --key=status`).
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    Running,
+    /// Stays in the pool, is not asked.
+    Pause,
+}
+
+/// One node of the pool.
+pub struct Member {
+    /// Of its address, so that it stays the same over restarts.
+    pub id: String,
+    pub host: String,
+    /// `None`: it is no node behind an address (a node inside a test).
+    pub info: Option<ApiInfo>,
+    /// `host:port`.
+    pub name: String,
+    calls: AtomicU64,
+    methods: Mutex<HashMap<String, MethodAtNode>>,
+}
+
+impl Member {
+    fn new(name: String, host: String, info: Option<ApiInfo>) -> Arc<Member> {
+        let id = node_id(&name);
+        Arc::new(Member { id, host, info, name, calls: AtomicU64::new(0), methods: Mutex::default() })
+    }
+
+    fn of_entry(entry: &PoolEntry) -> Arc<Member> {
+        Member::new(entry.info.name(), entry.host.clone(), Some(entry.info.clone()))
+    }
+
+    pub fn calls(&self) -> u64 {
+        self.calls.load(Ordering::Relaxed)
+    }
+
+    fn called(&self) {
+        self.calls.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn remember(&self, method: &str, change: impl FnOnce(&mut MethodAtNode)) {
+        let mut methods = lock(&self.methods);
+        if let Some(known) = methods.get_mut(method) {
+            change(known);
+        } else if methods.len() < METHODS {
+            change(methods.entry(method.to_string()).or_default());
+        }
+    }
+
+    fn is_open(&self, method: &str, now: Instant) -> bool {
+        lock(&self.methods).get(method).is_some_and(|known| known.is_open(now))
+    }
+
+    fn p95(&self, method: &str) -> Option<Duration> {
+        lock(&self.methods).get(method)?.p95()
+    }
+}
+
+/// In the form of the pool's manual, from the node's name.
+fn node_id(name: &str) -> String {
+    let mut hash = blake2b_simd::Params::new().hash_length(16).to_state();
+    let hex = hash.update(b"bulkhead full node ").update(name.as_bytes()).finalize().to_hex();
+    let parts = [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..32]];
+    parts.join("-")
+}
+
+/// A node's place in the pool now.
+struct Place {
+    member: Arc<Member>,
+    status: Status,
+    /// Takes the calls whose filter is `sealing`.
+    sealing: bool,
+    health: Health,
+    streak: Streak,
+}
+
+impl Place {
+    fn of(member: Arc<Member>) -> Place {
+        let health = Health::of(&member.name);
+        Place { member, status: Status::Running, sealing: true, health, streak: Streak::default() }
+    }
+
+    fn is_used(&self) -> bool {
+        self.status == Status::Running && self.health.disabled.is_none() && !self.health.wrong_network
+    }
+}
+
+struct State {
+    places: Vec<Place>,
+    settings: PoolSettings,
+    /// Seeds bound to a node by an operator: a miner or a wallet, and the node's id.
+    bound: BTreeMap<String, String>,
+    /// Seeds that have asked for their primary.
+    seen: BTreeMap<String, ()>,
+    /// By short name.
+    calls: BTreeMap<String, u64>,
+}
+
+/// Shared by all who talk to full nodes. Cheap to clone.
+#[derive(Clone)]
+pub struct NodePool {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    state: Mutex<State>,
+    changed: watch::Sender<u64>,
+    suspected: Notify,
+}
+
+/// Where a call goes: the nodes in the order in which they are asked.
+pub struct Plan {
+    pub route: Route,
+    pub nodes: Vec<Arc<Member>>,
+}
+
+impl NodePool {
+    pub fn new(entries: &[PoolEntry], settings: PoolSettings) -> NodePool {
+        NodePool::of(entries.iter().map(Member::of_entry), settings)
+    }
+
+    /// Of nodes that are no addresses.
+    pub fn of_names(names: impl Iterator<Item = String>, settings: PoolSettings) -> NodePool {
+        NodePool::of(names.map(|name| Member::new(name.clone(), name, None)), settings)
+    }
+
+    fn of(members: impl Iterator<Item = Arc<Member>>, settings: PoolSettings) -> NodePool {
+        let places = members.map(Place::of).collect();
+        let (bound, seen, calls) = Default::default();
+        let state = Mutex::new(State { places, settings, bound, seen, calls });
+        NodePool { inner: Arc::new(Inner { state, changed: watch::Sender::new(0), suspected: Notify::new() }) }
+    }
+
+    fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+        let told = change(&mut lock(&self.inner.state));
+        self.inner.changed.send_modify(|n| *n = n.wrapping_add(1));
+        told
+    }
+
+    pub fn members(&self) -> Vec<Arc<Member>> {
+        lock(&self.inner.state).places.iter().map(|place| place.member.clone()).collect()
+    }
+
+    pub fn health(&self) -> Vec<Health> {
+        lock(&self.inner.state).places.iter().map(|place| place.health.clone()).collect()
+    }
+
+    /// Wakes with every change of what can be used.
+    pub fn watch(&self) -> watch::Receiver<u64> {
+        self.inner.changed.subscribe()
+    }
+
+    /// A call found a node broken: its health is looked at soon.
+    pub fn suspect(&self) {
+        self.inner.suspected.notify_one();
+    }
+
+    pub async fn suspected(&self) {
+        self.inner.suspected.notified().await;
+    }
+
+    /// The result of a round of checks: of each node by its name; of a node without a result nothing changes but the
+    /// comparison with the others.
+    pub fn report(&self, results: Vec<Health>) {
+        self.change(|state| {
+            for result in results {
+                if let Some(place) = state.places.iter_mut().find(|place| place.health.node == result.node) {
+                    place.health = result;
+                }
+            }
+            let mut all: Vec<Health> = state.places.iter().map(|place| place.health.clone()).collect();
+            let mut streaks: Vec<Streak> = state.places.iter().map(|place| place.streak).collect();
+            judge::judge(&mut all, &mut streaks, &state.settings.bounds);
+            for (place, (health, streak)) in state.places.iter_mut().zip(all.into_iter().zip(streaks)) {
+                match (&place.health.disabled, &health.disabled) {
+                    _ if place.streak.disabled == streak.disabled => {}
+                    (_, Some(why)) => tracing::warn!(node = health.node, why, "a full node is not used any more"),
+                    (_, None) => tracing::info!(node = health.node, "a full node is used again"),
+                }
+                (place.health, place.streak) = (health, streak);
+            }
+        });
+    }
+
+    /// A node that was found to be of another network between two checks.
+    pub fn exclude(&self, name: &str, why: String) {
+        let error = Some(why.clone());
+        let health = Health { error, wrong_network: true, disabled: Some(why), ..Health::of(name) };
+        self.report(vec![health]);
+    }
+
+    /// Where `method` goes for `seed`; counts the call.
+    pub fn plan(&self, method: &str, seed: &str) -> Plan {
+        let method = routes::short(method);
+        let mut state = lock(&self.inner.state);
+        let route = state.settings.routes.of(method);
+        let calls = state.count(method);
+        let start = match route.policy {
+            policy::Policy::OneByIdRound => calls,
+            _ => state.primary(seed) as u64,
+        };
+        let usable = state.places.iter().enumerate().filter(|(_, place)| place.is_used());
+        let usable = usable.filter(|(_, place)| route.filter == Filter::All || place.sealing);
+        let candidates: Vec<Candidate> = usable
+            .map(|(index, place)| Candidate {
+                index,
+                head: place.health.height,
+                weight: place.health.weight(),
+                message_peers: place.health.message_peers,
+                block_peers: place.health.block_peers,
+            })
+            .collect();
+        let order = policy::order(route.policy, &candidates, state.places.len(), start);
+        let nodes = order.into_iter().map(|index| state.places[index].member.clone());
+        let now = Instant::now();
+        let (open, closed): (Vec<_>, Vec<_>) = nodes.partition(|member| member.is_open(method, now));
+        Plan { route, nodes: closed.into_iter().chain(open).collect() }
+    }
+
+    /// The name of the node in use with the heaviest chain; of equals the first.
+    pub fn best(&self) -> Option<String> {
+        let state = lock(&self.inner.state);
+        let used: Vec<&Place> = state.places.iter().filter(|place| place.is_used()).collect();
+        let rank = |place: &Place| (place.health.weight(), place.health.height);
+        // `max_by_key` takes the last of equals.
+        used.into_iter().rev().max_by_key(|place| rank(place)).map(|place| place.member.name.clone())
+    }
+
+    /// False: the head feed leaves the node.
+    pub fn is_used(&self, name: &str) -> bool {
+        lock(&self.inner.state).places.iter().any(|place| place.member.name == name && place.is_used())
+    }
+
+    /// The only node of the pool, whatever its health: there is nothing to choose.
+    fn only(&self) -> Option<Arc<Member>> {
+        match lock(&self.inner.state).places.as_slice() {
+            [place] if place.status == Status::Running => Some(place.member.clone()),
+            _ => None,
+        }
+    }
+
+    /// Why no node can be used.
+    pub fn why_none(&self) -> String {
+        let state = lock(&self.inner.state);
+        if state.places.is_empty() {
+            return "the pool has no node".to_string();
+        }
+        let of = |place: &Place| match place.status {
+            Status::Pause => Some(format!("{} is paused", place.member.host)),
+            Status::Running => Some(format!("{}: {}", place.member.host, place.health.disabled.as_ref()?)),
+        };
+        let why: Vec<String> = state.places.iter().filter_map(of).collect();
+        format!("no full node can be used: {}", why.join("; "))
+    }
+}
+
+impl State {
+    /// Counts a call; how many there were before.
+    fn count(&mut self, method: &str) -> u64 {
+        if let Some(calls) = self.calls.get_mut(method) {
+            *calls += 1;
+            return *calls - 1;
+        }
+        if self.calls.len() < METHODS {
+            self.calls.insert(method.to_string(), 1);
+        }
+        0
+    }
+
+    /// The index of the seed's primary.
+    fn primary(&mut self, seed: &str) -> usize {
+        if self.seen.len() < METHODS && !self.seen.contains_key(seed) {
+            self.seen.insert(seed.to_string(), ());
+        }
+        let bound = self.bound.get(seed).and_then(|id| self.places.iter().position(|place| &place.member.id == id));
+        let number = || self.settings.primary_seed.unwrap_or_else(|| seed_number(seed));
+        bound.unwrap_or_else(|| (number() % self.places.len().max(1) as u64) as usize)
+    }
+}
+
+/// The number in an ID address (`t01000`: 1000); of anything else one that its text gives.
+fn seed_number(seed: &str) -> u64 {
+    let digits = seed.get(2..).filter(|digits| seed.as_bytes()[1] == b'0' && !digits.is_empty());
+    digits.and_then(|digits| digits.parse().ok()).unwrap_or_else(|| {
+        let hash = blake2b_simd::Params::new().hash_length(8).hash(seed.as_bytes());
+        u64::from_le_bytes(hash.as_bytes().try_into().unwrap_or_default())
+    })
+}
+
+#[cfg(test)]
+mod tests;
