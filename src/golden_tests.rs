@@ -59,6 +59,7 @@ fn r(byte: u8) -> String {
     hex::encode([byte; 32])
 }
 
+mod daemons;
 mod supervision;
 
 mod message_sender {
@@ -405,7 +406,13 @@ fn enums_of_the_tree() -> BTreeSet<(String, String)> {
 /// A later enum that is stored or sent is not forgotten.
 #[test]
 fn every_enum_that_is_read_back_is_pinned() {
-    let tables = [include_str!("golden_tests.rs"), include_str!("golden_tests/provers.rs")].concat();
+    let tables = [
+        include_str!("golden_tests.rs"),
+        include_str!("golden_tests/daemons.rs"),
+        include_str!("golden_tests/provers.rs"),
+        include_str!("golden_tests/supervision.rs"),
+    ]
+    .concat();
     let missing: Vec<_> = enums_of_the_tree()
         .into_iter()
         .filter(|(file, name)| !ELSEWHERE.iter().any(|(f, n, _)| (f, n) == (&file.as_str(), &name.as_str())))

@@ -1,4 +1,4 @@
-//! What the translations of other programs' keys share: a value in terms of ours, and why one is refused.
+//! The shared part of the translations of other programs' keys: a value in terms of ours, and why one is refused.
 
 use super::keys::{self, Key};
 use super::{ConfigError, Source};

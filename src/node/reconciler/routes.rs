@@ -99,7 +99,7 @@ impl Routes {
     }
 }
 
-/// Of every concern that runs once, and of what runs beside one. [`Routes::follow_shards`] leads to those of each node.
+/// The routes of every concern that runs once, and of what runs beside one. [`Routes::follow_shards`] leads to those of each node.
 fn routes_of(refs: &Refs, miner: &Address) -> Result<Vec<Route>, ExportError> {
     let route = |path: String, address: Export| Route { path, address, target: None };
     let mut routes = Vec::new();

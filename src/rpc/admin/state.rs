@@ -1,4 +1,4 @@
-//! What every route has at hand, and who may change something.
+//! The state at hand for every route, and who may change something.
 
 use super::answer::{HttpRefusal, caught, refuse};
 use super::readers::Readers;

@@ -1,4 +1,4 @@
-//! What the tasks of one connection to etcd share: the view, what is held, and etcd's history.
+//! The state that the tasks of one connection to etcd share: the view, what is held, and etcd's history.
 
 use super::connection::Connection;
 use super::history::{Answer, Asked, History, Point};
