@@ -160,7 +160,7 @@ pub async fn run(command: Command, cx: Context) -> Result<(), CliError> {
         Command::Primary(PrimaryCommand::Set { seed, nid }) => change(PoolChange::SetPrimary { seed, id: nid }).await?,
         Command::Config(ConfigCommand::Show) => {
             let view = view().await?;
-            cx.out.answer(&view.config, |config| render::config(config));
+            cx.out.answer(&view.config, render::config);
         }
         Command::Config(ConfigCommand::Set { key, val }) => change(PoolChange::SetConfig { key, value: val }).await?,
         Command::Auth(AuthCommand::ApiPoolInfo) => {

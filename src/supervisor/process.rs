@@ -181,7 +181,7 @@ pub fn on_spawner<T: Send + 'static>(start: impl FnOnce() -> io::Result<T> + Sen
     let (reply, answer) = channel();
     let job: SpawnJob = Box::new(move || drop(reply.send(start())));
     // A lost job drops its reply channel, which is seen below.
-    let _ = lock(&spawner).send(job);
+    let _ = lock(spawner).send(job);
     answer.recv().map_err(|_| io::Error::other("the thread that starts processes is gone"))?
 }
 

@@ -72,7 +72,7 @@ fn modules(folder: &Path, at: &Module, into: &mut BTreeMap<Module, String>) {
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         let name = path.file_stem().unwrap().to_str().unwrap().to_string();
-        let child = [at.as_slice(), &[name.clone()]].concat();
+        let child = [at.as_slice(), std::slice::from_ref(&name)].concat();
         if path.is_dir() {
             if name != "library" {
                 modules(&path, &child, into);

@@ -64,6 +64,10 @@ pub fn status(addr: SocketAddr, line: &str, headers: &[&str], body: &str) -> u16
 
 #[track_caller]
 pub fn http(addr: SocketAddr, line: &str, headers: &[&str], body: &str) -> String {
+    try_http(addr, line, headers, body).unwrap_or_else(|| panic!("no answer to {line}"))
+}
+
+fn try_http(addr: SocketAddr, line: &str, headers: &[&str], body: &str) -> Option<String> {
     let length = format!("Content-Length: {}", body.len());
     let lines = [line]
         .iter()
@@ -71,17 +75,21 @@ pub fn http(addr: SocketAddr, line: &str, headers: &[&str], body: &str) -> Strin
         .copied()
         .chain(["Content-Type: application/json", length.as_str(), "", body])
         .collect::<Vec<_>>();
-    let answer = answer(addr, lines.join("\r\n").as_bytes(), SOON);
-    answer.unwrap_or_else(|| panic!("no answer to {line}"))
+    answer(addr, lines.join("\r\n").as_bytes(), SOON)
 }
 
 /// Calls a method of a JSON-RPC server; the answer's text.
 #[track_caller]
 pub fn call(addr: SocketAddr, token: Option<&str>, method: &str, params: &str) -> String {
+    try_call(addr, token, method, params).unwrap_or_else(|| panic!("no answer to {method}"))
+}
+
+/// `None`: the connection was closed without an answer, as a full surface may close any stranger's.
+pub fn try_call(addr: SocketAddr, token: Option<&str>, method: &str, params: &str) -> Option<String> {
     let body = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"Filecoin.{method}","params":{params}}}"#);
     let bearer = token.map(|token| format!("Authorization: Bearer {token}"));
     let headers: Vec<&str> = ["Host: localhost"].into_iter().chain(bearer.as_deref()).collect();
-    http(addr, "POST /rpc/v1 HTTP/1.1", &headers, &body)
+    try_http(addr, "POST /rpc/v1 HTTP/1.1", &headers, &body)
 }
 
 /// Files that a process has open.

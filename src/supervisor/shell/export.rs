@@ -13,12 +13,15 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+/// Sends an actor's messages to another process from now on; `None`: to the actor here.
+type RouteTo = dyn Fn(Option<Box<dyn Carrier>>) + Send + Sync;
+
 /// An actor's messages that other processes may send, by their wire id.
 #[derive(Clone)]
 pub struct Export {
     meta: Arc<CellMeta>,
     entries: Arc<BTreeMap<u32, Box<dyn Entry>>>,
-    route: Arc<dyn Fn(Option<Box<dyn Carrier>>) + Send + Sync>,
+    route: Arc<RouteTo>,
 }
 
 /// Two messages of one number.

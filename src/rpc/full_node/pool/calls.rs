@@ -98,6 +98,7 @@ impl PooledCalls {
     ) -> Result<R, RpcCallError> {
         if let Some(only) = self.pinned.clone().or_else(|| self.pool.only()) {
             only.called();
+            self.pool.count(method);
             return self.client(&only)?.call(method, params, within).await;
         }
         let began = Instant::now();

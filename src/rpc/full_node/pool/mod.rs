@@ -260,6 +260,11 @@ impl NodePool {
         Plan { route, nodes: closed.into_iter().chain(open).collect() }
     }
 
+    /// Counts a call that goes past the routes.
+    fn count(&self, method: &str) {
+        lock(&self.inner.state).count(routes::short(method));
+    }
+
     /// The name of the node in use with the heaviest chain; of equals the first.
     pub fn best(&self) -> Option<String> {
         let state = lock(&self.inner.state);
