@@ -33,7 +33,7 @@ pub struct Global {
     /// Configuration file [default: <repo>/config.toml]
     #[arg(long, global = true, value_name = "FILE", help_heading = GLOBAL)]
     pub config: Option<PathBuf>,
-    /// What to log, such as info or warn,bulkhead::actors::window_post=debug [default: $RUST_LOG or info]
+    /// Log filter, such as info or warn,bulkhead::actors::window_post=debug [default: $RUST_LOG or info]
     #[arg(long, global = true, value_name = "FILTER", help_heading = GLOBAL)]
     pub log_level: Option<String>,
     /// pretty or json

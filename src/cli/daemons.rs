@@ -36,7 +36,7 @@ pub enum NodeCommand {
     List,
     /// Take a node into the pool, until the process ends
     Add {
-        /// Where it is: /ip4/192.168.1.6/tcp/1234/http or a URL
+        /// Its address: /ip4/192.168.1.6/tcp/1234/http or a URL
         #[arg(long, value_name = "ADDRESS")]
         api: String,
         /// Its token of admin permission; `-` reads it from standard input
@@ -82,7 +82,7 @@ pub enum ApiCommand {
 
 #[derive(Subcommand, Debug)]
 pub enum PrimaryCommand {
-    /// Who asks which node first
+    /// The miners and wallets, each with the node that it asks first
     List,
     /// Bind a miner or a wallet to a node
     Set {

@@ -4,7 +4,7 @@ use crate::support::scripted::*;
 use bulkhead::actors::daemon_link::LinkError;
 use bulkhead::actors::daemon_link::follow::follow;
 use bulkhead::actors::daemon_link::messages::FeedStatus;
-use bulkhead::actors::daemon_link::pool::Pool;
+use bulkhead::actors::daemon_link::pool::{Health, Pool};
 use bulkhead::actors::daemon_link::settings::{LinkSettings, WallClock};
 use bulkhead::chain::types::{HeadChange, HeadChangeType, TipSet};
 use bulkhead::rpc::full_node::FullNode;
@@ -242,4 +242,36 @@ async fn a_clock_that_disagrees_with_the_chain_is_measured() {
     let status = feed.status.lock().unwrap().clone();
     assert_eq!(status.clock_offset_ms, Some(-4500));
     assert!(status.clock_skew.as_ref().is_some_and(|why| why.contains("4.5 s behind")), "{status:?}");
+}
+
+/// A node that is not used any more is left though its channel is open and its silence would last for hours.
+#[tokio::test]
+async fn the_feed_leaves_a_node_the_moment_it_is_not_used() {
+    let (first, second) = (node(), node());
+    for (node, name, height) in [(&first, "first", 10), (&second, "second", 11)] {
+        *node.name.lock().unwrap() = Some(name.into());
+        *node.block_delay.lock().unwrap() = Some(3600);
+        *node.head.lock().unwrap() = Some(at(height));
+    }
+    let (_open, heads) = (first.channel(), second.channel());
+    let settings = LinkSettings { retry_first: Duration::from_millis(1), ..Default::default() };
+    let pool = Pool::new(vec![first, second], &settings);
+    let (sender, mut heights) = mpsc::unbounded_channel();
+    let shared = pool.clone();
+    let task = tokio::spawn(async move {
+        let tell = move |update: bulkhead::actors::daemon_link::messages::HeadUpdate| {
+            let _ = sender.send(update.tipset.height);
+        };
+        follow(&shared, &settings, tell, |_| {}).await
+    });
+    assert_eq!(heights.recv().await, Some(10));
+    let at_height = |name: &str, height| Health { height: Some(height), ..Health::of(name) };
+    // A check that finds nothing wrong changes nothing; the next one finds it three epochs behind.
+    pool.shared().report(vec![at_height("first", 10), at_height("second", 11)]);
+    pool.shared().report(vec![at_height("first", 10), at_height("second", 13)]);
+    let next = tokio::time::timeout(Duration::from_secs(20), heights.recv()).await;
+    assert_eq!(next.expect("the other node's head"), Some(11));
+    heads.send(apply(at(12))).await.unwrap();
+    assert_eq!(heights.recv().await, Some(12), "its channel");
+    task.abort();
 }

@@ -166,4 +166,8 @@ async fn a_round_stays_with_one_node() {
     let said = pinned.state_miner_power(&Address::new_id(1000), &TipSetKey::default()).await;
     assert!(matches!(said, Err(FullNodeError::Rpc { .. })), "{said:?}");
     assert_eq!(second.node.calls_of("StateMinerPower"), Vec::<Value>::new());
+    // With no node to use it is still one: an F3 lease at whichever comes back first would be a second one.
+    pool.report(vec![Health { error: Some("refused".into()), ..Health::of(&all(&second).name()) }]);
+    let pinned = node(&pool).pinned_for("Filecoin.F3Participate").expect("pinned");
+    assert_eq!(pinned.name(), all(&first).name());
 }

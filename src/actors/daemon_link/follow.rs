@@ -12,6 +12,7 @@ use crate::rpc::full_node::FullNode;
 use crate::util::Repeats;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout_at};
 
 const FEED: &str = "the head feed";
@@ -44,9 +45,11 @@ pub async fn follow(
     let mut failures: u32 = 0;
     let (mut repeats, began) = (Repeats::new(1, 1), Instant::now());
     loop {
+        // Before the choice, so that no change after it is missed.
+        let changed = pool.shared().watch();
         let Some(node) = pool.pick() else { return LinkError::NoNode };
         let before = follower.now.subscriptions;
-        let error = follower.one_subscription(pool, node).await;
+        let error = follower.one_subscription(pool, changed, node).await;
         if let LinkError::WrongNetwork { node, .. } = &error {
             pool.exclude(node, error.to_string());
         }
@@ -87,8 +90,13 @@ impl<T: FnMut(HeadUpdate), S: FnMut(&FeedStatus)> Follower<'_, T, S> {
     }
 
     /// From connecting to the end of the channel; returns why it ended.
-    async fn one_subscription(&mut self, pool: &Pool, node: Arc<dyn FullNode>) -> LinkError {
-        match self.try_subscription(pool, &*node).await {
+    async fn one_subscription(
+        &mut self,
+        pool: &Pool,
+        changed: watch::Receiver<u64>,
+        node: Arc<dyn FullNode>,
+    ) -> LinkError {
+        match self.try_subscription(pool, changed, &*node).await {
             Ok(never) => match never {},
             Err(error) => error,
         }
@@ -97,6 +105,7 @@ impl<T: FnMut(HeadUpdate), S: FnMut(&FeedStatus)> Follower<'_, T, S> {
     async fn try_subscription(
         &mut self,
         pool: &Pool,
+        mut changed: watch::Receiver<u64>,
         node: &dyn FullNode,
     ) -> Result<std::convert::Infallible, LinkError> {
         let params = check_network(node, self.settings.network.as_deref()).await?;
@@ -127,13 +136,12 @@ impl<T: FnMut(HeadUpdate), S: FnMut(&FeedStatus)> Follower<'_, T, S> {
 
         let silence = block_delay.saturating_mul(self.settings.silent_block_delays.max(1));
         let (mut silent, mut silent_at) = (false, Instant::now() + silence);
-        let mut pool_changed = pool.shared().watch();
         loop {
             let heard = tokio::select! {
                 biased;
                 heard = timeout_at(silent_at, channel.recv()) => heard,
                 // Every check of the nodes ends here: the feed leaves a node that is not used any more, at once.
-                Ok(()) = pool_changed.changed() => {
+                Ok(()) = changed.changed() => {
                     if let Some(better) = pool.better_than(&node_name) {
                         return Err(LinkError::Left { node: node_name, better });
                     }

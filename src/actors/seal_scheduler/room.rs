@@ -96,31 +96,14 @@ fn writing(phase: Phase) -> Option<Writing> {
 pub fn unwritten(sector: &Sector) -> u64 {
     let size = sector.seal_proof.and_then(proof_types::sector_size).unwrap_or(0);
     let all = disk(size);
-    match sector.phase {
+    match writing(sector.phase) {
         // Its room is looked for when it gets its place.
-        Phase::Allocated | Phase::AddPiece | Phase::AddPieceFailed => match &sector.location {
-            Some(_) => all,
-            None => 0,
-        },
-        Phase::GetTicket | Phase::PreCommit1 | Phase::SealPreCommit1Failed => all.saturating_sub(size),
+        Some(Writing::Piece) if sector.location.is_none() => 0,
+        Some(Writing::Piece) => all,
+        Some(Writing::Layers) => all.saturating_sub(size),
         // The trees of columns and of the replica.
-        Phase::PreCommit2 | Phase::SealPreCommit2Failed => size.saturating_mul(3) / 2,
-        Phase::PreCommitting
-        | Phase::PreCommitWait
-        | Phase::PreCommitFailed
-        | Phase::WaitSeed
-        | Phase::Commit1
-        | Phase::Commit2
-        | Phase::VerifySeal
-        | Phase::ComputeProofFailed
-        | Phase::SubmitCommit
-        | Phase::CommitWait
-        | Phase::CommitFailed
-        | Phase::FinalizeSector
-        | Phase::FinalizeFailed
-        | Phase::Proving
-        | Phase::Removing
-        | Phase::Removed => 0,
+        Some(Writing::Trees) => size.saturating_mul(3) / 2,
+        None => 0,
     }
 }
 

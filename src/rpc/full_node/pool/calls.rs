@@ -44,11 +44,15 @@ impl PooledCalls {
         &self.pool
     }
 
-    /// The same connections' kind, to the node alone that `method` would be sent to first; `None`: none can be used.
+    /// Calls to the one node that `method` would be sent to first; while none can be used, to the primary. `None`: the pool is
+    /// empty.
     pub fn pinned_for(&self, method: &str) -> Option<PooledCalls> {
         let pinned = match self.pool.only() {
             Some(only) => only,
-            None => self.pool.plan(method, &self.seed).nodes.into_iter().next()?,
+            None => {
+                let first = self.pool.plan(method, &self.seed).nodes.into_iter().next();
+                first.or_else(|| self.pool.primary(&self.seed))?
+            }
         };
         let clients = Mutex::new(lock(&self.clients).clone());
         Some(PooledCalls { pool: self.pool.clone(), seed: self.seed.clone(), clients, pinned: Some(pinned) })

@@ -110,12 +110,14 @@ fn fault(all: &[Health], index: usize, bounds: &Bounds) -> Option<String> {
     None
 }
 
-/// True: another node of the right network has a heavier chain at the same height or below.
+/// True: most of the other nodes of the right network that tell a weight have a heavier chain at the same height or below.
+/// Most, so that one node that claims too much takes no other away.
 fn is_lighter(all: &[Health], index: usize) -> bool {
     let (Some(height), Some(weight)) = (all[index].height, all[index].weight()) else { return false };
     let others = all.iter().enumerate().filter(|(other, health)| *other != index && !health.wrong_network);
-    let mut others = others.filter_map(|(_, health)| Some((health.height?, health.weight()?)));
-    others.any(|(theirs, heavier)| theirs <= height && heavier > weight)
+    let others: Vec<_> = others.filter_map(|(_, health)| Some((health.height?, health.weight()?))).collect();
+    let heavier = others.iter().filter(|(theirs, other)| *theirs <= height && *other > weight).count();
+    2 * heavier > others.len()
 }
 
 /// Judges all nodes after a round of checks; `streaks` is brought up to date, `disabled` of each is set.
@@ -217,6 +219,9 @@ mod tests {
         let even = vec![weighing(12, "1000"), weighing(12, "1000"), weighing(12, "1000")];
         let told = rounds(&[round(10), round(11), even, round(13), round(14)]);
         assert!(told.iter().all(|used| used[0]), "{told:?}");
+        // One node that claims too much, against two.
+        let claim = || vec![weighing(12, "1000"), weighing(12, "1000"), weighing(12, "9000")];
+        assert_eq!(rounds(&[claim(), claim(), claim()])[2], [true, true, true]);
         // A longer chain that is lighter than a shorter one.
         let longer = || vec![weighing(12, "900"), weighing(11, "1000")];
         assert_eq!(rounds(&[longer(), longer(), longer()])[2], [false, true]);

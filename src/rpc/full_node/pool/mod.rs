@@ -279,6 +279,13 @@ impl NodePool {
         lock(&self.inner.state).places.iter().any(|place| place.member.name == name && place.is_used())
     }
 
+    /// The seed's primary, whatever its health.
+    fn primary(&self, seed: &str) -> Option<Arc<Member>> {
+        let mut state = lock(&self.inner.state);
+        let index = state.primary(seed);
+        state.places.get(index).map(|place| place.member.clone())
+    }
+
     /// The only node of the pool, whatever its health: there is nothing to choose.
     fn only(&self) -> Option<Arc<Member>> {
         match lock(&self.inner.state).places.as_slice() {
