@@ -9,6 +9,7 @@ mod full_node_gaps;
 mod full_node_head_feed;
 mod full_node_refusals;
 mod head_feed_follow;
+mod head_feed_log;
 mod lotus_json_shapes;
 mod message_sender_crash;
 mod message_sender_fees;
