@@ -26,9 +26,11 @@ use crate::rpc::api::{
     BackendError, MessageOrder, MessageState, MinerBackend, Order, Plan, ReportKind, SealRandomness, SectorBrief,
     SectorInfo, SectorLog,
 };
+use crate::rpc::auth::Perm;
 use crate::rpc::full_node::pool::NodePool;
 use crate::rpc::full_node::pool::view::PoolChange;
 use crate::rpc::full_node::{FullNode, FullNodeError};
+use crate::rpc::pool_api::{ApiInfoError, PoolApi};
 use crate::supervisor::{Actor, ActorInfo, CallError, Handler, Message, Ref, WeakTree};
 use crate::util::time::since_epoch;
 use async_trait::async_trait;
@@ -47,6 +49,8 @@ pub struct NodeBackend {
     pub(super) refs: Refs,
     pub(super) shards: Arc<Shards>,
     pub(super) node: Arc<dyn FullNode>,
+    /// The pool of full nodes as others see it; `None`: it is not served.
+    pub(super) pool_api: Option<Arc<PoolApi>>,
     pub(super) miner: Address,
     pub(super) sector_size: u64,
     pub(super) network: String,
@@ -364,6 +368,11 @@ impl MinerBackend for NodeBackend {
 
     async fn daemons_auth(&self) -> Result<String> {
         Ok(self.pool()?.secret_text())
+    }
+
+    async fn daemons_api_info(&self, perm: Perm) -> Result<String> {
+        let info = self.pool_api.as_ref().ok_or(ApiInfoError::NotServed).and_then(|api| api.api_info(perm));
+        info.map_err(|e| BackendError::Failed(e.to_string()))
     }
 
     async fn report(&self, asked: ReportKind) -> Result<Value> {

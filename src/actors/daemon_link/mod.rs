@@ -8,6 +8,7 @@ pub mod follow;
 pub mod lag;
 pub mod messages;
 pub mod pool;
+pub mod pool_heads;
 pub mod settings;
 pub mod skew;
 use crate::rpc::full_node::FullNode;

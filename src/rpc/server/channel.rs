@@ -2,13 +2,11 @@
 
 use super::bounds::Bounds;
 use super::dispatch::Dispatch;
-use super::envelope::{Request, RpcError, answer, as_v1, read_request};
+use super::envelope::{Request, RpcError, answer_text, read_request};
 use super::json::read_json;
-use super::shapes;
-use crate::chain::types::HeadChange;
 use crate::rpc::auth::Perm;
-use crate::rpc::json::try_json;
 use actix_ws::{AggregatedMessage, AggregatedMessageStream, Session};
+use futures::StreamExt;
 use serde_json::Value;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -39,11 +37,11 @@ struct Out {
 }
 
 impl Out {
-    fn frame(value: Value) -> Out {
-        Out { text: Some(value.to_string()), done: None }
+    fn frame(text: String) -> Out {
+        Out { text: Some(text), done: None }
     }
-    fn last(value: Option<Value>, key: String) -> Out {
-        Out { text: value.map(|v| v.to_string()), done: Some(key) }
+    fn last(text: Option<String>, key: String) -> Out {
+        Out { text, done: Some(key) }
     }
 }
 
@@ -117,7 +115,7 @@ async fn wrote(write: impl Future<Output = Result<(), actix_ws::Closed>>) -> boo
 impl Calls {
     /// Starts what a frame asks for; gives the refusal to write when it cannot be started.
     fn take(&mut self, bytes: &[u8]) -> Option<String> {
-        let refuse = |id: &Value, error: RpcError| Some(answer(id, Err(error)).to_string());
+        let refuse = |id: &Value, error: RpcError| Some(answer_text(id, Err(error)));
         let value = match read_json(bytes, self.caller.bounds) {
             Ok(value) => value,
             Err(why) => return refuse(&Value::Null, why),
@@ -145,66 +143,60 @@ impl Calls {
         let (keep, cancelled) = oneshot::channel();
         self.in_flight.insert(key.clone(), keep);
         let (caller, out) = (self.caller.clone(), self.out.clone());
-        if method == "Filecoin.ChainNotify" {
-            tokio::spawn(feed(caller, out, id.unwrap_or_default(), key, self.count, cancelled));
+        if caller.dispatch.opens_channel(&method) {
+            let asked = Asked { id: id.unwrap_or_default(), method, params, key, channel: self.count };
+            tokio::spawn(feed(caller, out, asked, cancelled));
         } else {
-            let params = as_v1(&caller.version, &method, params);
             tokio::spawn(async move {
                 let outcome = tokio::select! {
-                    outcome = caller.dispatch.call(&caller.perms, &method, params) => outcome,
+                    outcome = caller.dispatch.call(&caller.perms, &caller.version, &method, params) => outcome,
                     _ = cancelled => Err(RpcError::verdict("context canceled")),
                 };
-                let _ = out.send(Out::last(id.map(|id| answer(&id, outcome)), key)).await;
+                let _ = out.send(Out::last(id.map(|id| answer_text(&id, outcome)), key)).await;
             });
         }
         None
     }
 }
 
-/// One channel: its id as the answer, then each batch, until the feed, the caller or the connection ends.
-async fn feed(
-    caller: Caller,
-    out: mpsc::Sender<Out>,
+/// A call whose result is a channel.
+struct Asked {
     id: Value,
+    method: String,
+    params: Vec<Value>,
     key: String,
+    /// The number of the channel on this connection.
     channel: u64,
-    mut cancelled: oneshot::Receiver<()>,
-) {
-    let mut heads = match open(&caller).await {
-        Ok(heads) => heads,
+}
+
+/// One channel: its number as the answer, then each value, until the source, the caller or the connection ends.
+async fn feed(caller: Caller, out: mpsc::Sender<Out>, asked: Asked, mut cancelled: oneshot::Receiver<()>) {
+    let Asked { id, method, params, key, channel } = asked;
+    let opened = tokio::select! {
+        opened = caller.dispatch.channel(&caller.perms, &caller.version, &method, params) => opened,
+        _ = &mut cancelled => Err(RpcError::verdict("context canceled")),
+    };
+    let mut values = match opened {
+        Ok(values) => values,
         Err(error) => {
-            let _ = out.send(Out::last(Some(answer(&id, Err(error))), key)).await;
+            let _ = out.send(Out::last(Some(answer_text(&id, Err(error))), key)).await;
             return;
         }
     };
-    if out.send(Out::frame(answer(&id, Ok(channel.into())))).await.is_err() {
+    if out.send(Out::frame(answer_text(&id, Ok(Value::from(channel).into())))).await.is_err() {
         return;
     }
     loop {
-        let batch = tokio::select! {
-            batch = heads.recv() => batch,
+        let value = tokio::select! {
+            value = values.next() => value,
             _ = &mut cancelled => None,
         };
-        let Some(batch) = batch else { break };
-        let value = match try_json!({ "jsonrpc": "2.0", "method": "xrpc.ch.val", "params": (channel, batch) }) {
-            Ok(value) => shapes::no_empty_lists(value),
-            Err(why) => {
-                tracing::error!(%why, "a head change has no JSON: its channel ends");
-                break;
-            }
-        };
-        if out.send(Out::frame(value)).await.is_err() {
+        let Some(value) = value else { break };
+        let frame = format!(r#"{{"jsonrpc":"2.0","method":"xrpc.ch.val","params":[{channel},{value}]}}"#);
+        if out.send(Out::frame(frame)).await.is_err() {
             return;
         }
     }
-    let close = try_json!({ "jsonrpc": "2.0", "method": "xrpc.ch.close", "params": [channel] });
-    let _ = out.send(Out::last(close.ok(), key)).await;
-}
-
-async fn open(caller: &Caller) -> Result<mpsc::Receiver<Vec<HeadChange>>, RpcError> {
-    caller.dispatch.permit(&caller.perms, "Filecoin.ChainNotify")?;
-    match &caller.dispatch.service.node {
-        Some(node) => Ok(node.chain_notify().await?),
-        None => Err(RpcError::no_method("Filecoin.ChainNotify")),
-    }
+    let close = format!(r#"{{"jsonrpc":"2.0","method":"xrpc.ch.close","params":[{channel}]}}"#);
+    let _ = out.send(Out::last(Some(close), key)).await;
 }

@@ -2,7 +2,7 @@
 
 use super::bounds::{self, Body, BodyRoom, Bounds, KNOWN, STRANGER};
 use super::dispatch::Dispatch;
-use super::envelope::{Request, RpcError, answer, as_v1, read_request};
+use super::envelope::{Request, RpcError, answer_text, read_request};
 use super::json::read_json;
 use super::service::Service;
 use super::{channel, frames};
@@ -36,6 +36,11 @@ impl ServerState {
             refusals: RefusalLog::default(),
             stop,
         }
+    }
+
+    /// Version 2 of the API is the upstream servers' alone.
+    fn serves(&self, version: &str) -> bool {
+        version != "v2" || self.dispatch.service.upstream.is_some()
     }
 
     /// An answer to a request that is not looked at any further: its body stays unread.
@@ -105,6 +110,9 @@ pub async fn post(
     payload: web::Payload,
     shared: web::Data<ServerState>,
 ) -> HttpResponse {
+    if !shared.serves(&version) {
+        return HttpResponse::NotFound().finish();
+    }
     let caller = match caller(&shared, &request) {
         Ok(caller) => caller,
         Err(why) => return shared.refuse(&request, why),
@@ -121,7 +129,7 @@ pub async fn post(
             return shared.refuse(&request, (status, why.to_string()));
         }
     };
-    let refuse = |e: RpcError| respond(e.http_status(), Some(answer(&Value::Null, Err(e))));
+    let refuse = |e: RpcError| respond(e.http_status(), Some(answer_text(&Value::Null, Err(e))));
     // The room of a large body is kept until its call is answered.
     let Body { bytes, .. } = &body;
     match read_json(bytes, caller.bounds()) {
@@ -130,11 +138,11 @@ pub async fn post(
             refuse(RpcError::invalid_request("Invalid request"))
         }
         Ok(Value::Array(list)) => {
-            let mut answers = Vec::new();
+            let mut answers: Vec<String> = Vec::new();
             for one in list {
                 answers.extend(respond_to(&shared.dispatch, &caller.perms, &version, one).await.1);
             }
-            respond(200, Some(Value::Array(answers)))
+            respond(200, Some(format!("[{}]", answers.join(","))))
         }
         Ok(one) => {
             let (status, answer) = respond_to(&shared.dispatch, &caller.perms, &version, one).await;
@@ -144,22 +152,19 @@ pub async fn post(
 }
 
 /// The answer to one request and the HTTP status that goes with it; a notification has none.
-async fn respond_to(dispatch: &Dispatch, perms: &[Perm], version: &str, one: Value) -> (u16, Option<Value>) {
+async fn respond_to(dispatch: &Dispatch, perms: &[Perm], version: &str, one: Value) -> (u16, Option<String>) {
     let (id, outcome) = match read_request(one) {
         Err((id, error)) => (Some(id), Err(error)),
-        Ok(Request { id, method, params }) => {
-            let params = as_v1(version, &method, params);
-            (id, dispatch.call(perms, &method, params).await)
-        }
+        Ok(Request { id, method, params }) => (id, dispatch.call(perms, version, &method, params).await),
     };
     let status = outcome.as_ref().err().map_or(200, RpcError::http_status);
-    (status, id.map(|id| answer(&id, outcome)))
+    (status, id.map(|id| answer_text(&id, outcome)))
 }
 
-fn respond(status: u16, body: Option<Value>) -> HttpResponse {
+fn respond(status: u16, body: Option<String>) -> HttpResponse {
     let mut response = HttpResponse::build(StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR));
     match body {
-        Some(body) => response.content_type("application/json").body(body.to_string()),
+        Some(body) => response.content_type("application/json").body(body),
         None => response.finish(),
     }
 }
@@ -171,6 +176,9 @@ pub async fn upgrade(
     body: web::Payload,
     shared: web::Data<ServerState>,
 ) -> Result<HttpResponse, actix_web::Error> {
+    if !shared.serves(&version) {
+        return Ok(HttpResponse::NotFound().finish());
+    }
     let caller = match caller(&shared, &request) {
         Ok(caller) => caller,
         Err(why) => return Ok(shared.refuse(&request, why)),

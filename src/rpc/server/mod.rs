@@ -20,7 +20,7 @@ mod service;
 mod shapes;
 
 pub use envelope::RpcError;
-pub use service::{ExtraMethods, Service};
+pub use service::{Channel, ExtraMethods, Service, Upstream};
 
 use crate::rpc::connection_limits::ConnectionLimiter;
 use crate::rpc::descriptors::{self, Surface};
@@ -92,7 +92,7 @@ pub fn serve_at(door: &SharedListener, service: Service) -> Result<ServerHandle,
             };
             let server = surface.serve(listener, move || {
                 App::new().app_data(shared.clone()).service(
-                    web::resource("/rpc/{version:v0|v1}")
+                    web::resource("/rpc/{version:v0|v1|v2}")
                         .route(web::get().to(http::upgrade))
                         .route(web::post().to(http::post)),
                 )

@@ -31,13 +31,19 @@ pub struct PooledCalls {
     clients: Mutex<HashMap<String, RpcClient>>,
     /// Every call goes to this node alone.
     pinned: Option<Arc<Member>>,
+    /// Of the nodes' API: v0, v1 or v2.
+    version: &'static str,
 }
 
 type Try<R> = (Arc<Member>, Duration, Result<R, RpcCallError>);
 
 impl PooledCalls {
     pub fn new(pool: NodePool, seed: &str) -> PooledCalls {
-        PooledCalls { pool, seed: seed.into(), clients: Mutex::default(), pinned: None }
+        PooledCalls::of_version(pool, seed, "v1")
+    }
+
+    pub fn of_version(pool: NodePool, seed: &str, version: &'static str) -> PooledCalls {
+        PooledCalls { pool, seed: seed.into(), clients: Mutex::default(), pinned: None, version }
     }
 
     pub fn pool(&self) -> &NodePool {
@@ -55,7 +61,8 @@ impl PooledCalls {
             }
         };
         let clients = Mutex::new(lock(&self.clients).clone());
-        Some(PooledCalls { pool: self.pool.clone(), seed: self.seed.clone(), clients, pinned: Some(pinned) })
+        let (pool, seed, version) = (self.pool.clone(), self.seed.clone(), self.version);
+        Some(PooledCalls { pool, seed, clients, pinned: Some(pinned), version })
     }
 
     /// The address of the node that it is pinned to.
@@ -84,7 +91,7 @@ impl PooledCalls {
             let kind = CallErrorKind::Unreachable("it has no address".into());
             return Err(RpcCallError { node: member.name.clone(), method: "connect".into(), kind });
         };
-        let client = RpcClient::new(info, "v1")?;
+        let client = RpcClient::new(info, self.version)?;
         clients.insert(member.id.clone(), client.clone());
         Ok(client)
     }
@@ -177,7 +184,7 @@ impl PooledCalls {
         until: Instant,
     ) -> Result<R, Option<RpcCallError>> {
         let name = short(method);
-        let hedges = retry::may_repeat(name);
+        let hedges = retry::may_repeat(name) && !retry::waits(name);
         let mut waiting = nodes.into_iter();
         let mut running = FuturesUnordered::new();
         let (mut hedge_at, mut told) = (until, Told::default());
