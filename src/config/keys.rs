@@ -230,6 +230,12 @@ pub static KEYS: &[Key] = &[
         "Peers that pass on blocks to a node of the pool, in the same way."
     ),
     key!(
+        "full_node.agreement",
+        Kind::Bool,
+        "false",
+        "Takes mining base info and randomness only when two nodes of the pool give the same; a block that they disagree about is lost."
+    ),
+    key!(
         "proving.parameter_cache",
         Kind::Path,
         "\"/var/tmp/filecoin-proof-parameters\"",

@@ -90,6 +90,7 @@ pub struct FullNodeConfig {
     pub max_behind_diff: i64,
     pub min_message_peers: u64,
     pub min_block_peers: u64,
+    pub agreement: bool,
 }
 
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]

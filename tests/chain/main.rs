@@ -15,4 +15,5 @@ mod message_sender_crash;
 mod message_sender_fees;
 mod message_sender_lines;
 mod pool_calls;
+mod pool_nodes;
 mod signed_under_a_lease;
