@@ -100,7 +100,7 @@ pub enum PrimaryCommand {
 pub enum ConfigCommand {
     /// The values in force
     Show,
-    /// Set DefaultPolicy, PrimarySeed, MaxSyncBehind, MaxBehindDiff, MinMessagePeers or MinBlockPeers
+    /// Set DefaultPolicy, PrimarySeed, MaxSyncBehind, MaxBehindDiff, MinMessagePeers, MinBlockPeers or Agreement
     Set {
         #[arg(long, value_name = "KEY", help = "The key's name")]
         key: String,

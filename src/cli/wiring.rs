@@ -233,7 +233,7 @@ pub fn node_pool(config: &Config) -> Result<NodePool, CliError> {
         min_block_peers: full_node.min_block_peers,
     };
     let primary_seed = full_node.primary_seed.as_ref().and_then(|seed| seed.parse().ok());
-    Ok(NodePool::new(&entries, PoolSettings { bounds, routes, primary_seed }))
+    Ok(NodePool::new(&entries, PoolSettings { bounds, routes, primary_seed, agreement: full_node.agreement }))
 }
 
 /// A caller's own connections to the pool. `seed`: the miner whose primary is asked first.

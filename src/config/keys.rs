@@ -230,6 +230,12 @@ pub static KEYS: &[Key] = &[
         "Peers that pass on blocks to a node of the pool, in the same way."
     ),
     key!(
+        "full_node.agreement",
+        Kind::Bool,
+        "false",
+        "Takes mining base info and randomness only when two nodes of the pool give the same; a block that they disagree about is lost."
+    ),
+    key!(
         "full_node.listen",
         Kind::Text("ip:port, or nothing", |s| is_empty_or(s, |s| s.parse::<std::net::SocketAddr>().is_ok())),
         "\"127.0.0.1:2245\"",

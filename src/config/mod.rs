@@ -90,6 +90,7 @@ pub struct FullNodeConfig {
     pub max_behind_diff: i64,
     pub min_message_peers: u64,
     pub min_block_peers: u64,
+    pub agreement: bool,
     /// `127.0.0.1:2245`; `None`: the pool is not served.
     #[serde(with = "optional")]
     pub listen: Option<String>,

@@ -11,6 +11,10 @@ use bulkhead::devnet::DevnetSettings;
 use bulkhead::devnet::extra_rpc::DevnetMethods;
 use bulkhead::rpc::api_info::ApiInfo;
 use bulkhead::rpc::auth::{Auth, Perm};
+use bulkhead::rpc::full_node::pool::calls::PooledCalls;
+use bulkhead::rpc::full_node::pool::entries::PoolEntry;
+use bulkhead::rpc::full_node::pool::judge::Health;
+use bulkhead::rpc::full_node::pool::{NodePool, PoolSettings};
 use bulkhead::rpc::full_node::{FullNode, HttpFullNode};
 use bulkhead::rpc::server::{ServerHandle, Service, serve};
 use bulkhead::supervisor::*;
@@ -151,4 +155,58 @@ async fn what_a_node_refuses_is_shown_and_a_lease_stays_at_its_node() {
     let kept = json!(bulkhead::chain::lotus_json::WholeBytes(ticket));
     assert!(asked.len() > before && asked[before..].iter().all(|call| call[1] == kept), "{asked:?}");
     assert!(served.node.calls_of("F3Participate").is_empty());
+}
+
+/// Of a pool the lease moves with the node that is used; while the first node's lease counts the second gives none.
+#[tokio::test]
+async fn a_lease_moves_to_another_node_of_the_pool_and_there_are_never_two() {
+    let (first, second) = (Served::start(), Served::start());
+    let lease_of = |issuer: &str, from: u64| F3Lease {
+        network: "filecoin".into(),
+        issuer: issuer.into(),
+        miner_id: 1000,
+        from_instance: from,
+        validity_term: 5,
+    };
+    let ticket = |lease: &F3Lease| json!(bulkhead::chain::lotus_json::WholeBytes(lease.to_ticket().unwrap()));
+    let progress = |at: u64| json!({"ID": at, "Round": 0, "Phase": 0});
+    for (served, issuer, from) in [(&first, "first", 10), (&second, "second", 16)] {
+        let lease = lease_of(issuer, from);
+        served.node.set("F3GetOrRenewParticipationTicket", ticket(&lease));
+        served.node.set("F3Participate", serde_json::to_value(&lease).unwrap());
+        served.node.set("F3GetManifest", json!({"NetworkName": "filecoin", "CatchUpAlignment": 1_000_000}));
+        served.node.set("F3GetProgress", progress(10));
+    }
+    let all = |served: &Served| served.info(Some(&Perm::ALL));
+    let entries: Vec<PoolEntry> = [&first, &second].map(|served| PoolEntry::of(all(served))).into();
+    let pool = NodePool::new(&entries, PoolSettings::default());
+    let node = Arc::new(HttpFullNode::pooled(PooledCalls::new(pool.clone(), "t01000")));
+    let repo = tempfile::tempdir().unwrap();
+    let participant = Participant::start(node, repo.path(), true);
+    let report = participant.state(F3State::Participating).await;
+    assert_eq!((report.full_node.as_str(), report.lease_to), (all(&first).name().as_str(), Some(15)));
+
+    let refused = json!({ "error": { "code": 7, "message": "issuer does not match current node" } });
+    second.node.set("F3GetOrRenewParticipationTicket", refused);
+    second.node.set("F3GetProgress", progress(12));
+    pool.report(vec![Health { error: Some("refused".into()), ..Health::of(&all(&first).name()) }]);
+    let report = participant.until(|report| report.state == F3State::Waiting && report.failures >= 2).await;
+    assert_eq!((report.full_node.as_str(), report.lease_to), (all(&second).name().as_str(), Some(15)));
+    let asked = second.node.calls_of("F3GetOrRenewParticipationTicket");
+    assert!(asked.iter().all(|call| call[1] == ticket(&lease_of("first", 10))), "{asked:?}");
+    assert!(second.node.calls_of("F3Participate").is_empty());
+    let before = first.node.calls_of("F3Participate").len();
+
+    second.node.set("F3GetProgress", progress(16));
+    second.node.set("F3GetOrRenewParticipationTicket", ticket(&lease_of("second", 16)));
+    let report = participant.until(|report| report.lease_to == Some(21)).await;
+    assert_eq!((report.state, report.issuer.as_str()), (F3State::Participating, "second"));
+    // The first is used again: the lease stays where it is.
+    for _ in 0..2 {
+        pool.report(vec![Health { height: Some(5), ..Health::of(&all(&first).name()) }]);
+    }
+    let leases = second.node.calls_of("F3Participate").len();
+    participant.until(|_| second.node.calls_of("F3Participate").len() > leases).await;
+    assert_eq!(first.node.calls_of("F3Participate").len(), before);
+    participant.tree.shutdown().await;
 }

@@ -16,4 +16,5 @@ mod message_sender_fees;
 mod message_sender_lines;
 mod pool_api;
 mod pool_calls;
+mod pool_nodes;
 mod signed_under_a_lease;

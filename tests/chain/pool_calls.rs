@@ -171,3 +171,72 @@ async fn a_round_stays_with_one_node() {
     let pinned = node(&pool).pinned_for("Filecoin.F3Participate").expect("pinned");
     assert_eq!(pinned.name(), all(&first).name());
 }
+
+fn head_at(height: i64, weight: &str) -> Value {
+    let mut head = as_json(&FixedNode::tip_set(height));
+    head["Blocks"][0]["ParentWeight"] = json!(weight);
+    head
+}
+
+#[tokio::test]
+async fn the_head_of_a_caller_never_goes_back_for_another_nodes_lag() {
+    let (first, second, third) = (Served::start(), Served::start(), Served::start());
+    let pool = pool(&[all(&first), all(&second), all(&third)]);
+    let caller = node(&pool);
+    let down = |served: &Served| {
+        pool.report(vec![Health { error: Some("refused".into()), ..Health::of(&all(served).name()) }]);
+    };
+    let height = async |caller: &Arc<dyn FullNode>| caller.chain_head().await.expect("a head").height;
+    for (served, head) in
+        [(&first, head_at(100, "1000")), (&second, head_at(99, "990")), (&third, head_at(100, "1000"))]
+    {
+        served.node.set("ChainHead", head);
+    }
+    assert_eq!(height(&caller).await, 100);
+    down(&first);
+    assert_eq!(height(&caller).await, 100);
+    assert_eq!([&second, &third].map(|served| served.node.calls_of("ChainHead").len()), [1, 1], "the next was asked");
+    assert_eq!(height(&node(&pool)).await, 99, "another caller has seen nothing");
+    down(&third);
+    assert_eq!(height(&caller).await, 100, "the last one again: all others are behind");
+    second.node.set("ChainHead", head_at(99, "1001"));
+    assert_eq!(height(&caller).await, 99, "a heavier chain is no step back");
+    second.node.set("ChainHead", head_at(98, "900"));
+    assert_eq!(height(&caller).await, 98, "the chain itself went back, by the word of the same node");
+}
+
+#[tokio::test]
+async fn what_is_to_be_agreed_counts_when_two_nodes_say_the_same() {
+    use bulkhead::rpc::full_node::RandomnessTag::WindowedPoStChallengeSeed as TAG;
+    let nodes = [Served::start(), Served::start(), Served::start()];
+    let pool = pool(&nodes.each_ref().map(all));
+    let caller = node(&pool);
+    let says = |of: usize, bytes: u8| {
+        let answer = bulkhead::chain::lotus_json::WholeBytes(vec![bytes; 32]);
+        nodes[of].node.set("StateGetRandomnessFromBeacon", json!(answer));
+    };
+    let draw = async |caller: &Arc<dyn FullNode>| {
+        let drawn = caller.state_get_randomness_from_beacon(TAG, 5, &[], &TipSetKey::default()).await;
+        drawn.map(|bytes| bytes[0]).map_err(|e| e.to_string())
+    };
+    (0..3).for_each(|of| says(of, [7, 8, 8][of]));
+    assert_eq!(draw(&caller).await, Ok(7), "it is off unless it is set");
+    pool.apply(PoolChange::SetConfig { key: "Agreement".into(), value: "true".into() }).expect("set");
+    assert_eq!(draw(&caller).await, Ok(8));
+    // A round that is pinned to the one that is alone goes on where the others agree.
+    let pinned = caller.pinned_for("Filecoin.MinerGetBaseInfo").expect("pinned");
+    assert_eq!((pinned.name(), draw(&pinned).await), (all(&nodes[0]).name(), Ok(8)));
+    assert_ne!(pinned.name(), all(&nodes[0]).name());
+    let before = nodes[2].node.calls_of("StateGetRandomnessFromBeacon").len();
+    says(0, 8);
+    assert_eq!(draw(&caller).await, Ok(8));
+    assert_eq!(nodes[2].node.calls_of("StateGetRandomnessFromBeacon").len(), before, "two are enough");
+    (0..3).for_each(|of| says(of, of as u8));
+    let said = draw(&caller).await.expect_err("three answers");
+    assert!(said.contains("no two full nodes agree") && said.contains(&all(&nodes[1]).name()), "{said}");
+    // Those that fail have no voice.
+    for served in &nodes[1..] {
+        served.node.set("StateGetRandomnessFromBeacon", json!({"error": {"code": 1, "message": "block not found"}}));
+    }
+    assert_eq!(draw(&caller).await, Ok(0));
+}

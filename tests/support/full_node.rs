@@ -266,6 +266,10 @@ impl FullNode for FixedNode {
         _: &[u8],
         _: &TipSetKey,
     ) -> Result<Vec<u8>> {
+        let method = "StateGetRandomnessFromBeacon";
+        if self.answers.lock().expect("lock").get(method) != samples().get(method) {
+            return self.give(method, json!([tag as i64])).await.map(|WholeBytes(bytes)| bytes);
+        }
         Ok(vec![tag as u8; 31]) // one byte short: not randomness
     }
     async fn state_search_msg(

@@ -1,90 +1,59 @@
 //! The full nodes behind a provider: which are usable, and ONE feed of their heads.
 //!
-//! [`feed`] decides what a head means, [`follow`] keeps the subscription alive; the actors below own both.
+//! [`feed`] decides what a head means, [`follow`] keeps the subscription alive; the actors below own both. [`node`] has an
+//! actor for each node.
 
 mod error;
 pub mod feed;
 pub mod follow;
 pub mod lag;
 pub mod messages;
+pub mod node;
 pub mod pool;
 pub mod pool_heads;
 pub mod settings;
 pub mod skew;
-use crate::rpc::full_node::FullNode;
-use crate::supervisor::{Actor, CallError, Cx, Exit, Handler, Message, Recipient, StartError};
+use crate::supervisor::{Actor, CallError, Cx, Exit, Handler, Message, Recipient, StartError, SupervisorRef};
 pub use error::LinkError;
 use messages::{FeedInfo, FeedStatus, HeadUpdate, PoolInfo};
+use node::NodeChildren;
 use pool::{Health, Pool};
 use settings::LinkSettings;
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 
-/// Checks the health of every node, so that the others know which to use.
+/// Completes with the supervisor of the nodes' actors, once it is there.
+pub type NodesSupervisor = Arc<dyn Fn() -> Option<SupervisorRef> + Send + Sync>;
+
+/// Has an actor run for each node of the pool, and says in the tree when no node can be used.
 pub struct DaemonPool {
     pool: Pool,
 }
 
 impl DaemonPool {
-    pub async fn start(cx: Cx<Self>, pool: Pool, settings: LinkSettings) -> Result<Self, StartError> {
-        let (watched, myself) = (pool.clone(), cx.clone());
+    pub async fn start(
+        cx: Cx<Self>,
+        pool: Pool,
+        nodes: NodesSupervisor,
+        settings: LinkSettings,
+    ) -> Result<Self, StartError> {
+        let (watched, myself) = (pool.shared().clone(), cx.clone());
+        let children = NodeChildren { pool: pool.clone(), path: cx.path().to_string(), settings: settings.clone() };
+        cx.spawn_detached(async move { children.keep(nodes).await });
         cx.spawn_detached(async move {
+            let mut changed = watched.watch();
             loop {
-                check_all(&watched, &settings).await;
+                changed.borrow_and_update();
+                watched.expire(settings.stale_after());
                 let (health, now) = (watched.health(), (settings.clock.0)());
                 let lagging = pool::lagging(&health, now, settings.max_lag);
-                let away = pool::all_away(&health);
-                // Soon again: the node counts as not ready until it is over, and calls wait for a node.
-                let soon = lagging.is_some() || away.is_some();
-                let pause = if soon { settings.check_lagging_every } else { settings.check_every };
-                myself.trouble(away.or(lagging));
-                let checked = tokio::time::Instant::now();
-                let _ = tokio::time::timeout(pause, watched.shared().suspected()).await;
-                tokio::time::sleep_until(checked + pause.min(settings.check_lagging_every)).await;
+                myself.trouble(pool::all_away(&health).or(lagging));
+                let _ = tokio::time::timeout(settings.check_lagging_every, changed.changed()).await;
             }
         });
         Ok(DaemonPool { pool })
     }
-}
-
-/// One round over all nodes, at the same time. A node that hangs is not waited for longer than the others need to be known.
-pub async fn check_all(pool: &Pool, settings: &LinkSettings) {
-    let checks = pool.nodes().into_iter().map(|node| async move {
-        let checked = tokio::time::timeout(settings.check_within, check(&*node, settings)).await;
-        let failed = |error: String| Health { error: Some(error), ..Health::of(&node.name()) };
-        checked.unwrap_or_else(|_| failed(format!("no answer to a check within {:?}", settings.check_within)))
-    });
-    pool.shared().report(futures::future::join_all(checks).await);
-}
-
-/// One node's own account of itself. A failure of the optional questions (weight, peers, sync) leaves a `None`.
-async fn check(node: &dyn FullNode, settings: &LinkSettings) -> Health {
-    let mut health = Health::of(&node.name());
-    let asked = async {
-        let params = follow::check_network(node, settings.network.as_deref()).await?;
-        Ok::<_, LinkError>((node.chain_head().await?, params.block_delay_secs))
-    };
-    match asked.await {
-        Ok((head, block_delay_secs)) => {
-            health.height = Some(head.height);
-            health.head_at = head.blocks.first().map(|block| block.timestamp);
-            health.block_delay_secs = Some(block_delay_secs);
-            let key = head.key();
-            let (weight, sync, peers) =
-                tokio::join!(node.chain_tip_set_weight(&key), node.sync_behind(), node.gossip_peers());
-            health.weight = weight.ok().map(|weight| weight.to_string());
-            health.sync_behind = sync.ok().flatten();
-            if let Ok(Some(peers)) = peers {
-                (health.message_peers, health.block_peers) = (Some(peers.messages), Some(peers.blocks));
-            }
-        }
-        Err(error) => {
-            health.wrong_network = matches!(error, LinkError::WrongNetwork { .. });
-            health.error = Some(error.to_string());
-        }
-    }
-    health
 }
 
 impl Actor for DaemonPool {

@@ -3,8 +3,8 @@
 use super::lag;
 use super::settings::LinkSettings;
 use crate::rpc::full_node::pool::judge::Bounds;
-use crate::rpc::full_node::pool::{NodePool, PoolSettings};
-use crate::rpc::full_node::{FullNode, HttpFullNode};
+use crate::rpc::full_node::pool::{Member, NodePool, PoolSettings};
+use crate::rpc::full_node::{FullNode, FullNodeError, HttpFullNode};
 use crate::util::lock;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -75,6 +75,17 @@ impl Pool {
             }
         }
         members.iter().filter_map(|member| nodes.get(&member.name).cloned()).collect()
+    }
+
+    /// Connections to one node that nobody else uses; to one that is no address, the node itself.
+    pub fn connect(&self, member: &Member) -> Result<Arc<dyn FullNode>, FullNodeError> {
+        match &member.info {
+            Some(info) => Ok(Arc::new(HttpFullNode::new(info.clone())?)),
+            None => lock(&self.nodes).get(&member.name).cloned().ok_or_else(|| FullNodeError::Unreachable {
+                node: member.name.clone(),
+                why: "it has no address".into(),
+            }),
+        }
     }
 
     pub fn health(&self) -> Vec<Health> {

@@ -61,6 +61,11 @@ impl Default for LinkSettings {
 }
 
 impl LinkSettings {
+    /// A check that is older tells nothing of its node any more: more than two are missing.
+    pub fn stale_after(&self) -> Duration {
+        self.check_within + self.check_every * 2
+    }
+
     pub fn pause(&self, failures: u32) -> Duration {
         Backoff::doubling(self.retry_first, self.retry_cap).after(failures)
     }

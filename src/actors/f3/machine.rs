@@ -184,6 +184,15 @@ impl Participation {
         }
     }
 
+    /// The calls go to another full node from now on. A ticket of the one before is shown to it until its instances have
+    /// passed, as after a restart: a node never renews the ticket of another one.
+    pub fn moved(&mut self, full_node: String) -> Next {
+        self.report.full_node = full_node;
+        self.succeeded();
+        self.report.state = if self.ticket.is_empty() { F3State::Starting } else { F3State::Waiting };
+        self.next(Duration::ZERO, Ask::Progress)
+    }
+
     /// Which leases may count at this instance.
     fn progressed(&mut self, instance: u64) -> Next {
         let before = self.report.instance.replace(instance);

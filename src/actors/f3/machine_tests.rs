@@ -223,3 +223,24 @@ fn refusals_are_told_by_lotus_codes_and_by_forests_words() {
         assert_eq!(Refusal::of(None, text), want, "{text}");
     }
 }
+
+/// The node that gave the lease is not used any more: no lease is taken elsewhere while that one counts.
+#[test]
+fn at_another_node_the_lease_of_the_first_is_waited_out() {
+    let mut p = holding();
+    p.answered(Answer::Lease(lease(10, 5)));
+    let next = p.moved("other".into());
+    assert_eq!((next.ask, p.report.state, p.report.full_node.as_str()), (Ask::Progress, F3State::Waiting, "other"));
+    for instance in [11, 12, 15] {
+        assert_eq!(p.answered(Answer::Progress(instance)).ask, renew(ticket(10)), "at {instance}");
+        assert_eq!(p.answered(refused(Refusal::IssuerMismatch)).ask, Ask::Progress);
+    }
+    let next = p.answered(Answer::Progress(16));
+    assert_eq!((next.ask, next.after), (renew(vec![]), Duration::ZERO));
+    // Without a lease there is nothing to wait for.
+    let mut p = Participation::new(1000, vec![], true);
+    p.begin();
+    p.answered(refused(Refusal::Other));
+    assert_eq!((p.moved("other".into()).ask, p.report.failures), (Ask::Progress, 0));
+    assert_eq!(p.answered(Answer::Progress(3)).ask, renew(vec![]));
+}

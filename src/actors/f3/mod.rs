@@ -1,7 +1,7 @@
 //! F3 participation: keeps the lease alive under which the full node signs for the miner in fast finality (FIP-0086).
 //!
 //! [`machine`] decides; the actor asks the full node, keeps the ticket on disk, and shows how it stands. It runs where
-//! WinningPoSt is held, under the same lease, at one full node. It delays no stop: a lease that is not renewed runs out.
+//! WinningPoSt is held, under the same lease, at one full node at a time. It delays no stop: a lease that is not renewed runs out.
 
 pub mod machine;
 pub mod messages;
@@ -20,6 +20,8 @@ use tokio::time::Instant;
 /// Right to act: asked again after this, where another process may hold the concern at the moment.
 const UNPROVEN_PAUSE: Duration = Duration::from_secs(5);
 const PARTICIPATION: &str = "F3 participation";
+/// Of a pool, one node alone has the calls: a lease at a second one would sign twice.
+const AT_ONE_NODE: &str = "Filecoin.F3Participate";
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct F3Settings {
@@ -33,7 +35,7 @@ pub struct F3Settings {
 pub struct F3Deps {
     /// An ID address.
     pub miner: Address,
-    /// One full node: leases never wander.
+    /// One full node, or a pool.
     pub node: Arc<dyn FullNode>,
     /// The folder for the last ticket.
     pub repo: PathBuf,
@@ -42,6 +44,8 @@ pub struct F3Deps {
 
 pub struct F3Participation {
     deps: F3Deps,
+    /// The one full node that leases are taken at.
+    at: Arc<dyn FullNode>,
     participation: Participation,
     /// When the next call goes out.
     due: Option<Instant>,
@@ -55,21 +59,31 @@ fn ticket_file(deps: &F3Deps) -> PathBuf {
 }
 
 impl F3Participation {
-    pub async fn start(_cx: Cx<Self>, mut deps: F3Deps) -> Result<Self, StartError> {
-        // Of a pool, one node alone: a lease at a second one would sign twice.
-        if let Some(one) = deps.node.pinned_for("Filecoin.F3Participate") {
-            deps.node = one;
-        }
+    pub async fn start(_cx: Cx<Self>, deps: F3Deps) -> Result<Self, StartError> {
+        let at = deps.node.pinned_for(AT_ONE_NODE).unwrap_or_else(|| deps.node.clone());
         let id = deps.miner.id().map_err(|_| StartError(format!("miner {}: give its ID address", deps.miner)))?;
         // One that cannot be read is as good as none: what it stands for is waited out.
         let kept = std::fs::read(ticket_file(&deps)).unwrap_or_default();
         let mut participation = Participation::new(id, kept, deps.settings.alone);
         participation.report.miner = deps.miner.to_string();
-        participation.report.full_node = deps.node.name();
+        participation.report.full_node = at.name();
         if !deps.settings.enabled {
             participation.report.state = F3State::Off;
         }
-        Ok(F3Participation { deps, participation, due: None, began: Instant::now(), repeats: Repeats::new(1, 1) })
+        Ok(F3Participation { deps, at, participation, due: None, began: Instant::now(), repeats: Repeats::new(1, 1) })
+    }
+
+    /// Goes over to another node of the pool when this one is not used any more and that one is; the first call there. Between
+    /// two calls only, so that no ticket is on its way from the first one.
+    fn moves(&mut self) -> Option<Ask> {
+        let pool = self.deps.node.pool()?;
+        if pool.is_used(&self.at.name()) {
+            return None;
+        }
+        let other = self.deps.node.pinned_for(AT_ONE_NODE).filter(|other| pool.is_used(&other.name()))?;
+        tracing::info!(from = self.at.name(), to = other.name(), "F3 participation goes on at another full node");
+        self.at = other;
+        Some(self.participation.moved(self.at.name()).ask)
     }
 
     /// Carries out what the loop says next: the ticket on disk first.
@@ -161,7 +175,8 @@ impl Handler<Call> for F3Participation {
             return Ok(());
         }
         self.due = None;
-        let (node, miner) = (self.deps.node.clone(), self.deps.miner);
+        let next = self.moves().unwrap_or(next);
+        let (node, miner) = (self.at.clone(), self.deps.miner);
         cx.spawn(async move {
             let answer = ask(node.as_ref(), &miner, &next).await;
             Answered(answer.unwrap_or_else(|error| refusal(&error)))

@@ -77,13 +77,14 @@ pub fn primaries(primaries: &[PrimaryRow]) -> String {
 
 pub fn config(config: &ConfigView) -> String {
     format!(
-        "DefaultPolicy    {}\nPrimarySeed      {}\nMaxSyncBehind    {}\nMaxBehindDiff    {}\nMinMessagePeers  {}\nMinBlockPeers    {}\n",
+        "DefaultPolicy    {}\nPrimarySeed      {}\nMaxSyncBehind    {}\nMaxBehindDiff    {}\nMinMessagePeers  {}\nMinBlockPeers    {}\nAgreement        {}\n",
         config.default_policy,
         known(config.primary_seed),
         config.max_sync_behind,
         config.max_behind_diff,
         config.min_message_peers,
         config.min_block_peers,
+        config.agreement,
     )
 }
 

@@ -2,9 +2,10 @@
 
 use super::parts::{Children, MINUTE, Parts, holding_down};
 use crate::actors::daemon_link::pool::Pool;
-use crate::actors::daemon_link::{DaemonPool, HeadFeed};
+use crate::actors::daemon_link::{DaemonPool, HeadFeed, NodesSupervisor};
 use crate::actors::message_sender::{MessageSender, NodeWallet, SenderDeps};
 use crate::node::concern::Concern;
+use crate::rpc::full_node::pool::view::MOST_NODES;
 use crate::supervisor::{BudgetSpent, ChildSpec, Strategy, SupervisorSpec, Thread};
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,17 +27,25 @@ pub(super) fn group(parts: &Parts) -> SupervisorSpec {
         .strategy(Strategy::RestForOne)
         .on_budget_spent(BudgetSpent::HoldDown { escalate_after: Some(MINUTE * 10) });
     group.children([
+        Some(nodes()),
         Some(daemon_pool(parts, &pool).may_start_later()),
         Some(head_feed(parts, &pool)),
         message_sender(parts),
     ])
 }
 
+/// An actor for each full node of the pool, by its address. Each is held down alone, so that no end of one is an end of the
+/// others, of the feed or of the sender; the pool's actor starts and ends them.
+fn nodes() -> ChildSpec {
+    ChildSpec::supervisor(holding_down("nodes", 5, MINUTE, CHAIN_RETRY).dynamic(MOST_NODES))
+}
+
 fn daemon_pool(parts: &Parts, pool: &Pool) -> ChildSpec {
-    let (pool, link) = (pool.clone(), parts.settings.link.clone());
+    let (pool, link, tree) = (pool.clone(), parts.settings.link.clone(), parts.tree.clone());
+    let nodes: NodesSupervisor = Arc::new(move || tree.get()?.upgrade()?.supervisor("root/chain/nodes"));
     ChildSpec::actor("daemon_pool", &parts.refs.pool, move |cx| {
-        let (pool, link) = (pool.clone(), link.clone());
-        async move { DaemonPool::start(cx, pool, link).await }
+        let (pool, nodes, link) = (pool.clone(), nodes.clone(), link.clone());
+        async move { DaemonPool::start(cx, pool, nodes, link).await }
     })
     .on(Thread::Shared("chain"))
 }

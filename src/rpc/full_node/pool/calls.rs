@@ -1,6 +1,7 @@
 //! One call through a pool: the nodes of its plan one after the other, a second one beside a slow first, all within one
 //! deadline.
 
+use super::agree::{self, Answer, SeenHead};
 use super::policy::Policy;
 use super::retry::{self, Next};
 use super::routes::short;
@@ -29,11 +30,21 @@ pub struct PooledCalls {
     seed: Arc<str>,
     /// By the node's id; made at the first call to it.
     clients: Mutex<HashMap<String, RpcClient>>,
-    /// Every call goes to this node alone.
-    pinned: Option<Arc<Member>>,
+    /// Every call goes to this node alone; to another one after most of the others contradicted it.
+    pinned: Option<Mutex<Arc<Member>>>,
+    /// The last head that was given to the caller.
+    seen: Mutex<Option<SeenHead>>,
     /// Of the nodes' API: v0, v1 or v2.
     version: &'static str,
 }
+
+/// So long after a first answer a second node may take to agree with it.
+const AGREES_WITHIN: Duration = Duration::from_secs(5);
+
+/// Its answers never go back for a caller.
+const HEAD: &str = "ChainHead";
+/// The code of a verdict that is no node's own, as Lotus gives those without one.
+const DISAGREE: i64 = 1;
 
 type Try<R> = (Arc<Member>, Duration, Result<R, RpcCallError>);
 
@@ -43,7 +54,7 @@ impl PooledCalls {
     }
 
     pub fn of_version(pool: NodePool, seed: &str, version: &'static str) -> PooledCalls {
-        PooledCalls { pool, seed: seed.into(), clients: Mutex::default(), pinned: None, version }
+        PooledCalls { pool, seed: seed.into(), clients: Mutex::default(), pinned: None, seen: Mutex::default(), version }
     }
 
     pub fn pool(&self) -> &NodePool {
@@ -61,18 +72,22 @@ impl PooledCalls {
             }
         };
         let clients = Mutex::new(lock(&self.clients).clone());
-        let (pool, seed, version) = (self.pool.clone(), self.seed.clone(), self.version);
-        Some(PooledCalls { pool, seed, clients, pinned: Some(pinned), version })
+        let (pool, seed, pinned) = (self.pool.clone(), self.seed.clone(), Some(Mutex::new(pinned)));
+        Some(PooledCalls { pool, seed, clients, pinned, seen: Mutex::default(), version: self.version })
     }
 
     /// The address of the node that it is pinned to.
     pub fn address(&self) -> Option<ApiInfo> {
-        self.pinned.as_ref()?.info.clone()
+        self.pinned()?.info.clone()
+    }
+
+    fn pinned(&self) -> Option<Arc<Member>> {
+        self.pinned.as_ref().map(|pinned| lock(pinned).clone())
     }
 
     /// How logs and errors name what is behind it.
     pub fn name(&self) -> String {
-        if let Some(pinned) = &self.pinned {
+        if let Some(pinned) = self.pinned() {
             return pinned.name.clone();
         }
         match self.pool.members().as_slice() {
@@ -107,7 +122,11 @@ impl PooledCalls {
         params: Vec<Value>,
         within: Duration,
     ) -> Result<R, RpcCallError> {
-        if let Some(only) = self.pinned.clone().or_else(|| self.pool.only()) {
+        let only = self.pool.only();
+        // Others have a voice in what the node answers that the caller is pinned to.
+        let asks_others = only.is_none() && self.pool.is_agreed(method);
+        let pinned = self.pinned();
+        if let Some(only) = pinned.clone().filter(|_| !asks_others).or(only) {
             only.called();
             self.pool.count(method);
             return self.client(&only)?.call(method, params, within).await;
@@ -119,11 +138,18 @@ impl PooledCalls {
             changed.borrow_and_update();
             let plan = self.pool.plan(method, &self.seed);
             let within = if plan.route.timeout.is_zero() { within } else { plan.route.timeout };
-            if !plan.nodes.is_empty() {
+            let mut nodes = plan.nodes;
+            if let Some(pinned) = &pinned {
+                nodes.retain(|node| node.id != pinned.id);
+                nodes.insert(0, pinned.clone());
+            }
+            if !nodes.is_empty() {
                 let until = began + within;
                 let answer = match plan.route.policy {
-                    Policy::AllWithFirstSucceed => self.ask_all(method, params, plan.nodes, until).await,
-                    _ => self.ask(method, params, plan.nodes, until).await,
+                    _ if asks_others => self.ask_two(method, params, nodes, until).await,
+                    Policy::AllWithFirstSucceed => self.ask_all(method, params, nodes, until).await,
+                    _ if short(method) == HEAD => self.ask_head(method, params, nodes, until).await,
+                    _ => self.ask(method, params, nodes, until).await.map(|(_, value)| value),
                 };
                 return answer
                     .map_err(|told| told.unwrap_or_else(|| self.error(method, CallErrorKind::Timeout(within))));
@@ -156,11 +182,11 @@ impl PooledCalls {
     }
 
     /// Remembers how a try ended; the error, and how the pool goes on after it.
-    fn ended<R>(&self, method: &str, (member, took, answer): Try<R>) -> Result<R, (Next, RpcCallError)> {
+    fn ended<R>(&self, method: &str, (member, took, answer): Try<R>) -> Result<(Arc<Member>, R), (Next, RpcCallError)> {
         let error = match answer {
             Ok(value) => {
                 member.remember(method, |known| known.answered(took));
-                return Ok(value);
+                return Ok((member, value));
             }
             Err(error) => error,
         };
@@ -168,7 +194,7 @@ impl PooledCalls {
         match next {
             Next::OtherNode => {
                 member.remember(method, |known| known.failed(Instant::now()));
-                self.pool.suspect();
+                member.suspect();
             }
             Next::Answer | Next::OtherMayKnow => member.remember(method, |known| known.answered(took)),
         }
@@ -182,7 +208,7 @@ impl PooledCalls {
         params: Arc<[Value]>,
         nodes: Vec<Arc<Member>>,
         until: Instant,
-    ) -> Result<R, Option<RpcCallError>> {
+    ) -> Result<(Arc<Member>, R), Option<RpcCallError>> {
         let name = short(method);
         let hedges = retry::may_repeat(name) && !retry::waits(name);
         let mut waiting = nodes.into_iter();
@@ -204,12 +230,112 @@ impl PooledCalls {
             tokio::select! {
                 ended = running.next() => match ended.map(|ended| self.ended(name, ended)) {
                     None => return Err(told.0.map(|(_, error)| error)),
-                    Some(Ok(value)) => return Ok(value),
+                    Some(Ok(answered)) => return Ok(answered),
                     Some(Err((Next::Answer, error))) => return Err(Some(error)),
                     Some(Err(failed)) => told.hear(failed),
                 },
                 () = hedge => {}
                 () = sleep_until(until) => return Err(told.0.map(|(_, error)| error)),
+            }
+        }
+    }
+
+    /// As [`Self::ask`], but no head that is lower than the last one: of another node, which is behind. Where all others are,
+    /// the caller gets the last one again, for a while.
+    async fn ask_head<R: DeserializeOwned + Send + 'static>(
+        &self,
+        method: &str,
+        params: Arc<[Value]>,
+        mut nodes: Vec<Arc<Member>>,
+        until: Instant,
+    ) -> Result<R, Option<RpcCallError>> {
+        let mut lower = None;
+        while !nodes.is_empty() {
+            let asked = self.ask::<Answer<R>>(method, params.clone(), nodes.clone(), until).await;
+            let (member, answer) = match asked {
+                Ok(answered) => answered,
+                Err(error) if lower.is_none() => return Err(error),
+                Err(_) => break,
+            };
+            let (mut seen, now) = (lock(&self.seen), Instant::now());
+            if seen.as_ref().is_none_or(|seen| seen.may_be_followed(&member.id, &answer.raw, now)) {
+                *seen = Some(SeenHead::new(&member.id, answer.raw, now));
+                return Ok(answer.read);
+            }
+            nodes.retain(|node| node.id != member.id);
+            lower = Some(answer.read);
+        }
+        let again = lock(&self.seen).as_ref().and_then(|seen| serde_json::from_value(seen.head.clone()).ok());
+        again.or(lower).ok_or(None)
+    }
+
+    /// Asks until two of `nodes` give the same answer. One answer alone counts where no other node gives any.
+    async fn ask_two<R: DeserializeOwned + Send + 'static>(
+        &self,
+        method: &str,
+        params: Arc<[Value]>,
+        nodes: Vec<Arc<Member>>,
+        until: Instant,
+    ) -> Result<R, Option<RpcCallError>> {
+        let name = short(method);
+        let mut waiting = nodes.into_iter();
+        let mut running = FuturesUnordered::new();
+        let mut answers: Vec<(Arc<Member>, Answer<R>)> = Vec::new();
+        let (mut hedge_at, mut until, mut told) = (until, until, Told::default());
+        let mut wanted = 2;
+        loop {
+            while wanted > 0 {
+                wanted -= 1;
+                let Some(member) = waiting.next() else { break };
+                hedge_at = Instant::now() + member.p95(name).map_or(HEDGE_UNKNOWN, |p95| p95.max(HEDGE_LEAST));
+                running.push(self.attempt::<Answer<R>>(member, method, &params, until));
+            }
+            let ended = tokio::select! {
+                ended = running.next() => ended,
+                () = sleep_until(hedge_at), if waiting.len() > 0 => {
+                    wanted = 1;
+                    continue;
+                }
+                () = sleep_until(until) => None,
+            };
+            match ended.map(|ended| self.ended(name, ended)) {
+                None => break,
+                Some(Err(failed)) => {
+                    told.hear(failed);
+                    wanted = 1;
+                }
+                Some(Ok((member, answer))) => {
+                    if let Some((first, _)) = answers.iter().find(|(_, other)| agree::is_same(&other.raw, &answer.raw))
+                    {
+                        self.outvote(name, [first, &member], &answers);
+                        return Ok(answer.read);
+                    }
+                    wanted = usize::from(!answers.is_empty());
+                    until = until.min(Instant::now() + AGREES_WITHIN);
+                    answers.push((member, answer));
+                }
+            }
+        }
+        if answers.len() > 1 {
+            let nodes: Vec<&str> = answers.iter().map(|(member, _)| member.host.as_str()).collect();
+            let message = format!("no two full nodes agree ({} differ)", nodes.join(", "));
+            tracing::warn!(method = name, "{message}");
+            return Err(Some(self.error(method, CallErrorKind::Rpc { code: DISAGREE, message })));
+        }
+        answers.pop().map(|(_, answer)| answer.read).ok_or(told.0.map(|(_, error)| error))
+    }
+
+    /// Tells of the nodes that gave another answer than the two that agree. A caller that is pinned to one of them goes on
+    /// with one of the two: what follows from the answer must stand on the chain that gave it.
+    fn outvote<R>(&self, method: &str, agree: [&Arc<Member>; 2], answers: &[(Arc<Member>, Answer<R>)]) {
+        for (other, _) in answers.iter().filter(|(other, _)| agree.iter().all(|member| member.id != other.id)) {
+            let [one, two] = agree.map(|member| member.host.as_str());
+            tracing::warn!(method, "full node {} gives another answer than {one} and {two}, which agree", other.host);
+            if let Some(pinned) = &self.pinned {
+                let mut pinned = lock(pinned);
+                if pinned.id == other.id {
+                    *pinned = agree[0].clone();
+                }
             }
         }
     }
@@ -233,7 +359,7 @@ impl PooledCalls {
         let mut told = Told::default();
         while let Ok(Some(ended)) = timeout_at(until, answers.recv()).await {
             match self.ended(short(method), ended) {
-                Ok(value) => return Ok(value),
+                Ok((_, value)) => return Ok(value),
                 Err(failed) => told.hear(failed),
             }
         }

@@ -1,8 +1,10 @@
 //! Whether a node of the pool is used: what its last checks found, compared with the clock and with the other nodes.
 
+use super::ahead;
 use crate::chain::ChainEpoch;
 use num_bigint::BigInt;
 use serde::{Deserialize, Serialize};
+use std::time::Duration;
 
 /// The bounds of the pool's manual; its names and variables in brackets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +37,12 @@ pub struct Health {
     /// Seconds; of its network.
     #[serde(default)]
     pub block_delay_secs: Option<u64>,
+    /// Unix seconds of its genesis block; `None`: it does not tell.
+    #[serde(default)]
+    pub genesis_at: Option<u64>,
+    /// Epochs that its head is beyond what the chain can have reached: see [`super::ahead`]. `None`: it can have.
+    #[serde(default)]
+    pub ahead: Option<ChainEpoch>,
     pub error: Option<String>,
     /// Another network than the configured one: not used.
     pub wrong_network: bool,
@@ -81,10 +89,17 @@ pub struct Streak {
     pub light: u32,
 }
 
-/// Epochs behind the best of `all` on the right network; 0 for the best, `None` without a head.
+/// Epochs behind the best of `all` on the right network whose head can be; 0 for the best, `None` without a head.
 pub fn behind(all: &[Health], index: usize) -> Option<ChainEpoch> {
-    let best = all.iter().filter(|other| !other.wrong_network).filter_map(|other| other.height).max()?;
+    let counts = |other: &&Health| !other.wrong_network && other.ahead.is_none();
+    let best = all.iter().filter(counts).filter_map(|other| other.height).max()?;
     Some((best - all.get(index)?.height?).max(0))
+}
+
+fn ahead_fault(health: &Health) -> Option<String> {
+    let ahead = health.ahead?;
+    let height = health.height.unwrap_or_default();
+    Some(format!("its head {height} is {ahead} epochs beyond what the chain can have reached by now"))
 }
 
 /// Why the node is not to be used by its last check alone.
@@ -92,6 +107,9 @@ fn fault(all: &[Health], index: usize, bounds: &Bounds) -> Option<String> {
     let health = &all[index];
     if let Some(error) = &health.error {
         return Some(error.clone());
+    }
+    if let Some(ahead) = ahead_fault(health) {
+        return Some(ahead);
     }
     if let Some(behind) = behind(all, index).filter(|behind| *behind > bounds.max_behind_diff) {
         return Some(format!("it is {behind} epochs behind the best node (MaxBehindDiff {})", bounds.max_behind_diff));
@@ -114,40 +132,75 @@ fn fault(all: &[Health], index: usize, bounds: &Bounds) -> Option<String> {
 /// Most, so that one node that claims too much takes no other away.
 fn is_lighter(all: &[Health], index: usize) -> bool {
     let (Some(height), Some(weight)) = (all[index].height, all[index].weight()) else { return false };
-    let others = all.iter().enumerate().filter(|(other, health)| *other != index && !health.wrong_network);
+    let others = all.iter().enumerate().filter(|(other, _)| *other != index);
+    let others = others.filter(|(_, health)| !health.wrong_network && health.ahead.is_none());
     let others: Vec<_> = others.filter_map(|(_, health)| Some((health.height?, health.weight()?))).collect();
     let heavier = others.iter().filter(|(theirs, other)| *theirs <= height && *other > weight).count();
     2 * heavier > others.len()
 }
 
-/// Judges all nodes after a round of checks; `streaks` is brought up to date, `disabled` of each is set.
+/// The occasion of a judgement.
+pub struct Occasion<'a> {
+    /// The nodes that were checked just now. The others keep what their own last check gave: each node is checked at a time of
+    /// its own, and a head that was seen seconds ago is behind one that is seen now without any fault.
+    pub checked: &'a [bool],
+    /// The nodes that an operator paused: none of them stands in for another.
+    pub paused: &'a [bool],
+    /// Time since the Unix epoch.
+    pub now: Duration,
+}
+
+/// Judges the nodes that were checked; `streaks` is brought up to date, `disabled` of each is set.
 ///
 /// A node that answers is better than none: while no other can be used, one that is behind, short of peers or alone on its
 /// chain is used all the same, with `warning` set.
-pub fn judge(all: &mut [Health], streaks: &mut [Streak], bounds: &Bounds) {
+pub fn judge(all: &mut [Health], streaks: &mut [Streak], bounds: &Bounds, occasion: &Occasion) {
+    for (health, ahead) in ahead::ahead(all, occasion.now).into_iter().enumerate() {
+        all[health].ahead = ahead;
+    }
     for index in 0..all.len() {
         let streak = &mut streaks[index];
-        streak.light = if is_lighter(all, index) { streak.light.saturating_add(1) } else { 0 };
-        let light = (streak.light >= LIGHT_CHECKS).then(|| "its chain is lighter than another node's".to_string());
-        // A node that was never checked may be used: to try is better than to wait.
-        let unknown = all[index].height.is_none() && all[index].error.is_none();
-        let disabled = match fault(all, index, bounds).or(light) {
-            Some(why) => {
-                streak.good = 0;
-                Some(why)
-            }
-            None if unknown => None,
-            None => {
-                streak.good = streak.good.saturating_add(1);
-                let waits = streak.disabled && streak.good < GOOD_CHECKS;
-                waits.then(|| format!("it is used again after {GOOD_CHECKS} good checks"))
-            }
+        let kept = all[index].disabled.take().or(all[index].warning.take());
+        let disabled = if occasion.checked[index] {
+            streak.light = if is_lighter(all, index) { streak.light.saturating_add(1) } else { 0 };
+            let light = (streak.light >= LIGHT_CHECKS).then(|| "its chain is lighter than another node's".to_string());
+            after_check(fault(all, index, bounds).or(light), &all[index], streak)
+        } else {
+            kept.or_else(|| ahead_fault(&all[index]))
         };
         streak.disabled = disabled.is_some();
-        (all[index].disabled, all[index].warning) = (disabled, None);
+        all[index].disabled = disabled;
     }
-    if all.iter().all(|health| health.disabled.is_some()) {
-        for health in all.iter_mut().filter(|health| health.error.is_none()) {
+    stand_in(all, occasion.paused);
+}
+
+/// Why the node is not used after a check that found `fault`.
+fn after_check(fault: Option<String>, health: &Health, streak: &mut Streak) -> Option<String> {
+    // A node that was never checked may be used: to try is better than to wait.
+    let unknown = health.height.is_none() && health.error.is_none();
+    match fault {
+        Some(why) => {
+            streak.good = 0;
+            Some(why)
+        }
+        None if unknown => None,
+        None => {
+            streak.good = streak.good.saturating_add(1);
+            let waits = streak.disabled && streak.good < GOOD_CHECKS;
+            waits.then(|| format!("it is used again after {GOOD_CHECKS} good checks"))
+        }
+    }
+}
+
+/// While none can be used, those that answer are; one whose head cannot be only where all are so.
+fn stand_in(all: &mut [Health], paused: &[bool]) {
+    if all.iter().zip(paused).any(|(health, paused)| !paused && health.disabled.is_none()) {
+        return;
+    }
+    let answers = |health: &Health| health.error.is_none();
+    let is_better = all.iter().zip(paused).any(|(health, paused)| !paused && answers(health) && health.ahead.is_none());
+    for (health, _) in all.iter_mut().zip(paused).filter(|(_, paused)| !**paused) {
+        if answers(health) && (health.ahead.is_none() || !is_better) {
             health.warning = health.disabled.take();
         }
     }
@@ -161,13 +214,28 @@ mod tests {
         Health { height: Some(height), ..Default::default() }
     }
 
+    const NOW: Duration = Duration::from_secs(1_000_000);
+
+    /// A head at the clock's epoch 100 of a network that keeps its block times.
+    fn timed(height: ChainEpoch) -> Health {
+        let seconds = |epochs: i64| u64::try_from(1_000_000 + 30 * (epochs - 100)).ok();
+        let (head_at, genesis_at) = (seconds(height.min(100)), seconds(0));
+        Health { head_at, genesis_at, block_delay_secs: Some(30), ..at(height) }
+    }
+
     /// Which nodes are used after each round of checks.
     fn rounds(rounds: &[Vec<Health>]) -> Vec<Vec<bool>> {
         let mut streaks = vec![Streak::default(); rounds[0].len()];
         let mut told = Vec::new();
         for round in rounds {
             let mut all = round.clone();
-            judge(&mut all, &mut streaks, &Bounds::default());
+            let (checked, paused) = (vec![true; all.len()], vec![false; all.len()]);
+            judge(
+                &mut all,
+                &mut streaks,
+                &Bounds::default(),
+                &Occasion { checked: &checked, paused: &paused, now: NOW },
+            );
             told.push(all.iter().map(|health| health.disabled.is_none()).collect());
         }
         told
@@ -231,5 +299,56 @@ mod tests {
     fn epochs_behind_the_best() {
         let all = [at(97), Health { wrong_network: true, ..at(500) }, Health::default(), at(100)];
         assert_eq!([0, 2, 3].map(|index| behind(&all, index)), [Some(3), None, Some(0)]);
+    }
+
+    #[test]
+    fn a_head_that_cannot_be_makes_no_other_behind() {
+        for (what, all, used) in [
+            ("one claims the future", vec![timed(5_000), timed(100)], vec![false, true]),
+            (
+                "nor does it hide one that is behind",
+                vec![timed(5_000), timed(97), timed(100)],
+                vec![false, false, true],
+            ),
+            (
+                "it is better than none that is behind",
+                vec![timed(5_000), Health { sync_behind: Some(9), ..timed(100) }],
+                vec![false, true],
+            ),
+            (
+                "but not than none at all",
+                vec![timed(5_000), Health { error: Some("refused".into()), ..timed(100) }],
+                vec![true, false],
+            ),
+        ] {
+            assert_eq!(rounds(&[all]), [used], "{what}");
+        }
+        // It weighs nothing for the others either.
+        let weighing = |height, weight: &str| Health { weight: Some(weight.into()), ..timed(height) };
+        let all = || vec![weighing(100, "1000"), weighing(5_000, "9000")];
+        assert_eq!(rounds(&[all(), all(), all()])[2], [true, false]);
+    }
+
+    /// Nodes are checked one by one: only the one that was checked is judged, so that heads of different times are no fault.
+    #[test]
+    fn a_head_seen_earlier_is_not_behind_one_seen_now() {
+        let (mut all, mut streaks) = (vec![at(100), at(104)], vec![Streak::default(); 2]);
+        let mut check = |all: &mut Vec<Health>, checked: [bool; 2], paused: [bool; 2]| {
+            judge(all, &mut streaks, &Bounds::default(), &Occasion { checked: &checked, paused: &paused, now: NOW });
+            all.iter().map(|health| health.disabled.is_none()).collect::<Vec<_>>()
+        };
+        assert_eq!(check(&mut all, [false, true], [false; 2]), [true, true], "the first was seen a while ago");
+        assert_eq!(check(&mut all, [true, false], [false; 2]), [false, true], "and is stuck");
+        assert_eq!(check(&mut all, [false, true], [false; 2]), [false, true], "its own last check counts on");
+        all[1] = Health { error: Some("refused".into()), ..at(104) };
+        assert_eq!(check(&mut all, [false, true], [false; 2]), [true, false], "used for want of a better one");
+        assert!(all[0].warning.as_ref().is_some_and(|why| why.contains("4 epochs behind")), "{:?}", all[0]);
+        all[1] = at(104);
+        assert_eq!(check(&mut all, [false, true], [false, true]), [true, false], "one good check");
+        assert_eq!(
+            check(&mut all, [false, true], [false, true]),
+            [true, true],
+            "the better one is paused: no node instead"
+        );
     }
 }

@@ -1,10 +1,13 @@
 //! A pool of full nodes that its callers use as one: where each call goes, and what happens when a node fails it.
 //!
 //! * [`entries`] — which nodes there are; [`routes`] and [`policy`] — the order in which a method asks them.
-//! * [`judge`] — which of them are used; [`latency`] — a method that is slow or broken at one node.
-//! * [`retry`] — whether another node is asked after an error; [`calls`] — one call through the pool.
+//! * [`judge`] — which of them are used; [`ahead`] — heads that cannot be; [`latency`] — a method that is slow or broken at one node.
+//! * [`retry`] — whether another node is asked after an error; [`agree`] — whether an answer counts.
+//! * [`calls`] — one call through the pool.
 //! * [`view`] — what an operator sees and changes.
 
+pub mod agree;
+pub mod ahead;
 pub mod calls;
 pub mod entries;
 pub mod judge;
@@ -16,8 +19,9 @@ pub mod view;
 
 use crate::rpc::api_info::ApiInfo;
 use crate::util::lock;
+use crate::util::time::since_epoch;
 use entries::PoolEntry;
-use judge::{Bounds, Health, Streak};
+use judge::{Bounds, Health, Occasion, Streak};
 use latency::MethodAtNode;
 use policy::Candidate;
 use routes::{Filter, Route, Routes};
@@ -39,6 +43,8 @@ pub struct PoolSettings {
     pub routes: Routes,
     /// The seed of every caller without a primary of its own (PrimarySeed, `FPOOL_PRIMARY_SEED`); `None`: the miner's number.
     pub primary_seed: Option<u64>,
+    /// Mining base info and randomness count when two nodes give the same.
+    pub agreement: bool,
 }
 
 /// Set by an operator (`daemons node set --key=status`).
@@ -61,12 +67,14 @@ pub struct Member {
     pub name: String,
     calls: AtomicU64,
     methods: Mutex<HashMap<String, MethodAtNode>>,
+    suspected: Notify,
 }
 
 impl Member {
     fn new(name: String, host: String, info: Option<ApiInfo>) -> Arc<Member> {
         let id = node_id(&name);
-        Arc::new(Member { id, host, info, name, calls: AtomicU64::new(0), methods: Mutex::default() })
+        let (calls, methods, suspected) = Default::default();
+        Arc::new(Member { id, host, info, name, calls, methods, suspected })
     }
 
     fn of_entry(entry: &PoolEntry) -> Arc<Member> {
@@ -79,6 +87,30 @@ impl Member {
 
     fn called(&self) {
         self.calls.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A call found it broken: its health is checked soon.
+    fn suspect(&self) {
+        self.suspected.notify_one();
+    }
+
+    /// Completes when it is to be checked before its time.
+    pub async fn suspected(&self) {
+        self.suspected.notified().await;
+    }
+
+    /// Its methods that failed at their last call, by name.
+    pub fn breakers(&self) -> Vec<Breaker> {
+        let (methods, now) = (lock(&self.methods), Instant::now());
+        let failing = methods.iter().filter(|(_, known)| known.failures() > 0);
+        let breaker = |(method, known): (&String, &MethodAtNode)| Breaker {
+            method: method.clone(),
+            failures: known.failures(),
+            open: known.is_open(now),
+        };
+        let mut breakers: Vec<Breaker> = failing.map(breaker).collect();
+        breakers.sort_by(|a, b| a.method.cmp(&b.method));
+        breakers
     }
 
     fn remember(&self, method: &str, change: impl FnOnce(&mut MethodAtNode)) {
@@ -99,6 +131,16 @@ impl Member {
     }
 }
 
+/// A method that fails at a node.
+#[derive(Serialize, Clone, Debug, PartialEq, Eq)]
+pub struct Breaker {
+    pub method: String,
+    /// Failures in a row.
+    pub failures: u32,
+    /// Other nodes are asked first.
+    pub open: bool,
+}
+
 /// In the form of the pool's manual, from the node's name.
 fn node_id(name: &str) -> String {
     let mut hash = blake2b_simd::Params::new().hash_length(16).to_state();
@@ -115,12 +157,14 @@ struct Place {
     sealing: bool,
     health: Health,
     streak: Streak,
+    /// The time of its last check; `None`: it was not checked yet.
+    checked: Option<Instant>,
 }
 
 impl Place {
     fn of(member: Arc<Member>) -> Place {
         let health = Health::of(&member.name);
-        Place { member, status: Status::Running, sealing: true, health, streak: Streak::default() }
+        Place { member, status: Status::Running, sealing: true, health, streak: Streak::default(), checked: None }
     }
 
     fn is_used(&self) -> bool {
@@ -148,7 +192,6 @@ pub struct NodePool {
 struct Inner {
     state: Mutex<State>,
     changed: watch::Sender<u64>,
-    suspected: Notify,
 }
 
 /// A call's route, and the nodes in the order in which they are asked.
@@ -171,7 +214,7 @@ impl NodePool {
         let places = members.map(Place::of).collect();
         let (bound, seen, calls) = Default::default();
         let state = Mutex::new(State { places, settings, bound, seen, calls });
-        NodePool { inner: Arc::new(Inner { state, changed: watch::Sender::new(0), suspected: Notify::new() }) }
+        NodePool { inner: Arc::new(Inner { state, changed: watch::Sender::new(0) }) }
     }
 
     fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
@@ -193,35 +236,44 @@ impl NodePool {
         self.inner.changed.subscribe()
     }
 
-    /// A call found a node broken: its health is looked at soon.
+    /// Every node is checked soon: no call found one that can be used, or an operator changed something.
     pub fn suspect(&self) {
-        self.inner.suspected.notify_one();
+        lock(&self.inner.state).places.iter().for_each(|place| place.member.suspect());
     }
 
-    pub async fn suspected(&self) {
-        self.inner.suspected.notified().await;
-    }
-
-    /// The result of a round of checks: of each node by its name; of a node without a result nothing changes but the
-    /// comparison with the others.
+    /// The results of checks, each of a node by its name; the others keep what their own last check gave.
     pub fn report(&self, results: Vec<Health>) {
         self.change(|state| {
+            let mut checked = vec![false; state.places.len()];
             for result in results {
-                if let Some(place) = state.places.iter_mut().find(|place| place.health.node == result.node) {
-                    place.health = result;
+                let found = state.places.iter().position(|place| place.health.node == result.node);
+                let Some(index) = found else { continue };
+                checked[index] = true;
+                (state.places[index].health, state.places[index].checked) = (result, Some(Instant::now()));
+            }
+            state.judge(&checked);
+        });
+    }
+
+    /// Takes nodes out of use that nobody has checked for longer than `most`: the actor that checks them is down.
+    pub fn expire(&self, most: Duration) {
+        let is_old = |place: &Place| {
+            let age = place.checked.map(|at| at.elapsed());
+            age.filter(|age| *age > most && place.health.error.is_none()).map(|age| age.as_secs())
+        };
+        if !lock(&self.inner.state).places.iter().any(|place| is_old(place).is_some()) {
+            return;
+        }
+        self.change(|state| {
+            let mut checked = vec![false; state.places.len()];
+            for (place, checked) in state.places.iter_mut().zip(&mut checked) {
+                if let Some(age) = is_old(place) {
+                    let error = Some(format!("its last check was {age} s ago: see `bulkhead tree`"));
+                    place.health = Health { error, ..Health::of(&place.member.name) };
+                    *checked = true;
                 }
             }
-            let mut all: Vec<Health> = state.places.iter().map(|place| place.health.clone()).collect();
-            let mut streaks: Vec<Streak> = state.places.iter().map(|place| place.streak).collect();
-            judge::judge(&mut all, &mut streaks, &state.settings.bounds);
-            for (place, (health, streak)) in state.places.iter_mut().zip(all.into_iter().zip(streaks)) {
-                match (&place.health.disabled, &health.disabled) {
-                    _ if place.streak.disabled == streak.disabled => {}
-                    (_, Some(why)) => tracing::warn!(node = health.node, why, "a full node is not used any more"),
-                    (_, None) => tracing::info!(node = health.node, "a full node is used again"),
-                }
-                (place.health, place.streak) = (health, streak);
-            }
+            state.judge(&checked);
         });
     }
 
@@ -258,6 +310,11 @@ impl NodePool {
         let now = Instant::now();
         let (open, closed): (Vec<_>, Vec<_>) = nodes.partition(|member| member.is_open(method, now));
         Plan { route, nodes: closed.into_iter().chain(open).collect() }
+    }
+
+    /// Two nodes must give the same answer to `method`.
+    fn is_agreed(&self, method: &str) -> bool {
+        agree::is_agreed(routes::short(method)) && lock(&self.inner.state).settings.agreement
     }
 
     /// Counts a call that goes past the routes.
@@ -310,6 +367,23 @@ impl NodePool {
 }
 
 impl State {
+    /// Judges the nodes that were checked, and logs which are used from now on and which are not any more.
+    fn judge(&mut self, checked: &[bool]) {
+        let mut all: Vec<Health> = self.places.iter().map(|place| place.health.clone()).collect();
+        let mut streaks: Vec<Streak> = self.places.iter().map(|place| place.streak).collect();
+        let paused: Vec<bool> = self.places.iter().map(|place| place.status == Status::Pause).collect();
+        let occasion = Occasion { checked, paused: &paused, now: since_epoch() };
+        judge::judge(&mut all, &mut streaks, &self.settings.bounds, &occasion);
+        for (place, (health, streak)) in self.places.iter_mut().zip(all.into_iter().zip(streaks)) {
+            match (&health.disabled.as_ref().or(health.warning.as_ref()), place.streak.disabled) {
+                (Some(why), false) => tracing::warn!(node = health.node, why, "a full node is not used any more"),
+                (None, true) => tracing::info!(node = health.node, "a full node is used again"),
+                (Some(_), true) | (None, false) => {}
+            }
+            (place.health, place.streak) = (health, streak);
+        }
+    }
+
     /// Counts a call; how many there were before.
     fn count(&mut self, method: &str) -> u64 {
         if let Some(calls) = self.calls.get_mut(method) {

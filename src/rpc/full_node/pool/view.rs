@@ -77,6 +77,8 @@ pub struct ConfigView {
     pub max_behind_diff: i64,
     pub min_message_peers: u64,
     pub min_block_peers: u64,
+    #[serde(default)]
+    pub agreement: bool,
 }
 
 /// An operator's change. It holds until the process ends; what is to stay belongs into the configuration.
@@ -103,7 +105,7 @@ pub enum PoolChange {
         seed: String,
         id: String,
     },
-    /// `key`: DefaultPolicy, PrimarySeed, MaxSyncBehind, MaxBehindDiff, MinMessagePeers, MinBlockPeers.
+    /// `key`: DefaultPolicy, PrimarySeed, MaxSyncBehind, MaxBehindDiff, MinMessagePeers, MinBlockPeers, Agreement.
     SetConfig {
         key: String,
         value: String,
@@ -111,7 +113,7 @@ pub enum PoolChange {
 }
 
 /// Nodes at most: each is checked every few seconds.
-const MOST_NODES: usize = 64;
+pub const MOST_NODES: usize = 64;
 
 impl NodePool {
     /// `seed`: this node's miner.
@@ -181,6 +183,7 @@ impl NodePool {
             max_behind_diff: bounds.max_behind_diff,
             min_message_peers: bounds.min_message_peers,
             min_block_peers: bounds.min_block_peers,
+            agreement: state.settings.agreement,
         };
         PoolView { nodes, apis, primaries, config }
     }
@@ -288,10 +291,13 @@ impl super::State {
             "MaxSyncBehind" => settings.bounds.max_sync_behind = epochs(number(key, value)?)?,
             "MaxBehindDiff" => settings.bounds.max_behind_diff = epochs(number(key, value)?)?,
             "MinMessagePeers" => settings.bounds.min_message_peers = number(key, value)?,
+            "Agreement" => {
+                settings.agreement = value.parse().map_err(|_| format!("{key} is true or false, not {value:?}"))?
+            }
             "MinBlockPeers" => settings.bounds.min_block_peers = number(key, value)?,
             _ => {
                 return Err(format!(
-                    "{key:?} is no key of the pool; there are DefaultPolicy, PrimarySeed, MaxSyncBehind, MaxBehindDiff, MinMessagePeers, MinBlockPeers"
+                    "{key:?} is no key of the pool; there are DefaultPolicy, PrimarySeed, MaxSyncBehind, MaxBehindDiff, MinMessagePeers, MinBlockPeers, Agreement"
                 ));
             }
         }
