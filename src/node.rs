@@ -39,6 +39,7 @@ pub mod roles;
 pub mod sealing_report;
 pub mod settings;
 pub mod shards;
+mod shared_read;
 mod store_monitor;
 pub mod tree;
 
@@ -142,6 +143,9 @@ impl Node {
             concerns,
             agents: settings.agents.clone(),
             period: Default::default(),
+            whole_period: Default::default(),
+            info: Default::default(),
+            check: Default::default(),
             upgrades: Default::default(),
             ordering: Default::default(),
             refs: refs.clone(),

@@ -4,6 +4,7 @@ use super::bounds::Bounds;
 use super::dispatch::Dispatch;
 use super::envelope::{Request, RpcError, answer_text, read_request};
 use super::json::read_json;
+use super::strangers::{Room, Strangers};
 use crate::rpc::auth::Perm;
 use actix_ws::{AggregatedMessage, AggregatedMessageStream, Session};
 use futures::StreamExt;
@@ -28,20 +29,54 @@ pub struct Caller {
     pub version: String,
     pub dispatch: Arc<Dispatch>,
     pub bounds: &'static Bounds,
+    /// It showed a valid token.
+    pub known: bool,
+    pub strangers: Strangers,
 }
 
 /// A call's output to its connection: a frame to write, and with `done` the end of the call with that key.
 struct Out {
     text: Option<String>,
     done: Option<String>,
+    room: Room,
 }
 
 impl Out {
     fn frame(text: String) -> Out {
-        Out { text: Some(text), done: None }
+        Out { text: Some(text), done: None, room: Room::default() }
     }
     fn last(text: Option<String>, key: String) -> Out {
-        Out { text, done: Some(key) }
+        Out { text, done: Some(key), room: Room::default() }
+    }
+}
+
+/// The room of answers that are written and perhaps not read yet: a ping goes out behind them, and its pong says that they
+/// are.
+#[derive(Default)]
+struct Unread {
+    rooms: Vec<Room>,
+    /// How many of them the ping under way is behind; `None`: there is none.
+    behind: Option<usize>,
+    pings: u32,
+}
+
+impl Unread {
+    /// The payload of the ping that is to be sent now.
+    fn ping(&mut self) -> Option<[u8; 4]> {
+        if self.behind.is_some() || self.rooms.is_empty() {
+            return None;
+        }
+        self.behind = Some(self.rooms.len());
+        self.pings = self.pings.wrapping_add(1);
+        Some(self.pings.to_be_bytes())
+    }
+
+    fn pong(&mut self, payload: &[u8]) {
+        if payload == self.pings.to_be_bytes()
+            && let Some(read) = self.behind.take()
+        {
+            self.rooms.drain(..read);
+        }
     }
 }
 
@@ -66,7 +101,13 @@ pub async fn run(
     let mut pings = interval(PING_EVERY);
     pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut heard = Instant::now();
+    let mut unread = Unread::default();
     loop {
+        if let Some(payload) = unread.ping()
+            && !wrote(session.ping(&payload)).await
+        {
+            break;
+        }
         let write = tokio::select! {
             // a stop that was asked for, or a server handle that was dropped
             _ = stop.wait_for(|stopping| *stopping) => break,
@@ -76,9 +117,12 @@ pub async fn run(
                 }
                 None
             }
-            Some(Out { text, done }) = outbox.recv() => {
+            Some(Out { text, done, room }) = outbox.recv() => {
                 if let Some(key) = done {
                     calls.in_flight.remove(&key);
+                }
+                if !room.is_none() {
+                    unread.rooms.push(room);
                 }
                 text
             }
@@ -93,7 +137,10 @@ pub async fn run(
                         }
                         None
                     }
-                    Some(Ok(AggregatedMessage::Pong(_))) => None,
+                    Some(Ok(AggregatedMessage::Pong(payload))) => {
+                        unread.pong(&payload);
+                        None
+                    }
                     Some(Ok(AggregatedMessage::Close(_)) | Err(_)) | None => break,
                 }
             }
@@ -148,11 +195,21 @@ impl Calls {
             tokio::spawn(feed(caller, out, asked, cancelled));
         } else {
             tokio::spawn(async move {
-                let outcome = tokio::select! {
-                    outcome = caller.dispatch.call(&caller.perms, &caller.version, &method, params) => outcome,
-                    _ = cancelled => Err(RpcError::verdict("context canceled")),
+                let call = async {
+                    let turn = caller.strangers.turn(caller.known).await?;
+                    Ok((caller.dispatch.call(&caller.perms, &caller.version, &method, params).await, turn))
                 };
-                let _ = out.send(Out::last(id.map(|id| answer_text(&id, outcome)), key)).await;
+                let (outcome, turn) = tokio::select! {
+                    done = call => done.map_or_else(|busy| (Err(busy), None), |(outcome, turn)| (outcome, Some(turn))),
+                    _ = cancelled => (Err(RpcError::verdict("context canceled")), None),
+                };
+                let mut last = Out::last(id.as_ref().map(|id| answer_text(id, outcome)), key);
+                let bytes = last.text.as_ref().map_or(0, String::len);
+                if let Err(full) = caller.strangers.grow(caller.known, &mut last.room, bytes) {
+                    last.text = id.map(|id| answer_text(&id, Err(full)));
+                }
+                drop(turn); // the answer has its room
+                let _ = out.send(last).await;
             });
         }
         None
@@ -199,4 +256,37 @@ async fn feed(caller: Caller, out: mpsc::Sender<Out>, asked: Asked, mut cancelle
     }
     let close = format!(r#"{{"jsonrpc":"2.0","method":"xrpc.ch.close","params":[{channel}]}}"#);
     let _ = out.send(Out::last(Some(close), key)).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_keeps_its_room_until_the_pong_of_a_ping_behind_it() {
+        let strangers = Strangers::new();
+        let room = || {
+            let mut room = Room::default();
+            strangers.grow(false, &mut room, 1 << 20).expect("room");
+            room
+        };
+        let mut unread = Unread::default();
+        assert_eq!(unread.ping(), None, "nothing is to be known");
+        unread.rooms.extend([room(), room()]);
+        let first = unread.ping().expect("a ping behind two");
+        assert_eq!(unread.ping(), None, "one at a time");
+        unread.rooms.push(room());
+        for other in [&b""[..], &[0, 0, 0, 9]] {
+            unread.pong(other);
+            assert_eq!(unread.rooms.len(), 3, "a pong of another ping");
+        }
+        unread.pong(&first);
+        assert_eq!(unread.rooms.len(), 1);
+        unread.pong(&first);
+        assert_eq!(unread.rooms.len(), 1, "said twice");
+        let second = unread.ping().expect("a ping behind the third");
+        assert_ne!(second, first);
+        unread.pong(&second);
+        assert!(unread.rooms.is_empty() && unread.ping().is_none());
+    }
 }

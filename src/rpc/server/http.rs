@@ -5,6 +5,7 @@ use super::dispatch::Dispatch;
 use super::envelope::{Request, RpcError, answer_text, read_request};
 use super::json::read_json;
 use super::service::Service;
+use super::strangers::{AnswerBody, Room, Strangers};
 use super::{channel, frames};
 use crate::rpc::auth::Perm;
 use crate::rpc::connection_limits::ConnectionLimiter;
@@ -23,6 +24,7 @@ pub struct ServerState {
     dispatch: Arc<Dispatch>,
     sockets: ConnectionLimiter,
     bodies: BodyRoom,
+    strangers: Strangers,
     refusals: RefusalLog,
     stop: watch::Receiver<bool>,
 }
@@ -33,6 +35,7 @@ impl ServerState {
             dispatch: Arc::new(Dispatch::new(service)),
             sockets,
             bodies: BodyRoom::new(bounds::LARGE_BODIES),
+            strangers: Strangers::new(),
             refusals: RefusalLog::default(),
             stop,
         }
@@ -129,7 +132,10 @@ pub async fn post(
             return shared.refuse(&request, (status, why.to_string()));
         }
     };
-    let refuse = |e: RpcError| respond(e.http_status(), Some(answer_text(&Value::Null, Err(e))));
+    let refuse = |e: RpcError| {
+        let text = answer_text(&Value::Null, Err(e.clone()));
+        respond(e.http_status(), Some(text), Room::default())
+    };
     // The room of a large body is kept until its call is answered.
     let Body { bytes, .. } = &body;
     match read_json(bytes, caller.bounds()) {
@@ -139,32 +145,61 @@ pub async fn post(
         }
         Ok(Value::Array(list)) => {
             let mut answers: Vec<String> = Vec::new();
+            let mut size = AnswerSize::default();
             for one in list {
-                answers.extend(respond_to(&shared.dispatch, &caller.perms, &version, one).await.1);
+                match respond_to(&shared, &caller, &version, one, &mut size).await {
+                    Ok((_, answer)) => answers.extend(answer),
+                    Err(full) => return refuse(full),
+                }
             }
-            respond(200, Some(format!("[{}]", answers.join(","))))
+            respond(200, Some(format!("[{}]", answers.join(","))), size.room)
         }
         Ok(one) => {
-            let (status, answer) = respond_to(&shared.dispatch, &caller.perms, &version, one).await;
-            respond(status, answer)
+            let mut size = AnswerSize::default();
+            match respond_to(&shared, &caller, &version, one, &mut size).await {
+                Ok((status, answer)) => respond(status, answer, size.room),
+                Err(full) => refuse(full),
+            }
         }
     }
 }
 
-/// The answer to one request and the HTTP status that goes with it; a notification has none.
-async fn respond_to(dispatch: &Dispatch, perms: &[Perm], version: &str, one: Value) -> (u16, Option<String>) {
-    let (id, outcome) = match read_request(one) {
-        Err((id, error)) => (Some(id), Err(error)),
-        Ok(Request { id, method, params }) => (id, dispatch.call(perms, version, &method, params).await),
-    };
-    let status = outcome.as_ref().err().map_or(200, RpcError::http_status);
-    (status, id.map(|id| answer_text(&id, outcome)))
+/// The bytes of a POST's answers so far, and their room.
+#[derive(Default)]
+struct AnswerSize {
+    bytes: usize,
+    room: Room,
 }
 
-fn respond(status: u16, body: Option<String>) -> HttpResponse {
+/// The answer to one request and the HTTP status that goes with it; a notification has none. An error: there is no room
+/// for the answers of this POST.
+async fn respond_to(
+    shared: &ServerState,
+    caller: &Caller,
+    version: &str,
+    one: Value,
+    size: &mut AnswerSize,
+) -> Result<(u16, Option<String>), RpcError> {
+    // Kept until the answer has its room.
+    let turn = shared.strangers.turn(caller.known).await;
+    let (id, outcome) = match (read_request(one), &turn) {
+        (Err((id, error)), _) => (Some(id), Err(error)),
+        (Ok(Request { id, .. }), Err(busy)) => (id, Err(busy.clone())),
+        (Ok(Request { id, method, params }), Ok(_)) => {
+            (id, shared.dispatch.call(&caller.perms, version, &method, params).await)
+        }
+    };
+    let status = outcome.as_ref().err().map_or(200, RpcError::http_status);
+    let answer = id.map(|id| answer_text(&id, outcome));
+    size.bytes += answer.as_ref().map_or(0, |answer| answer.len() + 1);
+    shared.strangers.grow(caller.known, &mut size.room, size.bytes)?;
+    Ok((status, answer))
+}
+
+fn respond(status: u16, body: Option<String>, room: Room) -> HttpResponse {
     let mut response = HttpResponse::build(StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR));
     match body {
-        Some(body) => response.content_type("application/json").body(body),
+        Some(body) => response.content_type("application/json").body(AnswerBody::new(body, room)),
         None => response.finish(),
     }
 }
@@ -201,6 +236,8 @@ pub async fn upgrade(
         version: version.into_inner(),
         dispatch: shared.dispatch.clone(),
         bounds,
+        known: caller.known,
+        strangers: shared.strangers.clone(),
     };
     let stop = shared.stop.clone();
     actix_web::rt::spawn(async move {

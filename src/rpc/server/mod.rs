@@ -3,7 +3,7 @@
 //! * [`envelope`] — requests, answers, errors on the wire; [`dispatch`] — permission, then the method.
 //! * [`methods`] — the table of methods that any `FullNode` can answer; [`derived`] — those composed from others.
 //! * [`http`], [`channel`] — the two transports; `ChainNotify` needs the second. [`bounds`], [`frames`] — what a
-//!   caller may send.
+//!   caller may send; [`strangers`] — what those without a token may take.
 //!
 //! The server has threads of its own: a busy or crashed rest of the process does not stop it, nor it them.
 
@@ -18,6 +18,7 @@ mod json;
 mod methods;
 mod service;
 mod shapes;
+mod strangers;
 
 pub use envelope::RpcError;
 pub use service::{Channel, ExtraMethods, Service, Upstream};

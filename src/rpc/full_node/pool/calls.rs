@@ -54,7 +54,14 @@ impl PooledCalls {
     }
 
     pub fn of_version(pool: NodePool, seed: &str, version: &'static str) -> PooledCalls {
-        PooledCalls { pool, seed: seed.into(), clients: Mutex::default(), pinned: None, seen: Mutex::default(), version }
+        PooledCalls {
+            pool,
+            seed: seed.into(),
+            clients: Mutex::default(),
+            pinned: None,
+            seen: Mutex::default(),
+            version,
+        }
     }
 
     pub fn pool(&self) -> &NodePool {
