@@ -5,12 +5,13 @@ use super::launch;
 use super::miner_flags::MinerFlags;
 use super::render::tree::exit_text;
 use super::signals::Signals;
-use super::{CliError, Context, logging};
+use super::{CliError, Context};
 use crate::config::values::{format_duration, parse_duration};
 use crate::config::{Config, ConfigError, DirectoryKind, Overrides, Reading, RepoLock};
 use crate::node::identity::NewStore;
 use crate::node::settings::Origin;
 use crate::supervisor::Exit;
+use crate::util::log_levels;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -102,7 +103,7 @@ impl Origin for FromFile {
         self.reading.read().map(|loaded| loaded.config)
     }
     fn log(&self, filter: &str) -> Result<(), String> {
-        logging::refilter(filter)
+        log_levels::configure(filter).map_err(|e| e.to_string())
     }
 }
 

@@ -28,8 +28,8 @@ pub struct PooledCalls {
     pool: NodePool,
     /// The address (miner or wallet) whose primary is asked first.
     seed: Arc<str>,
-    /// By the node's id; made at the first call to it.
-    clients: Mutex<HashMap<String, RpcClient>>,
+    /// By the node's id; made at the first call to it. One that left and came back, with another token say, is another member.
+    clients: Mutex<HashMap<String, (Arc<Member>, RpcClient)>>,
     /// Every call goes to this node alone; to another one after most of the others contradicted it.
     pinned: Option<Mutex<Arc<Member>>>,
     /// The last head that was given to the caller.
@@ -91,9 +91,9 @@ impl PooledCalls {
         }
     }
 
-    fn client(&self, member: &Member) -> Result<RpcClient, RpcCallError> {
+    fn client(&self, member: &Arc<Member>) -> Result<RpcClient, RpcCallError> {
         let mut clients = lock(&self.clients);
-        if let Some(client) = clients.get(&member.id) {
+        if let Some((_, client)) = clients.get(&member.id).filter(|(of, _)| Arc::ptr_eq(of, member)) {
             return Ok(client.clone());
         }
         let Some(info) = &member.info else {
@@ -101,7 +101,7 @@ impl PooledCalls {
             return Err(RpcCallError { node: member.name.clone(), method: "connect".into(), kind });
         };
         let client = RpcClient::new(info, "v1")?;
-        clients.insert(member.id.clone(), client.clone());
+        clients.insert(member.id.clone(), (member.clone(), client.clone()));
         Ok(client)
     }
 
