@@ -1,4 +1,4 @@
-//! What is known of a node of the pool after its last check.
+//! The result of the last check of a node of the pool.
 
 use crate::chain::ChainEpoch;
 use num_bigint::BigInt;
