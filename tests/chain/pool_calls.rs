@@ -256,3 +256,17 @@ async fn a_node_that_comes_back_with_another_token_is_called_with_that_one() {
     caller.version().await.expect("answered");
     assert_eq!(first.node.calls_of("Version").len(), 1);
 }
+
+#[tokio::test]
+async fn a_method_that_fails_at_a_node_is_seen_there_also_where_it_is_the_only_one() {
+    let pool = pool(&[refusing().await]);
+    let caller = node(&pool);
+    for failures in 1..=5 {
+        caller.version().await.expect_err("refused");
+        let breakers = pool.members()[0].breakers();
+        let found = breakers.iter().map(|b| (b.method.as_str(), b.failures, b.open)).collect::<Vec<_>>();
+        assert_eq!(found, [("Version", failures, failures == 5)]);
+    }
+    let waits = tokio::time::timeout(Duration::from_secs(20), pool.members()[0].suspected()).await;
+    assert!(waits.is_ok(), "it is checked before its time");
+}

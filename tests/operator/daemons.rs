@@ -45,6 +45,8 @@ fn a_dead_node_of_the_pool_stops_nothing() {
         &["FULLNODE_API_USE_POOL=true\n", "FULLNODE_API_POOL_INFO=", &dead_info],
     );
 
+    let actor = format!("root/chain/nodes/{dead}");
+    shows(&typed(&repo, &["tree", "--inspect", &actor]).ok(), &["breakers", "cannot reach it"]);
     daemons(&["node", "set", &format!("--nid={}", nodes[0]["id"].as_str().unwrap()), "--key=status", "--val=exit"])
         .ok();
     daemons(&["node", "set", &format!("--nid={nid}"), "--key=status", "--val=pause"]).refused(1, &["last node"]);

@@ -121,9 +121,10 @@ impl PooledCalls {
         let asks_others = only.is_none() && self.pool.is_agreed(method);
         let pinned = self.pinned();
         if let Some(only) = pinned.clone().filter(|_| !asks_others).or(only) {
-            only.called();
             self.pool.count(method);
-            return self.client(&only)?.call(method, params, within).await;
+            let params: Arc<[Value]> = params.into();
+            let ended = self.attempt(only, method, &params, Instant::now() + within).await;
+            return self.ended(short(method), ended).map(|(_, value)| value).map_err(|(_, error)| error);
         }
         let began = Instant::now();
         let mut changed = self.pool.watch();
