@@ -15,7 +15,7 @@ fn a_dead_node_of_the_pool_stops_nothing() {
         listener.local_addr().unwrap()
     };
     let dead_info = format!("t.o.k:/ip4/127.0.0.1/tcp/{}/http", dead.port());
-    let _node = up(&repo, &format!("{dead_info},{}", chain.api_info()));
+    let node = up(&repo, &format!("{dead_info},{}", chain.api_info()));
     let daemons = |args: &[&str]| typed(&repo, &[&["fpool"], args].concat());
 
     let nodes = until("the dead node is known", || {
@@ -46,6 +46,8 @@ fn a_dead_node_of_the_pool_stops_nothing() {
         &["FULLNODE_API_USE_POOL=true\n", "FULLNODE_API_POOL_INFO=", &dead_info],
     );
 
+    let actor = format!("root/chain/nodes/{dead}");
+    shows(&typed(&repo, &["tree", "--inspect", &actor]).ok(), &["breakers", "cannot reach it"]);
     daemons(&["node", "set", &format!("--nid={}", nodes[0]["id"].as_str().unwrap()), "--key=status", "--val=exit"])
         .ok();
     daemons(&["node", "set", &format!("--nid={nid}"), "--key=status", "--val=pause"]).refused(1, &["last node"]);
@@ -53,6 +55,23 @@ fn a_dead_node_of_the_pool_stops_nothing() {
     let again = ask(&repo, &["daemons", "nodes"]);
     assert_eq!(again.as_array().map(Vec::len), Some(2), "{again:#}");
     assert!(again[0]["primary"].as_bool() == Some(true), "{again:#}");
+
+    // Info says which nodes there are; the subsystem's lines come and go with its level.
+    shows(&typed(&repo, &["info"]).ok(), &[&format!("{dead}: not used: "), ": used, asked first, epoch "]);
+    shows(&typed(&repo, &["log", "list"]).ok(), &["fullpool\n", "wdpost\n"]);
+    let change = |value: &str| daemons(&["config", "set", "--key=MaxSyncBehind", &format!("--val={value}")]).ok();
+    let logged = |text: &str| node.err().contains(text);
+    change("41");
+    until("the change is logged", || logged("MaxSyncBehind is 41").then_some(()));
+    let level = |level: &str| typed(&repo, &["log", "set-level", "--system=fullpool", level]);
+    shows(&level("warn").ok(), &["fullpool: warn\n"]);
+    change("42");
+    level("info").ok();
+    change("43");
+    until("the change is logged", || logged("MaxSyncBehind is 43").then_some(()));
+    assert!(!logged("MaxSyncBehind is 42"), "below the level");
+    level("loud").refused(1, &["trace, debug, info"]);
+    typed(&repo, &["log", "set-level", "--system=fulpool", "warn"]).refused(1, &["fulpool", "log list"]);
 }
 
 #[test]
