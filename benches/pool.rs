@@ -53,7 +53,8 @@ fn chain(dir: &Path) -> (Process, ApiInfo) {
         .spawn()
         .expect("the chain starts");
     let out = BufReader::new(child.stdout.take().expect("piped"));
-    let ready = out.lines().map_while(Result::ok).find(|line| line.contains("\"ready\"")).expect("it says that it is up");
+    let ready =
+        out.lines().map_while(Result::ok).find(|line| line.contains("\"ready\"")).expect("it says that it is up");
     let ready: Value = serde_json::from_str(&ready).expect("JSON");
     let file = ready["api_info_file"].as_str().unwrap_or_else(|| panic!("{ready}"));
     let info = std::fs::read_to_string(file).expect("its address");
@@ -208,9 +209,7 @@ async fn heads() -> (f64, f64) {
     let token = auth.token(&[Perm::Read]).expect("a token");
     let service = Service::of_upstream(api.clone(), auth);
     let server = serve("127.0.0.1:0".parse().expect("an address"), service).expect("it serves");
-    let tipset = |height: i64| {
-        Arc::new(scripted::tipset(&format!("t{height}"), height, &format!("t{}", height - 1)))
-    };
+    let tipset = |height: i64| Arc::new(scripted::tipset(&format!("t{height}"), height, &format!("t{}", height - 1)));
     api.heads().head(&tipset(0), None);
     const SOCKETS: usize = 4;
     let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
