@@ -34,7 +34,7 @@ pub struct PooledCalls {
     pinned: Option<Mutex<Arc<Member>>>,
     /// The last head that was given to the caller.
     seen: Mutex<Option<SeenHead>>,
-    /// Of the nodes' API: v0, v1 or v2.
+    /// The version of the nodes' API: v0, v1 or v2.
     version: &'static str,
 }
 
