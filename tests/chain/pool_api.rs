@@ -77,7 +77,7 @@ async fn every_method_is_passed_on_as_it_came_also_one_that_is_not_known() {
     let (node, heard) = recording(odd).await;
     let front = Front::of(&[refusing().await, node]);
     for (version, method) in
-        [("v1", "Filecoin.StateUnheardOf"), ("v0", "Filecoin.ChainHead"), ("v2", "Filecoin.ChainGetTipSet")]
+        [("v1", "Filecoin.StateUnheardOf"), ("v0", "Filecoin.StateMinerInfo"), ("v2", "Filecoin.ChainGetTipSet")]
     {
         assert_eq!(front.call(version, Some(&Perm::ALL), method).await, Ok(odd.to_string()), "{version} {method}");
         let sent = heard.lock().unwrap().pop().unwrap();
