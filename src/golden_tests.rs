@@ -363,11 +363,12 @@ mod orders {
 }
 
 /// Enums that serde reads and that the tables of this file do not pin, and why.
-const ELSEWHERE: [(&str, &str, &str); 8] = [
+const ELSEWHERE: [(&str, &str, &str); 9] = [
     ("actors/seal_agent/queue.rs", "State", "pinned in queue_tests.rs"),
     ("chain/types.rs", "HeadChangeType", "Lotus' name"),
     ("config/cluster.rs", "DirectoryConfig", "a configuration's word"),
     ("config/mod.rs", "LogFormat", "a configuration's word"),
+    ("config/mod.rs", "Priority", "a configuration's word"),
     ("config/mod.rs", "SealPlace", "a configuration's word"),
     ("config/mod.rs", "Switch", "a configuration's word"),
     ("rpc/full_node/mod.rs", "RandomnessTag", "the network's number"),

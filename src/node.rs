@@ -39,6 +39,7 @@ pub mod roles;
 pub mod sealing_report;
 pub mod settings;
 pub mod shards;
+mod shared_read;
 mod store_monitor;
 pub mod tree;
 
@@ -46,6 +47,7 @@ use crate::actors::daemon_link::settings::LinkSettings;
 use crate::chain::Address;
 use crate::proofs::Prover;
 use crate::rpc::auth::RepoAuth;
+use crate::rpc::pool_api::PoolApi;
 use crate::store::{Store, StoreError};
 use crate::supervisor::{Exit, Groups, Tree, TreeOptions};
 use crate::util::time::unix_ms;
@@ -131,11 +133,19 @@ impl Node {
         let alone = settings.cluster.is_none();
         let concerns = Concern::ALL.into_iter().filter(|concern| !alone || slots.get(*concern).is_some()).collect();
         let reloader = Arc::new(Reloader::new(&settings, &refs, &prover));
+        let pool_api = settings.pool_listen.and_then(|_| {
+            let pool = links.chain.pool()?.clone();
+            Some(Arc::new(PoolApi::new(pool, &miner.to_string(), &settings.repo)))
+        });
         let backend = Arc::new(NodeBackend {
+            pool_api: pool_api.clone(),
             live: reloader.live.clone(),
             concerns,
             agents: settings.agents.clone(),
             period: Default::default(),
+            whole_period: Default::default(),
+            info: Default::default(),
+            check: Default::default(),
             upgrades: Default::default(),
             ordering: Default::default(),
             refs: refs.clone(),
@@ -149,6 +159,7 @@ impl Node {
         });
         let groups = Groups::default();
         let parts = Parts {
+            pool_api,
             heads: Heads::of(&groups),
             groups,
             reloader: reloader.clone(),

@@ -4,6 +4,7 @@ use super::client::NodeClient;
 use super::render::daemons as render;
 use super::{CliError, Context};
 use crate::rpc::api_info::ApiInfo;
+use crate::rpc::auth::Perm;
 use crate::rpc::full_node::pool::routes::CATEGORIES;
 use crate::rpc::full_node::pool::view::{PoolChange, PoolView};
 use clap::Subcommand;
@@ -112,6 +113,17 @@ pub enum ConfigCommand {
 pub enum AuthCommand {
     /// Two lines for another provider's environment, with the nodes' tokens
     ApiPoolInfo,
+    /// A line for the environment of workers, other providers and the lotus command line: the pool as one full node
+    ApiInfo {
+        /// Permission of its token: read, write, sign or admin
+        #[arg(long, value_name = "PERM", default_value = "admin", value_parser = perm)]
+        perm: Perm,
+    },
+}
+
+fn perm(text: &str) -> Result<Perm, String> {
+    let found = Perm::ALL.into_iter().find(|perm| perm.name() == text);
+    found.ok_or_else(|| "it is read, write, sign or admin".to_string())
 }
 
 pub async fn run(command: Command, cx: Context) -> Result<(), CliError> {
@@ -163,6 +175,11 @@ pub async fn run(command: Command, cx: Context) -> Result<(), CliError> {
             cx.out.answer(&view.config, render::config);
         }
         Command::Config(ConfigCommand::Set { key, val }) => change(PoolChange::SetConfig { key, value: val }).await?,
+        Command::Auth(AuthCommand::ApiInfo { perm }) => {
+            let info: String = node.call("Bulkhead.DaemonsApiInfo", vec![json!(perm)]).await?;
+            let line = format!("FULLNODE_API_INFO={info}\n");
+            cx.out.answer(&info, |_| line.clone());
+        }
         Command::Auth(AuthCommand::ApiPoolInfo) => {
             let info: String = node.call("Bulkhead.DaemonsAuth", vec![]).await?;
             let lines = format!("FULLNODE_API_USE_POOL=true\nFULLNODE_API_POOL_INFO={info}\n");

@@ -5,6 +5,7 @@ use super::launch;
 use super::miner_flags::MinerFlags;
 use super::render::tree::exit_text;
 use super::signals::Signals;
+use super::wiring;
 use super::{CliError, Context};
 use crate::config::values::{format_duration, parse_duration};
 use crate::config::{Config, ConfigError, DirectoryKind, Overrides, Reading, RepoLock};
@@ -56,8 +57,8 @@ pub struct StopArgs {
 
 pub async fn run(new: NewStore, cx: Context) -> Result<(), CliError> {
     crate::rpc::descriptors::raise();
-    let config = &cx.config;
-    ready(config)?;
+    ready(&cx.config)?;
+    let config = &wiring::with_miner_pool(cx.config.clone()).await?;
     let _lock = RepoLock::take(&config.repo)?;
     let signals = Signals::install()?;
     let mut hangups = Signals::hangups()?;
@@ -111,9 +112,6 @@ impl Origin for FromFile {
 pub fn ready(config: &Config) -> Result<(), CliError> {
     if config.node.miner.is_none() {
         return Err(CliError::NotInitialised { repo: config.repo.clone() });
-    }
-    if config.full_node.api_info.is_none() && config.full_node.pool_info.is_none() {
-        return Err(CliError::NoFullNode { file: config.config_file() });
     }
     if config.cluster.kind() == DirectoryKind::Etcd && !cfg!(feature = "cluster") {
         return Err(CliError::NoClusterFeature);

@@ -3,10 +3,12 @@
 use super::CliError;
 use crate::chain::proof_types;
 use crate::chain::types::SignedMessage;
-use crate::config::{Config, LogFormat};
+use crate::config::{Config, LogFormat, Priority};
 use crate::proofs::ChildConfig;
 use crate::proofs::gpu::{self, Gpu};
 use crate::proofs::keys::{self, Condition, KeyPhase};
+use crate::rpc::api_info::ApiInfo;
+use crate::rpc::client;
 use crate::rpc::full_node::pool::calls::PooledCalls;
 use crate::rpc::full_node::pool::entries::PoolEntry;
 use crate::rpc::full_node::pool::judge::Bounds;
@@ -18,6 +20,7 @@ use serde::Serialize;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// A row of `bulkhead keys`.
 #[derive(Serialize, Clone, Debug)]
@@ -147,6 +150,48 @@ pub fn keys_ready(cache: &Path, sector_size: u64) -> Result<(), CliError> {
 /// The CID that the chain knows a signed message by.
 pub fn message_cid(signed: &SignedMessage) -> Result<Cid, CliError> {
     crate::chain::cbor::signed_message_cid(signed).map_err(failed)
+}
+
+/// How long the provider at `MINER_API_INFO` may take to tell how its pool is reached.
+const ASK_MINER_WITHIN: Duration = Duration::from_secs(10);
+
+/// The configuration with the pool of the provider at `MINER_API_INFO` among its full nodes, where that is asked for: the
+/// first of them, in front of those that are named here.
+pub async fn with_miner_pool(mut config: Config) -> Result<Config, CliError> {
+    let named = config.full_node.api_info.is_some() || config.full_node.pool_info.is_some();
+    let wanted = match config.full_node.miner_api_priority {
+        Priority::Auto => !named,
+        Priority::True => true,
+        Priority::False => false,
+    };
+    let miner = std::env::var("MINER_API_INFO").ok().filter(|info| wanted && !info.trim().is_empty());
+    let Some(miner) = miner else {
+        return if named { Ok(config) } else { Err(CliError::NoFullNode { file: config.config_file() }) };
+    };
+    let miner = ApiInfo::parse("environment variable MINER_API_INFO", &miner).map_err(failed)?;
+    let asked = client::call::<String>(
+        &miner,
+        "v0",
+        "Bulkhead.DaemonsApiInfo",
+        vec![serde_json::json!("admin")],
+        ASK_MINER_WITHIN,
+    );
+    match asked.await {
+        Ok(pool) => {
+            let own =
+                config.full_node.api_info.take().map(|own| format!(",{}", ApiInfo::pasted(&own))).unwrap_or_default();
+            config.full_node.api_info = Some(format!("{pool}{own}"));
+            Ok(config)
+        }
+        // The nodes that are named here do without it.
+        Err(why) if named => {
+            tracing::warn!("the pool of the provider at MINER_API_INFO is not used: {why}");
+            Ok(config)
+        }
+        Err(why) => Err(CliError::Failed(format!(
+            "no full node is named here, and the provider at MINER_API_INFO does not tell how its pool is reached: {why}; set FULLNODE_API_INFO, or start that provider first"
+        ))),
+    }
 }
 
 /// The full nodes that the configuration names, as a pool.

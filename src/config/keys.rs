@@ -236,6 +236,19 @@ pub static KEYS: &[Key] = &[
         "Takes mining base info and randomness only when two nodes of the pool give the same; a block that they disagree about is lost."
     ),
     key!(
+        "full_node.listen",
+        Kind::Text("ip:port, or nothing", |s| is_empty_or(s, |s| s.parse::<std::net::SocketAddr>().is_ok())),
+        "\"127.0.0.1:2245\"",
+        "Where the pool is served as one full node to workers, other providers and the lotus command line (`daemons auth api-info`); empty: nowhere."
+    ),
+    key!(
+        "full_node.miner_api_priority",
+        Kind::Choice(&["auto", "true", "false"]),
+        "\"auto\"",
+        env "FULLNODE_MINER_API_PRIORITY",
+        "Whether the pool of the provider at MINER_API_INFO is used as a full node: auto where none is named here, true before those that are named, false never."
+    ),
+    key!(
         "proving.parameter_cache",
         Kind::Path,
         "\"/var/tmp/filecoin-proof-parameters\"",

@@ -91,6 +91,21 @@ pub struct FullNodeConfig {
     pub min_message_peers: u64,
     pub min_block_peers: u64,
     pub agreement: bool,
+    /// `127.0.0.1:2245`; `None`: the pool is not served.
+    #[serde(with = "optional")]
+    pub listen: Option<String>,
+    pub miner_api_priority: Priority,
+}
+
+/// Whether the pool of the node at `MINER_API_INFO` is used.
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum Priority {
+    /// Where no full node is named.
+    Auto,
+    /// Before the full nodes that are named.
+    True,
+    False,
 }
 
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]

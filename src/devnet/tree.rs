@@ -37,7 +37,7 @@ pub struct ServerConfig {
 
 fn start(chain: Arc<Devnet>, config: &ServerConfig, door: &SharedListener) -> Result<ChainServer, StartError> {
     let extras: Arc<dyn ExtraMethods> = Arc::new(super::extra_rpc::DevnetMethods(chain.clone()));
-    let service = Service { auth: config.auth.clone(), node: Some(chain), extras: Some(extras) };
+    let service = Service { extras: Some(extras), ..Service::of_node(chain, config.auth.clone()) };
     let server = server::serve_at(door, service).map_err(|e| StartError(e.to_string()))?;
     let path = config.dir.join(API_INFO_FILE);
     let left = config.auth.write_repo_files(&config.dir, server.addr()).map_err(|e| e.to_string()).and_then(|info| {

@@ -207,7 +207,7 @@ impl Parts {
             let methods =
                 AgentMethods { worker_api, name: name.clone(), directory: directory.clone(), tree: tree.clone() };
             let started = auth.open().map_err(|e| StartError(e.to_string())).and_then(|auth| {
-                let service = Service { auth, node: None, extras: Some(Arc::new(methods)) };
+                let service = Service::of_methods(Arc::new(methods), auth);
                 start_api(&door, service, &repo)
             });
             async move { started }

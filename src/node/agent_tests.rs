@@ -28,7 +28,7 @@ async fn a_server_that_ends_by_itself_is_a_failure_and_another_serves_at_its_por
     let auth = RepoAuth::new(&dir).open().unwrap();
     let address = Ref::<AgentApi>::new("/agent-api", 4);
     let child = ChildSpec::actor("api_server", &address, move |_| {
-        let service = Service { auth: auth.clone(), node: None, extras: None };
+        let service = Service { auth: auth.clone(), node: None, extras: None, upstream: None };
         let started = start_api(&door, service, &dir);
         async move { started }
     });

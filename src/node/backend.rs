@@ -2,11 +2,12 @@
 
 use super::concern::Concern;
 use super::network_report::UpgradesTold;
-use super::provider_report::{self, Asked, PeriodCache};
+use super::provider_report::{self, Asked, PeriodCache, PeriodRead};
 use super::proving_report::Concerns;
 use super::reload::Live;
 use super::sealing_report;
 use super::shards::{MissingShard, Shards};
+use super::shared_read::SharedRead;
 use super::{Refs, api_views};
 use crate::actors::daemon_link::messages::FeedInfo;
 use crate::actors::deal_handler::MarketInfo;
@@ -26,9 +27,11 @@ use crate::rpc::api::{
     BackendError, MessageOrder, MessageState, MinerBackend, Order, Plan, ReportKind, SealRandomness, SectorBrief,
     SectorInfo, SectorLog,
 };
+use crate::rpc::auth::Perm;
 use crate::rpc::full_node::pool::NodePool;
 use crate::rpc::full_node::pool::view::PoolChange;
 use crate::rpc::full_node::{FullNode, FullNodeError};
+use crate::rpc::pool_api::{ApiInfoError, PoolApi};
 use crate::supervisor::{Actor, ActorInfo, CallError, Handler, Message, Ref, WeakTree};
 use crate::util::time::since_epoch;
 use async_trait::async_trait;
@@ -47,6 +50,8 @@ pub struct NodeBackend {
     pub(super) refs: Refs,
     pub(super) shards: Arc<Shards>,
     pub(super) node: Arc<dyn FullNode>,
+    /// The pool of full nodes as others see it; `None`: it is not served.
+    pub(super) pool_api: Option<Arc<PoolApi>>,
     pub(super) miner: Address,
     pub(super) sector_size: u64,
     pub(super) network: String,
@@ -54,6 +59,11 @@ pub struct NodeBackend {
     pub(super) concerns: BTreeSet<Concern>,
     pub(super) agents: Arc<dyn Agents>,
     pub(super) period: tokio::sync::Mutex<PeriodCache>,
+    /// Every deadline, read anew.
+    pub(super) whole_period: SharedRead<std::result::Result<PeriodRead, String>>,
+    pub(super) info: SharedRead<Value>,
+    /// One order is checked at a time: everybody may ask for that, and it costs many calls to the full node.
+    pub(super) check: tokio::sync::Mutex<()>,
     /// The settings in force.
     pub(super) live: Live,
     pub(super) upgrades: tokio::sync::Mutex<UpgradesTold>,
@@ -335,6 +345,7 @@ impl MinerBackend for NodeBackend {
     }
 
     async fn check_order(&self, order: &Order) -> Result<Plan> {
+        let _one_at_a_time = self.check.lock().await;
         self.plan_order(order).await
     }
 
@@ -366,10 +377,15 @@ impl MinerBackend for NodeBackend {
         Ok(self.pool()?.secret_text())
     }
 
+    async fn daemons_api_info(&self, perm: Perm) -> Result<String> {
+        let info = self.pool_api.as_ref().ok_or(ApiInfoError::NotServed).and_then(|api| api.api_info(perm));
+        info.map_err(|e| BackendError::Failed(e.to_string()))
+    }
+
     async fn report(&self, asked: ReportKind) -> Result<Value> {
         let json = |v: serde_json::Result<Value>| v.map_err(|e| BackendError::Failed(e.to_string()));
         match asked {
-            ReportKind::Info => Ok(api_views::info(self, &Asked::of(self).await).await),
+            ReportKind::Info => Ok(self.info.get(async { api_views::info(self, &Asked::of(self).await).await }).await),
             ReportKind::Daemons => json(serde_json::to_value(self.pool()?.view(&self.miner.to_string()))),
             ReportKind::Actor => json(serde_json::to_value(self.actor_report().await?)),
             ReportKind::Sectors(asked) => api_views::sectors(self, asked).await,

@@ -106,11 +106,16 @@ async fn last_period(node: &NodeBackend) -> Result<PeriodRead, String> {
 
 /// Every deadline as it is now; where the full node is too slow for that, as in [`last_period`].
 pub(super) async fn whole_period(node: &NodeBackend) -> Result<PeriodRead, String> {
-    let (mut fresh, full, miner) = (PeriodCache::default(), node.full_node(), node.miner());
-    match part_within(PERIOD_WITHIN, "the deadlines", fresh.read(full, &miner)).await {
-        Ok(read) => Ok(read),
-        Err(why) => last_period(node).await.map_err(|_| why),
-    }
+    let (full, miner) = (node.full_node(), node.miner());
+    let read = async {
+        let mut fresh = PeriodCache::default();
+        match part_within(PERIOD_WITHIN, "the deadlines", fresh.read(full, &miner)).await {
+            Ok(read) => Ok(read),
+            Err(why) => last_period(node).await.map_err(|_| why),
+        }
+    };
+    // A full node that hangs keeps the one who reads, and those behind it, no longer than the command line waits.
+    node.whole_period.get(read).await
 }
 
 /// Names of the methods that the full node lacks, or why they are not known.

@@ -40,6 +40,8 @@ pub struct NodeSettings {
     pub repo: PathBuf,
     pub api_listen: SocketAddr,
     pub admin_listen: SocketAddr,
+    /// Where the pool of full nodes is served as one; `None`: nowhere.
+    pub pool_listen: Option<SocketAddr>,
     pub link: LinkSettings,
     pub messages: SenderSettings,
     pub window_post: WindowPostSettings,
@@ -237,6 +239,7 @@ impl NodeSettings {
             repo: config.repo.clone(),
             api_listen: config.api.listen,
             admin_listen: config.admin.listen,
+            pool_listen: config.full_node.listen.as_deref().and_then(|at| at.parse().ok()),
             link: LinkSettings { max_lag: config.proving.max_head_lag, ..LinkSettings::default() },
             messages: SenderSettings {
                 max_fee: fil(&config.fees.other),
@@ -318,6 +321,8 @@ impl NodeSettings {
         self.messages.estimate_tries = 3;
         // No block of anybody else is on its way, and the proof takes most of an epoch on two cores.
         self.winning_post.propagation = Some(Duration::ZERO);
+        // The chain is beside it.
+        self.pool_listen = None;
         self
     }
 }

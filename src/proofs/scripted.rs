@@ -21,6 +21,8 @@ pub enum Answer {
     Now(Result<Output, ProverError>),
     /// Never: until the job's `max_runtime`, then [`ProverError::Hung`].
     Hang,
+    /// The call panics.
+    Panic,
     /// As unscripted.
     Default,
 }
@@ -126,6 +128,7 @@ impl Prover for ScriptedProver {
                 Answer::Now(answer) => answer,
                 Answer::Default => Ok(default_output(&job.task)),
                 Answer::Hang => std::future::pending().await,
+                Answer::Panic => panic!("as scripted"),
             }
         };
         match tokio::time::timeout(job.max_runtime, answer).await {

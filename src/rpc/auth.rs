@@ -116,7 +116,11 @@ const SECRET_FILE: &str = "jwt-secret";
 impl Auth {
     /// The secret of the repo in `dir`, made on first use (mode 0600). Without a token a caller may read, as on Lotus.
     pub fn open(dir: &Path) -> Result<Auth, AuthError> {
-        let path = dir.join(SECRET_FILE);
+        Auth::of_file(&dir.join(SECRET_FILE))
+    }
+
+    fn of_file(path: &Path) -> Result<Auth, AuthError> {
+        let path = path.to_path_buf();
         let text = match fs::read_to_string(&path) {
             Ok(text) => text,
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
@@ -190,13 +194,19 @@ impl Auth {
 /// The tokens of one repo, for a process that can do without them for a while: a secret that cannot be read stops nothing
 /// but the API, which tries again.
 pub struct RepoAuth {
-    dir: PathBuf,
+    /// The file of the secret.
+    path: PathBuf,
     opened: OnceLock<Arc<Auth>>,
 }
 
 impl RepoAuth {
     pub fn new(dir: &Path) -> RepoAuth {
-        RepoAuth { dir: dir.to_path_buf(), opened: OnceLock::new() }
+        RepoAuth::of_file(&dir.join(SECRET_FILE))
+    }
+
+    /// The tokens of another secret than the repo's own.
+    pub fn of_file(path: &Path) -> RepoAuth {
+        RepoAuth { path: path.to_path_buf(), opened: OnceLock::new() }
     }
 
     /// Reads the secret, unless it has been read before.
@@ -204,7 +214,7 @@ impl RepoAuth {
         if let Some(auth) = self.opened.get() {
             return Ok(auth.clone());
         }
-        let auth = Arc::new(Auth::open(&self.dir)?);
+        let auth = Arc::new(Auth::of_file(&self.path)?);
         Ok(self.opened.get_or_init(|| auth).clone())
     }
 

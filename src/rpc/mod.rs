@@ -6,6 +6,7 @@
 //! * [`server`] — serves `Filecoin.*` JSON-RPC the way Lotus does; [`auth`] — its tokens and permissions.
 //! * [`server_actor`] — an HTTP server as a child of a tree; [`listener`] — its socket, which outlives it.
 //! * [`api`] — the StorageMiner API (`Filecoin.*`) that the CLI and lotus-miner's clients call.
+//! * [`pool_api`] — the pool of full nodes, served as one; [`json_text`] — an answer that is passed on as it came.
 //! * [`bridge`] — messages between actors of different processes and hosts.
 //! * [`connection_limits`] — quotas of connections; [`descriptors`] — their size per surface; [`limited_stream`] — a socket
 //!   under one; [`http_surface`] — an HTTP server of such sockets.
@@ -25,8 +26,10 @@ pub mod directory;
 pub mod full_node;
 pub mod http_surface;
 pub(crate) mod json;
+pub mod json_text;
 pub mod limited_stream;
 pub mod listener;
+pub mod pool_api;
 pub mod refusal_log;
 pub mod server;
 pub mod server_actor;

@@ -14,6 +14,7 @@ mod lotus_json_shapes;
 mod message_sender_crash;
 mod message_sender_fees;
 mod message_sender_lines;
+mod pool_api;
 mod pool_calls;
 mod pool_nodes;
 mod signed_under_a_lease;

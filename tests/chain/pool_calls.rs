@@ -17,9 +17,9 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 /// The miner's number modulo two or three nodes is 0: the first is asked first.
-const SEED: &str = "t01002";
+pub const SEED: &str = "t01002";
 
-fn pool(nodes: &[ApiInfo]) -> NodePool {
+pub fn pool(nodes: &[ApiInfo]) -> NodePool {
     let entries: Vec<PoolEntry> = nodes.iter().cloned().map(PoolEntry::of).collect();
     NodePool::new(&entries, PoolSettings::default())
 }
@@ -28,12 +28,12 @@ fn node(pool: &NodePool) -> Arc<dyn FullNode> {
     Arc::new(HttpFullNode::pooled(PooledCalls::new(pool.clone(), SEED)))
 }
 
-fn all(served: &Served) -> ApiInfo {
+pub fn all(served: &Served) -> ApiInfo {
     served.info(Some(&Perm::ALL))
 }
 
 /// Answers every request with these bytes and closes; with none it never answers.
-async fn answering(bytes: Option<&'static str>) -> ApiInfo {
+pub async fn answering(bytes: Option<&'static str>) -> ApiInfo {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("bound");
     let addr = listener.local_addr().expect("address");
     tokio::spawn(async move {
@@ -52,7 +52,7 @@ async fn answering(bytes: Option<&'static str>) -> ApiInfo {
     ApiInfo::local(addr, None)
 }
 
-async fn refusing() -> ApiInfo {
+pub async fn refusing() -> ApiInfo {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("bound");
     ApiInfo::local(listener.local_addr().expect("address"), None)
 }

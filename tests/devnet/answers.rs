@@ -32,7 +32,7 @@ impl Served {
     fn of(net: &Net) -> Served {
         let auth = Arc::new(Auth::with_secret(vec![1; 32]));
         let extras = Arc::new(DevnetMethods(net.devnet.clone()));
-        let service = Service { auth: auth.clone(), node: Some(net.devnet.clone()), extras: Some(extras) };
+        let service = Service { extras: Some(extras), ..Service::of_node(net.devnet.clone(), auth.clone()) };
         Served { server: serve("127.0.0.1:0".parse().unwrap(), service).unwrap(), auth }
     }
 

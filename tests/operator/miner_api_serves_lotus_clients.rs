@@ -14,12 +14,20 @@ use serde_json::{Value, json};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::time::Duration;
+use tokio::sync::watch;
 
 #[derive(Default)]
 struct OneMiner {
     next: AtomicU64,
     stopping: AtomicBool,
+    /// Questions to WindowPoSt: under way, and the most at a time. They wait until `told` is set.
+    asking: AtomicU64,
+    most_asking: AtomicU64,
+    told: watch::Sender<bool>,
 }
+
+/// Bytes of one large answer.
+const LARGE: usize = 3 << 20;
 
 #[async_trait]
 impl MinerBackend for OneMiner {
@@ -74,6 +82,16 @@ impl MinerBackend for OneMiner {
         Ok(MessageOrder::Withdrawn)
     }
     async fn report(&self, report: ReportKind) -> Result<Value, BackendError> {
+        match report {
+            ReportKind::WindowPost => {
+                let asking = self.asking.fetch_add(1, SeqCst) + 1;
+                self.most_asking.fetch_max(asking, SeqCst);
+                let _ = self.told.subscribe().wait_for(|told| *told).await;
+                self.asking.fetch_sub(1, SeqCst);
+            }
+            ReportKind::Daemons => return Ok(json!("x".repeat(LARGE))),
+            _ => {}
+        }
         Ok(json!(format!("{report:?}")))
     }
 }
@@ -180,4 +198,51 @@ async fn refusals_are_json_rpc_errors() {
         assert_eq!(call(&client, method, json!([])).await, Err(CallErrorKind::NoSuchMethod), "{method}");
     }
     assert_eq!(call(&client, "Filecoin.SectorsList", json!([])).await, Ok(json!([])), "it still answers");
+}
+
+/// WindowPoSt's mailbox takes 256 messages; a head that finds it full of questions is lost.
+#[tokio::test]
+async fn callers_without_a_token_have_few_questions_under_way_and_those_with_one_do_not_wait_for_them() {
+    let f = fixture();
+    let strangers: Vec<_> = (0..120)
+        .map(|_| {
+            let client = f.client(None);
+            tokio::spawn(async move { call(&client, "Bulkhead.WindowPost", json!([])).await })
+        })
+        .collect();
+    let few = 16;
+    while f.node.asking.load(SeqCst) < few {
+        tokio::time::sleep(Duration::from_millis(5)).await; // of another thread: nothing here could be awaited instead
+    }
+    let ours = f.client(Some(f.auth.open().unwrap().token(&[Perm::Read]).unwrap()));
+    assert_eq!(call(&ours, "Bulkhead.WinningPost", json!([])).await, Ok(json!("WinningPost")));
+    f.node.told.send_replace(true);
+    for stranger in strangers {
+        assert_eq!(stranger.await.unwrap(), Ok(json!("WindowPost")));
+    }
+    assert_eq!(f.node.most_asking.load(SeqCst), few);
+}
+
+#[tokio::test]
+async fn answers_without_a_token_take_little_memory() {
+    let f = fixture();
+    let batch = |count: usize| {
+        let one = json!({"jsonrpc": "2.0", "id": 1, "method": "Bulkhead.Daemons", "params": []});
+        json!(vec![one; count])
+    };
+    let token = f.auth.open().unwrap().token(&[Perm::Read]).unwrap();
+    let url = format!("http://{}/rpc/v0", f.server.addr());
+    let post = async |count: usize, token: Option<&str>| {
+        let request = reqwest::Client::new().post(&url).json(&batch(count));
+        let request = if let Some(token) = token { request.bearer_auth(token) } else { request };
+        request.send().await.unwrap().text().await.unwrap()
+    };
+    // 64 MiB for all of them together.
+    for (count, token, whole) in
+        [(20, None, true), (22, None, false), (20, None, true), (22, Some(token.as_str()), true)]
+    {
+        let answer = post(count, token).await;
+        assert_eq!(answer.len() > count * LARGE, whole, "{count}: {} bytes", answer.len());
+        assert_eq!(answer.contains("too many large answers"), !whole, "{count}");
+    }
 }

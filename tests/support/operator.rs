@@ -262,7 +262,7 @@ impl Unread {
         while std::io::Write::write(&mut &writer, b".").is_ok() {}
         flags(nix::fcntl::OFlag::empty());
         let args = ["run", "--repo", text(repo), "--api-listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"];
-        let mut command = bulkhead(&args, &[("FULLNODE_API_INFO", api_info)]);
+        let mut command = bulkhead(&args, &[("FULLNODE_API_INFO", api_info), ANY_POOL_PORT]);
         let process = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(writer).spawn().expect("started");
         Unread { process, _stderr: reader }
     }
@@ -274,6 +274,9 @@ impl Drop for Unread {
         let _ = self.process.wait();
     }
 }
+
+/// The pool of full nodes is served on any free port.
+pub const ANY_POOL_PORT: (&str, &str) = ("BULKHEAD_FULL_NODE_LISTEN", "127.0.0.1:0");
 
 /// `bulkhead run` on any free ports.
 pub fn run(repo: &Path, api_info: &str, more: &[&str]) -> Running {
@@ -290,7 +293,7 @@ pub fn run_command(repo: &Path, api_info: &str, more: &[&str]) -> Command {
             None => all.extend(pair),
         }
     }
-    bulkhead(&all, &[("FULLNODE_API_INFO", api_info)])
+    bulkhead(&all, &[("FULLNODE_API_INFO", api_info), ANY_POOL_PORT])
 }
 
 pub fn up(repo: &Path, api_info: &str) -> Running {

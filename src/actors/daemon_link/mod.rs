@@ -10,6 +10,7 @@ pub mod lag;
 pub mod messages;
 pub mod node;
 pub mod pool;
+pub mod pool_heads;
 pub mod settings;
 pub mod skew;
 use crate::supervisor::{Actor, CallError, Cx, Exit, Handler, Message, Recipient, StartError};

@@ -31,7 +31,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::{oneshot, watch};
 
 impl Record for Entry {
@@ -65,8 +65,7 @@ pub struct AgentDeps {
 struct WorkerSession {
     name: String,
     slots: Slots,
-    /// Unix milliseconds.
-    heard: u64,
+    heard: Instant,
 }
 
 /// The actor; one per agent, `/AGENT/seal-worker`.
@@ -89,8 +88,7 @@ impl SealAgent {
     pub async fn start(cx: Cx<SealAgent>, deps: AgentDeps) -> Result<SealAgent, StartError> {
         let failed = |e: StoreError| StartError(e.to_string());
         let entries = deps.store.list::<Entry>().map_err(failed)?;
-        let lease = deps.settings.lease.as_millis() as u64;
-        let queue = Queue::load(entries.into_iter().map(|(_, entry)| entry), unix_ms(), lease);
+        let queue = Queue::load(entries.into_iter().map(|(_, entry)| entry), Instant::now(), deps.settings.lease);
         let master = match (deps.settings.miner, deps.settings.sector_size) {
             (Some(miner), Some(sector_size)) => Some(Master { miner, sector_size }),
             _ => deps.store.get::<Master>(MASTER).map_err(failed)?,
@@ -99,8 +97,8 @@ impl SealAgent {
         Ok(SealAgent { deps, token, pass, queue, master, sessions: BTreeMap::new(), own: HashMap::new() })
     }
 
-    fn lease(&self) -> u64 {
-        self.deps.settings.lease.as_millis() as u64
+    fn lease(&self) -> Duration {
+        self.deps.settings.lease
     }
 
     fn dirs(&self, miner: ActorId) -> SectorDirs {
@@ -194,7 +192,7 @@ impl SealAgent {
     /// On disk first: after a restart it must be known that a worker may have it.
     fn give(&mut self, id: &str, worker: &str) -> Result<(), Exit> {
         let lease = self.lease();
-        self.queue.given(id, worker, unix_ms(), lease);
+        self.queue.given(id, worker, Instant::now(), lease);
         self.write(id)
     }
 
@@ -219,14 +217,14 @@ impl SealAgent {
     }
 
     fn tick(&mut self) -> Result<(), Exit> {
-        let now = unix_ms();
+        let now = Instant::now();
         for id in self.queue.expire(now) {
             tracing::warn!(job = id, "its worker was silent for a lease; it waits for another");
             self.write(&id)?;
         }
         let lease = self.lease();
         self.sessions.retain(|id, s| {
-            let there = now.saturating_sub(s.heard) < lease;
+            let there = now.saturating_duration_since(s.heard) < lease;
             if !there {
                 tracing::warn!(worker = s.name, id, "the worker is gone");
             }
@@ -327,7 +325,7 @@ impl Handler<TakeBack> for SealAgent {
 
 impl Handler<GetAgentReport> for SealAgent {
     async fn handle(&mut self, _: GetAgentReport, _: &Cx<Self>) -> Result<AgentReport, Exit> {
-        let now = unix_ms();
+        let now = Instant::now();
         let slots = match self.works_itself() {
             true => u64::from(self.deps.settings.slots.pc1),
             false => self.sessions.values().map(|s| u64::from(s.slots.pc1)).sum(),
@@ -348,7 +346,7 @@ impl Handler<GetAgentReport> for SealAgent {
                     id: id.clone(),
                     name: s.name.clone(),
                     running: self.queue.running(id),
-                    silent_for: now.saturating_sub(s.heard),
+                    silent_for: now.saturating_duration_since(s.heard).as_millis() as u64,
                 })
                 .collect(),
             works_itself: self.works_itself(),
@@ -370,16 +368,16 @@ impl Handler<Join> for SealAgent {
             return Ok(Err(why));
         }
         tracing::info!(worker = join.name, id = join.id, "a worker joined");
-        self.sessions.insert(join.id, WorkerSession { name: join.name, slots: join.slots, heard: unix_ms() });
+        self.sessions.insert(join.id, WorkerSession { name: join.name, slots: join.slots, heard: Instant::now() });
         self.dispatch(cx)?;
-        Ok(Ok(Joined { lease: self.lease() }))
+        Ok(Ok(Joined { lease: self.lease().as_millis() as u64 }))
     }
 }
 
 impl Handler<TakeTask> for SealAgent {
     async fn handle(&mut self, take: TakeTask, _: &Cx<Self>) -> Result<TakeAnswer, Exit> {
         let Some(session) = self.sessions.get_mut(&take.id) else { return Ok(TakeAnswer::JoinFirst) };
-        session.heard = unix_ms();
+        session.heard = Instant::now();
         let room = FreeSlots { slots: session.slots, memory: take.memory };
         match self.queue.next(&take.id, &room, size_of).map(|e| e.job.clone()) {
             Some(job) => {
@@ -393,8 +391,8 @@ impl Handler<TakeTask> for SealAgent {
 
 impl Handler<Heartbeat> for SealAgent {
     async fn handle(&mut self, beat: Heartbeat, _: &Cx<Self>) -> Result<HeartbeatAnswer, Exit> {
-        let now = unix_ms();
-        let lost = self.queue.beat(&beat.id, &beat.running, now, self.deps.settings.lease.as_millis() as u64);
+        let now = Instant::now();
+        let lost = self.queue.beat(&beat.id, &beat.running, now, self.lease());
         let known = self.sessions.get_mut(&beat.id).map(|s| s.heard = now);
         self.deps.changed.send_modify(|n| *n += 1);
         Ok(HeartbeatAnswer { lost, join_first: known.is_none() })

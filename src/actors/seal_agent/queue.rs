@@ -7,6 +7,7 @@ use crate::actors::seal_jobs::{JobFailed, SealJob, StepKind};
 use crate::proofs::Output;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 /// The agent's own hands; their tasks end with its process.
 pub const OURSELVES: &str = "agent";
@@ -22,7 +23,7 @@ pub enum State {
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
 pub struct Entry {
     pub job: SealJob,
-    /// Orders tasks of the same kind.
+    /// Orders tasks of the same kind: Unix milliseconds.
     pub accepted: u64,
     pub state: State,
 }
@@ -66,15 +67,17 @@ pub enum Accept {
 #[derive(Default)]
 pub struct Queue {
     entries: BTreeMap<String, Entry>,
-    /// The end of each worker's lease on a task, in Unix milliseconds; our own tasks have none.
-    leases: BTreeMap<String, u64>,
-    /// Overtaken while a worker had them: it has to let go before another touches the files.
-    leaving: BTreeMap<String, (String, u64)>,
+    /// The end of each worker's lease on a task; our own tasks have none. Not the wall clock's time: a step of that would
+    /// take every task from workers that go on with it.
+    leases: BTreeMap<String, Instant>,
+    /// Overtaken while a worker had them: it has to let go before another touches the files. Who, and until when at most;
+    /// `None`: until it says so.
+    leaving: BTreeMap<String, (String, Option<Instant>)>,
 }
 
 impl Queue {
     /// Restores the journal. Workers may still be running their tasks, so each lease is renewed once.
-    pub fn load(entries: impl IntoIterator<Item = Entry>, now: u64, lease: u64) -> Queue {
+    pub fn load(entries: impl IntoIterator<Item = Entry>, now: Instant, lease: Duration) -> Queue {
         let mut queue = Queue::default();
         for mut entry in entries {
             let id = entry.job.id();
@@ -96,7 +99,7 @@ impl Queue {
         self.entries.values()
     }
 
-    /// The effect of accepting a job; apply it with [`Queue::accepted`] once it is written.
+    /// The effect of accepting a job; apply it with [`Queue::accepted`] once it is written. `now`: Unix milliseconds.
     pub fn accept(&self, job: &SealJob, now: u64) -> Accept {
         let id = job.id();
         if let Some(known) = self.entries.get(&id)
@@ -113,7 +116,7 @@ impl Queue {
         for id in gone {
             let Some(old) = self.entries.remove(id) else { continue };
             if let State::Given { to } = old.state {
-                let until = self.leases.remove(id).unwrap_or(u64::MAX);
+                let until = self.leases.remove(id);
                 self.leaving.insert(id.clone(), (to, until));
             }
         }
@@ -146,7 +149,7 @@ impl Queue {
         self.entries.values().filter(fits).min_by_key(order)
     }
 
-    pub fn given(&mut self, id: &str, worker: &str, now: u64, lease: u64) {
+    pub fn given(&mut self, id: &str, worker: &str, now: Instant, lease: Duration) {
         if let Some(entry) = self.entries.get_mut(id) {
             entry.state = State::Given { to: worker.to_owned() };
             if worker != OURSELVES {
@@ -156,7 +159,7 @@ impl Queue {
     }
 
     /// Extends what `worker` has; answers what it has lost.
-    pub fn beat(&mut self, worker: &str, running: &[String], now: u64, lease: u64) -> Vec<String> {
+    pub fn beat(&mut self, worker: &str, running: &[String], now: Instant, lease: Duration) -> Vec<String> {
         let has = |e: Option<&Entry>| e.is_some_and(|e| e.state.is_given_to(worker));
         let (kept, lost): (Vec<_>, Vec<_>) = running.iter().cloned().partition(|id| has(self.entries.get(id)));
         for id in kept {
@@ -186,8 +189,8 @@ impl Queue {
     }
 
     /// Tasks whose worker was silent for a lease: they wait again.
-    pub fn expire(&mut self, now: u64) -> Vec<String> {
-        self.leaving.retain(|_, (_, until)| *until > now);
+    pub fn expire(&mut self, now: Instant) -> Vec<String> {
+        self.leaving.retain(|_, (_, until)| until.is_none_or(|until| until > now));
         let late: Vec<String> =
             self.leases.iter().filter(|(_, until)| **until <= now).map(|(id, _)| id.clone()).collect();
         for id in &late {

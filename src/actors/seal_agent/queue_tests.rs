@@ -2,9 +2,17 @@
 
 use super::*;
 use crate::actors::seal_jobs::SealStep;
-use std::time::Duration;
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
 
-const LEASE: u64 = 30;
+const LEASE_MS: u64 = 30;
+const LEASE: Duration = Duration::from_millis(LEASE_MS);
+
+/// So many milliseconds after the tests' zero.
+fn at(ms: u64) -> Instant {
+    static ZERO: OnceLock<Instant> = OnceLock::new();
+    *ZERO.get_or_init(Instant::now) + Duration::from_millis(ms)
+}
 
 pinned! { state: State {
     0 = State::Queued => State::Queued, "00";
@@ -40,7 +48,7 @@ fn room(slots: Slots) -> FreeSlots {
 fn take_all(queue: &mut Queue, worker: &str, room: &FreeSlots, now: u64) -> Vec<String> {
     let mut taken = Vec::new();
     while let Some(id) = queue.next(worker, room, |_| 2048).map(|e| e.job.id()) {
-        queue.given(&id, worker, now, LEASE);
+        queue.given(&id, worker, at(now), LEASE);
         taken.push(id);
     }
     taken
@@ -67,12 +75,12 @@ fn a_lease_holds_to_its_last_millisecond_and_beats_extend_it() {
     put(&mut queue, ap(1), 0);
     let id = ap(1).id();
     take_all(&mut queue, "w", &room(Slots::default()), 0);
-    assert!(queue.expire(LEASE - 1).is_empty());
-    assert!(queue.beat("w", std::slice::from_ref(&id), LEASE - 1, LEASE).is_empty());
-    assert!(queue.expire(2 * LEASE - 2).is_empty());
-    assert_eq!(queue.expire(2 * LEASE - 1), std::slice::from_ref(&id));
+    assert!(queue.expire(at(LEASE_MS - 1)).is_empty());
+    assert!(queue.beat("w", std::slice::from_ref(&id), at(LEASE_MS - 1), LEASE).is_empty());
+    assert!(queue.expire(at(2 * LEASE_MS - 2)).is_empty());
+    assert_eq!(queue.expire(at(2 * LEASE_MS - 1)), std::slice::from_ref(&id));
     assert_eq!(queue.state(&id), JobState::Queued);
-    assert_eq!(queue.beat("w", std::slice::from_ref(&id), 2 * LEASE, LEASE), std::slice::from_ref(&id), "lost");
+    assert_eq!(queue.beat("w", std::slice::from_ref(&id), at(2 * LEASE_MS), LEASE), std::slice::from_ref(&id), "lost");
     assert!(!queue.may_finish("w", &id));
     take_all(&mut queue, "v", &room(Slots::default()), 0);
     assert!(queue.may_finish("v", &id) && !queue.may_finish("w", &id));
@@ -115,16 +123,16 @@ fn nobody_touches_the_files_before_the_overtaken_worker_let_go() {
     };
     // Told of its loss, it still runs; then it does not name it any more.
     let mut queue = begun();
-    assert_eq!(queue.beat("w", &[pc1(1).id()], 2, LEASE), [pc1(1).id()]);
+    assert_eq!(queue.beat("w", &[pc1(1).id()], at(2), LEASE), [pc1(1).id()]);
     assert_eq!(take_all(&mut queue, OURSELVES, &slots, 2), [""; 0]);
-    queue.beat("w", &[], 3, LEASE);
+    queue.beat("w", &[], at(3), LEASE);
     assert_eq!(take_all(&mut queue, OURSELVES, &slots, 3), [remove().id()]);
     // It is never heard again: its lease runs out.
     let mut queue = begun();
-    queue.expire(LEASE - 1);
-    assert_eq!(take_all(&mut queue, OURSELVES, &slots, LEASE - 1), [""; 0]);
-    queue.expire(LEASE);
-    assert_eq!(take_all(&mut queue, OURSELVES, &slots, LEASE), [remove().id()]);
+    queue.expire(at(LEASE_MS - 1));
+    assert_eq!(take_all(&mut queue, OURSELVES, &slots, LEASE_MS - 1), [""; 0]);
+    queue.expire(at(LEASE_MS));
+    assert_eq!(take_all(&mut queue, OURSELVES, &slots, LEASE_MS), [remove().id()]);
 }
 
 #[test]
@@ -136,7 +144,7 @@ fn our_own_task_lets_go_however_it_ended() {
     assert!(queue.own_ended(&pc1(1).id()), "not overtaken: its result counts");
     // Overtaken, whether it was ended or was done already: the newer job gets the files.
     put(&mut queue, job(1, SealStep::Remove), 1);
-    queue.expire(u64::MAX - 1);
+    queue.expire(at(1 << 40));
     assert_eq!(take_all(&mut queue, OURSELVES, &slots, 1), [""; 0]);
     assert!(!queue.own_ended(&pc1(1).id()));
     assert_eq!(take_all(&mut queue, OURSELVES, &slots, 1), [job(1, SealStep::Remove).id()]);
@@ -147,12 +155,12 @@ fn a_restart_leaves_workers_what_they_have_for_a_lease_and_takes_back_our_own() 
     let mut queue = Queue::default();
     put(&mut queue, pc1(1), 0);
     put(&mut queue, pc2(2), 0);
-    queue.given(&pc1(1).id(), "w", 0, LEASE);
-    queue.given(&pc2(2).id(), OURSELVES, 0, LEASE);
+    queue.given(&pc1(1).id(), "w", at(0), LEASE);
+    queue.given(&pc2(2).id(), OURSELVES, at(0), LEASE);
     let entries: Vec<Entry> = queue.entries().cloned().collect();
-    let mut queue = Queue::load(entries, 1000, LEASE);
+    let mut queue = Queue::load(entries, at(1000), LEASE);
     assert_eq!(queue.state(&pc1(1).id()), JobState::Running { by: "w".into() });
     assert_eq!(queue.state(&pc2(2).id()), JobState::Queued);
-    assert!(queue.expire(1000 + LEASE - 1).is_empty());
-    assert_eq!(queue.expire(1000 + LEASE), [pc1(1).id()]);
+    assert!(queue.expire(at(1000 + LEASE_MS - 1)).is_empty());
+    assert_eq!(queue.expire(at(1000 + LEASE_MS)), [pc1(1).id()]);
 }

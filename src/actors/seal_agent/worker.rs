@@ -12,11 +12,13 @@ use crate::proofs::{Output, Prover};
 use crate::rpc::client::{CallErrorKind, RpcCallError, RpcClient};
 use crate::util::host;
 use async_trait::async_trait;
+use futures::FutureExt;
 use futures::future::BoxFuture;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::collections::BTreeMap;
+use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -232,13 +234,22 @@ impl<A: AgentCalls> Worker<A> {
         running.cancel.insert(id.clone(), cancel);
         let (dirs, prover) = (SectorDirs::of_repo(&self.storage, job.miner), self.prover.clone());
         running.tasks.spawn(async move {
+            // One that panics is reported as well: else the agent would wait for it as long as this worker lives.
+            let work = AssertUnwindSafe(carry_out(&job, &dirs, prover.as_ref(), None)).catch_unwind();
             let result = tokio::select! {
-                result = carry_out(&job, &dirs, prover.as_ref(), None) => Some(result),
+                result = work => Some(result.unwrap_or_else(|panic| Err(crashed(panic.as_ref())))),
                 _ = cancelled => None,
             };
             Finished { job: id, result }
         });
     }
+}
+
+/// A panic says nothing of the sector: a thread that the host did not give, a fault of this program.
+fn crashed(panic: &(dyn std::any::Any + Send)) -> JobFailed {
+    let text = panic.downcast_ref::<&str>().map(|text| text.to_string());
+    let text = text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "without a text".to_string());
+    JobFailed { error: format!("the worker panicked: {text}"), transient: true }
 }
 
 /// Never where there is no such time.

@@ -23,6 +23,7 @@ struct Scripted {
     jobs: std::sync::Mutex<Vec<SealJob>>,
     beats: watch::Sender<u32>,
     finishes: watch::Sender<u32>,
+    reported: std::sync::Mutex<Vec<Value>>,
 }
 
 #[async_trait]
@@ -31,7 +32,7 @@ impl AgentCalls for Scripted {
         "scripted"
     }
 
-    async fn call(&self, method: &str, _: Value, _: Duration) -> Result<Value, RpcCallError> {
+    async fn call(&self, method: &str, param: Value, _: Duration) -> Result<Value, RpcCallError> {
         let mood = *self.mood.borrow();
         let joined = serde_json::to_value(Ok::<_, String>(Joined { lease: 400 })).unwrap();
         let never = std::future::pending();
@@ -44,6 +45,7 @@ impl AgentCalls for Scripted {
                 serde_json::to_value(HeartbeatAnswer { lost: vec![], join_first: mood.forgot }).unwrap()
             }
             FINISH => {
+                self.reported.lock().unwrap().push(param);
                 self.finishes.send_modify(|n| *n += 1);
                 if mood.finish_hangs { never.await } else { json!(true) }
             }
@@ -69,9 +71,14 @@ struct Set {
 
 /// The first task of its agent is done at once, the second hangs.
 fn set() -> Set {
+    set_with(Answer::Hang)
+}
+
+/// The same; `second`: what becomes of the second task.
+fn set_with(second: Answer) -> Set {
     let dir = tempfile::tempdir().unwrap();
     let prover = Arc::new(ScriptedProver::new());
-    prover.then("C1", Step { after: Duration::ZERO, answer: Answer::Hang });
+    prover.then("C1", Step { after: Duration::ZERO, answer: second });
     let sealed = crate::actors::seal_jobs::Sealed { ticket: [1; 32], seed: [2; 32], comm_r: [3; 32], comm_d: [4; 32] };
     let job = |number, step| SealJob {
         miner: 1000,
@@ -87,6 +94,7 @@ fn set() -> Set {
         jobs: vec![job(1, SealStep::C1(sealed)), job(2, SealStep::AddPiece)].into(),
         beats: watch::channel(0).0,
         finishes: watch::channel(0).0,
+        reported: Default::default(),
     };
     let join = Join {
         id: "w".into(),
@@ -150,4 +158,19 @@ async fn a_worker_that_joins_anew_beats_on_and_ends_its_tasks_in_silence() {
         ends(&set.prover).await;
     })
     .await;
+}
+
+/// Unreported, the agent would take it for running as long as this worker lives.
+#[tokio::test]
+async fn a_task_that_panics_is_reported_and_no_fault_of_its_sector() {
+    let set = set_with(Answer::Panic);
+    beside(&set.hand, async {
+        let mut finishes = set.hand.agent.finishes.subscribe();
+        finishes.wait_for(|n| *n >= 2).await.unwrap();
+    })
+    .await;
+    let reported = set.hand.agent.reported.lock().unwrap();
+    let c1 = reported.iter().find(|report| report["job"] == "s-t01000-1-c1-1").expect("it is reported");
+    let failed: JobFailed = serde_json::from_value(c1["result"]["Err"].clone()).expect("a failure");
+    assert!(failed.transient && failed.error.contains("panicked: as scripted"), "{failed:?}");
 }

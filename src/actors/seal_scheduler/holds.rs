@@ -1,6 +1,7 @@
 //! Queues that stand still because the host lacks disk or memory: one look for all that wait, and no sector is charged. Pure.
 
 use super::phase::{Action, Pool};
+use super::plan::has_come;
 use crate::actors::seal_jobs::StepKind;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -35,7 +36,7 @@ impl Holds {
     }
 
     pub fn at(&self, now: u64) -> BTreeSet<Pool> {
-        self.0.iter().filter(|(_, until)| **until > now).map(|(pool, _)| *pool).collect()
+        self.0.iter().filter(|(_, until)| !has_come(**until, now)).map(|(pool, _)| *pool).collect()
     }
 
     /// The next end of a hold after `now`.

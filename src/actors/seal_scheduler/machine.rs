@@ -3,6 +3,7 @@
 //! Every failure state carries the time and the phase of its retry: none waits for a person or a restart.
 
 use super::phase::Phase;
+use super::plan::has_come;
 use super::sector::{Drawn, Retry, Sector};
 use crate::chain::ChainEpoch;
 use crate::util::Backoff;
@@ -340,7 +341,7 @@ pub fn next(before: &Sector, event: Event, now: u64, rules: &Rules) -> (Sector, 
         (P::Removing, E::FilesRemoved) => s.enter(P::Removed, now, "files removed"),
         (P::Removing, E::TaskFailed { error, .. }) => pause(&mut s, now, rules, error),
 
-        (_, E::RetryDue) if before.retry.is_some_and(|r| now >= r.at) => {
+        (_, E::RetryDue) if before.retry.is_some_and(|r| has_come(r.at, now)) => {
             if let Some(retry) = before.retry {
                 s.enter(retry.into, now, "trying again");
             }

@@ -272,3 +272,14 @@ fn a_sector_gets_its_agent_before_its_first_file_and_keeps_it() {
     let failed = step(&placed, hard());
     assert_eq!((failed.phase, failed.location.as_deref()), (Phase::AddPieceFailed, Some("a")));
 }
+
+#[test]
+fn no_wait_is_taken_for_one_that_a_clock_put_back_left() {
+    use crate::actors::seal_scheduler::plan::LONGEST_WAIT;
+    let rules = Rules::default();
+    assert!(rules.retry_cap < LONGEST_WAIT && rules.transient_cap < LONGEST_WAIT);
+    let later = 10 * LONGEST_WAIT;
+    let failed = next(&at(Phase::PreCommit1), hard(), later, &rules).0;
+    let again = |now: u64| next(&failed, Event::RetryDue, now, &rules).0.phase;
+    assert_eq!([again(later), again(later - 2 * LONGEST_WAIT)], [failed.phase, Phase::PreCommit1]);
+}

@@ -1,7 +1,7 @@
 //! Which sectors may act now, found without looking at the others: indexed by wake-up time, by head, by pool. Pure.
 
 use super::phase::{Phase, Pool};
-use super::plan::{Limits, due_at};
+use super::plan::{LONGEST_WAIT, Limits, due_at, has_come};
 use super::sector::Sector;
 use crate::chain::ChainEpoch;
 use std::cmp::Reverse;
@@ -84,9 +84,9 @@ impl Ready {
     pub fn place(&mut self, sector: &Sector, pace: Pace, now: u64) {
         self.forget(sector.number);
         let Some(at) = due_at(sector).map(|at| at.max(pace.held.unwrap_or(0))) else { return };
-        let wait = match at > now {
-            true => Wait::Time(at),
-            false => wait_of(sector, pace),
+        let wait = match has_come(at, now) {
+            false => Wait::Time(at),
+            true => wait_of(sector, pace),
         };
         self.put(sector.number, wait);
     }
@@ -122,7 +122,10 @@ impl Ready {
 
     /// The sectors whose time has come; each must be placed again.
     pub fn wake(&mut self, now: u64) -> Vec<u64> {
-        let due: Vec<u64> = self.times.range(..=(now, u64::MAX)).map(|(_, number)| *number).collect();
+        let come = self.times.range(..=(now, u64::MAX));
+        // Set before the clock was put back.
+        let lost = self.times.range((now.saturating_add(LONGEST_WAIT).saturating_add(1), 0)..);
+        let due: Vec<u64> = come.chain(lost).map(|(_, number)| *number).collect();
         self.looked_at += due.len() as u64;
         due
     }
@@ -242,6 +245,19 @@ mod tests {
         let all = [away(1), sector(2, Phase::PreCommit1), away(3), sector(4, Phase::PreCommit1)];
         assert_eq!(taken(&all, &[], 4, Limits::default()), [1, 2, 3]);
         assert_eq!(taken(&all, &[Pool::Pc1], 4, Limits::default()), [1, 3]);
+    }
+
+    #[test]
+    fn a_clock_that_is_put_back_leaves_nothing_waiting_for_the_time_of_before() {
+        let now = 10 * LONGEST_WAIT;
+        let later = Sector { wait_until: Some(now + 1000), ..sector(1, Phase::PreCommit1) };
+        let mut ready = Ready::default();
+        ready.place(&later, Pace::default(), now);
+        assert_eq!((ready.waiting(), ready.wake(now)), ([1, 0, 0, 0], vec![]));
+        let back = now - 2 * LONGEST_WAIT;
+        assert_eq!(ready.wake(back), [1]);
+        ready.place(&later, Pace::default(), back);
+        assert_eq!((ready.waiting(), ready.next_time(back)), ([0, 0, 0, 1], None), "its turn has come");
     }
 
     #[test]

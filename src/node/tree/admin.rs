@@ -1,6 +1,7 @@
 //! `admin`: the admin HTTP, the API server, and what they read. They answer when all else hangs.
 
 use super::parts::{HELD_DOWN_RETRY, MINUTE, Parts, holding_down};
+use crate::actors::daemon_link::pool_heads::PoolHeads;
 use crate::node::admin_view::ProcessTrees;
 use crate::node::api_views::{InfoPublisher, Published};
 use crate::node::cluster_status::ClusterStatus;
@@ -10,6 +11,7 @@ use crate::node::remote_nodes::RemoteNodes;
 use crate::rpc::admin::{self, AdminConfig, AdminViews};
 use crate::rpc::api::{self, ApiConfig};
 use crate::rpc::auth::Perm;
+use crate::rpc::pool_api;
 use crate::supervisor::{ChildSpec, Ref, SupervisorSpec, Thread};
 use crate::util::{Mode, write_durably};
 use std::io::ErrorKind;
@@ -64,8 +66,21 @@ pub(super) fn group(parts: &Parts) -> SupervisorSpec {
     let api = api::child(api, parts.backend.clone(), &parts.refs.api);
     [info, keeper, http, api]
         .into_iter()
+        .chain(pool_api(parts))
         .map(|child| child.on(Thread::Shared("admin")).may_start_later())
         .fold(holding_down("admin", 10, MINUTE * 5, HELD_DOWN_RETRY), SupervisorSpec::child)
+}
+
+/// The pool of full nodes, served as one, and its heads.
+fn pool_api(parts: &Parts) -> Vec<ChildSpec> {
+    let (Some(api), Some(listen)) = (&parts.pool_api, parts.settings.pool_listen) else { return vec![] };
+    let (fan, heads) = (api.heads(), parts.heads.others.clone());
+    let heads = ChildSpec::actor("pool_heads", &Ref::new("/pool-heads", MAILBOX), move |cx| {
+        let actor = PoolHeads::new(fan.clone());
+        cx.join(&heads);
+        async move { Ok(actor) }
+    });
+    vec![heads, pool_api::child(listen, api.clone(), &Ref::new("/pool-api", MAILBOX))]
 }
 
 /// `<repo>/admin`: where the command line finds the admin HTTP. Without one, another program may have its port: nobody is

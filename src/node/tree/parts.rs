@@ -12,6 +12,7 @@ use crate::node::settings::NodeSettings;
 use crate::node::shards::Shards;
 use crate::proofs::Prover;
 use crate::rpc::auth::RepoAuth;
+use crate::rpc::pool_api::PoolApi;
 use crate::store::Store;
 use crate::supervisor::{
     Actor, BudgetSpent, ChildSpec, Cx, Groups, Ref, RestartBackoff, StartError, SupervisorSpec, WeakTree,
@@ -39,6 +40,8 @@ pub(in crate::node) struct Parts {
     pub stop: Arc<Notify>,
     pub backend: Arc<NodeBackend>,
     pub shards: Arc<Shards>,
+    /// `None`: the pool of full nodes is not served.
+    pub pool_api: Option<Arc<PoolApi>>,
     /// In a cluster.
     pub net: Option<Arc<Net>>,
 }

@@ -150,7 +150,18 @@ impl OwnConcern {
         let why = self.failure.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
         match (view.holders.get(path), self.lease) {
             (Some(holder), Some(LeaseState::Proven)) if holder.node == node => None,
-            (Some(holder), None) if holder.node != node => None,
+            (Some(holder), None) if holder.node != node && !view.in_contact => None,
+            (Some(holder), None) if holder.node != node => {
+                // A node's record and its leases end together: this row was written by something else, and never ends.
+                let gone = !view.nodes.contains_key(&holder.node);
+                gone.then(|| {
+                    format!(
+                        "{path} is held by {}, which is no node of this cluster, so nobody runs it: run `bulkhead cluster \
+                         repair` on a host of the cluster",
+                        holder.node
+                    )
+                })
+            }
             (Some(holder), None) => {
                 Some(format!("{path} is held by this node (epoch {}) and does not run here{why}", holder.epoch))
             }
@@ -278,7 +289,9 @@ pub(super) mod tests {
     #[test]
     fn what_is_held_and_not_proven_and_what_nobody_holds_is_trouble() {
         use LeaseState::*;
-        let (view, _) = view_of_two();
+        let (mut view, _) = view_of_two();
+        let ghost = Holder { node: "ghost".into(), ..view.holders["/t01000/window-post"].clone() };
+        view.holders.insert("/t01000/allocator".into(), ghost);
         let (window, theirs) = ("window-post", "seal-scheduler/b");
         // concern, lease here, failure -> a part of the sentence
         let table = [
@@ -290,6 +303,7 @@ pub(super) mod tests {
             (window, Some(Lost), None, Some("its lease is lost")),
             (theirs, None, None, None),
             (theirs, None, Some("of an earlier try"), None),
+            ("allocator", None, None, Some("/t01000/allocator is held by ghost, which is no node of this cluster")),
             (theirs, Some(Proven), None, Some("runs here, and is b's (epoch 43)")),
             ("winning-post", None, None, Some("nobody holds /t01000/winning-post")),
             ("winning-post", None, Some("no marker"), Some("nobody holds /t01000/winning-post: no marker")),
@@ -303,6 +317,7 @@ pub(super) mod tests {
         let away = View { in_contact: false, ..view };
         let trouble = own("winning-post", None, None).trouble(&away, "a").unwrap();
         assert!(trouble.contains("out of reach"), "{trouble}");
+        assert_eq!(own("allocator", None, None).trouble(&away, "a"), None, "what is seen is old");
     }
 
     #[test]

@@ -41,7 +41,7 @@ fn start_at(
     backend: Arc<dyn MinerBackend>,
 ) -> Result<ApiServer, StartError> {
     let auth = config.auth.open().map_err(|e| StartError(e.to_string()))?;
-    let service = Service { auth: auth.clone(), node: None, extras: Some(Arc::new(StorageMinerApi::new(backend))) };
+    let service = Service::of_methods(Arc::new(StorageMinerApi::new(backend)), auth.clone());
     let server = server::serve_at(door, service).map_err(|e| StartError(e.to_string()))?;
     let addr = server.addr();
     let left = auth.write_repo_files(&config.repo, addr);

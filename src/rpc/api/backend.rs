@@ -3,6 +3,7 @@
 use super::orders::{MessageOrder, MessageState, Order, Plan};
 use super::types::SectorInfo;
 use crate::chain::types::{TipSet, Version};
+use crate::rpc::auth::Perm;
 use crate::rpc::full_node::pool::view::PoolChange;
 use async_trait::async_trait;
 use fvm_shared::address::Address;
@@ -114,6 +115,10 @@ pub trait MinerBackend: Send + Sync + 'static {
     }
     /// The value of `FULLNODE_API_POOL_INFO` for this pool, tokens included.
     async fn daemons_auth(&self) -> Result<String, BackendError> {
+        Err(BackendError::NoPool)
+    }
+    /// The value of `FULLNODE_API_INFO` with which others use this pool as one node, with a token of `perm`.
+    async fn daemons_api_info(&self, _perm: Perm) -> Result<String, BackendError> {
         Err(BackendError::NoPool)
     }
     async fn report(&self, report: ReportKind) -> Result<Value, BackendError>;

@@ -31,10 +31,12 @@ pub enum Method {
     DaemonsSet,
     /// The pool's nodes with their tokens.
     DaemonsAuth,
+    /// The pool's own address, with a token of the permission that is asked for.
+    DaemonsApiInfo,
     Report(ReportKind),
 }
 
-pub const ALL: [(&str, Method); 34] = [
+pub const ALL: [(&str, Method); 35] = [
     ("Filecoin.ActorAddress", Method::ActorAddress),
     ("Filecoin.ActorSectorSize", Method::ActorSectorSize),
     ("Filecoin.MiningBase", Method::MiningBase),
@@ -56,6 +58,7 @@ pub const ALL: [(&str, Method); 34] = [
     ("Bulkhead.MessageCancel", Method::MessageCancel),
     ("Bulkhead.DaemonsSet", Method::DaemonsSet),
     ("Bulkhead.DaemonsAuth", Method::DaemonsAuth),
+    ("Bulkhead.DaemonsApiInfo", Method::DaemonsApiInfo),
     ("Bulkhead.Daemons", Method::Report(ReportKind::Daemons)),
     ("Bulkhead.Actor", Method::Report(ReportKind::Actor)),
     ("Bulkhead.Info", Method::Report(ReportKind::Info)),
@@ -84,7 +87,7 @@ impl Method {
             // It moves the provider's money, and changes who may.
             Method::ActorOrder | Method::MessageReplace | Method::MessageCancel | Method::Shutdown => Perm::Admin,
             // Whom the provider believes, and the full nodes' own tokens.
-            Method::DaemonsSet | Method::DaemonsAuth => Perm::Admin,
+            Method::DaemonsSet | Method::DaemonsAuth | Method::DaemonsApiInfo => Perm::Admin,
             Method::ActorAddress
             | Method::ActorSectorSize
             | Method::MiningBase
@@ -115,7 +118,8 @@ impl Method {
             | Method::MessageStatus
             | Method::Messages
             | Method::MessageCancel
-            | Method::DaemonsSet => 1,
+            | Method::DaemonsSet
+            | Method::DaemonsApiInfo => 1,
             Method::SectorsStatus | Method::ActorOrder | Method::MessageReplace | Method::LogSetLevel => 2,
             Method::ActorAddress
             | Method::MiningBase

@@ -121,6 +121,11 @@ impl StorageMinerApi {
                 tracing::info!(target: "audit", action = "read the full nodes' tokens", "API request");
                 json(backend.daemons_auth().await?)
             }
+            Method::DaemonsApiInfo => {
+                let perm: Perm = params.required(0)?;
+                tracing::info!(target: "audit", action = "make a token of the pool", perm = perm.name(), "API request");
+                json(backend.daemons_api_info(perm).await?)
+            }
             Method::Report(ReportKind::Sectors(_)) => Ok(backend.report(ReportKind::Sectors(params.get(0)?)).await?),
             Method::Report(report) => Ok(backend.report(report).await?),
         }

@@ -150,7 +150,8 @@ fn permissions_are_lotus_s() {
             | "Bulkhead.MessageReplace"
             | "Bulkhead.MessageCancel"
             | "Bulkhead.DaemonsSet"
-            | "Bulkhead.DaemonsAuth" => Perm::Admin,
+            | "Bulkhead.DaemonsAuth"
+            | "Bulkhead.DaemonsApiInfo" => Perm::Admin,
             _ => Perm::Read,
         };
         assert_eq!(method.permission(), want, "{name}");

@@ -3,7 +3,7 @@
 use super::error::{DirectoryError, check_concern, is_name};
 use super::text;
 use libp2p::{Multiaddr, PeerId};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
@@ -25,6 +25,7 @@ pub struct NodeRecord {
     /// The bridge's listen addresses; empty if it only dials out.
     #[serde(with = "texts")]
     pub addrs: Vec<Multiaddr>,
+    #[serde(deserialize_with = "known_roles")]
     pub roles: BTreeSet<Role>,
     pub kind: NodeKind,
     /// Paths of actors that run here and nowhere else, without a lease (`/host-a/storage`).
@@ -140,15 +141,21 @@ impl NodeRecord {
     }
 }
 
-/// serde: a list by `Display` and `FromStr`.
+/// Roles of a later version are left out: no concern that this version knows needs them, and the node is there all the same.
+fn known_roles<'de, D: Deserializer<'de>>(d: D) -> Result<BTreeSet<Role>, D::Error> {
+    Ok(Vec::<String>::deserialize(d)?.iter().filter_map(|name| name.parse().ok()).collect())
+}
+
+/// serde: a list by `Display` and `FromStr`; what cannot be read, such as an address of a later version's transport, is
+/// left out.
 mod texts {
-    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+    use serde::{Deserialize, Deserializer, Serializer};
     use std::{fmt::Display, str::FromStr};
     pub fn serialize<T: Display, S: Serializer>(v: &[T], s: S) -> Result<S::Ok, S::Error> {
         s.collect_seq(v.iter().map(T::to_string))
     }
-    pub fn deserialize<'de, T: FromStr<Err: Display>, D: Deserializer<'de>>(d: D) -> Result<Vec<T>, D::Error> {
-        Vec::<String>::deserialize(d)?.iter().map(|text| text.parse().map_err(D::Error::custom)).collect()
+    pub fn deserialize<'de, T: FromStr, D: Deserializer<'de>>(d: D) -> Result<Vec<T>, D::Error> {
+        Ok(Vec::<String>::deserialize(d)?.iter().filter_map(|text| text.parse().ok()).collect())
     }
 }
 
@@ -165,7 +172,13 @@ mod tests {
         let mut json = serde_json::to_value(&record).unwrap();
         assert_eq!(json["roles"], serde_json::json!(["window-post", "daemon-link"]));
         json["added-later"] = 1.into();
-        assert_eq!(serde_json::from_value::<NodeRecord>(json).unwrap(), record);
+        assert_eq!(serde_json::from_value::<NodeRecord>(json.clone()).unwrap(), record);
+        // A node that was updated first must not vanish from the view of those that follow.
+        json["roles"].as_array_mut().unwrap().push("snap-deals".into());
+        json["addrs"].as_array_mut().unwrap().push("/ip9/x/warp/1".into());
+        assert_eq!(serde_json::from_value::<NodeRecord>(json.clone()).unwrap(), record);
+        json["roles"] = "all".into();
+        assert!(serde_json::from_value::<NodeRecord>(json).is_err(), "no list");
     }
 
     #[test]

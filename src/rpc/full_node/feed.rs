@@ -1,4 +1,4 @@
-//! The head feed: `Filecoin.ChainNotify` over a WebSocket of its own, in go-jsonrpc's channel protocol.
+//! A channel of a full node, above all `Filecoin.ChainNotify`: go-jsonrpc's channel protocol, over a WebSocket of its own.
 
 use super::{Result, limits::CallLimits, node_client::in_trait_terms};
 use crate::chain::types::HeadChange;
@@ -6,6 +6,7 @@ use crate::rpc::api_info::ApiInfo;
 use crate::rpc::client::{CallErrorKind, ErrorBody, RpcCallError, causes};
 use futures::{SinkExt, StreamExt};
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
@@ -26,17 +27,36 @@ type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
 /// Connects, asks, and gives the feed once the node has opened the channel.
 pub(super) async fn subscribe(info: &ApiInfo, limits: &CallLimits) -> Result<mpsc::Receiver<Vec<HeadChange>>> {
-    let fail = |kind| in_trait_terms(METHOD, RpcCallError { node: info.name(), method: METHOD.into(), kind });
-    let opened = timeout(limits.connect, open(info)).await;
-    let (socket, channel) = opened.unwrap_or(Err(CallErrorKind::Timeout(limits.connect))).map_err(fail)?;
+    let opened = open_channel(info, "v1", METHOD, &[], limits).await;
+    opened.map_err(|error| in_trait_terms(METHOD, error))
+}
+
+/// Calls a method whose result is a channel, and gives the channel once the node has opened it. It ends when the node ends
+/// it, when the connection breaks, and when the node says nothing for [`CallLimits::silence`], not even a pong.
+pub async fn open_channel<T: DeserializeOwned + Send + 'static>(
+    info: &ApiInfo,
+    version: &str,
+    method: &str,
+    params: &[Value],
+    limits: &CallLimits,
+) -> std::result::Result<mpsc::Receiver<T>, RpcCallError> {
+    let opened = timeout(limits.connect, open::<T>(info, version, method, params)).await;
+    let (socket, channel) = opened
+        .unwrap_or(Err(CallErrorKind::Timeout(limits.connect)))
+        .map_err(|kind| RpcCallError { node: info.name(), method: method.into(), kind })?;
     let (tx, rx) = mpsc::channel(BOUND);
-    tokio::spawn(pump(info.name(), socket, channel, tx, *limits));
+    tokio::spawn(pump(info.name(), method.to_string(), socket, channel, tx, *limits));
     Ok(rx)
 }
 
-async fn open(info: &ApiInfo) -> std::result::Result<(Socket, Value), CallErrorKind> {
+async fn open<T: DeserializeOwned>(
+    info: &ApiInfo,
+    version: &str,
+    method: &str,
+    params: &[Value],
+) -> std::result::Result<(Socket, Value), CallErrorKind> {
     let unreachable = |e: WsError| CallErrorKind::Unreachable(causes(&e));
-    let mut request = info.ws_url("v1").into_client_request().map_err(unreachable)?;
+    let mut request = info.ws_url(version).into_client_request().map_err(unreachable)?;
     if let Some(token) = &info.token {
         let header = format!("Bearer {token}").parse();
         let header = header.map_err(|_| CallErrorKind::Unauthorized("the token is no header value".into()))?;
@@ -53,11 +73,11 @@ async fn open(info: &ApiInfo) -> std::result::Result<(Socket, Value), CallErrorK
         },
         _ => unreachable(e),
     })?;
-    let ask = json!({"jsonrpc": "2.0", "id": REQUEST_ID, "method": METHOD, "params": []});
+    let ask = json!({"jsonrpc": "2.0", "id": REQUEST_ID, "method": method, "params": params});
     socket.send(Ws::text(ask.to_string())).await.map_err(unreachable)?;
     loop {
         match socket.next().await {
-            Some(Ok(Ws::Text(text))) => match read_frame(&text) {
+            Some(Ok(Ws::Text(text))) => match read_frame::<T>(&text) {
                 FeedFrame::Opened(channel) => return Ok((socket, channel)),
                 FeedFrame::Refused(kind) => return Err(kind),
                 FeedFrame::Garbage(why) => return Err(CallErrorKind::BadAnswer(why)),
@@ -71,7 +91,14 @@ async fn open(info: &ApiInfo) -> std::result::Result<(Socket, Value), CallErrorK
 }
 
 /// Forwards until either side ends; dropping `tx` is how the subscriber learns of it.
-async fn pump(node: String, mut socket: Socket, channel: Value, tx: mpsc::Sender<Vec<HeadChange>>, limits: CallLimits) {
+async fn pump<T: DeserializeOwned>(
+    node: String,
+    method: String,
+    mut socket: Socket,
+    channel: Value,
+    tx: mpsc::Sender<T>,
+    limits: CallLimits,
+) {
     let mut pings = interval(limits.silence / 3);
     pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut heard = Instant::now();
@@ -95,9 +122,9 @@ async fn pump(node: String, mut socket: Socket, channel: Value, tx: mpsc::Sender
             Some(Ok(_)) => continue, // pings are answered by the library, pongs have been heard
             Some(Err(e)) => break causes(&e),
         };
-        match read_frame(&text) {
-            FeedFrame::Value { channel: id, changes } if id == channel => {
-                match timeout(limits.silence, tx.send(changes)).await {
+        match read_frame::<T>(&text) {
+            FeedFrame::Value { channel: id, value } if id == channel => {
+                match timeout(limits.silence, tx.send(value)).await {
                     Ok(Ok(())) => heard = Instant::now(), // the time that the subscriber took is not the node's silence
                     Ok(Err(_)) => break "the subscriber left".to_string(),
                     Err(_) => break format!("the subscriber took nothing for {:?}", limits.silence),
@@ -109,7 +136,7 @@ async fn pump(node: String, mut socket: Socket, channel: Value, tx: mpsc::Sender
             FeedFrame::Value { .. } | FeedFrame::Closed(_) | FeedFrame::Opened(_) | FeedFrame::Other => {}
         }
     };
-    tracing::info!(node, why, "head feed ended");
+    tracing::info!(node, method, why, "a channel of a full node ended");
     drop(tx);
     let cancel = json!({"jsonrpc": "2.0", "method": "xrpc.cancel", "params": [REQUEST_ID]});
     let goodbye = async {
@@ -120,13 +147,13 @@ async fn pump(node: String, mut socket: Socket, channel: Value, tx: mpsc::Sender
 }
 
 #[derive(Debug, PartialEq)]
-enum FeedFrame {
+enum FeedFrame<T> {
     /// The answer to our call: the channel's id.
     Opened(Value),
     Refused(CallErrorKind),
     Value {
         channel: Value,
-        changes: Vec<HeadChange>,
+        value: T,
     },
     Closed(Value),
     Garbage(String),
@@ -134,7 +161,7 @@ enum FeedFrame {
 }
 
 /// Interprets one text frame for the one subscription of this connection.
-fn read_frame(text: &str) -> FeedFrame {
+fn read_frame<T: DeserializeOwned>(text: &str) -> FeedFrame<T> {
     #[derive(Deserialize)]
     struct Raw {
         id: Option<Value>,
@@ -153,8 +180,8 @@ fn read_frame(text: &str) -> FeedFrame {
         (Some("xrpc.ch.val"), Value::Array(mut params)) if params.len() == 2 => {
             let value = params.pop().unwrap_or_default();
             match serde_json::from_value(value) {
-                Ok(changes) => FeedFrame::Value { channel: params.pop().unwrap_or_default(), changes },
-                Err(e) => FeedFrame::Garbage(format!("a head change that is none: {e}")),
+                Ok(value) => FeedFrame::Value { channel: params.pop().unwrap_or_default(), value },
+                Err(e) => FeedFrame::Garbage(format!("a value of another type than the method gives: {e}")),
             }
         }
         (Some("xrpc.ch.close"), Value::Array(params)) if params.len() == 1 => {
@@ -175,6 +202,10 @@ fn read_frame(text: &str) -> FeedFrame {
 mod tests {
     use super::*;
 
+    fn read_frame(text: &str) -> FeedFrame<Vec<HeadChange>> {
+        super::read_frame(text)
+    }
+
     #[test]
     fn frames_of_the_channel_protocol() {
         let refused = |code, message: &str| FeedFrame::Refused(CallErrorKind::Rpc { code, message: message.into() });
@@ -184,7 +215,7 @@ mod tests {
             (r#"{"jsonrpc":"2.0","id":2,"result":7}"#, FeedFrame::Other),
             (
                 r#"{"jsonrpc":"2.0","method":"xrpc.ch.val","params":[7,[]]}"#,
-                FeedFrame::Value { channel: json!(7), changes: vec![] },
+                FeedFrame::Value { channel: json!(7), value: vec![] },
             ),
             (r#"{"jsonrpc":"2.0","method":"xrpc.ch.close","params":[7]}"#, FeedFrame::Closed(json!(7))),
             (r#"{"jsonrpc":"2.0","method":"Filecoin.Ping","params":[]}"#, FeedFrame::Other),

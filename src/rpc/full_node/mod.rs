@@ -21,6 +21,7 @@ mod sync;
 pub mod verdicts;
 mod workarounds;
 
+pub use feed::open_channel;
 pub use limits::CallLimits;
 pub use node_client::HttpFullNode;
 pub use node_client::Missing;

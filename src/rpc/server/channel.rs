@@ -2,13 +2,12 @@
 
 use super::bounds::Bounds;
 use super::dispatch::Dispatch;
-use super::envelope::{Request, RpcError, answer, as_v1, read_request};
+use super::envelope::{Request, RpcError, answer_text, read_request};
 use super::json::read_json;
-use super::shapes;
-use crate::chain::types::HeadChange;
+use super::strangers::{Room, Strangers};
 use crate::rpc::auth::Perm;
-use crate::rpc::json::try_json;
 use actix_ws::{AggregatedMessage, AggregatedMessageStream, Session};
+use futures::StreamExt;
 use serde_json::Value;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -30,20 +29,54 @@ pub struct Caller {
     pub version: String,
     pub dispatch: Arc<Dispatch>,
     pub bounds: &'static Bounds,
+    /// It showed a valid token.
+    pub known: bool,
+    pub strangers: Strangers,
 }
 
 /// A call's output to its connection: a frame to write, and with `done` the end of the call with that key.
 struct Out {
     text: Option<String>,
     done: Option<String>,
+    room: Room,
 }
 
 impl Out {
-    fn frame(value: Value) -> Out {
-        Out { text: Some(value.to_string()), done: None }
+    fn frame(text: String) -> Out {
+        Out { text: Some(text), done: None, room: Room::default() }
     }
-    fn last(value: Option<Value>, key: String) -> Out {
-        Out { text: value.map(|v| v.to_string()), done: Some(key) }
+    fn last(text: Option<String>, key: String) -> Out {
+        Out { text, done: Some(key), room: Room::default() }
+    }
+}
+
+/// The room of answers that are written and perhaps not read yet: a ping goes out behind them, and its pong says that they
+/// are.
+#[derive(Default)]
+struct Unread {
+    rooms: Vec<Room>,
+    /// How many of them the ping under way is behind; `None`: there is none.
+    behind: Option<usize>,
+    pings: u32,
+}
+
+impl Unread {
+    /// The payload of the ping that is to be sent now.
+    fn ping(&mut self) -> Option<[u8; 4]> {
+        if self.behind.is_some() || self.rooms.is_empty() {
+            return None;
+        }
+        self.behind = Some(self.rooms.len());
+        self.pings = self.pings.wrapping_add(1);
+        Some(self.pings.to_be_bytes())
+    }
+
+    fn pong(&mut self, payload: &[u8]) {
+        if payload == self.pings.to_be_bytes()
+            && let Some(read) = self.behind.take()
+        {
+            self.rooms.drain(..read);
+        }
     }
 }
 
@@ -68,7 +101,13 @@ pub async fn run(
     let mut pings = interval(PING_EVERY);
     pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut heard = Instant::now();
+    let mut unread = Unread::default();
     loop {
+        if let Some(payload) = unread.ping()
+            && !wrote(session.ping(&payload)).await
+        {
+            break;
+        }
         let write = tokio::select! {
             // a stop that was asked for, or a server handle that was dropped
             _ = stop.wait_for(|stopping| *stopping) => break,
@@ -78,9 +117,12 @@ pub async fn run(
                 }
                 None
             }
-            Some(Out { text, done }) = outbox.recv() => {
+            Some(Out { text, done, room }) = outbox.recv() => {
                 if let Some(key) = done {
                     calls.in_flight.remove(&key);
+                }
+                if !room.is_none() {
+                    unread.rooms.push(room);
                 }
                 text
             }
@@ -95,7 +137,10 @@ pub async fn run(
                         }
                         None
                     }
-                    Some(Ok(AggregatedMessage::Pong(_))) => None,
+                    Some(Ok(AggregatedMessage::Pong(payload))) => {
+                        unread.pong(&payload);
+                        None
+                    }
                     Some(Ok(AggregatedMessage::Close(_)) | Err(_)) | None => break,
                 }
             }
@@ -117,7 +162,7 @@ async fn wrote(write: impl Future<Output = Result<(), actix_ws::Closed>>) -> boo
 impl Calls {
     /// Starts what a frame asks for; gives the refusal to write when it cannot be started.
     fn take(&mut self, bytes: &[u8]) -> Option<String> {
-        let refuse = |id: &Value, error: RpcError| Some(answer(id, Err(error)).to_string());
+        let refuse = |id: &Value, error: RpcError| Some(answer_text(id, Err(error)));
         let value = match read_json(bytes, self.caller.bounds) {
             Ok(value) => value,
             Err(why) => return refuse(&Value::Null, why),
@@ -145,66 +190,103 @@ impl Calls {
         let (keep, cancelled) = oneshot::channel();
         self.in_flight.insert(key.clone(), keep);
         let (caller, out) = (self.caller.clone(), self.out.clone());
-        if method == "Filecoin.ChainNotify" {
-            tokio::spawn(feed(caller, out, id.unwrap_or_default(), key, self.count, cancelled));
+        if caller.dispatch.opens_channel(&method) {
+            let asked = Asked { id: id.unwrap_or_default(), method, params, key, channel: self.count };
+            tokio::spawn(feed(caller, out, asked, cancelled));
         } else {
-            let params = as_v1(&caller.version, &method, params);
             tokio::spawn(async move {
-                let outcome = tokio::select! {
-                    outcome = caller.dispatch.call(&caller.perms, &method, params) => outcome,
-                    _ = cancelled => Err(RpcError::verdict("context canceled")),
+                let call = async {
+                    let turn = caller.strangers.turn(caller.known).await?;
+                    Ok((caller.dispatch.call(&caller.perms, &caller.version, &method, params).await, turn))
                 };
-                let _ = out.send(Out::last(id.map(|id| answer(&id, outcome)), key)).await;
+                let (outcome, turn) = tokio::select! {
+                    done = call => done.map_or_else(|busy| (Err(busy), None), |(outcome, turn)| (outcome, Some(turn))),
+                    _ = cancelled => (Err(RpcError::verdict("context canceled")), None),
+                };
+                let mut last = Out::last(id.as_ref().map(|id| answer_text(id, outcome)), key);
+                let bytes = last.text.as_ref().map_or(0, String::len);
+                if let Err(full) = caller.strangers.grow(caller.known, &mut last.room, bytes) {
+                    last.text = id.map(|id| answer_text(&id, Err(full)));
+                }
+                drop(turn); // the answer has its room
+                let _ = out.send(last).await;
             });
         }
         None
     }
 }
 
-/// One channel: its id as the answer, then each batch, until the feed, the caller or the connection ends.
-async fn feed(
-    caller: Caller,
-    out: mpsc::Sender<Out>,
+/// A call whose result is a channel.
+struct Asked {
     id: Value,
+    method: String,
+    params: Vec<Value>,
     key: String,
+    /// The number of the channel on this connection.
     channel: u64,
-    mut cancelled: oneshot::Receiver<()>,
-) {
-    let mut heads = match open(&caller).await {
-        Ok(heads) => heads,
+}
+
+/// One channel: its number as the answer, then each value, until the source, the caller or the connection ends.
+async fn feed(caller: Caller, out: mpsc::Sender<Out>, asked: Asked, mut cancelled: oneshot::Receiver<()>) {
+    let Asked { id, method, params, key, channel } = asked;
+    let opened = tokio::select! {
+        opened = caller.dispatch.channel(&caller.perms, &caller.version, &method, params) => opened,
+        _ = &mut cancelled => Err(RpcError::verdict("context canceled")),
+    };
+    let mut values = match opened {
+        Ok(values) => values,
         Err(error) => {
-            let _ = out.send(Out::last(Some(answer(&id, Err(error))), key)).await;
+            let _ = out.send(Out::last(Some(answer_text(&id, Err(error))), key)).await;
             return;
         }
     };
-    if out.send(Out::frame(answer(&id, Ok(channel.into())))).await.is_err() {
+    if out.send(Out::frame(answer_text(&id, Ok(Value::from(channel).into())))).await.is_err() {
         return;
     }
     loop {
-        let batch = tokio::select! {
-            batch = heads.recv() => batch,
+        let value = tokio::select! {
+            value = values.next() => value,
             _ = &mut cancelled => None,
         };
-        let Some(batch) = batch else { break };
-        let value = match try_json!({ "jsonrpc": "2.0", "method": "xrpc.ch.val", "params": (channel, batch) }) {
-            Ok(value) => shapes::no_empty_lists(value),
-            Err(why) => {
-                tracing::error!(%why, "a head change has no JSON: its channel ends");
-                break;
-            }
-        };
-        if out.send(Out::frame(value)).await.is_err() {
+        let Some(value) = value else { break };
+        let frame = format!(r#"{{"jsonrpc":"2.0","method":"xrpc.ch.val","params":[{channel},{value}]}}"#);
+        if out.send(Out::frame(frame)).await.is_err() {
             return;
         }
     }
-    let close = try_json!({ "jsonrpc": "2.0", "method": "xrpc.ch.close", "params": [channel] });
-    let _ = out.send(Out::last(close.ok(), key)).await;
+    let close = format!(r#"{{"jsonrpc":"2.0","method":"xrpc.ch.close","params":[{channel}]}}"#);
+    let _ = out.send(Out::last(Some(close), key)).await;
 }
 
-async fn open(caller: &Caller) -> Result<mpsc::Receiver<Vec<HeadChange>>, RpcError> {
-    caller.dispatch.permit(&caller.perms, "Filecoin.ChainNotify")?;
-    match &caller.dispatch.service.node {
-        Some(node) => Ok(node.chain_notify().await?),
-        None => Err(RpcError::no_method("Filecoin.ChainNotify")),
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_keeps_its_room_until_the_pong_of_a_ping_behind_it() {
+        let strangers = Strangers::new();
+        let room = || {
+            let mut room = Room::default();
+            strangers.grow(false, &mut room, 1 << 20).expect("room");
+            room
+        };
+        let mut unread = Unread::default();
+        assert_eq!(unread.ping(), None, "nothing is to be known");
+        unread.rooms.extend([room(), room()]);
+        let first = unread.ping().expect("a ping behind two");
+        assert_eq!(unread.ping(), None, "one at a time");
+        unread.rooms.push(room());
+        for other in [&b""[..], &[0, 0, 0, 9]] {
+            unread.pong(other);
+            assert_eq!(unread.rooms.len(), 3, "a pong of another ping");
+        }
+        unread.pong(&first);
+        assert_eq!(unread.rooms.len(), 1);
+        unread.pong(&first);
+        assert_eq!(unread.rooms.len(), 1, "said twice");
+        let second = unread.ping().expect("a ping behind the third");
+        assert_ne!(second, first);
+        unread.pong(&second);
+        assert!(unread.rooms.is_empty() && unread.ping().is_none());
     }
 }

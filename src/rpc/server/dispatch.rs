@@ -1,14 +1,16 @@
 //! From a method's name and a caller's permissions to an outcome.
 
-use super::envelope::RpcError;
+use super::envelope::{RpcError, as_v1};
 use super::json::{Params, to_json};
-use super::service::Service;
+use super::service::{Channel, Reply, Service};
 use super::{derived, methods, shapes};
 use crate::chain::lotus_json::WholeBytes;
+use crate::chain::types::HeadChange;
 use crate::rpc::auth::Perm;
-use futures::FutureExt;
+use futures::{FutureExt, StreamExt, stream};
 use serde_json::Value;
 use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
 
 pub struct Dispatch {
     pub service: Service,
@@ -20,6 +22,10 @@ pub struct Dispatch {
 
 /// The methods that concern the server itself.
 const OWN: [(&str, Perm); 3] = [("AuthVerify", Perm::Read), ("AuthNew", Perm::Admin), ("Session", Perm::Read)];
+
+fn own(short: &str) -> Option<Perm> {
+    OWN.iter().find(|(name, _)| *name == short).map(|(_, perm)| *perm)
+}
 
 impl Dispatch {
     pub fn new(service: Service) -> Dispatch {
@@ -36,8 +42,12 @@ impl Dispatch {
         if let Some(perm) = self.service.extras.as_ref().and_then(|e| e.permission(method)) {
             return Ok(perm);
         }
-        let short = method.strip_prefix("Filecoin.").ok_or_else(|| RpcError::no_method(method))?;
-        let own = OWN.iter().find(|(name, _)| *name == short).map(|(_, perm)| *perm);
+        let short = method.strip_prefix("Filecoin.");
+        let own = short.and_then(own);
+        if let Some(upstream) = &self.service.upstream {
+            return Ok(own.unwrap_or_else(|| upstream.permission(method)));
+        }
+        let short = short.ok_or_else(|| RpcError::no_method(method))?;
         let table = || self.service.node.as_ref().and_then(|_| methods::find(short)).map(|m| m.perm);
         let feed = || (short == "ChainNotify" && self.service.node.is_some()).then_some(Perm::Read);
         own.or_else(table).or_else(feed).ok_or_else(|| RpcError::no_method(method))
@@ -53,14 +63,58 @@ impl Dispatch {
     }
 
     /// A panic in a method is that call's error and nobody else's.
-    pub async fn call(&self, perms: &[Perm], method: &str, params: Vec<Value>) -> Result<Value, RpcError> {
+    pub async fn call(
+        &self,
+        perms: &[Perm],
+        version: &str,
+        method: &str,
+        params: Vec<Value>,
+    ) -> Result<Reply, RpcError> {
         self.permit(perms, method)?;
-        match AssertUnwindSafe(self.run(method, params)).catch_unwind().await {
+        let run = async {
+            let is_own = method.strip_prefix("Filecoin.").is_some_and(|short| own(short).is_some());
+            match &self.service.upstream {
+                _ if self.opens_channel(method) => Err(RpcError {
+                    code: -32601,
+                    message: format!("method '{method}' not supported in this mode (no out channel support)"),
+                }),
+                Some(upstream) if !is_own => upstream.call(version, method, params).await.map(Reply::Text),
+                _ => self.run(method, as_v1(version, method, params)).await.map(Reply::Value),
+            }
+        };
+        match AssertUnwindSafe(run).catch_unwind().await {
             Ok(outcome) => outcome,
             Err(_) => {
                 tracing::error!(method, "an API method panicked");
                 Err(RpcError { code: 0, message: format!("fatal error calling '{method}': panic in rpc method") })
             }
+        }
+    }
+
+    /// The method's result is a channel.
+    pub fn opens_channel(&self, method: &str) -> bool {
+        match &self.service.upstream {
+            Some(upstream) => upstream.opens_channel(method),
+            None => method == "Filecoin.ChainNotify" && self.service.node.is_some(),
+        }
+    }
+
+    pub async fn channel(
+        &self,
+        perms: &[Perm],
+        version: &str,
+        method: &str,
+        params: Vec<Value>,
+    ) -> Result<Channel, RpcError> {
+        self.permit(perms, method)?;
+        match (&self.service.upstream, &self.service.node) {
+            (Some(upstream), _) => upstream.channel(version, method, params).await,
+            (None, Some(node)) => {
+                let heads = node.chain_notify().await?;
+                let heads = stream::unfold(heads, async |mut heads| Some((heads.recv().await?, heads)));
+                Ok(heads.scan((), |(), batch| std::future::ready(head_changes(&batch))).boxed())
+            }
+            (None, None) => Err(RpcError::no_method(method)),
         }
     }
 
@@ -96,10 +150,6 @@ impl Dispatch {
                 let token = self.service.auth.token(&perms).map_err(|e| RpcError::verdict(e.to_string()))?;
                 to_json(&WholeBytes(token.into_bytes()))
             }
-            "ChainNotify" => Err(RpcError {
-                code: -32601,
-                message: format!("method '{method}' not supported in this mode (no out channel support)"),
-            }),
             _ => match (methods::find(short), &self.service.node) {
                 (Some(found), Some(node)) => {
                     params.expect(found.arity)?;
@@ -109,6 +159,17 @@ impl Dispatch {
                 }
                 _ => Err(RpcError::no_method(method)),
             },
+        }
+    }
+}
+
+/// `None` ends the channel.
+fn head_changes(batch: &[HeadChange]) -> Option<Arc<str>> {
+    match to_json(&batch) {
+        Ok(batch) => Some(shapes::no_empty_lists(batch).to_string().into()),
+        Err(why) => {
+            tracing::error!(%why, "a head change has no JSON: its channel ends");
+            None
         }
     }
 }

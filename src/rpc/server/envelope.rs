@@ -1,5 +1,6 @@
 //! JSON-RPC 2.0 requests, answers and errors as go-jsonrpc reads and writes them.
 
+use super::service::Reply;
 use crate::rpc::full_node::FullNodeError;
 use serde_json::{Map, Value};
 
@@ -110,8 +111,17 @@ pub fn answer(id: &Value, outcome: Result<Value, RpcError>) -> Value {
     Value::Object(members.into_iter().map(|(name, value)| (name.to_string(), value)).collect::<Map<_, _>>())
 }
 
+/// [`answer`] as text.
+pub fn answer_text(id: &Value, outcome: Result<Reply, RpcError>) -> String {
+    match outcome {
+        Ok(Reply::Text(text)) => format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{}}}"#, text.as_str()),
+        Ok(Reply::Value(value)) => answer(id, Ok(value)).to_string(),
+        Err(why) => answer(id, Err(why)).to_string(),
+    }
+}
+
 /// The API before v1 left out what v1 asks for: `StateSearchMsg(cid)`, `StateWaitMsg(cid, confidence)`.
-pub fn as_v1(version: &str, method: &str, mut params: Vec<Value>) -> Vec<Value> {
+pub(super) fn as_v1(version: &str, method: &str, mut params: Vec<Value>) -> Vec<Value> {
     match (version, method, params.len()) {
         ("v0", "Filecoin.StateSearchMsg", 1) => {
             params.insert(0, Value::Null);

@@ -2,9 +2,10 @@
 
 use super::bounds::{self, Body, BodyRoom, Bounds, KNOWN, STRANGER};
 use super::dispatch::Dispatch;
-use super::envelope::{Request, RpcError, answer, as_v1, read_request};
+use super::envelope::{Request, RpcError, answer_text, read_request};
 use super::json::read_json;
 use super::service::Service;
+use super::strangers::{AnswerBody, Room, Strangers};
 use super::{channel, frames};
 use crate::rpc::auth::Perm;
 use crate::rpc::connection_limits::ConnectionLimiter;
@@ -23,6 +24,7 @@ pub struct ServerState {
     dispatch: Arc<Dispatch>,
     sockets: ConnectionLimiter,
     bodies: BodyRoom,
+    strangers: Strangers,
     refusals: RefusalLog,
     stop: watch::Receiver<bool>,
 }
@@ -33,9 +35,15 @@ impl ServerState {
             dispatch: Arc::new(Dispatch::new(service)),
             sockets,
             bodies: BodyRoom::new(bounds::LARGE_BODIES),
+            strangers: Strangers::new(),
             refusals: RefusalLog::default(),
             stop,
         }
+    }
+
+    /// Version 2 of the API is the upstream servers' alone.
+    fn serves(&self, version: &str) -> bool {
+        version != "v2" || self.dispatch.service.upstream.is_some()
     }
 
     /// An answer to a request that is not looked at any further: its body stays unread.
@@ -105,6 +113,9 @@ pub async fn post(
     payload: web::Payload,
     shared: web::Data<ServerState>,
 ) -> HttpResponse {
+    if !shared.serves(&version) {
+        return HttpResponse::NotFound().finish();
+    }
     let caller = match caller(&shared, &request) {
         Ok(caller) => caller,
         Err(why) => return shared.refuse(&request, why),
@@ -121,7 +132,10 @@ pub async fn post(
             return shared.refuse(&request, (status, why.to_string()));
         }
     };
-    let refuse = |e: RpcError| respond(e.http_status(), Some(answer(&Value::Null, Err(e))));
+    let refuse = |e: RpcError| {
+        let text = answer_text(&Value::Null, Err(e.clone()));
+        respond(e.http_status(), Some(text), Room::default())
+    };
     // The room of a large body is kept until its call is answered.
     let Body { bytes, .. } = &body;
     match read_json(bytes, caller.bounds()) {
@@ -130,36 +144,62 @@ pub async fn post(
             refuse(RpcError::invalid_request("Invalid request"))
         }
         Ok(Value::Array(list)) => {
-            let mut answers = Vec::new();
+            let mut answers: Vec<String> = Vec::new();
+            let mut size = AnswerSize::default();
             for one in list {
-                answers.extend(respond_to(&shared.dispatch, &caller.perms, &version, one).await.1);
+                match respond_to(&shared, &caller, &version, one, &mut size).await {
+                    Ok((_, answer)) => answers.extend(answer),
+                    Err(full) => return refuse(full),
+                }
             }
-            respond(200, Some(Value::Array(answers)))
+            respond(200, Some(format!("[{}]", answers.join(","))), size.room)
         }
         Ok(one) => {
-            let (status, answer) = respond_to(&shared.dispatch, &caller.perms, &version, one).await;
-            respond(status, answer)
+            let mut size = AnswerSize::default();
+            match respond_to(&shared, &caller, &version, one, &mut size).await {
+                Ok((status, answer)) => respond(status, answer, size.room),
+                Err(full) => refuse(full),
+            }
         }
     }
 }
 
-/// The answer to one request and the HTTP status that goes with it; a notification has none.
-async fn respond_to(dispatch: &Dispatch, perms: &[Perm], version: &str, one: Value) -> (u16, Option<Value>) {
-    let (id, outcome) = match read_request(one) {
-        Err((id, error)) => (Some(id), Err(error)),
-        Ok(Request { id, method, params }) => {
-            let params = as_v1(version, &method, params);
-            (id, dispatch.call(perms, &method, params).await)
+/// The bytes of a POST's answers so far, and their room.
+#[derive(Default)]
+struct AnswerSize {
+    bytes: usize,
+    room: Room,
+}
+
+/// The answer to one request and the HTTP status that goes with it; a notification has none. An error: there is no room
+/// for the answers of this POST.
+async fn respond_to(
+    shared: &ServerState,
+    caller: &Caller,
+    version: &str,
+    one: Value,
+    size: &mut AnswerSize,
+) -> Result<(u16, Option<String>), RpcError> {
+    // Kept until the answer has its room.
+    let turn = shared.strangers.turn(caller.known).await;
+    let (id, outcome) = match (read_request(one), &turn) {
+        (Err((id, error)), _) => (Some(id), Err(error)),
+        (Ok(Request { id, .. }), Err(busy)) => (id, Err(busy.clone())),
+        (Ok(Request { id, method, params }), Ok(_)) => {
+            (id, shared.dispatch.call(&caller.perms, version, &method, params).await)
         }
     };
     let status = outcome.as_ref().err().map_or(200, RpcError::http_status);
-    (status, id.map(|id| answer(&id, outcome)))
+    let answer = id.map(|id| answer_text(&id, outcome));
+    size.bytes += answer.as_ref().map_or(0, |answer| answer.len() + 1);
+    shared.strangers.grow(caller.known, &mut size.room, size.bytes)?;
+    Ok((status, answer))
 }
 
-fn respond(status: u16, body: Option<Value>) -> HttpResponse {
+fn respond(status: u16, body: Option<String>, room: Room) -> HttpResponse {
     let mut response = HttpResponse::build(StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR));
     match body {
-        Some(body) => response.content_type("application/json").body(body.to_string()),
+        Some(body) => response.content_type("application/json").body(AnswerBody::new(body, room)),
         None => response.finish(),
     }
 }
@@ -171,6 +211,9 @@ pub async fn upgrade(
     body: web::Payload,
     shared: web::Data<ServerState>,
 ) -> Result<HttpResponse, actix_web::Error> {
+    if !shared.serves(&version) {
+        return Ok(HttpResponse::NotFound().finish());
+    }
     let caller = match caller(&shared, &request) {
         Ok(caller) => caller,
         Err(why) => return Ok(shared.refuse(&request, why)),
@@ -193,6 +236,8 @@ pub async fn upgrade(
         version: version.into_inner(),
         dispatch: shared.dispatch.clone(),
         bounds,
+        known: caller.known,
+        strangers: shared.strangers.clone(),
     };
     let stop = shared.stop.clone();
     actix_web::rt::spawn(async move {

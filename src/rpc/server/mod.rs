@@ -3,7 +3,7 @@
 //! * [`envelope`] — requests, answers, errors on the wire; [`dispatch`] — permission, then the method.
 //! * [`methods`] — the table of methods that any `FullNode` can answer; [`derived`] — those composed from others.
 //! * [`http`], [`channel`] — the two transports; `ChainNotify` needs the second. [`bounds`], [`frames`] — what a
-//!   caller may send.
+//!   caller may send; [`strangers`] — what those without a token may take.
 //!
 //! The server has threads of its own: a busy or crashed rest of the process does not stop it, nor it them.
 
@@ -18,9 +18,10 @@ mod json;
 mod methods;
 mod service;
 mod shapes;
+mod strangers;
 
 pub use envelope::RpcError;
-pub use service::{ExtraMethods, Service};
+pub use service::{Channel, ExtraMethods, Service, Upstream};
 
 use crate::rpc::connection_limits::ConnectionLimiter;
 use crate::rpc::descriptors::{self, Surface};
@@ -92,7 +93,7 @@ pub fn serve_at(door: &SharedListener, service: Service) -> Result<ServerHandle,
             };
             let server = surface.serve(listener, move || {
                 App::new().app_data(shared.clone()).service(
-                    web::resource("/rpc/{version:v0|v1}")
+                    web::resource("/rpc/{version:v0|v1|v2}")
                         .route(web::get().to(http::upgrade))
                         .route(web::post().to(http::post)),
                 )

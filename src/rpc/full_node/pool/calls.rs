@@ -34,6 +34,8 @@ pub struct PooledCalls {
     pinned: Option<Mutex<Arc<Member>>>,
     /// The last head that was given to the caller.
     seen: Mutex<Option<SeenHead>>,
+    /// Of the nodes' API: v0, v1 or v2.
+    version: &'static str,
 }
 
 /// So long after a first answer a second node may take to agree with it.
@@ -48,7 +50,18 @@ type Try<R> = (Arc<Member>, Duration, Result<R, RpcCallError>);
 
 impl PooledCalls {
     pub fn new(pool: NodePool, seed: &str) -> PooledCalls {
-        PooledCalls { pool, seed: seed.into(), clients: Mutex::default(), pinned: None, seen: Mutex::default() }
+        PooledCalls::of_version(pool, seed, "v1")
+    }
+
+    pub fn of_version(pool: NodePool, seed: &str, version: &'static str) -> PooledCalls {
+        PooledCalls {
+            pool,
+            seed: seed.into(),
+            clients: Mutex::default(),
+            pinned: None,
+            seen: Mutex::default(),
+            version,
+        }
     }
 
     pub fn pool(&self) -> &NodePool {
@@ -67,7 +80,7 @@ impl PooledCalls {
         };
         let clients = Mutex::new(lock(&self.clients).clone());
         let (pool, seed, pinned) = (self.pool.clone(), self.seed.clone(), Some(Mutex::new(pinned)));
-        Some(PooledCalls { pool, seed, clients, pinned, seen: Mutex::default() })
+        Some(PooledCalls { pool, seed, clients, pinned, seen: Mutex::default(), version: self.version })
     }
 
     /// The address of the node that it is pinned to.
@@ -100,7 +113,7 @@ impl PooledCalls {
             let kind = CallErrorKind::Unreachable("it has no address".into());
             return Err(RpcCallError { node: member.name.clone(), method: "connect".into(), kind });
         };
-        let client = RpcClient::new(info, "v1")?;
+        let client = RpcClient::new(info, self.version)?;
         clients.insert(member.id.clone(), (member.clone(), client.clone()));
         Ok(client)
     }
@@ -205,7 +218,7 @@ impl PooledCalls {
         until: Instant,
     ) -> Result<(Arc<Member>, R), Option<RpcCallError>> {
         let name = short(method);
-        let hedges = retry::may_repeat(name);
+        let hedges = retry::may_repeat(name) && !retry::waits(name);
         let mut waiting = nodes.into_iter();
         let mut running = FuturesUnordered::new();
         let (mut hedge_at, mut told) = (until, Told::default());

@@ -52,6 +52,11 @@ const ACTS: [&str; 8] = [
     "MinerCreateBlock",
 ];
 
+/// Calls that wait for something to happen on the chain: to be slow is no fault of the node. `method` without its namespace.
+pub fn waits(method: &str) -> bool {
+    matches!(method, "StateWaitMsg" | "StateWaitMsgLimited" | "PaychGetWaitReady")
+}
+
 /// `method` without its namespace.
 pub fn may_repeat(method: &str) -> bool {
     !ACTS.contains(&method) && !method.starts_with("F3") && !method.starts_with("Msig") && !method.starts_with("Paych")
