@@ -10,7 +10,7 @@ use tracing::level_filters::LevelFilter;
 /// Subsystems by name, each with the modules whose lines are its own. `fullpool` is the pool manual's; `rpc`, `wdpost`, `miner`,
 /// `messagepool`, `sectors`, `advmgr`, `stores` and `markets` are Lotus' names.
 pub const SYSTEMS: [(&str, &[&str]); 22] = [
-    ("fullpool", &["bulkhead::rpc::full_node::pool", "bulkhead::actors::daemon_link"]),
+    ("fullpool", &["bulkhead::rpc::full_node::pool", "bulkhead::rpc::pool_api", "bulkhead::actors::daemon_link"]),
     ("full_node", &["bulkhead::rpc::full_node"]),
     ("rpc", &["bulkhead::rpc"]),
     ("bridge", &["bulkhead::rpc::bridge"]),
@@ -151,7 +151,7 @@ mod tests {
         assert_eq!(
             levels.filter(),
             "warn,bulkhead::rpc=debug,bulkhead::actors::daemon_link=warn,bulkhead::actors::window_post=error,\
-             bulkhead::rpc::bridge=off,bulkhead::rpc::full_node::pool=warn"
+             bulkhead::rpc::bridge=off,bulkhead::rpc::full_node::pool=warn,bulkhead::rpc::pool_api=warn"
         );
         levels.set(ALL, level("info").unwrap()).unwrap();
         let filter = levels.filter();
