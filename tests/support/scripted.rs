@@ -51,6 +51,16 @@ pub fn tipset(name: &str, height: ChainEpoch, parent: &str) -> TipSet {
     TipSet { cids: vec![cid(name)], blocks: vec![block], height }
 }
 
+/// With that many more blocks of other miners.
+pub fn among(others: u64, tipset: TipSet) -> TipSet {
+    let mut tipset = tipset;
+    for other in 0..others {
+        tipset.cids.push(cid(&format!("{} of {other}", tipset.cids[0])));
+        tipset.blocks.push(BlockHeader { miner: Address::new_id(2000 + other), ..tipset.blocks[0].clone() });
+    }
+    tipset
+}
+
 /// The network's lengths, period 0 at epoch 0.
 pub fn mainnet() -> DeadlineInfo {
     DeadlineInfo {
@@ -158,6 +168,8 @@ pub struct ScriptedNode {
     pub calls: Mutex<HashMap<&'static str, u64>>,
     /// Methods that never answer, of those that [`ScriptedNode::reached`] guards; `submitted` is after a block was taken.
     pub hangs: Mutex<BTreeSet<&'static str>>,
+    /// How many calls of a method are refused for the moment, as at an upgrade's epoch.
+    pub not_now: Mutex<HashMap<&'static str, u64>>,
 }
 
 impl ScriptedNode {
@@ -166,6 +178,14 @@ impl ScriptedNode {
     }
     fn seen(&self, method: &'static str) {
         *self.calls.lock().unwrap().entry(method).or_default() += 1;
+    }
+    fn refuses(&self, method: &'static str) -> Result<()> {
+        match self.not_now.lock().unwrap().get_mut(method) {
+            Some(left) if *left > 0 => *left -= 1,
+            _ => return Ok(()),
+        }
+        let why = "refusing explicit call due to state fork at epoch".to_string();
+        Err(FullNodeError::NotNow { node: "scripted".into(), method, code: -32002, why })
     }
     async fn reached(&self, method: &'static str) {
         self.seen(method);
@@ -367,6 +387,7 @@ impl FullNode for ScriptedNode {
     }
     async fn chain_head(&self) -> Result<TipSet> {
         self.seen("chain_head");
+        self.refuses("chain_head")?;
         self.head.lock().unwrap().clone().ok_or_else(|| self.down("chain_head"))
     }
     async fn chain_notify(&self) -> Result<mpsc::Receiver<Vec<HeadChange>>> {
@@ -380,6 +401,7 @@ impl FullNode for ScriptedNode {
     }
     async fn state_get_network_params(&self) -> Result<NetworkParams> {
         self.seen("state_get_network_params");
+        self.refuses("state_get_network_params")?;
         Ok(NetworkParams {
             network_name: self.network.lock().unwrap().clone(),
             block_delay_secs: self.block_delay.lock().unwrap().unwrap_or(30),
@@ -427,6 +449,7 @@ impl FullNode for ScriptedNode {
         _key: &TipSetKey,
     ) -> Result<Vec<Partition>> {
         self.seen("state_miner_partitions");
+        self.refuses("state_miner_partitions")?;
         let bug = self.panics_with.lock().unwrap().take();
         if let Some(text) = bug {
             panic!("{text}");
@@ -441,6 +464,7 @@ impl FullNode for ScriptedNode {
         _key: &TipSetKey,
     ) -> Result<Vec<SectorOnChainInfo>> {
         self.seen("state_miner_sectors");
+        self.refuses("state_miner_sectors")?;
         let comm_r = self.comm_r.lock().unwrap();
         let found = |number: u64| match comm_r.get(&number) {
             Some(comm_r) => SectorOnChainInfo { sealed_cid: sealed_cid_of(comm_r), ..sector(number) },
@@ -468,12 +492,14 @@ impl FullNode for ScriptedNode {
         _key: &TipSetKey,
     ) -> Result<Vec<u8>> {
         self.seen("state_get_randomness_from_beacon");
+        self.refuses("state_get_randomness_from_beacon")?;
         assert_eq!(tag, RandomnessTag::WindowedPoStChallengeSeed);
         assert_eq!(entropy, fvm_ipld_encoding::to_vec(&Address::new_id(1000)).unwrap());
         Ok(vec![*self.beacon.lock().unwrap(); 32])
     }
     async fn mpool_select(&self, _key: &TipSetKey, _ticket_quality: f64) -> Result<Vec<SignedMessage>> {
         self.reached("mpool_select").await;
+        self.refuses("mpool_select")?;
         if self.no_select.load(Ordering::SeqCst) { Err(self.lacks("MpoolSelect")) } else { Ok(vec![]) }
     }
     async fn wallet_sign(&self, _who: &Address, bytes: &[u8]) -> Result<Signature> {
