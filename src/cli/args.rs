@@ -42,6 +42,9 @@ pub enum Command {
     /// The full nodes behind this provider, used as one
     #[command(subcommand, alias = "fpool")]
     Daemons(daemons::Command),
+    /// What the running node logs
+    #[command(subcommand)]
+    Log(super::log::Command),
     /// Participation in fast finality
     #[command(subcommand)]
     F3(f3::Command),

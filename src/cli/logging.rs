@@ -5,7 +5,7 @@
 use super::CliError;
 use super::lossy::Lossy;
 use crate::config::LogFormat;
-use crate::util::lock;
+use crate::util::{lock, log_levels};
 use std::any::Any;
 use std::io::Write;
 use std::path::PathBuf;
@@ -23,19 +23,8 @@ static WRITER: Mutex<Option<Lossy>> = Mutex::new(None);
 
 type Refilter = Box<dyn Fn(EnvFilter) -> Result<(), String> + Send>;
 
-/// Changes what is logged, once something is.
-static FILTER: Mutex<Option<Refilter>> = Mutex::new(None);
-
-/// Logs by that filter from now on.
-pub fn refilter(filter: &str) -> Result<(), String> {
-    let filter = EnvFilter::try_new(filter).map_err(|e| format!("{filter:?} is not a log filter: {e}"))?;
-    match lock(&FILTER).as_ref() {
-        Some(refilter) => refilter(filter),
-        None => Err("this process has no log whose filter could be changed".into()),
-    }
-}
-
-pub fn init(filter: &str, format: LogFormat, to: To) -> Result<(), CliError> {
+pub fn init(configured: &str, format: LogFormat, to: To) -> Result<(), CliError> {
+    let filter = configured;
     let filter = EnvFilter::try_new(filter).map_err(|e| {
         CliError::Usage(format!("--log-level {filter:?}: not a log filter such as info or warn,bulkhead=debug: {e}"))
     })?;
@@ -63,7 +52,11 @@ pub fn init(filter: &str, format: LogFormat, to: To) -> Result<(), CliError> {
     };
     // a second call (tests in one process) keeps the first subscriber
     if set.is_ok() {
-        *lock(&FILTER) = Some(refilter);
+        let refilter = move |filter: &str| {
+            let new = EnvFilter::try_new(filter).map_err(|e| format!("{filter:?} is not a log filter: {e}"))?;
+            refilter(new)
+        };
+        log_levels::begin(configured, Box::new(refilter));
         *lock(&WRITER) = Some(lossy);
     }
     Ok(())

@@ -22,6 +22,7 @@ pub mod info;
 pub mod init;
 pub mod keys;
 pub mod launch;
+mod log;
 pub mod logging;
 mod lossy;
 pub mod messages;
@@ -139,6 +140,7 @@ fn dispatch(cli: Cli) -> Result<(), CliError> {
         Command::Sealing(command) => online(&global, |cx| sealing::run(command, cx)),
         Command::Proving(command) => online(&global, |cx| proving::run(command, cx)),
         Command::Daemons(command) => online(&global, |cx| daemons::run(command, cx)),
+        Command::Log(command) => online(&global, |cx| log::run(command, cx)),
         Command::F3(command) => online(&global, |cx| f3::run(command, cx)),
         Command::Actor(command) => online(&global, |cx| actor::run(command, cx)),
         Command::Messages(command) => online(&global, |cx| messages::run(command, cx)),

@@ -6,12 +6,13 @@ use super::miner_flags::MinerFlags;
 use super::render::tree::exit_text;
 use super::signals::Signals;
 use super::wiring;
-use super::{CliError, Context, logging};
+use super::{CliError, Context};
 use crate::config::values::{format_duration, parse_duration};
 use crate::config::{Config, ConfigError, DirectoryKind, Overrides, Reading, RepoLock};
 use crate::node::identity::NewStore;
 use crate::node::settings::Origin;
 use crate::supervisor::Exit;
+use crate::util::log_levels;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -103,7 +104,7 @@ impl Origin for FromFile {
         self.reading.read().map(|loaded| loaded.config)
     }
     fn log(&self, filter: &str) -> Result<(), String> {
-        logging::refilter(filter)
+        log_levels::configure(filter).map_err(|e| e.to_string())
     }
 }
 

@@ -101,7 +101,7 @@ pub struct FullNodeConfig {
 #[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
 #[serde(rename_all = "lowercase")]
 pub enum Priority {
-    /// Where no full node is named.
+    /// It is, where no full node is named.
     Auto,
     /// Before the full nodes that are named.
     True,

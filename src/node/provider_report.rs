@@ -29,6 +29,8 @@ use crate::chain::{ChainEpoch, election};
 use crate::rpc::admin::provider::*;
 use crate::rpc::api::{BackendError, MinerBackend};
 use crate::rpc::full_node::Missing;
+use crate::rpc::full_node::pool::Status;
+use crate::rpc::full_node::pool::view::NodeRow;
 use crate::supervisor::ActorInfo;
 use crate::util::time::unix_secs;
 use std::collections::BTreeMap;
@@ -41,6 +43,8 @@ pub struct Asked {
     pub miner: String,
     pub feed: Result<FeedStatus, String>,
     pub pool: Result<Vec<Health>, String>,
+    /// As `bulkhead daemons nodes` has them.
+    pub daemons: Vec<NodeRow>,
     pub network: Result<NetworkReport, String>,
     pub power: Result<MinerPower, String>,
     /// Methods that the full node lacks.
@@ -167,6 +171,7 @@ impl Asked {
             miner: miner.to_string(),
             feed: chain.0.map_err(text),
             pool: chain.1.map_err(text),
+            daemons: full.pool().map(|pool| pool.view(&miner.to_string()).nodes).unwrap_or_default(),
             network: network.map(|asked| asked.at(epoch, block_delay, lacks(&missing_methods))),
             power,
             missing_methods,
@@ -246,6 +251,7 @@ impl Asked {
             subscribed: feed.subscribed,
             full_nodes: pool.len() as u64,
             usable: pool.iter().filter(|health| is_used(health)).count() as u64,
+            pool: self.daemons.iter().map(full_node).collect(),
         })
     }
 
@@ -304,6 +310,21 @@ impl Asked {
         let ours =
             states.filter(|(state, _)| matches!(state.as_str(), "Proving" | "FinalizeSector" | "FinalizeFailed"));
         Some(live.saturating_sub(ours.map(|(_, count)| *count).sum()))
+    }
+}
+
+fn full_node(row: &NodeRow) -> FullNodePart {
+    let paused = (row.status == Status::Pause).then(|| "paused".to_string());
+    let not_used = paused.or_else(|| row.disabled.clone());
+    FullNodePart {
+        host: row.host.clone(),
+        addr: row.addr.clone(),
+        used: not_used.is_none(),
+        why: not_used.or_else(|| row.warning.clone()),
+        primary: row.primary,
+        head: row.head,
+        behind: row.behind,
+        calls: row.calls,
     }
 }
 

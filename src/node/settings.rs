@@ -40,7 +40,7 @@ pub struct NodeSettings {
     pub repo: PathBuf,
     pub api_listen: SocketAddr,
     pub admin_listen: SocketAddr,
-    /// Where the pool of full nodes is served as one; `None`: nowhere.
+    /// The pool of full nodes is served as one there; `None`: nowhere.
     pub pool_listen: Option<SocketAddr>,
     pub link: LinkSettings,
     pub messages: SenderSettings,

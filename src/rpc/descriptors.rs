@@ -11,7 +11,7 @@ const USUAL: usize = 1024;
 /// A listener's purpose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Surface {
-    /// JSON-RPC: the provider's API, the devnet's chain, an agent's API. One process may have two.
+    /// JSON-RPC: the provider's API, the pool's, the devnet's chain, an agent's API. One process may have two.
     JsonRpc,
     /// WebSockets on [`Surface::JsonRpc`]; each is one of its connections.
     WebSocket,

@@ -6,12 +6,14 @@
 //! * [`Backoff`] — waits between tries that fail.
 //! * [`host`] — free disk, and what the host lacks.
 //! * [`Repeats`] — errors that repeat: pauses, warnings, what is shown.
+//! * [`log_levels`] — levels of the log by subsystem, changed while the process runs.
 //! * [`listen_error`] — why a libp2p host cannot listen.
 
 mod backoff;
 mod durable;
 pub mod host;
 mod listen;
+pub mod log_levels;
 mod repeats;
 pub mod time;
 

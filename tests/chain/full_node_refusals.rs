@@ -196,7 +196,8 @@ async fn http_as_any_client_speaks_it() {
     let body = r#"{"id":1,"method":"Filecoin.WalletList","params":[]}"#;
     let asked = http.post(format!("{url}?token={token}")).header("Content-Type", "application/json").body(body);
     let answer = asked.send().await.expect("answered");
-    assert!(answer.text().await.expect("text").contains("f01234"));
+    let text = answer.text().await.expect("text");
+    assert!(text.contains("f01234"), "{text}");
     let answer = http.post(&url).header("Authorization", "Basic x").body(body).send().await.expect("answered");
     assert_eq!(answer.status().as_u16(), 401);
     assert_eq!(http.get(served.info(None).http_url("v7")).send().await.expect("answered").status().as_u16(), 404);

@@ -257,3 +257,34 @@ async fn a_head_that_grows_by_blocks_is_told_again_and_a_refusal_for_the_moment_
     assert_eq!(feed.next().await, (12, None), "no step back is told where there is none");
     feed.task.abort();
 }
+
+/// The node that is left was ahead: the other one's lower head is no step back, and each head comes once.
+#[tokio::test]
+async fn a_node_that_is_behind_takes_no_head_back() {
+    let (first, second) = (node(), node());
+    for (node, name, height) in [(&first, "first", 11), (&second, "second", 10)] {
+        *node.name.lock().unwrap() = Some(name.into());
+        *node.block_delay.lock().unwrap() = Some(3600);
+        *node.head.lock().unwrap() = Some(at(height));
+    }
+    let (_open, heads) = (first.channel(), second.channel());
+    let settings = LinkSettings { retry_first: Duration::from_millis(1), ..Default::default() };
+    let pool = Pool::new(vec![first, second.clone()], &settings);
+    let (sender, mut told) = mpsc::unbounded_channel();
+    let shared = pool.clone();
+    let task = tokio::spawn(async move {
+        let tell = move |update: bulkhead::actors::daemon_link::messages::HeadUpdate| {
+            let _ = sender.send((update.tipset.height, update.reverted_to));
+        };
+        follow(&shared, &settings, tell, |_| {}).await
+    });
+    assert_eq!(told.recv().await, Some((11, None)));
+    pool.shared().report(vec![Health { error: Some("refused".into()), ..Health::of("first") }]);
+    heads.send(vec![HeadChange { kind: HeadChangeType::Current, val: at(10) }]).await.unwrap();
+    heads.send(apply(at(11))).await.unwrap();
+    heads.send(apply(at(12))).await.unwrap();
+    let next = tokio::time::timeout(Duration::from_secs(20), told.recv()).await;
+    assert_eq!(next.expect("a head"), Some((12, None)));
+    assert!(second.count("chain_head") > 0, "it was asked for its head");
+    task.abort();
+}

@@ -77,7 +77,7 @@ async fn every_method_is_passed_on_as_it_came_also_one_that_is_not_known() {
     let (node, heard) = recording(odd).await;
     let front = Front::of(&[refusing().await, node]);
     for (version, method) in
-        [("v1", "Filecoin.StateUnheardOf"), ("v0", "Filecoin.ChainHead"), ("v2", "Filecoin.ChainGetTipSet")]
+        [("v1", "Filecoin.StateUnheardOf"), ("v0", "Filecoin.StateMinerInfo"), ("v2", "Filecoin.ChainGetTipSet")]
     {
         assert_eq!(front.call(version, Some(&Perm::ALL), method).await, Ok(odd.to_string()), "{version} {method}");
         let sent = heard.lock().unwrap().pop().unwrap();
@@ -210,4 +210,57 @@ async fn other_channels_are_passed_on_too() {
     assert_eq!(frames[1]["params"], json!([1, {"Asked": ["p"]}]));
     assert_eq!(frames[2]["params"], json!([1, null]));
     assert_eq!((&frames[3]["method"], &frames[3]["params"]), (&json!("xrpc.ch.close"), &json!([1])));
+}
+
+/// Each of these channels has a connection to a node, so a descriptor of this process.
+#[tokio::test]
+async fn channels_with_a_connection_of_their_own_are_few() {
+    // A node that keeps every channel open.
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let node = ApiInfo::local(listener.local_addr().unwrap(), None);
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let mut socket = tokio_tungstenite::accept_async(stream).await.unwrap();
+                let Some(Ok(Ws::Text(asked))) = socket.next().await else { return };
+                let asked: Value = serde_json::from_str(&asked).unwrap();
+                let opened = json!({"jsonrpc": "2.0", "id": asked["id"], "result": 7});
+                socket.send(Ws::text(opened.to_string())).await.unwrap();
+                while socket.next().await.is_some() {}
+            });
+        }
+    });
+    let front = Front::of(&[node]);
+    let mut sockets = vec![];
+    for (perms, most) in [(None, 16), (Some(&[Perm::Read][..]), 64 - 16)] {
+        let mut open = 0;
+        for _ in 0..5 {
+            let mut socket = connected(&front.info(perms)).await;
+            for id in 0..16 {
+                let ask = json!({"jsonrpc": "2.0", "id": id, "method": "Filecoin.MpoolSub", "params": []});
+                socket.send(Ws::text(ask.to_string())).await.unwrap();
+            }
+            let mut answered = 0;
+            while answered < 16 {
+                let Some(Ok(Ws::Text(text))) = socket.next().await else { continue };
+                let answer: Value = serde_json::from_str(&text).unwrap();
+                open += usize::from(answer["result"].is_number());
+                assert!(answer["result"].is_number() || text.contains("too many channels"), "{text}");
+                answered += 1;
+            }
+            sockets.push(socket);
+        }
+        assert_eq!(open, most, "{perms:?}");
+    }
+}
+
+async fn connected(
+    info: &ApiInfo,
+) -> tokio_tungstenite::WebSocketStream<tokio_tungstenite::MaybeTlsStream<tokio::net::TcpStream>> {
+    use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+    let mut request = info.ws_url("v1").into_client_request().unwrap();
+    if let Some(token) = &info.token {
+        request.headers_mut().insert("Authorization", format!("Bearer {token}").parse().unwrap());
+    }
+    tokio_tungstenite::connect_async(request).await.unwrap().0
 }

@@ -240,3 +240,33 @@ async fn what_is_to_be_agreed_counts_when_two_nodes_say_the_same() {
     }
     assert_eq!(draw(&caller).await, Ok(0));
 }
+
+#[tokio::test]
+async fn a_node_that_comes_back_with_another_token_is_called_with_that_one() {
+    let (first, second) = (Served::start(), Served::start());
+    let pool = pool(&[all(&second), ApiInfo { token: Some("stale".into()), ..all(&first) }]);
+    pool.apply(PoolChange::SetApi { api: "Version".into(), key: "policy".into(), value: "OneByIndexDesc".into() })
+        .expect("set");
+    let caller = node(&pool);
+    caller.version().await.expect("the other one's");
+    assert_eq!(first.node.calls_of("Version").len(), 0, "refused");
+    let id = pool.members()[1].id.clone();
+    pool.apply(PoolChange::SetNode { id, key: "status".into(), value: "exit".into() }).expect("out");
+    pool.apply(PoolChange::AddNode { node: all(&first).secret_text() }).expect("in");
+    caller.version().await.expect("answered");
+    assert_eq!(first.node.calls_of("Version").len(), 1);
+}
+
+#[tokio::test]
+async fn a_method_that_fails_at_a_node_is_seen_there_also_where_it_is_the_only_one() {
+    let pool = pool(&[refusing().await]);
+    let caller = node(&pool);
+    for failures in 1..=5 {
+        caller.version().await.expect_err("refused");
+        let breakers = pool.members()[0].breakers();
+        let found = breakers.iter().map(|b| (b.method.as_str(), b.failures, b.open)).collect::<Vec<_>>();
+        assert_eq!(found, [("Version", failures, failures == 5)]);
+    }
+    let waits = tokio::time::timeout(Duration::from_secs(20), pool.members()[0].suspected()).await;
+    assert!(waits.is_ok(), "it is checked before its time");
+}

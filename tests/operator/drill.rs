@@ -119,8 +119,9 @@ async fn faults_over_every_actor_lose_no_proof_no_thread_and_no_memory() {
             _ => tree.hang(victim),
         };
         println!(
-            "{:>5} s  {victim} {} {fell}",
+            "{:>5} s  {:>7} KiB  {victim} {} {fell}",
             began.elapsed().as_secs(),
+            held().1,
             ["panic", "kill", "hang"][(struck + round) % 3]
         );
         struck += 1;

@@ -180,7 +180,7 @@ async fn heads_that_grow_and_refusals_for_the_moment_cost_no_second_proof() {
         for others in 0..5 {
             h.head_among(others, height.min(3)).await;
         }
-        tokio::task::yield_now().await;
+        h.window_post.ask(WindowPostInfo, SOON).await.unwrap();
     }
     let report = h.until("proved").await;
     assert_eq!(report.deadlines[0].batches[0].attempt, 1, "a refusal for the moment is no attempt");

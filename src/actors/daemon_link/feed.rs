@@ -92,6 +92,10 @@ impl Feed {
             let reverted_to = Some(head.height);
             return FeedStep::Tell(vec![HeadUpdate { tipset: head, reverted_to }]);
         }
+        // The parent of the first that was told, from a node that is one behind: as old as one that was told.
+        if !may_go_back && self.told.front().is_some_and(|oldest| parents(oldest) == head.key()) {
+            return FeedStep::Known;
+        }
         self.path.push(head);
         self.resolve()
     }

@@ -13,18 +13,16 @@ pub mod pool;
 pub mod pool_heads;
 pub mod settings;
 pub mod skew;
-use crate::supervisor::{Actor, CallError, Cx, Exit, Handler, Message, Recipient, StartError, SupervisorRef};
+use crate::supervisor::{Actor, CallError, Cx, Exit, Handler, Message, Recipient, StartError};
 pub use error::LinkError;
 use messages::{FeedInfo, FeedStatus, HeadUpdate, PoolInfo};
 use node::NodeChildren;
+pub use node::NodesSupervisor;
 use pool::{Health, Pool};
 use settings::LinkSettings;
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
-
-/// Completes with the supervisor of the nodes' actors, once it is there.
-pub type NodesSupervisor = Arc<dyn Fn() -> Option<SupervisorRef> + Send + Sync>;
 
 /// Has an actor run for each node of the pool, and says in the tree when no node can be used.
 pub struct DaemonPool {

@@ -2,7 +2,6 @@
 //! alone: neither the head feed nor the message sender nor another node's actor shares a thread or a restart with it.
 
 use super::LinkError;
-use super::NodesSupervisor;
 use super::follow;
 use super::pool::{self, Health, Pool};
 use super::settings::LinkSettings;
@@ -25,6 +24,9 @@ const HANG_AFTER: Duration = Duration::from_secs(30);
 const SUPERVISOR_AGAIN: Duration = Duration::from_millis(50);
 /// Between two comparisons of the actors with the pool, beside those after each change.
 const COMPARE_EVERY: Duration = Duration::from_secs(5);
+
+/// The supervisor of the nodes' actors; `None`: the tree is not there yet.
+pub type NodesSupervisor = Arc<dyn Fn() -> Option<SupervisorRef> + Send + Sync>;
 
 pub struct NodeLink {
     pool: Pool,
@@ -107,7 +109,7 @@ impl Actor for NodeLink {
 /// The actors of the pool's nodes, kept the same as the pool.
 pub(super) struct NodeChildren {
     pub pool: Pool,
-    /// Of the pool's actor; the nodes' addresses are below it.
+    /// The path of the pool's actor; the nodes' addresses are below it.
     pub path: String,
     pub settings: LinkSettings,
 }

@@ -35,12 +35,18 @@ pub fn lagging(all: &[Health], now: Duration, max_lag: u64) -> Option<String> {
     lag::too_far(now, head_at, delay, max_lag).map(|lag| lag::sentence(lag, delay))
 }
 
+struct Connected {
+    /// `None`: it is no address.
+    member: Option<Arc<Member>>,
+    node: Arc<dyn FullNode>,
+}
+
 /// One by one, over connections of this group's own. Cheap to clone.
 #[derive(Clone)]
 pub struct Pool {
     pool: NodePool,
-    /// By name; one behind an address is made when it is first needed.
-    nodes: Arc<Mutex<HashMap<String, Arc<dyn FullNode>>>>,
+    /// By name; one behind an address is made when it is first needed, for the member that it was made for.
+    nodes: Arc<Mutex<HashMap<String, Connected>>>,
 }
 
 impl Pool {
@@ -54,7 +60,7 @@ impl Pool {
         let bounds = Bounds { max_behind_diff: settings.max_behind, ..Bounds::default() };
         let pool_settings = PoolSettings { bounds, ..PoolSettings::default() };
         let pool = NodePool::of_names(nodes.iter().map(|node| node.name()), pool_settings);
-        let nodes = nodes.into_iter().map(|node| (node.name(), node)).collect();
+        let nodes = nodes.into_iter().map(|node| (node.name(), Connected { member: None, node })).collect();
         Pool { pool, nodes: Arc::new(Mutex::new(nodes)) }
     }
 
@@ -66,25 +72,35 @@ impl Pool {
     pub fn nodes(&self) -> Vec<Arc<dyn FullNode>> {
         let members = self.pool.members();
         let mut nodes = lock(&self.nodes);
-        nodes.retain(|name, _| members.iter().any(|member| &member.name == name));
+        // One that left and came back, with another token say, is another member.
+        let stays = |name: &String, connected: &Connected| {
+            let of = |member: &Arc<Member>| connected.member.as_ref().is_none_or(|of| Arc::ptr_eq(of, member));
+            members.iter().any(|member| &member.name == name && of(member))
+        };
+        nodes.retain(|name, connected| stays(name, connected));
         for member in &members {
             let Some(info) = member.info.as_ref().filter(|_| !nodes.contains_key(&member.name)) else { continue };
             match HttpFullNode::new(info.clone()) {
-                Ok(node) => drop(nodes.insert(member.name.clone(), Arc::new(node))),
+                Ok(node) => {
+                    let connected = Connected { member: Some(member.clone()), node: Arc::new(node) };
+                    nodes.insert(member.name.clone(), connected);
+                }
                 Err(error) => tracing::warn!(node = member.name, %error, "a full node of the pool can't be used"),
             }
         }
-        members.iter().filter_map(|member| nodes.get(&member.name).cloned()).collect()
+        members.iter().filter_map(|member| Some(nodes.get(&member.name)?.node.clone())).collect()
     }
 
     /// Connections to one node that nobody else uses; to one that is no address, the node itself.
     pub fn connect(&self, member: &Member) -> Result<Arc<dyn FullNode>, FullNodeError> {
         match &member.info {
             Some(info) => Ok(Arc::new(HttpFullNode::new(info.clone())?)),
-            None => lock(&self.nodes).get(&member.name).cloned().ok_or_else(|| FullNodeError::Unreachable {
-                node: member.name.clone(),
-                why: "it has no address".into(),
-            }),
+            None => {
+                let nodes = lock(&self.nodes);
+                let known = nodes.get(&member.name).map(|connected| connected.node.clone());
+                let why = "it has no address".to_string();
+                known.ok_or_else(|| FullNodeError::Unreachable { node: member.name.clone(), why })
+            }
         }
     }
 

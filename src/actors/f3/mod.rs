@@ -20,7 +20,7 @@ use tokio::time::Instant;
 /// Right to act: asked again after this, where another process may hold the concern at the moment.
 const UNPROVEN_PAUSE: Duration = Duration::from_secs(5);
 const PARTICIPATION: &str = "F3 participation";
-/// Of a pool, one node alone has the calls: a lease at a second one would sign twice.
+/// The method whose node has all calls, of a pool too: a lease at a second one would sign twice.
 const AT_ONE_NODE: &str = "Filecoin.F3Participate";
 
 #[derive(Clone, Debug, PartialEq)]

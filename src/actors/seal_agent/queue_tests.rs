@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 const LEASE_MS: u64 = 30;
 const LEASE: Duration = Duration::from_millis(LEASE_MS);
 
-/// So many milliseconds after the tests' zero.
+/// The moment that many milliseconds after the tests' zero.
 fn at(ms: u64) -> Instant {
     static ZERO: OnceLock<Instant> = OnceLock::new();
     *ZERO.get_or_init(Instant::now) + Duration::from_millis(ms)

@@ -9,7 +9,7 @@ use crate::config::values::format_size;
 use crate::node::provider_report::Worker;
 use crate::node::proving_report::{DeadlineRow, OpenDeadline, Restart, Trouble};
 use crate::rpc::admin::provider::{
-    BlocksPart, ChainPart, F3Part, MessagesPart, NetworkPart, PowerPart, ProviderReport, ProvingPart,
+    BlocksPart, ChainPart, F3Part, FullNodePart, MessagesPart, NetworkPart, PowerPart, ProviderReport, ProvingPart,
 };
 use serde::Deserialize;
 use serde_json::Value;
@@ -53,6 +53,7 @@ pub fn info(info: &Info, now: u64, all: bool) -> String {
         value.or(why).map(|value| fact(name, &value)).unwrap_or_default()
     };
     text += &part("Chain", provider.chain.as_ref().map(|part| chain(part, &info.full_node, now)), "chain");
+    text += &full_nodes(provider.chain.as_ref().map(|part| part.pool.as_slice()).unwrap_or_default(), shown);
     text += &part("Network", provider.network.as_ref().map(upgrades), "network");
     text += &part("Proving", provider.proving.as_ref().map(|part| proving(part, info)), "deadlines");
     text += &part("Blocks", provider.blocks.as_ref().map(|part| blocks(part, &info.winning_post)), "winning_post");
@@ -92,6 +93,29 @@ fn chain(part: &ChainPart, full_node: &Value, now: u64) -> String {
         text += &format!("; from {node}{}", if part.subscribed { "" } else { " (asked for, not pushed)" });
     }
     text + &format!("; {} of {} full nodes usable", part.usable, part.full_nodes)
+}
+
+/// A line for each node of a pool; what one node alone is like stands in the chain's line and in the troubles.
+fn full_nodes(pool: &[FullNodePart], shown: usize) -> String {
+    if pool.len() < 2 {
+        return String::new();
+    }
+    let one = |node: &FullNodePart| {
+        let mut parts = vec![match (node.used, &node.why) {
+            (false, why) => format!("not used: {}", line(why.as_deref().unwrap_or_default())),
+            (true, Some(why)) => format!("used for want of a better one: {}", line(why)),
+            (true, None) => "used".to_string(),
+        }];
+        parts.extend(node.primary.then(|| "asked first".to_string()));
+        parts.extend(node.head.map(|head| format!("epoch {head}")));
+        parts.extend(node.behind.filter(|behind| *behind > 0).map(|behind| format!("{behind} behind")));
+        fact("", &format!("{}: {}", node.host, parts.join(", ")))
+    };
+    let mut text: String = pool.iter().take(shown).map(one).collect();
+    if pool.len() > shown {
+        text += &fact("", &format!("and {} more: bulkhead daemons nodes", pool.len() - shown));
+    }
+    text
 }
 
 fn upgrades(part: &NetworkPart) -> String {
@@ -314,6 +338,8 @@ Health         ok
 Restart now?   yes, for 10 m 00 s: deadline 8 opens at epoch 60
 
 Chain          epoch 40, 30.0 s old, a block every 30 s; from http://127.0.0.1:1234; 1 of 2 full nodes usable
+               10.0.0.1:1234: used
+               10.0.0.2:1234: not used: refused
 Network        version 28 (FireHorse); next upgrade in 30 m 00 s: Solstice at epoch 100: ready
 Proving        5 sectors, 1 FAULTY (0 recovering), 2 of them not sealed here, 3 left out of proofs lately; deadline 7 of 48: 1 of 2 proven, closes in 20 m 00 s; next 8 in 10 m 00 s; lately 9 deadlines met, 1 missed
 Blocks         4 won, 3 on chain, 1 lost; round 39: no win drawn
@@ -362,6 +388,30 @@ Messages       1 to send, 2 sent and not final, the oldest for 5 epochs
         assert_eq!(of(&[("miner_available", half)]), Some("0.5000 FIL available".into()));
         let debt = of(&[("miner_available", "0"), ("miner_fee_debt", half), ("miner_pledge", half)]);
         assert_eq!(debt, Some("0.0000 FIL available, 0.5000 FIL FEE DEBT".into()));
+    }
+
+    #[test]
+    fn the_nodes_of_a_pool_are_shown_one_by_one() {
+        let mut value = healthy();
+        value["provider"]["chain"]["pool"] = json!([
+            { "host": "daemon_01", "used": true, "primary": true, "head": 40, "behind": 0 },
+            { "host": "daemon_02", "used": false, "why": "it is 9 epochs behind the best node", "head": 31, "behind": 9 },
+            { "host": "daemon_03", "used": true, "why": "0 peers\npass on messages to it" },
+        ]);
+        let text = info(&of(value.clone()), 100, false);
+        for line in [
+            "               daemon_01: used, asked first, epoch 40",
+            "               daemon_02: not used: it is 9 epochs behind the best node, epoch 31, 9 behind",
+            "               daemon_03: used for want of a better one: 0 peers pass on messages to it",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line}\n{text}");
+        }
+        let node = value["provider"]["chain"]["pool"][0].clone();
+        value["provider"]["chain"]["pool"] = Value::Array(vec![node.clone(); 64]);
+        let many = info(&of(value.clone()), 100, false);
+        assert!(many.contains("and 59 more: bulkhead daemons nodes"), "{many}");
+        value["provider"]["chain"]["pool"] = json!([node]);
+        assert!(!info(&of(value), 100, false).contains("daemon_01"), "one alone");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use super::{Asked, answered, missing_shards};
 use crate::actors::daemon_link::lag;
 use crate::actors::daemon_link::pool::is_used;
+use crate::actors::seal_agent::messages::AgentReport;
 use crate::chain::TokenAmount;
 use crate::node::network_report::{NetworkReport, f3_trouble};
 use crate::node::proving_report::{self, Trouble};
@@ -57,9 +58,12 @@ impl Asked {
             Trouble::new(format!("the sectors of a node are not known: {why}"), "see `bulkhead cluster nodes`")
         }));
         for (agent, report) in &self.agents {
-            all.extend(report.as_ref().err().map(|why| {
-                Trouble::new(format!("agent {agent} does not answer: {why}"), "see `bulkhead cluster nodes`")
-            }));
+            all.extend(match report {
+                Ok(report) => idle_agent(agent, report),
+                Err(why) => {
+                    Some(Trouble::new(format!("agent {agent} does not answer: {why}"), "see `bulkhead cluster nodes`"))
+                }
+            });
         }
         if let Some(debt) = self.balances.get("miner_fee_debt").filter(|atto| *atto != "0") {
             let debt = TokenAmount::from_atto(debt.parse::<num_bigint::BigInt>().unwrap_or_default());
@@ -108,6 +112,15 @@ impl Asked {
         all.extend(feed.clock_skew.clone().map(|what| Trouble::new(what, "set this host's clock (NTP)")));
         all
     }
+}
+
+/// An agent whose tasks nobody runs.
+fn idle_agent(agent: &str, report: &AgentReport) -> Option<Trouble> {
+    let idle = report.queued > 0 && report.workers.is_empty() && !report.works_itself;
+    idle.then(|| {
+        let what = format!("agent {agent} has no worker for its {} queued tasks", report.queued);
+        Trouble::new(what, "start `bulkhead worker`, or the agent without --no-own-work")
+    })
 }
 
 /// An actor that is down, or says what it tries again.

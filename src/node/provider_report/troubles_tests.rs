@@ -1,6 +1,7 @@
 //! The troubles that actors are reported with, and their words.
 
 use super::*;
+use crate::actors::seal_agent::messages::WorkerSeen;
 use crate::supervisor::Exit;
 
 #[test]
@@ -30,5 +31,27 @@ fn an_actor_that_is_not_up_says_why_it_is_held_down_before_its_last_exit() {
             want,
             "{state:?} {held:?} {exit:?} {trouble:?}"
         );
+    }
+}
+
+#[test]
+fn an_agent_whose_tasks_nobody_runs_is_named() {
+    let worker = WorkerSeen { id: "w".into(), name: "w".into(), running: vec![], silent_for: 0 };
+    for (queued, workers, works_itself, told) in
+        [(2, vec![], false, true), (0, vec![], false, false), (2, vec![worker], false, false), (2, vec![], true, false)]
+    {
+        let report = AgentReport {
+            miner: Some(1000),
+            sector_size: Some(2048),
+            sectors: 2,
+            slots: 0,
+            queued,
+            free_disk: 0,
+            workers,
+            works_itself,
+        };
+        let trouble = idle_agent("agent-x", &report).map(|trouble| trouble.what);
+        assert_eq!(trouble.is_some(), told, "{report:?}");
+        assert!(trouble.is_none_or(|what| what.contains("agent-x") && what.contains('2')));
     }
 }

@@ -43,6 +43,29 @@ pub struct ChainPart {
     pub full_nodes: u64,
     /// The number that answer, are of the right network, and are not behind.
     pub usable: u64,
+    /// The full nodes one by one, in the order of the pool.
+    pub pool: Vec<FullNodePart>,
+}
+
+/// One full node of the pool.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(default)]
+pub struct FullNodePart {
+    pub host: String,
+    /// `host:port`.
+    pub addr: String,
+    /// Calls go to it, and heads may come from it.
+    pub used: bool,
+    /// Why it is not used, or is used for want of a better one only; `None`: nothing is wrong with it.
+    pub why: Option<String>,
+    /// It is asked first.
+    pub primary: bool,
+    /// Epoch of its head; `None`: it did not tell.
+    pub head: Option<i64>,
+    /// Epochs behind the best node.
+    pub behind: Option<i64>,
+    /// Since the process started.
+    pub calls: u64,
 }
 
 /// The network's version, and its next upgrade.

@@ -83,6 +83,12 @@ fn chain(out: &mut Families, report: &ProviderReport, now: u64) {
     out.one("bulkhead_chain_subscribed", "1 while the full node pushes its heads.", u8::from(chain.subscribed));
     out.one("bulkhead_full_nodes", "Full nodes that are configured.", chain.full_nodes);
     out.one("bulkhead_full_nodes_usable", "Full nodes that answer, fit the network and are not behind.", chain.usable);
+    let used = chain.pool.iter().map(|node| (&node.addr, u8::from(node.used)));
+    out.each("bulkhead_full_node_used", "1 while the full node is used.", "node", used);
+    let behind = chain.pool.iter().filter_map(|node| Some((&node.addr, node.behind?)));
+    out.each("bulkhead_full_node_behind_epochs", "Epochs that the full node is behind the best one.", "node", behind);
+    let calls = chain.pool.iter().map(|node| (&node.addr, node.calls));
+    out.counter("bulkhead_full_node_calls_total", "Calls to the full node.", "node", calls);
 }
 
 fn proving(out: &mut Families, report: &ProviderReport) {
@@ -173,6 +179,13 @@ fn fil(atto: &str) -> f64 {
     atto.parse::<f64>().unwrap_or_default() / 1e18
 }
 
+fn full_node(addr: &str) -> super::provider::FullNodePart {
+    let used = addr == "10.0.0.1:1234";
+    let (host, addr, behind) = (addr.to_string(), addr.to_string(), used.then_some(0));
+    let why = (!used).then(|| "refused".to_string());
+    super::provider::FullNodePart { host, addr, used, why, behind, calls: 7, ..Default::default() }
+}
+
 /// A report in which every part is there: for the test that holds the documentation against what is printed.
 pub fn example() -> ProviderReport {
     use super::provider::*;
@@ -188,6 +201,7 @@ pub fn example() -> ProviderReport {
             subscribed: true,
             full_nodes: 2,
             usable: 1,
+            pool: ["10.0.0.1:1234", "10.0.0.2:1234"].map(full_node).into(),
         }),
         network: Some(NetworkPart {
             version: 28,
@@ -253,6 +267,10 @@ mod tests {
             "bulkhead_chain_head_lag_seconds 30",
             "bulkhead_chain_clock_offset_seconds -1.5",
             "bulkhead_full_nodes_usable 1",
+            "bulkhead_full_node_used{node=\"10.0.0.1:1234\"} 1",
+            "bulkhead_full_node_used{node=\"10.0.0.2:1234\"} 0",
+            "bulkhead_full_node_behind_epochs{node=\"10.0.0.1:1234\"} 0",
+            "bulkhead_full_node_calls_total{node=\"10.0.0.2:1234\"} 7",
             "bulkhead_network_version 28",
             "bulkhead_next_upgrade_epoch 100",
             "bulkhead_next_upgrade_ready 1",

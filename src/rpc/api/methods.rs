@@ -23,6 +23,10 @@ pub enum Method {
     Messages,
     MessageReplace,
     MessageCancel,
+    /// The subsystems of the log.
+    LogList,
+    /// The level of one of them, from now on.
+    LogSetLevel,
     /// A change of the pool of full nodes.
     DaemonsSet,
     /// The pool's nodes with their tokens.
@@ -32,7 +36,7 @@ pub enum Method {
     Report(ReportKind),
 }
 
-pub const ALL: [(&str, Method); 33] = [
+pub const ALL: [(&str, Method); 35] = [
     ("Filecoin.ActorAddress", Method::ActorAddress),
     ("Filecoin.ActorSectorSize", Method::ActorSectorSize),
     ("Filecoin.MiningBase", Method::MiningBase),
@@ -44,6 +48,8 @@ pub const ALL: [(&str, Method); 33] = [
     ("Filecoin.RuntimeSubsystems", Method::RuntimeSubsystems),
     ("Filecoin.Version", Method::Version),
     ("Filecoin.Shutdown", Method::Shutdown),
+    ("Filecoin.LogList", Method::LogList),
+    ("Filecoin.LogSetLevel", Method::LogSetLevel),
     ("Bulkhead.ActorCheck", Method::ActorCheck),
     ("Bulkhead.ActorOrder", Method::ActorOrder),
     ("Bulkhead.MessageStatus", Method::MessageStatus),
@@ -75,7 +81,9 @@ impl Method {
 
     pub fn permission(self) -> Perm {
         match self {
-            Method::PledgeSector => Perm::Write,
+            Method::PledgeSector | Method::LogList => Perm::Write,
+            // With it an audit line would not be written. Lotus asks for `write`.
+            Method::LogSetLevel => Perm::Admin,
             // It moves the provider's money, and changes who may.
             Method::ActorOrder | Method::MessageReplace | Method::MessageCancel | Method::Shutdown => Perm::Admin,
             // Whom the provider believes, and the full nodes' own tokens.
@@ -112,7 +120,7 @@ impl Method {
             | Method::MessageCancel
             | Method::DaemonsSet
             | Method::DaemonsApiInfo => 1,
-            Method::SectorsStatus | Method::ActorOrder | Method::MessageReplace => 2,
+            Method::SectorsStatus | Method::ActorOrder | Method::MessageReplace | Method::LogSetLevel => 2,
             Method::ActorAddress
             | Method::MiningBase
             | Method::PledgeSector
@@ -122,6 +130,7 @@ impl Method {
             | Method::Version
             | Method::Shutdown
             | Method::DaemonsAuth
+            | Method::LogList
             | Method::Report(_) => 0,
         }
     }

@@ -20,6 +20,7 @@ use crate::chain::lotus_json as lj;
 use crate::rpc::auth::Perm;
 use crate::rpc::full_node::pool::view::PoolChange;
 use crate::rpc::server::{ExtraMethods, RpcError};
+use crate::util::log_levels;
 use async_trait::async_trait;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -103,6 +104,13 @@ impl StorageMinerApi {
                 json(backend.cancel_message(&key).await?)
             }
             Method::MessageStatus => json(backend.message_state(&params.required::<String>(0)?).await?),
+            Method::LogList => json(log_levels::SYSTEMS.map(|(name, _)| name)),
+            Method::LogSetLevel => {
+                let (system, level): (String, String) = (params.required(0)?, params.required(1)?);
+                tracing::info!(target: "audit", action = "set a log level", system, level, "API request");
+                log_levels::set(&system, &level).map_err(|e| RpcError::verdict(e.to_string()))?;
+                Ok(Value::Null)
+            }
             Method::DaemonsSet => {
                 let change: PoolChange = params.required(0)?;
                 // Not `?change`: an added node has its token in it.

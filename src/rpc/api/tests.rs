@@ -143,8 +143,9 @@ async fn wrong_calls_say_what_is_wrong() {
 fn permissions_are_lotus_s() {
     for (name, method) in METHODS {
         let want = match name {
-            "Filecoin.PledgeSector" => Perm::Write,
+            "Filecoin.PledgeSector" | "Filecoin.LogList" => Perm::Write,
             "Filecoin.Shutdown"
+            | "Filecoin.LogSetLevel"
             | "Bulkhead.ActorOrder"
             | "Bulkhead.MessageReplace"
             | "Bulkhead.MessageCancel"

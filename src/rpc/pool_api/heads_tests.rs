@@ -28,7 +28,7 @@ fn read(batch: &str) -> Heard {
     batch.into_iter().map(|change| (change.kind, change.val.height)).collect()
 }
 
-/// What has come by now; `None`: the channel has ended.
+/// The batch that has come by now; `None`: the channel has ended.
 async fn heard(channel: &mut Channel) -> Option<Heard> {
     tokio::task::yield_now().await; // a new budget
     let next = std::future::poll_fn(|cx| std::task::Poll::Ready(channel.poll_next_unpin(cx))).await;

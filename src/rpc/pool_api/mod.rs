@@ -27,6 +27,7 @@ use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+use tokio::sync::Semaphore;
 
 /// In the repo: whoever has a token of the pool has none of the provider's own API.
 const SECRET_FILE: &str = "pool-jwt-secret";
@@ -36,6 +37,9 @@ const SETTING: &str = "full_node.listen";
 const AT_LEAST: Duration = Duration::from_secs(600);
 /// A call that waits for something to happen on the chain.
 const WAITS: Duration = Duration::from_secs(6 * 3600);
+
+/// Channels of callers that have a connection to a node of their own: each is a descriptor of this process.
+const CHANNELS: usize = 64;
 
 /// A subscriber waits so long for the first head after the start.
 const FIRST_HEAD: Duration = Duration::from_secs(30);
@@ -48,6 +52,7 @@ pub struct PoolApi {
     /// Connections of the callers' own: to v0, v1 and v2 of the nodes' API.
     calls: [(&'static str, PooledCalls); 3],
     heads: Arc<HeadFan>,
+    channels: Arc<Semaphore>,
     limits: CallLimits,
     auth: RepoAuth,
     /// `None`: it does not listen.
@@ -61,6 +66,7 @@ impl PoolApi {
             calls: ["v0", "v1", "v2"].map(|v| (v, PooledCalls::of_version(pool.clone(), seed, v))),
             pool,
             heads: Arc::default(),
+            channels: Arc::new(Semaphore::new(CHANNELS)),
             limits: CallLimits::default(),
             auth: RepoAuth::of_file(&repo.join(SECRET_FILE)),
             addr: Mutex::new(None),
@@ -148,13 +154,16 @@ impl Upstream for PoolApi {
             "ChainNotify" => self.heads.subscribe(FIRST_HEAD).await,
             "Closing" => Ok(stream::pending().boxed()),
             _ => {
+                let full =
+                    |_| RpcError::verdict("too many channels of the full nodes are open; close some, then try again");
+                let place = self.channels.clone().try_acquire_owned().map_err(full)?;
                 let none = || RpcError::verdict(self.pool.why_none());
                 let node = self.calls(version)?.pinned_for(method).and_then(|one| one.address()).ok_or_else(none)?;
                 let opened = open_channel::<JsonText>(&node, version, method, &params, &self.limits).await;
                 let values = opened.map_err(told)?;
-                let next = stream::unfold(values, async |mut values| {
+                let next = stream::unfold((values, place), async |(mut values, place)| {
                     let value = values.recv().await?;
-                    Some((Arc::from(value.as_str()), values))
+                    Some((Arc::from(value.as_str()), (values, place)))
                 });
                 Ok(next.boxed())
             }

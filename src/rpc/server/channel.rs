@@ -196,7 +196,7 @@ impl Calls {
         } else {
             tokio::spawn(async move {
                 let call = async {
-                    let turn = caller.strangers.turn(caller.known).await?;
+                    let turn = caller.strangers.turn(caller.known, &method).await?;
                     Ok((caller.dispatch.call(&caller.perms, &caller.version, &method, params).await, turn))
                 };
                 let (outcome, turn) = tokio::select! {
@@ -229,12 +229,17 @@ struct Asked {
 /// One channel: its number as the answer, then each value, until the source, the caller or the connection ends.
 async fn feed(caller: Caller, out: mpsc::Sender<Out>, asked: Asked, mut cancelled: oneshot::Receiver<()>) {
     let Asked { id, method, params, key, channel } = asked;
+    let open = async {
+        let turn = caller.strangers.channel(caller.known, &method)?;
+        Ok((caller.dispatch.channel(&caller.perms, &caller.version, &method, params).await?, turn))
+    };
     let opened = tokio::select! {
-        opened = caller.dispatch.channel(&caller.perms, &caller.version, &method, params) => opened,
+        opened = open => opened,
         _ = &mut cancelled => Err(RpcError::verdict("context canceled")),
     };
-    let mut values = match opened {
-        Ok(values) => values,
+    // The turn is kept until the channel ends.
+    let (mut values, _turn) = match opened {
+        Ok(opened) => opened,
         Err(error) => {
             let _ = out.send(Out::last(Some(answer_text(&id, Err(error))), key)).await;
             return;

@@ -1,8 +1,8 @@
 //! From a method's name and a caller's permissions to an outcome.
 
-use super::envelope::{RpcError, as_v1};
+use super::envelope::{Reply, RpcError, as_v1};
 use super::json::{Params, to_json};
-use super::service::{Channel, Reply, Service};
+use super::service::{Channel, Service};
 use super::{derived, methods, shapes};
 use crate::chain::lotus_json::WholeBytes;
 use crate::chain::types::HeadChange;

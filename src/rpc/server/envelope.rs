@@ -1,7 +1,7 @@
 //! JSON-RPC 2.0 requests, answers and errors as go-jsonrpc reads and writes them.
 
-use super::service::Reply;
 use crate::rpc::full_node::FullNodeError;
+use crate::rpc::json_text::JsonText;
 use serde_json::{Map, Value};
 
 /// The `error` member of an answer. Code 1 is a method's own verdict.
@@ -109,6 +109,19 @@ pub fn answer(id: &Value, outcome: Result<Value, RpcError>) -> Value {
     };
     let members = [("jsonrpc", "2.0".into()), ("id", id.clone()), (name, value)];
     Value::Object(members.into_iter().map(|(name, value)| (name.to_string(), value)).collect::<Map<_, _>>())
+}
+
+/// The result of a call.
+#[derive(Debug, PartialEq)]
+pub enum Reply {
+    Value(Value),
+    Text(JsonText),
+}
+
+impl From<Value> for Reply {
+    fn from(value: Value) -> Reply {
+        Reply::Value(value)
+    }
 }
 
 /// [`answer`] as text.

@@ -180,14 +180,13 @@ async fn respond_to(
     one: Value,
     size: &mut AnswerSize,
 ) -> Result<(u16, Option<String>), RpcError> {
-    // Kept until the answer has its room.
-    let turn = shared.strangers.turn(caller.known).await;
-    let (id, outcome) = match (read_request(one), &turn) {
-        (Err((id, error)), _) => (Some(id), Err(error)),
-        (Ok(Request { id, .. }), Err(busy)) => (id, Err(busy.clone())),
-        (Ok(Request { id, method, params }), Ok(_)) => {
-            (id, shared.dispatch.call(&caller.perms, version, &method, params).await)
-        }
+    // The turn is kept until the answer has its room.
+    let (id, outcome, _turn) = match read_request(one) {
+        Err((id, error)) => (Some(id), Err(error), None),
+        Ok(Request { id, method, params }) => match shared.strangers.turn(caller.known, &method).await {
+            Err(busy) => (id, Err(busy), None),
+            Ok(turn) => (id, shared.dispatch.call(&caller.perms, version, &method, params).await, Some(turn)),
+        },
     };
     let status = outcome.as_ref().err().map_or(200, RpcError::http_status);
     let answer = id.map(|id| answer_text(&id, outcome));

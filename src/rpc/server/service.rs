@@ -43,19 +43,6 @@ pub trait ExtraMethods: Send + Sync + 'static {
     async fn call(&self, method: &str, params: Vec<Value>) -> Option<Result<Value, RpcError>>;
 }
 
-/// The result of a call.
-#[derive(Debug, PartialEq)]
-pub enum Reply {
-    Value(Value),
-    Text(JsonText),
-}
-
-impl From<Value> for Reply {
-    fn from(value: Value) -> Reply {
-        Reply::Value(value)
-    }
-}
-
 /// The values of one channel, each as JSON.
 pub type Channel = BoxStream<'static, Arc<str>>;
 

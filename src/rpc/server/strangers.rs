@@ -2,6 +2,8 @@
 //! answers. Everybody may read, and what is read is asked of actors and of full nodes, which proving needs as well.
 
 use super::envelope::RpcError;
+use crate::rpc::full_node::pool::retry;
+use crate::rpc::full_node::pool::routes::short;
 use actix_web::body::{BodySize, MessageBody};
 use actix_web::web::Bytes;
 use std::convert::Infallible;
@@ -14,6 +16,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 /// Calls that run at a time, all callers without a token together. An actor's mailbox takes 256 messages: most of it stays
 /// free for what it is there for, whatever they ask.
 const CALLS: usize = 16;
+/// Calls that wait for something to happen on the chain, and so keep their turn for long.
+const WAITING: usize = 64;
+/// Channels of theirs that have a source of their own: a connection to a full node, most likely.
+const CHANNELS: usize = 16;
 /// A call that has waited for so long for its turn is refused.
 const TURN_WITHIN: Duration = Duration::from_secs(10);
 /// Bytes of their large answers in memory, from when an answer is made to when it is sent.
@@ -29,6 +35,8 @@ const PIECE: usize = 64 << 10;
 #[derive(Clone)]
 pub struct Strangers {
     calls: Arc<Semaphore>,
+    waiting: Arc<Semaphore>,
+    channels: Arc<Semaphore>,
     answers: Arc<Semaphore>,
     turn_within: Duration,
 }
@@ -52,19 +60,30 @@ impl Strangers {
     }
 
     fn with(calls: usize, answers: usize, turn_within: Duration) -> Strangers {
-        let (calls, answers) = (Semaphore::new(calls), Semaphore::new(answers / BLOCK));
-        Strangers { calls: Arc::new(calls), answers: Arc::new(answers), turn_within }
+        let room = |places: usize| Arc::new(Semaphore::new(places));
+        let (calls, answers) = (room(calls), room(answers / BLOCK));
+        Strangers { calls, waiting: room(WAITING), channels: room(CHANNELS), answers, turn_within }
     }
 
     /// Waits for the turn of a call; first come, first served. `known`: the caller has shown a token.
-    pub async fn turn(&self, known: bool) -> Result<Turn, RpcError> {
+    pub async fn turn(&self, known: bool, method: &str) -> Result<Turn, RpcError> {
         if known {
             return Ok(Turn(None));
         }
-        match tokio::time::timeout(self.turn_within, self.calls.clone().acquire_owned()).await {
+        let turns = if retry::waits(short(method)) { &self.waiting } else { &self.calls };
+        match tokio::time::timeout(self.turn_within, turns.clone().acquire_owned()).await {
             Ok(turn) => Ok(Turn(turn.ok())), // never closed
             Err(_) => Err(busy("too many calls without a token at once; try again, or send a token")),
         }
+    }
+
+    /// The right to open a channel, kept as long as that is open. Those of heads share one feed, and need none.
+    pub fn channel(&self, known: bool, method: &str) -> Result<Turn, RpcError> {
+        if known || short(method) == "ChainNotify" {
+            return Ok(Turn(None));
+        }
+        let full = |_| busy("too many channels without a token at once; try again, or send a token");
+        self.channels.clone().try_acquire_owned().map(|turn| Turn(Some(turn))).map_err(full)
     }
 
     /// Makes the room that an answer has into one for so many bytes in all.
@@ -126,18 +145,34 @@ mod tests {
     async fn a_call_without_a_token_waits_for_its_turn_and_one_with_a_token_never() {
         let within = Duration::from_millis(300);
         let strangers = Strangers::with(1, ANSWERS, within);
-        let first = strangers.turn(false).await.expect("its turn");
-        assert!(strangers.turn(true).now_or_never().is_some_and(|turn| turn.is_ok()), "it has a token");
+        let ask = "Filecoin.ChainHead";
+        let first = strangers.turn(false, ask).await.expect("its turn");
+        let at_once = |turn: Option<Result<Turn, RpcError>>| turn.is_some_and(|turn| turn.is_ok());
+        assert!(at_once(strangers.turn(false, "Filecoin.StateWaitMsg").now_or_never()), "it waits elsewhere");
+        assert!(strangers.turn(true, ask).now_or_never().is_some_and(|turn| turn.is_ok()), "it has a token");
         let began = tokio::time::Instant::now();
-        let why = strangers.turn(false).await.err().expect("the first still runs");
+        let why = strangers.turn(false, ask).await.err().expect("the first still runs");
         assert!(began.elapsed() >= within && why.code == -32005, "{why:?}");
         let waits = tokio::spawn({
             let strangers = strangers.clone();
-            async move { strangers.turn(false).await.is_ok() }
+            async move { strangers.turn(false, ask).await.is_ok() }
         });
         tokio::task::yield_now().await;
         drop(first);
         assert!(waits.await.expect("it ends"));
+    }
+
+    #[test]
+    fn channels_without_a_token_are_few_but_those_of_heads() {
+        let strangers = Strangers::new();
+        let open = |known: bool, method: &str| strangers.channel(known, method);
+        let held: Vec<_> = (0..CHANNELS).map(|_| open(false, "Filecoin.MpoolSub").expect("room")).collect();
+        assert!(open(false, "Filecoin.ChainExport").is_err());
+        for (known, method) in [(true, "Filecoin.ChainExport"), (false, "Filecoin.ChainNotify")] {
+            assert!(open(known, method).is_ok(), "{method}");
+        }
+        drop(held);
+        assert!(open(false, "Filecoin.ChainExport").is_ok());
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! Lotus drops such blocks (`chain/consensus`, `IsEpochBeyondCurrMax`: the wall clock's epoch and five more). A pool must do
 //! more: believed, one such head makes every other node count as behind.
 
-use super::judge::Health;
+use super::health::Health;
 use crate::chain::ChainEpoch;
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -28,13 +28,13 @@ pub struct PooledCalls {
     pool: NodePool,
     /// The address (miner or wallet) whose primary is asked first.
     seed: Arc<str>,
-    /// By the node's id; made at the first call to it.
-    clients: Mutex<HashMap<String, RpcClient>>,
+    /// By the node's id; made at the first call to it. One that left and came back, with another token say, is another member.
+    clients: Mutex<HashMap<String, (Arc<Member>, RpcClient)>>,
     /// Every call goes to this node alone; to another one after most of the others contradicted it.
     pinned: Option<Mutex<Arc<Member>>>,
     /// The last head that was given to the caller.
     seen: Mutex<Option<SeenHead>>,
-    /// Of the nodes' API: v0, v1 or v2.
+    /// The version of the nodes' API: v0, v1 or v2.
     version: &'static str,
 }
 
@@ -104,9 +104,9 @@ impl PooledCalls {
         }
     }
 
-    fn client(&self, member: &Member) -> Result<RpcClient, RpcCallError> {
+    fn client(&self, member: &Arc<Member>) -> Result<RpcClient, RpcCallError> {
         let mut clients = lock(&self.clients);
-        if let Some(client) = clients.get(&member.id) {
+        if let Some((_, client)) = clients.get(&member.id).filter(|(of, _)| Arc::ptr_eq(of, member)) {
             return Ok(client.clone());
         }
         let Some(info) = &member.info else {
@@ -114,7 +114,7 @@ impl PooledCalls {
             return Err(RpcCallError { node: member.name.clone(), method: "connect".into(), kind });
         };
         let client = RpcClient::new(info, self.version)?;
-        clients.insert(member.id.clone(), client.clone());
+        clients.insert(member.id.clone(), (member.clone(), client.clone()));
         Ok(client)
     }
 
@@ -134,9 +134,10 @@ impl PooledCalls {
         let asks_others = only.is_none() && self.pool.is_agreed(method);
         let pinned = self.pinned();
         if let Some(only) = pinned.clone().filter(|_| !asks_others).or(only) {
-            only.called();
             self.pool.count(method);
-            return self.client(&only)?.call(method, params, within).await;
+            let params: Arc<[Value]> = params.into();
+            let ended = self.attempt(only, method, &params, Instant::now() + within).await;
+            return self.ended(short(method), ended).map(|(_, value)| value).map_err(|(_, error)| error);
         }
         let began = Instant::now();
         let mut changed = self.pool.watch();

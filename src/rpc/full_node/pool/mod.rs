@@ -1,7 +1,8 @@
 //! A pool of full nodes that its callers use as one: where each call goes, and what happens when a node fails it.
 //!
 //! * [`entries`] — which nodes there are; [`routes`] and [`policy`] — the order in which a method asks them.
-//! * [`judge`] — which of them are used; [`ahead`] — heads that cannot be; [`latency`] — a method that is slow or broken at one node.
+//! * [`health`] — what a check finds; [`judge`] — which of them are used; [`ahead`] — heads that cannot be.
+//! * [`latency`] — a method that is slow or broken at one node.
 //! * [`retry`] — whether another node is asked after an error; [`agree`] — whether an answer counts.
 //! * [`calls`] — one call through the pool.
 //! * [`view`] — what an operator sees and changes.
@@ -10,6 +11,7 @@ pub mod agree;
 pub mod ahead;
 pub mod calls;
 pub mod entries;
+pub mod health;
 pub mod judge;
 pub mod latency;
 pub mod policy;
@@ -21,7 +23,8 @@ use crate::rpc::api_info::ApiInfo;
 use crate::util::lock;
 use crate::util::time::since_epoch;
 use entries::PoolEntry;
-use judge::{Bounds, Health, Occasion, Streak};
+use health::Health;
+use judge::{Bounds, Occasion, Streak};
 use latency::MethodAtNode;
 use policy::Candidate;
 use routes::{Filter, Route, Routes};
