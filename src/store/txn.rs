@@ -63,11 +63,14 @@ fn decode<R: Record>(key: &str, bytes: &[u8]) -> Result<R> {
 /// 1 are read by every version and are not noted.
 const FORMATS: TableDefinition<&str, (u16, &str)> = TableDefinition::new("_formats");
 
+/// Schemas count up from 1: a higher number was never one.
+pub(super) const HIGHEST_SCHEMA: u16 = 255;
+
 /// A record goes into a table.
 pub(super) fn note_format(tx: &WriteTransaction, table: &str, record: &[u8]) -> Result<()> {
     let Some((schema, _)) = record.split_first_chunk::<2>() else { return Ok(()) };
     let schema = u16::from_le_bytes(*schema);
-    if schema <= 1 {
+    if schema <= 1 || schema > HIGHEST_SCHEMA {
         return Ok(());
     }
     let mut formats = tx.open_table(FORMATS).map_err(failed)?;
@@ -97,10 +100,12 @@ pub(super) fn check_formats(tx: &ReadTransaction, path: &Path) -> Result<()> {
 }
 
 /// A row of the cluster's store that a later version wrote, before it is taken over.
+/// One that no version wrote may stay, where its actor does without it.
 pub(super) fn check_row(table: &str, key: &str, record: &[u8]) -> Result<()> {
     let Some((schema, _)) = record.split_first_chunk::<2>() else { return Ok(()) };
     let found = u16::from_le_bytes(*schema);
-    match table_owner::schema(table).filter(|known| *known < found) {
+    let stays = found > HIGHEST_SCHEMA && table_owner::may_stay_unread(table);
+    match table_owner::schema(table).filter(|known| *known < found && !stays) {
         Some(known) => Err(StoreError::Schema { table: table.to_owned(), key: key.to_owned(), found, known }),
         None => Ok(()),
     }

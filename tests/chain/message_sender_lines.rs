@@ -10,7 +10,7 @@ use bulkhead::actors::message_sender::{AddressRules, Engine, NodeWallet, SendRul
 use bulkhead::chain::Address;
 use bulkhead::chain::types::{Message, Signature, SignedMessage};
 use bulkhead::rpc::full_node::FullNodeError;
-use bulkhead::store::{Store, Token};
+use bulkhead::store::{Record, Store, Token};
 use std::sync::Arc;
 
 const SEND: u64 = 0;
@@ -237,4 +237,85 @@ async fn a_hole_that_cannot_be_filled_is_told() {
     let alerts = e.summary().unwrap().alerts.join("; ");
     let by_hand = format!("lotus send --from {0} --nonce 0 {0} 0", worker());
     assert!(alerts.contains(&by_hand), "{alerts}");
+}
+
+/// Of the same tables, and readable by nobody.
+#[derive(serde::Serialize, serde::Deserialize)]
+struct Garbage<const NONCE: bool>(String);
+
+impl Record for Garbage<true> {
+    const TABLE: &'static str = "nonces";
+}
+
+impl Record for Garbage<false> {
+    const TABLE: &'static str = "messages";
+}
+
+#[tokio::test]
+async fn a_next_nonce_that_cannot_be_read_is_made_again_and_none_is_used_twice() {
+    let s = setup();
+    let e = s.sender();
+    s.chain.state().down_for_pushes = true;
+    s.give(&e, "first", WINDOW_POST);
+    s.rounds(&e, 1).await; // signed with nonce 0, and no mempool tells of it
+    let key = worker().to_string();
+    s.store.put(&e.token, &key, &Garbage::<true>("x".into())).unwrap();
+    s.give(&e, "second", WINDOW_POST);
+    s.rounds(&e, 2).await;
+    assert_eq!(s.store.get::<NextNonce>(&key).unwrap(), Some(NextNonce(2)), "{:?}", e.pending());
+    s.chain.state().down_for_pushes = false;
+    s.rounds(&e, 10).await;
+    assert!(landed(&e, "first") && landed(&e, "second"), "{:?}", e.pending());
+    let nonces: Vec<u64> = s.chain.executed(WINDOW_POST).iter().map(|e| e.message.nonce).collect();
+    assert_eq!(nonces, [0, 1]);
+}
+
+#[tokio::test]
+async fn where_a_used_nonce_may_be_forgotten_another_address_sends() {
+    let s = setup();
+    let control = Address::new_bls(&[9; 48]).unwrap();
+    s.chain.state().controls = vec![(102, control)];
+    let e = s.sender();
+    s.store.put(&e.token, &control.to_string(), &Garbage::<true>("x".into())).unwrap();
+    s.store.put(&e.token, "t01000/lost", &Garbage::<false>("x".into())).unwrap();
+    s.give(&e, "post", WINDOW_POST);
+    s.rounds(&e, 6).await;
+    assert!(landed(&e, "post"), "{:?}", e.pending());
+    assert_eq!(s.chain.executed(WINDOW_POST)[0].message.from, worker());
+    // Nobody else can: it waits, and says for what.
+    s.chain.state().keyless.insert(worker());
+    let e = s.sender();
+    s.give(&e, "later", WINDOW_POST);
+    s.rounds(&e, 4).await;
+    let MessageStatus::Queued { why_waiting } = e.status("later").unwrap() else { panic!("{:?}", e.pending()) };
+    assert!(why_waiting.contains("t01000/lost") && why_waiting.contains("cluster repair"), "{why_waiting}");
+}
+
+/// A refusal that passes is not the lack of a key: sealing does not turn to money that is not meant for it.
+#[tokio::test]
+async fn a_passing_failure_of_a_look_up_moves_no_message_to_another_purse() {
+    const PASSING: &str = "failed to load tipset: context deadline exceeded";
+    const FOR_GOOD: &str = "failed to get account actor state for f0102: actor code is not account: multisig";
+    let control = Address::new_bls(&[9; 48]).unwrap();
+    for (error, sends_at_once) in [(PASSING, false), (FOR_GOOD, true)] {
+        let s = setup();
+        s.chain.state().controls = vec![(102, control)];
+        let mut e = s.sender();
+        e.settings.addresses.pre_commit = vec![Address::new_id(102)];
+        s.give(&e, "warm", SEND); // the worker's key is known
+        s.rounds(&e, 1).await;
+        s.chain.state().account_key_error = Some(error.into());
+        s.give(&e, "pre-commit", PRE_COMMIT);
+        s.rounds(&e, 3).await;
+        assert_eq!(s.chain.executed(PRE_COMMIT).len(), usize::from(sends_at_once), "{error}: {:?}", e.pending());
+        // Proving goes on with whoever is known.
+        s.chain.state().controls.push((103, Address::new_bls(&[10; 48]).unwrap()));
+        s.give(&e, "post", WINDOW_POST);
+        s.rounds(&e, 3).await;
+        assert_eq!(s.chain.executed(WINDOW_POST)[0].message.from, worker(), "{error}");
+        s.chain.state().account_key_error = None;
+        s.rounds(&e, 6).await;
+        let from = if sends_at_once { worker() } else { control };
+        assert_eq!(s.chain.executed(PRE_COMMIT)[0].message.from, from, "{error}");
+    }
 }

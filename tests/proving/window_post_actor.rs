@@ -57,7 +57,11 @@ impl House {
     }
     /// The node's head, and the feed's word of it.
     async fn head(&self, height: ChainEpoch) {
-        let tipset = tipset(&format!("a{height}"), height, &format!("a{}", height - 1));
+        self.head_among(0, height).await;
+    }
+    /// The same, with that many blocks of others in it.
+    async fn head_among(&self, others: u64, height: ChainEpoch) {
+        let tipset = among(others, tipset(&format!("a{height}"), height, &format!("a{}", height - 1)));
         *self.node.head.lock().unwrap() = Some(tipset.clone());
         let update = HeadUpdate { tipset: Arc::new(tipset), reverted_to: None };
         let mut told = self.window_post.tell(update);
@@ -158,5 +162,34 @@ async fn sectors_that_cannot_be_read_leave_the_proof() {
     h.head(1).await;
     h.until("proved").await;
     assert_eq!(h.prover.proven(), [2]);
+    h.tree.shutdown().await;
+}
+
+/// As on the main network: five blocks an epoch that come one after another, each a new head; and an upgrade's epoch, at
+/// which the node computes nothing for a caller.
+#[tokio::test]
+async fn heads_that_grow_and_refusals_for_the_moment_cost_no_second_proof() {
+    let h = house(|node, _| {
+        let refused = ["state_miner_partitions", "state_miner_sectors", "state_get_randomness_from_beacon"];
+        *node.not_now.lock().unwrap() = refused.map(|method| (method, 2)).into();
+    });
+    let mut height = 0;
+    while h.proofs() == 0 {
+        assert!(height < 50_000, "never proven");
+        height += 1;
+        for others in 0..5 {
+            h.head_among(others, height.min(3)).await;
+        }
+        h.window_post.ask(WindowPostInfo, SOON).await.unwrap();
+    }
+    let report = h.until("proved").await;
+    assert_eq!(report.deadlines[0].batches[0].attempt, 1, "a refusal for the moment is no attempt");
+    for others in 0..5 {
+        h.head_among(others, 5).await;
+    }
+    h.until("submitting").await;
+    assert_eq!(h.proofs(), 1);
+    assert_eq!(h.prover.proven(), [1, 2], "and no sector is left out");
+    assert!(h.node.not_now.lock().unwrap().values().all(|left| *left == 0));
     h.tree.shutdown().await;
 }

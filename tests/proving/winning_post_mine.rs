@@ -157,3 +157,16 @@ async fn a_sector_that_cannot_be_read_fails_the_round() {
     assert!(error.contains("[1]"), "{error}");
     assert_eq!(s.node.count("miner_create_block"), 0);
 }
+
+/// Five blocks in the base, and more of them while the proof runs; at an upgrade's epoch the node selects no messages.
+#[tokio::test]
+async fn a_base_of_several_miners_gives_a_block_on_what_it_had_also_at_an_upgrades_epoch() {
+    let mut s = setup();
+    let base = among(3, base_tipset());
+    s.base.tipset = Arc::new(base.clone());
+    s.node.not_now.lock().unwrap().insert("mpool_select", 1);
+    let Ok(Mined::Block(ready)) = s.mine(Some(among(5, base_tipset()))).await else { panic!() };
+    assert_eq!(ready.block.header.parents, base.cids, "none that came later joins it");
+    assert_eq!(ready.base.blocks.len(), 5);
+    assert!(ready.block.bls_messages.is_empty() && ready.block.secpk_messages.is_empty());
+}

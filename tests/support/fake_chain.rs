@@ -2,6 +2,7 @@
 //! the test says so and misbehaves as scripted. Messages are decoded with the network's own parameter types.
 
 mod execution;
+mod state;
 
 use super::mortal::Mortal;
 use async_trait::async_trait;
@@ -16,6 +17,8 @@ use execution::same_call;
 use fvm_ipld_bitfield::BitField;
 use multihash_codetable::{Code, MultihashDigest};
 use num_traits::Zero;
+use state::cid_of;
+pub use state::{Chain, Executed, tipset};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -37,118 +40,9 @@ pub fn fil(atto: u64) -> TokenAmount {
     TokenAmount::from_atto(atto)
 }
 
-#[derive(Clone, Debug)]
-pub struct Executed {
-    pub cid: Cid,
-    pub message: Message,
-    pub exit_code: i64,
-    pub height: ChainEpoch,
-}
-
-#[derive(Default)]
-pub struct Chain {
-    pub height: ChainEpoch,
-    /// Network version 29 from here on, 28 before.
-    pub solstice: ChainEpoch,
-    /// The node tells the height of that upgrade beforehand.
-    pub announced: bool,
-    /// The miner actor's available balance.
-    pub available: TokenAmount,
-    pub nonces: HashMap<Address, u64>,
-    pub mempool: Vec<SignedMessage>,
-    pub executed: Vec<Executed>,
-    pub allocated: BTreeSet<u64>,
-    pub pre_commits: BTreeMap<u64, SectorPreCommitOnChainInfo>,
-    pub sectors: BTreeMap<u64, SectorOnChainInfo>,
-    /// Nobody answers.
-    pub down: bool,
-    /// Messages below this premium stay in the mempool.
-    pub min_premium: TokenAmount,
-    /// What the base fee takes: a message whose cap is lower is in no block.
-    pub base_fee: TokenAmount,
-    /// By key address; of all others the chain has `RICH`.
-    pub balances: HashMap<Address, TokenAmount>,
-    /// The miner's control addresses: ID and key.
-    pub controls: Vec<(u64, Address)>,
-    /// Key addresses that the wallet cannot sign for.
-    pub keyless: HashSet<Address>,
-    /// No block, hence no mempool, takes more.
-    pub block_gas: i64,
-    /// Gas limits of the next estimates; 1000 where none is given.
-    pub gas_limits: Vec<i64>,
-    /// Messages are executed whatever their params are.
-    pub plain: bool,
-    /// No answer to a push; the node has not got the message.
-    pub down_for_pushes: bool,
-    /// What was pushed and not taken.
-    pub refused: Vec<SignedMessage>,
-    pub estimate_error: Option<String>,
-    pub push_error: Option<String>,
-    /// `MpoolGetNonce` is the one after the last that the mempool has, as on Forest; else the first that it lacks, as on Lotus.
-    pub pool_counts_from_the_last: bool,
-    /// No `MpoolPending`, as on some nodes.
-    pub blind_mempool: bool,
-    /// Exit codes for the next messages of a method.
-    pub exits: Vec<(u64, i64)>,
-    pub pushes: u64,
-    pub pushed: Vec<SignedMessage>,
-    /// Method -> how often it was called.
-    pub calls: BTreeMap<&'static str, u64>,
-    /// The CIDs that this node has ever held; of all others it knows nothing.
-    pub held: HashSet<Cid>,
-    /// Whose words refusals are in.
-    pub wording: Wording,
-    /// Addresses without an account on chain.
-    pub strangers: HashSet<Address>,
-    /// Heads at which no migration is computed for a caller (code -32002): those before an upgrade's epoch.
-    pub forks: BTreeSet<ChainEpoch>,
-    /// Blocks of others beside the one in each tipset.
-    pub other_blocks: u64,
-}
-
-impl Chain {
-    pub fn tipset(&self, height: ChainEpoch) -> TipSet {
-        let mut tipset = tipset(height);
-        tipset.blocks[0].parent_base_fee = self.base_fee.clone();
-        for other in 0..self.other_blocks {
-            tipset.cids.push(cid_of(&format!("block {height} of {other}")));
-            let block = BlockHeader { miner: Address::new_id(2000 + other), ..tipset.blocks[0].clone() };
-            tipset.blocks.push(block);
-        }
-        tipset
-    }
-}
-
 pub struct FakeChain {
     chain: Mutex<Chain>,
     pub mortal: Arc<Mortal>,
-}
-
-fn cid_of(text: &str) -> Cid {
-    Cid::new_v1(0x71, Code::Blake2b256.digest(text.as_bytes()))
-}
-
-pub fn tipset(height: ChainEpoch) -> TipSet {
-    let any = cid_of("any");
-    let block = BlockHeader {
-        miner: miner(),
-        ticket: None,
-        election_proof: None,
-        beacon_entries: vec![],
-        win_post_proof: vec![],
-        parents: vec![],
-        parent_weight: 0.into(),
-        height,
-        parent_state_root: any,
-        parent_message_receipts: any,
-        messages: any,
-        bls_aggregate: None,
-        timestamp: 0,
-        block_sig: None,
-        fork_signaling: 0,
-        parent_base_fee: fil(100),
-    };
-    TipSet { cids: vec![cid_of(&format!("block {height}"))], blocks: vec![block], height }
 }
 
 impl FakeChain {
@@ -227,20 +121,6 @@ impl FakeChain {
     }
 }
 
-impl Chain {
-    /// The height of a tipset; of an unknown one, that of the head.
-    fn height_of(&self, key: &TipSetKey) -> ChainEpoch {
-        (0..=self.height).rev().find(|height| self.tipset(*height).key() == *key).unwrap_or(self.height)
-    }
-    /// `ForkUpgradeParams`: an upgrade's height is the last epoch of the version before.
-    fn upgrades(&self) -> serde_json::Value {
-        match self.announced {
-            true => serde_json::json!({ "UpgradeSolsticeHeight": self.solstice - 1 }),
-            false => serde_json::Value::Null,
-        }
-    }
-}
-
 pub fn randomness(tag: i64, epoch: ChainEpoch) -> Vec<u8> {
     let mut seed = [tag.to_be_bytes(), epoch.to_be_bytes()].concat();
     seed.extend(entropy(&miner()).unwrap());
@@ -294,6 +174,9 @@ impl FullNode for FakeChain {
     }
     async fn state_account_key(&self, who: &Address, _: &TipSetKey) -> Result<Address> {
         self.enter("StateAccountKey").await?;
+        if let Some(e) = self.state().account_key_error.clone() {
+            return self.rpc("StateAccountKey", &e);
+        }
         let controls = self.state().controls.clone();
         let known = [(100, owner()), (101, worker())].into_iter().chain(controls);
         Ok(known.into_iter().find(|(id, _)| Address::new_id(*id) == *who).map_or(*who, |(_, key)| key))

@@ -57,7 +57,7 @@ pub struct AddressRules {
 }
 
 impl AddressRules {
-    fn listed(&self, purpose: Purpose) -> &[Address] {
+    pub(super) fn listed(&self, purpose: Purpose) -> &[Address] {
         match purpose {
             Purpose::PreCommit => &self.pre_commit,
             Purpose::Commit => &self.commit,
@@ -121,7 +121,8 @@ pub struct Candidate {
     pub key: Address,
     /// Balance without what its open messages may cost.
     pub available: TokenAmount,
-    pub has_key: bool,
+    /// Why it sends nothing at this head; `None`: it can.
+    pub cannot: Option<String>,
     /// No message of ours that cannot be mined stands in its nonce line.
     pub is_free: bool,
 }
@@ -129,25 +130,25 @@ pub struct Candidate {
 impl Candidate {
     /// Nothing speaks against it: no further candidate needs to be looked at.
     pub fn is_good(&self, need: &TokenAmount) -> bool {
-        self.has_key && self.is_free && self.available >= *need
+        self.cannot.is_none() && self.is_free && self.available >= *need
     }
 }
 
-/// The first that can pay and stands behind nothing, else the first that can pay, else the richest; of those with a key.
+/// The first that can pay and stands behind nothing, else the first that can pay, else the richest; of those that can send.
 pub fn pick<'a>(candidates: &'a [Candidate], need: &TokenAmount) -> Option<&'a Candidate> {
-    let with_key = || candidates.iter().filter(|c| c.has_key);
-    with_key()
+    let able = || candidates.iter().filter(|c| c.cannot.is_none());
+    able()
         .find(|c| c.is_good(need))
-        .or_else(|| with_key().find(|c| c.available >= *need))
+        .or_else(|| able().find(|c| c.available >= *need))
         // The first of equals.
-        .or_else(|| with_key().rev().max_by(|a, b| a.available.cmp(&b.available)))
+        .or_else(|| able().rev().max_by(|a, b| a.available.cmp(&b.available)))
 }
 
 /// For a person: every candidate, and why it does not send.
 pub fn why_none(candidates: &[Candidate]) -> String {
-    let each = candidates.iter().map(|c| match c.has_key {
-        true => format!("{} has {}", c.id, fil(&c.available)),
-        false => format!("the wallet has no key of {}", c.id),
+    let each = candidates.iter().map(|c| match &c.cannot {
+        None => format!("{} has {}", c.id, fil(&c.available)),
+        Some(why) => why.clone(),
     });
     each.collect::<Vec<_>>().join(", ")
 }
@@ -233,11 +234,11 @@ mod tests {
 
     #[test]
     fn the_first_that_can_pay_sends_and_a_line_that_stands_is_avoided() {
-        let c = |n: u64, available: u64, has_key, is_free| Candidate {
+        let c = |n: u64, available: u64, has_key: bool, is_free| Candidate {
             id: id(n),
             key: id(n),
             available: TokenAmount::from_atto(available),
-            has_key,
+            cannot: (!has_key).then(|| "no key".into()),
             is_free,
         };
         let need = TokenAmount::from_atto(100u64);

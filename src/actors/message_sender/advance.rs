@@ -13,8 +13,7 @@ use super::record::{MessageOutcome, Open, Order, Signed};
 use super::round::{Held, Round, priced, unproven};
 use super::verdict::{Estimate, Search, estimate_verdict, search_verdict};
 use crate::chain::types::{Message, MsgLookup};
-use crate::chain::{Address, TokenAmount, miner_messages::method};
-use crate::rpc::full_node::FullNodeError;
+use crate::chain::{Address, TokenAmount};
 use crate::store::StoreError;
 use cid::Cid;
 use num_traits::Zero;
@@ -146,7 +145,7 @@ impl Round<'_> {
     }
 
     /// A message that was refused or stood in the way is not signed again at once, unless a deadline waits for it.
-    fn pause(&self, key: &str, proving: bool) {
+    pub(super) fn pause(&self, key: &str, proving: bool) {
         if !proving {
             self.engine.memory.hold(key, self.head.height + self.engine.settings.rules.replace_after);
         }
@@ -198,7 +197,7 @@ impl Round<'_> {
         }
     }
 
-    async fn push_stored(&mut self, key: &str, signed: &Signed) -> Result<(), Held> {
+    pub(super) async fn push_stored(&mut self, key: &str, signed: &Signed) -> Result<(), Held> {
         let Some(message) = self.parsed.get(key).cloned() else { return Err(Held::Why("signed anew".into())) };
         self.push(key, &message, signed.clone()).await
     }
@@ -233,7 +232,13 @@ impl Round<'_> {
     }
 
     /// A message's own deadline, or that of one of proving's behind it in the line.
-    fn urgency(&self, key: &str, open: &Open, signed: &Signed, from: &Address) -> Result<Urgency, StoreError> {
+    pub(super) fn urgency(
+        &self,
+        key: &str,
+        open: &Open,
+        signed: &Signed,
+        from: &Address,
+    ) -> Result<Urgency, StoreError> {
         let own = match self.engine.purpose(key, open)? {
             Purpose::Proving => open.closes,
             _ => None,
@@ -244,7 +249,13 @@ impl Round<'_> {
     }
 
     /// The amount that this message may spend: its own old version is paid no more.
-    fn bounds(&self, key: &str, open: &Open, from: &Address, max_fee: TokenAmount) -> Result<Bounds, StoreError> {
+    pub(super) fn bounds(
+        &self,
+        key: &str,
+        open: &Open,
+        from: &Address,
+        max_fee: TokenAmount,
+    ) -> Result<Bounds, StoreError> {
         let proving = self.engine.purpose(key, open)? == Purpose::Proving;
         Ok(Bounds {
             max_fee,
@@ -255,7 +266,7 @@ impl Round<'_> {
     }
 
     /// Signs the same call with the same nonce for a higher fee.
-    async fn reprice(
+    pub(super) async fn reprice(
         &mut self,
         key: &str,
         open: &Open,
@@ -321,7 +332,7 @@ impl Round<'_> {
     }
 
     /// Other bytes of the same nonce become the message's: stored, then pushed.
-    async fn put_in_place(
+    pub(super) async fn put_in_place(
         &mut self,
         key: &str,
         open: &Open,
@@ -390,99 +401,6 @@ impl Round<'_> {
         tracing::warn!(key, nonce = signed.nonce, "refused: signed anew with a gas limit of {}", fee.limit);
         let again = Message { nonce: signed.nonce, ..priced(message, &fee) };
         self.put_in_place(key, open, signed, again, signed.is_filler()).await
-    }
-
-    /// The message is not sent for now: its nonce is given back, or used by a self-transfer.
-    async fn free_nonce(
-        &mut self,
-        key: &str,
-        open: &Open,
-        signed: &Signed,
-        from: &Address,
-        kind: RefusalKind,
-    ) -> Result<(), Held> {
-        let proving = self.engine.purpose(key, open)? == Purpose::Proving;
-        // Other bytes, and earlier versions, may lie in some pool and land: twice, if another nonce is signed for them.
-        let never = kind == RefusalKind::Invalid && signed.replaced.is_empty();
-        let sure = never || self.is_idempotent(key, open)?;
-        if sure && !signed.held && signed.fillers.is_empty() {
-            let store = self.engine.store_for_signing(key, open)?;
-            if self.engine.give_nonce_back(&store, key, signed).map_err(unproven)? {
-                tracing::warn!(key, nonce = signed.nonce, "refused: its nonce is given back");
-                self.lines.values_mut().for_each(|line| line.leave(key));
-                let why = self.engine.memory.why(key);
-                self.engine.memory.forget_refusal(key);
-                self.pause(key, proving);
-                return Err(Held::Why(why));
-            }
-        }
-        if signed.is_filler() {
-            return self.reprice(key, open, signed, from, true).await;
-        }
-        let behind = self.lines.get(from).is_some_and(|line| line.has_behind(signed.nonce));
-        let budget = match self.urgency(key, open, signed, from)? {
-            Urgency::Closes(_) => self.engine.settings.window_post_fee.clone() - self.filled.clone(),
-            Urgency::Ordinary => self.engine.settings.max_fee.clone(),
-        };
-        if !behind && !sure {
-            // Nothing waits for it: the same bytes are offered again, should money come.
-            return self.push_stored(key, signed).await;
-        }
-        self.fill(key, open, signed, from, budget).await
-    }
-
-    /// A self-transfer takes the message's nonce, so that those behind it can land. `budget`: the most it may cost.
-    async fn fill(
-        &mut self,
-        key: &str,
-        open: &Open,
-        signed: &Signed,
-        from: &Address,
-        budget: TokenAmount,
-    ) -> Result<(), Held> {
-        let transfer = self_transfer(from, signed.nonce);
-        let fresh = self.estimate_transfer(&transfer, &budget).await?;
-        let urgency = self.urgency(key, open, signed, from)?;
-        let bounds = Bounds { maximize: false, ..self.bounds(key, open, from, budget)? };
-        let fee = match (signed.held, self.parsed.get(key)) {
-            (true, Some(old)) => raised(&fee_of(old), &fresh, &bounds, urgency).map_err(|why| why.to_string()),
-            _ => first_fee(&fresh, &bounds).map(|(fee, _)| fee).map_err(|why| why.to_string()),
-        };
-        let fee = fee.map_err(|why| Held::Why(format!("its nonce cannot be freed: {why}")))?;
-        self.filled += fee.cost();
-        tracing::warn!(key, nonce = signed.nonce, "a self-transfer takes its place");
-        self.put_in_place(key, open, signed, priced(transfer, &fee), true).await
-    }
-
-    /// Asked once a round: one such transfer is as good as another.
-    pub(super) async fn estimate_transfer(
-        &mut self,
-        transfer: &Message,
-        budget: &TokenAmount,
-    ) -> Result<Fee, FullNodeError> {
-        if let Some(fee) = &self.filler {
-            return Ok(fee.clone());
-        }
-        let filled = self.engine.node.gas_estimate_message_gas(transfer, budget, &self.head.key()).await?;
-        let fee = self.fee_within_a_block(filled)?;
-        Ok(self.filler.insert(fee).clone())
-    }
-}
-
-/// Uses a nonce and moves nothing.
-pub(super) fn self_transfer(from: &Address, nonce: u64) -> Message {
-    let zero = TokenAmount::zero();
-    Message {
-        version: 0,
-        to: *from,
-        from: *from,
-        nonce,
-        value: zero.clone(),
-        gas_limit: 0,
-        gas_fee_cap: zero.clone(),
-        gas_premium: zero,
-        method: method::SEND,
-        params: Vec::new(),
     }
 }
 

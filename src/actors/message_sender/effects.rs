@@ -12,7 +12,7 @@ use super::fees::Fee;
 use super::machine::SendRules;
 use super::memory::Memory;
 use super::messages::{Enqueue, EnqueueAnswer, MessageStatus, OrderAnswer, WithdrawAnswer};
-use super::record::{Done, MessageOutcome, NextNonce, Open, Order, Signed, UNDATED};
+use super::record::{Done, MessageOutcome, Open, Order, Signed, UNDATED};
 use super::round::Round;
 use crate::actors::wallet::Wallet;
 use crate::chain::types::{SignedMessage, TipSet, TipSetKey};
@@ -292,68 +292,6 @@ impl Engine {
         Ok(match self.miner == Some(to) && miner_messages::is_idempotent(open.method) {
             true => self.store.clone(),
             false => self.store.under(Policy::Refuse),
-        })
-    }
-
-    /// The write-ahead step: the signed bytes and their nonce, together. `read`: the stored nonce that theirs follows from.
-    /// `false` when another sender of the same address took a nonce or gave one back meanwhile (sign again: a nonce in front
-    /// would be used by nobody), or the message was withdrawn.
-    pub(super) fn store_signed(
-        &self,
-        store: &Store,
-        key: &str,
-        signed: Signed,
-        read: Option<NextNonce>,
-    ) -> Result<bool, StoreError> {
-        let nonce_key = signed.from.clone();
-        store.transact(&self.token, |tx| {
-            if tx.get::<NextNonce>(&nonce_key)? != read {
-                return Ok(false);
-            }
-            let Some(open) = tx.get::<Open>(key)? else { return Ok(false) };
-            // An earlier try of which we were not told; or a cancellation that came meanwhile, which the next round ends.
-            if open.signed.is_some() || open.order == Some(Order::Cancel) {
-                return Ok(false);
-            }
-            tx.put(&nonce_key, &NextNonce(signed.nonce + 1))?;
-            tx.put(key, &Open { signed: Some(signed), refusals: 0, refused_at: None, ..open })?;
-            Ok(true)
-        })
-    }
-
-    /// A self-transfer that nobody asked for, to be watched like a cancelled message. `false`: it is stored already.
-    pub(super) fn store_filler(&self, key: &str, filler: Open) -> Result<bool, StoreError> {
-        let Some(signed) = &filler.signed else { return Ok(false) };
-        let (nonce_key, after) = (signed.from.clone(), signed.nonce + 1);
-        let prefix = self.prefix();
-        self.store.transact(&self.token, |tx| {
-            if tx.get::<Open>(key)?.is_some() {
-                return Ok(false);
-            }
-            let seq = tx.list_readable::<Open>(&prefix)?.iter().map(|(_, open)| open.seq + 1).max().unwrap_or(0);
-            let next = tx.get::<NextNonce>(&nonce_key)?.map_or(0, |next| next.0).max(after);
-            tx.put(&nonce_key, &NextNonce(next))?;
-            tx.delete::<Done>(key)?;
-            tx.put(key, &Open { seq, ..filler })?;
-            Ok(true)
-        })
-    }
-
-    /// Gives the nonce of a message back that no node can hold: it is signed anew. `false`: a later nonce is out, so that
-    /// this one must be used.
-    pub(super) fn give_nonce_back(&self, store: &Store, key: &str, signed: &Signed) -> Result<bool, StoreError> {
-        store.transact(&self.token, |tx| {
-            let next = tx.get::<NextNonce>(&signed.from)?;
-            if next.is_none_or(|next| next.0 != signed.nonce + 1) {
-                return Ok(false);
-            }
-            let Some(open) = tx.get::<Open>(key)? else { return Ok(false) };
-            if open.signed.as_ref().is_none_or(|now| now.cid != signed.cid) {
-                return Ok(false);
-            }
-            tx.put(&signed.from, &NextNonce(signed.nonce))?;
-            tx.put(key, &Open { signed: None, ..open })?;
-            Ok(true)
         })
     }
 

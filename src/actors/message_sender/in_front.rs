@@ -1,9 +1,9 @@
 //! A nonce in front of our messages that is none of ours: a hole, which a self-transfer fills, or a message that somebody
 //! sent from the address with another tool, which is told and left alone.
 
-use super::advance::self_transfer;
 use super::effects::to_signed;
 use super::fees::{Bounds, Urgency, first_fee};
+use super::freeing::self_transfer;
 use super::memory::InFront;
 use super::record::{Open, Order};
 use super::round::{Held, Round, priced};

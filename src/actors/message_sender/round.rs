@@ -347,7 +347,7 @@ impl<'a> Round<'a> {
 
     /// And the stored one that it follows from, which another sender of the same address may change.
     async fn next_nonce(&self, from: &Address) -> Result<(u64, Option<NextNonce>), Held> {
-        let read = self.engine.store.get::<NextNonce>(&from.to_string())?;
+        let read = self.engine.next_nonce(from)?.map_err(Held::Why)?;
         let own = read.as_ref().map_or(0, |next| next.0);
         Ok((self.engine.node.mpool_get_nonce(from).await?.max(own), read))
     }

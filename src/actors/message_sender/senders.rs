@@ -27,10 +27,11 @@ impl Round<'_> {
         Ok(key)
     }
 
-    /// The named control addresses as IDs; one that cannot be looked up is passed over, with an alert, and asked about again
-    /// at the next head.
-    async fn look_up_named(&mut self) -> Result<(), FullNodeError> {
+    /// The named control addresses as IDs; one that the chain does not know is passed over, with an alert, and asked about
+    /// again at the next head. Where the question failed, messages wait that this address is named for, and no others.
+    async fn look_up_named(&mut self, purpose: Purpose) -> Result<(), FullNodeError> {
         let engine = self.engine;
+        let of_this_purpose = |named| engine.settings.addresses.listed(purpose).contains(named);
         for named in engine.settings.addresses.named() {
             if engine.memory.id_of(named).is_some() {
                 continue;
@@ -46,7 +47,7 @@ impl Round<'_> {
                         engine.memory.set_id(*named, id);
                         continue;
                     }
-                    Err(e @ (FullNodeError::Rpc { .. } | FullNodeError::NoSuchMethod { .. })) => {
+                    Err(e) if e.names_no_actor() || e.is_missing_method() || !of_this_purpose(named) => {
                         engine.memory.miss(*named, self.head.height, e.to_string());
                         e.to_string()
                     }
@@ -65,7 +66,7 @@ impl Round<'_> {
         }
         let Some(miner) = self.engine.miner else { return Err(Held::Why("it names no sender".into())) };
         let info = self.miner_info(&miner).await?;
-        self.look_up_named().await?;
+        self.look_up_named(purpose).await?;
         let engine = self.engine;
         for named in engine.settings.addresses.named() {
             let strange = engine.memory.id_of(named).filter(|id| !addresses::is_of(&info, id));
@@ -77,26 +78,32 @@ impl Round<'_> {
         Ok(engine.settings.addresses.candidates(purpose, &info, |named| engine.memory.id_of(named)))
     }
 
-    /// One that the node does not know, or that has no key, sends nothing. It is asked about again at the next head.
+    /// One that the chain does not know, or that has no key, sends nothing. It is asked about again at the next head.
     async fn candidate(&mut self, id: Address, purpose: Purpose, named: bool) -> Result<Candidate, Held> {
         if let Some(unusable) = self.engine.memory.unusable(&id, self.head.height) {
             return Ok(unusable);
         }
-        let unusable = |key| Candidate { id, key, available: TokenAmount::zero(), has_key: false, is_free: false };
         let key = match self.key_of(&id).await {
-            Err(FullNodeError::Rpc { .. }) => return Ok(self.passed_over(unusable(id))),
-            key => key?,
+            Ok(key) => key,
+            Err(e) if e.names_no_account() || e.names_no_actor() => {
+                return Ok(self.passed_over(id, id, format!("{id} is no account with a key: {e}")));
+            }
+            Err(e) => return self.not_told(id, id, purpose, e),
         };
         if !self.engine.memory.has_key(&key) {
-            if !self.engine.wallet.has_key(&key).await? {
-                return Ok(self.passed_over(unusable(key)));
+            match self.engine.wallet.has_key(&key).await {
+                Ok(true) => self.engine.memory.set_has_key(key),
+                Ok(false) => return Ok(self.passed_over(id, key, format!("the wallet has no key of {id}"))),
+                Err(e) => return self.not_told(id, key, purpose, e),
             }
-            self.engine.memory.set_has_key(key);
         }
-        match self.line(&key).await {
-            Err(FullNodeError::Rpc { .. }) => return Ok(self.passed_over(unusable(key))),
-            line => line?,
-        };
+        if let Err(e) = self.line(&key).await {
+            return self.not_told(id, key, purpose, e);
+        }
+        if let Err(why) = self.engine.next_nonce(&key)? {
+            self.alert(format!("nonce {key}"), why.clone());
+            return Ok(self.passed_over(id, key, why));
+        }
         let reserve = match named || purpose == Purpose::Proving {
             true => TokenAmount::zero(),
             false => self.reserve(&id, &key),
@@ -105,12 +112,24 @@ impl Round<'_> {
         let available = (line.available() - reserve).max(TokenAmount::zero());
         // Sealing waits in a line that stands; it does not turn to the owner's money.
         let is_free = purpose != Purpose::Proving || line.is_free(&self.base_fee);
-        Ok(Candidate { id, key, available, has_key: true, is_free })
+        Ok(Candidate { id, key, available, cannot: None, is_free })
     }
 
-    fn passed_over(&self, candidate: Candidate) -> Candidate {
+    fn passed_over(&self, id: Address, key: Address, why: String) -> Candidate {
+        let candidate = Candidate { id, key, available: TokenAmount::zero(), cannot: Some(why), is_free: false };
         self.engine.memory.pass_over(candidate.clone(), self.head.height);
         candidate
+    }
+
+    /// A node's refusal that says nothing of the address. Proving takes the next address; the others wait a head rather than
+    /// spend from an address that is not theirs.
+    fn not_told(&self, id: Address, key: Address, purpose: Purpose, e: FullNodeError) -> Result<Candidate, Held> {
+        match (purpose, e) {
+            (Purpose::Proving, e @ FullNodeError::Rpc { .. }) => {
+                Ok(self.passed_over(id, key, format!("{id} cannot be looked up now: {e}")))
+            }
+            (_, e) => Err(e.into()),
+        }
     }
 
     /// The amount that stays on an address for proving's messages: their bound, and a fifth of the balance at most.

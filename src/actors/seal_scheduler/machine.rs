@@ -119,7 +119,7 @@ pub struct Rules {
     /// First wait inside a phase after a soft failure or a silent node, in ms; doubles up to `transient_cap`.
     pub transient_wait: u64,
     pub transient_cap: u64,
-    /// Failures of one task before the phase before it is redone (PC1: the sector is removed).
+    /// Times that a task is tried again before the phase before it is redone (PC1: the sector is removed); of C2 the tries.
     pub tries: u32,
     /// Epochs for which a pre-commit must be missing before it counts as expired.
     pub gone_after: i64,
@@ -274,7 +274,8 @@ pub fn next(before: &Sector, event: Event, now: u64, rules: &Rules) -> (Sector, 
         (P::Commit2, E::TaskFailed { error, .. }) => {
             s.fails.c2 += 1;
             let fails = s.fails.c2;
-            let into = if fails > rules.tries { P::Commit1 } else { P::Commit2 };
+            // Not once more on what C1 wrote: C2 is the longest of the tasks.
+            let into = if fails >= rules.tries { P::Commit1 } else { P::Commit2 };
             fail(&mut s, P::ComputeProofFailed, into, fails, error, now, rules);
         }
         (P::VerifySeal, E::SealVerified(true)) => s.enter(P::SubmitCommit, now, "the proof verifies"),

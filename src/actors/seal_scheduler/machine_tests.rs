@@ -105,24 +105,24 @@ fn a_soft_failure_or_a_silent_node_waits_in_the_same_phase_and_attempt() {
 #[test]
 fn each_failed_task_is_tried_again_then_what_it_builds_on_is_redone() {
     use Phase as P;
-    // (phase, failed state, what follows the 1st..3rd failure, what follows the 4th)
-    for (phase, failed, again, at_last) in [
-        (P::PreCommit2, P::SealPreCommit2Failed, P::PreCommit2, P::PreCommit1),
-        (P::Commit1, P::ComputeProofFailed, P::Commit1, P::PreCommit1),
-        (P::Commit2, P::ComputeProofFailed, P::Commit2, P::Commit1),
-        (P::AddPiece, P::AddPieceFailed, P::AddPiece, P::AddPiece),
-        (P::FinalizeSector, P::FinalizeFailed, P::FinalizeSector, P::FinalizeSector),
+    // (phase, failed state, what follows a failure, how often it does, what follows the others)
+    for (phase, failed, again, times, at_last) in [
+        (P::PreCommit2, P::SealPreCommit2Failed, P::PreCommit2, 3, P::PreCommit1),
+        (P::Commit1, P::ComputeProofFailed, P::Commit1, 3, P::PreCommit1),
+        (P::Commit2, P::ComputeProofFailed, P::Commit2, 2, P::Commit1),
+        (P::AddPiece, P::AddPieceFailed, P::AddPiece, 3, P::AddPiece),
+        (P::FinalizeSector, P::FinalizeFailed, P::FinalizeSector, 3, P::FinalizeSector),
     ] {
         let mut s = at(phase);
-        for n in 1..=4 {
+        for n in 1..=times + 1 {
             s = step(&s, hard());
             assert_eq!(s.phase, failed, "{phase} failure {n}");
             let retry = s.retry.unwrap();
-            assert_eq!(retry.into, if n <= 3 { again } else { at_last }, "{phase} failure {n}");
+            assert_eq!(retry.into, if n <= times { again } else { at_last }, "{phase} failure {n}");
             assert_eq!(retry.at, NOW + backoff(&RULES, n));
             let early = next(&s, Event::RetryDue, retry.at - 1, &RULES).0;
             assert_eq!(early.phase, failed);
-            if n < 4 {
+            if n <= times {
                 s = next(&s, Event::RetryDue, retry.at, &RULES).0;
                 assert_eq!(s.phase, again);
             }

@@ -13,7 +13,7 @@ type Proved = Result<Output, ProverError>;
 
 /// A prover that has not proven anything yet is waited for so many times as long: on a busy machine, one that is killed
 /// while it loads its parameters is replaced by one that loads them again, and no round is ever in time.
-const COLD: u32 = 15;
+const COLD: u32 = 60;
 
 /// Runs one proof at a time.
 pub struct ProofRuns {
@@ -86,6 +86,9 @@ impl ProofRuns {
             self.warm.store(false, Ordering::Relaxed);
         }
         let warm = self.warm.clone();
+        // A round's length says nothing of how long parameters take to load.
+        let cold = if warm.load(Ordering::Relaxed) { Duration::ZERO } else { self.patience * COLD };
+        let job = Job { max_runtime: job.max_runtime.max(cold), ..job };
         let work = tokio::spawn(async move {
             let proved = prover.run(job).await;
             match &proved {
@@ -118,6 +121,8 @@ mod tests {
         finished: Mutex<u32>,
         /// The results that come first, instead of a proof, the last of them first.
         first: Mutex<Vec<Proved>>,
+        /// How long each might have taken.
+        bounds: Mutex<Vec<Duration>>,
     }
     struct Ends<'a>(&'a Slow);
     impl Drop for Ends<'_> {
@@ -127,8 +132,9 @@ mod tests {
     }
     #[async_trait]
     impl Prover for Slow {
-        async fn run(&self, _job: Job) -> Proved {
+        async fn run(&self, job: Job) -> Proved {
             *lock(&self.begun) += 1;
+            lock(&self.bounds).push(job.max_runtime);
             let _ends = Ends(self);
             if let Some(go) = &self.go {
                 go.acquire().await.unwrap().forget();
@@ -177,6 +183,23 @@ mod tests {
             assert_eq!(runs.run(job(1)).await.unwrap(), Output::Proof(vec![7]), "after {missed:?}");
             assert_eq!(*lock(&prover.begun), 2);
         }
+    }
+
+    /// Killed at a round's end it would load them again in the next one, for ever.
+    #[tokio::test]
+    async fn a_cold_prover_has_more_time_than_a_round_and_a_warm_one_has_not() {
+        let patience = Duration::from_secs(20);
+        let broken = ProverError::NotStarted { task: "WinningPoSt".into(), why: "no memory".into() };
+        // The last of them first.
+        let first = Mutex::new(vec![Err(broken), Ok(Output::Proof(vec![7]))]);
+        let prover = Arc::new(Slow { first, ..Slow::default() });
+        let runs = ProofRuns::new(prover.clone(), patience);
+        for seed in 0..3 {
+            let _ = runs.run(job(seed)).await;
+        }
+        let (round, cold) = (job(0).max_runtime, patience * COLD);
+        assert!(round < cold);
+        assert_eq!(*lock(&prover.bounds), [cold, round, cold], "and again after a failure");
     }
 
     /// Else a busy machine has a cold prover in every round, and wins nothing until it is idle.

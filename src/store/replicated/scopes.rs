@@ -10,9 +10,6 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
-/// Schemas count up from 1: a higher number was never one.
-const HIGHEST_SCHEMA: u16 = 255;
-
 /// How a scope stands; for the admin views.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct ScopeReport {
@@ -57,13 +54,13 @@ impl Scopes {
         let _ = self.check.set(check); // there is one
     }
 
-    /// Whether the row is taken over. One that cannot be read and may be lost is set aside.
+    /// Whether the row is taken over. One that cannot be read and may be lost is set aside; a sender's is taken as it is.
     pub fn check(&self, path: &str, row: &Row) -> Result<bool> {
-        let may_be_lost = table_owner::may_be_lost(&row.table);
+        let (may_be_lost, stays) = (table_owner::may_be_lost(&row.table), table_owner::may_stay_unread(&row.table));
         let why = match txn::check_row(&row.table, &row.key, &row.value) {
             Ok(()) => self.check.get().and_then(|check| check(&row.table, &row.key, &row.value).err()),
             // No version's: something else was written over it.
-            Err(StoreError::Schema { found, .. }) if may_be_lost && found > HIGHEST_SCHEMA => {
+            Err(StoreError::Schema { found, .. }) if may_be_lost && found > txn::HIGHEST_SCHEMA => {
                 Some(format!("it has no schema: {found}"))
             }
             // A later version's row is refused by its schema.
@@ -71,6 +68,15 @@ impl Scopes {
         };
         let Some(why) = why else { return Ok(true) };
         let (path, table, key) = (path.to_owned(), row.table.clone(), row.key.clone());
+        if stays {
+            tracing::error!(
+                path,
+                table,
+                key,
+                "the cluster's row cannot be read; it stays, and the others are used: {why}"
+            );
+            return Ok(true);
+        }
         if !may_be_lost {
             return Err(StoreError::Unreadable { path, table, key, why });
         }
