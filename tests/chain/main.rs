@@ -16,7 +16,7 @@ mod message_sender_fees;
 mod message_sender_lines;
 mod pool_api;
 mod pool_calls;
-mod pool_heads;
 mod pool_faults;
+mod pool_heads;
 mod pool_nodes;
 mod signed_under_a_lease;
