@@ -1,5 +1,6 @@
 //! A full node that answers what a test told it; it lacks every other method.
 
+#[path = "scripted/parts.rs"]
 mod parts;
 
 use async_trait::async_trait;

@@ -41,7 +41,7 @@ pub async fn follow(
 ) -> LinkError {
     let feed = Feed::new(settings.max_gap, settings.remembered);
     let (now, skew) = (FeedStatus::default(), SkewMeter::default());
-    let mut follower = Follower { settings, feed, tell, status, now, skew, broke: None };
+    let mut follower = Follower { settings, feed, tell, status, now, skew, unfetched: 0, broke: None };
     let mut failures: u32 = 0;
     let (mut repeats, began) = (Repeats::new(1, 1), Instant::now());
     loop {
@@ -73,6 +73,9 @@ pub async fn follow(
     }
 }
 
+/// Subscriptions that try to fill a gap, before the feed jumps over it.
+const FETCHES: u32 = 3;
+
 struct Follower<'a, T, S> {
     settings: &'a LinkSettings,
     feed: Feed,
@@ -80,6 +83,8 @@ struct Follower<'a, T, S> {
     status: S,
     now: FeedStatus,
     skew: SkewMeter,
+    /// Subscriptions in a row that ended because a tipset of a gap could not be fetched.
+    unfetched: u32,
     /// The time since which there is no subscription; `None` while there is one, and before the first.
     broke: Option<Instant>,
 }
@@ -116,7 +121,7 @@ impl<T: FnMut(HeadUpdate), S: FnMut(&FeedStatus)> Follower<'_, T, S> {
 
         // A head at once: a node that cannot notify (HTTP only) is followed by polling.
         let step = self.feed.polled(node.chain_head().await?);
-        self.carry_out(step, node).await;
+        self.carry_out(step, node).await?;
         let mut channel = match node.chain_notify().await {
             Ok(channel) => channel,
             Err(error) => return self.poll(node, block_delay, error.into()).await,
@@ -154,7 +159,7 @@ impl<T: FnMut(HeadUpdate), S: FnMut(&FeedStatus)> Follower<'_, T, S> {
                     silent = false;
                     self.measure(&batch, block_delay);
                     let step = self.feed.batch(batch);
-                    self.carry_out(step, node).await;
+                    self.carry_out(step, node).await?;
                 }
                 Ok(None) => return Err(LinkError::Closed { node: node.name() }),
                 Err(_) if silent => return Err(LinkError::Silent { node: node.name(), after: silence }),
@@ -163,7 +168,7 @@ impl<T: FnMut(HeadUpdate), S: FnMut(&FeedStatus)> Follower<'_, T, S> {
                     let head = node.chain_head().await?;
                     let missed = self.feed.head().is_none_or(|told| told.cids != head.cids);
                     let step = self.feed.polled(head);
-                    self.carry_out(step, node).await;
+                    self.carry_out(step, node).await?;
                     if missed {
                         return Err(LinkError::Silent { node: node.name(), after: silence });
                     }
@@ -201,16 +206,24 @@ impl<T: FnMut(HeadUpdate), S: FnMut(&FeedStatus)> Follower<'_, T, S> {
         for _ in 0..2 * self.settings.silent_block_delays.max(1) {
             sleep(block_delay / 2).await;
             let step = self.feed.polled(node.chain_head().await?);
-            self.carry_out(step, node).await;
+            self.carry_out(step, node).await?;
         }
         Err(error)
     }
 
-    async fn carry_out(&mut self, mut step: FeedStep, node: &dyn FullNode) {
+    /// Another subscription, with another node where there is one, may fetch what this one could not.
+    fn may_fetch_again(&mut self) -> bool {
+        self.unfetched = (self.unfetched + 1) % FETCHES;
+        self.unfetched > 0
+    }
+
+    /// An error: the gap up to the head is not filled, nothing of it was told.
+    async fn carry_out(&mut self, mut step: FeedStep, node: &dyn FullNode) -> Result<(), LinkError> {
         loop {
             match step {
-                FeedStep::Known => return,
+                FeedStep::Known => return Ok(()),
                 FeedStep::Tell(updates) => {
+                    self.unfetched = 0;
                     if let Some(head) = updates.last().map(|update| &update.tipset) {
                         self.now.height = Some(head.height);
                         self.now.head_at = head.blocks.first().map(|block| block.timestamp);
@@ -221,11 +234,12 @@ impl<T: FnMut(HeadUpdate), S: FnMut(&FeedStatus)> Follower<'_, T, S> {
                         // A long gap must not overrun the subscribers' mailboxes: let them take each head.
                         tokio::task::yield_now().await;
                     }
-                    return;
+                    return Ok(());
                 }
                 FeedStep::Fetch(key) => {
                     step = match node.chain_get_tip_set(&key).await {
                         Ok(tipset) => self.feed.fetched(tipset),
+                        Err(error) if self.may_fetch_again() => return Err(error.into()),
                         Err(error) => {
                             tracing::warn!(%error, "a tipset of the chain cannot be fetched; the feed jumps over it");
                             self.feed.jump()

@@ -1,6 +1,7 @@
 //! Answers of several nodes compared: two that agree where one alone is not believed, and a head that never goes back when
 //! another node gives it. Pure.
 
+use crate::rpc::json_text::JsonText;
 use num_bigint::BigInt;
 use serde::de::{DeserializeOwned, Error};
 use serde::{Deserialize, Deserializer};
@@ -16,16 +17,16 @@ pub fn is_agreed(method: &str) -> bool {
     AGREED.contains(&method)
 }
 
-/// An answer in the caller's type, and as it came.
+/// An answer in the caller's type, and as it came: for a caller from outside the two are the same text.
 pub struct Answer<R> {
-    pub raw: Value,
+    pub raw: JsonText,
     pub read: R,
 }
 
 impl<'de, R: DeserializeOwned> Deserialize<'de> for Answer<R> {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        let raw = Value::deserialize(from)?;
-        let read = serde_json::from_value(raw.clone()).map_err(D::Error::custom)?;
+        let raw = JsonText::deserialize(from)?;
+        let read = serde_json::from_str(raw.as_str()).map_err(D::Error::custom)?;
         Ok(Answer { raw, read })
     }
 }
@@ -44,8 +45,9 @@ fn plain(value: &Value) -> Value {
 }
 
 /// Two nodes give the same answer.
-pub fn is_same(one: &Value, other: &Value) -> bool {
-    one == other || plain(one) == plain(other)
+pub fn is_same(one: &JsonText, other: &JsonText) -> bool {
+    let plain = |text: &JsonText| serde_json::from_str(text.as_str()).ok().as_ref().map(plain);
+    one == other || plain(one).is_some_and(|one| Some(one) == plain(other))
 }
 
 /// For how long a caller's head stands against lower ones of other nodes: a block delay of mainnet. After it the others are
@@ -58,24 +60,25 @@ pub struct SeenHead {
     node: String,
     rank: Option<(BigInt, usize)>,
     at: Instant,
-    pub head: Value,
+    pub head: JsonText,
 }
 
 /// The weight of what a head stands on, and its blocks: the heavier of two heads is the one with the more of it, since a head's
 /// own weight is not in it.
-fn rank(head: &Value) -> Option<(BigInt, usize)> {
+fn rank(head: &JsonText) -> Option<(BigInt, usize)> {
+    let head: Value = serde_json::from_str(head.as_str()).ok()?;
     let blocks = head.get("Blocks")?.as_array()?;
     let weight = blocks.first()?.get("ParentWeight")?.as_str()?.parse().ok()?;
     Some((weight, blocks.len()))
 }
 
 impl SeenHead {
-    pub fn new(node: &str, head: Value, now: Instant) -> SeenHead {
+    pub fn new(node: &str, head: JsonText, now: Instant) -> SeenHead {
         SeenHead { node: node.to_string(), rank: rank(&head), at: now, head }
     }
 
     /// True: the caller may get `head` from `node` after this one. A node may take its own head back: then the chain did.
-    pub fn may_be_followed(&self, node: &str, head: &Value, now: Instant) -> bool {
+    pub fn may_be_followed(&self, node: &str, head: &JsonText, now: Instant) -> bool {
         let is_lower = || self.rank.as_ref().zip(rank(head).as_ref()).is_some_and(|(seen, new)| new < seen);
         self.node == node || now.saturating_duration_since(self.at) > STANDS || !is_lower()
     }
@@ -85,6 +88,18 @@ impl SeenHead {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    fn text(value: Value) -> JsonText {
+        JsonText::of(&value).unwrap()
+    }
+
+    #[test]
+    fn an_answer_is_passed_on_in_the_order_in_which_it_came() {
+        let came = r#"{"b":1,"a":[null]}"#;
+        let answer: Answer<JsonText> = serde_json::from_str(came).unwrap();
+        assert_eq!((answer.raw.as_str(), answer.read.as_str()), (came, came));
+        assert!(serde_json::from_str::<Answer<u64>>(came).is_err(), "not what the caller reads");
+    }
 
     #[test]
     fn nodes_of_other_kinds_agree_in_what_they_say() {
@@ -97,14 +112,15 @@ mod tests {
             (json!({"MinerPower": "5", "Sectors": [], "BeaconEntries": []}), false),
             (json!(null), false),
         ] {
-            assert_eq!(is_same(&base, &other), same, "{other}");
+            assert_eq!(is_same(&text(base.clone()), &text(other.clone())), same, "{other}");
         }
-        assert!(is_same(&json!(null), &json!(null)) && !is_same(&json!("AAA="), &json!("AAB=")));
+        let same = |one: Value, other: Value| is_same(&text(one), &text(other));
+        assert!(same(json!(null), json!(null)) && !same(json!("AAA="), json!("AAB=")));
     }
 
     #[test]
     fn a_head_goes_back_only_at_its_own_node_or_after_a_while() {
-        let head = |weight: &str, blocks: usize| json!({"Blocks": vec![json!({"ParentWeight": weight}); blocks]});
+        let head = |weight: &str, blocks: usize| text(json!({"Blocks": vec![json!({"ParentWeight": weight}); blocks]}));
         let now = Instant::now();
         let seen = SeenHead::new("a", head("1000", 2), now);
         for (what, node, head, after, follows) in [
@@ -116,7 +132,7 @@ mod tests {
             ("nobody else has it for a while", "b", head("990", 5), 30, false),
             ("nobody else has it for longer", "b", head("990", 5), 31, true),
             ("more digits", "b", head("10000", 1), 0, true),
-            ("no weight: nothing to compare", "b", json!({"Height": 5}), 0, true),
+            ("no weight: nothing to compare", "b", text(json!({"Height": 5})), 0, true),
         ] {
             assert_eq!(seen.may_be_followed(node, &head, now + Duration::from_secs(after)), follows, "{what}");
         }

@@ -273,7 +273,7 @@ impl PooledCalls {
             nodes.retain(|node| node.id != member.id);
             lower = Some(answer.read);
         }
-        let again = lock(&self.seen).as_ref().and_then(|seen| serde_json::from_value(seen.head.clone()).ok());
+        let again = lock(&self.seen).as_ref().and_then(|seen| serde_json::from_str(seen.head.as_str()).ok());
         again.or(lower).ok_or(None)
     }
 
