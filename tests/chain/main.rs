@@ -17,5 +17,6 @@ mod message_sender_lines;
 mod pool_api;
 mod pool_calls;
 mod pool_faults;
+mod pool_heads;
 mod pool_nodes;
 mod signed_under_a_lease;

@@ -319,3 +319,55 @@ async fn a_passing_failure_of_a_look_up_moves_no_message_to_another_purse() {
         assert_eq!(s.chain.executed(PRE_COMMIT)[0].message.from, from, "{error}");
     }
 }
+
+/// Signs; each time the next call finds another full node, whose mempool has other messages.
+struct OtherNode {
+    node: NodeWallet,
+    chain: Arc<FakeChain>,
+    mempool: Arc<std::sync::Mutex<Vec<SignedMessage>>>,
+}
+
+impl OtherNode {
+    fn swap(chain: &FakeChain, mempool: &std::sync::Mutex<Vec<SignedMessage>>) {
+        std::mem::swap(&mut chain.state().mempool, &mut mempool.lock().unwrap());
+    }
+}
+
+#[async_trait]
+impl Wallet for OtherNode {
+    async fn sign_message(&self, who: &Address, message: &Message) -> Result<SignedMessage, FullNodeError> {
+        OtherNode::swap(&self.chain, &self.mempool);
+        self.node.sign_message(who, message).await
+    }
+
+    async fn sign(&self, key: &Address, bytes: &[u8]) -> Result<Signature, FullNodeError> {
+        self.node.sign(key, bytes).await
+    }
+}
+
+/// Two full nodes that tell each other no messages: between two calls the other one answers, with a lower nonce.
+#[tokio::test]
+async fn nodes_that_disagree_about_the_mempool_cost_no_nonce_and_no_message() {
+    const MESSAGES: u64 = 12;
+    let setup = setup();
+    let mempool = Arc::new(std::sync::Mutex::new(vec![]));
+    let (node, chain) = (NodeWallet(setup.chain.clone()), setup.chain.clone());
+    let wallet = OtherNode { node, chain, mempool: mempool.clone() };
+    let sender = setup.engine("t01000", Arc::new(wallet));
+    for number in 0..MESSAGES {
+        setup.give(&sender, &format!("m{number}"), PRE_COMMIT);
+        if number % 3 == 2 {
+            setup.rounds(&sender, 1).await;
+            OtherNode::swap(&setup.chain, &mempool);
+        }
+    }
+    for _ in 0..60 {
+        setup.rounds(&sender, 1).await;
+        OtherNode::swap(&setup.chain, &mempool);
+    }
+    for number in 0..MESSAGES {
+        assert!(landed(&sender, &format!("m{number}")), "m{number}: {:?}", sender.status(&format!("m{number}")));
+    }
+    let executed: Vec<u64> = setup.chain.state().executed.iter().map(|done| done.message.nonce).collect();
+    assert_eq!(executed, (0..MESSAGES).collect::<Vec<_>>(), "each nonce once, in order");
+}
