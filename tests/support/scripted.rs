@@ -12,6 +12,7 @@ use fvm_shared::address::Address;
 use fvm_shared::clock::ChainEpoch;
 use fvm_shared::econ::TokenAmount;
 use multihash_codetable::{Code, MultihashDigest};
+#[allow(unused_imports)] // a bench has no use for them
 pub use parts::*;
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Mutex;

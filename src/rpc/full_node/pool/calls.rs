@@ -16,7 +16,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
 /// A second node is asked when the first takes longer than it mostly does, but never sooner than this.
 const HEDGE_LEAST: Duration = Duration::from_millis(100);
@@ -37,6 +37,9 @@ pub struct PooledCalls {
     /// The version of the nodes' API: v0, v1 or v2.
     version: &'static str,
 }
+
+/// All nodes in use failed a call: it goes round again after this, until its deadline.
+const AFTER_ALL_FAILED: Duration = Duration::from_millis(250);
 
 /// So long after a first answer a second node may take to agree with it.
 const AGREES_WITHIN: Duration = Duration::from_secs(5);
@@ -154,13 +157,23 @@ impl PooledCalls {
             if !nodes.is_empty() {
                 let until = began + within;
                 let answer = match plan.route.policy {
-                    _ if asks_others => self.ask_two(method, params, nodes, until).await,
-                    Policy::AllWithFirstSucceed => self.ask_all(method, params, nodes, until).await,
-                    _ if short(method) == HEAD => self.ask_head(method, params, nodes, until).await,
-                    _ => self.ask(method, params, nodes, until).await.map(|(_, value)| value),
+                    _ if asks_others => self.ask_two(method, params.clone(), nodes, until).await,
+                    Policy::AllWithFirstSucceed => self.ask_all(method, params.clone(), nodes, until).await,
+                    _ if short(method) == HEAD => self.ask_head(method, params.clone(), nodes, until).await,
+                    _ => self.ask(method, params.clone(), nodes, until).await.map(|(_, value)| value),
                 };
-                return answer
-                    .map_err(|told| told.unwrap_or_else(|| self.error(method, CallErrorKind::Timeout(within))));
+                let error = match answer {
+                    Ok(value) => return Ok(value),
+                    Err(told) => told.unwrap_or_else(|| self.error(method, CallErrorKind::Timeout(within))),
+                };
+                // Nodes that are healthy again may not be in use yet: after their next check they are.
+                let failed = retry::next(short(method), &error.kind) == Next::OtherNode;
+                if !failed || plan.route.no_hang || Instant::now() + AFTER_ALL_FAILED >= until {
+                    return Err(error);
+                }
+                self.pool.suspect();
+                sleep(AFTER_ALL_FAILED).await;
+                continue;
             }
             self.pool.suspect();
             let wait = async { changed.changed().await };
