@@ -234,30 +234,6 @@ async fn the_feed_leaves_a_node_the_moment_it_is_not_used() {
     task.abort();
 }
 
-/// Five blocks an epoch that come one after another; and a node that refuses calls for the moment, as at an upgrade's epoch.
-#[tokio::test]
-async fn a_head_that_grows_by_blocks_is_told_again_and_a_refusal_for_the_moment_ends_no_feed() {
-    let node = node();
-    *node.head.lock().unwrap() = Some(among(4, at(10)));
-    *node.not_now.lock().unwrap() = [("chain_head", 2), ("state_get_network_params", 2)].into();
-    let channel = node.channel();
-    let mut feed = started(&node, Some("devnet"));
-    assert_eq!(feed.next().await, (10, None));
-    assert!(node.not_now.lock().unwrap().values().all(|left| *left == 0));
-    channel.send(vec![HeadChange { kind: HeadChangeType::Current, val: among(4, at(10)) }]).await.unwrap();
-    channel.send(apply(at(11))).await.unwrap();
-    assert_eq!(feed.next().await, (11, None));
-    for others in 1..5 {
-        let revert = HeadChange { kind: HeadChangeType::Revert, val: among(others - 1, at(11)) };
-        let grown = HeadChange { kind: HeadChangeType::Apply, val: among(others, at(11)) };
-        channel.send(vec![revert, grown]).await.unwrap();
-        assert_eq!(feed.next().await, (11, Some(10)), "{others}");
-    }
-    channel.send(apply(at(12))).await.unwrap();
-    assert_eq!(feed.next().await, (12, None), "no step back is told where there is none");
-    feed.task.abort();
-}
-
 /// The node that is left was ahead: the other one's lower head is no step back, and each head comes once.
 #[tokio::test]
 async fn a_node_that_is_behind_takes_no_head_back() {

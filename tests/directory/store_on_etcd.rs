@@ -39,6 +39,14 @@ impl Cluster {
     fn ask<T>(&self, f: impl AsyncFnOnce(Client) -> Result<T, etcd_client::Error>) -> T {
         self.runtime.block_on(async { f(self.etcds.client().await).await }).unwrap()
     }
+    /// Members that were frozen choose a leader.
+    fn answers_again(&self) {
+        let began = std::time::Instant::now();
+        let asked = || self.runtime.block_on(async { self.etcds.client().await.get("ready", None).await });
+        while let Err(why) = asked() {
+            assert!(began.elapsed() < Duration::from_secs(60), "{why}");
+        }
+    }
     fn keys(&self, prefix: &str) -> Vec<String> {
         let options = GetOptions::new().with_prefix().with_keys_only();
         let found = self.ask(async |mut client| client.get(prefix, Some(options)).await);
@@ -277,6 +285,7 @@ fn with_one_of_three_members_down_writes_go_on() {
         }
     }
     assert_eq!(notes(&host.store).len(), 3);
+    etcd.answers_again();
     let next = etcd.take_lease();
     let other = self::host(&etcd, Policy::Refuse);
     when_back(|| other.store.acquire(SCOPE, next));
